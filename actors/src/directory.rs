@@ -1,0 +1,72 @@
+//! Which actor plays which instance now, and who watches its progress.
+//!
+//! Shared by link, supervisor and instances. Its locks are held for a look-up only.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use accompanist_core::id::InstanceId;
+use ractor::{ActorId, ActorRef};
+use tokio::sync::watch;
+
+use crate::instance_actor::InstanceMessage;
+use crate::session::Progress;
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(crate) struct Directory {
+    actors: Mutex<HashMap<InstanceId, ActorRef<InstanceMessage>>>,
+    watched: Mutex<HashMap<InstanceId, watch::Sender<Progress>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Directory {
+    pub(crate) fn get(&self, id: InstanceId) -> Option<ActorRef<InstanceMessage>> {
+        lock(&self.actors).get(&id).cloned()
+    }
+
+    pub(crate) fn insert(&self, id: InstanceId, actor: ActorRef<InstanceMessage>) {
+        lock(&self.actors).insert(id, actor);
+    }
+
+    /// Forgets the actor, unless another one plays the instance by now.
+    pub(crate) fn remove(&self, id: InstanceId, actor: ActorId) {
+        let mut actors = lock(&self.actors);
+        if actors.get(&id).is_some_and(|known| known.get_id() == actor) {
+            actors.remove(&id);
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        lock(&self.actors).clear();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.actors).len()
+    }
+
+    /// Follows the progress of an instance from now on.
+    pub(crate) fn watch(&self, id: InstanceId) -> watch::Receiver<Progress> {
+        lock(&self.watched).entry(id).or_insert_with(|| watch::channel(Progress::default()).0).subscribe()
+    }
+
+    /// Tells those who watch, if any do. After the last word, and with nobody left, the watch is forgotten.
+    pub(crate) fn publish(&self, id: InstanceId, tell: impl FnOnce(&mut Progress)) {
+        let mut watched = lock(&self.watched);
+        let Some(sender) = watched.get(&id) else { return };
+        sender.send_modify(tell);
+        if sender.is_closed() || sender.borrow().settled.is_some() {
+            watched.remove(&id);
+        }
+    }
+
+    /// Nobody will hear of anything any more: those who wait learn that the node has stopped.
+    pub(crate) fn close(&self) {
+        lock(&self.watched).clear();
+        self.clear();
+    }
+}

@@ -1,0 +1,118 @@
+//! What can go wrong, for the caller. Each says what to do.
+
+use accompanist_core::contract::{StoreError, TransportError};
+use accompanist_core::message::CodecError;
+use accompanist_core::{Abort, SessionId};
+
+/// A node that cannot start or cannot go on.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NodeError {
+    /// The builder lacks something.
+    #[error("the node lacks {0}")]
+    Incomplete(&'static str),
+    /// Two choreographies of one name and version.
+    #[error("choreography `{name}` version {version} is given twice: raise its VERSION or leave one out")]
+    ChoreographyTwice {
+        /// The name.
+        name: &'static str,
+        /// The version.
+        version: u32,
+    },
+    /// A choreography whose role names cannot tell the roles apart.
+    #[error("choreography `{name}` has a role name twice or an empty one: each role needs a NAME of its own")]
+    RoleNames {
+        /// The choreography.
+        name: &'static str,
+    },
+    /// The process aborts on a panic, so that no supervisor could restart anything.
+    #[error("this binary is built with `panic = \"abort\"`, which takes supervision away: build it with `panic = \"unwind\"`")]
+    PanicAborts,
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The transport cannot be used.
+    #[error("{0}")]
+    Transport(String),
+    /// The actors of the node failed again and again.
+    #[error("the node's {part} failed {times} times in {period_s} s, the last time with: {reason}")]
+    RestartedTooOften {
+        /// Which actor.
+        part: &'static str,
+        /// How often.
+        times: u32,
+        /// In which period, in seconds.
+        period_s: u64,
+        /// The last failure.
+        reason: String,
+    },
+}
+
+impl From<TransportError> for NodeError {
+    fn from(error: TransportError) -> Self {
+        Self::Transport(error.to_string())
+    }
+}
+
+/// A session that cannot be started. Nothing has happened.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StartError {
+    /// The choreography was not given to the builder.
+    #[error("choreography `{name}` version {version} is not known to this node: give it to the builder")]
+    UnknownChoreography {
+        /// The name.
+        name: &'static str,
+        /// The version.
+        version: u32,
+    },
+    /// The initiating role is played elsewhere.
+    #[error("role `{role}` starts this choreography and is not played by this node: start it on a node that plays it")]
+    NotPlayedHere {
+        /// The role.
+        role: &'static str,
+    },
+    /// Nobody plays a role.
+    #[error("no node is known that plays role `{role}`: is one running, and connected to this one?")]
+    NobodyPlays {
+        /// The role.
+        role: &'static str,
+    },
+    /// The input is too large.
+    #[error("the input has {found} bytes, the limit is {limit}: send a reference to it, or raise `payload_bytes_max`")]
+    InputTooLarge {
+        /// Its size in bytes.
+        found: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The input has no encoding.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// Too many sessions are in memory.
+    #[error("{0} sessions are open here, which is the limit: try again when some have ended, or raise `instances_max`")]
+    Overloaded(usize),
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    NodeStopped,
+}
+
+/// A session that gave no output.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SessionError {
+    /// It was aborted: what was committed is compensated, or is being compensated.
+    #[error("aborted: {0}")]
+    Aborted(Abort),
+    /// It stands still until someone looks at it. Nothing is lost.
+    #[error("session {session} stands still: {reason}")]
+    Stopped {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        reason: String,
+    },
+    /// It has ended, and its output cannot be read.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The node has stopped; the session goes on when it starts again.
+    #[error("the node has stopped: the session goes on when it starts again")]
+    NodeStopped,
+}

@@ -1,0 +1,322 @@
+//! The actor that plays one instance: it tells the part what happened, gives it a turn, and carries out the effects.
+//!
+//! A panic in a user's code is this actor's failure; its supervisor starts another one, which replays. Knows no
+//! wire and no database, only the link's and the writer's messages.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Duration;
+
+use accompanist_core::contract::StoreError;
+use accompanist_core::frame::{Body, Frame, Outcome, Receipt};
+use accompanist_core::id::InstanceId;
+use accompanist_core::instance::{Effects, Instance, LocalResult, Outgoing, OutgoingKey};
+use accompanist_core::part::{Alarm, Part};
+use accompanist_core::record::{Closed, Opened, Record};
+use accompanist_core::{Abort, Payload, Service};
+use metrics::counter;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::time::Sleep;
+
+use crate::link::LinkMessage;
+use crate::metric;
+use crate::session::Progress;
+use crate::shared::{Shared, note_dropped};
+use crate::writer::{Incarnation, Job, Loaded, WriteDone};
+
+/// What an instance is told.
+pub(crate) enum InstanceMessage {
+    Deliver(Frame, Option<Receipt>),
+    Acked(OutgoingKey),
+    Written(u64, WriteDone),
+    Loaded(Loaded),
+    StoreFailed(StoreError),
+    /// Someone new watches: say again what is known.
+    Report,
+    Wake,
+}
+
+/// Where an instance comes from.
+#[derive(Clone)]
+pub(crate) enum Origin {
+    /// Its session has just been started here, under a fresh id: there is nothing to load.
+    Fresh(Opened),
+    /// From the store; begins if there is nothing there, with what a start or the first frame brings.
+    Store(Option<Opened>),
+}
+
+/// See the module's documentation.
+pub(crate) struct InstanceActor;
+
+/// An instance, before and after it is loaded.
+pub(crate) struct InstanceState {
+    id: InstanceId,
+    shared: Arc<Shared>,
+    incarnation: Incarnation,
+    opened: Option<Opened>,
+    /// What arrives while the store is being read.
+    early: Vec<InstanceMessage>,
+    live: Option<Live>,
+}
+
+struct Live {
+    part: Part,
+    progress: Progress,
+    timer: Option<(u64, Pin<Box<Sleep>>)>,
+}
+
+pub(crate) struct InstanceArguments {
+    pub(crate) id: InstanceId,
+    pub(crate) origin: Origin,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Actor for InstanceActor {
+    type Msg = InstanceMessage;
+    type State = InstanceState;
+    type Arguments = InstanceArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<InstanceMessage>,
+        InstanceArguments { id, origin, shared }: InstanceArguments,
+    ) -> Result<InstanceState, ActorProcessingErr> {
+        let incarnation = shared.next_incarnation();
+        let mut state = InstanceState { id, shared, incarnation, opened: None, early: Vec::new(), live: None };
+        match origin {
+            // Through the mailbox, so that what may panic runs supervised.
+            Origin::Fresh(opened) => {
+                state.opened = Some(opened);
+                myself.cast(InstanceMessage::Loaded(Loaded::Nothing))?;
+            }
+            Origin::Store(opened) => {
+                state.opened = opened;
+                let done = Box::new(move |loaded| {
+                    // An actor that is gone needs no answer.
+                    let _ = myself.cast(match loaded {
+                        Ok(loaded) => InstanceMessage::Loaded(loaded),
+                        Err(error) => InstanceMessage::StoreFailed(error),
+                    });
+                });
+                state.shared.writer.submit(Job::Load { id, incarnation, done });
+            }
+        }
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<InstanceMessage>,
+        message: InstanceMessage,
+        state: &mut InstanceState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            InstanceMessage::Loaded(loaded) => state.begin(&myself, loaded),
+            InstanceMessage::StoreFailed(error) => state.store_failed(&myself, &error),
+            message if state.live.is_none() => state.early.push(message),
+            message => state.tell(&myself, message)?,
+        }
+        Ok(())
+    }
+}
+
+impl InstanceState {
+    fn begin(&mut self, myself: &ActorRef<InstanceMessage>, loaded: Loaded) {
+        let early = std::mem::take(&mut self.early);
+        let (opened, records) = match loaded {
+            Loaded::Closed(closed) => return self.answer_closed(myself, &closed, early),
+            Loaded::Open(opened, records) => (opened, Some(records)),
+            Loaded::Nothing => match self.opened.take().or_else(|| opened_by(&early)) {
+                Some(opened) => (opened, None),
+                None => {
+                    note_dropped("unknown session", &format!("{}: frames without a header", self.id));
+                    return myself.stop(None);
+                }
+            },
+        };
+        let accepted = records.is_some();
+        match self.live(myself, &opened, records) {
+            Err(reason) => {
+                if accepted {
+                    // It is not forgotten: it waits for a release that can play it.
+                    self.shared.note_stopped(self.id, reason);
+                } else {
+                    note_dropped("cannot be played", &format!("{}: {reason}", self.id));
+                }
+                myself.stop(None);
+            }
+            Ok(live) => {
+                self.live = Some(live);
+                for message in early.into_iter().chain([InstanceMessage::Wake]) {
+                    let _ = myself.cast(message); // To itself: it is alive.
+                }
+            }
+        }
+    }
+
+    fn live(
+        &self,
+        myself: &ActorRef<InstanceMessage>,
+        opened: &Opened,
+        records: Option<Vec<Record>>,
+    ) -> Result<Live, String> {
+        let (choreography, role) = self.shared.choreography_of(&opened.header, self.id.role)?;
+        let limits = self.shared.settings.limits.clone();
+        let progress = Progress { opened: records.is_some(), ..Progress::default() };
+        let instance = match records {
+            Some(records) => Instance::restore(self.id, role, opened, records, limits),
+            None => Instance::begin(self.id, role, opened, limits),
+        };
+        let alarm = Alarm::new({
+            let myself = myself.clone();
+            move || drop(myself.cast(InstanceMessage::Wake))
+        });
+        let service = self.shared.services.get(role).cloned().unwrap_or_else(Service::none);
+        let environment = self.shared.environment.clone();
+        let part = choreography.part(instance, opened.input.clone(), service, environment, alarm);
+        Ok(Live { part, progress, timer: None })
+    }
+
+    fn tell(&mut self, myself: &ActorRef<InstanceMessage>, message: InstanceMessage) -> Result<(), ActorProcessingErr> {
+        let Some(live) = &mut self.live else { return Ok(()) };
+        match message {
+            InstanceMessage::Deliver(frame, receipt) => live.part.deliver(frame, receipt),
+            InstanceMessage::Acked(key) => live.part.acked(&key),
+            InstanceMessage::Written(_, Some((path, LocalResult::Panicked(text)))) => {
+                return Err(format!("the local transaction at {path} panicked: {text}").into());
+            }
+            InstanceMessage::Written(number, local) => live.part.synced(number, local),
+            InstanceMessage::Report => {
+                let known = live.progress.clone();
+                self.shared.directory.publish(self.id, |progress| *progress = known);
+            }
+            InstanceMessage::Wake | InstanceMessage::Loaded(_) | InstanceMessage::StoreFailed(_) => {}
+        }
+        let effects = live.part.turn(self.shared.now_ms());
+        self.carry_out(myself, effects);
+        if let Some(live) = &mut self.live {
+            live.set_timer(self.shared.now_ms());
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, myself: &ActorRef<InstanceMessage>, effects: Effects) {
+        let Effects { writes, frames, acks, output, opened, closed, stopped } = effects;
+        for write in writes {
+            let (myself, number) = (myself.clone(), write.number);
+            let done = Box::new(move |written| {
+                // An actor that is gone needs no answer.
+                let _ = myself.cast(match written {
+                    Ok(local) => InstanceMessage::Written(number, local),
+                    Err(error) => InstanceMessage::StoreFailed(error),
+                });
+            });
+            self.shared.writer.submit(Job::Write { id: self.id, incarnation: self.incarnation, write, done });
+        }
+        if !frames.is_empty() || !acks.is_empty() {
+            self.shared.to_link(LinkMessage::Say { id: self.id, frames, acks });
+        }
+        if opened {
+            self.publish(|progress| progress.opened = true);
+        }
+        if let Some(output) = output {
+            self.publish(|progress| progress.output = Some(output));
+        }
+        if let Some(stop) = stopped {
+            self.shared.note_stopped(self.id, stop.to_string());
+            myself.stop(None);
+        }
+        if let Some(closed) = closed {
+            self.publish(|progress| progress.settle(&closed));
+            let outcome = match closed.outcome {
+                Outcome::Finished => "finished",
+                Outcome::Compensated(_) => "compensated",
+            };
+            counter!(metric::INSTANCES_CLOSED, "outcome" => outcome).increment(1);
+            myself.stop(None);
+        }
+    }
+
+    fn publish(&mut self, tell: impl FnOnce(&mut Progress)) {
+        if let Some(live) = &mut self.live {
+            tell(&mut live.progress);
+            let known = live.progress.clone();
+            self.shared.directory.publish(self.id, |progress| *progress = known);
+        }
+    }
+
+    /// The session is over here: says so to those who have not heard, and starts nothing.
+    fn answer_closed(&self, myself: &ActorRef<InstanceMessage>, closed: &Closed, early: Vec<InstanceMessage>) {
+        self.shared.directory.publish(self.id, |progress| {
+            progress.opened = true;
+            progress.settle(closed);
+        });
+        let (mut frames, mut acks) = (Vec::new(), Vec::new());
+        for message in early {
+            let InstanceMessage::Deliver(frame, receipt) = message else { continue };
+            acks.extend(receipt);
+            let node = closed.header.node_of(frame.from).cloned();
+            if let (Body::Nudge, Some(node)) = (frame.body, node) {
+                let body = Body::Done(closed.outcome.clone());
+                let header = Some(closed.header.clone());
+                let (from, to) = (self.id.role, frame.from);
+                let frame = Frame { session: self.id.session, from, to, header, body };
+                // Not kept until acknowledged: whoever nudged does so again.
+                frames.push(Outgoing { key: OutgoingKey::Nudge(to), node, frame });
+            }
+        }
+        self.shared.to_link(LinkMessage::Say { id: self.id, frames, acks });
+        myself.stop(None);
+    }
+
+    fn store_failed(&self, myself: &ActorRef<InstanceMessage>, error: &StoreError) {
+        if let StoreError::Corrupt { .. } = error {
+            self.shared.note_stopped(self.id, error.to_string());
+        }
+        // Otherwise the whole node stops, or another actor has taken over.
+        myself.stop(None);
+    }
+}
+
+impl Progress {
+    fn settle(&mut self, closed: &Closed) {
+        let settled: Result<Payload, Abort> = match &closed.outcome {
+            Outcome::Finished => Ok(closed.output.clone().unwrap_or_else(|| Vec::new().into())),
+            Outcome::Compensated(abort) => Err(abort.clone()),
+        };
+        self.output.get_or_insert_with(|| settled.clone());
+        self.settled = Some(settled);
+    }
+}
+
+impl Live {
+    /// Rings the alarm when the part's next turn is due.
+    fn set_timer(&mut self, now_ms: u64) {
+        let next = self.part.next_wake_ms();
+        if self.timer.as_ref().map(|(at, _)| *at) != next {
+            self.timer = next.map(|at| {
+                let delay = Duration::from_millis(at.saturating_sub(now_ms));
+                (at, Box::pin(tokio::time::sleep(delay)))
+            });
+        }
+        if let Some((_, timer)) = &mut self.timer {
+            let waker = self.part.waker();
+            if timer.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+                self.timer = None;
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// What the first frame with a header says of the session.
+fn opened_by(early: &[InstanceMessage]) -> Option<Opened> {
+    early.iter().find_map(|message| match message {
+        InstanceMessage::Deliver(frame, _) => {
+            frame.header.clone().map(|header| Opened { header, input: None })
+        }
+        _ => None,
+    })
+}
+

@@ -1,0 +1,47 @@
+//! Accompanist: resilient choreographic programming.
+//!
+//! One global program says what every role does; each role's part runs beside its service as a supervised,
+//! durable actor; no orchestrator. Start with [`Choreography`] for the program and [`Node`] to run it;
+//! `docs/architecture.md` shows the way of a message.
+//!
+//! This crate knows ractor and fjall; Zenoh's types stay inside [`transport`].
+
+#![doc = include_str!("../../docs/architecture.md")]
+
+mod directory;
+mod environment;
+mod error;
+mod instance_actor;
+mod link;
+pub mod metric;
+mod node;
+mod peers;
+mod roles;
+mod session;
+mod settings;
+mod shared;
+pub mod store;
+mod writer;
+
+pub use accompanist_core::*;
+pub use accompanist_transport as transport;
+pub use environment::SystemEnvironment;
+pub use error::{NodeError, SessionError, StartError};
+pub use node::{Node, NodeBuilder};
+pub use session::Session;
+pub use settings::{Durability, Settings};
+pub use shared::StoppedSession;
+
+/// What a service usually needs, to be imported whole.
+pub mod prelude {
+    pub use crate::store::FjallStore;
+    pub use crate::{Durability, Node, NodeError, Session, SessionError, Settings, StartError};
+    pub use accompanist_core::{
+        Abort, At, Choreography, Context, IdempotencyKey, Local, LocalTransaction, NodeId, Retry, Role, Services,
+        SessionId, State, Transaction, run_local,
+    };
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}

@@ -1,0 +1,142 @@
+//! The frames under way: numbered, within a window per node, and due to be sent again at some time.
+//!
+//! Pure: time and chance come in, transmissions go out.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use accompanist_core::NodeId;
+use accompanist_core::contract::Environment;
+use accompanist_core::frame::Frame;
+use accompanist_core::id::InstanceId;
+use accompanist_core::instance::{Outgoing, OutgoingKey};
+
+use crate::settings::Settings;
+
+/// A frame to be put on the wire now.
+pub(super) struct Transmission {
+    pub(super) node: NodeId,
+    pub(super) number: u64,
+    pub(super) frame: Frame,
+}
+
+struct UnderWay {
+    id: InstanceId,
+    outgoing: Outgoing,
+    due_ms: u64,
+    pause_ms: u64,
+}
+
+#[derive(Default)]
+struct Window {
+    under_way: usize,
+    waiting: VecDeque<(InstanceId, Outgoing)>,
+}
+
+/// See the module's documentation.
+pub(super) struct Outbox {
+    next_number: u64,
+    under_way: BTreeMap<u64, UnderWay>,
+    due: BTreeSet<(u64, u64)>,
+    /// What is under way or waits already: an instance that has been restarted says it again.
+    known: HashMap<(InstanceId, OutgoingKey), ()>,
+    windows: BTreeMap<NodeId, Window>,
+    window_max: usize,
+    pause_min_ms: u64,
+    pause_max_ms: u64,
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Outbox {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            next_number: 1,
+            under_way: BTreeMap::new(),
+            due: BTreeSet::new(),
+            known: HashMap::new(),
+            windows: BTreeMap::new(),
+            window_max: settings.window_frames_max,
+            pause_min_ms: millis(settings.retransmission_delay_min),
+            pause_max_ms: millis(settings.retransmission_delay_max),
+        }
+    }
+
+    /// Takes a frame; gives it back to be sent if the window has room and it is not under way already.
+    pub(super) fn add(&mut self, id: InstanceId, outgoing: Outgoing, now_ms: u64) -> Option<Transmission> {
+        if self.known.insert((id, outgoing.key.clone()), ()).is_some() {
+            return None;
+        }
+        let window = self.windows.entry(outgoing.node.clone()).or_default();
+        if window.under_way >= self.window_max {
+            window.waiting.push_back((id, outgoing));
+            return None;
+        }
+        window.under_way += 1;
+        Some(self.begin(id, outgoing, now_ms))
+    }
+
+    fn begin(&mut self, id: InstanceId, outgoing: Outgoing, now_ms: u64) -> Transmission {
+        let number = self.next_number;
+        self.next_number += 1;
+        let due_ms = now_ms.saturating_add(self.pause_min_ms);
+        let transmission = Transmission { node: outgoing.node.clone(), number, frame: outgoing.frame.clone() };
+        self.due.insert((due_ms, number));
+        self.under_way.insert(number, UnderWay { id, outgoing, due_ms, pause_ms: self.pause_min_ms });
+        transmission
+    }
+
+    /// The frame `number` has been heard: whose it was, and the frame that may go in its place.
+    #[expect(clippy::type_complexity, reason = "two unrelated answers to one question")]
+    pub(super) fn acknowledge(
+        &mut self,
+        number: u64,
+        now_ms: u64,
+    ) -> (Option<(InstanceId, OutgoingKey)>, Option<Transmission>) {
+        let Some(UnderWay { id, outgoing, due_ms, .. }) = self.under_way.remove(&number) else { return (None, None) };
+        self.due.remove(&(due_ms, number));
+        let acked = (id, outgoing.key);
+        self.known.remove(&acked);
+        let mut next = None;
+        if let Some(window) = self.windows.get_mut(&outgoing.node) {
+            next = window.waiting.pop_front();
+            if next.is_none() {
+                window.under_way = window.under_way.saturating_sub(1);
+            }
+        }
+        (Some(acked), next.map(|(id, outgoing)| self.begin(id, outgoing, now_ms)))
+    }
+
+    /// The frames that have waited long enough, to be sent again; each then waits longer, and a little by chance.
+    pub(super) fn take_due(&mut self, now_ms: u64, environment: &dyn Environment) -> Vec<Transmission> {
+        let mut transmissions = Vec::new();
+        while let Some(&(due_ms, number)) = self.due.first()
+            && due_ms <= now_ms
+        {
+            self.due.pop_first();
+            let Some(frame) = self.under_way.get_mut(&number) else { continue };
+            frame.pause_ms = frame.pause_ms.saturating_mul(2).min(self.pause_max_ms);
+            let jitter = environment.random() % (frame.pause_ms / 4).max(1);
+            frame.due_ms = now_ms.saturating_add(frame.pause_ms).saturating_add(jitter);
+            self.due.insert((frame.due_ms, number));
+            let (node, frame) = (frame.outgoing.node.clone(), frame.outgoing.frame.clone());
+            transmissions.push(Transmission { node, number, frame });
+        }
+        transmissions
+    }
+
+    /// All that is under way to `node` is due now, and begins again with short pauses.
+    pub(super) fn hurry(&mut self, node: &NodeId, now_ms: u64) {
+        for (number, frame) in self.under_way.iter_mut().filter(|(_, frame)| frame.outgoing.node == *node) {
+            self.due.remove(&(frame.due_ms, *number));
+            (frame.due_ms, frame.pause_ms) = (now_ms, self.pause_min_ms / 2);
+            self.due.insert((now_ms, *number));
+        }
+    }
+
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        self.due.first().map(|(due_ms, _)| *due_ms)
+    }
+}

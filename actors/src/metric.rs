@@ -1,0 +1,34 @@
+//! The names of the metrics this crate counts, for dashboards and tests.
+
+/// Counter: group commits.
+pub const GROUP_COMMITS: &str = "accompanist_group_commits_total";
+/// Counter: writes of instances, many of which share a group commit.
+pub const WRITES: &str = "accompanist_writes_total";
+/// Counter: frames sent for the first time.
+pub const FRAMES_SENT: &str = "accompanist_frames_sent_total";
+/// Counter: frames sent again, since no acknowledgement came in time.
+pub const FRAMES_SENT_AGAIN: &str = "accompanist_frames_sent_again_total";
+/// Counter: what arrived and was dropped, with a label `reason`.
+pub const DROPPED: &str = "accompanist_dropped_total";
+/// Counter: sessions started here.
+pub const SESSIONS_STARTED: &str = "accompanist_sessions_started_total";
+/// Counter: role instances closed, with a label `outcome` of `finished` or `compensated`.
+pub const INSTANCES_CLOSED: &str = "accompanist_instances_closed_total";
+/// Counter: role instances that failed and were restarted.
+pub const INSTANCES_RESTARTED: &str = "accompanist_instances_restarted_total";
+/// Counter: role instances that stand still until someone looks.
+pub const INSTANCES_STOPPED: &str = "accompanist_instances_stopped_total";
+
+/// Describes all metrics to the installed recorder.
+pub fn describe() {
+    use metrics::describe_counter as counter;
+    counter!(GROUP_COMMITS, "Group commits");
+    counter!(WRITES, "Writes of instances");
+    counter!(FRAMES_SENT, "Frames sent for the first time");
+    counter!(FRAMES_SENT_AGAIN, "Frames sent again");
+    counter!(DROPPED, "What arrived and was dropped, by reason");
+    counter!(SESSIONS_STARTED, "Sessions started here");
+    counter!(INSTANCES_CLOSED, "Role instances closed, by outcome");
+    counter!(INSTANCES_RESTARTED, "Role instances restarted after a failure");
+    counter!(INSTANCES_STOPPED, "Role instances that stand still");
+}

@@ -1,0 +1,166 @@
+//! What a node is made of, and its start.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use accompanist_core::contract::{Environment, Store, StoreError, Transport};
+use accompanist_core::part::AnyChoreography;
+use accompanist_core::{Choreography, NodeId, Role, Services};
+use ractor::Actor;
+use tokio::sync::watch;
+
+use super::Node;
+use super::root::{Root, RootArguments};
+use crate::environment::SystemEnvironment;
+use crate::error::NodeError;
+use crate::peers::Peers;
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::store::check_format;
+use crate::writer::{self, Mode};
+
+/// Collects what a [`Node`] needs: a store, a transport, the roles it plays, and the choreographies it knows.
+pub struct NodeBuilder {
+    name: NodeId,
+    settings: Settings,
+    store: Option<Box<dyn Store>>,
+    mode: Mode,
+    transport: Option<Arc<dyn Transport>>,
+    environment: Arc<dyn Environment>,
+    services: Services,
+    roles: Vec<&'static str>,
+    choreographies: Vec<Arc<dyn AnyChoreography>>,
+}
+
+impl std::fmt::Debug for NodeBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeBuilder").field("name", &self.name).field("roles", &self.roles).finish_non_exhaustive()
+    }
+}
+
+impl NodeBuilder {
+    pub(super) fn new(name: NodeId) -> Self {
+        Self {
+            name,
+            settings: Settings::default(),
+            store: None,
+            mode: Mode::Thread,
+            transport: None,
+            environment: Arc::new(SystemEnvironment::default()),
+            services: Services::new(),
+            roles: Vec::new(),
+            choreographies: Vec::new(),
+        }
+    }
+
+    /// Where everything durable is kept. The node's own: no other may use it.
+    #[must_use]
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Some(Box::new(store));
+        self
+    }
+
+    /// A store whose calls do not block, with a sync that takes `sync` of tokio's (perhaps paused) time: for
+    /// simulations in one thread.
+    #[must_use]
+    pub fn simulated_store(mut self, store: impl Store, sync: Duration) -> Self {
+        self.mode = Mode::Task { sync };
+        self.store(store)
+    }
+
+    /// How it reaches other nodes.
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Time and chance from elsewhere than this machine.
+    #[must_use]
+    pub fn environment(mut self, environment: Arc<dyn Environment>) -> Self {
+        self.environment = environment;
+        self
+    }
+
+    /// Other bounds and pauses than the defaults.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// A role it plays, with the service that the role works with.
+    #[must_use]
+    pub fn role<R: Role>(mut self, role: R, service: Arc<R::Service>) -> Self {
+        self.services = self.services.with(role, service);
+        self.roles.push(R::NAME);
+        self
+    }
+
+    /// A choreography it takes part in. Several versions of one may be given.
+    #[must_use]
+    pub fn choreography(mut self, choreography: impl Choreography) -> Self {
+        self.choreographies.push(Arc::new(choreography));
+        self
+    }
+
+    /// Starts it: opens the wire, and takes up every session that is open in the store.
+    ///
+    /// # Errors
+    /// [`NodeError`], which says what to do.
+    pub async fn start(self) -> Result<Node, NodeError> {
+        if cfg!(panic = "abort") {
+            return Err(NodeError::PanicAborts);
+        }
+        let choreographies = by_name_and_version(self.choreographies)?;
+        let mut store = self.store.ok_or(NodeError::Incomplete("a store: call `store` of its builder"))?;
+        let transport = self.transport.ok_or(NodeError::Incomplete("a transport: call `transport` of its builder"))?;
+        if self.roles.is_empty() {
+            return Err(NodeError::Incomplete("a role to play: call `role` of its builder"));
+        }
+        let peers = Peers::new(self.name.clone(), self.roles.iter().map(ToString::to_string));
+        // Before the writer has the store, and few keys: this much may block.
+        check_format(store.as_mut())?;
+        peers.restore(store.as_ref())?;
+        let settings = self.settings;
+        let writer = writer::start(store, self.mode, settings.lazy_write_delay_max, settings.group_writes_max)
+            .map_err(|error| StoreError::Failed(format!("the writer's thread cannot be started: {error}")))?;
+        let shared = Arc::new(Shared::new(
+            self.name,
+            settings,
+            self.environment,
+            choreographies,
+            self.services,
+            self.roles,
+            writer.clone(),
+            peers,
+        ));
+        let (failed_sender, failed) = watch::channel(None);
+        let arguments = RootArguments { shared: shared.clone(), transport, failed: failed_sender };
+        match Root::spawn(None, Root, arguments).await {
+            Ok((root, _)) => Ok(Node { shared, root, failed }),
+            Err(error) => {
+                writer.end().await;
+                Err(NodeError::Transport(error.to_string()))
+            }
+        }
+    }
+}
+
+type ByNameAndVersion = BTreeMap<(String, u32), Arc<dyn AnyChoreography>>;
+
+fn by_name_and_version(choreographies: Vec<Arc<dyn AnyChoreography>>) -> Result<ByNameAndVersion, NodeError> {
+    let mut known = ByNameAndVersion::new();
+    for choreography in choreographies {
+        let (name, version) = (choreography.name(), choreography.version());
+        let names: BTreeSet<_> = choreography.roles().iter().copied().filter(|role| !role.is_empty()).collect();
+        if names.len() != choreography.roles().len() {
+            return Err(NodeError::RoleNames { name });
+        }
+        if known.insert((name.to_owned(), version), choreography).is_some() {
+            return Err(NodeError::ChoreographyTwice { name, version });
+        }
+    }
+    Ok(known)
+}

@@ -1,0 +1,189 @@
+//! The supervisor of all role instances: starts them when they are called for, and again when they fail.
+//!
+//! One for one: an instance that fails is restarted alone, after a pause that doubles, and replays. One that fails
+//! again and again is quarantined: it stands still, visibly, and the others feel nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use accompanist_core::contract::Space;
+use accompanist_core::frame::{Frame, Receipt};
+use accompanist_core::id::InstanceId;
+use accompanist_core::record::Opened;
+use metrics::counter;
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
+
+use crate::instance_actor::{InstanceActor, InstanceArguments, InstanceMessage, Origin};
+use crate::metric;
+use crate::shared::{Shared, note_dropped};
+use crate::writer::Job;
+
+/// Instances that one message of the recovery brings back; the next ones come behind what waits meanwhile.
+const RECOVERY_PAGE: usize = 256;
+
+/// What the supervisor is told.
+pub(crate) enum RolesMessage {
+    /// A frame for an instance that is not in memory.
+    Deliver(Frame, Option<Receipt>),
+    /// A session is started here.
+    Start { id: InstanceId, opened: Opened, fresh: bool },
+    /// Bring back what is open in the store, after this key.
+    Recover(Option<Vec<u8>>),
+    /// These are open.
+    Found(Vec<Vec<u8>>),
+    /// The pause of an instance that failed is over.
+    Restart(InstanceId),
+}
+
+/// See the module's documentation.
+pub(crate) struct Roles;
+
+pub(crate) struct RolesState {
+    shared: Arc<Shared>,
+    children: HashMap<ActorId, InstanceId>,
+    /// Failures of instances that have not ended since, and whether a restart is due.
+    failures: HashMap<InstanceId, Failures>,
+}
+
+#[derive(Default)]
+struct Failures {
+    times: u32,
+    restart_due: bool,
+}
+
+impl Actor for Roles {
+    type Msg = RolesMessage;
+    type State = RolesState;
+    type Arguments = Arc<Shared>;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<RolesMessage>,
+        shared: Arc<Shared>,
+    ) -> Result<RolesState, ActorProcessingErr> {
+        shared.directory.clear();
+        shared.set_roles(Some(myself.clone()));
+        myself.cast(RolesMessage::Recover(None))?;
+        Ok(RolesState { shared, children: HashMap::new(), failures: HashMap::new() })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<RolesMessage>,
+        message: RolesMessage,
+        state: &mut RolesState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            RolesMessage::Deliver(frame, receipt) => state.deliver(&myself, frame, receipt),
+            RolesMessage::Start { id, opened, fresh } => {
+                let origin = if fresh { Origin::Fresh(opened) } else { Origin::Store(Some(opened)) };
+                state.with(&myself, id, origin, InstanceMessage::Report);
+            }
+            RolesMessage::Recover(after) => state.read_page(&myself, after),
+            RolesMessage::Found(keys) => state.recover(&myself, &keys)?,
+            RolesMessage::Restart(id) => {
+                if let Some(failures) = state.failures.get_mut(&id) {
+                    failures.restart_due = false;
+                }
+                state.with(&myself, id, Origin::Store(None), InstanceMessage::Report);
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<RolesMessage>,
+        event: SupervisionEvent,
+        state: &mut RolesState,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorTerminated(actor, ..) => {
+                if let Some(id) = state.forget(actor.get_id()) {
+                    state.failures.remove(&id);
+                }
+            }
+            SupervisionEvent::ActorFailed(actor, error) => {
+                if let Some(id) = state.forget(actor.get_id()) {
+                    state.failed(&myself, id, &error.to_string());
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl RolesState {
+    fn deliver(&mut self, myself: &ActorRef<RolesMessage>, frame: Frame, receipt: Option<Receipt>) {
+        let id = frame.receiver();
+        let full = self.shared.directory.len() >= self.shared.settings.instances_max;
+        if full && self.shared.directory.get(id).is_none() {
+            return note_dropped("too many instances", &id.to_string());
+        }
+        self.with(myself, id, Origin::Store(None), InstanceMessage::Deliver(frame, receipt));
+    }
+
+    /// Tells an instance, which is started for that if need be. One that stands still or waits for its restart is
+    /// told nothing: whoever sent it a frame does so again.
+    fn with(&mut self, myself: &ActorRef<RolesMessage>, id: InstanceId, origin: Origin, message: InstanceMessage) {
+        let Err(message) = self.shared.to_instance(id, message) else { return };
+        if self.shared.is_stopped(id) || self.failures.get(&id).is_some_and(|failures| failures.restart_due) {
+            return;
+        }
+        let arguments = InstanceArguments { id, origin, shared: self.shared.clone() };
+        match ActorRuntime::spawn_linked_instant(None, InstanceActor, arguments, myself.get_cell()) {
+            Ok((actor, _)) => {
+                self.children.insert(actor.get_id(), id);
+                let _ = actor.cast(message); // It has just been made; a failure comes as an event.
+                self.shared.directory.insert(id, actor);
+            }
+            Err(error) => note_dropped("cannot be started", &format!("{id}: {error}")),
+        }
+    }
+
+    fn forget(&mut self, actor: ActorId) -> Option<InstanceId> {
+        let id = self.children.remove(&actor)?;
+        self.shared.directory.remove(id, actor);
+        Some(id)
+    }
+
+    fn failed(&mut self, myself: &ActorRef<RolesMessage>, id: InstanceId, reason: &str) {
+        let settings = &self.shared.settings;
+        let failures = self.failures.entry(id).or_default();
+        failures.times += 1;
+        if failures.times > settings.restarts_max {
+            let reason = format!("quarantined after {} failures, the last: {reason}", failures.times);
+            return self.shared.note_stopped(id, reason);
+        }
+        tracing::warn!(%id, reason, times = failures.times, "an instance failed and is restarted");
+        counter!(metric::INSTANCES_RESTARTED).increment(1);
+        failures.restart_due = true;
+        let pause = settings.restart_delay_min * 2_u32.saturating_pow(failures.times.min(10) - 1);
+        myself.send_after(pause, move || RolesMessage::Restart(id));
+    }
+
+    fn read_page(&self, myself: &ActorRef<RolesMessage>, after: Option<Vec<u8>>) {
+        let myself = myself.clone();
+        self.shared.writer.submit(Job::Read(Box::new(move |store| {
+            let page = store.and_then(|store| store.scan(Space::Open, &[], after.as_deref(), RECOVERY_PAGE));
+            match page {
+                Ok(entries) => {
+                    let keys = entries.into_iter().map(|(key, _)| key).collect();
+                    let _ = myself.cast(RolesMessage::Found(keys)); // Gone with its node.
+                }
+                Err(error) => tracing::error!(%error, "open sessions cannot be read"),
+            }
+        })));
+    }
+
+    fn recover(&mut self, myself: &ActorRef<RolesMessage>, keys: &[Vec<u8>]) -> Result<(), ActorProcessingErr> {
+        for id in keys.iter().filter_map(|key| InstanceId::from_bytes(key)) {
+            self.with(myself, id, Origin::Store(None), InstanceMessage::Wake);
+        }
+        if keys.len() == RECOVERY_PAGE {
+            myself.cast(RolesMessage::Recover(keys.last().cloned()))?;
+        }
+        Ok(())
+    }
+}

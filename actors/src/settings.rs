@@ -1,0 +1,71 @@
+//! The numbers of a node, each with its unit and its reason. No behaviour.
+
+use std::time::Duration;
+
+use accompanist_core::instance::Limits;
+
+/// What an acknowledged write survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// A power cut: every group commit is followed by an fdatasync.
+    #[default]
+    Power,
+    /// A crash of the process, not of the machine: writes reach the operating system.
+    Process,
+}
+
+/// Bounds and pauses of a node.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Bounds and pauses of each role instance.
+    pub limits: Limits,
+    /// How long a write that nothing waits for may wait for company, so that it costs no sync of its own.
+    /// Has to be well below `retransmission_delay_min`, since acknowledgements wait with it.
+    pub lazy_write_delay_max: Duration,
+    /// The most writes of one group commit. A larger group gains nothing and makes its first write wait.
+    pub group_writes_max: usize,
+    /// Frames to one node that are sent and not acknowledged; more wait in memory at their instances' expense.
+    pub window_frames_max: usize,
+    /// The pause before a frame is sent again; it doubles from one to the next.
+    pub retransmission_delay_min: Duration,
+    /// The longest pause between two transmissions of a frame.
+    pub retransmission_delay_max: Duration,
+    /// Packets that have arrived and wait for the link. More are dropped, and sent again by their sender.
+    pub inbox_packets_max: usize,
+    /// Role instances in memory. Half of it is open to sessions started here (a start beyond is refused as
+    /// overloaded), the rest to those that others begin, whose frames beyond are dropped and sent again.
+    pub instances_max: usize,
+    /// How long a start waits until a node for each role is known.
+    pub cast_wait_max: Duration,
+    /// Restarts of one instance after a panic, without its session ending, before it is quarantined.
+    pub restarts_max: u32,
+    /// The pause before an instance is restarted; it doubles from one to the next.
+    pub restart_delay_min: Duration,
+    /// Restarts of the link and the roles together within `tree_restart_period` before the node gives up.
+    pub tree_restarts_max: u32,
+    /// See `tree_restarts_max`.
+    pub tree_restart_period: Duration,
+    /// The longest pause between two offers of this node to all.
+    pub offer_period_max: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            lazy_write_delay_max: Duration::from_millis(10),
+            group_writes_max: 1_024,
+            window_frames_max: 1_024,
+            retransmission_delay_min: Duration::from_millis(80),
+            retransmission_delay_max: Duration::from_secs(2),
+            inbox_packets_max: 16_384,
+            instances_max: 200_000,
+            cast_wait_max: Duration::from_secs(10),
+            restarts_max: 5,
+            restart_delay_min: Duration::from_millis(20),
+            tree_restarts_max: 5,
+            tree_restart_period: Duration::from_secs(60),
+            offer_period_max: Duration::from_secs(3),
+        }
+    }
+}

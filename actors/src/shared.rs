@@ -1,0 +1,168 @@
+//! What all actors of a node have in common: its parts that are no actors.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use accompanist_core::contract::Environment;
+use accompanist_core::frame::Header;
+use accompanist_core::id::{InstanceId, RoleIndex};
+use accompanist_core::part::AnyChoreography;
+use accompanist_core::{NodeId, Services, SessionId};
+use metrics::counter;
+use ractor::ActorRef;
+
+use crate::directory::Directory;
+use crate::instance_actor::InstanceMessage;
+use crate::link::LinkMessage;
+use crate::peers::Peers;
+use crate::roles::RolesMessage;
+use crate::settings::Settings;
+use crate::writer::{Incarnation, WriterHandle};
+use crate::metric;
+
+/// A session that stands still on a node until someone looks at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoppedSession {
+    /// The session.
+    pub session: SessionId,
+    /// The role whose part stands still.
+    pub role: RoleIndex,
+    /// Why.
+    pub reason: String,
+}
+
+/// Everything a node has that is no actor, and the way to the actors of its present tree.
+pub(crate) struct Shared {
+    pub(crate) node: NodeId,
+    /// Drawn at random at every start: numbers of frames count within it.
+    pub(crate) epoch: u64,
+    pub(crate) settings: Settings,
+    pub(crate) environment: Arc<dyn Environment>,
+    pub(crate) choreographies: BTreeMap<(String, u32), Arc<dyn AnyChoreography>>,
+    pub(crate) services: Services,
+    pub(crate) roles: Vec<&'static str>,
+    pub(crate) writer: WriterHandle,
+    pub(crate) directory: Directory,
+    pub(crate) peers: Peers,
+    pub(crate) stopped: Mutex<BTreeMap<InstanceId, String>>,
+    pub(crate) packet_bytes_max: OnceLock<usize>,
+    /// Packets that wait for the link.
+    pub(crate) inbox: AtomicUsize,
+    incarnations: AtomicU64,
+    link: RwLock<Option<ActorRef<LinkMessage>>>,
+    roles_actor: RwLock<Option<ActorRef<RolesMessage>>>,
+}
+
+impl Shared {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the builder")]
+    pub(crate) fn new(
+        node: NodeId,
+        settings: Settings,
+        environment: Arc<dyn Environment>,
+        choreographies: BTreeMap<(String, u32), Arc<dyn AnyChoreography>>,
+        services: Services,
+        roles: Vec<&'static str>,
+        writer: WriterHandle,
+        peers: Peers,
+    ) -> Self {
+        Self {
+            node,
+            epoch: environment.random() | 1,
+            settings,
+            environment,
+            choreographies,
+            services,
+            roles,
+            writer,
+            directory: Directory::default(),
+            peers,
+            stopped: Mutex::default(),
+            packet_bytes_max: OnceLock::new(),
+            inbox: AtomicUsize::new(0),
+            incarnations: AtomicU64::new(0),
+            link: RwLock::default(),
+            roles_actor: RwLock::default(),
+        }
+    }
+
+    pub(crate) fn next_incarnation(&self) -> Incarnation {
+        Incarnation(self.incarnations.fetch_add(1, Ordering::SeqCst))
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.environment.monotonic_ms()
+    }
+
+    pub(crate) fn set_link(&self, link: Option<ActorRef<LinkMessage>>) {
+        *self.link.write().unwrap_or_else(PoisonError::into_inner) = link;
+    }
+
+    pub(crate) fn set_roles(&self, roles: Option<ActorRef<RolesMessage>>) {
+        *self.roles_actor.write().unwrap_or_else(PoisonError::into_inner) = roles;
+    }
+
+    /// Tells the link. Without one (between two trees) it is lost, as on the wire.
+    pub(crate) fn to_link(&self, message: LinkMessage) {
+        let link = self.link.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(link) = link {
+            let _ = link.cast(message); // A link that has just failed loses it, as the wire would.
+        }
+    }
+
+    /// Tells the supervisor of the roles; gives back whether there is one.
+    pub(crate) fn to_roles(&self, message: RolesMessage) -> bool {
+        let roles = self.roles_actor.read().unwrap_or_else(PoisonError::into_inner).clone();
+        roles.is_some_and(|roles| roles.cast(message).is_ok())
+    }
+
+    /// Tells an instance that is in memory; gives the message back if it is not.
+    pub(crate) fn to_instance(&self, id: InstanceId, message: InstanceMessage) -> Result<(), InstanceMessage> {
+        match self.directory.get(id) {
+            None => Err(message),
+            Some(actor) => actor.cast(message).map_err(|error| match error {
+                ractor::MessagingErr::SendErr(message) => message,
+                _ => InstanceMessage::Wake,
+            }),
+        }
+    }
+
+    /// The choreography that this header speaks of, if it is known and fits, and the name of the role.
+    pub(crate) fn choreography_of(
+        &self,
+        header: &Header,
+        role: RoleIndex,
+    ) -> Result<(Arc<dyn AnyChoreography>, &'static str), String> {
+        let Header { choreography: name, version, cast, .. } = header;
+        let known = self.choreographies.get(&(name.clone(), *version));
+        let choreography = known.ok_or_else(|| format!("choreography `{name}` version {version} is not known here"))?;
+        let roles = choreography.roles();
+        if roles.len() != cast.len() || header.initiator.0 as usize >= cast.len() {
+            return Err(format!("`{name}` version {version} has {} roles here, {} there", roles.len(), cast.len()));
+        }
+        let role_name = roles.get(usize::from(role.0)).copied();
+        let role_name = role_name.ok_or_else(|| format!("`{name}` version {version} has no role {}", role.0))?;
+        if header.node_of(role) != Some(&self.node) || !self.roles.contains(&role_name) {
+            return Err(format!("role `{role_name}` of `{name}` is not played by node `{}`", self.node));
+        }
+        Ok((choreography.clone(), role_name))
+    }
+
+    /// Lists an instance as standing still.
+    pub(crate) fn note_stopped(&self, id: InstanceId, reason: String) {
+        tracing::error!(%id, reason, "a session stands still");
+        counter!(metric::INSTANCES_STOPPED).increment(1);
+        self.directory.publish(id, |progress| progress.stopped = Some(reason.clone()));
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).insert(id, reason);
+    }
+
+    pub(crate) fn is_stopped(&self, id: InstanceId) -> bool {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+    }
+}
+
+/// Counts something that was dropped, and says so in the log.
+pub(crate) fn note_dropped(reason: &'static str, detail: &str) {
+    counter!(metric::DROPPED, "reason" => reason).increment(1);
+    tracing::warn!(reason, detail, "dropped");
+}

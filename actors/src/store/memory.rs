@@ -1,0 +1,164 @@
+//! A store in memory that can crash: what was not synced is lost, the way a disk loses it.
+//!
+//! For tests and simulations. A [`MemoryDisk`] is the disk, which stays; a [`MemoryStore`] is one life of a node
+//! on it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
+
+type Entries = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
+
+#[derive(Default)]
+struct Disk {
+    entries: Entries,
+    /// What is applied and not synced, in order.
+    unsynced: Vec<Batch>,
+    /// Which life may use the disk. An older one is a process that has been killed.
+    life: u64,
+    syncs: u64,
+}
+
+/// A disk that several lives of a node use one after the other.
+#[derive(Clone, Default)]
+pub struct MemoryDisk(Arc<Mutex<Disk>>);
+
+impl std::fmt::Debug for MemoryDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let disk = self.lock();
+        write!(f, "MemoryDisk({} entries, {} unsynced batches)", disk.entries.len(), disk.unsynced.len())
+    }
+}
+
+impl MemoryDisk {
+    fn lock(&self) -> MutexGuard<'_, Disk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a new life on the disk; the one before can write no more.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk holds a store of a later release.
+    pub fn open(&self) -> Result<MemoryStore, StoreError> {
+        let life = {
+            let mut disk = self.lock();
+            disk.life += 1;
+            disk.life
+        };
+        let mut store = MemoryStore { disk: self.clone(), life, ahead: Entries::new(), removed: BTreeMap::new() };
+        super::check_format(&mut store)?;
+        Ok(store)
+    }
+
+    /// The machine loses power: of what was not synced, the first `kept` batches made it to the disk all the same,
+    /// the rest is lost. The present life can write no more.
+    pub fn crash(&self, kept: usize) {
+        let mut disk = self.lock();
+        disk.life += 1;
+        let unsynced = std::mem::take(&mut disk.unsynced);
+        for batch in unsynced.into_iter().take(kept) {
+            write(&mut disk.entries, batch);
+        }
+    }
+
+    /// How many batches a crash would put at risk now.
+    pub fn unsynced(&self) -> usize {
+        self.lock().unsynced.len()
+    }
+
+    /// How many syncs the disk has done.
+    pub fn syncs(&self) -> u64 {
+        self.lock().syncs
+    }
+}
+
+fn write(entries: &mut Entries, batch: Batch) {
+    for Change { space, key, value } in batch {
+        match value {
+            Some(value) => entries.insert((space, key), value),
+            None => entries.remove(&(space, key)),
+        };
+    }
+}
+
+/// One life of a node on a [`MemoryDisk`].
+#[derive(Debug)]
+pub struct MemoryStore {
+    disk: MemoryDisk,
+    life: u64,
+    /// What is applied and not synced, as this life sees it.
+    ahead: Entries,
+    removed: BTreeMap<(Space, Vec<u8>), ()>,
+}
+
+impl MemoryStore {
+    fn alive(&self) -> Result<MutexGuard<'_, Disk>, StoreError> {
+        let disk = self.disk.lock();
+        if disk.life == self.life { Ok(disk) } else { Err(StoreError::Closed) }
+    }
+}
+
+impl Store for MemoryStore {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let disk = self.alive()?;
+        let key = (space, key.to_vec());
+        if self.removed.contains_key(&key) {
+            return Ok(None);
+        }
+        Ok(self.ahead.get(&key).or_else(|| disk.entries.get(&key)).cloned())
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let disk = self.alive()?;
+        let first = (space, prefix.to_vec());
+        let under = |key: &(Space, Vec<u8>)| key.0 == space && key.1.starts_with(prefix);
+        let mut found: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        for entries in [&disk.entries, &self.ahead] {
+            let range = entries.range(first.clone()..).take_while(|(key, _)| under(key));
+            found.extend(range.map(|((_, key), value)| (key.clone(), value.clone())));
+        }
+        for ((_, key), ()) in self.removed.range(first..).take_while(|(key, ())| under(key)) {
+            found.remove(key);
+        }
+        let later = found.into_iter().filter(|(key, _)| after.is_none_or(|after| key.as_slice() > after));
+        Ok(later.take(limit).collect())
+    }
+
+    fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {
+        self.alive()?.unsynced.push(batch.clone());
+        for Change { space, key, value } in batch {
+            let key = (space, key);
+            match value {
+                Some(value) => {
+                    self.removed.remove(&key);
+                    self.ahead.insert(key, value);
+                }
+                None => {
+                    self.ahead.remove(&key);
+                    self.removed.insert(key, ());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        {
+            let mut disk = self.alive()?;
+            disk.syncs += 1;
+            for batch in std::mem::take(&mut disk.unsynced) {
+                write(&mut disk.entries, batch);
+            }
+        }
+        self.ahead.clear();
+        self.removed.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,327 @@
+//! The one writer of a node: takes all waiting writes, makes one batch and one sync, and answers them all.
+//!
+//! It owns the store, runs local transactions between its reads and its batch, and refuses writes of an actor that
+//! another has replaced. Knows keys and values, no sessions. On a thread of its own for real stores, whose calls
+//! block; as a task for simulated ones.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use accompanist_core::Path;
+use accompanist_core::contract::{Batch, Space, Store, StoreError};
+use accompanist_core::id::InstanceId;
+use accompanist_core::instance::{LocalResult, Write};
+use accompanist_core::record::{Closed, Opened, Record, read_value};
+use accompanist_core::state::Writes;
+use metrics::counter;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::metric;
+
+/// Which actor writes for an instance: a later one takes over from an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Incarnation(pub(crate) u64);
+
+/// What a store knows of an instance.
+pub(crate) enum Loaded {
+    Nothing,
+    Open(Opened, Vec<Record>),
+    Closed(Closed),
+}
+
+type Done<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
+/// The path and result of the local transaction that was part of a write.
+pub(crate) type WriteDone = Option<(Path, LocalResult)>;
+
+pub(crate) enum Job {
+    Load { id: InstanceId, incarnation: Incarnation, done: Done<Loaded> },
+    Write { id: InstanceId, incarnation: Incarnation, write: Write, done: Done<WriteDone> },
+    Read(Box<dyn FnOnce(Result<&dyn Store, StoreError>) + Send>),
+    Change { changes: Batch, done: Done<()> },
+    /// Commits what waits, and ends the writer.
+    End,
+}
+
+/// How the writer runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// On a thread of its own.
+    Thread,
+    /// As a task, with a sync that takes this long.
+    Task { sync: Duration },
+}
+
+/// The way to the writer. Its queue holds at most the writes of the instances in memory, which are bounded.
+#[derive(Clone)]
+pub(crate) struct WriterHandle {
+    jobs: mpsc::UnboundedSender<Job>,
+    failed: watch::Receiver<Option<StoreError>>,
+    ended: watch::Receiver<bool>,
+}
+
+impl WriterHandle {
+    pub(crate) fn submit(&self, job: Job) {
+        if let Err(mpsc::error::SendError(job)) = self.jobs.send(job) {
+            job.refuse(&StoreError::Closed);
+        }
+    }
+
+    /// The failure that ended the writer, once there is one.
+    pub(crate) fn failed(&self) -> watch::Receiver<Option<StoreError>> {
+        self.failed.clone()
+    }
+
+    /// Ends the writer, and waits until the store is closed.
+    pub(crate) async fn end(&self) {
+        self.submit(Job::End);
+        let mut ended = self.ended.clone();
+        let _ = ended.wait_for(|ended| *ended).await; // An error says that it has ended, too.
+    }
+}
+
+impl Job {
+    fn refuse(self, error: &StoreError) {
+        match self {
+            Self::Load { done, .. } => done(Err(error.clone())),
+            Self::Write { done, .. } => done(Err(error.clone())),
+            Self::Read(read) => read(Err(error.clone())),
+            Self::Change { done, .. } => done(Err(error.clone())),
+            Self::End => {}
+        }
+    }
+}
+
+/// Starts the writer over `store`.
+pub(crate) fn start(
+    store: Box<dyn Store>,
+    mode: Mode,
+    lazy_delay_max: Duration,
+    group_max: usize,
+) -> std::io::Result<WriterHandle> {
+    let (jobs, queue) = mpsc::unbounded_channel();
+    let (failed, failed_receiver) = watch::channel(None);
+    let (ended, ended_receiver) = watch::channel(false);
+    let writer = Writer {
+        store,
+        queue,
+        owners: HashMap::new(),
+        group: Vec::new(),
+        lazy_until: None,
+        lazy_delay_max,
+        group_max,
+        failed,
+        sync_delay: None,
+    };
+    match mode {
+        Mode::Thread => {
+            // A runtime for the channel and its time-outs alone: its one thread is this one.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+            let run = move || {
+                runtime.block_on(writer.run());
+                let _ = ended.send(true); // Nobody has to be listening.
+            };
+            std::thread::Builder::new().name("accompanist-writer".into()).spawn(run)?;
+        }
+        Mode::Task { sync } => {
+            let writer = Writer { sync_delay: Some(sync), ..writer };
+            tokio::spawn(async move {
+                writer.run().await;
+                let _ = ended.send(true);
+            });
+        }
+    }
+    Ok(WriterHandle { jobs, failed: failed_receiver, ended: ended_receiver })
+}
+
+/// A write or change of the group that is being collected.
+enum Member {
+    Write { id: InstanceId, write: Write, done: Done<WriteDone> },
+    Change { changes: Batch, done: Done<()> },
+}
+
+enum Reply {
+    Write(Done<WriteDone>, WriteDone),
+    Change(Done<()>),
+}
+
+struct Writer {
+    store: Box<dyn Store>,
+    queue: mpsc::UnboundedReceiver<Job>,
+    owners: HashMap<InstanceId, Incarnation>,
+    group: Vec<Member>,
+    /// When the group has to be committed even if nothing urgent joins it.
+    lazy_until: Option<Instant>,
+    lazy_delay_max: Duration,
+    group_max: usize,
+    failed: watch::Sender<Option<StoreError>>,
+    sync_delay: Option<Duration>,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        while let Some(job) = self.next().await {
+            if matches!(job, Job::End) {
+                break;
+            }
+            if let Err(error) = self.take(job).await {
+                return self.fail(error).await;
+            }
+        }
+        if let Err(error) = self.commit().await {
+            self.fail(error).await;
+        }
+    }
+
+    /// The next job; commits the group whenever there is none to be had before it is due.
+    async fn next(&mut self) -> Option<Job> {
+        loop {
+            if self.group.len() < self.group_max
+                && let Ok(job) = self.queue.try_recv()
+            {
+                return Some(job);
+            }
+            if self.group.is_empty() {
+                return self.queue.recv().await;
+            }
+            if let Some(until) = self.lazy_until
+                && self.group.len() < self.group_max
+                && let Ok(job) = tokio::time::timeout_at(until, self.queue.recv()).await
+            {
+                return job;
+            }
+            if let Err(error) = self.commit().await {
+                self.fail(error).await;
+                return None;
+            }
+        }
+    }
+
+    async fn take(&mut self, job: Job) -> Result<(), StoreError> {
+        match job {
+            Job::Load { id, incarnation, done } => {
+                // What an earlier actor of this instance has written comes first.
+                if self.group.iter().any(|member| matches!(member, Member::Write { id: other, .. } if *other == id)) {
+                    self.commit().await?;
+                }
+                let owner = self.owners.entry(id).or_insert(incarnation);
+                *owner = (*owner).max(incarnation);
+                done(load(self.store.as_ref(), id));
+            }
+            Job::Write { id, incarnation, write, done } => {
+                let owner = self.owners.entry(id).or_insert(incarnation);
+                if *owner > incarnation {
+                    tracing::warn!(%id, "dropped a write of an actor that has been replaced");
+                    done(Err(StoreError::Closed));
+                } else {
+                    *owner = incarnation;
+                    self.join(write.urgent);
+                    self.group.push(Member::Write { id, write, done });
+                }
+            }
+            Job::Read(read) => read(Ok(self.store.as_ref())),
+            Job::Change { changes, done } => {
+                self.join(true);
+                self.group.push(Member::Change { changes, done });
+            }
+            Job::End => {}
+        }
+        Ok(())
+    }
+
+    /// A member joins the group: an urgent one makes it due now, a lazy first one in a while.
+    fn join(&mut self, urgent: bool) {
+        if urgent {
+            self.lazy_until = None;
+        } else if self.group.is_empty() {
+            self.lazy_until = Some(Instant::now() + self.lazy_delay_max);
+        }
+    }
+
+    /// One batch, one sync, and all the answers after it.
+    async fn commit(&mut self) -> Result<(), StoreError> {
+        self.lazy_until = None;
+        if self.group.is_empty() {
+            return Ok(());
+        }
+        counter!(metric::GROUP_COMMITS).increment(1);
+        counter!(metric::WRITES).increment(self.group.len() as u64);
+        let (batch, replies) = self.collect();
+        let written = self.write(batch).await;
+        for reply in replies {
+            match (reply, &written) {
+                (Reply::Write(done, result), Ok(())) => done(Ok(result)),
+                (Reply::Write(done, _), Err(error)) => done(Err(error.clone())),
+                (Reply::Change(done), written) => done(written.clone()),
+            }
+        }
+        written
+    }
+
+    /// The group as one batch, its local transactions run in order.
+    fn collect(&mut self) -> (Batch, Vec<Reply>) {
+        let mut batch = Batch::new();
+        let mut state = Writes::default();
+        let mut replies = Vec::with_capacity(self.group.len());
+        let store = self.store.as_ref();
+        for member in self.group.drain(..) {
+            match member {
+                Member::Change { changes, done } => {
+                    batch.extend(changes);
+                    replies.push(Reply::Change(done));
+                }
+                Member::Write { id, write, done } => {
+                    if write.changes.iter().any(|change| change.space == Space::Closed) {
+                        self.owners.remove(&id);
+                    }
+                    batch.extend(write.changes);
+                    let result = write.local.map(|job| {
+                        // It sees what the steps before it in this group have written.
+                        let (writes, record, result) = job.run(&state.over(&store));
+                        state.absorb(writes);
+                        batch.extend(record);
+                        (job.path().clone(), result)
+                    });
+                    replies.push(Reply::Write(done, result));
+                }
+            }
+        }
+        batch.extend(state.into_batch());
+        (batch, replies)
+    }
+
+    async fn write(&mut self, batch: Batch) -> Result<(), StoreError> {
+        self.store.apply(batch)?;
+        if let Some(delay) = self.sync_delay {
+            tokio::time::sleep(delay).await;
+        }
+        self.store.sync()
+    }
+
+    /// The store's state is unknown now: nothing is written any more, and everybody is told.
+    async fn fail(&mut self, error: StoreError) {
+        tracing::error!(%error, "the store failed, the node stops");
+        self.failed.send_replace(Some(error.clone()));
+        while let Some(job) = self.queue.recv().await {
+            if matches!(job, Job::End) {
+                break;
+            }
+            job.refuse(&error);
+        }
+        self.queue.close();
+    }
+}
+
+fn load(store: &dyn Store, id: InstanceId) -> Result<Loaded, StoreError> {
+    let key = id.to_bytes();
+    if let Some(bytes) = store.get(Space::Open, &key)? {
+        let opened = read_value(Space::Open, &bytes)?;
+        let entries = store.scan(Space::Journal, &key, None, usize::MAX)?;
+        let records = entries.iter().map(|(_, value)| read_value(Space::Journal, value));
+        return Ok(Loaded::Open(opened, records.collect::<Result<_, _>>()?));
+    }
+    match store.get(Space::Closed, &key)? {
+        Some(bytes) => Ok(Loaded::Closed(read_value(Space::Closed, &bytes)?)),
+        None => Ok(Loaded::Nothing),
+    }
+}

@@ -1,0 +1,74 @@
+//! Why a saga ends without its result, in a form that can be recorded and sent.
+//!
+//! Only a code and a message: anything else (a backtrace, an error's debug text) would differ between a run
+//! and its replay.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The end of a session for all its roles: every committed step is compensated.
+///
+/// Return one from a [`Transaction`](crate::Transaction) to refuse it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abort {
+    code: String,
+    message: String,
+}
+
+/// The code of aborts that the runtime itself makes because it could not run a step.
+const FAILURE: &str = "accompanist.failure";
+
+impl Abort {
+    /// An abort with a stable `code` for programs and a `message` for people.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into() }
+    }
+
+    /// A step that could not be run at all, which must stop the instance instead of aborting the saga.
+    pub(crate) fn failure(message: impl Into<String>) -> Self {
+        Self::new(FAILURE, message)
+    }
+
+    /// Whether this is no decision of the program but a failure below it.
+    #[doc(hidden)]
+    pub fn is_failure(&self) -> bool {
+        self.code == FAILURE
+    }
+
+    /// The code, stable over releases: what a caller branches on.
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// The message, for people.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for Abort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.code)
+    }
+}
+
+impl std::error::Error for Abort {}
+
+/// A compensation that did not succeed and has to be tried again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Retry(pub String);
+
+impl Retry {
+    /// Says why, for the log.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
+impl From<Abort> for Retry {
+    fn from(abort: Abort) -> Self {
+        Self(abort.to_string())
+    }
+}

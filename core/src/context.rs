@@ -1,0 +1,307 @@
+//! The operations of a choreography, as the program calls them.
+//!
+//! Each takes its path when it is called, and then does this role's part of it. What a part is, is said here;
+//! how it is recorded and sent, in [`crate::instance`]. Tuple operations are in [`crate::group`].
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use uuid::Uuid;
+
+use crate::abort::Abort;
+use crate::choreography::Step;
+use crate::engine::Engine;
+use crate::group::{Gather, Targets};
+use crate::id::{Path, SessionId};
+use crate::located::{Absent, At, Local};
+use crate::message::Message;
+use crate::role::{Has, Includes, Role, RoleSet};
+
+/// Counts the operations of one scope.
+struct Scope {
+    path: Path,
+    next: AtomicU32,
+}
+
+/// What a choreography runs against, with the roles that take part as a type.
+///
+/// A context is one scope of operations. Operations that run side by side (in `tokio::try_join!`) within `async`
+/// blocks take a [`Context::fork`] each; never `select!` over operations, since which one wins is chance.
+pub struct Context<Roles> {
+    engine: Arc<Engine>,
+    scope: Scope,
+    roles: PhantomData<fn() -> Roles>,
+}
+
+impl<Roles> std::fmt::Debug for Context<Roles> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Context({} at {:?})", self.engine.session(), self.scope.path)
+    }
+}
+
+impl<Roles: RoleSet> Context<Roles> {
+    pub(crate) fn new(engine: Arc<Engine>, path: Path) -> Self {
+        Self { engine, scope: Scope { path, next: AtomicU32::new(0) }, roles: PhantomData }
+    }
+
+    /// The path of the operation that is being called. All roles count alike.
+    fn take_path(&self) -> Path {
+        self.scope.path.child(self.scope.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The session, the same at every role.
+    pub fn session(&self) -> SessionId {
+        self.engine.session()
+    }
+
+    /// `from` sends a value, `to` receives it.
+    ///
+    /// # Errors
+    /// The session's [`Abort`], or one of its own for a message over the size limit.
+    pub fn comm<A: Role, B: Role, T: Message, I, J>(
+        &self,
+        _from: A,
+        _to: B,
+        value: &At<A, T>,
+    ) -> impl Future<Output = Result<At<B, T>, Abort>> + Send + use<A, B, T, I, J, Roles>
+    where
+        Roles: Has<A, I> + Has<B, J>,
+    {
+        let (engine, path, value) = (self.engine.clone(), self.take_path(), value.share());
+        async move {
+            if A::NAME == B::NAME {
+                return Ok(At::shared(value));
+            }
+            if let Some(value) = value.filter(|_| engine.plays(A::NAME)) {
+                engine.send(&path, &[B::NAME], &*value).await?;
+            } else if engine.plays(B::NAME) {
+                return Ok(At::here(engine.receive(&path, A::NAME).await?));
+            }
+            Ok(At::shared(None))
+        }
+    }
+
+    /// `from` sends a value to each role of `to`.
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn multicast<A: Role, To: Targets, T: Message, I, J>(
+        &self,
+        _from: A,
+        _to: To,
+        value: &At<A, T>,
+    ) -> impl Future<Output = Result<To::Located<T>, Abort>> + Send + use<A, To, T, I, J, Roles>
+    where
+        Roles: Has<A, I> + Includes<To, J>,
+    {
+        let (engine, path, value) = (self.engine.clone(), self.take_path(), value.share());
+        async move {
+            let value = engine.distribute(&path, A::NAME, To::NAMES, value).await?;
+            Ok(To::locate(value, engine.role()))
+        }
+    }
+
+    /// `from` tells a value to all roles here, so that all may branch on it.
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn broadcast<A: Role, T: Message, I>(
+        &self,
+        _from: A,
+        value: &At<A, T>,
+    ) -> impl Future<Output = Result<T, Abort>> + Send + use<A, T, I, Roles>
+    where
+        Roles: Has<A, I>,
+    {
+        let (engine, path, value) = (self.engine.clone(), self.take_path(), value.share());
+        async move { engine.broadcast(&path, A::NAME, Roles::NAMES, value).await }
+    }
+
+    /// Each role of `from` sends its value to `to`, which gets them in the order of the roles, whichever
+    /// arrives first.
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn gather<From: RoleSet, C: Role, V: Gather<From>, I, J>(
+        &self,
+        _from: From,
+        _to: C,
+        values: V,
+    ) -> impl Future<Output = Result<At<C, V::Values>, Abort>> + Send + use<From, C, V, I, J, Roles>
+    where
+        Roles: Includes<From, I> + Has<C, J>,
+    {
+        let (engine, path, values) = (self.engine.clone(), self.take_path(), values.share());
+        async move { Ok(At::shared(V::gather(&engine, &path, C::NAME, values).await?.map(Arc::new))) }
+    }
+
+    /// Computes at `role`. Runs again on replay, so it has to be a pure function.
+    pub fn locally<R: Role, T, I>(&self, _role: R, compute: impl Fn(&Local<R>) -> T) -> At<R, T>
+    where
+        Roles: Has<R, I>,
+    {
+        let path = self.take_path();
+        At::shared(self.engine.local::<R>(&path).map(|here| Arc::new(compute(&here))))
+    }
+
+    /// Does something that is not deterministic at `role` (asks a clock, reads over HTTP) and records what came
+    /// out; a replay takes the record. It may run more than once when a crash comes before the record, so it
+    /// must change nothing outside: that is what [`Context::transact`] is for.
+    ///
+    /// # Errors
+    /// The session's [`Abort`].
+    pub fn effect<R: Role, T: Message, F, I>(
+        &self,
+        _role: R,
+        name: &'static str,
+        observe: F,
+    ) -> impl Future<Output = Result<At<R, T>, Abort>> + use<R, T, F, I, Roles>
+    where
+        Roles: Has<R, I>,
+        F: AsyncFnOnce(&Local<R>) -> T,
+    {
+        let (engine, path) = (self.engine.clone(), self.take_path());
+        async move {
+            let Some(here) = engine.local::<R>(&path) else { return Ok(At::shared(None)) };
+            if let Some(recorded) = engine.observed(&path, name).await? {
+                return Ok(At::here(recorded));
+            }
+            let value = observe(&here).await;
+            engine.observe(&path, name, &value).await?;
+            Ok(At::here(value))
+        }
+    }
+
+    /// A saga step at its role. A refusal aborts the session.
+    ///
+    /// # Errors
+    /// The session's [`Abort`], which a refusal of this step is.
+    pub fn transact<S: Step<M>, M, I>(
+        &self,
+        step: S,
+        input: &At<S::Role, S::Input>,
+    ) -> impl Future<Output = Result<At<S::Role, S::Output>, Abort>> + Send + use<S, M, I, Roles>
+    where
+        Roles: Has<S::Role, I>,
+    {
+        let (engine, path, input) = (self.engine.clone(), self.take_path(), input.share());
+        async move {
+            match engine.step(&path, step, input).await? {
+                Some(Err(refusal)) => Err(engine.abort(refusal)),
+                Some(Ok(output)) => Ok(At::here(output)),
+                None => Ok(At::shared(None)),
+            }
+        }
+    }
+
+    /// A saga step whose refusal is a value: broadcast it to branch on it.
+    ///
+    /// # Errors
+    /// The session's [`Abort`].
+    #[expect(clippy::type_complexity, reason = "it is what the step gives, located")]
+    pub fn try_transact<S: Step<M>, M, I>(
+        &self,
+        step: S,
+        input: &At<S::Role, S::Input>,
+    ) -> impl Future<Output = Result<At<S::Role, Result<S::Output, Abort>>, Abort>> + Send + use<S, M, I, Roles>
+    where
+        Roles: Has<S::Role, I>,
+    {
+        let (engine, path, input) = (self.engine.clone(), self.take_path(), input.share());
+        async move { Ok(At::shared(engine.step(&path, step, input).await?.map(Arc::new))) }
+    }
+
+    /// A part that only some roles take; the others go on at once.
+    ///
+    /// # Errors
+    /// What `part` returns, at the roles that take it.
+    pub fn conclave<Sub: RoleSet, T: Absent, F, I>(
+        &self,
+        _roles: Sub,
+        part: F,
+    ) -> impl Future<Output = Result<T, Abort>> + use<Sub, T, F, I, Roles>
+    where
+        Roles: Includes<Sub, I>,
+        F: AsyncFnOnce(&Context<Sub>) -> Result<T, Abort>,
+    {
+        let (engine, path) = (self.engine.clone(), self.take_path());
+        async move {
+            if !Sub::NAMES.contains(&engine.role()) {
+                return Ok(T::absent());
+            }
+            let ctx = Context::<Sub>::new(engine, path);
+            part(&ctx).await
+        }
+    }
+
+    /// A scope of its own, for operations that run side by side.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self::new(self.engine.clone(), self.take_path())
+    }
+
+    /// The time at `role`, recorded.
+    ///
+    /// # Errors
+    /// The session's [`Abort`].
+    pub fn now<R: Role, I>(
+        &self,
+        _role: R,
+    ) -> impl Future<Output = Result<At<R, SystemTime>, Abort>> + Send + use<R, I, Roles>
+    where
+        Roles: Has<R, I>,
+    {
+        let (engine, path) = (self.engine.clone(), self.take_path());
+        async move {
+            let now = |engine: &Engine| {
+                SystemTime::UNIX_EPOCH + Duration::from_millis(engine.environment().unix_ms())
+            };
+            Ok(At::shared(engine.note(&path, R::NAME, "now", now).await?.map(Arc::new)))
+        }
+    }
+
+    /// A random (version 4) UUID at `role`, recorded.
+    ///
+    /// # Errors
+    /// The session's [`Abort`].
+    pub fn uuid<R: Role, I>(&self, _role: R) -> impl Future<Output = Result<At<R, Uuid>, Abort>> + Send + use<R, I, Roles>
+    where
+        Roles: Has<R, I>,
+    {
+        let (engine, path) = (self.engine.clone(), self.take_path());
+        async move {
+            let uuid = |engine: &Engine| {
+                let (high, low) = (engine.environment().random(), engine.environment().random());
+                uuid::Builder::from_random_bytes(((u128::from(high) << 64) | u128::from(low)).to_be_bytes()).into_uuid()
+            };
+            Ok(At::shared(engine.note(&path, R::NAME, "uuid", uuid).await?.map(Arc::new)))
+        }
+    }
+
+    /// 64 random bits at `role`, recorded.
+    ///
+    /// # Errors
+    /// The session's [`Abort`].
+    pub fn random<R: Role, I>(&self, _role: R) -> impl Future<Output = Result<At<R, u64>, Abort>> + Send + use<R, I, Roles>
+    where
+        Roles: Has<R, I>,
+    {
+        let (engine, path) = (self.engine.clone(), self.take_path());
+        async move {
+            let random = |engine: &Engine| engine.environment().random();
+            Ok(At::shared(engine.note(&path, R::NAME, "random", random).await?.map(Arc::new)))
+        }
+    }
+
+    /// Ends the session for all roles: what was committed is compensated. Every role that comes by aborts, so
+    /// branch on a broadcast value before.
+    ///
+    /// # Errors
+    /// Always, with the abort: write `return ctx.abort(..)` or `ctx.abort(..)?`.
+    pub fn abort<T>(&self, abort: Abort) -> Result<T, Abort> {
+        Err(self.engine.abort(abort))
+    }
+}

@@ -1,0 +1,12 @@
+//! What the protocol asks of the world: a store, a transport, a clock and chance.
+//!
+//! The implementations live in other crates, so that a simulator can take the place of each. The contracts
+//! know bytes and ids, never choreographies.
+
+mod environment;
+mod store;
+mod transport;
+
+pub use environment::Environment;
+pub use store::{Batch, Change, Space, Store, StoreError};
+pub use transport::{BoxFuture, Inbox, Transport, TransportError, Wire};

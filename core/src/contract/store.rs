@@ -1,0 +1,131 @@
+//! What the runtime asks of a database: ordered keys, atomic batches, and a sync that means it.
+//!
+//! All calls may block; the runtime makes them from the one writer it has per node. A store knows spaces,
+//! keys and values, nothing of what they mean.
+
+use std::fmt;
+
+/// One of the few key spaces that a store keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Space {
+    /// The store's own facts: format version, known nodes.
+    Meta,
+    /// Role instances that are not closed: key is the instance.
+    Open,
+    /// Tombstones of closed role instances: key is the instance.
+    Closed,
+    /// Mailboxes and recorded results: key begins with the instance.
+    Journal,
+    /// The services' own data, which local transactions work on.
+    State,
+}
+
+impl Space {
+    /// Every space, in the order of their tags.
+    pub const ALL: [Self; 5] = [Self::Meta, Self::Open, Self::Closed, Self::Journal, Self::State];
+
+    /// The name a database keeps the space under. Never reused for another meaning.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Open => "open",
+            Self::Closed => "closed",
+            Self::Journal => "journal",
+            Self::State => "state",
+        }
+    }
+}
+
+impl fmt::Display for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One key set to a value, or removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Where.
+    pub space: Space,
+    /// Which key.
+    pub key: Vec<u8>,
+    /// The new value; `None` removes the key.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Changes that become visible and durable together or not at all. Of two changes of one key the later wins.
+pub type Batch = Vec<Change>;
+
+/// An ordered key-value database with atomic batches.
+pub trait Store: Send + 'static {
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be read.
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// At most `limit` entries whose key begins with `prefix`, in key order, from the first key after `after`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be read.
+    fn scan(
+        &self,
+        space: Space,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+
+    /// Makes the whole batch visible to later reads. It survives a crash only once [`Store::sync`] returned.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the node then stops, since the store's state is unknown.
+    fn apply(&mut self, batch: Batch) -> Result<(), StoreError>;
+
+    /// Makes everything applied before durable.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the node then stops, since the store's state is unknown.
+    fn sync(&mut self) -> Result<(), StoreError>;
+}
+
+/// A store that cannot be used. Each says what to do.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the folder open.
+    #[error("the store at `{path}` is in use by another process: stop it, or give this node a folder of its own")]
+    InUse {
+        /// The folder.
+        path: String,
+    },
+    /// The store was written by a later release.
+    #[error("the store has format {found}, this release reads up to {supported}: run the release that wrote it, or a later one")]
+    NewerFormat {
+        /// Format found in the store.
+        found: u32,
+        /// The newest format this release reads.
+        supported: u32,
+    },
+    /// The folder holds something that is not such a store.
+    #[error("the store at `{path}` cannot be opened ({reason}): check the folder's permissions and free space")]
+    Open {
+        /// The folder.
+        path: String,
+        /// What the database says.
+        reason: String,
+    },
+    /// A stored value cannot be read back.
+    #[error("the store holds a value in `{space}` that cannot be read ({reason}): it was damaged, or written by another program; nothing was changed")]
+    Corrupt {
+        /// Where it was found.
+        space: Space,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Reading or writing failed.
+    #[error("the store failed ({0}): free disk space or mend the disk, then start the node again; what was acknowledged is kept")]
+    Failed(String),
+    /// The writer has ended, so that nothing is written any more.
+    #[error("the store is closed: the node has stopped")]
+    Closed,
+}

@@ -1,0 +1,59 @@
+//! What the runtime asks of a network: a fast wire that may lose, double, reorder and delay.
+//!
+//! Deliberately weak: reliability is the link's work (acknowledge, retransmit, deduplicate), so that a
+//! transport is small and the faulty one of the tests is an honest one. Knows nothing of frames.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::id::NodeId;
+
+/// A future in a box, as the contracts return it (they have to be usable as `dyn`).
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A network that nodes can be attached to.
+pub trait Transport: Send + Sync + 'static {
+    /// Makes `node` reachable; `inbox` gets every packet sent to it or broadcast by others.
+    ///
+    /// The node is reachable until the returned wire is dropped.
+    ///
+    /// # Errors
+    /// [`TransportError`] when the network cannot be used, with what to do about it.
+    fn attach(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> BoxFuture<'_, Result<Arc<dyn Wire>, TransportError>>;
+}
+
+/// One node's end of a network.
+///
+/// Both sending methods return at once. They may drop a packet without a word (a full queue, an
+/// unknown peer, no connection): who needs it to arrive sends it again.
+pub trait Wire: Send + Sync + 'static {
+    /// Sends one packet to one node.
+    fn send(&self, to: &NodeId, packet: Vec<u8>);
+
+    /// Sends one packet to every other node that is attached now.
+    fn broadcast(&self, packet: Vec<u8>);
+
+    /// The largest packet, in bytes, that this network carries.
+    fn packet_bytes_max(&self) -> usize;
+}
+
+/// Where packets arrive.
+pub trait Inbox: Send + Sync + 'static {
+    /// Takes one packet. Must not block: it is called on the network's own thread.
+    fn receive(&self, packet: &[u8]);
+}
+
+/// A network that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The configuration is refused.
+    #[error("the transport's configuration is refused: {0}")]
+    Config(String),
+    /// The network cannot be opened, for instance because an address is in use.
+    #[error("the transport cannot be opened: {0}")]
+    Open(String),
+    /// Another node of the same name is attached.
+    #[error("a node named `{0}` is attached already: give each node its own name")]
+    NameTaken(NodeId),
+}

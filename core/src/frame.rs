@@ -1,0 +1,175 @@
+//! What nodes say to each other, as bytes with a version.
+//!
+//! The encoding is positional: variants and fields are only ever appended, and never change their meaning;
+//! the golden bytes in the tests hold the tags. Knows nothing of who sends or stores a frame.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::abort::Abort;
+use crate::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
+use crate::message::{CodecError, Payload, decode, encode};
+
+/// The first byte of every packet. A packet of another version is dropped and counted.
+pub const WIRE_VERSION: u8 = 1;
+
+/// What every role of a session knows of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Name of the choreography.
+    pub choreography: String,
+    /// Its version.
+    pub version: u32,
+    /// The role that started the session and closes it.
+    pub initiator: RoleIndex,
+    /// Which node plays which role, by role index.
+    pub cast: Vec<NodeId>,
+    /// When it was started, in milliseconds since the Unix epoch, by the initiator's clock.
+    pub started_unix_ms: u64,
+}
+
+impl Header {
+    /// The node that plays `role`.
+    pub fn node_of(&self, role: RoleIndex) -> Option<&NodeId> {
+        self.cast.get(usize::from(role.0))
+    }
+
+    /// Every role of the session.
+    pub fn roles(&self) -> impl Iterator<Item = RoleIndex> + use<> {
+        (0..u8::try_from(self.cast.len()).unwrap_or(u8::MAX)).map(RoleIndex)
+    }
+}
+
+/// How a role's part of a session ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Its program ran to the end.
+    Finished,
+    /// The session was aborted, and every step this role had committed is compensated.
+    Compensated(Abort),
+}
+
+/// What a frame says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// A message of the program.
+    Deliver {
+        /// The operation it belongs to.
+        path: Path,
+        /// The value.
+        payload: Payload,
+    },
+    /// "I wait for you": creates the receiver's instance if it has not heard of the session, and
+    /// makes one that has ended say so again. Not acknowledged.
+    Nudge,
+    /// The session ends: compensate.
+    Abort(Abort),
+    /// The sender's part has ended. Goes to the initiator.
+    Done(Outcome),
+    /// All parts have ended alike: the session's data may go.
+    Close(Outcome),
+}
+
+/// One thing said by one role instance to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// The session.
+    pub session: SessionId,
+    /// The sender's role.
+    pub from: RoleIndex,
+    /// The receiver's role.
+    pub to: RoleIndex,
+    /// What the receiver needs to take part; left out once it is known to have it.
+    pub header: Option<Arc<Header>>,
+    /// What is said.
+    pub body: Body,
+}
+
+impl Frame {
+    /// The instance that this frame is for.
+    pub fn receiver(&self) -> InstanceId {
+        InstanceId { session: self.session, role: self.to }
+    }
+}
+
+/// What to acknowledge: the frame `number` of the `epoch`-th life of node `to`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Receipt {
+    /// The node that sent the frame.
+    pub to: NodeId,
+    /// That node's epoch then; a later one has forgotten its numbers.
+    pub epoch: u64,
+    /// The frame's number among those sent by that node in that epoch.
+    pub number: u64,
+}
+
+/// What a node offers, said to all from time to time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Names of the roles that it plays.
+    pub roles: Vec<String>,
+    /// Whether the receivers should say what they offer, too.
+    pub ask: bool,
+}
+
+/// One message on the wire: frames, acknowledgements and news, together as they come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packet {
+    /// The node that sends it.
+    pub from: NodeId,
+    /// Its epoch: a random number drawn at its start.
+    pub epoch: u64,
+    /// Frames with their numbers; number 0 asks for no acknowledgement.
+    pub frames: Vec<(u64, Frame)>,
+    /// Numbers of the receiver's frames that are durable here, with the epoch they were sent in.
+    pub acks: Vec<(u64, Vec<u64>)>,
+    /// What the sender offers.
+    pub offer: Option<Offer>,
+}
+
+/// A packet that is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum PacketError {
+    /// Not even a version byte.
+    #[error("the packet is empty")]
+    Empty,
+    /// Of another release.
+    #[error("the packet has wire version {0}, this release speaks {WIRE_VERSION}: run releases that speak the same")]
+    Version(u8),
+    /// Not a packet.
+    #[error("the packet is garbled: {0}")]
+    Garbled(#[from] CodecError),
+}
+
+impl Packet {
+    /// An empty packet of this node.
+    pub fn new(from: NodeId, epoch: u64) -> Self {
+        Self { from, epoch, frames: Vec::new(), acks: Vec::new(), offer: None }
+    }
+
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.acks.is_empty() && self.offer.is_none()
+    }
+
+    /// The bytes on the wire.
+    ///
+    /// # Errors
+    /// Never for packets made of values of this module.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, CodecError> {
+        encode(&(WIRE_VERSION, self))
+    }
+
+    /// Reads [`Packet::to_bytes`].
+    ///
+    /// # Errors
+    /// [`PacketError`] for anything else; bytes from a stranger never panic.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, PacketError> {
+        match bytes.split_first() {
+            None => Err(PacketError::Empty),
+            Some((&WIRE_VERSION, rest)) => Ok(decode(rest)?),
+            Some((&version, _)) => Err(PacketError::Version(version)),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! One-to-many and many-to-one over tuples of roles.
+//!
+//! Only the tuple plumbing; the operations are on [`crate::Context`].
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::abort::Abort;
+use crate::engine::Engine;
+use crate::id::Path;
+use crate::located::At;
+use crate::message::Message;
+use crate::role::{Role, RoleSet};
+
+/// Roles that a value can be multicast to.
+pub trait Targets: RoleSet {
+    /// The value at each of them: `(At<A, T>, At<B, T>)`.
+    type Located<T: Message>: Send;
+    #[doc(hidden)]
+    fn locate<T: Message>(value: Option<Arc<T>>, role: &str) -> Self::Located<T>;
+}
+
+/// Values at the roles `From`, such as `(&at_buyer, &at_seller)`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` are not values at the roles `{From}`",
+    label = "expected one `&At<Role, Value>` for each role, in the same order"
+)]
+pub trait Gather<From> {
+    /// The values together.
+    type Values: Send + Sync + 'static;
+    #[doc(hidden)]
+    type Shared: Send;
+    #[doc(hidden)]
+    fn share(self) -> Self::Shared;
+    #[doc(hidden)]
+    fn gather(
+        engine: &Engine,
+        path: &Path,
+        to: &'static str,
+        values: Self::Shared,
+    ) -> impl Future<Output = Result<Option<Self::Values>, Abort>> + Send;
+}
+
+macro_rules! groups {
+    ($( ($($role:ident $value:ident $item:ident $index:tt),+) )+) => {$(
+        impl<$($role: Role),+> Targets for ($($role,)+) {
+            type Located<T: Message> = ($(At<$role, T>,)+);
+            fn locate<T: Message>(value: Option<Arc<T>>, role: &str) -> Self::Located<T> {
+                ($(At::shared(value.clone().filter(|_| role == $role::NAME)),)+)
+            }
+        }
+
+        impl<$($role: Role, $value: Message),+> Gather<($($role,)+)> for ($(&At<$role, $value>,)+) {
+            type Values = ($($value,)+);
+            type Shared = ($(Option<Arc<$value>>,)+);
+            fn share(self) -> Self::Shared {
+                ($(self.$index.share(),)+)
+            }
+            async fn gather(
+                engine: &Engine,
+                path: &Path,
+                to: &'static str,
+                values: Self::Shared,
+            ) -> Result<Option<Self::Values>, Abort> {
+                $(engine.contribute(path, $role::NAME, to, values.$index.as_deref()).await?;)+
+                if !engine.plays(to) {
+                    return Ok(None);
+                }
+                // One after the other is in any arrival order: all of them land in the mailbox meanwhile.
+                $(let $item: $value = engine.collect(path, $role::NAME, values.$index.as_deref()).await?;)+
+                Ok(Some(($($item,)+)))
+            }
+        }
+    )+};
+}
+
+groups! {
+    (A V a 0)
+    (A V a 0, B W b 1)
+    (A V a 0, B W b 1, C X c 2)
+    (A V a 0, B W b 1, C X c 2, D Y d 3)
+    (A V a 0, B W b 1, C X c 2, D Y d 3, E Z e 4)
+    (A V a 0, B W b 1, C X c 2, D Y d 3, E Z e 4, F V5 f 5)
+    (A V a 0, B W b 1, C X c 2, D Y d 3, E Z e 4, F V5 f 5, G V6 g 6)
+    (A V a 0, B W b 1, C X c 2, D Y d 3, E Z e 4, F V5 f 5, G V6 g 6, H V7 h 7)
+    (A V a 0, B W b 1, C X c 2, D Y d 3, E Z e 4, F V5 f 5, G V6 g 6, H V7 h 7, I V8 i 8)
+    (A V a 0, B W b 1, C X c 2, D Y d 3, E Z e 4, F V5 f 5, G V6 g 6, H V7 h 7, I V8 i 8, J V9 j 9)
+    (A V a 0, B W b 1, C X c 2, D Y d 3, E Z e 4, F V5 f 5, G V6 g 6, H V7 h 7, I V8 i 8, J V9 j 9, K V10 k 10)
+    (A V a 0, B W b 1, C X c 2, D Y d 3, E Z e 4, F V5 f 5, G V6 g 6, H V7 h 7, I V8 i 8, J V9 j 9, K V10 k 10, L V11 l 11)
+}

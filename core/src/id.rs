@@ -1,0 +1,252 @@
+//! Identities: nodes, sessions, role instances, operation paths. Every one is valid once built.
+//!
+//! Knows nothing of messages or storage. Next: [`crate::frame`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use uuid::Uuid;
+
+/// The most bytes a [`NodeId`] has.
+pub const NODE_ID_BYTES_MAX: usize = 64;
+
+/// The name of a node: one process with one store, playing one or more roles.
+///
+/// It is part of wire addresses and of stored casts, so it must stay the same over restarts.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NodeId(Arc<str>);
+
+/// A node name that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no node name: use 1 to {NODE_ID_BYTES_MAX} of the characters a-z, A-Z, 0-9, `-`, `_` and `.`"
+)]
+pub struct InvalidNodeId(String);
+
+impl NodeId {
+    /// Checks `name` and makes it a node's identity.
+    ///
+    /// # Errors
+    /// [`InvalidNodeId`] for an empty or long name, or one with other characters than letters, digits, `-`, `_`, `.`.
+    pub fn new(name: impl AsRef<str>) -> Result<Self, InvalidNodeId> {
+        let name = name.as_ref();
+        let fits = (1..=NODE_ID_BYTES_MAX).contains(&name.len());
+        if fits && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+            Ok(Self(name.into()))
+        } else {
+            Err(InvalidNodeId(name.chars().take(NODE_ID_BYTES_MAX).collect()))
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for NodeId {
+    type Error = InvalidNodeId;
+    fn try_from(name: String) -> Result<Self, InvalidNodeId> {
+        Self::new(name)
+    }
+}
+
+impl From<NodeId> for String {
+    fn from(id: NodeId) -> Self {
+        id.0.as_ref().to_owned()
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One run of a choreography, the same at every role.
+///
+/// A UUID: version 7 for a fresh start, version 5 of the choreography's name and the caller's
+/// idempotency key for a keyed one, so that a repeated start is the same session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(Uuid);
+
+/// Namespace of the version-5 ids that idempotency keys become.
+const KEYED_SESSIONS: Uuid = Uuid::from_u128(0x6163_636f_6d70_616e_6973_7400_7361_6761);
+
+impl SessionId {
+    /// A fresh id out of a time (milliseconds since the Unix epoch) and 128 random bits.
+    pub fn fresh(unix_ms: u64, random: u128) -> Self {
+        let bytes = random.to_be_bytes();
+        let mut tail = [0; 10];
+        tail.copy_from_slice(&bytes[..10]);
+        Self(uuid::Builder::from_unix_timestamp_millis(unix_ms, &tail).into_uuid())
+    }
+
+    /// The session that `key` names among the starts of `choreography`.
+    pub fn keyed(choreography: &str, key: &str) -> Self {
+        // The separator cannot be mistaken for a part of either: lengths are part of the name.
+        let name = format!("{}:{choreography}:{key}", choreography.len());
+        Self(Uuid::new_v5(&KEYED_SESSIONS, name.as_bytes()))
+    }
+
+    /// The sixteen bytes of the id, in the order that keys of a store use.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The id of these sixteen bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The place of a role in its choreography's tuple of roles, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RoleIndex(pub u8);
+
+/// One role's part of one session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct InstanceId {
+    /// The session.
+    pub session: SessionId,
+    /// The role.
+    pub role: RoleIndex,
+}
+
+impl InstanceId {
+    /// Length of [`InstanceId::to_bytes`].
+    pub const BYTES: usize = 17;
+
+    /// The key of this instance in a store: session, then role.
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..16].copy_from_slice(self.session.as_bytes());
+        bytes[16] = self.role.0;
+        bytes
+    }
+
+    /// Reads what [`InstanceId::to_bytes`] wrote; `None` for another length.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (role, session) = bytes.split_last()?;
+        Some(Self { session: SessionId::from_bytes(session.try_into().ok()?), role: RoleIndex(*role) })
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.session, self.role.0)
+    }
+}
+
+impl fmt::Debug for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where an operation stands in its choreography: its counter in its scope, after those of the scopes around it.
+///
+/// Every role counts alike, so a path is the same at every role and on every replay. With session,
+/// sender and receiver it is a message's deduplication id; with the session it is a step's idempotency key.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
+#[serde(transparent)]
+pub struct Path(SmallVec<[u32; 4]>);
+
+impl Path {
+    /// The outermost scope.
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// The operation `counter` in the scope that this path names.
+    #[must_use]
+    pub fn child(&self, counter: u32) -> Self {
+        let mut path = self.0.clone();
+        path.push(counter);
+        Self(path)
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (depth, counter) in self.0.iter().enumerate() {
+            if depth > 0 {
+                f.write_str(".")?;
+            }
+            write!(f, "{counter}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a service deduplicates a saga step by: the same on every try of the same step, and of no other.
+///
+/// Its text form is stable over releases: `<session>/<path>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct IdempotencyKey {
+    /// The session the step belongs to.
+    pub session: SessionId,
+    /// The step's place in the choreography.
+    pub path: Path,
+}
+
+impl fmt::Display for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.session, self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_names_are_checked() {
+        assert!(NodeId::new("edge-1.site_2").is_ok());
+        for bad in ["", "a/b", "a b", "**", &"x".repeat(65)] {
+            assert!(NodeId::new(bad).is_err(), "{bad:?} must be refused");
+        }
+    }
+
+    #[test]
+    fn keys_name_sessions_without_collisions() {
+        assert_eq!(SessionId::keyed("a", "b"), SessionId::keyed("a", "b"));
+        assert_ne!(SessionId::keyed("a:b", "c"), SessionId::keyed("a", "b:c"));
+    }
+
+    #[test]
+    fn instance_ids_round_trip() {
+        let id = InstanceId { session: SessionId::fresh(7, 9), role: RoleIndex(3) };
+        assert_eq!(InstanceId::from_bytes(&id.to_bytes()), Some(id));
+        assert_eq!(InstanceId::from_bytes(b"short"), None);
+    }
+}

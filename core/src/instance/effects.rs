@@ -1,0 +1,207 @@
+//! What an instance wants done: writes, frames, acknowledgements, jobs. It does none of it itself.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::abort::{Abort, Retry};
+use crate::choreography::{BuiltInStep, ExternalStep};
+use crate::contract::{Batch, BoxFuture, Change};
+use crate::frame::{Frame, Receipt};
+use crate::id::{InstanceId, NodeId, Path, RoleIndex};
+use crate::message::{CodecError, Payload};
+use crate::record::{Closed, Record};
+use crate::state::{ReadState, State, Writes};
+
+/// What tells one thing an instance has to say from another.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OutgoingKey {
+    /// A message of the program.
+    Deliver(Path, RoleIndex),
+    /// The abort, to one role.
+    Abort(RoleIndex),
+    /// The own end, to the initiator.
+    Done,
+    /// The close, to one role.
+    Close(RoleIndex),
+    /// A nudge: not acknowledged.
+    Nudge(RoleIndex),
+}
+
+/// A frame that may leave now: every recorded result it depends on is durable.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// To be given back with [`Instance::acked`](super::Instance::acked).
+    pub key: OutgoingKey,
+    /// Where it goes.
+    pub node: NodeId,
+    /// What it says.
+    pub frame: Frame,
+}
+
+/// Changes that have to become durable, in the order of their numbers.
+pub struct Write {
+    /// Given back with [`Instance::synced`](super::Instance::synced).
+    pub number: u64,
+    /// The changes.
+    pub changes: Batch,
+    /// A local transaction that is part of the same batch.
+    pub local: Option<LocalJob>,
+    /// Whether something waits for it. Otherwise it may wait for company.
+    pub urgent: bool,
+}
+
+/// A local transaction (or its compensation), to be run by the writer.
+pub struct LocalJob {
+    pub(super) instance: InstanceId,
+    pub(super) role: &'static str,
+    pub(super) path: Path,
+    pub(super) name: &'static str,
+    pub(super) order: u32,
+    pub(super) step: Arc<dyn BuiltInStep>,
+    /// The output to be taken back, when this is a compensation.
+    pub(super) compensates: Option<Payload>,
+}
+
+/// How a local transaction ended.
+#[derive(Debug, Clone)]
+pub enum LocalResult {
+    /// It committed or refused; either is recorded.
+    Committed(Result<Payload, Abort>),
+    /// It was taken back, which is recorded, or has to be tried again.
+    Compensated(Result<(), Retry>),
+    /// It could not be run (the state is of another type, say). Nothing was written.
+    Failed(String),
+    /// Its code panicked. Nothing was written.
+    Panicked(String),
+}
+
+impl LocalJob {
+    /// The step it belongs to.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs it over `base`: the state's writes and the record that belong into one batch, and the result.
+    pub fn run(&self, base: &dyn ReadState) -> (Writes, Option<Change>, LocalResult) {
+        let mut state = State::new(base, self.role);
+        // The writer must survive a panic in a user's code; the actor that asked for it panics in its stead.
+        let result = catch_unwind(AssertUnwindSafe(|| match &self.compensates {
+            None => LocalResult::Committed(self.step.commit(&mut state)),
+            Some(output) => LocalResult::Compensated(self.step.compensate(&mut state, output)),
+        }));
+        let result = match result {
+            Ok(LocalResult::Committed(Err(abort))) if abort.is_failure() => LocalResult::Failed(abort.to_string()),
+            Ok(result) => result,
+            Err(panic) => LocalResult::Panicked(panic_text(panic.as_ref())),
+        };
+        match self.record(&result).map(|record| record.change(self.instance)).transpose() {
+            Err(error) => (Writes::default(), None, LocalResult::Failed(error.to_string())),
+            Ok(change) => {
+                let keep = matches!(result, LocalResult::Committed(Ok(_)) | LocalResult::Compensated(Ok(())));
+                (if keep { state.into_writes() } else { Writes::default() }, change, result)
+            }
+        }
+    }
+
+    /// The key of the record it may write.
+    pub(super) fn record_key(&self) -> Result<Vec<u8>, CodecError> {
+        let path = self.path.clone();
+        let record = match self.compensates {
+            Some(_) => Record::Compensated { path },
+            None => Record::Committed { path, name: String::new(), order: 0, result: Ok(Vec::new().into()) },
+        };
+        record.key(self.instance)
+    }
+
+    fn record(&self, result: &LocalResult) -> Option<Record> {
+        let path = self.path.clone();
+        match result {
+            LocalResult::Committed(result) => {
+                Some(Record::Committed { path, name: self.name.into(), order: self.order, result: result.clone() })
+            }
+            LocalResult::Compensated(Ok(())) => Some(Record::Compensated { path }),
+            _ => None,
+        }
+    }
+}
+
+/// What a panic said.
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a text".into())
+}
+
+/// Work on a service outside.
+pub(crate) struct Job {
+    pub(super) path: Path,
+    pub(super) step: Arc<dyn ExternalStep>,
+    pub(super) compensates: Option<Payload>,
+}
+
+/// How a [`Job`] ended.
+pub(crate) enum JobResult {
+    Committed(Result<Payload, Abort>),
+    Compensated(Result<(), Retry>),
+}
+
+impl Job {
+    pub(crate) fn run(self) -> BoxFuture<'static, (Path, JobResult)> {
+        Box::pin(async move {
+            let result = match self.compensates {
+                None => JobResult::Committed(self.step.commit().await),
+                Some(output) => JobResult::Compensated(self.step.compensate(output).await),
+            };
+            (self.path, result)
+        })
+    }
+}
+
+/// Why an instance stands still until someone looks at it. Nothing is lost, nothing is aborted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stop {
+    /// The program did something else than what is recorded.
+    #[error("the program is not deterministic at {path}: recorded was {recorded}, the program did {replayed}")]
+    Diverged {
+        /// The operation.
+        path: Path,
+        /// What the journal or mailbox has.
+        recorded: String,
+        /// What the program (or the sender's) did.
+        replayed: String,
+    },
+    /// A value cannot be read or written.
+    #[error("a value at {path} cannot be used ({reason}): do all nodes run the same version of the choreography?")]
+    Undecodable {
+        /// The operation.
+        path: Path,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A step could not be run.
+    #[error("the step at {path} cannot be run ({reason})")]
+    StepFailed {
+        /// The step.
+        path: Path,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Everything an instance wants done after a turn.
+#[derive(Default)]
+pub struct Effects {
+    /// To be made durable, in this order.
+    pub writes: Vec<Write>,
+    /// To be sent until acknowledged.
+    pub frames: Vec<Outgoing>,
+    /// To be acknowledged: what they name is durable.
+    pub acks: Vec<Receipt>,
+    /// The output (or the abort) may be given to the caller. At most once for each of the two.
+    pub output: Option<Result<Payload, Abort>>,
+    /// The beginning of the instance has just become durable.
+    pub opened: bool,
+    /// The end is durable: the instance can be forgotten.
+    pub closed: Option<Closed>,
+    /// The instance stands still. At most once.
+    pub stopped: Option<Stop>,
+}

@@ -1,0 +1,34 @@
+//! The choreography language of Accompanist, and its protocol as pure state machines.
+//!
+//! Depend on this crate alone to share choreographies between services; depend on `accompanist` to run them.
+//! It does no I/O, and knows neither tokio nor any database or network. Where to read next: [`Choreography`]
+//! and [`Context`] for what users write, [`instance`] for what happens then, [`contract`] for what it needs.
+
+pub mod contract;
+pub mod frame;
+pub mod id;
+pub mod instance;
+pub mod message;
+pub mod part;
+pub mod record;
+pub mod state;
+
+mod abort;
+mod choreography;
+mod context;
+mod engine;
+mod group;
+mod local;
+mod located;
+mod role;
+
+pub use abort::{Abort, Retry};
+pub use choreography::{Choreography, LocalTransaction, Step, Transaction};
+pub use context::Context;
+pub use group::{Gather, Targets};
+pub use id::{IdempotencyKey, NodeId, Path, SessionId};
+pub use local::{Services, run_local};
+pub use located::{Absent, At, Local, Located, Service};
+pub use message::{Message, Payload};
+pub use role::{Has, Includes, Role, RoleSet};
+pub use state::State;

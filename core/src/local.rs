@@ -1,0 +1,250 @@
+//! A whole choreography in one process, with no store and no network: for unit tests, doc-tests and learning.
+//!
+//! The same instances as in the runtime; only what is around them is missing. Nothing survives the call.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::SystemTime;
+
+use crate::abort::Abort;
+use crate::choreography::Choreography;
+use crate::contract::{Environment, StoreError};
+use crate::frame::Header;
+use crate::id::{InstanceId, NodeId, RoleIndex, SessionId};
+use crate::instance::{Effects, Instance, Limits, Outgoing, Write};
+use crate::located::{Located, Service};
+use crate::message::{Payload, decode, encode};
+use crate::part::{Alarm, AnyChoreography, Part};
+use crate::record::Opened;
+use crate::role::{Role, RoleSet};
+use crate::state::{ReadState, Writes};
+
+/// The services of the roles, by role.
+#[derive(Debug, Default, Clone)]
+pub struct Services(BTreeMap<&'static str, Service>);
+
+impl Services {
+    /// No services; roles whose service is `()` need none.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the service of `role`.
+    #[must_use]
+    pub fn with<R: Role>(mut self, _role: R, service: Arc<R::Service>) -> Self {
+        self.0.insert(R::NAME, Service::of::<R>(service));
+        self
+    }
+
+    /// The service of the role of that name.
+    pub fn get(&self, role: &str) -> Option<&Service> {
+        self.0.get(role)
+    }
+}
+
+/// Runs `choreography` with all its roles in this process and gives the output once the session has ended for
+/// all of them, with everything compensated if it was aborted.
+///
+/// ```
+/// use accompanist_core::{Abort, At, Choreography, Context, Role, Services, run_local};
+///
+/// #[derive(Clone, Copy)] struct Asker;
+/// #[derive(Clone, Copy)] struct Doubler;
+/// impl Role for Asker { const NAME: &'static str = "asker"; type Service = (); }
+/// impl Role for Doubler { const NAME: &'static str = "doubler"; type Service = (); }
+///
+/// struct Double;
+/// impl Choreography for Double {
+///     const NAME: &'static str = "double";
+///     type Roles = (Asker, Doubler);
+///     type Input = At<Asker, u32>;
+///     type Output = At<Asker, u32>;
+///     async fn run(&self, ctx: &Context<Self::Roles>, n: At<Asker, u32>) -> Result<At<Asker, u32>, Abort> {
+///         let n = ctx.comm(Asker, Doubler, &n).await?;
+///         let doubled = ctx.locally(Doubler, |here| here.get(&n) * 2);
+///         ctx.comm(Doubler, Asker, &doubled).await
+///     }
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// assert_eq!(run_local(Double, 21, &Services::new()).await, Ok(42));
+/// # });
+/// ```
+///
+/// # Errors
+/// The [`Abort`] that ended the session, or one with code `accompanist.stopped` when it cannot go on (no service
+/// for a role, a program that is not deterministic).
+pub async fn run_local<C: Choreography>(
+    choreography: C,
+    input: <C::Input as Located>::Value,
+    services: &Services,
+) -> Result<<C::Output as Located>::Value, Abort> {
+    let stopped = |reason: String| Abort::new("accompanist.stopped", reason);
+    let input = encode(&input).map_err(|error| stopped(error.to_string()))?.into();
+    let mut stage = Stage::set(Arc::new(choreography), input, services, <C::Input as Located>::Role::NAME)?;
+    let output = poll_fn(|cx| {
+        stage.caller.replace(cx.waker().clone());
+        stage.play()
+    })
+    .await?;
+    decode(output.as_slice()).map_err(|error| stopped(error.to_string()))
+}
+
+/// The waker of the task that waits for the session.
+#[derive(Default)]
+struct Caller(std::sync::Mutex<Option<std::task::Waker>>);
+
+impl Caller {
+    fn replace(&self, waker: std::task::Waker) {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(waker);
+    }
+    fn wake(&self) {
+        let waker = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// All parts of one session, and what stands in for store and network.
+struct Stage {
+    parts: Vec<Part>,
+    caller: Arc<Caller>,
+    state: Writes,
+    now_ms: u64,
+    output: Option<Result<Payload, Abort>>,
+    closed: usize,
+}
+
+impl Stage {
+    fn set<C: Choreography>(
+        choreography: Arc<C>,
+        input: Payload,
+        services: &Services,
+        initiator: &str,
+    ) -> Result<Self, Abort> {
+        let failed = |reason: String| Abort::new("accompanist.stopped", reason);
+        let environment = Arc::new(Ambient::new());
+        let names = C::Roles::NAMES;
+        let node = NodeId::new("local").map_err(|error| failed(error.to_string()))?;
+        let roles = (0u8..).map(RoleIndex).zip(names);
+        let initiator = roles.clone().find(|(_, name)| **name == initiator).map_or(RoleIndex(0), |(index, _)| index);
+        let header = Arc::new(Header {
+            choreography: C::NAME.into(),
+            version: C::VERSION,
+            initiator,
+            cast: vec![node; names.len()],
+            started_unix_ms: environment.unix_ms(),
+        });
+        let random = (u128::from(environment.random()) << 64) | u128::from(environment.random());
+        let session = SessionId::fresh(environment.unix_ms(), random);
+        let caller = Arc::new(Caller::default());
+        let mut parts = Vec::new();
+        for (index, name) in roles {
+            let service = services.get(name).cloned().unwrap_or_else(Service::none);
+            let input = (index == initiator).then(|| input.clone());
+            let opened = Opened { header: header.clone(), input: input.clone() };
+            let instance = Instance::begin(InstanceId { session, role: index }, name, &opened, Limits::default());
+            let alarm = Alarm::new({
+                let caller = caller.clone();
+                move || caller.wake()
+            });
+            parts.push(choreography.clone().part(instance, input, service, environment.clone(), alarm));
+        }
+        Ok(Self { parts, caller, state: Writes::default(), now_ms: 0, output: None, closed: 0 })
+    }
+
+    /// Gives turns until nothing moves any more.
+    fn play(&mut self) -> Poll<Result<Payload, Abort>> {
+        loop {
+            let mut moved = false;
+            for index in 0..self.parts.len() {
+                let Some(effects) = self.parts.get_mut(index).map(|part| part.turn(self.now_ms)) else { continue };
+                moved |= self.carry_out(index, effects)?;
+            }
+            if self.closed == self.parts.len() {
+                let gone = || Err(Abort::new("accompanist.stopped", "the session ended without an output"));
+                return Poll::Ready(self.output.take().unwrap_or_else(gone));
+            }
+            let wake = self.parts.iter().filter_map(Part::next_wake_ms).filter(|at| *at > self.now_ms).min();
+            match wake {
+                _ if moved => {}
+                // Nothing happens here without a cause, so the time of a pause can pass at once.
+                Some(at_ms) if self.output.as_ref().is_some_and(Result::is_err) => self.now_ms = at_ms,
+                _ => return Poll::Pending,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, index: usize, effects: Effects) -> Result<bool, Abort> {
+        if let Some(stop) = effects.stopped {
+            return Err(Abort::new("accompanist.stopped", stop.to_string()));
+        }
+        let moved = !effects.writes.is_empty() || !effects.frames.is_empty();
+        if let Some(output) = effects.output {
+            self.output = Some(output);
+        }
+        self.closed += usize::from(effects.closed.is_some());
+        for Write { number, local, .. } in effects.writes {
+            let result = local.map(|job| {
+                let (writes, _, result) = job.run(&self.state.over(&Nothing));
+                self.state.absorb(writes);
+                (job.path().clone(), result)
+            });
+            if let Some(part) = self.parts.get(index) {
+                part.synced(number, result);
+            }
+        }
+        for Outgoing { key, frame, .. } in effects.frames {
+            if let Some(receiver) = self.parts.get(usize::from(frame.to.0)) {
+                receiver.deliver(frame, None);
+            }
+            if let Some(sender) = self.parts.get(index) {
+                sender.acked(&key);
+            }
+        }
+        Ok(moved)
+    }
+}
+
+/// An empty store.
+struct Nothing;
+
+impl ReadState for Nothing {
+    fn read(&self, _: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(None)
+    }
+    fn read_all(&self, _: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+/// The machine's clock, and chance good enough for a test.
+struct Ambient(AtomicU64);
+
+impl Ambient {
+    fn new() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        Self(AtomicU64::new(RandomState::new().hash_one(0)))
+    }
+}
+
+impl Environment for Ambient {
+    fn unix_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+    fn monotonic_ms(&self) -> u64 {
+        self.unix_ms()
+    }
+    fn random(&self) -> u64 {
+        // SplitMix64 (Steele, Lea, Flood 2014).
+        let mut z = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}

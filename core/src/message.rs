@@ -1,0 +1,113 @@
+//! Values as bytes: the one place that knows the encoding (postcard).
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{DeserializeOwned, Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What can be sent between roles or recorded: every `serde` type that owns its data.
+///
+/// The encoding is positional (postcard): fields may not be added, removed or reordered while sessions
+/// that hold such a value are open.
+pub trait Message: Serialize + DeserializeOwned + Send + Sync + 'static {}
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Message for T {}
+
+/// Encoded bytes, cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Payload(Arc<[u8]>);
+
+impl Payload {
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none (as for `()`).
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl Serialize for Payload {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Payload {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl<'de> Visitor<'de> for Bytes {
+            type Value = Payload;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Payload, E> {
+                Ok(Payload(bytes.into()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Payload, A::Error> {
+                let mut bytes = Vec::new();
+                while let Some(byte) = items.next_element()? {
+                    bytes.push(byte);
+                }
+                Ok(bytes.into())
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+/// Bytes that are not the value they should be, or a value that has no bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{type_name}` cannot be {action}: {reason}")]
+pub struct CodecError {
+    type_name: &'static str,
+    action: &'static str,
+    reason: String,
+}
+
+/// The bytes of a value.
+///
+/// # Errors
+/// [`CodecError`] for a type that the encoding has no form for, such as a sequence of unknown length.
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
+    postcard::to_stdvec(value).map_err(|error| codec_error::<T>("encoded", &error))
+}
+
+/// The value of these bytes.
+///
+/// # Errors
+/// [`CodecError`] when they are no such value, or have bytes left over.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(CodecError {
+            type_name: std::any::type_name::<T>(),
+            action: "decoded",
+            reason: format!("{} bytes are left over", rest.len()),
+        }),
+        Err(error) => Err(codec_error::<T>("decoded", &error)),
+    }
+}
+
+fn codec_error<T: ?Sized>(action: &'static str, error: &postcard::Error) -> CodecError {
+    CodecError { type_name: std::any::type_name::<T>(), action, reason: error.to_string() }
+}

@@ -1,0 +1,211 @@
+//! An instance together with its program and its running commits: the thing that is polled.
+//!
+//! A driver (an actor, the simulator, [`crate::run_local`]) tells a part what happened, gives it a turn, and
+//! carries out the effects. Knows no driver.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures_util::stream::{FuturesUnordered, Stream};
+
+use crate::abort::Abort;
+use crate::choreography::Choreography;
+use crate::context::Context as ChoreographyContext;
+use crate::contract::{BoxFuture, Environment};
+use crate::engine::Engine;
+use crate::frame::{Frame, Receipt};
+use crate::id::{InstanceId, Path};
+use crate::instance::{Effects, Instance, JobResult, LocalResult, OutgoingKey};
+use crate::located::{Located, Service};
+use crate::message::{Payload, decode, encode};
+use crate::role::RoleSet;
+
+/// A choreography without its type, as a node keeps it.
+pub trait AnyChoreography: Send + Sync {
+    /// Its name.
+    fn name(&self) -> &'static str;
+    /// Its version.
+    fn version(&self) -> u32;
+    /// Its roles, by index.
+    fn roles(&self) -> &'static [&'static str];
+    /// The part that `instance` is, ready for its first turn.
+    fn part(
+        self: Arc<Self>,
+        instance: Instance,
+        input: Option<Payload>,
+        service: Service,
+        environment: Arc<dyn Environment>,
+        alarm: Arc<Alarm>,
+    ) -> Part;
+}
+
+impl<C: Choreography> AnyChoreography for C {
+    fn name(&self) -> &'static str {
+        C::NAME
+    }
+    fn version(&self) -> u32 {
+        C::VERSION
+    }
+    fn roles(&self) -> &'static [&'static str] {
+        C::Roles::NAMES
+    }
+    fn part(
+        self: Arc<Self>,
+        instance: Instance,
+        input: Option<Payload>,
+        service: Service,
+        environment: Arc<dyn Environment>,
+        alarm: Arc<Alarm>,
+    ) -> Part {
+        let role = C::Roles::NAMES.get(usize::from(instance.id().role.0)).copied().unwrap_or_default();
+        let engine = Arc::new(Engine::new(role, C::Roles::NAMES, service, environment, instance));
+        let program = Box::pin(run(self, engine.clone(), input));
+        Part { engine, program: Some(program), jobs: FuturesUnordered::new(), alarm }
+    }
+}
+
+async fn run<C: Choreography>(
+    choreography: Arc<C>,
+    engine: Arc<Engine>,
+    input: Option<Payload>,
+) -> Result<Option<Payload>, Abort> {
+    let input = match input.map(|input| decode::<<C::Input as Located>::Value>(input.as_slice())).transpose() {
+        Ok(input) => C::Input::place(input),
+        Err(error) => {
+            engine.instance().cannot_use(Path::root(), error.to_string());
+            return std::future::pending().await;
+        }
+    };
+    let ctx = ChoreographyContext::<C::Roles>::new(engine.clone(), Path::root());
+    let output = choreography.run(&ctx, input).await?;
+    match output.value().map(encode).transpose() {
+        Ok(output) => Ok(output.map(Payload::from)),
+        Err(error) => {
+            engine.instance().cannot_use(Path::root(), error.to_string());
+            std::future::pending().await
+        }
+    }
+}
+
+/// Tells a driver that its part wants a turn; silent while the part has one.
+pub struct Alarm {
+    rung: AtomicBool,
+    in_turn: AtomicBool,
+    notify: Box<dyn Fn() + Send + Sync>,
+}
+
+impl std::fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Alarm").field("rung", &self.rung).finish_non_exhaustive()
+    }
+}
+
+impl Alarm {
+    /// An alarm that calls `notify`, from any thread, at most once between two turns.
+    pub fn new(notify: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { rung: AtomicBool::new(false), in_turn: AtomicBool::new(false), notify: Box::new(notify) })
+    }
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.rung.swap(true, Ordering::SeqCst) && !self.in_turn.load(Ordering::SeqCst) {
+            (self.notify)();
+        }
+    }
+}
+
+/// An instance that can be polled.
+pub struct Part {
+    engine: Arc<Engine>,
+    program: Option<BoxFuture<'static, Result<Option<Payload>, Abort>>>,
+    jobs: FuturesUnordered<BoxFuture<'static, (Path, JobResult)>>,
+    alarm: Arc<Alarm>,
+}
+
+impl Part {
+    /// Which instance this is.
+    pub fn id(&self) -> InstanceId {
+        self.engine.instance().id()
+    }
+
+    /// A frame has arrived; see [`Instance::deliver`].
+    pub fn deliver(&self, frame: Frame, receipt: Option<Receipt>) {
+        self.engine.instance().deliver(frame, receipt);
+    }
+
+    /// A write is durable; see [`Instance::synced`].
+    pub fn synced(&self, number: u64, local: Option<(Path, LocalResult)>) {
+        self.engine.instance().synced(number, local);
+    }
+
+    /// A frame was acknowledged; see [`Instance::acked`].
+    pub fn acked(&self, key: &OutgoingKey) {
+        self.engine.instance().acked(key);
+    }
+
+    /// When the next turn is due though nothing happens, on the clock of [`Part::turn`].
+    pub fn next_wake_ms(&self) -> Option<u64> {
+        self.engine.instance().next_wake_ms()
+    }
+
+    /// A waker that rings the alarm: for the driver's own timer.
+    pub fn waker(&self) -> Waker {
+        self.alarm.clone().into()
+    }
+
+    /// Lets the program and its commits go as far as they can, and says what is to be done. A panic in a user's
+    /// code comes out here; the part is then of no more use.
+    pub fn turn(&mut self, now_ms: u64) -> Effects {
+        let waker = self.waker();
+        let mut cx = Context::from_waker(&waker);
+        self.alarm.in_turn.store(true, Ordering::SeqCst);
+        loop {
+            self.alarm.rung.store(false, Ordering::SeqCst);
+            self.poll_program(&mut cx);
+            self.engine.instance().settle(now_ms);
+            self.poll_jobs(&mut cx);
+            if !self.alarm.rung.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+        self.alarm.in_turn.store(false, Ordering::SeqCst);
+        if self.alarm.rung.load(Ordering::SeqCst) {
+            (self.alarm.notify)(); // It rang between the last look and now.
+        }
+        self.engine.instance().take_effects()
+    }
+
+    fn poll_program(&mut self, cx: &mut Context<'_>) {
+        let Some(program) = &mut self.program else { return };
+        match program.as_mut().poll(cx) {
+            Poll::Ready(result) => {
+                self.program = None;
+                self.engine.instance().program_ended(result);
+            }
+            Poll::Pending if self.alarm.rung.load(Ordering::SeqCst) => {}
+            Poll::Pending => {
+                let spent = self.engine.instance().program_is_spent();
+                if spent {
+                    self.program = None;
+                    self.engine.instance().program_dropped();
+                }
+            }
+        }
+    }
+
+    fn poll_jobs(&mut self, cx: &mut Context<'_>) {
+        let ready = self.engine.instance().take_jobs();
+        self.jobs.extend(ready.into_iter().map(crate::instance::Job::run));
+        while let Poll::Ready(Some((path, result))) = Pin::new(&mut self.jobs).poll_next(cx) {
+            self.engine.instance().job_ended(path, result);
+            // What ended may let the program, or the saga, go on.
+            self.alarm.rung.store(true, Ordering::SeqCst);
+        }
+    }
+}

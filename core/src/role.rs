@@ -1,0 +1,92 @@
+//! Roles, and tuples of them as types.
+//!
+//! A choreography's roles are a tuple type such as `(Buyer, Seller)`; [`Has`] and [`Includes`] let the
+//! compiler check that an operation names only roles which take part. Knows nothing of values or messages.
+
+use std::any::Any;
+
+/// A party in a choreography, as a zero-sized type.
+///
+/// ```
+/// use accompanist_core::Role;
+///
+/// pub trait CardTerminal: Send + Sync {
+///     fn charge(&self, cents: u64) -> bool;
+/// }
+///
+/// #[derive(Clone, Copy)]
+/// pub struct Payment;
+/// impl Role for Payment {
+///     const NAME: &'static str = "payment";
+///     type Service = dyn CardTerminal;
+/// }
+/// ```
+pub trait Role: Copy + Send + Sync + 'static {
+    /// The role's name, unique in its choreography and the same in every release.
+    const NAME: &'static str;
+
+    /// What the role works with: a trait object, so that only the node that plays the role links the implementation.
+    /// `()` for a role that needs nothing.
+    type Service: ?Sized + Send + Sync + 'static;
+}
+
+/// A tuple of one to twelve roles.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a set of roles",
+    label = "expected a tuple of roles, such as `(Buyer, Seller)` or `(Buyer,)`",
+    note = "a set of roles is a tuple of 1 to 12 types that implement `Role`"
+)]
+pub trait RoleSet: Any + Send + Sync {
+    /// The names, in the tuple's order.
+    const NAMES: &'static [&'static str];
+}
+
+/// `Self` is a set of roles with `R` among them. `Index` is inferred.
+#[diagnostic::on_unimplemented(
+    message = "role `{R}` does not take part in this choreography",
+    label = "the roles here are `{Self}`",
+    note = "add the role to `type Roles` (or to the conclave's roles), or use one of the roles that take part"
+)]
+pub trait Has<R, Index> {}
+
+/// `Self` has every role of `Sub`. `Indices` is inferred.
+#[diagnostic::on_unimplemented(
+    message = "the roles `{Sub}` are not all among the roles `{Self}`",
+    label = "a part of a choreography can only have roles of the whole"
+)]
+pub trait Includes<Sub, Indices> {}
+
+/// The place of a role in a tuple, for inference only.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct At<const I: usize>;
+
+macro_rules! role_sets {
+    ($( ($($role:ident $index:literal $place:ident),+) )+) => {$(
+        impl<$($role: Role),+> RoleSet for ($($role,)+) {
+            const NAMES: &'static [&'static str] = &[$($role::NAME),+];
+        }
+        impl<Whole, $($role: Role, $place),+> Includes<($($role,)+), ($($place,)+)> for Whole
+        where $(Whole: Has<$role, $place>),+ {}
+        role_sets!(@has [$($role),+] $($role $index),+);
+    )+};
+    (@has $all:tt $($role:ident $index:literal),+) => {$( role_sets!(@one $all $role $index); )+};
+    (@one [$($all:ident),+] $role:ident $index:literal) => {
+        impl<$($all: Role),+> Has<$role, At<$index>> for ($($all,)+) {}
+    };
+}
+
+role_sets! {
+    (A 0 I)
+    (A 0 I, B 1 J)
+    (A 0 I, B 1 J, C 2 K)
+    (A 0 I, B 1 J, C 2 K, D 3 L)
+    (A 0 I, B 1 J, C 2 K, D 3 L, E 4 M)
+    (A 0 I, B 1 J, C 2 K, D 3 L, E 4 M, F 5 N)
+    (A 0 I, B 1 J, C 2 K, D 3 L, E 4 M, F 5 N, G 6 O)
+    (A 0 I, B 1 J, C 2 K, D 3 L, E 4 M, F 5 N, G 6 O, H 7 P)
+    (A 0 I, B 1 J, C 2 K, D 3 L, E 4 M, F 5 N, G 6 O, H 7 P, Q 8 S)
+    (A 0 I, B 1 J, C 2 K, D 3 L, E 4 M, F 5 N, G 6 O, H 7 P, Q 8 S, R 9 T)
+    (A 0 I, B 1 J, C 2 K, D 3 L, E 4 M, F 5 N, G 6 O, H 7 P, Q 8 S, R 9 T, U 10 V)
+    (A 0 I, B 1 J, C 2 K, D 3 L, E 4 M, F 5 N, G 6 O, H 7 P, Q 8 S, R 9 T, U 10 V, W 11 X)
+}

@@ -1,0 +1,230 @@
+//! The network of tests and simulation: it loses, doubles, delays, reorders and splits, all out of one seed.
+//!
+//! With a current-thread runtime and paused time a seed always gives the same deliveries: chance is drawn
+//! in the order of the calls, and nothing depends on the order of a hash map.
+//! Must not know frames. Next: `tests/it/faulty.rs` for its use.
+
+use std::collections::BTreeSet;
+use std::future::ready;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use accompanist_core::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
+use accompanist_core::id::NodeId;
+use fastrand::Rng;
+use tokio::runtime::Handle;
+
+use crate::registry::Registry;
+use crate::{PACKET_BYTES_MAX_DEFAULT, metric};
+
+/// What a [`FaultyNetwork`] does to packets. Probabilities are from 0 (never) to 1 (always).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Faults {
+    /// How probable it is that a packet is lost.
+    pub loss: f64,
+    /// How probable it is that a packet that was not lost arrives twice.
+    pub duplication: f64,
+    /// The shortest time that a packet travels.
+    pub delay_min: Duration,
+    /// The longest time that a packet travels. If it is longer than the shortest, packets overtake each other.
+    pub delay_max: Duration,
+}
+
+impl Faults {
+    /// A perfect network.
+    pub const fn none() -> Self {
+        Self { loss: 0.0, duplication: 0.0, delay_min: Duration::ZERO, delay_max: Duration::ZERO }
+    }
+
+    /// A bad network: every fifth packet lost, every tenth doubled, up to 50 ms of delay and so much reordering.
+    pub const fn rough() -> Self {
+        Self { loss: 0.2, duplication: 0.1, delay_min: Duration::from_millis(1), delay_max: Duration::from_millis(50) }
+    }
+
+    fn delay(&self, chance: f64) -> Duration {
+        self.delay_min + self.delay_max.saturating_sub(self.delay_min).mul_f64(chance)
+    }
+}
+
+/// What has happened to the packets of a [`FaultyNetwork`] so far.
+///
+/// When nothing is in flight, `lost + delivered` is the number of packets sent plus `duplicated`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Packets that never arrived: lost by chance, cut by a partition, or sent to nobody.
+    pub lost: u64,
+    /// Second copies that were made.
+    pub duplicated: u64,
+    /// Packets, second copies among them, that were given to an inbox.
+    pub delivered: u64,
+}
+
+/// A network inside this process with faults. Clones are the same network.
+///
+/// Packets travel in tasks of the tokio runtime that `send` is called on; outside of one they arrive at once. That
+/// runtime needs its time driver enabled.
+/// A packet that is in flight while its receiver is detached and attached again arrives at the new one:
+/// after a crash and a restart that happens on real networks too.
+#[derive(Clone)]
+pub struct FaultyNetwork {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    registry: Registry,
+    state: Mutex<State>,
+}
+
+struct State {
+    rng: Rng,
+    faults: Faults,
+    cuts: BTreeSet<(NodeId, NodeId)>,
+    isolated: BTreeSet<NodeId>,
+    counts: Counts,
+}
+
+impl FaultyNetwork {
+    /// A network whose chance is all drawn from `seed`.
+    pub fn new(seed: u64, faults: Faults) -> Self {
+        let state = State {
+            rng: Rng::with_seed(seed),
+            faults,
+            cuts: BTreeSet::new(),
+            isolated: BTreeSet::new(),
+            counts: Counts::default(),
+        };
+        Self { shared: Arc::new(Shared { registry: Registry::default(), state: Mutex::new(state) }) }
+    }
+
+    /// Changes what happens to the packets sent from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.shared.lock().faults = faults;
+    }
+
+    /// Loses every packet sent between a node of `a` and a node of `b` from now on, in both directions.
+    pub fn partition(&self, a: &[NodeId], b: &[NodeId]) {
+        let mut state = self.shared.lock();
+        for one in a {
+            for other in b {
+                state.cuts.insert((one.clone(), other.clone()));
+                state.cuts.insert((other.clone(), one.clone()));
+            }
+        }
+    }
+
+    /// Loses every packet sent from or to `node` from now on.
+    pub fn isolate(&self, node: &NodeId) {
+        self.shared.lock().isolated.insert(node.clone());
+    }
+
+    /// Ends every partition and isolation.
+    pub fn heal(&self) {
+        let mut state = self.shared.lock();
+        state.cuts.clear();
+        state.isolated.clear();
+    }
+
+    /// What has happened so far.
+    pub fn counts(&self) -> Counts {
+        self.shared.lock().counts
+    }
+}
+
+impl Transport for FaultyNetwork {
+    fn attach(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> BoxFuture<'_, Result<Arc<dyn Wire>, TransportError>> {
+        let attached = self.shared.registry.attach(&node, inbox);
+        let shared = Arc::clone(&self.shared);
+        Box::pin(ready(attached.map(|()| Arc::new(FaultyWire { shared, node }) as Arc<dyn Wire>)))
+    }
+}
+
+impl State {
+    /// The delays of the copies of a packet: none, one or two.
+    fn fate(&mut self, from: &NodeId, to: &NodeId) -> [Option<Duration>; 2] {
+        // Four draws for every packet, whatever they decide: a fault changed or a partition healed
+        // shifts nothing for the packets after it, so a failing seed stays close to itself while it is studied.
+        let [loss, duplication, first, second] = [(); 4].map(|()| self.rng.f64());
+        let is_cut = self.isolated.contains(from)
+            || self.isolated.contains(to)
+            || self.cuts.contains(&(from.clone(), to.clone()));
+        if is_cut || loss < self.faults.loss {
+            self.counts.lost += 1;
+            return [None, None];
+        }
+        let is_doubled = duplication < self.faults.duplication;
+        self.counts.duplicated += u64::from(is_doubled);
+        [Some(self.faults.delay(first)), is_doubled.then(|| self.faults.delay(second))]
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn deliver(&self, to: &NodeId, packet: &[u8]) {
+        let has_arrived = self.registry.deliver(to, packet);
+        let mut state = self.lock();
+        if has_arrived {
+            state.counts.delivered += 1;
+        } else {
+            state.counts.lost += 1;
+        }
+    }
+}
+
+/// One node's end of a [`FaultyNetwork`].
+struct FaultyWire {
+    shared: Arc<Shared>,
+    node: NodeId,
+}
+
+impl FaultyWire {
+    fn travel(&self, to: &NodeId, packet: &Arc<[u8]>) {
+        if packet.len() > PACKET_BYTES_MAX_DEFAULT {
+            metric::dropped(metric::Drop::Oversize);
+            return;
+        }
+        metric::sent(packet.len());
+        let fate = self.shared.lock().fate(&self.node, to);
+        if fate == [None, None] {
+            metric::dropped(metric::Drop::Fault);
+        }
+        for delay in fate.into_iter().flatten() {
+            let Ok(runtime) = Handle::try_current() else {
+                self.shared.deliver(to, packet);
+                continue;
+            };
+            let (shared, to, packet) = (Arc::clone(&self.shared), to.clone(), Arc::clone(packet));
+            // Taken now and not when the task first runs, so that the scheduler has no say in it.
+            let arrival = tokio::time::sleep(delay);
+            runtime.spawn(async move {
+                arrival.await;
+                shared.deliver(&to, &packet);
+            });
+        }
+    }
+}
+
+impl Wire for FaultyWire {
+    fn send(&self, to: &NodeId, packet: Vec<u8>) {
+        self.travel(to, &packet.into());
+    }
+
+    fn broadcast(&self, packet: Vec<u8>) {
+        let packet = packet.into();
+        for to in self.shared.registry.others(&self.node) {
+            self.travel(&to, &packet);
+        }
+    }
+
+    fn packet_bytes_max(&self) -> usize {
+        PACKET_BYTES_MAX_DEFAULT
+    }
+}
+
+impl Drop for FaultyWire {
+    fn drop(&mut self) {
+        self.shared.registry.detach(&self.node);
+    }
+}

@@ -1,0 +1,28 @@
+//! The wires of Accompanist: networks that a node can be attached to.
+//!
+//! All of them implement [`Transport`](accompanist_core::contract::Transport), which promises little:
+//! a packet may be lost, doubled, reordered or delayed. Making delivery reliable is the link's work.
+//!
+//! | network | for |
+//! |---|---|
+//! | [`ZenohTransport`] (feature `zenoh`, on by default) | real deployments |
+//! | [`LocalNetwork`] | several nodes in one process, with no fault at all |
+//! | [`FaultyNetwork`] | tests and simulation: every fault, out of one seed |
+//!
+//! This crate must not know frames, actors or stores. Next: [`LocalNetwork`], the smallest of the three.
+
+mod faulty;
+mod local;
+pub mod metric;
+mod registry;
+#[cfg(feature = "zenoh")]
+mod zenoh;
+
+pub use faulty::{Counts, Faults, FaultyNetwork};
+pub use local::LocalNetwork;
+
+#[cfg(feature = "zenoh")]
+pub use self::zenoh::{ZenohConfig, ZenohMode, ZenohTransport};
+
+/// The largest packet, in bytes, that a network carries unless it is told otherwise: 1 MiB.
+pub const PACKET_BYTES_MAX_DEFAULT: usize = 1 << 20;

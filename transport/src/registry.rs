@@ -1,0 +1,58 @@
+//! Who is attached to an in-process network.
+//!
+//! Shared by the local and the faulty network; must not know how packets travel. Next: [`crate::LocalNetwork`].
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use accompanist_core::contract::{Inbox, TransportError};
+use accompanist_core::id::NodeId;
+
+use crate::metric;
+
+/// The attached nodes, sorted by name so that a broadcast takes the same order in every run.
+#[derive(Default)]
+pub(crate) struct Registry(Mutex<BTreeMap<NodeId, Arc<dyn Inbox>>>);
+
+impl Registry {
+    /// Adds `node`, or refuses a name in use.
+    pub(crate) fn attach(&self, node: &NodeId, inbox: Arc<dyn Inbox>) -> Result<(), TransportError> {
+        let mut nodes = self.lock();
+        if nodes.contains_key(node) {
+            return Err(TransportError::NameTaken(node.clone()));
+        }
+        nodes.insert(node.clone(), inbox);
+        Ok(())
+    }
+
+    /// Removes `node`.
+    pub(crate) fn detach(&self, node: &NodeId) {
+        // The inbox is dropped after the lock is released: its owner may come back here while it is dropped.
+        let inbox = self.lock().remove(node);
+        drop(inbox);
+    }
+
+    /// Every attached node but `node`, in the order of their names.
+    pub(crate) fn others(&self, node: &NodeId) -> Vec<NodeId> {
+        self.lock().keys().filter(|other| *other != node).cloned().collect()
+    }
+
+    /// Gives `packet` to the inbox of `to`; false if nobody of that name is attached.
+    pub(crate) fn deliver(&self, to: &NodeId, packet: &[u8]) -> bool {
+        // The lock is not held while the inbox is called: it may send, attach or detach.
+        let inbox = self.lock().get(to).cloned();
+        if let Some(inbox) = inbox {
+            metric::received(packet.len());
+            inbox.receive(packet);
+            true
+        } else {
+            metric::dropped(metric::Drop::Unreachable);
+            false
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Arc<dyn Inbox>>> {
+        // The map is whole between any two calls, so a panic of another thread leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

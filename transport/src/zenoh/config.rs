@@ -1,0 +1,250 @@
+//! What Zenoh is told: the builder, and its translation into Zenoh's own configuration.
+//!
+//! Checks what Zenoh would only complain about in a log. Must not know sessions. Next: [`super::wire`].
+
+use std::path::PathBuf;
+
+use ::zenoh::Config;
+use ::zenoh::config::EndPoint;
+use accompanist_core::contract::TransportError;
+
+use super::plain;
+use crate::PACKET_BYTES_MAX_DEFAULT;
+
+/// The smallest value of [`ZenohConfig::packet_bytes_max`].
+const PACKET_BYTES_MAX_LEAST: usize = 1024;
+/// The longest namespace.
+const NAMESPACE_BYTES_MAX: usize = 64;
+/// What Zenoh's own messages need, and what it adds to ours.
+const MESSAGE_BYTES_EXTRA: usize = 64 * 1024;
+
+/// Settings that are used unless a configuration file sets them.
+///
+/// Multicast off: nodes must not find strangers by accident. Not waiting for scouting: packets lost at the start
+/// are sent again anyway. Short retries: a node that was killed is back soon, and its peers wait for it.
+const DEFAULTS: [(&str, &str); 6] = [
+    ("scouting/multicast/enabled", "false"),
+    ("scouting/gossip/enabled", "true"),
+    ("open/return_conditions/connect_scouted", "false"),
+    ("connect/timeout_ms", "{ router: -1, peer: -1, client: 0 }"),
+    ("connect/exit_on_failure", "{ router: false, peer: false, client: true }"),
+    ("connect/retry", "{ period_init_ms: 100, period_max_ms: 1000, period_increase_factor: 2 }"),
+];
+
+/// How long a large packet may wait for a connection that takes nothing before Zenoh closes it, in microseconds;
+/// used unless a configuration file has another than Zenoh's own five seconds.
+///
+/// Zenoh cannot tear down a connection, and does nothing for the other peers on that thread, while such a
+/// wait lasts: so this is also how long a peer that dies in a large transfer can hold up the rest.
+const BLOCK_WAIT: (&str, &str, &str) =
+    ("transport/link/tx/queue/congestion_control/block/wait_before_close", "5000000", "1000000");
+
+/// How a node takes part in a Zenoh network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ZenohMode {
+    /// Connects to other nodes directly, and keeps trying to reach those that are not up.
+    Peer,
+    /// Talks through one Zenoh router (or peer), which has to be up when the session is opened.
+    Client,
+}
+
+/// How to open a [`super::ZenohTransport`].
+///
+/// ```
+/// use accompanist_transport::ZenohConfig;
+///
+/// let config = ZenohConfig::new().listen("tcp/0.0.0.0:7447").connect("tcp/warehouse.example:7447");
+/// ```
+#[derive(Debug, Clone)]
+pub struct ZenohConfig {
+    listen: Vec<String>,
+    connect: Vec<String>,
+    mode: Option<ZenohMode>,
+    config_file: Option<PathBuf>,
+    namespace: String,
+    packet_bytes_max: usize,
+}
+
+impl Default for ZenohConfig {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            connect: Vec::new(),
+            mode: None,
+            config_file: None,
+            namespace: "accompanist".into(),
+            packet_bytes_max: PACKET_BYTES_MAX_DEFAULT,
+        }
+    }
+}
+
+impl ZenohConfig {
+    /// A peer that connects to nobody, with multicast scouting off and gossip scouting on.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an address to listen on, such as `tcp/0.0.0.0:7447`.
+    ///
+    /// Without any, and without a configuration file, a peer listens on a free TCP port of all interfaces,
+    /// so that nodes which know only one common node find each other by gossip.
+    #[must_use]
+    pub fn listen(mut self, endpoint: impl Into<String>) -> Self {
+        self.listen.push(endpoint.into());
+        self
+    }
+
+    /// Adds an address to connect to, such as `tcp/warehouse.example:7447`.
+    #[must_use]
+    pub fn connect(mut self, endpoint: impl Into<String>) -> Self {
+        self.connect.push(endpoint.into());
+        self
+    }
+
+    /// Sets the mode; it is that of the configuration file, or else peer.
+    #[must_use]
+    pub fn mode(mut self, mode: ZenohMode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Starts from a Zenoh configuration file: TLS, access control, shared memory and so on. What is set on this
+    /// builder goes over it, and the largest message always follows [`ZenohConfig::packet_bytes_max`].
+    #[must_use]
+    pub fn config_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config_file = Some(path.into());
+        self
+    }
+
+    /// Sets the namespace, `accompanist` by default: nodes of different namespaces do not see each other.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// Sets the largest packet, in bytes, 1 MiB by default. All nodes should have the same.
+    #[must_use]
+    pub fn packet_bytes_max(mut self, bytes: usize) -> Self {
+        self.packet_bytes_max = bytes;
+        self
+    }
+
+    pub(super) fn packet_bytes_limit(&self) -> usize {
+        self.packet_bytes_max
+    }
+
+    pub(super) fn into_namespace(self) -> String {
+        self.namespace
+    }
+
+    /// Says what to do about `error`, which Zenoh gave on opening.
+    pub(super) fn explain(&self, error: &str) -> String {
+        let Self { listen, connect, .. } = self;
+        let mut checks = Vec::new();
+        if !listen.is_empty() {
+            checks.push(format!("that {listen:?} are addresses of this machine which no other process uses"));
+        }
+        if self.mode == Some(ZenohMode::Client) {
+            checks.push(format!("that a router or peer is up at one of {connect:?}"));
+        } else if !connect.is_empty() {
+            checks.push(format!("that the protocols of {connect:?} exist and are built in"));
+        }
+        if checks.is_empty() {
+            checks.push("the zenoh configuration file".into());
+        }
+        format!("{error}; check {}", checks.join(", and "))
+    }
+
+    /// This configuration in Zenoh's terms.
+    pub(super) fn to_zenoh(&self) -> Result<Config, TransportError> {
+        self.check()?;
+        let mut config = self.base()?;
+        for (key, value) in DEFAULTS {
+            if config.get_json(key).is_ok_and(|set| set == "null") {
+                set(&mut config, key, value)?;
+            }
+        }
+        let (key, value_of_zenoh, value) = BLOCK_WAIT;
+        if config.get_json(key).is_ok_and(|set| set == value_of_zenoh) {
+            set(&mut config, key, value)?;
+        }
+        match self.mode {
+            Some(ZenohMode::Peer) => set(&mut config, "mode", "\"peer\"")?,
+            Some(ZenohMode::Client) => set(&mut config, "mode", "\"client\"")?,
+            None => {}
+        }
+        if !self.listen.is_empty() {
+            set(&mut config, "listen/endpoints", &json_list(&self.listen))?;
+            // An address that cannot be used is the operator's to mend: it must not be retried in silence.
+            set(&mut config, "listen/timeout_ms", "0")?;
+            set(&mut config, "listen/exit_on_failure", "true")?;
+        }
+        if !self.connect.is_empty() {
+            set(&mut config, "connect/endpoints", &json_list(&self.connect))?;
+        }
+        let message_bytes_max = self.packet_bytes_max.saturating_add(MESSAGE_BYTES_EXTRA);
+        set(&mut config, "transport/link/rx/max_message_size", &message_bytes_max.to_string())?;
+        Ok(config)
+    }
+
+    fn base(&self) -> Result<Config, TransportError> {
+        let Some(path) = &self.config_file else { return Ok(Config::default()) };
+        Config::from_file(path).map_err(|error| {
+            let (path, error) = (path.display(), plain(&error));
+            TransportError::Config(format!(
+                "`{path}` cannot be used as a zenoh configuration file (JSON5 or YAML): {error}"
+            ))
+        })
+    }
+
+    fn check(&self) -> Result<(), TransportError> {
+        let namespace = &self.namespace;
+        let is_chunk = namespace.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if !is_chunk || !(1..=NAMESPACE_BYTES_MAX).contains(&namespace.len()) {
+            return Err(TransportError::Config(format!(
+                "`{namespace}` is no namespace: use 1 to {NAMESPACE_BYTES_MAX} of the characters a-z, A-Z, 0-9, `-`, `_` and `.`"
+            )));
+        }
+        if self.packet_bytes_max < PACKET_BYTES_MAX_LEAST {
+            return Err(TransportError::Config(format!(
+                "a packet_bytes_max of {} is too small: use {PACKET_BYTES_MAX_LEAST} or more",
+                self.packet_bytes_max
+            )));
+        }
+        self.listen.iter().chain(&self.connect).try_for_each(|endpoint| check_endpoint(endpoint))
+    }
+}
+
+/// Refuses what Zenoh would retry for ever with nothing but a line in the log.
+fn check_endpoint(endpoint: &str) -> Result<(), TransportError> {
+    let refused = |reason: &str| {
+        TransportError::Config(format!(
+            "the endpoint `{endpoint}` {reason}: write it as <protocol>/<address>, such as `tcp/192.168.1.7:7447`"
+        ))
+    };
+    let parsed: EndPoint = endpoint.parse().map_err(|_| refused("is malformed"))?;
+    if endpoint.chars().any(char::is_control) {
+        return Err(refused("has a control character"));
+    }
+    let (protocol, address) = (parsed.protocol(), parsed.address());
+    let has_port =
+        address.as_str().rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if matches!(protocol.as_str(), "tcp" | "udp" | "tls" | "quic" | "ws") && !has_port {
+        return Err(refused("has no port number from 0 to 65535"));
+    }
+    Ok(())
+}
+
+fn set(config: &mut Config, key: &str, value: &str) -> Result<(), TransportError> {
+    config
+        .insert_json5(key, value)
+        .map_err(|error| TransportError::Config(format!("zenoh refuses `{key}` = {value}: {}", plain(&error))))
+}
+
+/// A JSON list of strings; control characters have been refused before.
+fn json_list(strings: &[String]) -> String {
+    let quoted: Vec<String> =
+        strings.iter().map(|text| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))).collect();
+    format!("[{}]", quoted.join(","))
+}

@@ -1,0 +1,164 @@
+//! The network of real deployments: Zenoh, used as a fast wire that may lose packets.
+//!
+//! Only this folder knows Zenoh's types, and none of them is in a public signature. It must not know frames.
+//!
+//! Zenoh blocks in some calls (open, close, declare) and panics there on a current-thread tokio runtime.
+//! All those calls are made on plain threads here, so any runtime may use this network. Putting a small
+//! packet is safe everywhere: it never enters a runtime, and waits at most about a millisecond.
+//! (Zenoh's `lowlatency` transport is an exception; a configuration file that enables it
+//! needs a multi-thread runtime.)
+//!
+//! Next: [`wire`] for sending and receiving, [`config`] for what Zenoh is told.
+
+mod config;
+mod publishers;
+mod wire;
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use ::zenoh::{Session, Wait};
+use accompanist_core::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
+use accompanist_core::id::NodeId;
+use tokio::sync::oneshot;
+
+pub use self::config::{ZenohConfig, ZenohMode};
+
+/// How long [`ZenohTransport::close`] waits: Zenoh itself may take ten seconds, and nothing depends on its end.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// A network over Zenoh. Clones are the same session.
+///
+/// Reachable are all nodes of the same namespace whose sessions are connected, directly or by a Zenoh router.
+/// Each node needs a name of its own: two of one name in *different* processes cannot be noticed here, and
+/// would both get the packets sent to it. Within one transport a name in use is refused.
+#[derive(Clone)]
+pub struct ZenohTransport {
+    shared: Arc<Shared>,
+}
+
+/// What the transport and its wires have in common.
+struct Shared {
+    /// `None` only while it is being dropped.
+    session: Option<Session>,
+    namespace: String,
+    packet_bytes_max: usize,
+    attached: Mutex<BTreeSet<NodeId>>,
+}
+
+impl ZenohTransport {
+    /// Opens a session: listens, and starts to connect.
+    ///
+    /// A peer does not wait for the others: it keeps trying to reach them for as long as it is open.
+    ///
+    /// # Errors
+    /// [`TransportError::Config`] for a configuration that cannot be used, [`TransportError::Open`] when
+    /// Zenoh cannot be started with it, for instance because an address is in use.
+    pub async fn open(config: ZenohConfig) -> Result<Self, TransportError> {
+        let settings = config.to_zenoh()?;
+        let opened = on_thread("accompanist-zenoh-open", move || ::zenoh::open(settings).wait()).await?;
+        let session = opened.map_err(|error| TransportError::Open(config.explain(&plain(&error))))?;
+        let shared = Shared {
+            session: Some(session),
+            packet_bytes_max: config.packet_bytes_limit(),
+            namespace: config.into_namespace(),
+            attached: Mutex::default(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Closes the session, so that its addresses are free when this returns. Its wires send and get nothing more.
+    ///
+    /// Waits a few seconds at most; after that Zenoh goes on closing in the background.
+    /// Dropping the transport and all of its wires closes it too, in the background from the start.
+    pub async fn close(&self) {
+        let Some(session) = self.shared.session.clone() else { return };
+        let closed = on_thread("accompanist-zenoh-close", move || {
+            let (done, is_done) = mpsc::channel();
+            let closer = move || {
+                if let Err(error) = session.close().wait() {
+                    tracing::warn!(error = plain(&error), "zenoh did not close cleanly");
+                }
+                let _ = done.send(());
+            };
+            // The inner thread may outlive this one: that is the bound on the wait.
+            let _ = thread::Builder::new().name("accompanist-zenoh-closer".into()).spawn(closer);
+            if is_done.recv_timeout(CLOSE_WAIT_MAX).is_err() {
+                tracing::warn!("zenoh takes long to close; going on without it");
+            }
+        });
+        if let Err(error) = closed.await {
+            tracing::warn!(%error, "zenoh could not be closed");
+        }
+    }
+}
+
+impl Transport for ZenohTransport {
+    fn attach(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> BoxFuture<'_, Result<Arc<dyn Wire>, TransportError>> {
+        Box::pin(wire::attach(Arc::clone(&self.shared), node, inbox))
+    }
+}
+
+impl Shared {
+    fn session(&self) -> Option<&Session> {
+        self.session.as_ref()
+    }
+
+    /// The key expression of packets for one node.
+    fn node_key(&self, node: &NodeId) -> String {
+        format!("{}/node/{node}", self.namespace)
+    }
+
+    /// The key expression of packets for all nodes.
+    fn all_key(&self) -> String {
+        format!("{}/all", self.namespace)
+    }
+
+    fn attached(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Dropping the last handle of a session closes it, which blocks, and panics on a current-thread runtime.
+        if let Some(session) = self.session.take() {
+            let _ = thread::Builder::new().name("accompanist-zenoh-drop".into()).spawn(move || drop(session));
+        }
+    }
+}
+
+/// Runs `work`, which may block, on a thread of its own and waits for its result.
+async fn on_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, TransportError> {
+    let (result, receiver) = oneshot::channel();
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(move || {
+            let _ = result.send(work());
+        })
+        .map_err(|error| TransportError::Open(format!("no thread for zenoh ({error}): raise the thread limit")))?;
+    receiver.await.map_err(|_| TransportError::Open("zenoh's thread has panicked: see the log".into()))
+}
+
+/// An error of Zenoh without the places in Zenoh's source that it carries (` at /path/file.rs:123.`).
+fn plain(error: &impl Display) -> String {
+    let text = error.to_string();
+    let mut words: Vec<&str> = Vec::new();
+    for word in text.split(' ') {
+        match word.split_once(".rs:") {
+            // What comes after the line number, such as a closing bracket, belongs to the text.
+            Some((_, line)) if words.last() == Some(&"at") => {
+                words.pop();
+                words.push(line.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.'));
+            }
+            _ => words.push(word),
+        }
+    }
+    words.join(" ").replace(" ]", "]").trim().to_owned()
+}

@@ -1,0 +1,236 @@
+//! One node's end of the Zenoh network.
+//!
+//! Small packets are put by the caller: with `Drop` congestion control that waits a millisecond at most.
+//! Large ones would always be lost that way, because Zenoh cuts them into fragments and has few buffers;
+//! they are put with `Block` by one thread per wire, behind a bounded queue. They have a priority of their own:
+//! Zenoh holds a lock per priority while it blocks, so a small packet of the same priority would wait too.
+//! Zenoh's reliability marker is left at `Reliable`, which picks the link (TCP rather than UDP) and retransmits nothing.
+//!
+//! Must not know what is in a packet. Next: [`super::publishers`].
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread;
+
+use ::zenoh::Wait;
+use ::zenoh::pubsub::Subscriber;
+use ::zenoh::qos::{CongestionControl, Priority};
+use ::zenoh::sample::Sample;
+use accompanist_core::contract::{Inbox, TransportError, Wire};
+use accompanist_core::id::NodeId;
+use tokio::sync::oneshot;
+
+use super::publishers::{Addressee, Publishers};
+use super::{Shared, plain};
+use crate::metric;
+
+/// The largest packet that is sent by the caller: it fits into one of Zenoh's batches of 64 KiB.
+const INLINE_BYTES_MAX: usize = 32 * 1024;
+
+/// The longest queue of the sender thread. When it is full, packets are dropped and counted: the link sends
+/// them again. With packets of 1 MiB it holds 32 MiB at most.
+const JOBS_MAX: usize = 32;
+
+/// Work for the wire's thread: what may block.
+enum Job {
+    Declare(Addressee),
+    SendLarge(Addressee, Vec<u8>),
+}
+
+struct ZenohWire {
+    node: NodeId,
+    link: Arc<Link>,
+    jobs: SyncSender<Job>,
+}
+
+/// What a wire shares with its thread and its subscribers.
+struct Link {
+    shared: Arc<Shared>,
+    publishers: Publishers,
+    slot: Arc<Slot>,
+    /// Tells the thread to leave what is still queued.
+    is_detached: AtomicBool,
+}
+
+/// Where packets go while the node is attached.
+struct Slot {
+    node: NodeId,
+    inbox: RwLock<Option<Arc<dyn Inbox>>>,
+}
+
+/// Attaches `node`: returns when its subscribers are declared.
+pub(super) async fn attach(
+    shared: Arc<Shared>,
+    node: NodeId,
+    inbox: Arc<dyn Inbox>,
+) -> Result<Arc<dyn Wire>, TransportError> {
+    if !shared.attached().insert(node.clone()) {
+        return Err(TransportError::NameTaken(node));
+    }
+    let slot = Arc::new(Slot { node: node.clone(), inbox: RwLock::new(Some(inbox)) });
+    let link = Arc::new(Link { shared, publishers: Publishers::default(), slot, is_detached: AtomicBool::new(false) });
+    let (jobs, queue) = mpsc::sync_channel(JOBS_MAX);
+    // Made before anything can fail: dropping it takes the name back.
+    let wire = ZenohWire { node, link: Arc::clone(&link), jobs };
+    let (ready, is_ready) = oneshot::channel();
+    thread::Builder::new()
+        .name("accompanist-zenoh-wire".into())
+        .spawn(move || link.run(&queue, ready))
+        .map_err(|error| TransportError::Open(format!("no thread for zenoh ({error}): raise the thread limit")))?;
+    is_ready.await.map_err(|_| TransportError::Open("the wire's thread has panicked: see the log".into()))??;
+    Ok(Arc::new(wire))
+}
+
+impl Wire for ZenohWire {
+    fn send(&self, to: &NodeId, packet: Vec<u8>) {
+        self.dispatch(Some(to.clone()), packet);
+    }
+
+    fn broadcast(&self, packet: Vec<u8>) {
+        self.dispatch(None, packet);
+    }
+
+    fn packet_bytes_max(&self) -> usize {
+        self.link.shared.packet_bytes_max
+    }
+}
+
+impl ZenohWire {
+    fn dispatch(&self, to: Addressee, packet: Vec<u8>) {
+        if packet.len() > self.link.shared.packet_bytes_max {
+            metric::dropped(metric::Drop::Oversize);
+        } else if packet.len() > INLINE_BYTES_MAX {
+            if self.jobs.try_send(Job::SendLarge(to, packet)).is_err() {
+                metric::dropped(metric::Drop::QueueFull);
+            }
+        } else if self.link.put(&to, packet, CongestionControl::Drop, Priority::Data) == Put::Undeclared {
+            // If the queue is full the next packet asks again.
+            let _ = self.jobs.try_send(Job::Declare(to));
+        }
+    }
+}
+
+impl Drop for ZenohWire {
+    fn drop(&mut self) {
+        // From here on nothing is delivered, although the thread undeclares the subscribers only after this.
+        let inbox = self.link.slot.inbox.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(inbox);
+        self.link.is_detached.store(true, Ordering::Release);
+        self.link.shared.attached().remove(&self.node);
+        // The thread ends when `jobs` is dropped. It is not waited for: it may be blocked in Zenoh.
+    }
+}
+
+/// How a packet was put.
+#[derive(PartialEq, Eq)]
+enum Put {
+    Declared,
+    Undeclared,
+    Refused,
+}
+
+impl Link {
+    /// The wire's thread.
+    fn run(&self, queue: &Receiver<Job>, ready: oneshot::Sender<Result<(), TransportError>>) {
+        let subscribers = match self.subscribe() {
+            Ok(subscribers) => subscribers,
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                return;
+            }
+        };
+        let _ = ready.send(Ok(()));
+        while let Ok(job) = queue.recv() {
+            if self.is_detached.load(Ordering::Acquire) {
+                break;
+            }
+            match job {
+                Job::Declare(to) => self.declare(to),
+                Job::SendLarge(to, packet) => {
+                    self.put(&to, packet, CongestionControl::Block, Priority::DataLow);
+                }
+            }
+        }
+        drop(subscribers);
+        drop(self.publishers.take());
+    }
+
+    fn subscribe(&self) -> Result<[Subscriber<()>; 2], TransportError> {
+        let Some(session) = self.shared.session() else {
+            return Err(TransportError::Open("the zenoh session is closed: open another".into()));
+        };
+        let declare = |key: String| {
+            let slot = Arc::clone(&self.slot);
+            let declared = session.declare_subscriber(key).callback(move |sample| slot.receive(&sample)).wait();
+            declared.map_err(|error| TransportError::Open(format!("zenoh refuses a subscriber: {}", plain(&error))))
+        };
+        Ok([declare(self.shared.node_key(&self.slot.node))?, declare(self.shared.all_key())?])
+    }
+
+    fn declare(&self, to: Addressee) {
+        // Several packets may have asked before the first was served.
+        if self.publishers.get(&to).is_some() {
+            return;
+        }
+        let Some(session) = self.shared.session() else { return };
+        let declared = session
+            .declare_publisher(self.key(&to))
+            .congestion_control(CongestionControl::Drop)
+            .priority(Priority::Data)
+            .express(true)
+            .wait();
+        match declared {
+            Ok(publisher) => drop(self.publishers.insert(to, publisher)),
+            Err(error) => tracing::debug!(error = plain(&error), "no zenoh publisher could be declared"),
+        }
+    }
+
+    fn put(&self, to: &Addressee, packet: Vec<u8>, congestion: CongestionControl, priority: Priority) -> Put {
+        let bytes = packet.len();
+        // A broadcast carries the sender's name, by which its own subscriber knows it: other nodes may be
+        // attached to the same session, so it cannot be kept off the session as a whole.
+        let sender = to.is_none().then(|| self.slot.node.as_str());
+        // A declared publisher is one for small packets: its congestion control and priority are fixed.
+        let publisher = if congestion == CongestionControl::Drop { self.publishers.get(to) } else { None };
+        let (result, put) = if let Some(publisher) = publisher {
+            (publisher.put(packet).attachment(sender).wait(), Put::Declared)
+        } else if let Some(session) = self.shared.session() {
+            let put = session.put(self.key(to), packet).congestion_control(congestion).priority(priority);
+            (put.express(true).attachment(sender).wait(), Put::Undeclared)
+        } else {
+            return Put::Refused;
+        };
+        match result {
+            Ok(()) => {
+                metric::sent(bytes);
+                put
+            }
+            Err(error) => {
+                metric::dropped(metric::Drop::Refused);
+                tracing::debug!(error = plain(&error), "zenoh refuses a packet");
+                Put::Refused
+            }
+        }
+    }
+
+    fn key(&self, to: &Addressee) -> String {
+        to.as_ref().map_or_else(|| self.shared.all_key(), |node| self.shared.node_key(node))
+    }
+}
+
+impl Slot {
+    /// Called on Zenoh's thread.
+    fn receive(&self, sample: &Sample) {
+        let is_own = sample.attachment().is_some_and(|name| *name.to_bytes() == *self.node.as_str().as_bytes());
+        if is_own {
+            return;
+        }
+        let inbox = self.inbox.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(inbox) = inbox {
+            let packet = sample.payload().to_bytes();
+            metric::received(packet.len());
+            inbox.receive(&packet);
+        }
+    }
+}
