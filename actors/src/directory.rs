@@ -1,8 +1,9 @@
 //! Which actor plays which instance now, and who watches its progress.
 //!
+//! Ordered maps, so that a simulated node wakes its callers in the same order every time.
 //! Shared by link, supervisor and instances. Its locks are held for a look-up only.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use accompanist_core::id::InstanceId;
@@ -15,8 +16,8 @@ use crate::session::Progress;
 /// See the module's documentation.
 #[derive(Default)]
 pub(crate) struct Directory {
-    actors: Mutex<HashMap<InstanceId, ActorRef<InstanceMessage>>>,
-    watched: Mutex<HashMap<InstanceId, watch::Sender<Progress>>>,
+    actors: Mutex<BTreeMap<InstanceId, ActorRef<InstanceMessage>>>,
+    watched: Mutex<BTreeMap<InstanceId, watch::Sender<Progress>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -25,7 +25,9 @@ pub enum NodeError {
         name: &'static str,
     },
     /// The process aborts on a panic, so that no supervisor could restart anything.
-    #[error("this binary is built with `panic = \"abort\"`, which takes supervision away: build it with `panic = \"unwind\"`")]
+    #[error(
+        "this binary is built with `panic = \"abort\"`, which takes supervision away: build it with `panic = \"unwind\"`"
+    )]
     PanicAborts,
     /// The store cannot be used.
     #[error(transparent)]

@@ -313,10 +313,7 @@ impl Live {
 /// What the first frame with a header says of the session.
 fn opened_by(early: &[InstanceMessage]) -> Option<Opened> {
     early.iter().find_map(|message| match message {
-        InstanceMessage::Deliver(frame, _) => {
-            frame.header.clone().map(|header| Opened { header, input: None })
-        }
+        InstanceMessage::Deliver(frame, _) => frame.header.clone().map(|header| Opened { header, input: None }),
         _ => None,
     })
 }
-

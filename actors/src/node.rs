@@ -96,7 +96,8 @@ impl Node {
         }
         let role = <C::Input as Located>::Role::NAME;
         let index = C::Roles::NAMES.iter().position(|name| *name == role).and_then(|index| u8::try_from(index).ok());
-        let initiator = RoleIndex(index.filter(|_| shared.roles.contains(&role)).ok_or(StartError::NotPlayedHere { role })?);
+        let initiator =
+            RoleIndex(index.filter(|_| shared.roles.contains(&role)).ok_or(StartError::NotPlayedHere { role })?);
         let (open, limit) = (shared.directory.len(), shared.settings.instances_max / 2);
         if open >= limit {
             return Err(StartError::Overloaded(limit));
@@ -130,16 +131,15 @@ impl Node {
         initiator: &str,
     ) -> Result<Vec<NodeId>, StartError> {
         let peers = &self.shared.peers;
-        let mut changes = peers.changes();
         let deadline = tokio::time::Instant::now() + self.shared.settings.cast_wait_max;
         loop {
+            let change = peers.change();
             match peers.cast(session, roles, initiator, &self.shared.node) {
                 Ok(cast) => return Ok(cast),
-                Err(role) => match tokio::time::timeout_at(deadline, changes.changed()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return Err(StartError::NodeStopped),
-                    Err(_) => return Err(StartError::NobodyPlays { role }),
-                },
+                Err(role) => {
+                    let changed = tokio::time::timeout_at(deadline, change).await;
+                    changed.map_err(|_| StartError::NobodyPlays { role })?;
+                }
             }
         }
     }

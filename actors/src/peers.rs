@@ -9,7 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
 use accompanist_core::record::{read_value, value_bytes};
 use accompanist_core::{NodeId, SessionId};
-use tokio::sync::watch;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use uuid::Uuid;
 
 /// Keys of the nodes in [`Space::Meta`] begin so.
@@ -18,13 +19,14 @@ const NODE_KEY: &[u8] = b"node/";
 /// See the module's documentation.
 pub(crate) struct Peers {
     roles: Mutex<BTreeMap<NodeId, BTreeSet<String>>>,
-    changed: watch::Sender<u64>,
+    /// Wakes in the order of asking (a watch channel does not, which would make a simulation run differently).
+    changed: Notify,
 }
 
 impl Peers {
     pub(crate) fn new(own: NodeId, roles: impl IntoIterator<Item = String>) -> Self {
         let roles = BTreeMap::from([(own, roles.into_iter().collect())]);
-        Self { roles: Mutex::new(roles), changed: watch::channel(0).0 }
+        Self { roles: Mutex::new(roles), changed: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, BTreeSet<String>>> {
@@ -42,7 +44,7 @@ impl Peers {
             }
             known.insert(node.clone(), roles);
         }
-        self.changed.send_modify(|times| *times += 1);
+        self.changed.notify_waiters();
         let key = [NODE_KEY, node.as_str().as_bytes()].concat();
         Some(vec![Change { space: Space::Meta, key, value: Some(value) }])
     }
@@ -59,9 +61,9 @@ impl Peers {
         Ok(())
     }
 
-    /// Changes whenever a node has said something new.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    /// Ends when a node says something new after this call.
+    pub(crate) fn change(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 
     /// Who plays what in `session`, by rendezvous hashing: each session's choice is its own, and stays mostly the

@@ -72,9 +72,7 @@ impl<C: Choreography> Session<C> {
         match (fact(&known), known.stopped) {
             (Some(Ok(output)), _) => Ok(decode(output.as_slice())?),
             (Some(Err(abort)), _) => Err(SessionError::Aborted(abort)),
-            (None, reason) => {
-                Err(SessionError::Stopped { session: self.id, reason: reason.unwrap_or_default() })
-            }
+            (None, reason) => Err(SessionError::Stopped { session: self.id, reason: reason.unwrap_or_default() }),
         }
     }
 }

@@ -15,11 +15,11 @@ use ractor::ActorRef;
 use crate::directory::Directory;
 use crate::instance_actor::InstanceMessage;
 use crate::link::LinkMessage;
+use crate::metric;
 use crate::peers::Peers;
 use crate::roles::RolesMessage;
 use crate::settings::Settings;
 use crate::writer::{Incarnation, WriterHandle};
-use crate::metric;
 
 /// A session that stands still on a node until someone looks at it.
 #[derive(Debug, Clone, PartialEq, Eq)]

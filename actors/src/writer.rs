@@ -35,10 +35,22 @@ type Done<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
 pub(crate) type WriteDone = Option<(Path, LocalResult)>;
 
 pub(crate) enum Job {
-    Load { id: InstanceId, incarnation: Incarnation, done: Done<Loaded> },
-    Write { id: InstanceId, incarnation: Incarnation, write: Write, done: Done<WriteDone> },
+    Load {
+        id: InstanceId,
+        incarnation: Incarnation,
+        done: Done<Loaded>,
+    },
+    Write {
+        id: InstanceId,
+        incarnation: Incarnation,
+        write: Write,
+        done: Done<WriteDone>,
+    },
     Read(Box<dyn FnOnce(Result<&dyn Store, StoreError>) + Send>),
-    Change { changes: Batch, done: Done<()> },
+    Change {
+        changes: Batch,
+        done: Done<()>,
+    },
     /// Commits what waits, and ends the writer.
     End,
 }

@@ -60,7 +60,9 @@ impl<Roles: RoleSet> Context<Roles> {
     /// `from` sends a value, `to` receives it.
     ///
     /// # Errors
-    /// The session's [`Abort`], or one of its own for a message over the size limit.
+    /// An [`Abort`] that a part of the program returned. When the session itself is aborted (by another role, a
+    /// refused step, a message over the size limit), no operation returns any more: the program is dropped where
+    /// it waits, and what it committed is compensated.
     pub fn comm<A: Role, B: Role, T: Message, I, J>(
         &self,
         _from: A,
@@ -152,7 +154,7 @@ impl<Roles: RoleSet> Context<Roles> {
     /// must change nothing outside: that is what [`Context::transact`] is for.
     ///
     /// # Errors
-    /// The session's [`Abort`].
+    /// As [`Context::comm`].
     pub fn effect<R: Role, T: Message, F, I>(
         &self,
         _role: R,
@@ -178,7 +180,7 @@ impl<Roles: RoleSet> Context<Roles> {
     /// A saga step at its role. A refusal aborts the session.
     ///
     /// # Errors
-    /// The session's [`Abort`], which a refusal of this step is.
+    /// As [`Context::comm`].
     pub fn transact<S: Step<M>, M, I>(
         &self,
         step: S,
@@ -190,7 +192,7 @@ impl<Roles: RoleSet> Context<Roles> {
         let (engine, path, input) = (self.engine.clone(), self.take_path(), input.share());
         async move {
             match engine.step(&path, step, input).await? {
-                Some(Err(refusal)) => Err(engine.abort(refusal)),
+                Some(Err(refusal)) => engine.abort(&refusal).await,
                 Some(Ok(output)) => Ok(At::here(output)),
                 None => Ok(At::shared(None)),
             }
@@ -200,7 +202,7 @@ impl<Roles: RoleSet> Context<Roles> {
     /// A saga step whose refusal is a value: broadcast it to branch on it.
     ///
     /// # Errors
-    /// The session's [`Abort`].
+    /// As [`Context::comm`].
     #[expect(clippy::type_complexity, reason = "it is what the step gives, located")]
     pub fn try_transact<S: Step<M>, M, I>(
         &self,
@@ -246,7 +248,7 @@ impl<Roles: RoleSet> Context<Roles> {
     /// The time at `role`, recorded.
     ///
     /// # Errors
-    /// The session's [`Abort`].
+    /// As [`Context::comm`].
     pub fn now<R: Role, I>(
         &self,
         _role: R,
@@ -256,9 +258,7 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path) = (self.engine.clone(), self.take_path());
         async move {
-            let now = |engine: &Engine| {
-                SystemTime::UNIX_EPOCH + Duration::from_millis(engine.environment().unix_ms())
-            };
+            let now = |engine: &Engine| SystemTime::UNIX_EPOCH + Duration::from_millis(engine.environment().unix_ms());
             Ok(At::shared(engine.note(&path, R::NAME, "now", now).await?.map(Arc::new)))
         }
     }
@@ -266,8 +266,11 @@ impl<Roles: RoleSet> Context<Roles> {
     /// A random (version 4) UUID at `role`, recorded.
     ///
     /// # Errors
-    /// The session's [`Abort`].
-    pub fn uuid<R: Role, I>(&self, _role: R) -> impl Future<Output = Result<At<R, Uuid>, Abort>> + Send + use<R, I, Roles>
+    /// As [`Context::comm`].
+    pub fn uuid<R: Role, I>(
+        &self,
+        _role: R,
+    ) -> impl Future<Output = Result<At<R, Uuid>, Abort>> + Send + use<R, I, Roles>
     where
         Roles: Has<R, I>,
     {
@@ -284,8 +287,11 @@ impl<Roles: RoleSet> Context<Roles> {
     /// 64 random bits at `role`, recorded.
     ///
     /// # Errors
-    /// The session's [`Abort`].
-    pub fn random<R: Role, I>(&self, _role: R) -> impl Future<Output = Result<At<R, u64>, Abort>> + Send + use<R, I, Roles>
+    /// As [`Context::comm`].
+    pub fn random<R: Role, I>(
+        &self,
+        _role: R,
+    ) -> impl Future<Output = Result<At<R, u64>, Abort>> + Send + use<R, I, Roles>
     where
         Roles: Has<R, I>,
     {
@@ -300,8 +306,10 @@ impl<Roles: RoleSet> Context<Roles> {
     /// branch on a broadcast value before.
     ///
     /// # Errors
-    /// Always, with the abort: write `return ctx.abort(..)` or `ctx.abort(..)?`.
-    pub fn abort<T>(&self, abort: Abort) -> Result<T, Abort> {
-        Err(self.engine.abort(abort))
+    /// Its future never ends, so that branches which run beside it are not cut off at chance; the program is
+    /// dropped where it waits. The result's type is for `return ctx.abort(..).await`.
+    pub fn abort<T>(&self, abort: Abort) -> impl Future<Output = Result<T, Abort>> + Send + use<T, Roles> {
+        let engine = self.engine.clone();
+        async move { engine.abort(&abort).await }
     }
 }

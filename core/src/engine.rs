@@ -233,8 +233,9 @@ impl Engine {
         }
     }
 
-    pub(crate) fn abort(&self, abort: Abort) -> Abort {
-        self.instance().decide_abort(&abort);
-        abort
+    /// Aborts the session. Does not return: the program is dropped here.
+    pub(crate) async fn abort<T>(&self, abort: &Abort) -> Result<T, Abort> {
+        self.instance().decide_abort(abort);
+        std::future::pending().await
     }
 }

@@ -21,9 +21,7 @@ pub struct NodeId(Arc<str>);
 
 /// A node name that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is no node name: use 1 to {NODE_ID_BYTES_MAX} of the characters a-z, A-Z, 0-9, `-`, `_` and `.`"
-)]
+#[error("`{0}` is no node name: use 1 to {NODE_ID_BYTES_MAX} of the characters a-z, A-Z, 0-9, `-`, `_` and `.`")]
 pub struct InvalidNodeId(String);
 
 impl NodeId {

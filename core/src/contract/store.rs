@@ -99,7 +99,9 @@ pub enum StoreError {
         path: String,
     },
     /// The store was written by a later release.
-    #[error("the store has format {found}, this release reads up to {supported}: run the release that wrote it, or a later one")]
+    #[error(
+        "the store has format {found}, this release reads up to {supported}: run the release that wrote it, or a later one"
+    )]
     NewerFormat {
         /// Format found in the store.
         found: u32,
@@ -115,7 +117,9 @@ pub enum StoreError {
         reason: String,
     },
     /// A stored value cannot be read back.
-    #[error("the store holds a value in `{space}` that cannot be read ({reason}): it was damaged, or written by another program; nothing was changed")]
+    #[error(
+        "the store holds a value in `{space}` that cannot be read ({reason}): it was damaged, or written by another program; nothing was changed"
+    )]
     Corrupt {
         /// Where it was found.
         space: Space,
@@ -123,7 +127,9 @@ pub enum StoreError {
         reason: String,
     },
     /// Reading or writing failed.
-    #[error("the store failed ({0}): free disk space or mend the disk, then start the node again; what was acknowledged is kept")]
+    #[error(
+        "the store failed ({0}): free disk space or mend the disk, then start the node again; what was acknowledged is kept"
+    )]
     Failed(String),
     /// The writer has ended, so that nothing is written any more.
     #[error("the store is closed: the node has stopped")]

@@ -19,8 +19,11 @@ pub enum OutgoingKey {
     Deliver(Path, RoleIndex),
     /// The abort, to one role.
     Abort(RoleIndex),
-    /// The own end, to the initiator.
-    Done,
+    /// The own end, to the initiator: an instance that has finished may have to say later that it compensated.
+    Done {
+        /// Which of the two ends.
+        compensated: bool,
+    },
     /// The close, to one role.
     Close(RoleIndex),
     /// A nudge: not acknowledged.

@@ -21,8 +21,8 @@ use crate::id::{InstanceId, Path, RoleIndex};
 use crate::message::Payload;
 use crate::record::{self, Closed, Opened, Record};
 
-pub(crate) use effects::{Job, JobResult};
 pub use effects::{Effects, LocalJob, LocalResult, Outgoing, OutgoingKey, Stop, Write, panic_text};
+pub(crate) use effects::{Job, JobResult};
 
 /// Bounds and pauses of an instance.
 #[derive(Debug, Clone)]
@@ -68,6 +68,8 @@ struct StepEntry {
 struct Observation {
     name: String,
     result: Payload,
+    /// Whether the program (or its replay) has come by.
+    visited: bool,
 }
 
 /// Changes on their way into the next write.
@@ -165,6 +167,12 @@ impl Instance {
             }
             instance.restore_record(record);
         }
+        if instance.abort.is_some() && matches!(instance.ended, Some((_, Outcome::Finished))) {
+            // It had finished when it was told to compensate, and has not ended anew since.
+            (instance.ended, instance.output) = (None, None);
+        }
+        let abort = instance.abort.clone().map(Err);
+        instance.output_after = abort.or(instance.output.clone().map(Ok)).map(|output| (0, output));
         instance
     }
 
@@ -215,7 +223,7 @@ impl Instance {
                 self.mailbox.insert((path, from), payload);
             }
             Record::Observed { path, name, result } => {
-                self.observed.insert(path, Observation { name, result });
+                self.observed.insert(path, Observation { name, result, visited: false });
             }
             Record::Intended { path, name } => {
                 self.step_entry(path, &name);
@@ -228,16 +236,12 @@ impl Instance {
             }
             Record::Compensated { path } => self.step_entry(path, "").compensated = true,
             Record::Aborted { abort, own } => {
-                self.output_after = Some((0, Err(abort.clone())));
                 self.abort = Some(abort.clone());
                 if own {
                     self.tell_abort(&abort);
                 }
             }
             Record::Ended { outcome, output } => {
-                if let (Outcome::Finished, Some(output)) = (&outcome, &output) {
-                    self.output_after = Some((0, Ok(output.clone())));
-                }
                 self.output = output;
                 self.ended = Some((0, outcome));
                 // It ended only once all it had to say was heard.

@@ -1,8 +1,9 @@
 //! What a program asks of its instance: to send, to receive, to observe, to take a step.
 //!
 //! Each answers from the records where there are some. With the session aborted, what is recorded is still
-//! answered (a replay has to come by every committed step, to be able to take it back) and all else is
-//! refused with the abort.
+//! answered, since a replay has to come by every committed step to be able to take it back; all else waits, and
+//! the program is dropped where it waits. It is never told of the abort: a branch that returned early would keep a
+//! replay from coming by the steps of its siblings.
 
 use std::task::{Context, Poll, Waker};
 
@@ -26,14 +27,22 @@ impl Instance {
         if self.stopped.is_some() {
             return Poll::Pending;
         }
+        if self.abort.is_some() && self.unvisited_step().is_none() {
+            return Poll::Pending;
+        }
         if self.abort.is_some() || self.ended.is_some() {
             return Poll::Ready(Ok(())); // Heard already, or of no more use.
         }
         if payload.len() > self.limits.payload_bytes_max {
             let (found, limit) = (payload.len(), self.limits.payload_bytes_max);
-            let abort = Abort::new("payload-too-large", format!("a message at {path} has {found} bytes, the limit is {limit}: send a reference to it, or raise `payload_bytes_max`"));
+            let abort = Abort::new(
+                "payload-too-large",
+                format!(
+                    "a message at {path} has {found} bytes, the limit is {limit}: send a reference to it, or raise `payload_bytes_max`"
+                ),
+            );
             self.decide_abort(&abort);
-            return Poll::Ready(Err(abort));
+            return Poll::Pending;
         }
         if self.unacked.len() >= self.limits.unacked_max {
             return self.wait(cx.waker());
@@ -44,15 +53,17 @@ impl Instance {
     }
 
     /// The message `path` from `from`.
-    pub(crate) fn poll_receive(&mut self, cx: &Context<'_>, path: &Path, from: RoleIndex) -> Poll<Result<Payload, Abort>> {
+    pub(crate) fn poll_receive(
+        &mut self,
+        cx: &Context<'_>,
+        path: &Path,
+        from: RoleIndex,
+    ) -> Poll<Result<Payload, Abort>> {
         if self.stopped.is_some() {
             return Poll::Pending;
         }
         if let Some(payload) = self.mailbox.get(&(path.clone(), from)) {
             return Poll::Ready(Ok(payload.clone()));
-        }
-        if let Some(abort) = &self.abort {
-            return Poll::Ready(Err(abort.clone()));
         }
         self.waiting.insert(from);
         self.wait(cx.waker())
@@ -63,21 +74,24 @@ impl Instance {
         if self.stopped.is_some() {
             return Poll::Pending;
         }
-        match (self.observed.get(path), &self.abort) {
-            (Some(known), _) if known.name != name => {
+        match self.observed.get_mut(path) {
+            Some(known) if known.name == name => {
+                known.visited = true;
+                Poll::Ready(Ok(Some(known.result.clone())))
+            }
+            Some(known) => {
                 let recorded = format!("effect `{}`", known.name);
                 self.stop(Stop::Diverged { path: path.clone(), recorded, replayed: format!("effect `{name}`") });
                 Poll::Pending
             }
-            (Some(known), _) => Poll::Ready(Ok(Some(known.result.clone()))),
-            (None, Some(abort)) => Poll::Ready(Err(abort.clone())),
-            (None, None) => Poll::Ready(Ok(None)),
+            None if self.abort.is_some() => Poll::Pending,
+            None => Poll::Ready(Ok(None)),
         }
     }
 
     pub(crate) fn observe(&mut self, path: Path, name: &str, result: Payload) {
         self.record_result(&Record::Observed { path: path.clone(), name: name.into(), result: result.clone() });
-        self.observed.insert(path, Observation { name: name.into(), result });
+        self.observed.insert(path, Observation { name: name.into(), result, visited: true });
     }
 
     /// The program has come to the step `path`: begins it, or takes it up again.
@@ -117,16 +131,13 @@ impl Instance {
         }
     }
 
-    /// How the step `path` ended: its own result, or (outer) the abort of the session.
+    /// How the step `path` ended.
     pub(crate) fn poll_step(&mut self, cx: &Context<'_>, path: &Path) -> Poll<Result<Result<Payload, Abort>, Abort>> {
         if self.stopped.is_some() {
             return Poll::Pending;
         }
         if let Some(result) = self.steps.get(path).and_then(|entry| entry.result.clone()) {
             return Poll::Ready(Ok(result));
-        }
-        if let Some(abort) = &self.abort {
-            return Poll::Ready(Err(abort.clone()));
         }
         self.wait(cx.waker())
     }

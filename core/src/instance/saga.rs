@@ -18,6 +18,9 @@ impl Instance {
         self.program_ended = true;
         match result {
             Err(abort) => self.decide_abort(&abort),
+            Ok(_) if let Some((path, recorded)) = self.unvisited() => {
+                self.stop(Stop::Diverged { path, recorded, replayed: "nothing".into() });
+            }
             Ok(output) if self.ended.is_none() && self.abort.is_none() => {
                 self.output.clone_from(&output);
                 self.output_after = output.map(|output| (self.barrier, Ok(output)));
@@ -34,6 +37,20 @@ impl Instance {
     /// A spent program was dropped where it waited. Its commits go on: they are jobs of their own.
     pub(crate) fn program_dropped(&mut self) {
         self.program_ended = true;
+    }
+
+    /// A recorded step that the program has not come by (again), and what is recorded of it.
+    pub(super) fn unvisited_step(&self) -> Option<(Path, String)> {
+        let unvisited = self.steps.iter().find(|(_, entry)| entry.step.is_none() && !entry.compensated)?;
+        Some((unvisited.0.clone(), format!("step `{}`", unvisited.1.name)))
+    }
+
+    /// As [`Instance::unvisited_step`], of anything recorded.
+    fn unvisited(&self) -> Option<(Path, String)> {
+        self.unvisited_step().or_else(|| {
+            let unvisited = self.observed.iter().find(|(_, observation)| !observation.visited)?;
+            Some((unvisited.0.clone(), format!("effect `{}`", unvisited.1.name)))
+        })
     }
 
     /// This role aborts the session, and tells all others.
@@ -87,7 +104,7 @@ impl Instance {
     pub(super) fn answer_nudge(&mut self, from: RoleIndex) {
         let Some((after, outcome)) = self.ended.clone() else { return };
         if from == self.header.initiator && after <= self.synced {
-            self.say(OutgoingKey::Done, from, Body::Done(outcome), after);
+            self.say(done_key(&outcome), from, Body::Done(outcome), after);
         }
     }
 
@@ -115,9 +132,7 @@ impl Instance {
         if self.retry.is_some_and(|pause| pause.until_ms > self.now_ms) {
             return;
         }
-        let unvisited = self.steps.iter().find(|(_, entry)| entry.step.is_none() && !entry.compensated);
-        if let Some((path, entry)) = unvisited {
-            let (path, recorded) = (path.clone(), format!("step `{}`", entry.name));
+        if let Some((path, recorded)) = self.unvisited_step() {
             return self.stop(Stop::Diverged { path, recorded, replayed: "nothing".into() });
         }
         let committed = self.steps.iter().filter_map(|(path, entry)| match (&entry.result, &entry.step) {
@@ -150,7 +165,7 @@ impl Instance {
         self.record(&Record::Ended { outcome: outcome.clone(), output }, false);
         self.ended = Some((self.number, outcome.clone()));
         if !self.initiates() {
-            self.say(OutgoingKey::Done, self.header.initiator, Body::Done(outcome), self.number);
+            self.say(done_key(&outcome), self.header.initiator, Body::Done(outcome), self.number);
         }
     }
 
@@ -159,8 +174,7 @@ impl Instance {
         if after > self.synced {
             return;
         }
-        let alike = |other: &Outcome| std::mem::discriminant(other) == std::mem::discriminant(&outcome);
-        if !self.closing && self.others().iter().all(|role| self.done.get(role).is_some_and(alike)) {
+        if !self.closing && self.unlike(&outcome).is_empty() {
             self.closing = true;
             for to in self.others() {
                 self.say(OutgoingKey::Close(to), to, Body::Close(outcome.clone()), after);
@@ -169,6 +183,12 @@ impl Instance {
         if self.closing && self.unacked.is_empty() {
             self.close();
         }
+    }
+
+    /// The other roles that have not said yet that they ended as this one did.
+    fn unlike(&self, outcome: &Outcome) -> Vec<RoleIndex> {
+        let alike = |other: &Outcome| std::mem::discriminant(other) == std::mem::discriminant(outcome);
+        self.others().into_iter().filter(|role| !self.done.get(role).is_some_and(alike)).collect()
     }
 
     /// Writes the tombstone, and drops the journal with it.
@@ -195,8 +215,8 @@ impl Instance {
         if self.close_after.is_some() || self.closing {
             return Vec::new();
         }
-        if self.initiates() && self.ended.is_some() {
-            return self.others().into_iter().filter(|role| !self.done.contains_key(role)).collect();
+        if let (true, Some((_, outcome))) = (self.initiates(), &self.ended) {
+            return self.unlike(outcome);
         }
         let waits = self.abort.is_none() && !self.program_ended;
         if waits { self.waiting.iter().copied().collect() } else { Vec::new() }
@@ -217,4 +237,8 @@ impl Instance {
             Some(_) => {}
         }
     }
+}
+
+fn done_key(outcome: &Outcome) -> OutgoingKey {
+    OutgoingKey::Done { compensated: matches!(outcome, Outcome::Compensated(_)) }
 }

@@ -1,0 +1,15 @@
+//! The runtime as a whole: nodes, faults, and what survives them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests"
+)]
+
+mod saga;
+mod simulation;
+mod world;

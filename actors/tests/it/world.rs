@@ -1,0 +1,104 @@
+//! A world of nodes in one thread, with paused time, drawn from one seed: the first simulator.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use accompanist::contract::Environment;
+use accompanist::prelude::*;
+use accompanist::store::MemoryDisk;
+use accompanist::transport::{Faults, FaultyNetwork};
+use tokio::time::Instant;
+
+use crate::saga::{Bank, Loyalty, Payment, Warehouse, WarehouseOrder};
+
+/// Paused time, and chance from the seed.
+pub struct SimulatedEnvironment {
+    origin: Instant,
+    random: Mutex<fastrand::Rng>,
+}
+
+impl Environment for SimulatedEnvironment {
+    fn unix_ms(&self) -> u64 {
+        1_700_000_000_000 + self.monotonic_ms()
+    }
+    fn monotonic_ms(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap()
+    }
+    fn random(&self) -> u64 {
+        self.random.lock().unwrap().u64(..)
+    }
+}
+
+pub const NAMES: [&str; 3] = ["warehouse", "payment", "loyalty"];
+
+struct Site {
+    disk: MemoryDisk,
+    node: Option<Node>,
+}
+
+/// Three nodes, one role each, on a network and disks that fail.
+pub struct World {
+    pub network: FaultyNetwork,
+    pub bank: Arc<Bank>,
+    environment: Arc<SimulatedEnvironment>,
+    random: Mutex<fastrand::Rng>,
+    sites: Mutex<Vec<Site>>,
+    pub crashes: Mutex<u32>,
+}
+
+impl World {
+    pub async fn new(seed: u64, faults: Faults) -> Arc<Self> {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let environment = SimulatedEnvironment { origin: Instant::now(), random: Mutex::new(random.fork()) };
+        let world = Arc::new(Self {
+            network: FaultyNetwork::new(random.u64(..), faults),
+            bank: Arc::default(),
+            environment: Arc::new(environment),
+            random: Mutex::new(random),
+            sites: Mutex::new(NAMES.map(|_| Site { disk: MemoryDisk::default(), node: None }).into()),
+            crashes: Mutex::new(0),
+        });
+        for index in 0..NAMES.len() {
+            world.start(index).await;
+        }
+        world
+    }
+
+    pub fn draw(&self, range: std::ops::Range<u64>) -> u64 {
+        self.random.lock().unwrap().u64(range)
+    }
+
+    pub fn node(&self, index: usize) -> Option<Node> {
+        self.sites.lock().unwrap()[index].node.clone()
+    }
+
+    pub async fn start(&self, index: usize) {
+        let disk = self.sites.lock().unwrap()[index].disk.clone();
+        let builder = Node::builder(NodeId::new(NAMES[index]).unwrap())
+            .simulated_store(disk.open().unwrap(), Duration::from_micros(700))
+            .transport(self.network.clone())
+            .environment(self.environment.clone())
+            .choreography(WarehouseOrder);
+        let builder = match index {
+            0 => builder.role(Warehouse, Arc::new(())),
+            1 => builder.role(Payment, self.bank.clone()),
+            _ => builder.role(Loyalty, Arc::new(())),
+        };
+        let node = builder.start().await.unwrap();
+        self.sites.lock().unwrap()[index].node = Some(node);
+    }
+
+    /// The machine loses power: what is not synced is lost but for a part drawn by chance.
+    pub async fn crash(&self, index: usize) {
+        let (node, disk) = {
+            let mut sites = self.sites.lock().unwrap();
+            (sites[index].node.take(), sites[index].disk.clone())
+        };
+        let unsynced = disk.unsynced() as u64;
+        disk.crash(usize::try_from(self.draw(0..unsynced + 1)).unwrap());
+        if let Some(node) = node {
+            node.kill().await;
+        }
+        *self.crashes.lock().unwrap() += 1;
+    }
+}
