@@ -6,8 +6,6 @@
 //!
 //! This crate knows ractor and fjall; Zenoh's types stay inside [`transport`].
 
-#![doc = include_str!("../../docs/architecture.md")]
-
 mod directory;
 mod environment;
 mod error;

@@ -222,7 +222,7 @@ impl LinkState {
             self.dispatch(frame, receipt);
         }
         if let Some(offer) = offer {
-            self.learn(from, offer);
+            self.learn(&from, offer);
         }
     }
 
@@ -235,12 +235,12 @@ impl LinkState {
         }
     }
 
-    fn learn(&mut self, from: NodeId, offer: Offer) {
+    fn learn(&mut self, from: &NodeId, offer: Offer) {
         if offer.ask {
             let roles = self.shared.roles.iter().map(ToString::to_string).collect();
             self.due.entry(from.clone()).or_default().offer = Some(Offer { roles, ask: false });
         }
-        if let Some(changes) = self.shared.peers.learn(&from, offer.roles) {
+        if let Some(changes) = self.shared.peers.learn(from, offer.roles) {
             let done = Box::new(|_| ()); // The writer itself tells the node of a failure.
             self.shared.writer.submit(Job::Change { changes, done });
         }

@@ -64,7 +64,7 @@ impl Default for Settings {
             restarts_max: 5,
             restart_delay_min: Duration::from_millis(20),
             tree_restarts_max: 5,
-            tree_restart_period: Duration::from_secs(60),
+            tree_restart_period: Duration::from_mins(1),
             offer_period_max: Duration::from_secs(3),
         }
     }

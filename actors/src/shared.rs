@@ -156,8 +156,12 @@ impl Shared {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner).insert(id, reason);
     }
 
+    /// Whether an instance stands still; says so to those who watch it.
     pub(crate) fn is_stopped(&self, id: InstanceId) -> bool {
-        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+        let reason = self.stopped.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        let Some(reason) = reason else { return false };
+        self.directory.publish(id, |progress| progress.stopped = Some(reason));
+        true
     }
 }
 

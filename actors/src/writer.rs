@@ -31,6 +31,8 @@ pub(crate) enum Loaded {
 }
 
 type Done<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
+/// Looks into the store, as of the last group commit.
+type Read = Box<dyn FnOnce(Result<&dyn Store, StoreError>) + Send>;
 /// The path and result of the local transaction that was part of a write.
 pub(crate) type WriteDone = Option<(Path, LocalResult)>;
 
@@ -46,7 +48,7 @@ pub(crate) enum Job {
         write: Write,
         done: Done<WriteDone>,
     },
-    Read(Box<dyn FnOnce(Result<&dyn Store, StoreError>) + Send>),
+    Read(Read),
     Change {
         changes: Batch,
         done: Done<()>,

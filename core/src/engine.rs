@@ -217,7 +217,6 @@ impl Engine {
     }
 
     /// Runs a saga step where it is played; `None` elsewhere.
-    #[expect(clippy::type_complexity, reason = "a step's own result within the session's")]
     pub(crate) async fn step<S: Step<M>, M>(
         &self,
         path: &Path,

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use crate::abort::Abort;
 use crate::choreography::Choreography;
-use crate::contract::{Environment, StoreError};
+use crate::contract::{Entry, Environment, StoreError};
 use crate::frame::Header;
 use crate::id::{InstanceId, NodeId, RoleIndex, SessionId};
 use crate::instance::{Effects, Instance, Limits, Outgoing, Write};
@@ -83,8 +83,8 @@ pub async fn run_local<C: Choreography>(
     services: &Services,
 ) -> Result<<C::Output as Located>::Value, Abort> {
     let stopped = |reason: String| Abort::new("accompanist.stopped", reason);
-    let input = encode(&input).map_err(|error| stopped(error.to_string()))?.into();
-    let mut stage = Stage::set(Arc::new(choreography), input, services, <C::Input as Located>::Role::NAME)?;
+    let input: Payload = encode(&input).map_err(|error| stopped(error.to_string()))?.into();
+    let mut stage = Stage::set(&Arc::new(choreography), &input, services, <C::Input as Located>::Role::NAME)?;
     let output = poll_fn(|cx| {
         stage.caller.replace(cx.waker().clone());
         stage.play()
@@ -121,8 +121,8 @@ struct Stage {
 
 impl Stage {
     fn set<C: Choreography>(
-        choreography: Arc<C>,
-        input: Payload,
+        choreography: &Arc<C>,
+        input: &Payload,
         services: &Services,
         initiator: &str,
     ) -> Result<Self, Abort> {
@@ -217,7 +217,7 @@ impl ReadState for Nothing {
     fn read(&self, _: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(None)
     }
-    fn read_all(&self, _: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn read_all(&self, _: &[u8]) -> Result<Vec<Entry>, StoreError> {
         Ok(Vec::new())
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::abort::Abort;
-use crate::contract::{Batch, Change, Space, Store, StoreError};
+use crate::contract::{Batch, Change, Entry, Space, Store, StoreError};
 use crate::message::{decode, encode};
 
 /// The most entries that one [`State::list`] reads. A step that needs more keeps its data in several tables.
@@ -20,14 +20,14 @@ pub trait ReadState {
     /// The value of a key in [`Space::State`].
     fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
     /// All entries whose key begins with `prefix`.
-    fn read_all(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn read_all(&self, prefix: &[u8]) -> Result<Vec<Entry>, StoreError>;
 }
 
 impl ReadState for &dyn Store {
     fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.get(Space::State, key)
     }
-    fn read_all(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn read_all(&self, prefix: &[u8]) -> Result<Vec<Entry>, StoreError> {
         self.scan(Space::State, prefix, None, LIST_ENTRIES_MAX)
     }
 }
@@ -36,7 +36,7 @@ impl<S: Store> ReadState for S {
     fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         (&(self as &dyn Store)).read(key)
     }
-    fn read_all(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn read_all(&self, prefix: &[u8]) -> Result<Vec<Entry>, StoreError> {
         (&(self as &dyn Store)).read_all(prefix)
     }
 }
@@ -83,7 +83,7 @@ impl ReadState for Layered<'_> {
         }
     }
 
-    fn read_all(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn read_all(&self, prefix: &[u8]) -> Result<Vec<Entry>, StoreError> {
         let mut entries: BTreeMap<_, _> = self.base.read_all(prefix)?.into_iter().collect();
         for (key, value) in self.writes.0.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix)) {
             match value {

@@ -2,7 +2,7 @@
 //!
 //! Pure: time and chance come in, transmissions go out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::time::Duration;
 
 use accompanist_core::NodeId;
@@ -39,7 +39,7 @@ pub(super) struct Outbox {
     under_way: BTreeMap<u64, UnderWay>,
     due: BTreeSet<(u64, u64)>,
     /// What is under way or waits already: an instance that has been restarted says it again.
-    known: HashMap<(InstanceId, OutgoingKey), ()>,
+    known: HashSet<(InstanceId, OutgoingKey)>,
     windows: BTreeMap<NodeId, Window>,
     window_max: usize,
     pause_min_ms: u64,
@@ -56,7 +56,7 @@ impl Outbox {
             next_number: 1,
             under_way: BTreeMap::new(),
             due: BTreeSet::new(),
-            known: HashMap::new(),
+            known: HashSet::new(),
             windows: BTreeMap::new(),
             window_max: settings.window_frames_max,
             pause_min_ms: millis(settings.retransmission_delay_min),
@@ -66,7 +66,7 @@ impl Outbox {
 
     /// Takes a frame; gives it back to be sent if the window has room and it is not under way already.
     pub(super) fn add(&mut self, id: InstanceId, outgoing: Outgoing, now_ms: u64) -> Option<Transmission> {
-        if self.known.insert((id, outgoing.key.clone()), ()).is_some() {
+        if !self.known.insert((id, outgoing.key.clone())) {
             return None;
         }
         let window = self.windows.entry(outgoing.node.clone()).or_default();
@@ -89,7 +89,6 @@ impl Outbox {
     }
 
     /// The frame `number` has been heard: whose it was, and the frame that may go in its place.
-    #[expect(clippy::type_complexity, reason = "two unrelated answers to one question")]
     pub(super) fn acknowledge(
         &mut self,
         number: u64,

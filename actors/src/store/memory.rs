@@ -3,7 +3,7 @@
 //! For tests and simulations. A [`MemoryDisk`] is the disk, which stays; a [`MemoryStore`] is one life of a node
 //! on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
@@ -46,7 +46,7 @@ impl MemoryDisk {
             disk.life += 1;
             disk.life
         };
-        let mut store = MemoryStore { disk: self.clone(), life, ahead: Entries::new(), removed: BTreeMap::new() };
+        let mut store = MemoryStore { disk: self.clone(), life, ahead: Entries::new(), removed: BTreeSet::new() };
         super::check_format(&mut store)?;
         Ok(store)
     }
@@ -89,7 +89,7 @@ pub struct MemoryStore {
     life: u64,
     /// What is applied and not synced, as this life sees it.
     ahead: Entries,
-    removed: BTreeMap<(Space, Vec<u8>), ()>,
+    removed: BTreeSet<(Space, Vec<u8>)>,
 }
 
 impl MemoryStore {
@@ -103,7 +103,7 @@ impl Store for MemoryStore {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let disk = self.alive()?;
         let key = (space, key.to_vec());
-        if self.removed.contains_key(&key) {
+        if self.removed.contains(&key) {
             return Ok(None);
         }
         Ok(self.ahead.get(&key).or_else(|| disk.entries.get(&key)).cloned())
@@ -124,7 +124,7 @@ impl Store for MemoryStore {
             let range = entries.range(first.clone()..).take_while(|(key, _)| under(key));
             found.extend(range.map(|((_, key), value)| (key.clone(), value.clone())));
         }
-        for ((_, key), ()) in self.removed.range(first..).take_while(|(key, ())| under(key)) {
+        for (_, key) in self.removed.range(first..).take_while(|key| under(key)) {
             found.remove(key);
         }
         let later = found.into_iter().filter(|(key, _)| after.is_none_or(|after| key.as_slice() > after));
@@ -142,7 +142,7 @@ impl Store for MemoryStore {
                 }
                 None => {
                     self.ahead.remove(&key);
-                    self.removed.insert(key, ());
+                    self.removed.insert(key);
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! The warehouse saga as the tests run it: the warehouse and loyalty on the built-in state, payment at a bank outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub struct Bank(Mutex<BankState>);
 struct BankState {
     ledger: Ledger,
     charges: BTreeMap<String, Result<u32, Abort>>,
-    refunds: BTreeMap<String, ()>,
+    refunds: BTreeSet<String>,
     asked: u32,
 }
 
@@ -69,7 +69,7 @@ impl Bank {
             bank.asked += 1;
             let answer = match bank.charges.get(&key) {
                 Some(answer) => answer.clone(),
-                None if bank.refunds.contains_key(&key) => panic!("a charge came after its refund"),
+                None if bank.refunds.contains(&key) => panic!("a charge came after its refund"),
                 None if order.declined => Err(Abort::new("declined", "the card was declined")),
                 None => {
                     bank.ledger.entry(order.id).or_default().done += 1;
@@ -91,7 +91,7 @@ impl Bank {
             if bank.asked.is_multiple_of(3) {
                 return Err(Retry::new("the bank is busy"));
             }
-            if bank.refunds.insert(key, ()).is_none() {
+            if bank.refunds.insert(key) {
                 bank.ledger.entry(order.id).or_default().undone += 1;
             }
         }

@@ -13,7 +13,7 @@ use crate::world::{NAMES, World};
 
 const ORDERS: u32 = 8;
 /// Simulated time after which a world that has not settled is stuck: far longer than any back-off.
-const STUCK_AFTER: Duration = Duration::from_secs(600);
+const STUCK_AFTER: Duration = Duration::from_mins(10);
 
 /// Places one order until it is known to be settled, over every crash of the node it is placed at.
 async fn place(world: Arc<World>, order: Order) -> bool {

@@ -8,5 +8,5 @@ mod store;
 mod transport;
 
 pub use environment::Environment;
-pub use store::{Batch, Change, Space, Store, StoreError};
+pub use store::{Batch, Change, Entry, Space, Store, StoreError};
 pub use transport::{BoxFuture, Inbox, Transport, TransportError, Wire};

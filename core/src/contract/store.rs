@@ -53,6 +53,9 @@ pub struct Change {
     pub value: Option<Vec<u8>>,
 }
 
+/// A key with its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
 /// Changes that become visible and durable together or not at all. Of two changes of one key the later wins.
 pub type Batch = Vec<Change>;
 
@@ -68,13 +71,7 @@ pub trait Store: Send + 'static {
     ///
     /// # Errors
     /// [`StoreError`] when the database cannot be read.
-    fn scan(
-        &self,
-        space: Space,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn scan(&self, space: Space, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError>;
 
     /// Makes the whole batch visible to later reads. It survives a crash only once [`Store::sync`] returned.
     ///

@@ -285,7 +285,7 @@ impl Instance {
             Body::Deliver { path, payload } => self.deliver_message(path, frame.from, payload, receipt),
             Body::Nudge => self.answer_nudge(frame.from),
             Body::Abort(abort) => {
-                self.obey(abort);
+                self.obey(&abort);
                 self.ack_when_written(receipt);
             }
             Body::Done(outcome) => {

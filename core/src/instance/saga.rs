@@ -62,10 +62,10 @@ impl Instance {
     }
 
     /// Another role (or the caller) has aborted the session.
-    pub(super) fn obey(&mut self, abort: Abort) {
+    pub(super) fn obey(&mut self, abort: &Abort) {
         if self.abort.is_none() && !self.closing && self.close_after.is_none() {
             self.ended = None;
-            self.note_abort(&abort, false);
+            self.note_abort(abort, false);
         }
     }
 
@@ -93,7 +93,7 @@ impl Instance {
     pub(super) fn note_done(&mut self, role: RoleIndex, outcome: Outcome) {
         if let Outcome::Compensated(abort) = &outcome {
             // Its abort may have been overtaken.
-            self.obey(abort.clone());
+            self.obey(abort);
         }
         // A late "finished" does not undo "compensated".
         if !matches!(self.done.get(&role), Some(Outcome::Compensated(_))) {
