@@ -41,6 +41,8 @@ pub struct World {
     pub network: FaultyNetwork,
     pub bank: Arc<Bank>,
     environment: Arc<SimulatedEnvironment>,
+    /// How long a sync takes, on a quick disk or a slow one.
+    sync: Duration,
     random: Mutex<fastrand::Rng>,
     sites: Mutex<Vec<Site>>,
     pub crashes: Mutex<u32>,
@@ -54,6 +56,7 @@ impl World {
             network: FaultyNetwork::new(random.u64(..), faults),
             bank: Arc::default(),
             environment: Arc::new(environment),
+            sync: Duration::from_micros(random.u64(300..15_000)),
             random: Mutex::new(random),
             sites: Mutex::new(NAMES.map(|_| Site { disk: MemoryDisk::default(), node: None }).into()),
             crashes: Mutex::new(0),
@@ -75,7 +78,7 @@ impl World {
     pub async fn start(&self, index: usize) {
         let disk = self.sites.lock().unwrap()[index].disk.clone();
         let builder = Node::builder(NodeId::new(NAMES[index]).unwrap())
-            .simulated_store(disk.open().unwrap(), Duration::from_micros(700))
+            .simulated_store(disk.open().unwrap(), self.sync)
             .transport(self.network.clone())
             .environment(self.environment.clone())
             .choreography(WarehouseOrder);

@@ -96,7 +96,7 @@ impl Instance {
 
     /// The program has come to the step `path`: begins it, or takes it up again.
     pub(crate) fn begin_step(&mut self, path: &Path, name: &'static str, step: AnyStep) {
-        let aborted = self.abort.is_some();
+        let (aborted, ended) = (self.abort.is_some(), self.ended.is_some());
         let Some(entry) = self.steps.get_mut(path) else {
             if !aborted && self.stopped.is_none() {
                 self.begin_new_step(path, name, step);
@@ -107,7 +107,8 @@ impl Instance {
             let recorded = format!("step `{}`", entry.name);
             return self.stop(Stop::Diverged { path: path.clone(), recorded, replayed: format!("step `{name}`") });
         }
-        let in_doubt = entry.result.is_none();
+        // An instance that has ended has nothing in doubt: a commit without a result was not begun before the abort.
+        let in_doubt = entry.result.is_none() && !ended;
         entry.step = Some(step.clone());
         if let (true, AnyStep::External(step)) = (in_doubt, step) {
             // Its commit was running at a crash: under the same key it tells its result, also for an aborted
@@ -125,6 +126,7 @@ impl Instance {
             }
             AnyStep::BuiltIn(step) => {
                 let order = self.take_order();
+                self.step_entry(path.clone(), name).order = order;
                 let (instance, role, path) = (self.id, self.role, path.clone());
                 self.flush(Some(LocalJob { instance, role, path, name, order, step, compensates: None }));
             }
@@ -172,7 +174,7 @@ impl Instance {
                 let order = self.take_order();
                 let name = self.steps.get(&path).map(|entry| entry.name.clone()).unwrap_or_default();
                 self.record_result(&Record::Committed { path: path.clone(), name, order, result: result.clone() });
-                self.step_ended(&path, order, result);
+                self.step_ended(&path, Some(order), result);
             }
             JobResult::Compensated(Ok(())) => {
                 self.record_result(&Record::Compensated { path: path.clone() });
@@ -186,8 +188,7 @@ impl Instance {
     pub(super) fn local_ended(&mut self, path: Path, result: LocalResult) {
         match result {
             LocalResult::Committed(result) => {
-                let order = self.steps.get(&path).map_or(0, |entry| entry.order);
-                self.step_ended(&path, order, result);
+                self.step_ended(&path, None, result);
             }
             LocalResult::Compensated(Ok(())) => self.step_compensated(&path),
             LocalResult::Compensated(Err(retry)) => self.retry_later(&retry),
@@ -195,9 +196,10 @@ impl Instance {
         }
     }
 
-    fn step_ended(&mut self, path: &Path, order: u32, result: Result<Payload, Abort>) {
+    /// `order` is the step's place among the others, unless it has one since its beginning.
+    fn step_ended(&mut self, path: &Path, order: Option<u32>, result: Result<Payload, Abort>) {
         if let Some(entry) = self.steps.get_mut(path) {
-            entry.order = order;
+            entry.order = order.unwrap_or(entry.order);
             entry.result = Some(result);
         }
     }
