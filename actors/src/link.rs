@@ -105,7 +105,14 @@ impl Actor for Link {
         shared.inbox.store(0, Ordering::Relaxed);
         let inbox = Arc::new(LinkInbox { shared: shared.clone(), link: myself.clone() });
         let wire = transport.attach(shared.node.clone(), inbox).await?;
-        let _ = shared.packet_bytes_max.set(wire.packet_bytes_max()); // The same for every link of this node.
+        let (payload_max, packet_max) = (shared.settings.limits.payload_bytes_max, wire.packet_bytes_max());
+        if payload_max + FRAME_OVERHEAD_BYTES + PACKET_OVERHEAD_BYTES > packet_max {
+            let text = format!(
+                "`payload_bytes_max` is {payload_max}, and the transport carries packets of up to {packet_max} bytes: \
+                 lower the one or raise the other"
+            );
+            return Err(text.into());
+        }
         shared.set_link(Some(myself.clone()));
         myself.cast(LinkMessage::Offer)?;
         let outbox = Outbox::new(&shared.settings);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use accompanist_core::contract::Environment;
 use accompanist_core::frame::Header;
@@ -46,7 +46,6 @@ pub(crate) struct Shared {
     pub(crate) directory: Directory,
     pub(crate) peers: Peers,
     pub(crate) stopped: Mutex<BTreeMap<InstanceId, String>>,
-    pub(crate) packet_bytes_max: OnceLock<usize>,
     /// Packets that wait for the link.
     pub(crate) inbox: AtomicUsize,
     incarnations: AtomicU64,
@@ -78,7 +77,6 @@ impl Shared {
             directory: Directory::default(),
             peers,
             stopped: Mutex::default(),
-            packet_bytes_max: OnceLock::new(),
             inbox: AtomicUsize::new(0),
             incarnations: AtomicU64::new(0),
             link: RwLock::default(),

@@ -19,10 +19,21 @@ pub struct Abort {
 /// The code of aborts that the runtime itself makes because it could not run a step.
 const FAILURE: &str = "accompanist.failure";
 
+fn cut_off(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(Abort::CHARACTERS_MAX) {
+        text.truncate(end);
+    }
+    text
+}
+
 impl Abort {
-    /// An abort with a stable `code` for programs and a `message` for people.
+    /// The most characters that a code or a message has.
+    pub const CHARACTERS_MAX: usize = 400;
+
+    /// An abort with a stable `code` for programs and a `message` for people. Both are kept and sent, and cut off
+    /// after [`Abort::CHARACTERS_MAX`] characters.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into() }
+        Self { code: cut_off(code.into()), message: cut_off(message.into()) }
     }
 
     /// A step that could not be run at all, which must stop the instance instead of aborting the saga.
