@@ -59,20 +59,22 @@ pub trait Includes<Sub, Indices> {}
 /// The place of a role in a tuple, for inference only.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct At<const I: usize>;
+pub struct Place<const I: usize>;
 
 macro_rules! role_sets {
     ($( ($($role:ident $index:literal $place:ident),+) )+) => {$(
         impl<$($role: Role),+> RoleSet for ($($role,)+) {
             const NAMES: &'static [&'static str] = &[$($role::NAME),+];
         }
+        #[diagnostic::do_not_recommend]
         impl<Whole, $($role: Role, $place),+> Includes<($($role,)+), ($($place,)+)> for Whole
         where $(Whole: Has<$role, $place>),+ {}
         role_sets!(@has [$($role),+] $($role $index),+);
     )+};
     (@has $all:tt $($role:ident $index:literal),+) => {$( role_sets!(@one $all $role $index); )+};
     (@one [$($all:ident),+] $role:ident $index:literal) => {
-        impl<$($all: Role),+> Has<$role, At<$index>> for ($($all,)+) {}
+        #[diagnostic::do_not_recommend]
+        impl<$($all: Role),+> Has<$role, Place<$index>> for ($($all,)+) {}
     };
 }
 
