@@ -65,6 +65,11 @@ impl Directory {
         }
     }
 
+    /// Whether someone waits for an instance.
+    pub(crate) fn is_watched(&self, id: InstanceId) -> bool {
+        lock(&self.watched).contains_key(&id)
+    }
+
     /// Nobody will hear of anything any more: those who wait learn that the node has stopped.
     pub(crate) fn close(&self) {
         lock(&self.watched).clear();

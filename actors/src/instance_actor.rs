@@ -37,6 +37,9 @@ pub(crate) enum InstanceMessage {
     Wake,
 }
 
+/// The reason with which the actor of an instance that has closed stops.
+pub(crate) const CLOSED: &str = "closed";
+
 /// Where an instance comes from.
 #[derive(Clone)]
 pub(crate) enum Origin {
@@ -234,7 +237,7 @@ impl InstanceState {
                 Outcome::Compensated(_) => "compensated",
             };
             counter!(metric::INSTANCES_CLOSED, "outcome" => outcome).increment(1);
-            myself.stop(None);
+            myself.stop(Some(CLOSED.into()));
         }
     }
 

@@ -13,7 +13,7 @@ use accompanist_core::record::Opened;
 use metrics::counter;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
 
-use crate::instance_actor::{InstanceActor, InstanceArguments, InstanceMessage, Origin};
+use crate::instance_actor::{CLOSED, InstanceActor, InstanceArguments, InstanceMessage, Origin};
 use crate::metric;
 use crate::shared::{Shared, note_dropped};
 use crate::writer::Job;
@@ -98,9 +98,14 @@ impl Actor for Roles {
         state: &mut RolesState,
     ) -> Result<(), ActorProcessingErr> {
         match event {
-            SupervisionEvent::ActorTerminated(actor, ..) => {
+            SupervisionEvent::ActorTerminated(actor, _, reason) => {
                 if let Some(id) = state.forget(actor.get_id()) {
                     state.failures.remove(&id);
+                    // Whoever has asked between its last word and now was not heard: the tombstone answers.
+                    let closed = reason.as_deref() == Some(CLOSED);
+                    if !state.shared.is_stopped(id) && closed && state.shared.directory.is_watched(id) {
+                        state.with(&myself, id, Origin::Store(None), InstanceMessage::Report);
+                    }
                 }
             }
             SupervisionEvent::ActorFailed(actor, error) => {

@@ -53,7 +53,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
-            lazy_write_delay_max: Duration::from_millis(10),
+            lazy_write_delay_max: Duration::from_millis(5),
             group_writes_max: 1_024,
             window_frames_max: 1_024,
             retransmission_delay_min: Duration::from_millis(80),

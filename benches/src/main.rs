@@ -1,2 +1,53 @@
-//! Being built.
-fn main() {}
+//! The benches of Accompanist: they measure and print, and judge nothing. `benches/README.md` says what and how.
+//!
+//! Next: [`latency`] for the measurement that the others lean on, [`cluster`] for what is measured.
+
+mod child;
+mod cluster;
+mod counters;
+mod disk;
+mod handover;
+mod in_flight;
+mod latency;
+mod machine;
+mod orders;
+mod probe;
+mod report;
+mod saga;
+mod throughput;
+mod timed_store;
+mod times;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Measures Accompanist on this machine.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// The time of one saga over three processes, beside that of the disk and of the wire.
+    Latency(latency::Arguments),
+    /// Many sagas open at once in one node: time and memory.
+    InFlight(in_flight::Arguments),
+    /// Sagas per second over three processes.
+    Throughput(throughput::Arguments),
+    /// One of the other two processes; the benches start it themselves.
+    #[command(hide = true)]
+    Child(child::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Arguments::parse().bench {
+        Bench::Latency(arguments) => latency::run(arguments).await,
+        Bench::InFlight(arguments) => in_flight::run(arguments).await,
+        Bench::Throughput(arguments) => throughput::run(arguments).await,
+        Bench::Child(arguments) => child::run(arguments).await,
+    }
+}

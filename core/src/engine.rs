@@ -71,8 +71,7 @@ impl Engine {
             return None;
         }
         let Some(service) = self.service.get::<R>() else {
-            let reason = format!("no service of the type that role `{}` works with was given", R::NAME);
-            self.instance().cannot_use(path.clone(), reason);
+            self.instance().lacks_service(R::NAME);
             return None;
         };
         Some(Local::new(service, IdempotencyKey { session: self.session, path: path.clone() }))

@@ -50,6 +50,7 @@ macro_rules! groups {
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl<$($role: Role, $value: Message),+> Gather<($($role,)+)> for ($(&At<$role, $value>,)+) {
             type Values = ($($value,)+);
             type Shared = ($(Option<Arc<$value>>,)+);

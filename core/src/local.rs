@@ -109,6 +109,9 @@ impl Caller {
     }
 }
 
+/// A time that does not come.
+const NEVER_MS: u64 = u64::MAX;
+
 /// All parts of one session, and what stands in for store and network.
 struct Stage {
     parts: Vec<Part>,
@@ -147,7 +150,9 @@ impl Stage {
             let service = services.get(name).cloned().unwrap_or_else(Service::none);
             let input = (index == initiator).then(|| input.clone());
             let opened = Opened { header: header.clone(), input: input.clone() };
-            let instance = Instance::begin(InstanceId { session, role: index }, name, &opened, Limits::default());
+            // No frame is lost here, so nobody has to be nudged.
+            let limits = Limits { nudge_delay_min_ms: NEVER_MS, nudge_delay_max_ms: NEVER_MS, ..Limits::default() };
+            let instance = Instance::begin(InstanceId { session, role: index }, name, &opened, limits);
             let alarm = Alarm::new({
                 let caller = caller.clone();
                 move || caller.wake()
@@ -169,11 +174,16 @@ impl Stage {
                 let gone = || Err(Abort::new("accompanist.stopped", "the session ended without an output"));
                 return Poll::Ready(self.output.take().unwrap_or_else(gone));
             }
-            let wake = self.parts.iter().filter_map(Part::next_wake_ms).filter(|at| *at > self.now_ms).min();
-            match wake {
+            let wakes = self.parts.iter().filter_map(Part::next_wake_ms);
+            match wakes.filter(|at| (self.now_ms + 1..NEVER_MS).contains(at)).min() {
                 _ if moved => {}
-                // Nothing happens here without a cause, so the time of a pause can pass at once.
-                Some(at_ms) if self.output.as_ref().is_some_and(Result::is_err) => self.now_ms = at_ms,
+                // Nothing happens here without a cause, so the time of a pause can pass at once. Other tasks go on
+                // first: what is to be tried again may wait for one of them.
+                Some(at_ms) if self.output.as_ref().is_some_and(Result::is_err) => {
+                    self.now_ms = at_ms;
+                    self.caller.wake();
+                    return Poll::Pending;
+                }
                 _ => return Poll::Pending,
             }
         }

@@ -10,7 +10,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// The encoding is positional (postcard): fields may not be added, removed or reordered while sessions
 /// that hold such a value are open.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be sent or recorded",
+    label = "this type has no bytes",
+    note = "give it `#[derive(serde::Serialize, serde::Deserialize)]` and fields that own their data; of a type from elsewhere, send what it is made of"
+)]
 pub trait Message: Serialize + DeserializeOwned + Send + Sync + 'static {}
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Message for T {}
 
 /// Encoded bytes, cheap to clone.

@@ -92,13 +92,14 @@ impl Actor for Root {
 
 impl RootArguments {
     async fn start_tree(&self, root: &ActorRef<RootMessage>) -> Result<(ActorCell, ActorCell), ActorProcessingErr> {
-        // The roles first: the link's first packet may be for them.
-        let roles = Roles::spawn_linked(None, Roles, self.shared.clone(), root.get_cell()).await?.0;
+        // The link first: what a recovered instance says into the void it does not say again. A packet that comes
+        // before the roles are there is one more that the wire has lost.
         let arguments = LinkArguments { shared: self.shared.clone(), transport: self.transport.clone() };
-        match Link::spawn_linked(None, Link, arguments, root.get_cell()).await {
-            Ok((link, _)) => Ok((link.get_cell(), roles.get_cell())),
+        let link = Link::spawn_linked(None, Link, arguments, root.get_cell()).await?.0;
+        match Roles::spawn_linked(None, Roles, self.shared.clone(), root.get_cell()).await {
+            Ok((roles, _)) => Ok((link.get_cell(), roles.get_cell())),
             Err(error) => {
-                roles.kill();
+                link.kill();
                 Err(error.into())
             }
         }
@@ -124,7 +125,9 @@ impl RootState {
             return Ok(());
         }
         tracing::error!(part, reason, times, "failed, link and roles are restarted");
-        for actor in [&self.link, &self.roles] {
+        // So that nobody starts an instance meanwhile: it would have no link to speak to.
+        self.arguments.shared.set_roles(None);
+        for actor in [&self.roles, &self.link] {
             // An error says that it is gone already.
             let _ = actor.kill_and_wait(None).await;
         }

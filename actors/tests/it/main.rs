@@ -10,6 +10,16 @@
     reason = "tests"
 )]
 
+mod delivery;
+mod node;
+mod opening;
+mod rogue;
 mod saga;
 mod simulation;
+mod stores;
+mod supervision;
+mod support;
+mod trade;
+mod tree;
 mod world;
+mod zenoh;

@@ -62,8 +62,7 @@ async fn an_abort_compensates_and_is_told() {
 async fn a_key_is_one_session() {
     let home = Home::new();
     let node = TestNode::start(home.builder().choreography(Trade)).await;
-    let (one, other) =
-        tokio::join!(node.start_keyed(Trade, "k", deal(5)), node.start_keyed(Trade, "k", deal(5)));
+    let (one, other) = tokio::join!(node.start_keyed(Trade, "k", deal(5)), node.start_keyed(Trade, "k", deal(5)));
     let (one, other) = (one.unwrap(), other.unwrap());
     assert_eq!(one.id(), other.id());
     assert_eq!(within(one.settled()).await.unwrap(), 505);

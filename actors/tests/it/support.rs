@@ -19,8 +19,13 @@ use tempfile::TempDir;
 use crate::trade::{Back, Front, Outside, Side};
 
 /// The end of a test that hangs. Nothing is measured by it.
-pub async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), what).await.expect("it hangs")
+#[track_caller]
+pub fn within<T>(what: impl Future<Output = T>) -> impl Future<Output = T> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let ended = tokio::time::timeout(Duration::from_secs(60), what).await;
+        ended.unwrap_or_else(|_| panic!("what {caller} waits for never came"))
+    }
 }
 
 /// Waits until a condition holds.

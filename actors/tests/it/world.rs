@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use accompanist::contract::Environment;
+use accompanist::contract::{BoxFuture, Environment, Inbox, Transport, TransportError, Wire};
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::{Faults, FaultyNetwork};
@@ -34,6 +34,18 @@ pub const NAMES: [&str; 3] = ["warehouse", "payment", "loyalty"];
 struct Site {
     disk: MemoryDisk,
     node: Option<Node>,
+}
+
+/// A network that takes a while to be joined, as real ones do: what a node says meanwhile must not be lost.
+struct Slow(FaultyNetwork, Duration);
+
+impl Transport for Slow {
+    fn attach(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> BoxFuture<'_, Result<Arc<dyn Wire>, TransportError>> {
+        Box::pin(async move {
+            tokio::time::sleep(self.1).await;
+            self.0.attach(node, inbox).await
+        })
+    }
 }
 
 /// Three nodes, one role each, on a network and disks that fail.
@@ -79,7 +91,7 @@ impl World {
         let disk = self.sites.lock().unwrap()[index].disk.clone();
         let builder = Node::builder(NodeId::new(NAMES[index]).unwrap())
             .simulated_store(disk.open().unwrap(), self.sync)
-            .transport(self.network.clone())
+            .transport(Slow(self.network.clone(), Duration::from_micros(self.draw(0..20_000))))
             .environment(self.environment.clone())
             .choreography(WarehouseOrder);
         let builder = match index {

@@ -180,6 +180,12 @@ pub enum Stop {
         /// What is wrong.
         reason: String,
     },
+    /// The role was given no service, or one of another type than [`Role::Service`](crate::Role::Service).
+    #[error("role `{role}` has no service of the type it works with: give it one where the role is played")]
+    NoService {
+        /// The role.
+        role: &'static str,
+    },
     /// A step could not be run.
     #[error("the step at {path} cannot be run ({reason})")]
     StepFailed {

@@ -149,6 +149,11 @@ impl Instance {
         self.stop(Stop::Undecodable { path, reason });
     }
 
+    /// The role has no service to work with: the instance stands still.
+    pub(crate) fn lacks_service(&mut self, role: &'static str) {
+        self.stop(Stop::NoService { role });
+    }
+
     /// The jobs that may start: their intents are durable. On an aborted session new ones may not.
     pub(crate) fn take_jobs(&mut self) -> Vec<Job> {
         let mut ready = Vec::new();

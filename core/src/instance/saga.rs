@@ -152,7 +152,9 @@ impl Instance {
     fn compensate_step(&mut self, path: Path, output: Payload, step: AnyStep) {
         let compensates = Some(output);
         match step {
-            AnyStep::External(step) => self.jobs.push_back((self.synced, Job { path, step, compensates })),
+            // After a crash the abort, and that the step was committed, must still be known: else the session would go
+            // on without the step, or commit it anew.
+            AnyStep::External(step) => self.jobs.push_back((self.barrier, Job { path, step, compensates })),
             AnyStep::BuiltIn(step) => {
                 let (instance, role) = (self.id, self.role);
                 self.flush(Some(LocalJob { instance, role, path, name: "", order: 0, step, compensates }));

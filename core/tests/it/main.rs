@@ -10,4 +10,10 @@
     reason = "tests"
 )]
 
+mod codec;
+mod instance;
+mod layers;
+mod machine;
+mod operations;
+mod rig;
 mod ui;

@@ -1,0 +1,261 @@
+//! Several nodes: who hears of a session, over what network, and what becomes of packets that should not be.
+
+use std::sync::{Arc, Mutex};
+
+use accompanist::NodeBuilder;
+use accompanist::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
+use accompanist::prelude::*;
+use accompanist::store::MemoryDisk;
+use accompanist::transport::{Faults, FaultyNetwork, LocalNetwork};
+
+use crate::support::{TestNode, has_tombstone, node_id, on_disk, quick, until, within};
+use crate::trade::{Back, Deal, Front, KEPT, NOTHING, Outside, Side, TAKEN_BACK, Tally, Trade, deal, tally};
+
+/// The back speaks first; the side is never reached.
+struct Greeting;
+impl Choreography for Greeting {
+    const NAME: &'static str = "greeting";
+    type Roles = (Back, Front, Side);
+    type Input = At<Front, u32>;
+    type Output = At<Front, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, _: At<Front, u32>) -> Result<At<Front, u32>, Abort> {
+        let said = ctx.effect(Back, "greet", async |_| 5).await?;
+        ctx.comm(Back, Front, &said).await
+    }
+}
+
+/// Refused before anyone else has heard of it.
+struct Stillborn;
+impl Choreography for Stillborn {
+    const NAME: &'static str = "stillborn";
+    type Roles = (Back, Front, Side);
+    type Input = At<Front, u32>;
+    type Output = At<Front, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, input: At<Front, u32>) -> Result<At<Front, u32>, Abort> {
+        ctx.abort(Abort::new("stillborn", "as the test wants")).await?;
+        Ok(input)
+    }
+}
+
+/// The front makes as many bytes as it is told and sends them.
+struct Bulky;
+impl Choreography for Bulky {
+    const NAME: &'static str = "bulky";
+    type Roles = (Back, Front);
+    type Input = At<Front, usize>;
+    type Output = At<Front, usize>;
+    async fn run(&self, ctx: &Context<Self::Roles>, size: At<Front, usize>) -> Result<At<Front, usize>, Abort> {
+        let bytes = ctx.locally(Front, |here| vec![7_u8; *here.get(&size)]);
+        let bytes = ctx.comm(Front, Back, &bytes).await?;
+        let size = ctx.locally(Back, |here| here.get(&bytes).len());
+        ctx.comm(Back, Front, &size).await
+    }
+}
+
+fn knowing(builder: NodeBuilder) -> NodeBuilder {
+    builder.choreography(Trade).choreography(Greeting).choreography(Stillborn).choreography(Bulky)
+}
+
+/// Three sites with a role each; their disks and the service outside outlive their nodes.
+#[derive(Default)]
+pub struct Sites {
+    pub disks: [MemoryDisk; 3],
+    pub outside: Arc<Outside>,
+}
+
+impl Sites {
+    pub async fn back(&self, network: &(impl Transport + Clone)) -> TestNode {
+        let builder = on_disk("back", &self.disks[0], network.clone()).role(Back, self.outside.clone());
+        TestNode::start(knowing(builder)).await
+    }
+    pub async fn front(&self, network: &(impl Transport + Clone)) -> TestNode {
+        let builder = on_disk("front", &self.disks[1], network.clone()).role(Front, Arc::new(()));
+        TestNode::start(knowing(builder)).await
+    }
+    pub async fn side(&self, network: &(impl Transport + Clone)) -> TestNode {
+        let builder = on_disk("side", &self.disks[2], network.clone()).role(Side, Arc::new(()));
+        TestNode::start(knowing(builder)).await
+    }
+}
+
+async fn are_idle(nodes: &[&TestNode]) {
+    for node in nodes {
+        node.is_idle().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_roles_hear_of_a_session_and_of_its_end() {
+    let (sites, network) = (Sites::default(), LocalNetwork::new());
+    let (back, front) = (sites.back(&network).await, sites.front(&network).await);
+    let side = sites.side(&network).await;
+    let session = within(front.start(Greeting, 1)).await.unwrap();
+    assert_eq!(within(session.settled()).await.unwrap(), 5);
+    are_idle(&[&back, &front, &side]).await;
+    for (role, node) in [(0, back), (1, front), (2, side)] {
+        within(node.shutdown()).await;
+        assert!(has_tombstone(&sites.disks[usize::from(role)], session.id(), role), "role {role}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_abort_leaves_a_tombstone_where_nobody_had_heard_of_the_session() {
+    let (sites, network) = (Sites::default(), LocalNetwork::new());
+    let (back, front) = (sites.back(&network).await, sites.front(&network).await);
+    let side = sites.side(&network).await;
+    let session = within(front.start(Stillborn, 1)).await.unwrap();
+    let told = within(session.settled()).await.unwrap_err();
+    assert!(matches!(&told, SessionError::Aborted(abort) if abort.code() == "stillborn"), "{told}");
+    are_idle(&[&back, &front, &side]).await;
+    for (role, node) in [(0, back), (1, front), (2, side)] {
+        within(node.shutdown()).await;
+        assert!(has_tombstone(&sites.disks[usize::from(role)], session.id(), role), "role {role}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_abort_reaches_a_role_that_has_finished() {
+    // The back's part is over once its answer is heard; the front refuses after that.
+    let (sites, network) = (Sites::default(), LocalNetwork::new());
+    let (back, front) = (sites.back(&network).await, sites.front(&network).await);
+    let session = within(front.start(Trade, Deal { id: 3, refused: true })).await.unwrap();
+    let told = within(session.settled()).await.unwrap_err();
+    assert!(matches!(&told, SessionError::Aborted(abort) if abort.code() == "no-truck"), "{told}");
+    assert_eq!(sites.outside.total(), TAKEN_BACK);
+    assert_eq!([tally(&front, "hold", 3).await, tally(&front, "dispatch", 3).await], [TAKEN_BACK, NOTHING]);
+    are_idle(&[&back, &front]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_down_delays_its_sessions_and_no_more() {
+    let (sites, network) = (Sites::default(), LocalNetwork::new());
+    let (back, front) = (sites.back(&network).await, sites.front(&network).await);
+    let first = within(front.start(Trade, deal(1))).await.unwrap(); // So that they know each other.
+    within(first.settled()).await.unwrap();
+    within(back.shutdown()).await;
+    let session = within(front.start(Trade, deal(2))).await.unwrap();
+    let doomed = within(front.start(Stillborn, 2)).await;
+    assert!(doomed.is_err_and(|error| matches!(error, StartError::NobodyPlays { role: "side" })));
+    // The front goes, too, and still knows who plays what.
+    within(front.shutdown()).await;
+    let front = sites.front(&network).await;
+    let keyed = within(front.start_keyed(Trade, "k", deal(3))).await.unwrap();
+    let back = sites.back(&network).await;
+    assert_eq!(within(keyed.settled()).await.unwrap(), 303);
+    are_idle(&[&front, &back]).await;
+    assert_eq!(sites.outside.total(), Tally { done: 3, undone: 0 });
+    assert_eq!(tally(&front, "dispatch", 2).await, KEPT, "{}", session.id());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_delays_a_session_and_no_more() {
+    let (sites, network) = (Sites::default(), FaultyNetwork::new(1, Faults::none()));
+    let (back, front) = (sites.back(&network).await, sites.front(&network).await);
+    sites.outside.set_gate(false);
+    let session = within(front.start(Trade, deal(1))).await.unwrap();
+    within(sites.outside.asked_times(1)).await;
+    network.partition(&[node_id("front")], &[node_id("back")]);
+    sites.outside.set_gate(true);
+    let lost = network.counts().lost;
+    until("lost packets", || network.counts().lost > lost + 3).await;
+    assert_eq!(tally(&front, "dispatch", 1).await, NOTHING);
+    network.heal();
+    assert_eq!(within(session.settled()).await.unwrap(), 101);
+    are_idle(&[&back, &front]).await;
+    assert_eq!(sites.outside.asked(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rough_network_changes_nothing() {
+    let (sites, network) = (Sites::default(), FaultyNetwork::new(2, Faults::rough()));
+    let (back, front) = (sites.back(&network).await, sites.front(&network).await);
+    let mut sessions = Vec::new();
+    for id in 0..50 {
+        sessions.push(within(front.start(Trade, Deal { id, refused: id % 2 == 0 })).await.unwrap());
+    }
+    for (id, session) in (0..50).zip(sessions) {
+        assert_eq!(within(session.settled()).await.is_err(), id % 2 == 0);
+    }
+    are_idle(&[&back, &front]).await;
+    assert_eq!((sites.outside.asked(), sites.outside.total()), (50, Tally { done: 50, undone: 25 }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_over_the_limit_aborts() {
+    let (sites, network) = (Sites::default(), LocalNetwork::new());
+    let back = sites.back(&network).await;
+    let front = on_disk("front", &sites.disks[1], network.clone()).role(Front, Arc::new(()));
+    let mut settings = quick();
+    settings.limits.payload_bytes_max = 1_000;
+    let front = TestNode::start(knowing(front).settings(settings)).await;
+    let fits = within(front.start(Bulky, 998)).await.unwrap();
+    assert_eq!(within(fits.settled()).await.unwrap(), 998);
+    let large = within(front.start(Bulky, 999)).await.unwrap();
+    let told = within(large.settled()).await.unwrap_err();
+    let SessionError::Aborted(abort) = told else { panic!("{told}") };
+    assert_eq!(abort.code(), "payload-too-large");
+    assert!(abort.message().contains("has 1001 bytes, the limit is 1000"), "{abort}");
+    are_idle(&[&back, &front]).await;
+}
+
+/// Keeps every packet that is sent, and to whom.
+#[derive(Clone, Default)]
+struct Recorder {
+    network: LocalNetwork,
+    packets: Arc<Mutex<Vec<(NodeId, Vec<u8>)>>>,
+}
+
+struct RecordingWire(Arc<dyn Wire>, Recorder);
+
+impl Transport for Recorder {
+    fn attach(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> BoxFuture<'_, Result<Arc<dyn Wire>, TransportError>> {
+        Box::pin(async move {
+            let wire = self.network.attach(node, inbox).await?;
+            Ok(Arc::new(RecordingWire(wire, self.clone())) as Arc<dyn Wire>)
+        })
+    }
+}
+
+impl Wire for RecordingWire {
+    fn send(&self, to: &NodeId, packet: Vec<u8>) {
+        self.1.packets.lock().unwrap().push((to.clone(), packet.clone()));
+        self.0.send(to, packet);
+    }
+    fn broadcast(&self, packet: Vec<u8>) {
+        self.0.broadcast(packet);
+    }
+    fn packet_bytes_max(&self) -> usize {
+        self.0.packet_bytes_max()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn packets_of_closed_sessions_start_nothing() {
+    let (sites, recorder) = (Sites::default(), Recorder::default());
+    let (back, front) = (sites.back(&recorder).await, sites.front(&recorder).await);
+    for (id, refused) in [(1, false), (2, true)] {
+        let session = within(front.start(Trade, Deal { id, refused })).await.unwrap();
+        assert_eq!(within(session.settled()).await.is_err(), refused);
+    }
+    are_idle(&[&back, &front]).await;
+    let packets = recorder.packets.lock().unwrap().clone();
+    let rogue = crate::rogue::Rogue::attach(&recorder.network).await;
+    // In order, and the other way round; then to nodes that have forgotten the numbers.
+    for (to, packet) in packets.iter().chain(packets.iter().rev()) {
+        rogue.send(to.as_str(), packet.clone());
+    }
+    rogue.is_heard(&["back", "front"]).await;
+    are_idle(&[&back, &front]).await;
+    within(back.shutdown()).await;
+    within(front.shutdown()).await;
+    let (back, front) = (sites.back(&recorder).await, sites.front(&recorder).await);
+    for (to, packet) in &packets {
+        rogue.send(to.as_str(), packet.clone());
+    }
+    rogue.is_heard(&["back", "front"]).await;
+    let session = within(front.start(Trade, deal(3))).await.unwrap();
+    assert_eq!(within(session.settled()).await.unwrap(), 303);
+    are_idle(&[&back, &front]).await;
+    assert_eq!((sites.outside.asked(), sites.outside.total()), (3, Tally { done: 3, undone: 1 }));
+    assert_eq!([tally(&front, "hold", 1).await, tally(&front, "hold", 2).await], [KEPT, TAKEN_BACK]);
+}

@@ -1,0 +1,261 @@
+//! What stores promise, what a node makes of one that is damaged, and what is left after a disk has failed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use accompanist::contract::{Batch, Change, Entry, Space, Store, StoreError};
+use accompanist::id::{InstanceId, RoleIndex};
+use accompanist::prelude::*;
+use accompanist::record::{STORE_FORMAT, value_bytes};
+use accompanist::store::{MemoryDisk, MemoryStore};
+use accompanist::transport::LocalNetwork;
+
+use crate::support::{Home, TestNode, all_roles, within};
+use crate::trade::{KEPT, Outside, Tally, Trade, deal, tally};
+
+fn put(key: &str, value: &str) -> Change {
+    Change { space: Space::State, key: key.into(), value: Some(value.into()) }
+}
+
+fn remove(key: &str) -> Change {
+    Change { space: Space::State, key: key.into(), value: None }
+}
+
+fn get(store: &dyn Store, key: &str) -> Option<String> {
+    store.get(Space::State, key.as_bytes()).unwrap().map(|value| String::from_utf8(value).unwrap())
+}
+
+fn scan(store: &dyn Store, prefix: &str, after: Option<&str>, limit: usize) -> Vec<String> {
+    let found = store.scan(Space::State, prefix.as_bytes(), after.map(str::as_bytes), limit).unwrap();
+    found.into_iter().map(|(key, value)| String::from_utf8([key, value].join(&b'=')).unwrap()).collect()
+}
+
+fn keeps_the_contract<S: Store>(open: impl Fn() -> S) {
+    let mut store = open();
+    assert_eq!(get(&store, "a"), None);
+    assert_eq!(scan(&store, "", None, 10), [""; 0]);
+    // Of two changes of a key the later wins, within a batch and between two.
+    store.apply(vec![put("a", "1"), put("a", "2"), put("b/1", "x"), remove("b/1"), put("b/2", "y")]).unwrap();
+    store.apply(vec![put("b/1", "z"), put("b/3", ""), put("c", "3"), put("b", "4"), remove("never")]).unwrap();
+    for _ in 0..2 {
+        // Before and after the sync.
+        assert_eq!(get(&store, "a").as_deref(), Some("2"));
+        assert_eq!(get(&store, "b/3").as_deref(), Some(""));
+        assert_eq!(store.get(Space::Open, b"a").unwrap(), None, "spaces are apart");
+        assert_eq!(scan(&store, "", None, 10), ["a=2", "b=4", "b/1=z", "b/2=y", "b/3=", "c=3"]);
+        assert_eq!(scan(&store, "b/", None, 10), ["b/1=z", "b/2=y", "b/3="]);
+        assert_eq!(scan(&store, "b/", None, 2), ["b/1=z", "b/2=y"]);
+        assert_eq!(scan(&store, "b/", Some("b/2"), 2), ["b/3="]);
+        assert_eq!(scan(&store, "b/", Some("b/1x"), 1), ["b/2=y"], "after a key that is not there");
+        assert_eq!(scan(&store, "b/", Some("a"), 1), ["b/1=z"], "after a key before the prefix");
+        assert_eq!(scan(&store, "b/", Some("c"), 10), [""; 0], "after a key behind the prefix");
+        assert_eq!(scan(&store, "b/", None, 0), [""; 0]);
+        store.sync().unwrap();
+    }
+    store.apply(vec![remove("a"), put("c", "5")]).unwrap();
+    assert_eq!((get(&store, "a"), get(&store, "c").as_deref()), (None, Some("5")));
+    assert_eq!(scan(&store, "", None, 1), ["b=4"]);
+    store.sync().unwrap();
+    drop(store);
+    let mut store = open();
+    assert_eq!(scan(&store, "", None, 10), ["b=4", "b/1=z", "b/2=y", "b/3=", "c=5"]);
+    // Keys and values are any bytes.
+    let change = Change { space: Space::Journal, key: vec![0, 255], value: Some(vec![0; 100_000]) };
+    store.apply(vec![change.clone()]).unwrap();
+    store.sync().unwrap();
+    assert_eq!(store.scan(Space::Journal, &[0], None, 9).unwrap(), [(change.key, change.value.unwrap())]);
+}
+
+#[test]
+fn the_store_on_disk_keeps_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    keeps_the_contract(|| FjallStore::open(folder.path().join("to be made")).unwrap());
+    keeps_the_contract(|| FjallStore::open(folder.path().join("other")).unwrap().durability(Durability::Process));
+}
+
+#[test]
+fn the_store_in_memory_keeps_the_contract() {
+    let disk = MemoryDisk::default();
+    keeps_the_contract(|| disk.open().unwrap());
+}
+
+#[test]
+fn a_crash_loses_exactly_what_is_not_synced() {
+    for kept in 0..5 {
+        let disk = MemoryDisk::default();
+        let mut store = disk.open().unwrap();
+        store.apply(vec![put("a", "0")]).unwrap();
+        store.sync().unwrap();
+        for (value, key) in ["1", "2", "3"].into_iter().zip(["b", "c", "d"]) {
+            store.apply(vec![put("a", value), put(key, value)]).unwrap();
+        }
+        assert_eq!(disk.unsynced(), 3);
+        disk.crash(kept);
+        // The life before can do nothing more.
+        assert!(matches!(store.apply(vec![put("a", "9")]), Err(StoreError::Closed)));
+        assert!(matches!(store.sync(), Err(StoreError::Closed)));
+        assert!(matches!(store.get(Space::State, b"a"), Err(StoreError::Closed)));
+        let expected = &["a=0", "b=1", "c=2", "d=3"][..=kept.min(3)];
+        let store = disk.open().unwrap();
+        assert_eq!(get(&store, "a"), Some(kept.min(3).to_string()));
+        assert_eq!(scan(&store, "", None, 9)[1..], expected[1..]);
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let used = FjallStore::open(folder.path()).unwrap();
+    let error = FjallStore::open(folder.path()).unwrap_err();
+    assert!(matches!(&error, StoreError::InUse { path } if *path == folder.path().display().to_string()), "{error}");
+    drop(used);
+    drop(FjallStore::open(folder.path()).unwrap());
+
+    let file = folder.path().join("file");
+    std::fs::write(&file, "no folder").unwrap();
+    for path in [file.clone(), file.join("below")] {
+        let error = FjallStore::open(&path).unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, StoreError::Open { .. }), "{text}");
+        assert!(text.contains(&path.display().to_string()) && text.contains("permissions"), "{text}");
+    }
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "no folder");
+}
+
+#[test]
+fn a_store_of_a_later_release_is_left_alone() {
+    let later = || Change {
+        space: Space::Meta,
+        key: b"format".to_vec(),
+        value: Some(value_bytes(&(STORE_FORMAT + 1)).unwrap()),
+    };
+    let newer = |error: &StoreError| matches!(error, StoreError::NewerFormat { found, supported } if (*found, *supported) == (STORE_FORMAT + 1, STORE_FORMAT));
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = FjallStore::open(folder.path()).unwrap();
+    store.apply(vec![later()]).unwrap();
+    store.sync().unwrap();
+    drop(store);
+    let error = FjallStore::open(folder.path()).unwrap_err();
+    assert!(newer(&error), "{error}");
+    let disk = MemoryDisk::default();
+    let mut store = disk.open().unwrap();
+    store.apply(vec![later()]).unwrap();
+    store.sync().unwrap();
+    let error = disk.open().unwrap_err();
+    assert!(newer(&error), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_session_stands_still_and_the_others_go_on() {
+    let home = Home::new();
+    home.outside.set_gate(false);
+    let node = TestNode::start(home.builder().choreography(Trade)).await;
+    let mut damaged = Vec::new();
+    for id in 1..4 {
+        damaged.push(within(node.start(Trade, deal(id))).await.unwrap().id());
+    }
+    let healthy = within(node.start_keyed(Trade, "healthy", deal(4))).await.unwrap().id();
+    within(home.outside.asked_times(4)).await;
+    within(node.shutdown()).await;
+
+    // The opening of one, a record of another, and the version of a third, all at the front.
+    let mut store = FjallStore::open(home.folder()).unwrap();
+    let keys = damaged.iter().map(|session| InstanceId { session: *session, role: RoleIndex(1) }.to_bytes().to_vec());
+    let keys: Vec<Vec<u8>> = keys.collect();
+    let record = store.scan(Space::Journal, &keys[1], None, 1).unwrap()[0].0.clone();
+    let garbage = |space, key, value: &[u8]| Change { space, key, value: Some(value.into()) };
+    store
+        .apply(vec![
+            garbage(Space::Open, keys[0].clone(), b"garbage"),
+            garbage(Space::Journal, record, b""),
+            garbage(Space::Open, keys[2].clone(), &[9, 9, 9]),
+            garbage(Space::Open, b"no instance".to_vec(), b""),
+        ])
+        .unwrap();
+    store.sync().unwrap();
+    drop(store);
+
+    home.outside.set_gate(true);
+    let node = TestNode::start(home.builder().choreography(Trade)).await;
+    let session = within(node.start_keyed(Trade, "healthy", deal(4))).await.unwrap();
+    assert_eq!((session.id(), within(session.settled()).await.unwrap()), (healthy, 404));
+    crate::support::until("three that stand still", || node.stopped_sessions().len() == 3).await;
+    for stopped in node.stopped().await {
+        assert!(damaged.contains(&stopped.session) && stopped.role == RoleIndex(1), "{stopped:?}");
+        assert!(stopped.reason.contains("cannot be read") && stopped.reason.contains("nothing was changed"));
+    }
+    let later = within(node.start(Trade, deal(5))).await.unwrap();
+    assert_eq!(within(later.settled()).await.unwrap(), 505);
+}
+
+/// A disk that fails for good at a sync.
+struct Failing {
+    store: MemoryStore,
+    syncs_left: Arc<AtomicU32>,
+}
+
+impl Store for Failing {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.get(space, key)
+    }
+    fn scan(&self, space: Space, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.store.scan(space, prefix, after, limit)
+    }
+    fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {
+        self.store.apply(batch)
+    }
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let fewer = self.syncs_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        fewer.map_err(|_| StoreError::Failed("the disk is gone".into()))?;
+        self.store.sync()
+    }
+}
+
+async fn survives_a_disk_that_fails_after(syncs: u32) {
+    let (disk, outside, network) = (MemoryDisk::default(), Arc::new(Outside::default()), LocalNetwork::new());
+    let syncs_left = Arc::new(AtomicU32::new(syncs));
+    let store = Failing { store: disk.open().unwrap(), syncs_left };
+    let node = TestNode::start(all_roles("home", store, network.clone(), &outside).choreography(Trade)).await;
+    let failed = node.failed();
+    let (mut started, mut settled) = (Vec::new(), Vec::new());
+    for id in 1..100 {
+        match within(node.start_keyed(Trade, &id.to_string(), deal(id))).await {
+            Ok(session) => started.push((id, session.id(), within(session.settled()).await)),
+            Err(error) => {
+                assert!(matches!(error, StartError::NodeStopped), "{error}");
+                break;
+            }
+        }
+    }
+    for (id, _, told) in &started {
+        match told {
+            Ok(_) => settled.push(*id),
+            Err(error) => assert!(matches!(error, SessionError::NodeStopped), "{error}"),
+        }
+    }
+    let error = within(failed).await;
+    assert!(matches!(&error, NodeError::Store(StoreError::Failed(text)) if text == "the disk is gone"), "{error}");
+    assert!(within(node.start(Trade, deal(1))).await.is_err_and(|error| matches!(error, StartError::NodeStopped)));
+    within(node.shutdown()).await;
+    disk.crash(0);
+
+    let store = disk.open().unwrap();
+    let node = TestNode::start(all_roles("home", store, network, &outside).choreography(Trade)).await;
+    for id in settled {
+        assert_eq!(tally(&node, "dispatch", id).await, KEPT, "deal {id} was settled");
+    }
+    for (id, known, _) in &started {
+        let session = within(node.start_keyed(Trade, &id.to_string(), deal(*id))).await.unwrap();
+        assert_eq!((session.id(), within(session.settled()).await.unwrap()), (*known, id * 101));
+        assert_eq!([tally(&node, "hold", *id).await, tally(&node, "dispatch", *id).await], [KEPT, KEPT]);
+    }
+    node.is_idle().await;
+    assert_eq!(outside.total(), Tally { done: u32::try_from(started.len()).unwrap(), undone: 0 });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_a_disk_that_fails() {
+    for syncs in [0, 1, 2, 3, 5, 8, 21] {
+        survives_a_disk_that_fails_after(syncs).await;
+    }
+}

@@ -1,0 +1,253 @@
+//! Panics, programs that change under their sessions, and programs that are dropped: what fails, fails alone.
+
+use std::sync::Arc;
+
+use accompanist::NodeBuilder;
+use accompanist::prelude::*;
+use accompanist::store::MemoryDisk;
+use accompanist::transport::LocalNetwork;
+
+use crate::support::{Home, TestNode, all_roles, on_disk, until, within};
+use crate::trade::{Back, Deal, Front, KEPT, NOTHING, Outside, Pay, TAKEN_BACK, Tally, Trade, UNLUCKY, deal, tally};
+
+/// Computes, pays and looks; each may panic, when the service is told to. Its first turn is `early`.
+struct Shaky {
+    early: &'static str,
+}
+impl Choreography for Shaky {
+    const NAME: &'static str = "shaky";
+    type Roles = (Back,);
+    type Input = At<Back, Deal>;
+    type Output = At<Back, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, deal: At<Back, Deal>) -> Result<At<Back, u32>, Abort> {
+        let early = self.early;
+        ctx.locally(Back, |here| here.service().pass(early));
+        let paid = ctx.transact(Pay, &deal).await?;
+        ctx.locally(Back, |here| here.service().pass("locally"));
+        let seen = ctx.effect(Back, "look", async |here| {
+            here.service().pass("effect");
+            7
+        });
+        let seen = seen.await?;
+        Ok(ctx.locally(Back, |here| here.get(&paid) + here.get(&seen)))
+    }
+}
+
+async fn survives(place: &'static str) {
+    let home = Home::new();
+    let builder = home.builder().choreography(Shaky { early: "early" }).choreography(Trade);
+    let node = TestNode::start(builder).await;
+    home.outside.set_gate(false);
+    let mut others = Vec::new();
+    for id in 1..6 {
+        others.push(within(node.start(Trade, deal(id))).await.unwrap());
+    }
+    within(home.outside.asked_times(5)).await; // They are in the middle now.
+    home.outside.trip(place, 2);
+    home.outside.set_gate(true);
+    let session = within(node.start(Shaky { early: "early" }, deal(8))).await.unwrap();
+    assert_eq!(within(session.settled()).await.unwrap(), 807);
+    assert_eq!(home.outside.trips_left(place), 0);
+    for other in others {
+        within(other.settled()).await.unwrap();
+    }
+    // A result that was not written yet is asked for again, under the same key.
+    assert_eq!(home.outside.total(), Tally { done: 6, undone: 0 });
+    node.is_idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_computation_that_panics_is_done_again() {
+    survives("locally").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_effect_that_panics_is_done_again() {
+    survives("effect").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_before_anything_is_written_loses_no_start() {
+    survives("early").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_panics_after_its_effect_runs_again_under_its_key() {
+    let home = Home::new();
+    let node = TestNode::start(home.builder().choreography(Trade)).await;
+    home.outside.trip("charge", 2);
+    let session = within(node.start(Trade, deal(2))).await.unwrap();
+    assert_eq!(within(session.settled()).await.unwrap(), 202);
+    assert_eq!((home.outside.asked(), home.outside.total()), (3, KEPT));
+    node.is_idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_local_step_that_keeps_panicking_is_quarantined_alone() {
+    let home = Home::new();
+    let node = TestNode::start(home.builder().choreography(Trade)).await;
+    let unlucky = within(node.start_keyed(Trade, "unlucky", deal(UNLUCKY))).await.unwrap();
+    let lucky = within(node.start(Trade, deal(1))).await.unwrap();
+    let (output, settled) = (within(unlucky.output()).await, within(unlucky.settled()).await);
+    for told in [output, settled] {
+        let Err(SessionError::Stopped { session, reason }) = told else { panic!("{told:?}") };
+        assert_eq!(session, unlucky.id());
+        assert!(reason.contains("quarantined after 4 failures") && reason.contains("an unlucky deal"), "{reason}");
+    }
+    assert_eq!(within(lucky.settled()).await.unwrap(), 101);
+    let stopped = node.stopped().await;
+    assert_eq!(stopped.len(), 1, "{stopped:?}");
+    assert_eq!((stopped[0].session, stopped[0].role.0), (unlucky.id(), 1));
+    // It had changed the state before it panicked.
+    assert_eq!([tally(&node, "hold", UNLUCKY).await, tally(&node, "hold", 1).await], [NOTHING, KEPT]);
+    // A repeated start says so, too, and others go on.
+    let again = within(node.start_keyed(Trade, "unlucky", deal(UNLUCKY))).await.unwrap();
+    assert!(matches!(within(again.output()).await, Err(SessionError::Stopped { .. })));
+    let later = within(node.start(Trade, deal(2))).await.unwrap();
+    assert_eq!(within(later.settled()).await.unwrap(), 202);
+}
+
+/// The front plays its part of it; the back's panics at once, before it has written anything.
+struct Doomed;
+impl Choreography for Doomed {
+    const NAME: &'static str = "doomed";
+    type Roles = (Front, Back);
+    type Input = At<Front, u32>;
+    type Output = At<Front, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, input: At<Front, u32>) -> Result<At<Front, u32>, Abort> {
+        ctx.locally(Back, |here| here.service().pass("doomed"));
+        ctx.comm(Front, Back, &input).await?;
+        Ok(input)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_panics_before_it_writes_is_quarantined_too() {
+    let outside = Arc::new(Outside::default());
+    outside.trip("doomed", u32::MAX);
+    let (network, disk) = (LocalNetwork::new(), MemoryDisk::default());
+    let front = on_disk("front", &disk, network.clone()).role(Front, Arc::new(()));
+    let front = TestNode::start(front.choreography(Doomed)).await;
+    let back = on_disk("back", &MemoryDisk::default(), network).role(Back, outside);
+    let back = TestNode::start(back.choreography(Doomed)).await;
+    let session = within(front.start(Doomed, 1)).await.unwrap();
+    let stopped = back.stopped().await;
+    assert_eq!((stopped[0].session, stopped[0].role.0), (session.id(), 1));
+    assert!(stopped[0].reason.contains("quarantined"), "{stopped:?}");
+}
+
+/// A program that takes another step in its second life.
+struct Fickle {
+    flipped: bool,
+}
+impl Choreography for Fickle {
+    const NAME: &'static str = "fickle";
+    type Roles = (Back,);
+    type Input = At<Back, Deal>;
+    type Output = At<Back, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, deal: At<Back, Deal>) -> Result<At<Back, u32>, Abort> {
+        if self.flipped { ctx.transact(Refuse, &deal).await } else { ctx.transact(Pay, &deal).await }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_replays_differently_stands_still_with_both_sides_shown() {
+    let home = Home::new();
+    home.outside.set_gate(false);
+    let node = TestNode::start(home.builder().choreography(Fickle { flipped: false })).await;
+    let session = within(node.start_keyed(Fickle { flipped: false }, "k", deal(1))).await.unwrap();
+    within(home.outside.asked_times(1)).await;
+    within(node.shutdown()).await;
+    home.outside.set_gate(true);
+
+    let node = TestNode::start(home.builder().choreography(Fickle { flipped: true }).choreography(Trade)).await;
+    let stopped = node.stopped().await;
+    assert_eq!(stopped.len(), 1);
+    assert_eq!(stopped[0].session, session.id());
+    let shown = "at 0: recorded was step `pay`, the program did step `refuse`";
+    assert!(stopped[0].reason.contains(shown), "{}", stopped[0].reason);
+    let again = within(node.start_keyed(Fickle { flipped: true }, "k", deal(1))).await.unwrap();
+    let told = within(again.settled()).await.unwrap_err();
+    assert!(matches!(&told, SessionError::Stopped { reason, .. } if reason.contains(shown)), "{told}");
+    // The others of the node go on.
+    let other = within(node.start(Trade, deal(2))).await.unwrap();
+    assert_eq!(within(other.settled()).await.unwrap(), 202);
+    within(node.shutdown()).await;
+
+    // Nothing is lost: with the program as it was, it goes on.
+    let node = TestNode::start(home.builder().choreography(Fickle { flipped: false })).await;
+    let session = within(node.start_keyed(Fickle { flipped: false }, "k", deal(1))).await.unwrap();
+    assert_eq!(within(session.settled()).await.unwrap(), 100);
+    assert_eq!(home.outside.total(), Tally { done: 2, undone: 0 });
+}
+
+/// Waits until its sibling is in the middle of its commit, and refuses.
+struct Refuse;
+impl Transaction for Refuse {
+    const NAME: &'static str = "refuse";
+    type Role = Back;
+    type Input = Deal;
+    type Output = u32;
+    async fn commit(&self, here: &Local<Back>, _: &Deal) -> Result<u32, Abort> {
+        here.service().asked_times(1).await;
+        Err(Abort::new("refused", "as the test wants"))
+    }
+    async fn compensate(&self, _: &Local<Back>, _: &Deal, _: &u32) -> Result<(), Retry> {
+        unreachable!("it is never committed")
+    }
+}
+
+/// A refusal beside a commit that takes its time.
+struct Torn;
+impl Choreography for Torn {
+    const NAME: &'static str = "torn";
+    type Roles = (Back,);
+    type Input = At<Back, Deal>;
+    type Output = At<Back, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, deal: At<Back, Deal>) -> Result<At<Back, u32>, Abort> {
+        let (paying, refusing) = (ctx.fork(), ctx.fork());
+        let (paid, _) = tokio::try_join!(paying.transact(Pay, &deal), refusing.transact(Refuse, &deal))?;
+        Ok(paid)
+    }
+}
+
+fn torn(disk: &MemoryDisk, outside: &Arc<Outside>) -> NodeBuilder {
+    all_roles("home", disk.open().unwrap(), LocalNetwork::new(), outside).choreography(Torn)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_beside_a_refusal_ends_first_and_is_taken_back() {
+    let outside = Arc::new(Outside::default());
+    outside.set_gate(false);
+    let node = TestNode::start(torn(&MemoryDisk::default(), &outside)).await;
+    let session = within(node.start(Torn, deal(1))).await.unwrap();
+    let told = within(session.output()).await.unwrap_err();
+    assert!(matches!(&told, SessionError::Aborted(abort) if abort.code() == "refused"), "{told}");
+    // Its commit is not cut off: it is still at the gate.
+    assert_eq!((outside.asked(), outside.total()), (1, KEPT));
+    assert_eq!(node.instances(), 1);
+    outside.set_gate(true);
+    assert!(matches!(within(session.settled()).await, Err(SessionError::Aborted(_))));
+    assert_eq!((outside.asked(), outside.total()), (1, TAKEN_BACK));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_beside_a_refusal_is_taken_back_though_the_power_is_cut() {
+    let (outside, disk) = (Arc::new(Outside::default()), MemoryDisk::default());
+    outside.set_gate(false);
+    let node = TestNode::start(torn(&disk, &outside)).await;
+    let session = within(node.start_keyed(Torn, "k", deal(1))).await.unwrap();
+    assert!(matches!(within(session.output()).await, Err(SessionError::Aborted(_))));
+    disk.crash(0);
+    within(node.kill()).await;
+    outside.set_gate(true);
+
+    let node = TestNode::start(torn(&disk, &outside)).await;
+    let again = within(node.start_keyed(Torn, "k", deal(1))).await.unwrap();
+    assert_eq!(again.id(), session.id());
+    let told = within(again.settled()).await.unwrap_err();
+    assert!(matches!(&told, SessionError::Aborted(abort) if abort.code() == "refused"), "{told}");
+    // Asked again under the same key what had become of it.
+    assert_eq!((outside.asked(), outside.total()), (2, TAKEN_BACK));
+    until("no instances", || node.instances() == 0).await;
+}

@@ -1,0 +1,118 @@
+//! The saga that is measured: an order in four steps on the built-in state of three roles, with three hops.
+//!
+//! The same shape as the example's order, with nothing else in it: no service outside, no branch, no refusal.
+
+use accompanist::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// Keeps the goods, and starts the saga.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Warehouse;
+impl Role for Warehouse {
+    const NAME: &'static str = "warehouse";
+    type Service = ();
+}
+
+/// Keeps the accounts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Payment;
+impl Role for Payment {
+    const NAME: &'static str = "payment";
+    type Service = ();
+}
+
+/// Keeps the points.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Loyalty;
+impl Role for Loyalty {
+    const NAME: &'static str = "loyalty";
+    type Service = ();
+}
+
+/// How many items and customers there are: each order has one of each.
+const ITEMS: u64 = 100;
+const CUSTOMERS: u64 = 1_000;
+
+/// What a customer wants.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Order {
+    number: u64,
+    customer: String,
+    item: String,
+    quantity: u32,
+    cents: i64,
+}
+
+impl Order {
+    /// The order of that number: the same in every run.
+    pub(crate) fn new(number: u64) -> Self {
+        let (customer, item) = (number % CUSTOMERS, number % ITEMS);
+        let (customer, item) = (format!("customer-{customer}"), format!("item-{item}"));
+        Self { number, customer, item, quantity: 1, cents: 2_500 }
+    }
+}
+
+/// Adds to a number in the built-in state, and gives the sum.
+fn add(state: &mut State<'_>, table: &str, key: &str, difference: i64) -> Result<i64, Abort> {
+    let sum = state.get::<i64>(table, key)?.unwrap_or_default() + difference;
+    state.put(table, key, &sum)?;
+    Ok(sum)
+}
+
+macro_rules! step {
+    ($(#[$doc:meta])* $name:ident, $text:literal, $role:ident, $table:literal, |$order:ident| $key:expr, $difference:expr) => {
+        $(#[$doc])*
+        struct $name;
+        impl LocalTransaction for $name {
+            const NAME: &'static str = $text;
+            type Role = $role;
+            type Input = Order;
+            type Output = i64;
+            fn commit(&self, state: &mut State<'_>, $order: &Order) -> Result<i64, Abort> {
+                add(state, $table, $key, $difference)
+            }
+            fn compensate(&self, state: &mut State<'_>, $order: &Order, _: &i64) -> Result<(), Retry> {
+                add(state, $table, $key, -$difference)?;
+                Ok(())
+            }
+        }
+    };
+}
+
+step! {
+    /// Takes the goods off the shelf; the shelf is never empty here.
+    Reserve, "reserve", Warehouse, "reserved", |order| &order.item, i64::from(order.quantity)
+}
+step! {
+    /// Takes the money.
+    Charge, "charge", Payment, "charged", |order| &order.customer, order.cents
+}
+step! {
+    /// Gives a point for each euro.
+    Award, "award", Loyalty, "points", |order| &order.customer, order.cents / 100
+}
+step! {
+    /// Notes the parcel.
+    Ship, "ship", Warehouse, "shipped", |order| &order.item, i64::from(order.quantity)
+}
+
+/// The saga.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WarehouseOrder;
+
+impl Choreography for WarehouseOrder {
+    const NAME: &'static str = "bench-warehouse-order";
+    type Roles = (Warehouse, Payment, Loyalty);
+    type Input = At<Warehouse, Order>;
+    type Output = At<Warehouse, i64>;
+
+    async fn run(&self, ctx: &Context<Self::Roles>, order: At<Warehouse, Order>) -> Result<At<Warehouse, i64>, Abort> {
+        ctx.transact(Reserve, &order).await?;
+        let charged = ctx.comm(Warehouse, Payment, &order).await?;
+        ctx.transact(Charge, &charged).await?;
+        let awarded = ctx.comm(Payment, Loyalty, &charged).await?;
+        ctx.transact(Award, &awarded).await?;
+        let shipped = ctx.comm(Loyalty, Warehouse, &awarded).await?;
+        ctx.transact(Ship, &shipped).await
+    }
+}

@@ -1,0 +1,321 @@
+//! Bytes that are kept or sent: round trips, refusals, and golden bytes that hold the encoding.
+//!
+//! A golden test that fails means that old stores and other releases cannot be read any more: append variants and
+//! fields, or raise the version byte; do not change the constants.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use accompanist_core::contract::{Space, StoreError};
+use accompanist_core::frame::{Body, Frame, Header, Offer, Outcome, Packet, PacketError, WIRE_VERSION};
+use accompanist_core::id::RoleIndex;
+use accompanist_core::record::{Closed, Opened, Record, read_value, value_bytes};
+use accompanist_core::{Abort, NodeId, Path, Payload, SessionId};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+fn node() -> impl Strategy<Value = NodeId> {
+    "[a-zA-Z0-9._-]{1,64}".prop_map(|name| NodeId::new(name).unwrap())
+}
+
+fn path() -> impl Strategy<Value = Path> {
+    vec(any::<u32>(), 0..7)
+        .prop_map(|counters| counters.iter().fold(Path::root(), |path, counter| path.child(*counter)))
+}
+
+fn payload() -> impl Strategy<Value = Payload> {
+    vec(any::<u8>(), 0..200).prop_map(Payload::from)
+}
+
+fn role() -> impl Strategy<Value = RoleIndex> {
+    any::<u8>().prop_map(RoleIndex)
+}
+
+fn abort() -> impl Strategy<Value = Abort> {
+    (any::<String>(), any::<String>()).prop_map(|(code, message)| Abort::new(code, message))
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![Just(Outcome::Finished), abort().prop_map(Outcome::Compensated)]
+}
+
+fn header() -> impl Strategy<Value = Arc<Header>> {
+    (any::<String>(), any::<u32>(), role(), vec(node(), 0..5), any::<u64>()).prop_map(
+        |(choreography, version, initiator, cast, started_unix_ms)| {
+            Arc::new(Header { choreography, version, initiator, cast, started_unix_ms })
+        },
+    )
+}
+
+fn body() -> impl Strategy<Value = Body> {
+    prop_oneof![
+        (path(), payload()).prop_map(|(path, payload)| Body::Deliver { path, payload }),
+        Just(Body::Nudge),
+        abort().prop_map(Body::Abort),
+        outcome().prop_map(Body::Done),
+        outcome().prop_map(Body::Close),
+    ]
+}
+
+fn frame() -> impl Strategy<Value = Frame> {
+    (any::<[u8; 16]>(), role(), role(), option::of(header()), body()).prop_map(|(session, from, to, header, body)| {
+        Frame { session: SessionId::from_bytes(session), from, to, header, body }
+    })
+}
+
+fn packet() -> impl Strategy<Value = Packet> {
+    let offer = (vec(any::<String>(), 0..4), any::<bool>()).prop_map(|(roles, ask)| Offer { roles, ask });
+    let acks = vec((any::<u64>(), vec(any::<u64>(), 0..9)), 0..3);
+    (node(), any::<u64>(), vec((any::<u64>(), frame()), 0..4), acks, option::of(offer))
+        .prop_map(|(from, epoch, frames, acks, offer)| Packet { from, epoch, frames, acks, offer })
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let result = prop_oneof![payload().prop_map(Ok), abort().prop_map(Err)];
+    prop_oneof![
+        (path(), role(), payload()).prop_map(|(path, from, payload)| Record::Received { path, from, payload }),
+        (path(), any::<String>(), payload()).prop_map(|(path, name, result)| Record::Observed { path, name, result }),
+        (path(), any::<String>()).prop_map(|(path, name)| Record::Intended { path, name }),
+        (path(), any::<String>(), any::<u32>(), result).prop_map(|(path, name, order, result)| Record::Committed {
+            path,
+            name,
+            order,
+            result
+        }),
+        path().prop_map(|path| Record::Compensated { path }),
+        (abort(), any::<bool>()).prop_map(|(abort, own)| Record::Aborted { abort, own }),
+        (outcome(), option::of(payload())).prop_map(|(outcome, output)| Record::Ended { outcome, output }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn packets_come_back_and_only_whole(packet in packet(), cut in any::<prop::sample::Index>(), more in 1usize..9) {
+        let mut bytes = packet.to_bytes().unwrap();
+        prop_assert_eq!(&Packet::from_bytes(&bytes).unwrap(), &packet);
+        let cut = &bytes[..cut.index(bytes.len())];
+        prop_assert!(Packet::from_bytes(cut).is_err(), "truncated to {} bytes", cut.len());
+        bytes.extend(std::iter::repeat_n(0, more));
+        prop_assert!(matches!(Packet::from_bytes(&bytes), Err(PacketError::Garbled(_))), "extended by {}", more);
+    }
+
+    #[test]
+    fn records_come_back_and_only_whole(record in record(), cut in any::<prop::sample::Index>(), more in 1usize..9) {
+        let mut bytes = value_bytes(&record).unwrap();
+        prop_assert_eq!(&read_value::<Record>(Space::Journal, &bytes).unwrap(), &record);
+        let cut = &bytes[..cut.index(bytes.len())];
+        prop_assert!(read_value::<Record>(Space::Journal, cut).is_err(), "truncated to {} bytes", cut.len());
+        bytes.extend(std::iter::repeat_n(0, more));
+        prop_assert!(read_value::<Record>(Space::Journal, &bytes).is_err(), "extended by {}", more);
+    }
+
+    #[test]
+    fn openings_and_ends_come_back(header in header(), input in option::of(payload()), outcome in outcome()) {
+        let opened = Opened { header: header.clone(), input: input.clone() };
+        let bytes = value_bytes(&opened).unwrap();
+        prop_assert_eq!(read_value::<Opened>(Space::Open, &bytes).unwrap(), opened);
+        let closed = Closed { header, outcome, output: input };
+        let bytes = value_bytes(&closed).unwrap();
+        prop_assert_eq!(read_value::<Closed>(Space::Closed, &bytes).unwrap(), closed);
+    }
+
+    #[test]
+    fn keys_of_different_records_differ(one in record(), two in record()) {
+        let id = crate::rig::id(3);
+        let (key_one, key_two) = (one.key(id).unwrap(), two.key(id).unwrap());
+        prop_assert!(key_one.starts_with(&id.to_bytes()));
+        let same_kind = std::mem::discriminant(&one) == std::mem::discriminant(&two);
+        prop_assert!(same_kind || key_one != key_two);
+    }
+
+    /// Whatever a stranger sends is refused, or is a packet; it never panics.
+    #[test]
+    fn arbitrary_bytes_are_no_danger(mut bytes in vec(any::<u8>(), 0..400), version in any::<bool>()) {
+        if let (true, Some(first)) = (version, bytes.first_mut()) {
+            *first = WIRE_VERSION;
+        }
+        let _ = Packet::from_bytes(&bytes);
+        let _ = read_value::<Record>(Space::Journal, &bytes);
+        let _ = read_value::<Opened>(Space::Open, &bytes);
+        let _ = read_value::<Closed>(Space::Closed, &bytes);
+    }
+
+    /// As above, close to what is right: one byte of a packet is another.
+    #[test]
+    fn a_flipped_byte_is_no_danger(packet in packet(), at in any::<prop::sample::Index>(), to in any::<u8>()) {
+        let mut bytes = packet.to_bytes().unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] = to;
+        let _ = Packet::from_bytes(&bytes);
+    }
+}
+
+#[test]
+fn another_version_is_told_apart_from_garbage() {
+    let mut bytes = golden_packet().to_bytes().unwrap();
+    for version in (0..=u8::MAX).filter(|version| *version != WIRE_VERSION) {
+        bytes[0] = version;
+        assert!(matches!(Packet::from_bytes(&bytes), Err(PacketError::Version(found)) if found == version));
+    }
+    assert!(matches!(Packet::from_bytes(&[]), Err(PacketError::Empty)));
+    assert!(matches!(Packet::from_bytes(&[WIRE_VERSION]), Err(PacketError::Garbled(_))));
+
+    let corrupt = |bytes: &[u8]| match read_value::<Record>(Space::Journal, bytes) {
+        Err(StoreError::Corrupt { space: Space::Journal, reason }) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(corrupt(&[9, 1]), "it has record version 9");
+    assert_eq!(corrupt(&[]), "it is empty");
+}
+
+#[test]
+fn a_length_that_cannot_be_is_refused_without_a_try() {
+    // A name of 2^64 - 1 bytes, a path of as many counters.
+    let huge = [&[WIRE_VERSION][..], &[0xff; 9], &[0x01]].concat();
+    assert!(Packet::from_bytes(&huge).is_err());
+    let huge = [&[1u8, 4][..], &[0xff; 9], &[0x01]].concat();
+    assert!(read_value::<Record>(Space::Journal, &huge).is_err());
+}
+
+#[test]
+fn a_node_name_that_cannot_be_is_refused() {
+    let packet = Packet::new(NodeId::new("ok").unwrap(), 0);
+    let mut bytes = packet.to_bytes().unwrap();
+    let at = bytes.iter().position(|byte| *byte == b'o').unwrap();
+    bytes[at] = b'/';
+    let refused = Packet::from_bytes(&bytes).unwrap_err();
+    assert!(matches!(refused, PacketError::Garbled(_)), "{refused}");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+fn golden_header() -> Arc<Header> {
+    Arc::new(Header {
+        choreography: "order".into(),
+        version: 2,
+        initiator: RoleIndex(1),
+        cast: vec![NodeId::new("n1").unwrap(), NodeId::new("n2").unwrap()],
+        started_unix_ms: 1_700_000_000_000,
+    })
+}
+
+fn golden_path() -> Path {
+    Path::root().child(3).child(300)
+}
+
+fn golden_abort() -> Abort {
+    Abort::new("code", "why")
+}
+
+fn golden_packet() -> Packet {
+    let session = SessionId::from_bytes(*b"0123456789abcdef");
+    let bodies = [
+        Body::Deliver { path: golden_path(), payload: vec![0xde, 0xad].into() },
+        Body::Nudge,
+        Body::Abort(golden_abort()),
+        Body::Done(Outcome::Finished),
+        Body::Done(Outcome::Compensated(golden_abort())),
+        Body::Close(Outcome::Finished),
+        Body::Close(Outcome::Compensated(golden_abort())),
+    ];
+    let frames = (0u64..).zip(bodies).map(|(number, body)| {
+        let header = (number == 0).then(golden_header);
+        (number, Frame { session, from: RoleIndex(0), to: RoleIndex(1), header, body })
+    });
+    Packet {
+        from: NodeId::new("n1").unwrap(),
+        epoch: 500,
+        frames: frames.collect(),
+        acks: vec![(7, vec![1, 128])],
+        offer: Some(Offer { roles: vec!["buyer".into()], ask: true }),
+    }
+}
+
+#[test]
+fn the_bytes_of_a_packet_stay() {
+    assert_eq!(hex(&golden_packet().to_bytes().unwrap()), PACKET);
+    assert_eq!(hex(&Packet::new(NodeId::new("n").unwrap(), 1).to_bytes().unwrap()), "01016e01000000");
+}
+
+const PACKET: &str = concat!(
+    // Version, sender, epoch, count of frames.
+    "01026e31f40307",
+    // Each: number, session, from, to, header, body.
+    "001030313233343536373839616263646566000101056f72646572020102026e31026e3280d095ffbc31000203ac0202dead",
+    "01103031323334353637383961626364656600010001",
+    "0210303132333435363738396162636465660001000204636f646503776879",
+    "0310303132333435363738396162636465660001000300",
+    "041030313233343536373839616263646566000100030104636f646503776879",
+    "0510303132333435363738396162636465660001000400",
+    "061030313233343536373839616263646566000100040104636f646503776879",
+    // Acknowledgements, and the offer.
+    "010702018001010105627579657201",
+);
+
+#[test]
+fn the_bytes_of_records_stay() {
+    let (path, name, payload) = (golden_path, || "name".to_owned(), || Payload::from(vec![0xde, 0xad]));
+    let id = crate::rig::id(3);
+    let check = |record: &Record, key: &str, value: &str| {
+        let found = record.key(id).unwrap().split_off(id.to_bytes().len());
+        assert_eq!((hex(&found).as_str(), hex(&value_bytes(record).unwrap()).as_str()), (key, value), "{record:?}");
+    };
+    check(
+        &Record::Received { path: path(), from: RoleIndex(1), payload: payload() },
+        "6d0203ac0201",
+        "01000203ac020102dead",
+    );
+    check(
+        &Record::Observed { path: path(), name: name(), result: payload() },
+        "6f0203ac02",
+        "01010203ac02046e616d6502dead",
+    );
+    check(&Record::Intended { path: path(), name: name() }, "690203ac02", "01020203ac02046e616d65");
+    check(
+        &Record::Committed { path: path(), name: name(), order: 5, result: Ok(payload()) },
+        "630203ac02",
+        "01030203ac02046e616d65050002dead",
+    );
+    check(
+        &Record::Committed { path: path(), name: name(), order: 5, result: Err(golden_abort()) },
+        "630203ac02",
+        "01030203ac02046e616d65050104636f646503776879",
+    );
+    check(&Record::Compensated { path: path() }, "750203ac02", "01040203ac02");
+    check(&Record::Aborted { abort: golden_abort(), own: true }, "61", "010504636f64650377687901");
+    check(&Record::Ended { outcome: Outcome::Finished, output: Some(payload()) }, "65", "0106000102dead");
+    check(
+        &Record::Ended { outcome: Outcome::Compensated(golden_abort()), output: None },
+        "65",
+        "01060104636f64650377687900",
+    );
+}
+
+#[test]
+fn the_bytes_of_openings_and_ends_stay() {
+    let check = |bytes: Vec<u8>, expected: &str| assert_eq!(hex(&bytes), expected);
+    let header = golden_header;
+    check(value_bytes(&Opened { header: header(), input: Some(vec![1, 2].into()) }).unwrap(), OPENED);
+    let closed = Closed { header: header(), outcome: Outcome::Compensated(golden_abort()), output: None };
+    check(value_bytes(&closed).unwrap(), CLOSED);
+}
+
+const OPENED: &str = "01056f72646572020102026e31026e3280d095ffbc3101020102";
+const CLOSED: &str = "01056f72646572020102026e31026e3280d095ffbc310104636f64650377687900";
+
+#[test]
+fn the_names_of_spaces_and_the_text_of_ids_stay() {
+    let names: Vec<_> = Space::ALL.iter().map(|space| space.name()).collect();
+    assert_eq!(names, ["meta", "open", "closed", "journal", "state"]);
+    assert_eq!(hex(&crate::rig::id(3).to_bytes()), "f307ad8698655e4bb087596cdcd9563a03");
+    let key = accompanist_core::IdempotencyKey { session: SessionId::keyed("order", "42"), path: golden_path() };
+    assert_eq!(key.to_string(), "5dabc4c7-755b-5530-a863-3698cb24e93f/3.300");
+}

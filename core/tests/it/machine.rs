@@ -1,0 +1,572 @@
+//! More of one instance, driven by hand with the `rig`: what `instance` leaves open.
+//!
+//! Duplicates, drawn numbers, windows, limits, pauses, the initiator's close, and every cut of a log that has all
+//! kinds of records in it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use accompanist_core::contract::Space;
+use accompanist_core::frame::{Body, Outcome};
+use accompanist_core::instance::{Limits, OutgoingKey, Stop};
+use accompanist_core::record::Record;
+use accompanist_core::{Abort, At, Choreography, Context, LocalTransaction, Retry, Service, State};
+
+use crate::rig::{Bank, Disk, Rig, acked, bank_step, choreography, path, payload, roles, said, value};
+
+roles! { Buyer "buyer" (), Seller "seller" Bank, Solo "solo" Bank }
+
+const BUYER: u8 = 0;
+const SELLER: u8 = 1;
+
+bank_step!(Charge "charge" Seller);
+
+// Paths: 0 is the order, 1 the charge, 2 the answer.
+choreography!(Trade: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    let n = ctx.comm(Buyer, Seller, &n).await?;
+    let paid = ctx.transact(Charge, &n).await?;
+    ctx.comm(Seller, Buyer, &paid).await
+});
+
+// The same without the charge.
+choreography!(TradeForgotten: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    let n = ctx.comm(Buyer, Seller, &n).await?;
+    ctx.comm(Seller, Buyer, &n).await
+});
+
+fn service(bank: &Arc<Bank>) -> Service {
+    Service::of::<Seller>(bank.clone())
+}
+
+fn answer(n: u32) -> (u8, Body) {
+    (BUYER, Body::Deliver { path: path(&[2]), payload: payload(&n) })
+}
+
+/// A seller that has heard the order, with nothing synced yet.
+fn seller(bank: &Arc<Bank>) -> Rig {
+    let rig = Rig::begin(Trade, SELLER, None, service(bank));
+    rig.hear_message(BUYER, &[0], &7u32, 1);
+    rig
+}
+
+/// A seller that has committed its step, and had no chance to say so.
+fn committed_seller(bank: &Arc<Bank>) -> Rig {
+    let mut rig = seller(bank);
+    for _ in 0..2 {
+        let writes = rig.turn().writes;
+        rig.sync(writes);
+    }
+    assert_eq!(bank.balance(), 7);
+    rig
+}
+
+fn buyer() -> Rig {
+    Rig::begin(Trade, BUYER, Some(payload(&7u32)), Service::none())
+}
+
+fn aborted() -> Abort {
+    Abort::new("changed-my-mind", "by the buyer")
+}
+
+fn ended(disk: &Disk) -> Vec<Outcome> {
+    let outcomes = disk.records().into_iter();
+    outcomes
+        .filter_map(|record| if let Record::Ended { outcome, .. } = record { Some(outcome) } else { None })
+        .collect()
+}
+
+#[test]
+fn a_hop_without_results_waits_for_no_sync() {
+    let effects = buyer().turn();
+    assert_eq!(said(&effects), [(SELLER, Body::Deliver { path: path(&[0]), payload: payload(&7u32) })]);
+    assert_eq!(effects.frames[0].node.as_str(), "seller");
+}
+
+#[test]
+fn the_header_goes_along_until_it_is_known() {
+    let bank = Bank::new();
+    let mut rig = committed_seller(&bank);
+    let effects = rig.turn_synced();
+    assert_eq!(said(&effects), [answer(8)]);
+    assert!(effects.frames[0].frame.header.is_some());
+    rig.ack(&effects);
+    let done = rig.turn_synced();
+    assert_eq!(said(&done), [(BUYER, Body::Done(Outcome::Finished))]);
+    assert!(done.frames[0].frame.header.is_none());
+}
+
+// Paths: 0 is the number drawn, 1 its message.
+choreography!(Draw: (Seller, Buyer), At<Seller, ()> => At<Seller, ()>, |ctx, start| {
+    let drawn = ctx.random(Seller).await?;
+    ctx.comm(Seller, Buyer, &drawn).await?;
+    Ok(start)
+});
+
+#[test]
+fn what_was_drawn_is_durable_before_it_is_said_and_stays_the_same() {
+    let bank = Bank::new();
+    let mut rig = Rig::begin(Draw, 0, Some(payload(&())), service(&bank));
+    let effects = rig.turn();
+    assert!(effects.frames.is_empty() && rig.turn().frames.is_empty(), "the number is not durable");
+    rig.sync(effects.writes);
+    let first = said(&rig.turn());
+    assert_eq!(first.len(), 1);
+    // The rig never draws a number twice, so the same bytes can only come from the record.
+    let mut next_life = Rig::restore(Draw, 0, rig.disk, service(&bank));
+    assert_eq!(said(&next_life.turn()), first);
+}
+
+#[test]
+fn a_duplicate_is_acknowledged_again_and_not_taken_twice() {
+    let bank = Bank::new();
+    let mut rig = seller(&bank);
+    rig.hear_message(BUYER, &[0], &7u32, 2);
+    let first = rig.turn();
+    rig.hear_message(BUYER, &[0], &7u32, 3);
+    assert!(first.acks.is_empty() && rig.turn().acks.is_empty(), "a duplicate is no proof of a sync");
+    rig.sync(first.writes);
+    let second = rig.turn();
+    assert_eq!(acked(&second), [1, 2, 3]);
+    rig.sync(second.writes);
+    rig.turn_synced();
+
+    rig.hear_message(BUYER, &[0], &7u32, 4);
+    let late = rig.turn();
+    assert_eq!(acked(&late), [4]);
+    assert!(late.writes.is_empty() && late.frames.is_empty());
+    assert_eq!(bank.calls(), ["charge 7"]);
+
+    let mut next_life = Rig::restore(Trade, SELLER, rig.disk, service(&bank));
+    next_life.hear_message(BUYER, &[0], &7u32, 5);
+    assert_eq!(acked(&next_life.turn()), [5], "the mailbox outlives the instance");
+    assert_eq!(bank.calls(), ["charge 7"]);
+}
+
+#[test]
+fn an_instance_that_stands_still_takes_nothing_more() {
+    let bank = Bank::new();
+    let mut rig = committed_seller(&bank);
+    rig.hear_message(BUYER, &[0], &8u32, 2);
+    let effects = rig.turn_synced();
+    assert!(matches!(effects.stopped, Some(Stop::Diverged { path: at, .. }) if at == path(&[0])));
+    rig.hear_message(BUYER, &[5], &1u32, 3);
+    rig.hear(BUYER, Body::Abort(aborted()), 4);
+    let later = rig.turn_synced();
+    assert!(later.acks.is_empty() && later.stopped.is_none(), "what is not acknowledged is kept by its sender");
+    assert_eq!(bank.calls(), ["charge 7"], "nothing is taken back either");
+}
+
+#[test]
+fn a_step_in_doubt_is_run_again_under_the_same_key() {
+    let bank = Bank::new();
+    let mut rig = seller(&bank);
+    let writes = rig.turn().writes;
+    rig.sync(writes);
+    drop(rig.turn()); // It commits, and the record of it is lost.
+    assert_eq!(bank.calls(), ["charge 7"]);
+
+    let mut next_life = Rig::restore(Trade, SELLER, rig.disk, service(&bank));
+    let effects = next_life.turn();
+    assert_eq!(bank.calls(), ["charge 7", "charge 7"]);
+    assert_eq!(bank.keys(), [format!("{}/1", crate::rig::session())]);
+    assert!(effects.frames.is_empty(), "the result is not durable");
+    next_life.sync(effects.writes);
+    assert_eq!(said(&next_life.turn()), [answer(8)]);
+}
+
+#[test]
+fn an_abort_that_comes_before_the_intent_is_durable_lets_no_commit_begin() {
+    let bank = Bank::new();
+    let mut rig = seller(&bank);
+    let writes = rig.turn().writes;
+    rig.hear(BUYER, Body::Abort(aborted()), 2);
+    rig.sync(writes);
+    let effects = rig.turn_synced();
+    assert!(bank.calls().is_empty());
+    assert_eq!(said(&effects), [(BUYER, Body::Done(Outcome::Compensated(aborted())))]);
+
+    // The intent is there, yet an instance that has ended has nothing in doubt.
+    let mut next_life = Rig::restore(Trade, SELLER, rig.disk, service(&bank));
+    assert_eq!(next_life.turn_synced().stopped, None);
+    assert!(bank.calls().is_empty());
+}
+
+#[test]
+fn a_compensated_end_is_durable_before_it_is_said_and_is_said_again_when_asked() {
+    let bank = Bank::new();
+    let mut rig = committed_seller(&bank);
+    rig.turn_synced();
+    rig.hear(BUYER, Body::Abort(aborted()), 2);
+    let mut effects = rig.turn();
+    while !effects.writes.is_empty() {
+        assert!(effects.frames.is_empty(), "its end is not durable");
+        rig.sync(std::mem::take(&mut effects.writes));
+        effects = rig.turn();
+    }
+    let done = [(BUYER, Body::Done(Outcome::Compensated(aborted())))];
+    assert_eq!(said(&effects), done);
+    assert!(rig.disk.records().contains(&Record::Compensated { path: path(&[1]) }));
+    assert_eq!(ended(&rig.disk), [Outcome::Compensated(aborted())]);
+
+    let mut next_life = Rig::restore(Trade, SELLER, rig.disk, service(&bank));
+    assert!(next_life.turn_synced().frames.is_empty());
+    next_life.hear(BUYER, Body::Nudge, 0);
+    assert_eq!(said(&next_life.turn_synced()), done);
+    assert_eq!(bank.calls(), ["charge 7", "refund 7"]);
+}
+
+#[test]
+fn a_role_that_finished_takes_back_in_the_life_after_the_abort_too() {
+    let bank = Bank::new();
+    let mut rig = committed_seller(&bank);
+    let effects = rig.turn_synced();
+    rig.ack(&effects);
+    assert_eq!(said(&rig.turn_synced()), [(BUYER, Body::Done(Outcome::Finished))]);
+    assert_eq!(ended(&rig.disk), [Outcome::Finished]);
+
+    // Its next life hears the abort and writes it down, and no more.
+    let mut next_life = Rig::restore(Trade, SELLER, rig.disk, service(&bank));
+    next_life.hear(BUYER, Body::Abort(aborted()), 2);
+    let writes = next_life.turn().writes;
+    next_life.sync(writes);
+
+    let mut life_after = Rig::restore(Trade, SELLER, next_life.disk, service(&bank));
+    let effects = life_after.turn_synced();
+    assert_eq!(said(&effects), [(BUYER, Body::Done(Outcome::Compensated(aborted())))]);
+    assert_eq!(ended(&life_after.disk), [Outcome::Compensated(aborted())]);
+    assert_eq!(bank.calls(), ["charge 7", "refund 7"]);
+}
+
+/// Observes under the name it is given.
+struct Look(&'static str);
+
+impl Choreography for Look {
+    const NAME: &'static str = "look";
+    type Roles = (Seller, Buyer);
+    type Input = At<Seller, ()>;
+    type Output = At<Seller, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, _: At<Seller, ()>) -> Result<At<Seller, u32>, Abort> {
+        let seen = ctx.effect(Seller, self.0, async |_| 1u32).await?;
+        let heard = ctx.comm(Seller, Buyer, &seen).await?;
+        ctx.comm(Buyer, Seller, &heard).await
+    }
+}
+
+#[test]
+fn a_replay_that_observes_something_else_stops_the_session() {
+    let bank = Bank::new();
+    let mut rig = Rig::begin(Look("left"), 0, Some(payload(&())), service(&bank));
+    rig.turn_synced();
+    let mut same = Rig::restore(Look("left"), 0, rig.disk.clone(), service(&bank));
+    assert_eq!(same.turn_synced().stopped, None);
+    let mut other = Rig::restore(Look("right"), 0, rig.disk, service(&bank));
+    let stopped = other.turn_synced().stopped;
+    assert!(matches!(stopped, Some(Stop::Diverged { recorded, .. }) if recorded == "effect `left`"));
+}
+
+#[test]
+fn a_replay_that_leaves_a_step_out_stops_the_session() {
+    let bank = Bank::new();
+    let mut rig = committed_seller(&bank);
+    rig.turn_synced();
+    let mut forgotten = Rig::restore(TradeForgotten, SELLER, rig.disk.clone(), service(&bank));
+    let stopped = forgotten.turn_synced().stopped;
+    assert!(matches!(stopped, Some(Stop::Diverged { recorded, .. }) if recorded == "step `charge`"));
+
+    // Told to compensate, it must not end without.
+    let mut told = Rig::restore(TradeForgotten, SELLER, rig.disk, service(&bank));
+    told.hear(BUYER, Body::Abort(aborted()), 2);
+    let effects = told.turn_synced();
+    assert!(matches!(effects.stopped, Some(Stop::Diverged { recorded, .. }) if recorded == "step `charge`"));
+    assert!(ended(&told.disk).is_empty());
+    assert_eq!(bank.calls(), ["charge 7"]);
+}
+
+#[test]
+fn the_initiator_closes_when_all_have_ended_and_all_have_heard() {
+    let mut rig = buyer();
+    let effects = rig.turn_synced();
+    rig.ack(&effects);
+    rig.hear_message(SELLER, &[2], &8u32, 1);
+    let effects = rig.turn_synced();
+    assert_eq!(effects.output, Some(Ok(payload(&8u32))));
+    assert!(effects.frames.is_empty(), "the seller has not ended");
+    assert_eq!(ended(&rig.disk), [Outcome::Finished]);
+
+    rig.hear(SELLER, Body::Done(Outcome::Finished), 2);
+    let effects = rig.turn_synced();
+    assert_eq!(said(&effects), [(SELLER, Body::Close(Outcome::Finished))]);
+    assert!(effects.closed.is_none(), "the seller has not heard");
+    rig.ack(&effects);
+    let closed = rig.turn_synced().closed.expect("closed");
+    assert_eq!((closed.outcome.clone(), closed.output.clone()), (Outcome::Finished, Some(payload(&8u32))));
+    assert_eq!(rig.disk.closed(), Some(closed));
+    assert!(rig.disk.opened().is_none() && rig.disk.entries(Space::Journal).is_empty(), "nothing else is kept");
+}
+
+#[test]
+fn an_initiator_that_finished_is_undone_by_a_role_that_compensated() {
+    let mut rig = buyer();
+    let effects = rig.turn_synced();
+    rig.ack(&effects);
+    rig.hear_message(SELLER, &[2], &8u32, 1);
+    rig.turn_synced();
+    // The seller's abort is overtaken by its end.
+    rig.hear(SELLER, Body::Done(Outcome::Compensated(aborted())), 2);
+    let effects = rig.turn_synced();
+    assert_eq!(effects.output, Some(Err(aborted())));
+    assert_eq!(said(&effects), [(SELLER, Body::Close(Outcome::Compensated(aborted())))]);
+    assert_eq!(ended(&rig.disk), [Outcome::Compensated(aborted())]);
+}
+
+choreography!(Chatter: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    ctx.comm(Buyer, Seller, &n).await?;
+    ctx.comm(Buyer, Seller, &n).await?;
+    ctx.comm(Buyer, Seller, &n).await?;
+    Ok(n)
+});
+
+#[test]
+fn a_full_window_makes_the_program_wait() {
+    let limits = Limits { unacked_max: 2, ..Limits::default() };
+    let mut rig = Rig::begin_within(Chatter, BUYER, Some(payload(&1u32)), Service::none(), limits);
+    let effects = rig.turn_synced();
+    assert_eq!(effects.frames.len(), 2);
+    assert!(rig.turn_synced().frames.is_empty());
+    rig.part.acked(&OutgoingKey::Deliver(path(&[0]), effects.frames[0].frame.to));
+    let effects = rig.turn_synced();
+    assert_eq!(said(&effects), [(SELLER, Body::Deliver { path: path(&[2]), payload: payload(&1u32) })]);
+}
+
+#[test]
+fn a_message_over_the_limit_aborts_the_session() {
+    let limits = Limits { payload_bytes_max: 3, ..Limits::default() };
+    let mut rig = Rig::begin_within(Chatter, BUYER, Some(payload(&u32::MAX)), Service::none(), limits);
+    let effects = rig.turn_synced();
+    let Some(Err(abort)) = &effects.output else { panic!("an abort") };
+    assert_eq!(abort.code(), "payload-too-large");
+    assert_eq!(said(&effects), [(SELLER, Body::Abort(abort.clone()))]);
+}
+
+#[test]
+fn a_role_that_waits_long_nudges_with_growing_pauses() {
+    let mut rig = buyer();
+    let effects = rig.turn_synced();
+    rig.ack(&effects);
+    rig.turn_synced();
+    let mut pauses = Vec::new();
+    for _ in 0..3 {
+        let at_ms = rig.part.next_wake_ms().expect("it will nudge");
+        pauses.push(at_ms - rig.now_ms);
+        rig.now_ms = at_ms;
+        let effects = rig.turn_synced();
+        assert_eq!(said(&effects), [(SELLER, Body::Nudge)]);
+        assert!(effects.frames[0].frame.header.is_some(), "a nudge invites");
+    }
+    assert_eq!(pauses, [50, 100, 200]);
+}
+
+bank_step!(Pay "pay" Solo);
+
+/// Counts in the state, and keeps the number drawn there.
+struct Keep;
+
+impl LocalTransaction for Keep {
+    const NAME: &'static str = "keep";
+    type Role = Solo;
+    type Input = u64;
+    type Output = u32;
+    fn commit(&self, state: &mut State<'_>, drawn: &u64) -> Result<u32, Abort> {
+        let count = state.get::<u32>("kept", "count")?.unwrap_or_default() + 1;
+        state.put("kept", "count", &count)?;
+        state.put("kept", "drawn", drawn)?;
+        Ok(count)
+    }
+    fn compensate(&self, state: &mut State<'_>, _: &u64, count: &u32) -> Result<(), Retry> {
+        assert_eq!(state.get::<u32>("kept", "count")?, Some(*count), "the latest step is taken back first");
+        if *count > 1 {
+            state.put("kept", "count", &(count - 1))?;
+        } else {
+            state.remove("kept", "count");
+            state.remove("kept", "drawn");
+        }
+        Ok(())
+    }
+}
+
+// All kinds of records, in a session of one role. Input 0 aborts it at the end.
+choreography!(Alone: (Solo,), At<Solo, u32> => At<Solo, (u64, u32, u32)>, |ctx, n| {
+    let drawn = ctx.random(Solo).await?;
+    ctx.transact(Keep, &drawn).await?;
+    let paid = ctx.transact(Pay, &n).await?;
+    let count = ctx.transact(Keep, &drawn).await?;
+    let paid = ctx.transact(Pay, &paid).await?;
+    if ctx.broadcast(Solo, &n).await? == 0 {
+        return ctx.abort(Abort::new("zero", "at the end")).await;
+    }
+    Ok(ctx.locally(Solo, |here| (*here.get(&drawn), *here.get(&count), *here.get(&paid))))
+});
+
+fn live<C: Choreography>(
+    choreography: C,
+    disk: &mut Disk,
+    bank: &Arc<Bank>,
+    n: u32,
+    syncs_max: usize,
+) -> (bool, usize) {
+    let service = Service::of::<Solo>(bank.clone());
+    let mut rig = if disk.opened().is_some() {
+        Rig::restore(choreography, 0, disk.clone(), service)
+    } else {
+        Rig::begin(choreography, 0, Some(payload(&n)), service)
+    };
+    let mut syncs = 0;
+    let closed = 'life: loop {
+        let effects = rig.turn();
+        assert_eq!(effects.stopped, None);
+        if effects.closed.is_some() {
+            break true;
+        }
+        assert!(!effects.writes.is_empty(), "it neither goes on nor ends");
+        for write in effects.writes {
+            if syncs == syncs_max {
+                break 'life false;
+            }
+            rig.sync(vec![write]);
+            syncs += 1;
+        }
+    };
+    *disk = rig.disk;
+    (closed, syncs)
+}
+
+/// What one node has: a disk, and a bank that lives elsewhere.
+struct World {
+    disk: Disk,
+    bank: Arc<Bank>,
+    n: u32,
+}
+
+impl World {
+    fn new(n: u32) -> Self {
+        Self { disk: Disk::default(), bank: Bank::new(), n }
+    }
+
+    /// One life of the instance: ends when it is closed (true), or after `syncs_max` syncs, with the turn lost that
+    /// came after the last of them. Also gives how many syncs there were.
+    fn live(&mut self, syncs_max: usize) -> (bool, usize) {
+        live(Alone, &mut self.disk, &self.bank, self.n, syncs_max)
+    }
+
+    /// The same end, however it was come to.
+    fn check(&self, story: &str) {
+        let closed = self.disk.closed().unwrap_or_else(|| panic!("{story}: not closed"));
+        assert!(self.disk.opened().is_none() && self.disk.records().is_empty(), "{story}: leftovers");
+        assert_eq!(self.bank.keys().len(), 2, "{story}: a step was run under another key");
+        if self.n == 0 {
+            assert_eq!(closed.outcome, Outcome::Compensated(Abort::new("zero", "at the end")), "{story}");
+            assert_eq!(self.disk.entries(Space::State), [], "{story}: the state is not as before");
+            assert_eq!(self.bank.balance(), 0, "{story}");
+            return;
+        }
+        assert_eq!(closed.outcome, Outcome::Finished, "{story}");
+        let (drawn, count, paid): (u64, u32, u32) = value(&closed.output.expect("an output"));
+        assert_eq!((count, paid), (2, self.n + 2), "{story}: a local step was not taken exactly once");
+        assert_eq!(self.bank.balance(), self.n + self.n + 1, "{story}");
+        let state = self.disk.entries(Space::State);
+        let (_, kept) = state.iter().find(|(key, _)| key.ends_with(b"drawn")).expect("kept");
+        assert_eq!(kept, payload(&drawn).as_slice(), "{story}: the number changed from one life to the next");
+    }
+}
+
+/// Cuts the log after each sync, and that of the life after it again.
+fn check_every_cut(n: u32) {
+    let mut whole = World::new(n);
+    let (_, syncs) = whole.live(usize::MAX);
+    whole.check("one life");
+    assert!(syncs >= 6, "{syncs} syncs are no story");
+    for first in 0..syncs {
+        for second in 0..=syncs {
+            let mut world = World::new(n);
+            assert!(!world.live(first).0);
+            if !world.live(second).0 {
+                assert!(world.live(usize::MAX).0);
+            }
+            world.check(&format!("cut after {first} syncs, then after {second} more"));
+        }
+    }
+}
+
+#[test]
+fn however_the_log_is_cut_the_session_finishes_alike() {
+    check_every_cut(5);
+}
+
+#[test]
+fn however_the_log_is_cut_an_aborted_session_takes_all_back() {
+    check_every_cut(0);
+}
+
+/// A step that is refused: there is nothing to take back of it.
+struct Refused;
+
+impl LocalTransaction for Refused {
+    const NAME: &'static str = "refused";
+    type Role = Solo;
+    type Input = u32;
+    type Output = ();
+    fn commit(&self, _: &mut State<'_>, _: &u32) -> Result<(), Abort> {
+        Err(Abort::new("refused", ""))
+    }
+    fn compensate(&self, _: &mut State<'_>, _: &u32, (): &()) -> Result<(), Retry> {
+        panic!("a refused step is not taken back")
+    }
+}
+
+/// Pays (a sync later, that is durable), looks at something that changes, and aborts because of what it saw at first.
+struct Fickle(Arc<AtomicU32>);
+
+impl Choreography for Fickle {
+    const NAME: &'static str = "fickle";
+    type Roles = (Solo,);
+    type Input = At<Solo, u32>;
+    type Output = At<Solo, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, n: At<Solo, u32>) -> Result<At<Solo, u32>, Abort> {
+        let paid = ctx.transact(Pay, &n).await?;
+        ctx.try_transact(Refused, &n).await?;
+        let seen = ctx.effect(Solo, "look", async |_| self.0.fetch_add(1, Ordering::Relaxed)).await?;
+        if ctx.broadcast(Solo, &seen).await? == 0 {
+            return ctx.abort(Abort::new("seen", "that it was the first time")).await;
+        }
+        Ok(paid)
+    }
+}
+
+#[test]
+fn nothing_is_taken_back_for_an_abort_that_a_crash_can_forget() {
+    let mut outcomes = Vec::new();
+    for cut in 0..7 {
+        let (looks, bank, mut disk) = (Arc::new(AtomicU32::new(0)), Bank::new(), Disk::default());
+        if !live(Fickle(looks.clone()), &mut disk, &bank, 5, cut).0 {
+            live(Fickle(looks), &mut disk, &bank, 5, usize::MAX);
+        }
+        let finished = disk.closed().expect("closed").outcome == Outcome::Finished;
+        assert_eq!(bank.balance(), if finished { 5 } else { 0 }, "cut after {cut} syncs: finished {finished}");
+        outcomes.push(finished);
+    }
+    assert!(outcomes.contains(&true) && outcomes.contains(&false), "both ends are to be seen: {outcomes:?}");
+}
+
+#[test]
+fn a_compensation_is_tried_again_after_growing_pauses() {
+    let bank = Bank::retrying(2);
+    let mut rig = Rig::begin(Alone, 0, Some(payload(&0u32)), Service::of::<Solo>(bank.clone()));
+    let mut pauses = Vec::new();
+    while rig.turn_synced().closed.is_none() {
+        let at_ms = rig.part.next_wake_ms().expect("it will try again");
+        pauses.push(at_ms - rig.now_ms);
+        rig.now_ms = at_ms;
+    }
+    assert_eq!(pauses, [20, 40]);
+    assert_eq!(bank.calls(), ["charge 0", "charge 1", "refund 1", "refund 1", "refund 1", "refund 0"]);
+}

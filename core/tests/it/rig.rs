@@ -1,0 +1,363 @@
+//! One role instance driven by hand: a disk that keeps what was synced, and the services of the tests.
+//!
+//! Nothing here decides anything: a test says which write is synced, which frame arrives, which is acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use accompanist_core::contract::{Batch, Entry, Environment, Space, StoreError};
+use accompanist_core::frame::{Body, Frame, Header, Receipt};
+use accompanist_core::id::{InstanceId, RoleIndex};
+use accompanist_core::instance::{Effects, Instance, Limits, LocalResult, Write};
+use accompanist_core::message::{decode, encode};
+use accompanist_core::part::{Alarm, AnyChoreography, Part};
+use accompanist_core::record::{Closed, Opened, Record, read_value};
+use accompanist_core::state::ReadState;
+use accompanist_core::{Choreography, IdempotencyKey, Message, NodeId, Path, Payload, RoleSet, Service, SessionId};
+
+/// What has been synced, by space and key.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Disk(BTreeMap<(Space, Vec<u8>), Vec<u8>>);
+
+impl Disk {
+    fn apply(&mut self, batch: Batch) {
+        for change in batch {
+            match change.value {
+                Some(value) => self.0.insert((change.space, change.key), value),
+                None => self.0.remove(&(change.space, change.key)),
+            };
+        }
+    }
+
+    /// Runs what is to be run and keeps all of it: what a writer's group commit does.
+    pub fn write(&mut self, write: Write) -> (u64, Option<(Path, LocalResult)>) {
+        self.apply(write.changes);
+        let Some(job) = write.local else { return (write.number, None) };
+        let (writes, record, result) = job.run(&*self);
+        self.apply(writes.into_batch());
+        self.apply(record.into_iter().collect());
+        (write.number, Some((job.path().clone(), result)))
+    }
+
+    pub fn entries(&self, space: Space) -> Vec<Entry> {
+        let entries = self.0.iter().filter(|((of, _), _)| *of == space);
+        entries.map(|((_, key), value)| (key.clone(), value.clone())).collect()
+    }
+
+    pub fn opened(&self) -> Option<Opened> {
+        self.entries(Space::Open).first().map(|(_, value)| read_value(Space::Open, value).unwrap())
+    }
+
+    pub fn closed(&self) -> Option<Closed> {
+        self.entries(Space::Closed).first().map(|(_, value)| read_value(Space::Closed, value).unwrap())
+    }
+
+    /// The journal, in the order of a scan.
+    pub fn records(&self) -> Vec<Record> {
+        let journal = self.entries(Space::Journal).into_iter();
+        journal.map(|(_, value)| read_value(Space::Journal, &value).unwrap()).collect()
+    }
+}
+
+impl ReadState for Disk {
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.0.get(&(Space::State, key.to_vec())).cloned())
+    }
+    fn read_all(&self, prefix: &[u8]) -> Result<Vec<Entry>, StoreError> {
+        Ok(self.entries(Space::State).into_iter().filter(|(key, _)| key.starts_with(prefix)).collect())
+    }
+}
+
+/// A clock that stands still, and numbers that never come twice, in whichever life of an instance.
+struct Counting;
+
+impl Environment for Counting {
+    fn unix_ms(&self) -> u64 {
+        1_000
+    }
+    fn monotonic_ms(&self) -> u64 {
+        0
+    }
+    fn random(&self) -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// The session of all these tests.
+pub fn session() -> SessionId {
+    SessionId::keyed("test", "1")
+}
+
+pub fn path(counters: &[u32]) -> Path {
+    counters.iter().fold(Path::root(), |path, counter| path.child(*counter))
+}
+
+pub fn payload<T: Message>(value: &T) -> Payload {
+    encode(value).unwrap().into()
+}
+
+pub fn value<T: Message>(payload: &Payload) -> T {
+    decode(payload.as_slice()).unwrap()
+}
+
+pub fn receipt(number: u64) -> Receipt {
+    Receipt { to: NodeId::new("peer").unwrap(), epoch: 1, number }
+}
+
+/// An instance and its disk.
+pub struct Rig {
+    pub part: Part,
+    pub disk: Disk,
+    pub role: u8,
+    pub now_ms: u64,
+}
+
+impl Rig {
+    /// `role` hears of the session; the initiator (role 0) has the input.
+    pub fn begin<C: Choreography>(choreography: C, role: u8, input: Option<Payload>, service: Service) -> Self {
+        Self::begin_within(choreography, role, input, service, Limits::default())
+    }
+
+    pub fn begin_within<C: Choreography>(
+        choreography: C,
+        role: u8,
+        input: Option<Payload>,
+        service: Service,
+        limits: Limits,
+    ) -> Self {
+        let header = Arc::new(Header {
+            choreography: C::NAME.into(),
+            version: C::VERSION,
+            initiator: RoleIndex(0),
+            cast: C::Roles::NAMES.iter().map(|name| NodeId::new(name).unwrap()).collect(),
+            started_unix_ms: 1,
+        });
+        let opened = Opened { header, input };
+        let instance = Instance::begin(id(role), C::Roles::NAMES[usize::from(role)], &opened, limits);
+        Self::set(choreography, role, instance, opened.input, service, Disk::default())
+    }
+
+    /// The next life of `role`, out of what was synced.
+    pub fn restore<C: Choreography>(choreography: C, role: u8, disk: Disk, service: Service) -> Self {
+        let opened = disk.opened().expect("the instance was never opened");
+        let name = C::Roles::NAMES[usize::from(role)];
+        let instance = Instance::restore(id(role), name, &opened, disk.records(), Limits::default());
+        Self::set(choreography, role, instance, opened.input, service, disk)
+    }
+
+    fn set<C: Choreography>(
+        choreography: C,
+        role: u8,
+        instance: Instance,
+        input: Option<Payload>,
+        service: Service,
+        disk: Disk,
+    ) -> Self {
+        let part = Arc::new(choreography).part(instance, input, service, Arc::new(Counting), Alarm::new(|| {}));
+        Self { part, disk, role, now_ms: 0 }
+    }
+
+    pub fn turn(&mut self) -> Effects {
+        self.part.turn(self.now_ms)
+    }
+
+    /// Makes `writes` durable, in order.
+    pub fn sync(&mut self, writes: Vec<Write>) {
+        for write in writes {
+            let (number, local) = self.disk.write(write);
+            self.part.synced(number, local);
+        }
+    }
+
+    /// Turns, with every write synced, until there is nothing to write; gives all that was to be done besides.
+    pub fn turn_synced(&mut self) -> Effects {
+        let mut all = Effects::default();
+        loop {
+            let effects = self.turn();
+            let writes = self.gather(&mut all, effects);
+            if writes.is_empty() {
+                return all;
+            }
+            self.sync(writes);
+        }
+    }
+
+    #[expect(clippy::unused_self, reason = "reads better beside its caller")]
+    fn gather(&self, all: &mut Effects, effects: Effects) -> Vec<Write> {
+        all.frames.extend(effects.frames);
+        all.acks.extend(effects.acks);
+        all.opened |= effects.opened;
+        all.output = effects.output.or(all.output.take());
+        all.closed = effects.closed.or(all.closed.take());
+        all.stopped = effects.stopped.or(all.stopped.take());
+        effects.writes
+    }
+
+    /// `from` says `body`; it arrives under the receipt `number`.
+    pub fn hear(&self, from: u8, body: Body, number: u64) {
+        let frame = Frame { session: session(), from: RoleIndex(from), to: RoleIndex(self.role), header: None, body };
+        self.part.deliver(frame, Some(receipt(number)));
+    }
+
+    /// The message `at` from `from`.
+    pub fn hear_message<T: Message>(&self, from: u8, at: &[u32], message: &T, number: u64) {
+        self.hear(from, Body::Deliver { path: path(at), payload: payload(message) }, number);
+    }
+
+    /// Acknowledges all of `effects`' frames.
+    pub fn ack(&self, effects: &Effects) {
+        for outgoing in &effects.frames {
+            self.part.acked(&outgoing.key);
+        }
+    }
+}
+
+pub fn id(role: u8) -> InstanceId {
+    InstanceId { session: session(), role: RoleIndex(role) }
+}
+
+/// What the frames of `effects` say, and to whom.
+pub fn said(effects: &Effects) -> Vec<(u8, Body)> {
+    effects.frames.iter().map(|outgoing| (outgoing.frame.to.0, outgoing.frame.body.clone())).collect()
+}
+
+/// Receipts' numbers.
+pub fn acked(effects: &Effects) -> Vec<u64> {
+    effects.acks.iter().map(|receipt| receipt.number).collect()
+}
+
+/// A service that honours idempotency keys and remembers what it was asked.
+#[derive(Debug, Default)]
+pub struct Bank(Mutex<Accounts>);
+
+#[derive(Debug, Default)]
+struct Accounts {
+    held: BTreeMap<String, u32>,
+    calls: Vec<String>,
+    keys: BTreeSet<String>,
+    refunded: BTreeSet<String>,
+    refusals: BTreeSet<u32>,
+    retries: u32,
+}
+
+impl Bank {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// A bank that does not want this amount.
+    pub fn refusing(amount: u32) -> Arc<Self> {
+        let bank = Self::default();
+        bank.0.lock().unwrap().refusals.insert(amount);
+        Arc::new(bank)
+    }
+
+    /// A bank that takes back nothing at the first `retries` tries.
+    pub fn retrying(retries: u32) -> Arc<Self> {
+        let bank = Self::default();
+        bank.0.lock().unwrap().retries = retries;
+        Arc::new(bank)
+    }
+
+    pub fn charge(&self, key: &IdempotencyKey, amount: u32) -> Result<u32, accompanist_core::Abort> {
+        let mut accounts = self.0.lock().unwrap();
+        accounts.calls.push(format!("charge {amount}"));
+        if accounts.refusals.contains(&amount) {
+            return Err(accompanist_core::Abort::new("refused", format!("not {amount}")));
+        }
+        assert!(!accounts.refunded.contains(&key.to_string()), "no commit comes after its compensation");
+        accounts.keys.insert(key.to_string());
+        accounts.held.entry(key.to_string()).or_insert(amount);
+        Ok(amount + 1)
+    }
+
+    pub fn refund(&self, key: &IdempotencyKey, amount: u32, receipt: u32) -> Result<(), accompanist_core::Retry> {
+        let mut accounts = self.0.lock().unwrap();
+        accounts.calls.push(format!("refund {amount}"));
+        if accounts.retries > 0 {
+            accounts.retries -= 1;
+            return Err(accompanist_core::Retry::new("busy"));
+        }
+        assert_eq!(receipt, amount + 1, "the compensation has the commit's output in hand");
+        accounts.held.remove(&key.to_string());
+        accounts.refunded.insert(key.to_string());
+        Ok(())
+    }
+
+    /// What it holds, over all keys.
+    pub fn balance(&self) -> u32 {
+        self.0.lock().unwrap().held.values().sum()
+    }
+
+    /// What it was asked, in order.
+    pub fn calls(&self) -> Vec<String> {
+        self.0.lock().unwrap().calls.clone()
+    }
+
+    /// Under how many keys it was asked to charge.
+    pub fn keys(&self) -> Vec<String> {
+        self.0.lock().unwrap().keys.iter().cloned().collect()
+    }
+}
+
+/// Declares roles: name in code, name, service.
+macro_rules! roles {
+    ($($role:ident $name:literal $service:ty),+ $(,)?) => {$(
+        #[derive(Debug, Clone, Copy)]
+        struct $role;
+        impl accompanist_core::Role for $role {
+            const NAME: &'static str = $name;
+            type Service = $service;
+        }
+    )+};
+}
+
+/// Declares a choreography without fields.
+macro_rules! choreography {
+    ($name:ident: $roles:ty, $input:ty => $output:ty, |$ctx:ident, $in:ident| $body:block) => {
+        struct $name;
+        impl accompanist_core::Choreography for $name {
+            const NAME: &'static str = stringify!($name);
+            type Roles = $roles;
+            type Input = $input;
+            type Output = $output;
+            async fn run(
+                &self,
+                $ctx: &accompanist_core::Context<Self::Roles>,
+                $in: $input,
+            ) -> Result<$output, accompanist_core::Abort> $body
+        }
+    };
+}
+
+/// Declares a saga step on a [`Bank`]: name in code, name, role.
+macro_rules! bank_step {
+    ($step:ident $name:literal $role:ty) => {
+        struct $step;
+        impl accompanist_core::Transaction for $step {
+            const NAME: &'static str = $name;
+            type Role = $role;
+            type Input = u32;
+            type Output = u32;
+            async fn commit(
+                &self,
+                here: &accompanist_core::Local<$role>,
+                amount: &u32,
+            ) -> Result<u32, accompanist_core::Abort> {
+                here.service().charge(here.key(), *amount)
+            }
+            async fn compensate(
+                &self,
+                here: &accompanist_core::Local<$role>,
+                amount: &u32,
+                receipt: &u32,
+            ) -> Result<(), accompanist_core::Retry> {
+                here.service().refund(here.key(), *amount, *receipt)
+            }
+        }
+    };
+}
+
+pub(crate) use {bank_step, choreography, roles};

@@ -1,0 +1,40 @@
+//! Values that are gathered from other roles than named.
+
+use accompanist_core::{Abort, At, Choreography, Context, Role};
+
+#[derive(Clone, Copy)]
+struct Buyer;
+#[derive(Clone, Copy)]
+struct Seller;
+#[derive(Clone, Copy)]
+struct Courier;
+
+impl Role for Buyer {
+    const NAME: &'static str = "buyer";
+    type Service = ();
+}
+impl Role for Seller {
+    const NAME: &'static str = "seller";
+    type Service = ();
+}
+impl Role for Courier {
+    const NAME: &'static str = "courier";
+    type Service = ();
+}
+
+struct Order;
+
+impl Choreography for Order {
+    const NAME: &'static str = "order";
+    type Roles = (Buyer, Seller);
+    type Input = At<Buyer, String>;
+    type Output = At<Buyer, String>;
+
+    async fn run(&self, ctx: &Context<Self::Roles>, book: Self::Input) -> Result<Self::Output, Abort> {
+        let sold = ctx.comm(Buyer, Seller, &book).await?;
+        ctx.gather((Buyer, Seller), Buyer, (&sold, &book)).await?;
+        Ok(book)
+    }
+}
+
+fn main() {}

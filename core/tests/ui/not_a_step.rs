@@ -1,0 +1,41 @@
+//! A saga step that is none.
+
+use accompanist_core::{Abort, At, Choreography, Context, Role};
+
+struct Charge;
+
+#[derive(Clone, Copy)]
+struct Buyer;
+#[derive(Clone, Copy)]
+struct Seller;
+#[derive(Clone, Copy)]
+struct Courier;
+
+impl Role for Buyer {
+    const NAME: &'static str = "buyer";
+    type Service = ();
+}
+impl Role for Seller {
+    const NAME: &'static str = "seller";
+    type Service = ();
+}
+impl Role for Courier {
+    const NAME: &'static str = "courier";
+    type Service = ();
+}
+
+struct Order;
+
+impl Choreography for Order {
+    const NAME: &'static str = "order";
+    type Roles = (Buyer, Seller);
+    type Input = At<Buyer, String>;
+    type Output = At<Buyer, String>;
+
+    async fn run(&self, ctx: &Context<Self::Roles>, book: Self::Input) -> Result<Self::Output, Abort> {
+        ctx.transact(Charge, &book).await?;
+        Ok(book)
+    }
+}
+
+fn main() {}
