@@ -65,9 +65,10 @@ impl Directory {
         }
     }
 
-    /// Whether someone waits for an instance.
-    pub(crate) fn is_watched(&self, id: InstanceId) -> bool {
-        lock(&self.watched).contains_key(&id)
+    /// Whether someone has asked for an instance, and was told nothing yet.
+    pub(crate) fn is_unanswered(&self, id: InstanceId) -> bool {
+        let told = |progress: &Progress| progress.opened || progress.settled.is_some() || progress.stopped.is_some();
+        lock(&self.watched).get(&id).is_some_and(|sender| !told(&sender.borrow()))
     }
 
     /// Nobody will hear of anything any more: those who wait learn that the node has stopped.

@@ -32,8 +32,8 @@ pub(crate) enum InstanceMessage {
     Written(u64, WriteDone),
     Loaded(Loaded),
     StoreFailed(StoreError),
-    /// Someone new watches: say again what is known.
-    Report,
+    /// A caller starts the session, and watches: begin if there is nothing yet, and say what is known.
+    Start(Opened),
     Wake,
 }
 
@@ -45,8 +45,8 @@ pub(crate) const CLOSED: &str = "closed";
 pub(crate) enum Origin {
     /// Its session has just been started here, under a fresh id: there is nothing to load.
     Fresh(Opened),
-    /// From the store; begins if there is nothing there, with what a start or the first frame brings.
-    Store(Option<Opened>),
+    /// From the store; begins if there is nothing there, with what a start or the first frame says of it.
+    Store,
 }
 
 /// See the module's documentation.
@@ -93,8 +93,7 @@ impl Actor for InstanceActor {
                 state.opened = Some(opened);
                 myself.cast(InstanceMessage::Loaded(Loaded::Nothing))?;
             }
-            Origin::Store(opened) => {
-                state.opened = opened;
+            Origin::Store => {
                 let done = Box::new(move |loaded| {
                     // An actor that is gone needs no answer.
                     let _ = myself.cast(match loaded {
@@ -130,7 +129,7 @@ impl InstanceState {
         let (opened, records) = match loaded {
             Loaded::Closed(closed) => return self.answer_closed(myself, &closed, early),
             Loaded::Open(opened, records) => (opened, Some(records)),
-            Loaded::Nothing => match self.opened.take().or_else(|| opened_by(&early)) {
+            Loaded::Nothing => match self.opened.take().or_else(|| opened_by(self.id, &early)) {
                 Some(opened) => (opened, None),
                 None => {
                     note_dropped("unknown session", &format!("{}: frames without a header", self.id));
@@ -138,7 +137,7 @@ impl InstanceState {
                 }
             },
         };
-        let accepted = records.is_some();
+        let accepted = records.is_some() || opened.input.is_some();
         match self.live(myself, &opened, records) {
             Err(reason) => {
                 if accepted {
@@ -190,7 +189,7 @@ impl InstanceState {
                 return Err(format!("the local transaction at {path} panicked: {text}").into());
             }
             InstanceMessage::Written(number, local) => live.part.synced(number, local),
-            InstanceMessage::Report => {
+            InstanceMessage::Start(_) => {
                 let known = live.progress.clone();
                 self.shared.directory.publish(self.id, |progress| *progress = known);
             }
@@ -313,10 +312,19 @@ impl Live {
     }
 }
 
-/// What the first frame with a header says of the session.
-fn opened_by(early: &[InstanceMessage]) -> Option<Opened> {
-    early.iter().find_map(|message| match message {
-        InstanceMessage::Deliver(frame, _) => frame.header.clone().map(|header| Opened { header, input: None }),
+/// What a start, or the first frame with a header, says of the session. A frame begins no initiator, which has the
+/// input, and none comes from a role that the session does not have.
+fn opened_by(id: InstanceId, early: &[InstanceMessage]) -> Option<Opened> {
+    let start = early.iter().find_map(|message| match message {
+        InstanceMessage::Start(opened) => Some(opened.clone()),
         _ => None,
+    });
+    start.or_else(|| {
+        early.iter().find_map(|message| {
+            let InstanceMessage::Deliver(frame, _) = message else { return None };
+            let header = frame.header.clone()?;
+            let begins = header.initiator != id.role && header.node_of(frame.from).is_some();
+            begins.then_some(Opened { header, input: None })
+        })
     })
 }

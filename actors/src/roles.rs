@@ -43,6 +43,8 @@ pub(crate) struct RolesState {
     children: HashMap<ActorId, InstanceId>,
     /// Failures of instances that have not ended since, and whether a restart is due.
     failures: HashMap<InstanceId, Failures>,
+    /// What callers have started and is in memory: it may fail before any of it is written.
+    starts: HashMap<InstanceId, Opened>,
 }
 
 #[derive(Default)]
@@ -64,7 +66,7 @@ impl Actor for Roles {
         shared.directory.clear();
         shared.set_roles(Some(myself.clone()));
         myself.cast(RolesMessage::Recover(None))?;
-        Ok(RolesState { shared, children: HashMap::new(), failures: HashMap::new() })
+        Ok(RolesState { shared, children: HashMap::new(), failures: HashMap::new(), starts: HashMap::new() })
     }
 
     async fn handle(
@@ -76,8 +78,9 @@ impl Actor for Roles {
         match message {
             RolesMessage::Deliver(frame, receipt) => state.deliver(&myself, frame, receipt),
             RolesMessage::Start { id, opened, fresh } => {
-                let origin = if fresh { Origin::Fresh(opened) } else { Origin::Store(Some(opened)) };
-                state.with(&myself, id, origin, InstanceMessage::Report);
+                state.starts.insert(id, opened.clone());
+                let origin = if fresh { Origin::Fresh(opened.clone()) } else { Origin::Store };
+                state.with(&myself, id, origin, InstanceMessage::Start(opened));
             }
             RolesMessage::Recover(after) => state.read_page(&myself, after),
             RolesMessage::Found(keys) => state.recover(&myself, &keys)?,
@@ -85,7 +88,7 @@ impl Actor for Roles {
                 if let Some(failures) = state.failures.get_mut(&id) {
                     failures.restart_due = false;
                 }
-                state.with(&myself, id, Origin::Store(None), InstanceMessage::Report);
+                state.start_again(&myself, id);
             }
         }
         Ok(())
@@ -100,12 +103,7 @@ impl Actor for Roles {
         match event {
             SupervisionEvent::ActorTerminated(actor, _, reason) => {
                 if let Some(id) = state.forget(actor.get_id()) {
-                    state.failures.remove(&id);
-                    // Whoever has asked between its last word and now was not heard: the tombstone answers.
-                    let closed = reason.as_deref() == Some(CLOSED);
-                    if !state.shared.is_stopped(id) && closed && state.shared.directory.is_watched(id) {
-                        state.with(&myself, id, Origin::Store(None), InstanceMessage::Report);
-                    }
+                    state.terminated(&myself, id, reason.as_deref() == Some(CLOSED));
                 }
             }
             SupervisionEvent::ActorFailed(actor, error) => {
@@ -126,7 +124,7 @@ impl RolesState {
         if full && self.shared.directory.get(id).is_none() {
             return note_dropped("too many instances", &id.to_string());
         }
-        self.with(myself, id, Origin::Store(None), InstanceMessage::Deliver(frame, receipt));
+        self.with(myself, id, Origin::Store, InstanceMessage::Deliver(frame, receipt));
     }
 
     /// Tells an instance, which is started for that if need be. One that stands still or waits for its restart is
@@ -144,6 +142,24 @@ impl RolesState {
                 self.shared.directory.insert(id, actor);
             }
             Err(error) => note_dropped("cannot be started", &format!("{id}: {error}")),
+        }
+    }
+
+    /// Takes an instance up from the store, or from its start if nothing of it is there.
+    fn start_again(&mut self, myself: &ActorRef<RolesMessage>, id: InstanceId) {
+        let message = self.starts.get(&id).cloned().map_or(InstanceMessage::Wake, InstanceMessage::Start);
+        self.with(myself, id, Origin::Store, message);
+    }
+
+    fn terminated(&mut self, myself: &ActorRef<RolesMessage>, id: InstanceId, closed: bool) {
+        if closed {
+            self.failures.remove(&id);
+        }
+        if !self.shared.is_stopped(id) && self.shared.directory.is_unanswered(id) {
+            // A caller asked between its last word and now, and was not heard.
+            self.start_again(myself, id);
+        } else {
+            self.starts.remove(&id);
         }
     }
 
@@ -184,7 +200,7 @@ impl RolesState {
 
     fn recover(&mut self, myself: &ActorRef<RolesMessage>, keys: &[Vec<u8>]) -> Result<(), ActorProcessingErr> {
         for id in keys.iter().filter_map(|key| InstanceId::from_bytes(key)) {
-            self.with(myself, id, Origin::Store(None), InstanceMessage::Wake);
+            self.with(myself, id, Origin::Store, InstanceMessage::Wake);
         }
         if keys.len() == RECOVERY_PAGE {
             myself.cast(RolesMessage::Recover(keys.last().cloned()))?;

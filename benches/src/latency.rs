@@ -81,7 +81,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let mut report = Report::default();
     machine::describe(&mut report, power.folder());
     report.text("durability", "Power: fdatasync before anything is acknowledged; and Process, where it says so");
-    report.text("nodes", "3 processes on loopback, Zenoh over TCP; one order at a time, the next when one is settled");
+    report.text(
+        "nodes",
+        "3 processes on loopback, Zenoh over TCP; one order at a time, the next when one has its output",
+    );
     report.fact("orders", arguments.orders);
     report.fact("orders to warm up", arguments.warmup);
     report.text("fdatasync", format!("a write of {APPEND_BYTES} bytes, appended to a growing file, and its fdatasync"));

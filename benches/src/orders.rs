@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use accompanist::Node;
 use anyhow::Result;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::saga::{Order, WarehouseOrder};
 use crate::times::Times;
@@ -41,17 +41,21 @@ struct OrderTime {
     settled: Duration,
 }
 
-async fn order(node: &Node, number: u64) -> Result<OrderTime> {
+/// Gives its time once it is settled; the outer result is there with the output.
+async fn order(node: &Node, number: u64) -> Result<JoinHandle<Result<OrderTime>>> {
     let begun = Instant::now();
     let session = node.start(WarehouseOrder, Order::new(number)).await?;
     let started = begun.elapsed();
     session.output().await?;
     let output = begun.elapsed();
-    session.settled().await?;
-    Ok(OrderTime { started, output, settled: begun.elapsed() })
+    Ok(tokio::spawn(async move {
+        session.settled().await?;
+        Ok(OrderTime { started, output, settled: begun.elapsed() })
+    }))
 }
 
-/// Runs `count` orders with `in_flight` open at any time: each follows when one before it is settled.
+/// Runs `count` orders with `in_flight` waited for at any time: each follows when one before it has its output. Ends
+/// when all are settled.
 pub(crate) async fn run(node: &Node, count: u64, in_flight: u64, times: &mut OrderTimes) -> Result<()> {
     let next = Arc::new(AtomicU64::new(0));
     let mut workers = JoinSet::new();
@@ -59,14 +63,19 @@ pub(crate) async fn run(node: &Node, count: u64, in_flight: u64, times: &mut Ord
         let (node, next) = (node.clone(), next.clone());
         // A task of its own, as a service's request would be.
         workers.spawn(async move {
-            let mut times = Vec::new();
+            let mut settling = Vec::new();
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= count {
-                    return anyhow::Ok(times);
+                    break;
                 }
-                times.push(order(&node, number).await?);
+                settling.push(order(&node, number).await?);
             }
+            let mut times = Vec::new();
+            for settling in settling {
+                times.push(settling.await??);
+            }
+            anyhow::Ok(times)
         });
     }
     while let Some(worker) = workers.join_next().await {

@@ -48,7 +48,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let mut report = Report::default();
     machine::describe(&mut report, cluster.folder());
     report.text("durability", "Power: fdatasync before anything is acknowledged");
-    report.text("nodes", "3 processes on loopback, Zenoh over TCP; an order follows when one is settled");
+    report.text("nodes", "3 processes on loopback, Zenoh over TCP; an order follows when one has its output");
     report.fact("orders", orders);
     report.fact("orders to warm up", warmup);
     report.fact("orders in flight", in_flight);

@@ -131,7 +131,10 @@ impl RootState {
             // An error says that it is gone already.
             let _ = actor.kill_and_wait(None).await;
         }
-        (self.link, self.roles) = self.arguments.start_tree(root).await?;
+        match self.arguments.start_tree(root).await {
+            Ok(tree) => (self.link, self.roles) = tree,
+            Err(error) => self.give_up(root, NodeError::Transport(error.to_string())),
+        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@
     reason = "tests"
 )]
 
+mod damage;
 mod delivery;
 mod node;
 mod opening;
@@ -19,6 +20,7 @@ mod simulation;
 mod stores;
 mod supervision;
 mod support;
+mod torn;
 mod trade;
 mod tree;
 mod world;

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Condvar, Mutex};
 
 use accompanist::contract::{Batch, Entry, Space, Store, StoreError, Transport};
+use accompanist::frame::{Body, Frame, Header, Outcome, Packet};
+use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::store::{MemoryDisk, MemoryStore};
 use accompanist::transport::LocalNetwork;
@@ -115,9 +117,6 @@ async fn nobody_has_heard_of_a_session_that_a_crash_forgets() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frame_does_not_begin_an_initiator() {
-    use accompanist::frame::{Body, Frame, Header, Outcome, Packet};
-    use accompanist::id::RoleIndex;
-
     let (outside, network) = (Arc::new(Outside::default()), LocalNetwork::new());
     let store = MemoryDisk::default().open().unwrap();
     let node = TestNode::start(all_roles("home", store, network.clone(), &outside).choreography(Hop)).await;
@@ -160,4 +159,24 @@ async fn a_start_that_meets_the_end_of_its_session_is_answered() {
         }
     }
     assert_eq!(outside.asked(), 300);
+}
+
+/// Each of the frames brings the tombstone into memory for a moment, where a start may just meet it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_among_late_frames_is_answered() {
+    let (outside, network) = (Arc::new(Outside::default()), LocalNetwork::new());
+    let store = MemoryDisk::default().open().unwrap();
+    let node = TestNode::start(all_roles("home", store, network.clone(), &outside).choreography(Hop)).await;
+    let session = within(node.start_keyed(Hop, "k", deal(1))).await.unwrap();
+    within(session.settled()).await.unwrap();
+    let rogue = Rogue::attach(&network).await;
+    let frame = Frame { session: session.id(), from: RoleIndex(0), to: RoleIndex(1), header: None, body: Body::Nudge };
+    let packet = Packet { frames: vec![(0, frame)], ..Packet::new(node_id("rogue"), 7) }.to_bytes().unwrap();
+    for _ in 0..1_000 {
+        rogue.send("home", packet.clone());
+        let again = within(node.start_keyed(Hop, "k", deal(1))).await.unwrap();
+        assert_eq!(within(again.settled()).await.unwrap(), 101);
+    }
+    node.is_idle().await;
+    assert_eq!(outside.asked(), 1);
 }

@@ -1,8 +1,8 @@
-//! Packets that no node of this release would send: dropped, and nothing else happens.
+//! Packets that no node of this release would send, or not any more: dropped, and nothing else happens.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use accompanist::contract::{Inbox, Transport, Wire};
+use accompanist::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
 use accompanist::frame::{Body, Frame, Header, Offer, Outcome, Packet, Receipt, WIRE_VERSION};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
@@ -10,9 +10,9 @@ use accompanist::transport::LocalNetwork;
 use accompanist::{Path, Payload};
 use tokio::sync::watch;
 
-use crate::delivery::Sites;
-use crate::support::{TestNode, node_id, within};
-use crate::trade::{KEPT, Trade, deal};
+use crate::delivery::{Sites, are_idle};
+use crate::support::{node_id, until, within};
+use crate::trade::{Deal, KEPT, TAKEN_BACK, Tally, Trade, deal, tally};
 
 /// An attached stranger who speaks the packets of this release, and others.
 pub struct Rogue {
@@ -140,15 +140,13 @@ async fn is_unmoved_by(packets: Vec<Vec<u8>>) {
     }
     rogue.is_heard(&["back"]).await;
     // It holds the one session that there is.
-    crate::support::until("one instance", || back.instances() == 1).await;
+    until("one instance", || back.instances() == 1).await;
     sites.outside.set_gate(true);
     assert_eq!(within(during.settled()).await.unwrap(), 101);
     assert_eq!(sites.outside.total(), KEPT);
     let after = within(front.start(Trade, deal(2))).await.unwrap();
     assert_eq!(within(after.settled()).await.unwrap(), 202);
-    for node in [&back, &front] {
-        TestNode::is_idle(node).await;
-    }
+    are_idle(&[&back, &front]).await;
     // Nothing of it was kept.
     within(back.shutdown()).await;
     let back = sites.back(&network).await;
@@ -176,4 +174,68 @@ async fn a_role_that_the_session_does_not_have_is_not_heard() {
     }
     packets.push(with_frame(Frame { from: RoleIndex(9), ..frame(60, Some(header())) }));
     is_unmoved_by(packets).await;
+}
+
+type Sent = (NodeId, Vec<u8>);
+
+/// Keeps every packet that is sent, and to whom.
+#[derive(Clone, Default)]
+struct Recorder {
+    network: LocalNetwork,
+    packets: Arc<Mutex<Vec<Sent>>>,
+}
+
+struct RecordingWire(Arc<dyn Wire>, Recorder);
+
+impl Transport for Recorder {
+    fn attach(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> BoxFuture<'_, Result<Arc<dyn Wire>, TransportError>> {
+        Box::pin(async move {
+            let wire = self.network.attach(node, inbox).await?;
+            Ok(Arc::new(RecordingWire(wire, self.clone())) as Arc<dyn Wire>)
+        })
+    }
+}
+
+impl Wire for RecordingWire {
+    fn send(&self, to: &NodeId, packet: Vec<u8>) {
+        self.1.packets.lock().unwrap().push((to.clone(), packet.clone()));
+        self.0.send(to, packet);
+    }
+    fn broadcast(&self, packet: Vec<u8>) {
+        self.0.broadcast(packet);
+    }
+    fn packet_bytes_max(&self) -> usize {
+        self.0.packet_bytes_max()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn packets_of_closed_sessions_start_nothing() {
+    let (sites, recorder) = (Sites::default(), Recorder::default());
+    let (back, front) = (sites.back(&recorder).await, sites.front(&recorder).await);
+    for (id, refused) in [(1, false), (2, true)] {
+        let session = within(front.start(Trade, Deal { id, refused })).await.unwrap();
+        assert_eq!(within(session.settled()).await.is_err(), refused);
+    }
+    are_idle(&[&back, &front]).await;
+    let packets = recorder.packets.lock().unwrap().clone();
+    let rogue = Rogue::attach(&recorder.network).await;
+    // In order, and the other way round; then to nodes that have forgotten the numbers.
+    for (to, packet) in packets.iter().chain(packets.iter().rev()) {
+        rogue.send(to.as_str(), packet.clone());
+    }
+    rogue.is_heard(&["back", "front"]).await;
+    are_idle(&[&back, &front]).await;
+    within(back.shutdown()).await;
+    within(front.shutdown()).await;
+    let (back, front) = (sites.back(&recorder).await, sites.front(&recorder).await);
+    for (to, packet) in &packets {
+        rogue.send(to.as_str(), packet.clone());
+    }
+    rogue.is_heard(&["back", "front"]).await;
+    let session = within(front.start(Trade, deal(3))).await.unwrap();
+    assert_eq!(within(session.settled()).await.unwrap(), 303);
+    are_idle(&[&back, &front]).await;
+    assert_eq!((sites.outside.asked(), sites.outside.total()), (3, Tally { done: 3, undone: 1 }));
+    assert_eq!([tally(&front, "hold", 1).await, tally(&front, "hold", 2).await], [KEPT, TAKEN_BACK]);
 }

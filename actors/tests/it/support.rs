@@ -23,7 +23,7 @@ use crate::trade::{Back, Front, Outside, Side};
 pub fn within<T>(what: impl Future<Output = T>) -> impl Future<Output = T> {
     let caller = std::panic::Location::caller();
     async move {
-        let ended = tokio::time::timeout(Duration::from_secs(60), what).await;
+        let ended = tokio::time::timeout(Duration::from_mins(1), what).await;
         ended.unwrap_or_else(|_| panic!("what {caller} waits for never came"))
     }
 }
@@ -35,7 +35,7 @@ pub async fn until(what: &str, holds: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("it never came to: {what}"));
+    tokio::time::timeout(Duration::from_mins(1), wait).await.unwrap_or_else(|_| panic!("it never came to: {what}"));
 }
 
 /// Short pauses, so that nobody waits long for a node that is away or an instance that fails.

@@ -158,14 +158,14 @@ macro_rules! front_step {
             type Input = Deal;
             type Output = u32;
             fn commit(&self, state: &mut State<'_>, deal: &Deal) -> Result<u32, Abort> {
-                count(state, $table, deal, |tally| tally.done += 1)?;
+                count(state, $table, deal.id, |tally| tally.done += 1)?;
                 // After the change, so that there is something to throw away.
                 let check: fn(&Deal) -> Result<(), Abort> = $check;
                 check(deal).map(|()| deal.id)
             }
             fn compensate(&self, state: &mut State<'_>, deal: &Deal, output: &u32) -> Result<(), Retry> {
                 assert_eq!(*output, deal.id);
-                Ok(count(state, $table, deal, |tally| tally.undone += 1)?)
+                Ok(count(state, $table, deal.id, |tally| tally.undone += 1)?)
             }
         }
     };
@@ -174,13 +174,12 @@ front_step!(Hold, "hold", |deal| {
     assert!(deal.id < UNLUCKY, "an unlucky deal, as the test wants");
     Ok(())
 });
-front_step!(Dispatch, "dispatch", |deal| match deal.refused {
-    true => Err(Abort::new("no-truck", "there is no truck")),
-    false => Ok(()),
+front_step!(Dispatch, "dispatch", |deal| {
+    if deal.refused { Err(Abort::new("no-truck", "there is no truck")) } else { Ok(()) }
 });
 
-fn count(state: &mut State<'_>, table: &str, deal: &Deal, change: impl FnOnce(&mut Tally)) -> Result<(), Abort> {
-    let key = deal.id.to_string();
+fn count(state: &mut State<'_>, table: &str, id: u32, change: impl FnOnce(&mut Tally)) -> Result<(), Abort> {
+    let key = id.to_string();
     let mut tally: Tally = state.get(table, &key)?.unwrap_or_default();
     change(&mut tally);
     state.put(table, &key, &tally)

@@ -7,7 +7,7 @@ use accompanist::store::MemoryDisk;
 use accompanist::transport::{ZenohConfig, ZenohTransport};
 
 use crate::saga::{Bank, Loyalty, Order, Payment, Warehouse, WarehouseOrder, check_order, ledgers};
-use crate::support::{TestNode, free_endpoint, on_disk, within};
+use crate::support::{TestNode, free_endpoint, on_disk, until, within};
 
 struct Sites {
     endpoints: [String; 3],
@@ -94,7 +94,7 @@ async fn orders_complete_though_a_node_goes_and_comes_back() {
     let loyalty = sites.start(2, &networks[2]).await;
     let mut orders = place(&warehouse, 0..10).await;
     // In the middle: the first has come as far as the bank.
-    crate::support::until("a charge", || sites.bank.asked() > 0).await;
+    until("a charge", || sites.bank.asked() > 0).await;
     within(payment.shutdown()).await;
     within(networks[1].close()).await;
     orders.extend(place(&warehouse, 10..20).await); // With nobody to take the money.

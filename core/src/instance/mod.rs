@@ -151,6 +151,10 @@ impl Instance {
         let mut instance = Self::new(id, role, opened, limits);
         instance.opening = true;
         instance.pending.urgent = opened.input.is_some();
+        if opened.input.is_some() {
+            // Nobody may hear of a session that a crash would forget.
+            instance.barrier = instance.number;
+        }
         match record::open(id, opened) {
             Ok(change) => instance.pending.changes.push(change),
             Err(error) => instance.stop(Stop::Undecodable { path: Path::root(), reason: error.to_string() }),
@@ -280,6 +284,10 @@ impl Instance {
     pub fn deliver(&mut self, frame: Frame, receipt: Option<Receipt>) {
         if self.stopped.is_some() {
             return; // Unacknowledged, so the sender keeps it until someone has looked.
+        }
+        let Some(sender) = self.header.node_of(frame.from) else { return };
+        if receipt.as_ref().is_some_and(|receipt| receipt.to != *sender) {
+            return; // From a node that does not play this role.
         }
         match frame.body {
             Body::Deliver { path, payload } => self.deliver_message(path, frame.from, payload, receipt),
