@@ -23,13 +23,13 @@ use crate::link::LinkMessage;
 use crate::metric;
 use crate::session::Progress;
 use crate::shared::{Shared, note_dropped};
-use crate::writer::{Incarnation, Job, Loaded, WriteDone};
+use crate::writer::{Incarnation, Job, Loaded, Written};
 
 /// What an instance is told.
 pub(crate) enum InstanceMessage {
     Deliver(Frame, Option<Receipt>),
     Acked(OutgoingKey),
-    Written(u64, WriteDone),
+    Written(u64, Written),
     Loaded(Loaded),
     StoreFailed(StoreError),
     /// A caller starts the session, and watches: begin if there is nothing yet, and say what is known.
@@ -45,6 +45,9 @@ pub(crate) const CLOSED: &str = "closed";
 pub(crate) enum Origin {
     /// Its session has just been started here, under a fresh id: there is nothing to load.
     Fresh(Opened),
+    /// This frame's header makes it known, most likely for the first time: it begins at once, and its first write finds
+    /// out. Until then nothing of it is durable, so no commit has begun and nothing is acknowledged.
+    Header(Opened),
     /// From the store; begins if there is nothing there, with what a start or the first frame says of it.
     Store,
 }
@@ -58,7 +61,11 @@ pub(crate) struct InstanceState {
     shared: Arc<Shared>,
     incarnation: Incarnation,
     opened: Option<Opened>,
-    /// What arrives while the store is being read.
+    /// The store has not been asked yet whether it knows the instance.
+    begins: bool,
+    /// Nor has it answered.
+    unproven: bool,
+    /// What arrives before it is known what the store knows.
     early: Vec<InstanceMessage>,
     live: Option<Live>,
 }
@@ -86,23 +93,25 @@ impl Actor for InstanceActor {
         InstanceArguments { id, origin, shared }: InstanceArguments,
     ) -> Result<InstanceState, ActorProcessingErr> {
         let incarnation = shared.next_incarnation();
-        let mut state = InstanceState { id, shared, incarnation, opened: None, early: Vec::new(), live: None };
+        let mut state = InstanceState {
+            id,
+            shared,
+            incarnation,
+            opened: None,
+            begins: false,
+            unproven: false,
+            early: Vec::new(),
+            live: None,
+        };
         match origin {
             // Through the mailbox, so that what may panic runs supervised.
-            Origin::Fresh(opened) => {
+            Origin::Fresh(opened) | Origin::Header(opened) => {
+                state.begins = opened.input.is_none();
+                state.unproven = state.begins;
                 state.opened = Some(opened);
                 myself.cast(InstanceMessage::Loaded(Loaded::Nothing))?;
             }
-            Origin::Store => {
-                let done = Box::new(move |loaded| {
-                    // An actor that is gone needs no answer.
-                    let _ = myself.cast(match loaded {
-                        Ok(loaded) => InstanceMessage::Loaded(loaded),
-                        Err(error) => InstanceMessage::StoreFailed(error),
-                    });
-                });
-                state.shared.writer.submit(Job::Load { id, incarnation, done });
-            }
+            Origin::Store => state.load(&myself),
         }
         Ok(state)
     }
@@ -116,6 +125,8 @@ impl Actor for InstanceActor {
         match message {
             InstanceMessage::Loaded(loaded) => state.begin(&myself, loaded),
             InstanceMessage::StoreFailed(error) => state.store_failed(&myself, &error),
+            InstanceMessage::Written(_, Written::Known) => state.load_instead(&myself),
+            InstanceMessage::Written(..) if state.live.is_none() => {} // Of what was thrown away.
             message if state.live.is_none() => state.early.push(message),
             message => state.tell(&myself, message)?,
         }
@@ -124,12 +135,31 @@ impl Actor for InstanceActor {
 }
 
 impl InstanceState {
+    fn load(&self, myself: &ActorRef<InstanceMessage>) {
+        let myself = myself.clone();
+        let done = Box::new(move |loaded| {
+            // An actor that is gone needs no answer.
+            let _ = myself.cast(match loaded {
+                Ok(loaded) => InstanceMessage::Loaded(loaded),
+                Err(error) => InstanceMessage::StoreFailed(error),
+            });
+        });
+        self.shared.writer.submit(Job::Load { id: self.id, incarnation: self.incarnation, done });
+    }
+
+    /// The store knew the instance after all: what was begun is thrown away, and what it was told is told again.
+    fn load_instead(&mut self, myself: &ActorRef<InstanceMessage>) {
+        (self.live, self.unproven) = (None, false);
+        self.incarnation = self.shared.next_incarnation();
+        self.load(myself);
+    }
+
     fn begin(&mut self, myself: &ActorRef<InstanceMessage>, loaded: Loaded) {
         let early = std::mem::take(&mut self.early);
         let (opened, records) = match loaded {
             Loaded::Closed(closed) => return self.answer_closed(myself, &closed, early),
             Loaded::Open(opened, records) => (opened, Some(records)),
-            Loaded::Nothing => match self.opened.take().or_else(|| opened_by(self.id, &early)) {
+            Loaded::Nothing => match self.opened.take().or_else(|| opened_by(&early)) {
                 Some(opened) => (opened, None),
                 None => {
                     note_dropped("unknown session", &format!("{}: frames without a header", self.id));
@@ -183,17 +213,30 @@ impl InstanceState {
     fn tell(&mut self, myself: &ActorRef<InstanceMessage>, message: InstanceMessage) -> Result<(), ActorProcessingErr> {
         let Some(live) = &mut self.live else { return Ok(()) };
         match message {
-            InstanceMessage::Deliver(frame, receipt) => live.part.deliver(frame, receipt),
+            InstanceMessage::Deliver(frame, receipt) => {
+                if self.unproven {
+                    self.early.push(InstanceMessage::Deliver(frame.clone(), receipt.clone()));
+                }
+                live.part.deliver(frame, receipt);
+            }
             InstanceMessage::Acked(key) => live.part.acked(&key),
-            InstanceMessage::Written(_, Some((path, LocalResult::Panicked(text)))) => {
+            InstanceMessage::Written(_, Written::Durable(Some((path, LocalResult::Panicked(text))))) => {
                 return Err(format!("the local transaction at {path} panicked: {text}").into());
             }
-            InstanceMessage::Written(number, local) => live.part.synced(number, local),
+            InstanceMessage::Written(number, Written::Durable(local)) => {
+                if std::mem::take(&mut self.unproven) {
+                    self.early.clear();
+                }
+                live.part.synced(number, local);
+            }
             InstanceMessage::Start(_) => {
                 let known = live.progress.clone();
                 self.shared.directory.publish(self.id, |progress| *progress = known);
             }
-            InstanceMessage::Wake | InstanceMessage::Loaded(_) | InstanceMessage::StoreFailed(_) => {}
+            InstanceMessage::Wake
+            | InstanceMessage::Written(_, Written::Known)
+            | InstanceMessage::Loaded(_)
+            | InstanceMessage::StoreFailed(_) => {}
         }
         let effects = live.part.turn(self.shared.now_ms());
         self.carry_out(myself, effects);
@@ -210,11 +253,13 @@ impl InstanceState {
             let done = Box::new(move |written| {
                 // An actor that is gone needs no answer.
                 let _ = myself.cast(match written {
-                    Ok(local) => InstanceMessage::Written(number, local),
+                    Ok(written) => InstanceMessage::Written(number, written),
                     Err(error) => InstanceMessage::StoreFailed(error),
                 });
             });
-            self.shared.writer.submit(Job::Write { id: self.id, incarnation: self.incarnation, write, done });
+            let (id, incarnation) = (self.id, self.incarnation);
+            let begins = std::mem::take(&mut self.begins);
+            self.shared.writer.submit(Job::Write { id, incarnation, begins, write, done });
         }
         if !frames.is_empty() || !acks.is_empty() {
             self.shared.to_link(LinkMessage::Say { id: self.id, frames, acks });
@@ -314,17 +359,22 @@ impl Live {
 
 /// What a start, or the first frame with a header, says of the session. A frame begins no initiator, which has the
 /// input, and none comes from a role that the session does not have.
-fn opened_by(id: InstanceId, early: &[InstanceMessage]) -> Option<Opened> {
+fn opened_by(early: &[InstanceMessage]) -> Option<Opened> {
     let start = early.iter().find_map(|message| match message {
         InstanceMessage::Start(opened) => Some(opened.clone()),
         _ => None,
     });
     start.or_else(|| {
-        early.iter().find_map(|message| {
-            let InstanceMessage::Deliver(frame, _) = message else { return None };
-            let header = frame.header.clone()?;
-            let begins = header.initiator != id.role && header.node_of(frame.from).is_some();
-            begins.then_some(Opened { header, input: None })
+        early.iter().find_map(|message| match message {
+            InstanceMessage::Deliver(frame, _) => opened_by_frame(frame),
+            _ => None,
         })
     })
+}
+
+/// What a frame's header says of a session that may begin with it.
+pub(crate) fn opened_by_frame(frame: &Frame) -> Option<Opened> {
+    let header = frame.header.clone()?;
+    let begins = header.initiator != frame.to && header.node_of(frame.from).is_some();
+    begins.then_some(Opened { header, input: None })
 }

@@ -202,6 +202,7 @@ impl Node {
         self.shared.set_roles(None);
         // An error says that it is gone already.
         let _ = self.root.get_cell().kill_and_wait(None).await;
+        self.shared.link_left().await;
         self.shared.directory.close();
     }
 }

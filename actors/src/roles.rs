@@ -13,7 +13,7 @@ use accompanist_core::record::Opened;
 use metrics::counter;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
 
-use crate::instance_actor::{CLOSED, InstanceActor, InstanceArguments, InstanceMessage, Origin};
+use crate::instance_actor::{CLOSED, InstanceActor, InstanceArguments, InstanceMessage, Origin, opened_by_frame};
 use crate::metric;
 use crate::shared::{Shared, note_dropped};
 use crate::writer::Job;
@@ -124,7 +124,8 @@ impl RolesState {
         if full && self.shared.directory.get(id).is_none() {
             return note_dropped("too many instances", &id.to_string());
         }
-        self.with(myself, id, Origin::Store, InstanceMessage::Deliver(frame, receipt));
+        let origin = opened_by_frame(&frame).map_or(Origin::Store, Origin::Header);
+        self.with(myself, id, origin, InstanceMessage::Deliver(frame, receipt));
     }
 
     /// Tells an instance, which is started for that if need be. One that stands still or waits for its restart is

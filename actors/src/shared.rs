@@ -11,6 +11,7 @@ use accompanist_core::part::AnyChoreography;
 use accompanist_core::{NodeId, Services, SessionId};
 use metrics::counter;
 use ractor::ActorRef;
+use tokio::task::JoinHandle;
 
 use crate::directory::Directory;
 use crate::instance_actor::InstanceMessage;
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     incarnations: AtomicU64,
     link: RwLock<Option<ActorRef<LinkMessage>>>,
     roles_actor: RwLock<Option<ActorRef<RolesMessage>>>,
+    link_task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Shared {
@@ -81,6 +83,7 @@ impl Shared {
             incarnations: AtomicU64::new(0),
             link: RwLock::default(),
             roles_actor: RwLock::default(),
+            link_task: Mutex::default(),
         }
     }
 
@@ -94,6 +97,18 @@ impl Shared {
 
     pub(crate) fn set_link(&self, link: Option<ActorRef<LinkMessage>>) {
         *self.link.write().unwrap_or_else(PoisonError::into_inner) = link;
+    }
+
+    pub(crate) fn set_link_task(&self, task: JoinHandle<()>) {
+        *self.link_task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    }
+
+    /// Waits until the link that was told to stop has left the network, so that another one of its name can join.
+    pub(crate) async fn link_left(&self) {
+        let task = self.link_task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            let _ = task.await; // An error says that it panicked: it has left, too.
+        }
     }
 
     pub(crate) fn set_roles(&self, roles: Option<ActorRef<RolesMessage>>) {

@@ -33,8 +33,14 @@ pub(crate) enum Loaded {
 type Done<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
 /// Looks into the store, as of the last group commit.
 type Read = Box<dyn FnOnce(Result<&dyn Store, StoreError>) + Send>;
-/// The path and result of the local transaction that was part of a write.
-pub(crate) type WriteDone = Option<(Path, LocalResult)>;
+/// What became of a write.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// It is durable; with it the path and result of the local transaction that was part of it.
+    Durable(Option<(Path, LocalResult)>),
+    /// It was the beginning of an instance that the store knows already. Nothing was written.
+    Known,
+}
 
 pub(crate) enum Job {
     Load {
@@ -46,7 +52,9 @@ pub(crate) enum Job {
         id: InstanceId,
         incarnation: Incarnation,
         write: Write,
-        done: Done<WriteDone>,
+        /// Only if the store does not know the instance: its actor has not looked.
+        begins: bool,
+        done: Done<Written>,
     },
     Read(Read),
     Change {
@@ -150,12 +158,12 @@ pub(crate) fn start(
 
 /// A write or change of the group that is being collected.
 enum Member {
-    Write { id: InstanceId, write: Write, done: Done<WriteDone> },
+    Write { id: InstanceId, write: Write, done: Done<Written> },
     Change { changes: Batch, done: Done<()> },
 }
 
 enum Reply {
-    Write(Done<WriteDone>, WriteDone),
+    Write(Done<Written>, Option<(Path, LocalResult)>),
     Change(Done<()>),
 }
 
@@ -215,14 +223,19 @@ impl Writer {
         match job {
             Job::Load { id, incarnation, done } => {
                 // What an earlier actor of this instance has written comes first.
-                if self.group.iter().any(|member| matches!(member, Member::Write { id: other, .. } if *other == id)) {
+                if self.is_in_group(id) {
                     self.commit().await?;
                 }
                 let owner = self.owners.entry(id).or_insert(incarnation);
                 *owner = (*owner).max(incarnation);
                 done(load(self.store.as_ref(), id));
             }
-            Job::Write { id, incarnation, write, done } => {
+            Job::Write { id, begins: true, done, incarnation, .. } if self.knows(id)? => {
+                // What it writes after this is refused, too.
+                self.owners.insert(id, Incarnation(incarnation.0 + 1));
+                done(Ok(Written::Known));
+            }
+            Job::Write { id, incarnation, write, done, .. } => {
                 let owner = self.owners.entry(id).or_insert(incarnation);
                 if *owner > incarnation {
                     tracing::warn!(%id, "dropped a write of an actor that has been replaced");
@@ -241,6 +254,17 @@ impl Writer {
             Job::End => {}
         }
         Ok(())
+    }
+
+    fn is_in_group(&self, id: InstanceId) -> bool {
+        self.group.iter().any(|member| matches!(member, Member::Write { id: other, .. } if *other == id))
+    }
+
+    /// Whether the instance has begun at any time.
+    fn knows(&self, id: InstanceId) -> Result<bool, StoreError> {
+        let key = id.to_bytes();
+        let known = |space| Ok(self.store.get(space, &key)?.is_some());
+        Ok(self.is_in_group(id) || known(Space::Open)? || known(Space::Closed)?)
     }
 
     /// A member joins the group: an urgent one makes it due now, a lazy first one in a while.
@@ -264,7 +288,7 @@ impl Writer {
         let written = self.write(batch).await;
         for reply in replies {
             match (reply, &written) {
-                (Reply::Write(done, result), Ok(())) => done(Ok(result)),
+                (Reply::Write(done, result), Ok(())) => done(Ok(Written::Durable(result))),
                 (Reply::Write(done, _), Err(error)) => done(Err(error.clone())),
                 (Reply::Change(done), written) => done(written.clone()),
             }
@@ -363,14 +387,10 @@ mod tests {
     }
 
     /// Submits and gives what the answer will be.
-    fn submit(
-        writer: &WriterHandle,
-        incarnation: u64,
-        write: Write,
-    ) -> oneshot::Receiver<Result<WriteDone, StoreError>> {
+    fn submit(writer: &WriterHandle, incarnation: u64, write: Write) -> oneshot::Receiver<Result<Written, StoreError>> {
         let (reply, answer) = oneshot::channel();
         let done = Box::new(move |written| drop(reply.send(written)));
-        writer.submit(Job::Write { id: instance(), incarnation: Incarnation(incarnation), write, done });
+        writer.submit(Job::Write { id: instance(), incarnation: Incarnation(incarnation), begins: false, write, done });
         answer
     }
 

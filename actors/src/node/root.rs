@@ -95,7 +95,8 @@ impl RootArguments {
         // The link first: what a recovered instance says into the void it does not say again. A packet that comes
         // before the roles are there is one more that the wire has lost.
         let arguments = LinkArguments { shared: self.shared.clone(), transport: self.transport.clone() };
-        let link = Link::spawn_linked(None, Link, arguments, root.get_cell()).await?.0;
+        let (link, task) = Link::spawn_linked(None, Link, arguments, root.get_cell()).await?;
+        self.shared.set_link_task(task);
         match Roles::spawn_linked(None, Roles, self.shared.clone(), root.get_cell()).await {
             Ok((roles, _)) => Ok((link.get_cell(), roles.get_cell())),
             Err(error) => {
@@ -131,6 +132,7 @@ impl RootState {
             // An error says that it is gone already.
             let _ = actor.kill_and_wait(None).await;
         }
+        self.arguments.shared.link_left().await;
         match self.arguments.start_tree(root).await {
             Ok(tree) => (self.link, self.roles) = tree,
             Err(error) => self.give_up(root, NodeError::Transport(error.to_string())),
