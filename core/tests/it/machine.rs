@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use accompanist_core::contract::Space;
-use accompanist_core::frame::{Body, Outcome};
+use accompanist_core::frame::{Body, Frame, Outcome, Receipt};
+use accompanist_core::id::RoleIndex;
 use accompanist_core::instance::{Limits, OutgoingKey, Stop};
 use accompanist_core::record::Record;
-use accompanist_core::{Abort, At, Choreography, Context, LocalTransaction, Retry, Service, State};
+use accompanist_core::{Abort, At, Choreography, Context, LocalTransaction, NodeId, Retry, Service, State};
 
-use crate::rig::{Bank, Disk, Rig, acked, bank_step, choreography, path, payload, roles, said, value};
+use crate::rig::{Bank, Disk, Rig, acked, bank_step, choreography, path, payload, roles, said, session, value};
 
 roles! { Buyer "buyer" (), Seller "seller" Bank, Solo "solo" Bank }
 
@@ -77,9 +78,38 @@ fn ended(disk: &Disk) -> Vec<Outcome> {
 
 #[test]
 fn a_hop_without_results_waits_for_no_sync() {
-    let effects = buyer().turn();
-    assert_eq!(said(&effects), [(SELLER, Body::Deliver { path: path(&[0]), payload: payload(&7u32) })]);
-    assert_eq!(effects.frames[0].node.as_str(), "seller");
+    let mut rig = Rig::begin(TradeForgotten, SELLER, None, Service::none());
+    rig.hear_message(BUYER, &[0], &7u32, 1);
+    let effects = rig.turn();
+    assert_eq!(said(&effects), [(BUYER, Body::Deliver { path: path(&[1]), payload: payload(&7u32) })]);
+    assert_eq!(effects.frames[0].node.as_str(), "buyer");
+}
+
+#[test]
+fn nobody_hears_of_a_session_that_a_crash_would_forget() {
+    let mut rig = buyer();
+    let effects = rig.turn();
+    assert_eq!(said(&effects), []);
+    rig.sync(effects.writes);
+    assert_eq!(said(&rig.turn()), [(SELLER, Body::Deliver { path: path(&[0]), payload: payload(&7u32) })]);
+}
+
+#[test]
+fn a_node_is_heard_for_its_own_roles_only() {
+    let mut rig = buyer();
+    rig.turn_synced();
+    let frame = Frame {
+        session: session(),
+        from: RoleIndex(SELLER),
+        to: RoleIndex(BUYER),
+        header: None,
+        body: Body::Abort(aborted()),
+    };
+    let stranger = Receipt { to: NodeId::new("stranger").unwrap(), epoch: 1, number: 1 };
+    rig.part.deliver(frame.clone(), Some(stranger));
+    rig.part.deliver(Frame { from: RoleIndex(9), ..frame }, None);
+    let effects = rig.turn_synced();
+    assert_eq!((effects.acks.len(), said(&effects)), (0, vec![]));
 }
 
 #[test]

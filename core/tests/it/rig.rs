@@ -102,15 +102,13 @@ pub fn value<T: Message>(payload: &Payload) -> T {
     decode(payload.as_slice()).unwrap()
 }
 
-pub fn receipt(number: u64) -> Receipt {
-    Receipt { to: NodeId::new("peer").unwrap(), epoch: 1, number }
-}
-
 /// An instance and its disk.
 pub struct Rig {
     pub part: Part,
     pub disk: Disk,
     pub role: u8,
+    /// The roles' names, which are their nodes', too.
+    names: &'static [&'static str],
     pub now_ms: u64,
 }
 
@@ -156,7 +154,7 @@ impl Rig {
         disk: Disk,
     ) -> Self {
         let part = Arc::new(choreography).part(instance, input, service, Arc::new(Counting), Alarm::new(|| {}));
-        Self { part, disk, role, now_ms: 0 }
+        Self { part, disk, role, names: C::Roles::NAMES, now_ms: 0 }
     }
 
     pub fn turn(&mut self) -> Effects {
@@ -198,7 +196,8 @@ impl Rig {
     /// `from` says `body`; it arrives under the receipt `number`.
     pub fn hear(&self, from: u8, body: Body, number: u64) {
         let frame = Frame { session: session(), from: RoleIndex(from), to: RoleIndex(self.role), header: None, body };
-        self.part.deliver(frame, Some(receipt(number)));
+        let to = NodeId::new(self.names[usize::from(from)]).unwrap();
+        self.part.deliver(frame, Some(Receipt { to, epoch: 1, number }));
     }
 
     /// The message `at` from `from`.
