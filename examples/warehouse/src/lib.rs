@@ -1,7 +1,7 @@
 //! The warehouse saga: reserve, charge, award, ship, and how each is taken back.
 //!
 //! Start with [`program`] for the choreography. Its steps come in two forms, [`built_in`] and [`services`]
-//! (over [`sqlite`]), which keep the same [`ledger`]; [`check`] judges the ledgers afterwards.
+//! (over [`sqlite`]), which keep the same [`ledger`]; [`check()`] judges the ledgers afterwards.
 //! The binary beside this library runs the roles as processes and kills them.
 
 pub mod built_in;
