@@ -417,6 +417,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_instance_begins_once() {
+        let disk = MemoryDisk::default();
+        let writer = start_over(&disk);
+        let begin = |incarnation, key| {
+            let (reply, answer) = oneshot::channel();
+            let done = Box::new(move |written| drop(reply.send(written)));
+            let space = Space::Open;
+            let change = Change { space, key: instance().to_bytes().to_vec(), value: Some(vec![key]) };
+            let write = Write { number: 1, changes: vec![change], local: None, urgent: true };
+            let incarnation = Incarnation(incarnation);
+            writer.submit(Job::Write { id: instance(), incarnation, begins: true, write, done });
+            answer
+        };
+        // Both in one group, and again when the first is durable.
+        let (first, second) = (begin(1, 1), begin(2, 2));
+        assert!(matches!(first.await.unwrap(), Ok(Written::Durable(None))));
+        assert!(matches!(second.await.unwrap(), Ok(Written::Known)));
+        assert!(matches!(begin(3, 3).await.unwrap(), Ok(Written::Known)));
+        // What an actor that has not looked writes next is refused, too.
+        assert!(matches!(submit(&writer, 3, write(true, 9)).await.unwrap(), Err(StoreError::Closed)));
+        writer.end().await;
+        let store = disk.open().unwrap();
+        assert_eq!(store.get(Space::Open, &instance().to_bytes()).unwrap(), Some(vec![1]));
+        assert_eq!(store.get(Space::Journal, &[9]).unwrap(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn waiting_writes_share_a_sync_and_lazy_ones_wait_for_company() {
         let disk = MemoryDisk::default();
         let before = disk.open().map(|_| disk.syncs()).unwrap();
