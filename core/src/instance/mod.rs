@@ -3,10 +3,11 @@
 //! Events go in (a frame, a sync, an acknowledgement, a step's end, time), [`Effects`] come out; the program
 //! asks it through [`crate::Context`]. Clock, chance, disk and network are outside, so that the runtime, the
 //! simulator and [`crate::run_local`] share this one machine. `program` has what the program asks,
-//! `saga` the way to an end.
+//! `saga` the way to an end, `restore` the way back from the records.
 
 mod effects;
 mod program;
+mod restore;
 mod saga;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -162,24 +163,6 @@ impl Instance {
         instance
     }
 
-    /// An instance as its records tell.
-    pub fn restore(id: InstanceId, role: &'static str, opened: &Opened, records: Vec<Record>, limits: Limits) -> Self {
-        let mut instance = Self::new(id, role, opened, limits);
-        for record in records {
-            if let Ok(key) = record.key(id) {
-                instance.journal_keys.push(key);
-            }
-            instance.restore_record(record);
-        }
-        if instance.abort.is_some() && matches!(instance.ended, Some((_, Outcome::Finished))) {
-            // It had finished when it was told to compensate, and has not ended anew since.
-            (instance.ended, instance.output) = (None, None);
-        }
-        let abort = instance.abort.clone().map(Err);
-        instance.output_after = abort.or(instance.output.clone().map(Ok)).map(|output| (0, output));
-        instance
-    }
-
     fn new(id: InstanceId, role: &'static str, opened: &Opened, limits: Limits) -> Self {
         Self {
             id,
@@ -218,40 +201,6 @@ impl Instance {
             retry: None,
             stopped: None,
             effects: Effects::default(),
-        }
-    }
-
-    fn restore_record(&mut self, record: Record) {
-        match record {
-            Record::Received { path, from, payload } => {
-                self.mailbox.insert((path, from), payload);
-            }
-            Record::Observed { path, name, result } => {
-                self.observed.insert(path, Observation { name, result, visited: false });
-            }
-            Record::Intended { path, name } => {
-                self.step_entry(path, &name);
-            }
-            Record::Committed { path, name, order, result } => {
-                self.next_order = self.next_order.max(order.saturating_add(1));
-                let entry = self.step_entry(path, &name);
-                entry.order = order;
-                entry.result = Some(result);
-            }
-            Record::Compensated { path } => self.step_entry(path, "").compensated = true,
-            Record::Aborted { abort, own } => {
-                self.abort = Some(abort.clone());
-                if own {
-                    self.tell_abort(&abort);
-                }
-            }
-            Record::Ended { outcome, output } => {
-                self.output = output;
-                self.ended = Some((0, outcome));
-                // It ended only once all it had to say was heard.
-                self.held.clear();
-                self.unacked.clear();
-            }
         }
     }
 
