@@ -30,8 +30,16 @@ impl Directory {
         lock(&self.actors).get(&id).cloned()
     }
 
-    pub(crate) fn insert(&self, id: InstanceId, actor: ActorRef<InstanceMessage>) {
-        lock(&self.actors).insert(id, actor);
+    /// Makes an actor and notes it in one go: an acknowledgement of its first word must find it here.
+    pub(crate) fn insert_new<E>(
+        &self,
+        id: InstanceId,
+        make: impl FnOnce() -> Result<ActorRef<InstanceMessage>, E>,
+    ) -> Result<ActorRef<InstanceMessage>, E> {
+        let mut actors = lock(&self.actors);
+        let actor = make()?;
+        actors.insert(id, actor.clone());
+        Ok(actor)
     }
 
     /// Forgets the actor, unless another one plays the instance by now.

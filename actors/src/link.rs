@@ -7,8 +7,8 @@
 mod outbox;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use accompanist_core::NodeId;
@@ -57,7 +57,8 @@ pub(crate) struct LinkArguments {
 
 pub(crate) struct LinkState {
     shared: Arc<Shared>,
-    wire: Arc<dyn Wire>,
+    wire: Weak<dyn Wire>,
+    packet_bytes_max: usize,
     outbox: Outbox,
     /// What goes out at the next flush, by node.
     due: BTreeMap<NodeId, Due>,
@@ -113,13 +114,15 @@ impl Actor for Link {
             );
             return Err(text.into());
         }
+        shared.set_wire(Some(wire.clone()));
         shared.set_link(Some(myself.clone()));
         myself.cast(LinkMessage::Offer)?;
         let outbox = Outbox::new(&shared.settings);
         let offer_delay = Duration::from_millis(50);
         Ok(LinkState {
             shared,
-            wire,
+            wire: Arc::downgrade(&wire),
+            packet_bytes_max: wire.packet_bytes_max(),
             outbox,
             due: BTreeMap::new(),
             flush_asked: false,
@@ -285,7 +288,7 @@ impl LinkState {
 
     fn flush(&mut self) {
         self.flush_asked = false;
-        let bytes_max = self.wire.packet_bytes_max().saturating_sub(PACKET_OVERHEAD_BYTES);
+        let bytes_max = self.packet_bytes_max.saturating_sub(PACKET_OVERHEAD_BYTES);
         for (node, Due { frames, acks, offer }) in std::mem::take(&mut self.due) {
             let mut packet = Packet { offer, ..self.packet() };
             let mut acks_in_packet = 0;
@@ -316,10 +319,11 @@ impl LinkState {
     }
 
     fn put(&self, to: Option<&NodeId>, packet: &Packet) {
+        let Some(wire) = self.wire.upgrade() else { return };
         match (packet.to_bytes(), to) {
             (Err(error), _) => note_dropped("unencodable", &error.to_string()),
-            (Ok(bytes), Some(node)) => self.wire.send(node, bytes),
-            (Ok(bytes), None) => self.wire.broadcast(bytes),
+            (Ok(bytes), Some(node)) => wire.send(node, bytes),
+            (Ok(bytes), None) => wire.broadcast(bytes),
         }
     }
 }

@@ -136,11 +136,11 @@ impl RolesState {
             return;
         }
         let arguments = InstanceArguments { id, origin, shared: self.shared.clone() };
-        match ActorRuntime::spawn_linked_instant(None, InstanceActor, arguments, myself.get_cell()) {
-            Ok((actor, _)) => {
+        let spawn = || ActorRuntime::spawn_linked_instant(None, InstanceActor, arguments, myself.get_cell());
+        match self.shared.directory.insert_new(id, || spawn().map(|(actor, _)| actor)) {
+            Ok(actor) => {
                 self.children.insert(actor.get_id(), id);
                 let _ = actor.cast(message); // It has just been made; a failure comes as an event.
-                self.shared.directory.insert(id, actor);
             }
             Err(error) => note_dropped("cannot be started", &format!("{id}: {error}")),
         }

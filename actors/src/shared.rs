@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use accompanist_core::contract::Environment;
+use accompanist_core::contract::{Environment, Wire};
 use accompanist_core::frame::Header;
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::part::AnyChoreography;
@@ -53,6 +53,8 @@ pub(crate) struct Shared {
     link: RwLock<Option<ActorRef<LinkMessage>>>,
     roles_actor: RwLock<Option<ActorRef<RolesMessage>>>,
     link_task: Mutex<Option<JoinHandle<()>>>,
+    /// The only strong reference: the state of an actor that was killed may live on in an event for its supervisor.
+    wire: Mutex<Option<Arc<dyn Wire>>>,
 }
 
 impl Shared {
@@ -84,6 +86,7 @@ impl Shared {
             link: RwLock::default(),
             roles_actor: RwLock::default(),
             link_task: Mutex::default(),
+            wire: Mutex::default(),
         }
     }
 
@@ -103,12 +106,17 @@ impl Shared {
         *self.link_task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
-    /// Waits until the link that was told to stop has left the network, so that another one of its name can join.
+    pub(crate) fn set_wire(&self, wire: Option<Arc<dyn Wire>>) {
+        *self.wire.lock().unwrap_or_else(PoisonError::into_inner) = wire;
+    }
+
+    /// Waits until the link that was told to stop has, and leaves the network, so that another one of its name can join.
     pub(crate) async fn link_left(&self) {
         let task = self.link_task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {
-            let _ = task.await; // An error says that it panicked: it has left, too.
+            let _ = task.await; // An error says that it panicked: it has ended, too.
         }
+        self.set_wire(None);
     }
 
     pub(crate) fn set_roles(&self, roles: Option<ActorRef<RolesMessage>>) {

@@ -145,6 +145,7 @@ impl RootState {
         self.arguments.failed.send_replace(Some(error));
         self.arguments.shared.set_link(None);
         self.arguments.shared.set_roles(None);
+        self.arguments.shared.set_wire(None);
         self.arguments.shared.directory.close();
         root.kill();
     }
