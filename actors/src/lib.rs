@@ -9,11 +9,13 @@
 mod directory;
 mod environment;
 mod error;
+mod handle;
 mod instance_actor;
 mod link;
 pub mod metric;
 mod node;
 mod peers;
+mod question;
 mod roles;
 mod session;
 mod settings;
@@ -25,10 +27,11 @@ pub use accompanist_core::*;
 pub use accompanist_transport as transport;
 pub use environment::SystemEnvironment;
 pub use error::{NodeError, SessionError, StartError};
-pub use node::{Node, NodeBuilder};
+pub use handle::{AskError, InstanceHandle};
+pub use node::{Node, NodeBuilder, StartOptions};
 pub use session::Session;
 pub use settings::{Durability, Settings};
-pub use shared::StoppedSession;
+pub use shared::{StoppedSession, TroubledSession};
 
 /// What a service usually needs, to be imported whole.
 pub mod prelude {

@@ -19,6 +19,11 @@ pub const INSTANCES_RESTARTED: &str = "accompanist_instances_restarted_total";
 /// Counter: role instances that stand still until someone looks.
 pub const INSTANCES_STOPPED: &str = "accompanist_instances_stopped_total";
 
+/// Counter: steps that need an operator.
+pub const STEPS_IN_TROUBLE: &str = "accompanist_steps_in_trouble_total";
+/// Counter: instances whose journal has grown beyond `journal_records_warn`.
+pub const LONG_JOURNALS: &str = "accompanist_long_journals_total";
+
 /// Describes all metrics to the installed recorder.
 pub fn describe() {
     use metrics::describe_counter as counter;
@@ -31,4 +36,6 @@ pub fn describe() {
     counter!(INSTANCES_CLOSED, "Role instances closed, by outcome");
     counter!(INSTANCES_RESTARTED, "Role instances restarted after a failure");
     counter!(INSTANCES_STOPPED, "Role instances that stand still");
+    counter!(STEPS_IN_TROUBLE, "Steps that need an operator");
+    counter!(LONG_JOURNALS, "Instances with a long journal");
 }
