@@ -160,7 +160,7 @@ impl<Roles: RoleSet> Context<Roles> {
         turn: F,
     ) -> impl Future<Output = Result<T, Abort>> + use<S, T, F, Roles>
     where
-        F: AsyncFn(&Self, S) -> Result<ControlFlow<T, S>, Abort>,
+        F: AsyncFnOnce(&Self, S) -> Result<ControlFlow<T, S>, Abort> + Clone,
     {
         let (engine, path) = (self.engine.clone(), self.take_path());
         async move {
@@ -169,7 +169,7 @@ impl<Roles: RoleSet> Context<Roles> {
                 if checkpoints { engine.enter_loop(&path, Roles::NAMES, state).await } else { (0, state) };
             loop {
                 let ctx = Self::new(engine.clone(), path.child(number));
-                state = match turn(&ctx, state).await? {
+                state = match turn.clone()(&ctx, state).await? {
                     ControlFlow::Break(result) => return Ok(result),
                     ControlFlow::Continue(next) => next,
                 };
