@@ -31,6 +31,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Runs a statement outside of all steps.
     fn run_outside(&self, statement: &'static str) -> BoxFuture<'_, ()>;
 
+    /// From now on no marker can be written any more, only claimed.
+    const FORBID: &'static str;
+    /// As before.
+    const ALLOW: &'static str;
+
     /// Makes a marker look old.
     fn let_age<'a>(&'a self, key: &'a IdempotencyKey) -> BoxFuture<'a, ()>;
 }
@@ -75,9 +80,11 @@ const EFFECTS: &str = "
 ";
 
 macro_rules! backend {
-    ($backend:ident, $connection:ident, $old:literal) => {
+    ($backend:ident, $connection:ident, $old:literal, $forbid:literal, $allow:literal) => {
         impl Backend for $backend {
             type Db = sqlx::$backend;
+            const FORBID: &'static str = $forbid;
+            const ALLOW: &'static str = $allow;
             fn steps(&self) -> SqlSteps<Self::Db> {
                 self.steps.clone()
             }
@@ -105,5 +112,18 @@ macro_rules! backend {
         }
     };
 }
-backend!(Postgres, PgConnection, "now() - interval '1 hour'");
-backend!(Sqlite, SqliteConnection, "unixepoch() - 3600");
+backend!(
+    Postgres,
+    PgConnection,
+    "now() - interval '1 hour'",
+    "CREATE FUNCTION forbid() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'forbidden'; END $$;
+     CREATE TRIGGER forbid BEFORE UPDATE ON accompanist_steps FOR EACH ROW EXECUTE FUNCTION forbid()",
+    "DROP TRIGGER forbid ON accompanist_steps"
+);
+backend!(
+    Sqlite,
+    SqliteConnection,
+    "unixepoch() - 3600",
+    "CREATE TRIGGER forbid BEFORE UPDATE ON accompanist_steps BEGIN SELECT RAISE(ABORT, 'forbidden'); END",
+    "DROP TRIGGER forbid"
+);

@@ -128,6 +128,31 @@ pub async fn a_commit_and_its_compensation_at_once_agree<B: Backend>(base: B) {
     }
 }
 
+pub async fn tries_of_one_key_that_differ_agree<B: Backend>(base: B) {
+    let mut expected = 0;
+    for _ in 0..10 {
+        let key = fresh_key();
+        let tries = (0..8).map(|number| {
+            let (steps, key) = (base.steps(), key.clone());
+            tokio::spawn(async move {
+                let effect = async |connection: &mut Connected<B>| {
+                    B::affect(connection, "done").await?;
+                    if number % 2 == 0 { Err(Abort::new("even", number.to_string()).into()) } else { Ok(number) }
+                };
+                steps.commit(&key, effect).await
+            })
+        });
+        let mut results = Vec::new();
+        for ended in tries.collect::<Vec<_>>() {
+            results.push(ended.await.unwrap());
+        }
+        results.push(base.steps().commit(&key, async |_| Ok(99)).await);
+        assert!(results.iter().all(|result| *result == results[0]), "{results:?}");
+        expected += i64::from(results[0].is_ok());
+        assert_eq!(effects(&base).await, [expected, 0]);
+    }
+}
+
 pub async fn a_refused_step_is_not_taken_back<B: Backend>(base: B) {
     let (steps, key) = (base.steps(), fresh_key());
     let refused: Result<(), _> = steps.commit(&key, async |_| Err(Abort::new("no", "never").into())).await;

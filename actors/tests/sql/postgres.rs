@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
+use accompanist::prelude::*;
 use accompanist::sql::PostgresSteps;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, PgConnection, query, query_scalar, raw_sql};
-use tokio::sync::Barrier;
+use tokio::sync::{Barrier, Notify};
 
 use crate::backend::{Backend, Postgres};
 use crate::server::Server;
@@ -168,4 +169,53 @@ async fn who_may_not_make_tables_uses_one_that_is_there() {
     within(steps.compensate(&key, async |_| Ok(()))).await.unwrap();
     base.let_age(&key).await;
     assert_eq!(steps.forget_before(Duration::from_mins(1)).await.unwrap(), 1);
+}
+
+/// Waits until so many transactions on the database wait for others.
+async fn waiting(pool: &PgPool, transactions: i64) {
+    let waiting =
+        "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    until("a transaction that waits", async || {
+        query_scalar(waiting).fetch_one(pool).await.is_ok_and(|found: i64| found == transactions)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_try_that_comes_while_a_refusal_is_decided_counts() {
+    let Some(base) = Postgres::open().await else { return };
+    let (steps, key) = (base.steps(), fresh_key());
+    let refuse = async |_: &mut PgConnection| {
+        waiting(steps.pool(), 1).await;
+        Err(Abort::new("no", "once").into())
+    };
+    let commit = async |connection: &mut PgConnection| Ok(Postgres::affect(connection, "done").await?);
+    let tries = async { tokio::join!(steps.commit(&key, refuse), steps.commit(&key, commit)) };
+    let (refused, committed) = within(tries).await;
+    let later = within(steps.commit(&key, async |_| Ok(()))).await;
+    assert_eq!((&refused, &committed), (&later, &later));
+    assert_eq!(base.count("done").await, i64::from(later.is_ok()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_marker_that_is_written_meanwhile_is_not_forgotten() {
+    let Some(base) = Postgres::open().await else { return };
+    let (steps, key, claimed) = (base.steps(), fresh_key(), Notify::new());
+    within(steps.commit(&key, async |_| Ok(()))).await.unwrap();
+    base.let_age(&key).await;
+    let compensated = steps.compensate(&key, async |connection: &mut PgConnection| {
+        Postgres::affect(connection, "undone").await?;
+        claimed.notify_one();
+        waiting(steps.pool(), 1).await;
+        Ok(())
+    });
+    let forgotten = async {
+        claimed.notified().await;
+        steps.forget_before(Duration::from_mins(1)).await
+    };
+    let both = async { tokio::join!(compensated, forgotten) };
+    let (compensated, forgotten) = within(both).await;
+    assert_eq!((compensated, forgotten.unwrap()), (Ok(()), 0));
+    within(steps.compensate(&key, async |connection| Ok(Postgres::affect(connection, "undone").await?))).await.unwrap();
+    assert_eq!(base.count("undone").await, 1);
 }

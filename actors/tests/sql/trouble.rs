@@ -101,3 +101,19 @@ pub async fn an_output_of_another_type_is_no_decision<B: Backend>(base: B) {
     }
     assert_eq!((base.count("done").await, steps.commit(&key, async |_| Ok(())).await), (1, Ok(())));
 }
+
+pub async fn an_effect_whose_marker_cannot_be_written_is_not_kept<B: Backend>(base: B) {
+    let (steps, key, other) = (base.steps(), fresh_key(), fresh_key());
+    steps.commit(&other, async |connection| Ok(B::affect(connection, "done").await?)).await.unwrap();
+    base.run_outside(B::FORBID).await;
+    let committed = steps.commit(&key, async |connection| Ok(B::affect(connection, "done").await?));
+    let allow = async {
+        until("warnings", async || warnings(&key, "forbidden") >= 2).await;
+        let undo = async |connection: &mut Connected<B>| Ok(B::affect(connection, "undone").await?);
+        steps.compensate(&other, undo).await.unwrap_err();
+        assert_eq!([base.count("done").await, base.count("undone").await], [1, 0]);
+        base.run_outside(B::ALLOW).await;
+    };
+    tokio::join!(committed, allow).0.unwrap();
+    assert_eq!([base.count("done").await, base.count("undone").await], [2, 0]);
+}
