@@ -30,6 +30,9 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
     /// user of the pool may not make tables, make it beforehand with the statements of [`SqlSteps::schema`]; that
     /// user needs to select, insert, update and delete.
     ///
+    /// Every try of a step holds a connection until its end, also while it waits for another one. For `SQLite`, a pool
+    /// of one connection lets steps wait in order, instead of finding the file busy.
+    ///
     /// # Errors
     /// When the database cannot be reached, or the table cannot be made.
     pub async fn new(pool: Pool<DB>) -> sqlx::Result<Self> {
@@ -42,7 +45,8 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
         DB::SCHEMA
     }
 
-    /// The pool, for reads and for work that belongs to no step.
+    /// The pool, for reads and for work that belongs to no step. What an effect does through it is not part of the
+    /// step, and may wait for ever for a connection that the step itself holds.
     pub fn pool(&self) -> &Pool<DB> {
         &self.pool
     }
@@ -88,7 +92,7 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
     /// committed (not yet, or it was refused), `effect` does not run, and a commit that comes later is refused.
     ///
     /// # Errors
-    /// [`Retry`] for any trouble, an `Abort` of `effect` included: nothing has changed, and the runtime calls again.
+    /// [`Retry`] for any trouble, an `Abort` of `effect` included; it is logged, too, and the runtime calls again.
     pub async fn compensate(
         &self,
         key: &IdempotencyKey,

@@ -117,13 +117,15 @@ backend!(
     PgConnection,
     "now() - interval '1 hour'",
     "CREATE FUNCTION forbid() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'forbidden'; END $$;
-     CREATE TRIGGER forbid BEFORE UPDATE ON accompanist_steps FOR EACH ROW EXECUTE FUNCTION forbid()",
+     CREATE TRIGGER forbid BEFORE UPDATE ON accompanist_steps FOR EACH ROW
+     WHEN (NEW.state <> OLD.state) EXECUTE FUNCTION forbid()",
     "DROP TRIGGER forbid ON accompanist_steps"
 );
 backend!(
     Sqlite,
     SqliteConnection,
     "unixepoch() - 3600",
-    "CREATE TRIGGER forbid BEFORE UPDATE ON accompanist_steps BEGIN SELECT RAISE(ABORT, 'forbidden'); END",
+    "CREATE TRIGGER forbid BEFORE UPDATE ON accompanist_steps WHEN NEW.state <> OLD.state
+     BEGIN SELECT RAISE(ABORT, 'forbidden'); END",
     "DROP TRIGGER forbid"
 );
