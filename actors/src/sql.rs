@@ -55,6 +55,8 @@
 //! # }
 //! ```
 //!
+//! `sqlx` is version 0.9; whether it speaks TLS is up to the features that your own `Cargo.toml` gives it.
+//!
 //! # What you owe
 //!
 //! - All that a step changes, it changes through the connection it is given. What is done elsewhere (a mail, another
