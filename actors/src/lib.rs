@@ -20,6 +20,8 @@ mod roles;
 mod session;
 mod settings;
 mod shared;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub mod sql;
 pub mod store;
 mod writer;
 
