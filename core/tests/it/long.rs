@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 roles! { A "a" Book, B "b" Book, C "c" Book }
 
-const ROUGH: Rough = Rough { crashes: 4, lost_in_ten: 2 };
+const ROUGH: Rough = Rough { crashes: 20, lost_in_ten: 2 };
 
 /// What a run is told to do.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]

@@ -386,7 +386,8 @@ impl<C: Choreography> Stage<C> {
         }
         let index = self.chance.draw(self.sites.len());
         match self.chance.draw(20) {
-            0 if self.crashed < self.rough.crashes => self.crash(index),
+            // Seldom enough that some come late in the run.
+            0 if self.crashed < self.rough.crashes && self.chance.draw(4) == 0 => self.crash(index),
             0..6 => self.turn(index),
             6..10 => self.sync(index),
             10..18 => self.deliver_one(),
