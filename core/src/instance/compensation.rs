@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Instance, Job, JobTask, LocalJob, Pause, Stop};
 use crate::abort::Abort;
 use crate::choreography::{AnyStep, BuiltInStep, Compensation, Kind, StepPlace};
-use crate::frame::Body;
+use crate::frame::{Body, Outcome};
 use crate::id::{Path, RoleIndex};
 use crate::message::Fingerprint;
 use crate::record::{Record, Task, Trouble};
@@ -208,6 +208,12 @@ impl Instance {
                 self.answer(to, undoing.clone());
             }
         }
+    }
+
+    /// An ended role says so again, also in a later life.
+    pub(super) fn has_undone_all(&self) -> Option<Body> {
+        let undone = matches!(self.ended, Some((_, Outcome::Compensated(_))));
+        (undone && self.compensation == Compensation::Backwards).then_some(Body::Undoing(None))
     }
 
     pub(super) fn note_undoing(&mut self, role: RoleIndex, next: Option<Path>) {

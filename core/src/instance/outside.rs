@@ -204,7 +204,7 @@ impl Instance {
     pub(super) fn unvisited(&self) -> Option<(Path, String)> {
         self.unvisited_step(&Path::root()).or_else(|| {
             let unvisited =
-                |(path, observation): &(&Path, &Observation)| !observation.visited && !self.is_in_undone_saga(path);
+                |(path, observation): &(&Path, &Observation)| !observation.visited && self.aborted_saga(path).is_none();
             let (path, observation) = self.observed.iter().find(unvisited)?;
             Some((path.clone(), format!("effect `{}`", observation.name)))
         })

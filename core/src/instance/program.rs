@@ -181,7 +181,10 @@ impl Instance {
             // A commit that was begun before waits for nothing.
             if after > 0 && matches!(job.task, JobTask::Commit) && self.is_aborted(&job.path) {
                 self.set_running(&job.path, false);
-                self.steps.remove(&job.path);
+                if let Some(entry) = self.steps.remove(&job.path) {
+                    // A later life would take it for one in doubt.
+                    self.unrecord(&Record::Intended { path: job.path, name: entry.name, input: entry.input });
+                }
             } else {
                 ready.push(job);
             }

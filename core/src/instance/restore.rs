@@ -62,11 +62,14 @@ impl Instance {
                 }
             }
             Record::Ended { outcome, output } => {
+                let before_abort = self.abort.is_some() && outcome == Outcome::Finished;
                 self.output = output;
                 self.ended = Some((0, outcome));
-                // It ended only once all it had to say was heard.
-                self.held.clear();
-                self.unacked.clear();
+                // It ended only once all it had to say was heard; of an abort after that, nothing is known.
+                if !before_abort {
+                    self.held.clear();
+                    self.unacked.clear();
+                }
             }
         }
     }

@@ -86,6 +86,7 @@ impl Instance {
         if let Outcome::Compensated(abort) = &outcome {
             // Its abort may have been overtaken.
             self.obey(abort);
+            self.note_undoing(role, None);
         }
         // A late "finished" does not undo "compensated".
         if !matches!(self.done.get(&role), Some(Outcome::Compensated(_))) {
@@ -95,10 +96,10 @@ impl Instance {
 
     /// Another role waits for this one: says again what is not said again otherwise.
     pub(super) fn answer_nudge(&mut self, from: RoleIndex) {
-        if self.has_loops() {
+        if self.has_loops() || self.abort.is_some() {
             self.tell_turns(from);
         }
-        if let Some(undoing) = self.said_undoing.clone() {
+        if let Some(undoing) = self.said_undoing.clone().or_else(|| self.has_undone_all()) {
             self.answer(from, undoing);
         }
         let Some((after, outcome)) = self.ended.clone() else { return };

@@ -107,8 +107,8 @@ impl Instance {
         self.abort.is_some() || self.aborted_saga(path).is_some()
     }
 
-    /// The innermost aborted saga around `path`.
-    fn aborted_saga(&self, path: &Path) -> Option<Path> {
+    /// The innermost aborted saga around `path`. A replay goes through it as far as there are steps to take back.
+    pub(super) fn aborted_saga(&self, path: &Path) -> Option<Path> {
         if self.sagas.is_empty() {
             return None;
         }
@@ -240,11 +240,6 @@ impl Instance {
                 self.wake();
             }
         }
-    }
-
-    /// Whether what was observed in a saga that was taken back need not be come by again.
-    pub(super) fn is_in_undone_saga(&self, path: &Path) -> bool {
-        path.scopes().any(|scope| self.sagas.get(&scope).is_some_and(|saga| saga.undone))
     }
 
     /// Writes what `path` gave under `name`: what is said from now on waits for it.

@@ -15,7 +15,7 @@ use accompanist_core::part::{Alarm, AnyChoreography, Part};
 use accompanist_core::record::{Opened, Record, Trouble};
 use accompanist_core::{Choreography, IdempotencyKey, Message, NodeId, Path, Payload, Retry, RoleSet, Service};
 
-use crate::rig::{Disk, id, payload, session};
+use crate::rig::{Disk, id, payload};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 pub struct Chance(pub u64);
@@ -218,9 +218,7 @@ impl<C: Choreography> Stage<C> {
         let input = (index == 0).then(|| self.input.clone());
         let opened = Opened { header: self.header.clone(), input: input.clone() };
         let instance = match site.disk.opened() {
-            Some(opened) => {
-                Instance::restore(Self::id(index), role, &opened, site.disk.records(), self.limits.clone())
-            }
+            Some(opened) => Instance::restore(Self::id(index), role, &opened, site.disk.records(), self.limits.clone()),
             None => Instance::begin(Self::id(index), role, &opened, self.limits.clone()),
         };
         let choreography = Arc::new((self.choreography)());
@@ -284,12 +282,7 @@ impl<C: Choreography> Stage<C> {
         if let Some(closed) = self.sites[to].disk.closed() {
             self.acknowledge(receipt.into_iter().collect());
             if matches!(frame.body, Body::Nudge) {
-                let answer = Frame {
-                    from: frame.to,
-                    to: frame.from,
-                    body: Body::Done(closed.outcome),
-                    ..frame
-                };
+                let answer = Frame { from: frame.to, to: frame.from, body: Body::Done(closed.outcome), ..frame };
                 self.hear(answer, None);
             }
             return;
@@ -404,8 +397,19 @@ impl<C: Choreography> Stage<C> {
             }
             self.step();
         }
-        let waits: Vec<_> = self.sites.iter().map(|site| site.part.as_ref().map(Part::waits_for)).collect();
-        panic!("nothing moves any more: {session} {waits:?}", session = session());
+        let states = self.sites.iter().map(|site| {
+            let under_way: Vec<_> = site.outbox.values().map(|(key, _)| key).collect();
+            let waits = site.part.as_ref().map(Part::waits_for);
+            let next = site.part.as_ref().and_then(Part::next_wake_ms);
+            let records = site.disk.records();
+            format!(
+                "waits {waits:?}, wakes {next:?}, says {under_way:?}, writes {}, closed {:?}, has {records:?}",
+                site.writes.len(),
+                site.disk.closed().is_some()
+            )
+        });
+        let states: Vec<_> = states.collect();
+        panic!("nothing moves any more at {}:\n{}", self.clock.monotonic_ms(), states.join("\n"));
     }
 
     pub fn play(&mut self) {
