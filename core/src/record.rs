@@ -97,6 +97,9 @@ pub enum Record {
         /// The output, at the initiator.
         output: Option<Payload>,
     },
+    /// All roles have ended alike: from now on the initiator says nothing but `Close`, so that a role that has closed
+    /// may forget the session (decision 0009).
+    Closing,
 }
 
 impl Record {
@@ -114,6 +117,7 @@ impl Record {
             Self::Compensated { path } => (b'u', encode(path)?),
             Self::Aborted { .. } => (b'a', Vec::new()),
             Self::Ended { .. } => (b'e', Vec::new()),
+            Self::Closing => (b'z', Vec::new()),
         };
         key.push(tag);
         key.extend_from_slice(&rest);

@@ -173,17 +173,20 @@ impl Instance {
 
     fn close_when_all_are_done(&mut self) {
         let Some((after, outcome)) = self.ended.clone() else { return };
-        if after > self.synced {
-            return;
-        }
         if !self.closing && self.unlike(&outcome).is_empty() {
             self.closing = true;
-            for to in self.others() {
-                self.say(OutgoingKey::Close(to), to, Body::Close(outcome.clone()), after);
-            }
+            self.record(&Record::Closing, false);
+            self.say_close(&outcome, self.number);
         }
-        if self.closing && self.unacked.is_empty() {
+        if self.closing && after <= self.synced && self.unacked.is_empty() {
             self.close();
+        }
+    }
+
+    /// Tells all others to close, once the write that says so is durable.
+    pub(super) fn say_close(&mut self, outcome: &Outcome, after: u64) {
+        for to in self.others() {
+            self.say(OutgoingKey::Close(to), to, Body::Close(outcome.clone()), after);
         }
     }
 

@@ -86,6 +86,7 @@ fn record() -> impl Strategy<Value = Record> {
         path().prop_map(|path| Record::Compensated { path }),
         (abort(), any::<bool>()).prop_map(|(abort, own)| Record::Aborted { abort, own }),
         (outcome(), option::of(payload())).prop_map(|(outcome, output)| Record::Ended { outcome, output }),
+        Just(Record::Closing),
     ]
 }
 
@@ -297,6 +298,7 @@ fn the_bytes_of_records_stay() {
         "65",
         "01060104636f64650377687900",
     );
+    check(&Record::Closing, "7a", "0107");
 }
 
 #[test]
@@ -314,7 +316,7 @@ const CLOSED: &str = "01056f72646572020102026e31026e3280d095ffbc310104636f646503
 #[test]
 fn the_names_of_spaces_and_the_text_of_ids_stay() {
     let names: Vec<_> = Space::ALL.iter().map(|space| space.name()).collect();
-    assert_eq!(names, ["meta", "open", "closed", "journal", "state"]);
+    assert_eq!(names, ["meta", "open", "closed", "journal", "state", "ended", "keys"]);
     assert_eq!(hex(&crate::rig::id(3).to_bytes()), "f307ad8698655e4bb087596cdcd9563a03");
     let key = accompanist_core::IdempotencyKey { session: SessionId::keyed("order", "42"), path: golden_path() };
     assert_eq!(key.to_string(), "5dabc4c7-755b-5530-a863-3698cb24e93f/3.300");

@@ -335,6 +335,32 @@ fn the_initiator_closes_when_all_have_ended_and_all_have_heard() {
 }
 
 #[test]
+fn an_initiator_that_closes_says_nothing_else_any_more() {
+    let mut rig = buyer();
+    let effects = rig.turn_synced();
+    rig.ack(&effects);
+    rig.hear_message(SELLER, &[2], &8u32, 1);
+    rig.turn_synced();
+    rig.hear(SELLER, Body::Done(Outcome::Finished), 2);
+    // A role that has heard the close may forget the session: so nobody hears it before the restart knows of it.
+    let effects = rig.turn();
+    assert_eq!(said(&effects), []);
+    rig.sync(effects.writes);
+    assert_eq!(said(&rig.turn()), [(SELLER, Body::Close(Outcome::Finished))]);
+
+    let mut again = Rig::restore(Trade, BUYER, rig.disk, Service::none());
+    let effects = again.turn_synced();
+    assert_eq!(said(&effects), [(SELLER, Body::Close(Outcome::Finished))]);
+    assert_eq!(again.part.next_wake_ms(), None, "it would ask a role that has forgotten");
+    // Nor does a late word of another role move it.
+    again.hear(SELLER, Body::Abort(aborted()), 3);
+    assert_eq!(said(&again.turn_synced()), []);
+    again.ack(&effects);
+    assert_eq!(again.turn_synced().closed.expect("closed").outcome, Outcome::Finished);
+    assert!(again.disk.entries(Space::Journal).is_empty());
+}
+
+#[test]
 fn an_initiator_that_finished_is_undone_by_a_role_that_compensated() {
     let mut rig = buyer();
     let effects = rig.turn_synced();
