@@ -139,6 +139,9 @@ pub enum Record {
         /// How often it failed.
         failures: u32,
     },
+    /// All roles have ended alike: from now on the initiator says nothing but `Close`, so that a role that has closed
+    /// may forget the session (decision 0009).
+    Closing,
 }
 
 /// Why a step needs an operator.
@@ -209,6 +212,7 @@ impl Record {
             Self::Aborted { .. } => (&root, vec![b'a']),
             Self::Ended { .. } => (&root, vec![b'e']),
             Self::Quarantined { .. } => (&root, vec![b'q']),
+            Self::Closing => (&root, vec![b'z']),
             Self::Signalled { number, .. } => (&root, [b"s", &number.to_be_bytes()[..]].concat()),
         };
         key(instance, EVENTS, path, &rest)

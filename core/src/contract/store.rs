@@ -18,11 +18,16 @@ pub enum Space {
     Journal,
     /// The services' own data, which local transactions work on.
     State,
+    /// The tombstones in the order of their closing: key is the time, then the instance.
+    Ended,
+    /// Which session a caller's key stands for, and the key of each such session.
+    Keys,
 }
 
 impl Space {
     /// Every space, in the order of their tags.
-    pub const ALL: [Self; 5] = [Self::Meta, Self::Open, Self::Closed, Self::Journal, Self::State];
+    pub const ALL: [Self; 7] =
+        [Self::Meta, Self::Open, Self::Closed, Self::Journal, Self::State, Self::Ended, Self::Keys];
 
     /// The name a database keeps the space under. Never reused for another meaning.
     pub fn name(self) -> &'static str {
@@ -32,6 +37,8 @@ impl Space {
             Self::Closed => "closed",
             Self::Journal => "journal",
             Self::State => "state",
+            Self::Ended => "ended",
+            Self::Keys => "keys",
         }
     }
 }

@@ -71,6 +71,13 @@ impl Instance {
                     self.unacked.clear();
                 }
             }
+            // It comes after the end, as the journal's keys do.
+            Record::Closing => {
+                self.closing = true;
+                if let Some((_, outcome)) = self.ended.clone() {
+                    self.say_close(&outcome, 0);
+                }
+            }
         }
     }
 }

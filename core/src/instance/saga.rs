@@ -145,17 +145,20 @@ impl Instance {
 
     fn close_when_all_are_done(&mut self) {
         let Some((after, outcome)) = self.ended.clone() else { return };
-        if after > self.synced {
-            return;
-        }
         if !self.closing && self.unlike(&outcome).is_empty() {
             self.closing = true;
-            for to in self.others() {
-                self.say(OutgoingKey::Close(to), to, Body::Close(outcome.clone()), after);
-            }
+            self.record(&Record::Closing, false);
+            self.say_close(&outcome, self.number);
         }
-        if self.closing && self.unacked.is_empty() {
+        if self.closing && after <= self.synced && self.unacked.is_empty() {
             self.close();
+        }
+    }
+
+    /// Tells all others to close, once the write that says so is durable.
+    pub(super) fn say_close(&mut self, outcome: &Outcome, after: u64) {
+        for to in self.others() {
+            self.say(OutgoingKey::Close(to), to, Body::Close(outcome.clone()), after);
         }
     }
 
@@ -173,11 +176,7 @@ impl Instance {
             return;
         };
         let closed = Closed { header: self.header.clone(), outcome, output: self.output.clone() };
-        let mut keys = self.journal_keys(&Path::root());
-        let abort = self.abort.clone().map(|abort| Record::Aborted { abort, own: false });
-        let ended = Record::Ended { outcome: closed.outcome.clone(), output: None };
-        keys.extend(abort.into_iter().chain([ended]).chain(self.signals.records()).map(|record| record.key(self.id)));
-        match record::close(self.id, &closed, keys) {
+        match record::close(self.id, &closed, self.all_keys(&closed.outcome)) {
             Err(error) => self.stop(Stop::Undecodable { path: Path::root(), reason: error.to_string() }),
             Ok(batch) => {
                 self.pending.changes.extend(batch);
@@ -186,6 +185,17 @@ impl Instance {
                 self.nudge = None;
             }
         }
+    }
+
+    /// The keys of the whole journal of an instance that has ended.
+    fn all_keys(&self, outcome: &Outcome) -> Vec<Vec<u8>> {
+        let abort = self.abort.clone().map(|abort| Record::Aborted { abort, own: false });
+        let ended = Record::Ended { outcome: outcome.clone(), output: None };
+        let closing = self.initiates().then_some(Record::Closing);
+        let records = abort.into_iter().chain([ended]).chain(closing).chain(self.signals.records());
+        let mut keys = self.journal_keys(&Path::root());
+        keys.extend(records.map(|record| record.key(self.id)));
+        keys
     }
 
     /// The roles that this instance cannot go on without.

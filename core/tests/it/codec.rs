@@ -120,6 +120,7 @@ fn record() -> impl Strategy<Value = Record> {
         (any::<u64>(), any::<String>(), any::<String>(), option::of(payload()))
             .prop_map(|(number, name, key, payload)| Record::Signalled { number, name, key, payload }),
         (any::<String>(), any::<u32>()).prop_map(|(reason, failures)| Record::Quarantined { reason, failures }),
+        Just(Record::Closing),
     ]
 }
 
@@ -326,6 +327,7 @@ fn the_bytes_of_records_stay() {
         Record::Signalled { number: 300, name: name(), key: "key".into(), payload: Some(payload()) },
         Record::Signalled { number: 300, name: name(), key: "key".into(), payload: None },
         Record::Quarantined { reason: "why".into(), failures: 5 },
+        Record::Closing,
     ];
     let id = crate::rig::id(3);
     let mut text = String::new();
@@ -347,7 +349,7 @@ fn the_bytes_of_openings_and_ends_stay() {
 #[test]
 fn the_names_of_spaces_and_the_text_of_ids_stay() {
     let names: Vec<_> = Space::ALL.iter().map(|space| space.name()).collect();
-    assert_eq!(names, ["meta", "open", "closed", "journal", "state"]);
+    assert_eq!(names, ["meta", "open", "closed", "journal", "state", "ended", "keys"]);
     assert_eq!(hex(&crate::rig::id(3).to_bytes()), "f307ad8698655e4bb087596cdcd9563a03");
     let key = accompanist_core::IdempotencyKey { session: SessionId::keyed("order", "42"), path: golden_path() };
     assert_eq!(key.to_string(), "5dabc4c7-755b-5530-a863-3698cb24e93f/3.300");

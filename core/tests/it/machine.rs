@@ -247,7 +247,9 @@ fn a_compensated_end_is_durable_before_it_is_said_and_is_said_again_when_asked()
     let mut next_life = Rig::restore(Trade, SELLER, rig.disk, service(&bank));
     assert!(next_life.turn_synced().frames.is_empty());
     next_life.hear(BUYER, Body::Nudge, 0);
-    assert_eq!(said(&next_life.turn_synced()), done);
+    // Besides, it decides no turns.
+    let turns = (BUYER, Body::Turns { finals: Vec::new(), aborted: true });
+    assert_eq!(said(&next_life.turn_synced()), [&[turns], &done[..]].concat());
     assert_eq!(bank.calls(), ["charge 7", "refund 7"]);
 }
 
@@ -338,6 +340,32 @@ fn the_initiator_closes_when_all_have_ended_and_all_have_heard() {
     assert_eq!((closed.outcome.clone(), closed.output.clone()), (Outcome::Finished, Some(payload(&8u32))));
     assert_eq!(rig.disk.closed(), Some(closed));
     assert!(rig.disk.opened().is_none() && rig.disk.entries(Space::Journal).is_empty(), "nothing else is kept");
+}
+
+#[test]
+fn an_initiator_that_closes_says_nothing_else_any_more() {
+    let mut rig = buyer();
+    let effects = rig.turn_synced();
+    rig.ack(&effects);
+    rig.hear_message(SELLER, &[2], &8u32, 1);
+    rig.turn_synced();
+    rig.hear(SELLER, Body::Done(Outcome::Finished), 2);
+    // A role that has heard the close may forget the session: so nobody hears it before the restart knows of it.
+    let effects = rig.turn();
+    assert_eq!(said(&effects), []);
+    rig.sync(effects.writes);
+    assert_eq!(said(&rig.turn()), [(SELLER, Body::Close(Outcome::Finished))]);
+
+    let mut again = Rig::restore(Trade, BUYER, rig.disk, Service::none());
+    let effects = again.turn_synced();
+    assert_eq!(said(&effects), [(SELLER, Body::Close(Outcome::Finished))]);
+    assert_eq!(again.part.next_wake_ms(), None, "it would ask a role that has forgotten");
+    // Nor does a late word of another role move it.
+    again.hear(SELLER, Body::Abort(aborted()), 3);
+    assert_eq!(said(&again.turn_synced()), []);
+    again.ack(&effects);
+    assert_eq!(again.turn_synced().closed.expect("closed").outcome, Outcome::Finished);
+    assert!(again.disk.entries(Space::Journal).is_empty());
 }
 
 #[test]
