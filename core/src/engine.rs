@@ -213,7 +213,7 @@ impl Engine {
     }
 
     pub(crate) async fn observed<T: Message>(&self, path: &Path, name: &str) -> Option<T> {
-        match self.poll(|instance, _| instance.poll_observed(path, name)).await {
+        match self.poll(|instance, cx| instance.poll_observed(cx, path, name)).await {
             Some(payload) => Some(self.decoded(path, &payload).await),
             None => None,
         }

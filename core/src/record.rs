@@ -223,6 +223,11 @@ impl Record {
         key(instance, CHECKPOINTS, &Path::root(), &[])
     }
 
+    /// Where its other records end.
+    pub fn events_end(instance: InstanceId) -> Vec<u8> {
+        key(instance, EVENTS + 1, &Path::root(), &[])
+    }
+
     /// Where its other records are, as far as they are of `scope`.
     pub fn events_in(instance: InstanceId, scope: &Path) -> Vec<u8> {
         key(instance, EVENTS, scope, &[])

@@ -12,6 +12,7 @@
 
 mod damage;
 mod delivery;
+mod long;
 mod node;
 mod opening;
 mod rogue;

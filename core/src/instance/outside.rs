@@ -112,7 +112,7 @@ impl Instance {
     /// The next signal of this name.
     pub(crate) fn poll_signal(&mut self, cx: &Context<'_>, path: &Path, name: &str) -> Poll<Payload> {
         let recorded_as = format!("signal {name}");
-        match self.poll_observed(path, &recorded_as) {
+        match self.poll_observed(cx, path, &recorded_as) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Some(recorded)) => match decode::<(u64, Payload)>(recorded.as_slice()) {
                 Ok((_, payload)) => return Poll::Ready(payload),

@@ -97,7 +97,7 @@ impl Instance {
     }
 
     /// What was observed at `path`; `Ready(None)` when it has to be observed now.
-    pub(crate) fn poll_observed(&mut self, path: &Path, name: &str) -> Poll<Option<Payload>> {
+    pub(crate) fn poll_observed(&mut self, cx: &Context<'_>, path: &Path, name: &str) -> Poll<Option<Payload>> {
         if self.stands_still() {
             return Poll::Pending;
         }
@@ -109,7 +109,11 @@ impl Instance {
             self.stop(Stop::Diverged { path: path.clone(), recorded, replayed: format!("effect `{name}`") });
             return Poll::Pending;
         }
-        if self.is_aborted(path) || self.rehearsing { Poll::Pending } else { Poll::Ready(None) }
+        match self.is_aborted(path) {
+            true => Poll::Pending,
+            false if self.rehearsing => self.wait(cx, path, Waiting::for_effect(name)),
+            false => Poll::Ready(None),
+        }
     }
 
     /// The program has come to the step `path`: begins it, or takes it up again.

@@ -17,7 +17,7 @@ use accompanist_core::{Choreography, IdempotencyKey, Message, NodeId, Path, Payl
 
 use crate::rig::{Disk, id, payload};
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
+/// `SplitMix64` (Steele, Lea, Flood 2014).
 pub struct Chance(pub u64);
 
 impl Chance {
