@@ -4,6 +4,7 @@
 //! since what was unheard was in its memory, and both start again; the instances replay and say it again.
 
 mod builder;
+mod lookup;
 mod root;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::metric;
 use crate::roles::RolesMessage;
 use crate::session::Session;
 use crate::shared::{Shared, StoppedSession};
-use crate::writer::Job;
+use crate::writer::{Claimed, Job, Tombstones};
 
 /// A running node. Clones are handles on the same one; it runs until [`Node::shutdown`] or [`Node::kill`].
 #[derive(Clone)]
@@ -65,11 +66,13 @@ impl Node {
         let environment = &self.shared.environment;
         let random = (u128::from(environment.random()) << 64) | u128::from(environment.random());
         let session = SessionId::fresh(environment.unix_ms(), random);
-        self.begin(choreography, session, input, true).await
+        self.begin(choreography, session, input, None).await
     }
 
-    /// As [`Node::start`], but under an idempotency key: the same key is the same session, for ever. A repeated start
-    /// changes nothing, whatever its input, and follows the one session there is.
+    /// As [`Node::start`], but under an idempotency key: the same key is the same session, until retention of its result
+    /// ends ([`Retention`](crate::Retention)). A repeated start changes nothing, whatever its input, and follows the one
+    /// session there is, or gives what it gave. After that the key is free, and starts a new session with an id of its
+    /// own.
     ///
     /// # Errors
     /// As [`Node::start`].
@@ -79,7 +82,10 @@ impl Node {
         key: &str,
         input: <C::Input as Located>::Value,
     ) -> Result<Session<C>, StartError> {
-        self.begin(choreography, SessionId::keyed(C::NAME, key), input, false).await
+        let environment = &self.shared.environment;
+        let random = (u128::from(environment.random()) << 64) | u128::from(environment.random());
+        let key = SessionId::keyed(C::NAME, key);
+        self.begin(choreography, key.under_key(random), input, Some(key)).await
     }
 
     async fn begin<C: Choreography>(
@@ -87,7 +93,7 @@ impl Node {
         _choreography: C,
         session: SessionId,
         input: <C::Input as Located>::Value,
-        fresh: bool,
+        key: Option<SessionId>,
     ) -> Result<Session<C>, StartError> {
         let shared = &self.shared;
         let known = shared.choreographies.contains_key(&(C::NAME.to_owned(), C::VERSION));
@@ -111,12 +117,19 @@ impl Node {
         let started_unix_ms = shared.environment.unix_ms();
         let header = Header { choreography: C::NAME.into(), version: C::VERSION, initiator, cast, started_unix_ms };
         let opened = Opened { header: Arc::new(header), input: Some(input) };
-        let id = InstanceId { session, role: initiator };
+        let mut id = InstanceId { session, role: initiator };
+        if let Some(key) = key {
+            match self.claim(key, id).await? {
+                Claimed { id, closed: Some(closed) } => return Ok(Session::closed(id.session, &closed)),
+                Claimed { id: known, closed: None } => id = known,
+            }
+        }
+        let fresh = key.is_none();
         let mut progress = shared.directory.watch(id);
         if !shared.to_roles(RolesMessage::Start { id, opened, fresh }) {
             return Err(StartError::NodeStopped);
         }
-        let handle = Session::new(session, progress.clone());
+        let handle = Session::new(id.session, progress.clone());
         let opened = progress.wait_for(|progress| progress.opened || progress.stopped.is_some()).await;
         opened.map_err(|_| StartError::NodeStopped)?;
         counter!(metric::SESSIONS_STARTED).increment(1);
@@ -164,6 +177,11 @@ impl Node {
     /// How many role instances are in memory.
     pub fn instances(&self) -> usize {
         self.shared.directory.len()
+    }
+
+    /// What is kept of closed instances; `None` while it is being counted after a start.
+    pub fn tombstones(&self) -> Option<Tombstones> {
+        self.shared.writer.tombstones()
     }
 
     /// The sessions that stand still here until someone looks at them, with the reason of each.

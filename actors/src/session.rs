@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 
 use accompanist_core::message::decode;
+use accompanist_core::record::Closed;
 use accompanist_core::{Abort, Choreography, Located, Payload, SessionId};
 use tokio::sync::watch;
 
@@ -37,6 +38,13 @@ type Output<C> = <<C as Choreography>::Output as Located>::Value;
 impl<C: Choreography> Session<C> {
     pub(crate) fn new(id: SessionId, progress: watch::Receiver<Progress>) -> Self {
         Self { id, progress, choreography: PhantomData }
+    }
+
+    /// One that has closed: what is kept of it tells all there is to know.
+    pub(crate) fn closed(id: SessionId, closed: &Closed) -> Self {
+        let mut progress = Progress { opened: true, ..Progress::default() };
+        progress.settle(closed);
+        Self::new(id, watch::channel(progress).1)
     }
 
     /// Its id.
