@@ -9,15 +9,19 @@
 mod directory;
 mod environment;
 mod error;
+mod handle;
 mod instance_actor;
 mod link;
 pub mod metric;
 mod node;
 mod peers;
+mod question;
 mod roles;
 mod session;
 mod settings;
 mod shared;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub mod sql;
 pub mod store;
 mod writer;
 
@@ -25,10 +29,11 @@ pub use accompanist_core::*;
 pub use accompanist_transport as transport;
 pub use environment::SystemEnvironment;
 pub use error::{NodeError, SessionError, SessionLookupError, StartError};
-pub use node::{Node, NodeBuilder};
+pub use handle::{AskError, InstanceHandle};
+pub use node::{Node, NodeBuilder, StartOptions};
 pub use session::Session;
 pub use settings::{Durability, Retention, Settings};
-pub use shared::StoppedSession;
+pub use shared::{StoppedSession, TroubledSession};
 pub use writer::Tombstones;
 
 /// What a service usually needs, to be imported whole.

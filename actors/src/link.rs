@@ -344,6 +344,8 @@ fn frame_bytes(frame: &Frame) -> usize {
         Body::Abort(abort) | Body::Done(Outcome::Compensated(abort)) | Body::Close(Outcome::Compensated(abort)) => {
             abort.code().len() + abort.message().len()
         }
+        // A path has at most five bytes for each scope around it, and few scopes.
+        Body::Turns { finals, .. } => finals.len() * 64,
         _ => 0,
     };
     payload + FRAME_OVERHEAD_BYTES

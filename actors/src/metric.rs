@@ -27,6 +27,11 @@ pub const TOMBSTONES_COLLECTED: &str = "accompanist_tombstones_collected_total";
 /// Counter: times that more tombstones came to be kept than retention allows, all too young to be collected.
 pub const RETENTION_HELD_BACK: &str = "accompanist_retention_held_back_total";
 
+/// Counter: steps that need an operator.
+pub const STEPS_IN_TROUBLE: &str = "accompanist_steps_in_trouble_total";
+/// Counter: instances whose journal has grown beyond `journal_records_warn`.
+pub const LONG_JOURNALS: &str = "accompanist_long_journals_total";
+
 /// Describes all metrics to the installed recorder.
 pub fn describe() {
     use metrics::{describe_counter as counter, describe_gauge as gauge};
@@ -39,6 +44,8 @@ pub fn describe() {
     counter!(INSTANCES_CLOSED, "Role instances closed, by outcome");
     counter!(INSTANCES_RESTARTED, "Role instances restarted after a failure");
     counter!(INSTANCES_STOPPED, "Role instances that stand still");
+    counter!(STEPS_IN_TROUBLE, "Steps that need an operator");
+    counter!(LONG_JOURNALS, "Instances with a long journal");
     gauge!(TOMBSTONES, "Tombstones kept");
     gauge!(TOMBSTONE_BYTES, metrics::Unit::Bytes, "Bytes of the tombstones kept");
     counter!(TOMBSTONES_COLLECTED, "Tombstones collected");

@@ -403,7 +403,8 @@ impl Writer {
     }
 }
 
-fn load(store: &dyn Store, id: InstanceId) -> Result<Loaded, StoreError> {
+/// What the store knows of an instance.
+pub(crate) fn load(store: &dyn Store, id: InstanceId) -> Result<Loaded, StoreError> {
     let key = id.to_bytes();
     if let Some(bytes) = store.get(Space::Open, &key)? {
         let opened = read_value(Space::Open, &bytes)?;

@@ -132,7 +132,7 @@ impl fmt::Debug for SessionId {
 }
 
 /// The place of a role in its choreography's tuple of roles, from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RoleIndex(pub u8);
 
@@ -196,6 +196,26 @@ impl Path {
         let mut path = self.0.clone();
         path.push(counter);
         Self(path)
+    }
+
+    /// Whether this is `scope` or an operation in it.
+    pub fn is_in(&self, scope: &Self) -> bool {
+        self.0.starts_with(&scope.0)
+    }
+
+    /// The counter of this operation in `scope`, or of the scope in it that it belongs to.
+    pub fn counter_in(&self, scope: &Self) -> Option<u32> {
+        self.is_in(scope).then(|| self.0.get(scope.0.len()).copied()).flatten()
+    }
+
+    /// The scopes around this operation, the innermost first, the outermost (the session) last.
+    pub fn scopes(&self) -> impl Iterator<Item = Self> + '_ {
+        (0..self.0.len()).rev().filter_map(|depth| self.0.get(..depth).map(|scope| Self(scope.into())))
+    }
+
+    /// Bytes in the order of paths: what is in a scope lies together, and one turn of a loop before the next.
+    pub fn to_key(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|counter| counter.to_be_bytes()).collect()
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::Node;
 use crate::error::{SessionLookupError, StartError};
+use crate::handle::InstanceHandle;
 use crate::roles::RolesMessage;
 use crate::session::Session;
 use crate::writer::{Claimed, Job};
@@ -16,12 +17,12 @@ use crate::writer::{Claimed, Job};
 /// What the store has of a session's initiator.
 enum Found {
     Open(InstanceId, Opened),
-    Closed(Closed),
+    Closed(InstanceId, Closed),
 }
 
 impl Found {
     fn choreography(&self) -> &str {
-        let (Self::Open(_, Opened { header, .. }) | Self::Closed(Closed { header, .. })) = self;
+        let (Self::Open(_, Opened { header, .. }) | Self::Closed(_, Closed { header, .. })) = self;
         &header.choreography
     }
 }
@@ -45,16 +46,20 @@ impl Node {
             return Err(SessionLookupError::OtherChoreography { session: id, found, asked });
         }
         match found {
-            Found::Closed(closed) => Ok(Session::closed(id, &closed)),
+            Found::Closed(instance, closed) => Ok(self.closed_session(instance, &closed)),
             Found::Open(instance, opened) => {
                 // Before it is asked, so that its end cannot be missed.
                 let progress = self.shared.directory.watch(instance);
                 if !self.shared.to_roles(RolesMessage::Start { id: instance, opened, fresh: false }) {
                     return Err(SessionLookupError::NodeStopped);
                 }
-                Ok(Session::new(id, progress))
+                Ok(Session::new(InstanceHandle::new(instance, self.shared.clone()), progress))
             }
         }
+    }
+
+    pub(super) fn closed_session<C: Choreography>(&self, id: InstanceId, closed: &Closed) -> Session<C> {
+        Session::closed(InstanceHandle::new(id, self.shared.clone()), closed)
     }
 
     /// The session that `key` stands for: the one known, or else `new`.
@@ -77,8 +82,8 @@ fn find(store: &dyn Store, session: SessionId) -> Result<Option<Found>, StoreErr
     }
     for (key, value) in store.scan(Space::Closed, session.as_bytes(), None, usize::MAX)? {
         let closed: Closed = read_value(Space::Closed, &value)?;
-        if InstanceId::from_bytes(&key).is_some_and(|id| id.role == closed.header.initiator) {
-            return Ok(Some(Found::Closed(closed)));
+        if let Some(id) = InstanceId::from_bytes(&key).filter(|id| id.role == closed.header.initiator) {
+            return Ok(Some(Found::Closed(id, closed)));
         }
     }
     Ok(None)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use accompanist_core::contract::Space;
-use accompanist_core::frame::{Body, Frame, Outcome, Receipt};
+use accompanist_core::frame::{Body, Frame, Operation, Outcome, Receipt};
 use accompanist_core::id::RoleIndex;
 use accompanist_core::instance::{Limits, OutgoingKey, Stop};
 use accompanist_core::record::Record;
@@ -40,7 +40,7 @@ fn service(bank: &Arc<Bank>) -> Service {
 }
 
 fn answer(n: u32) -> (u8, Body) {
-    (BUYER, Body::Deliver { path: path(&[2]), payload: payload(&n) })
+    (BUYER, Body::Deliver { path: path(&[2]), operation: Operation::Comm, payload: payload(&n) })
 }
 
 /// A seller that has heard the order, with nothing synced yet.
@@ -81,7 +81,10 @@ fn a_hop_without_results_waits_for_no_sync() {
     let mut rig = Rig::begin(TradeForgotten, SELLER, None, Service::none());
     rig.hear_message(BUYER, &[0], &7u32, 1);
     let effects = rig.turn();
-    assert_eq!(said(&effects), [(BUYER, Body::Deliver { path: path(&[1]), payload: payload(&7u32) })]);
+    assert_eq!(
+        said(&effects),
+        [(BUYER, Body::Deliver { path: path(&[1]), operation: Operation::Comm, payload: payload(&7u32) })]
+    );
     assert_eq!(effects.frames[0].node.as_str(), "buyer");
 }
 
@@ -91,7 +94,10 @@ fn nobody_hears_of_a_session_that_a_crash_would_forget() {
     let effects = rig.turn();
     assert_eq!(said(&effects), []);
     rig.sync(effects.writes);
-    assert_eq!(said(&rig.turn()), [(SELLER, Body::Deliver { path: path(&[0]), payload: payload(&7u32) })]);
+    assert_eq!(
+        said(&rig.turn()),
+        [(SELLER, Body::Deliver { path: path(&[0]), operation: Operation::Comm, payload: payload(&7u32) })]
+    );
 }
 
 #[test]
@@ -391,7 +397,10 @@ fn a_full_window_makes_the_program_wait() {
     assert!(rig.turn_synced().frames.is_empty());
     rig.part.acked(&OutgoingKey::Deliver(path(&[0]), effects.frames[0].frame.to));
     let effects = rig.turn_synced();
-    assert_eq!(said(&effects), [(SELLER, Body::Deliver { path: path(&[2]), payload: payload(&1u32) })]);
+    assert_eq!(
+        said(&effects),
+        [(SELLER, Body::Deliver { path: path(&[2]), operation: Operation::Comm, payload: payload(&1u32) })]
+    );
 }
 
 #[test]

@@ -13,7 +13,9 @@
 mod codec;
 mod instance;
 mod layers;
+mod long;
 mod machine;
 mod operations;
 mod rig;
+mod stage;
 mod ui;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use accompanist_core::contract::{Batch, Entry, Environment, Space, StoreError};
-use accompanist_core::frame::{Body, Frame, Header, Receipt};
+use accompanist_core::frame::{Body, Frame, Header, Operation, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::instance::{Effects, Instance, Limits, LocalResult, Write};
 use accompanist_core::message::{decode, encode};
@@ -131,6 +131,7 @@ impl Rig {
             initiator: RoleIndex(0),
             cast: C::Roles::NAMES.iter().map(|name| NodeId::new(name).unwrap()).collect(),
             started_unix_ms: 1,
+            deadline_unix_ms: None,
         });
         let opened = Opened { header, input };
         let instance = Instance::begin(id(role), C::Roles::NAMES[usize::from(role)], &opened, limits);
@@ -202,7 +203,11 @@ impl Rig {
 
     /// The message `at` from `from`.
     pub fn hear_message<T: Message>(&self, from: u8, at: &[u32], message: &T, number: u64) {
-        self.hear(from, Body::Deliver { path: path(at), payload: payload(message) }, number);
+        self.hear(
+            from,
+            Body::Deliver { path: path(at), operation: Operation::Comm, payload: payload(message) },
+            number,
+        );
     }
 
     /// Acknowledges all of `effects`' frames.
