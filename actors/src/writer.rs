@@ -337,7 +337,10 @@ impl Writer {
         counter!(metric::WRITES).increment(self.group.len() as u64);
         let (batch, replies) = self.collect();
         let written = self.write(batch).await;
-        self.claims.clear(); // In the store now.
+        if written.is_ok() {
+            self.claims.clear();
+            self.collector.publish();
+        }
         for reply in replies {
             match (reply, &written) {
                 (Reply::Write(done, result), Ok(())) => done(Ok(Written::Durable(result))),

@@ -111,7 +111,6 @@ impl Collector {
             self.collected_to.clear(); // The clock was set back.
         }
         self.note_held_back();
-        self.publish();
         Some(change)
     }
 
@@ -133,13 +132,13 @@ impl Collector {
         let mut batch = Batch::new();
         if self.counting.is_some() {
             self.count_page(store)?;
+            self.publish();
         } else {
             let before = self.kept.count;
             self.collect_page(store, &mut batch)?;
             counter!(metric::TOMBSTONES_COLLECTED).increment(before - self.kept.count);
         }
         self.note_held_back();
-        self.publish();
         Ok(batch)
     }
 
@@ -234,7 +233,8 @@ impl Collector {
         self.held_back = held_back || (self.held_back && self.is_over());
     }
 
-    fn publish(&self) {
+    /// All that was noted and collected is in the store.
+    pub(super) fn publish(&self) {
         if self.counting.is_none() {
             self.publisher.send_if_modified(|published| published.replace(self.kept) != Some(self.kept));
         }

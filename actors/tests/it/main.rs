@@ -14,6 +14,7 @@ mod damage;
 mod delivery;
 mod node;
 mod opening;
+mod retention;
 mod rogue;
 mod saga;
 mod simulation;
