@@ -251,3 +251,6 @@ impl Drop for Collector {
 fn difference(from: u64, to: u64) -> f64 {
     to as f64 - from as f64
 }
+
+#[cfg(test)]
+mod tests;
