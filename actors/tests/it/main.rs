@@ -15,6 +15,7 @@ mod delivery;
 mod long;
 mod node;
 mod opening;
+mod retention;
 mod rogue;
 mod saga;
 mod simulation;
@@ -25,4 +26,5 @@ mod torn;
 mod trade;
 mod tree;
 mod world;
+#[cfg(feature = "zenoh")]
 mod zenoh;
