@@ -415,6 +415,9 @@ impl<C: Choreography> Stage<C> {
     pub fn play(&mut self) {
         self.play_until(|_| false);
         assert_eq!(self.stopped, None);
+        for site in &self.sites {
+            assert_eq!(site.disk.records(), [], "a role has closed, and left something behind");
+        }
     }
 }
 
