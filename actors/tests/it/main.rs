@@ -24,4 +24,5 @@ mod torn;
 mod trade;
 mod tree;
 mod world;
+#[cfg(feature = "zenoh")]
 mod zenoh;
