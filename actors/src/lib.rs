@@ -24,7 +24,7 @@ mod writer;
 pub use accompanist_core::*;
 pub use accompanist_transport as transport;
 pub use environment::SystemEnvironment;
-pub use error::{NodeError, SessionError, StartError};
+pub use error::{Gap, NodeError, SessionError, StartError};
 pub use node::{Node, NodeBuilder};
 pub use session::Session;
 pub use settings::{Durability, Settings};

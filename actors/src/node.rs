@@ -5,15 +5,15 @@
 
 mod builder;
 mod root;
+mod versions;
 
 use std::sync::Arc;
 
 use accompanist_core::contract::{BoxFuture, StoreError};
-use accompanist_core::frame::Header;
-use accompanist_core::id::{InstanceId, RoleIndex};
+use accompanist_core::id::InstanceId;
 use accompanist_core::message::encode;
 use accompanist_core::record::Opened;
-use accompanist_core::{Choreography, Located, NodeId, Payload, Role, RoleSet, SessionId, State};
+use accompanist_core::{Choreography, Located, NodeId, Payload, Role, SessionId, State};
 use metrics::counter;
 use ractor::ActorRef;
 use tokio::sync::{oneshot, watch};
@@ -55,6 +55,12 @@ impl Node {
     /// Starts a session of `choreography`, which this node's builder was given (that one runs; the value here
     /// says only which). Durable when it returns.
     ///
+    /// The session runs the highest version of it that the builder was given and a cast can play: each role on a node
+    /// that says it has that version. So `C` may be the latest one while the other nodes are still being upgraded. A
+    /// version is passed over if it is started by another role than `C`, or if the values it is started with or gives
+    /// are of other types; its other roles may differ. The session runs with those of the version's
+    /// [patches](Choreography::PATCHES) that all nodes of the cast know, and stays as it is, whatever is offered later.
+    ///
     /// # Errors
     /// [`StartError`]; nothing has happened then. Cancel-safe: a start that is dropped may still take place.
     pub async fn start<C: Choreography>(
@@ -90,14 +96,7 @@ impl Node {
         fresh: bool,
     ) -> Result<Session<C>, StartError> {
         let shared = &self.shared;
-        let known = shared.choreographies.contains_key(&(C::NAME.to_owned(), C::VERSION));
-        if !known {
-            return Err(StartError::UnknownChoreography { name: C::NAME, version: C::VERSION });
-        }
-        let role = <C::Input as Located>::Role::NAME;
-        let index = C::Roles::NAMES.iter().position(|name| *name == role).and_then(|index| u8::try_from(index).ok());
-        let initiator =
-            RoleIndex(index.filter(|_| shared.roles.contains(&role)).ok_or(StartError::NotPlayedHere { role })?);
+        let versions = self.versions::<C>()?;
         let (open, limit) = (shared.directory.len(), shared.settings.instances_max / 2);
         if open >= limit {
             return Err(StartError::Overloaded(limit));
@@ -107,41 +106,19 @@ impl Node {
         if found > limit {
             return Err(StartError::InputTooLarge { found, limit });
         }
-        let cast = self.cast(session, C::Roles::NAMES, role).await?;
-        let started_unix_ms = shared.environment.unix_ms();
-        let header = Header { choreography: C::NAME.into(), version: C::VERSION, initiator, cast, started_unix_ms };
+        let header = self.cast(session, &versions).await?;
+        let id = InstanceId { session, role: header.initiator };
         let opened = Opened { header: Arc::new(header), input: Some(input) };
-        let id = InstanceId { session, role: initiator };
         let mut progress = shared.directory.watch(id);
         if !shared.to_roles(RolesMessage::Start { id, opened, fresh }) {
             return Err(StartError::NodeStopped);
         }
         let handle = Session::new(session, progress.clone());
         let opened = progress.wait_for(|progress| progress.opened || progress.stopped.is_some()).await;
-        opened.map_err(|_| StartError::NodeStopped)?;
+        let version = opened.map_err(|_| StartError::NodeStopped)?.version;
+        self.check_version::<C>(session, version)?;
         counter!(metric::SESSIONS_STARTED).increment(1);
         Ok(handle)
-    }
-
-    /// Chooses who plays what; waits a while for nodes that have not been heard of.
-    async fn cast(
-        &self,
-        session: SessionId,
-        roles: &'static [&'static str],
-        initiator: &str,
-    ) -> Result<Vec<NodeId>, StartError> {
-        let peers = &self.shared.peers;
-        let deadline = tokio::time::Instant::now() + self.shared.settings.cast_wait_max;
-        loop {
-            let change = peers.change();
-            match peers.cast(session, roles, initiator, &self.shared.node) {
-                Ok(cast) => return Ok(cast),
-                Err(role) => {
-                    let changed = tokio::time::timeout_at(deadline, change).await;
-                    changed.map_err(|_| StartError::NobodyPlays { role })?;
-                }
-            }
-        }
     }
 
     /// Reads the built-in state of `role`, as of the last group commit.

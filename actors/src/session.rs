@@ -12,6 +12,8 @@ use crate::error::SessionError;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Progress {
     pub(crate) opened: bool,
+    /// The version that it runs, once that is known.
+    pub(crate) version: Option<u32>,
     pub(crate) output: Option<Result<Payload, Abort>>,
     pub(crate) settled: Option<Result<Payload, Abort>>,
     pub(crate) stopped: Option<String>,

@@ -21,6 +21,7 @@ use crate::role::Role;
 pub struct Engine {
     role: &'static str,
     roles: &'static [&'static str],
+    patches: &'static [&'static str],
     session: SessionId,
     service: Service,
     environment: Arc<dyn Environment>,
@@ -31,11 +32,13 @@ impl Engine {
     pub(crate) fn new(
         role: &'static str,
         roles: &'static [&'static str],
+        patches: &'static [&'static str],
         service: Service,
         environment: Arc<dyn Environment>,
         instance: Instance,
     ) -> Self {
-        Self { role, roles, session: instance.id().session, service, environment, instance: Mutex::new(instance) }
+        let session = instance.id().session;
+        Self { role, roles, patches, session, service, environment, instance: Mutex::new(instance) }
     }
 
     pub(crate) fn instance(&self) -> MutexGuard<'_, Instance> {
@@ -57,6 +60,11 @@ impl Engine {
 
     pub(crate) fn environment(&self) -> &dyn Environment {
         self.environment.as_ref()
+    }
+
+    /// Whether the session runs with `patch`.
+    pub(crate) fn patched(&self, patch: &str) -> bool {
+        self.instance().is_patched(patch, self.patches)
     }
 
     fn index_of(&self, role: &str) -> RoleIndex {

@@ -141,6 +141,7 @@ impl Stage {
             initiator,
             cast: vec![node; names.len()],
             started_unix_ms: environment.unix_ms(),
+            patches: C::PATCHES.iter().map(ToString::to_string).collect(),
         });
         let random = (u128::from(environment.random()) << 64) | u128::from(environment.random());
         let session = SessionId::fresh(environment.unix_ms(), random);

@@ -47,7 +47,7 @@ impl Rogue {
     pub async fn is_heard(&self, nodes: &[&str]) {
         for node in nodes {
             let already = self.answers.borrow().iter().filter(|from| from.as_str() == *node).count();
-            let ask = Packet { offer: Some(Offer { roles: vec![], ask: true }), ..packet() };
+            let ask = Packet { offer: Some(Offer { roles: vec![], ask: true, choreographies: vec![] }), ..packet() };
             self.send(node, ask.to_bytes().unwrap());
             let mut answers = self.answers.clone();
             let heard = |answers: &Vec<NodeId>| answers.iter().filter(|from| from.as_str() == *node).count() > already;
@@ -67,7 +67,8 @@ fn with_frame(frame: Frame) -> Vec<u8> {
 /// A header of `Trade` as the front would write it.
 fn header() -> Header {
     let cast = vec![node_id("back"), node_id("front")];
-    Header { choreography: "trade".into(), version: 1, initiator: RoleIndex(1), cast, started_unix_ms: 0 }
+    let choreography = "trade".into();
+    Header { choreography, version: 1, initiator: RoleIndex(1), cast, started_unix_ms: 0, patches: vec![] }
 }
 
 /// A message for the back, of a session that nobody has heard of.
@@ -104,6 +105,7 @@ fn misfits() -> Vec<Vec<u8>> {
         frame(10, None),
         frame(11, Some(Header { choreography: "no-such".into(), ..header() })),
         frame(12, Some(Header { version: 99, ..header() })),
+        frame(9, Some(Header { patches: vec!["no-such".into()], ..header() })),
         frame(13, Some(Header { cast: vec![], ..header() })),
         frame(14, Some(Header { cast: vec![node_id("back"); 9], ..header() })),
         frame(15, Some(Header { initiator: RoleIndex(9), ..header() })),

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use accompanist_core::contract::{Space, StoreError};
-use accompanist_core::frame::{Body, Frame, Header, Offer, Outcome, Packet, PacketError, WIRE_VERSION};
+use accompanist_core::frame::{Body, Frame, Header, Offer, Offered, Outcome, Packet, PacketError, WIRE_VERSION};
 use accompanist_core::id::RoleIndex;
 use accompanist_core::record::{Closed, Opened, Record, read_value, value_bytes};
 use accompanist_core::{Abort, NodeId, Path, Payload, SessionId};
@@ -41,9 +41,10 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn header() -> impl Strategy<Value = Arc<Header>> {
-    (any::<String>(), any::<u32>(), role(), vec(node(), 0..5), any::<u64>()).prop_map(
-        |(choreography, version, initiator, cast, started_unix_ms)| {
-            Arc::new(Header { choreography, version, initiator, cast, started_unix_ms })
+    let names = || vec(any::<String>(), 0..3);
+    (any::<String>(), any::<u32>(), role(), vec(node(), 0..5), any::<u64>(), names()).prop_map(
+        |(choreography, version, initiator, cast, started_unix_ms, patches)| {
+            Arc::new(Header { choreography, version, initiator, cast, started_unix_ms, patches })
         },
     )
 }
@@ -65,7 +66,17 @@ fn frame() -> impl Strategy<Value = Frame> {
 }
 
 fn packet() -> impl Strategy<Value = Packet> {
-    let offer = (vec(any::<String>(), 0..4), any::<bool>()).prop_map(|(roles, ask)| Offer { roles, ask });
+    let names = || vec(any::<String>(), 0..4);
+    let offered = (any::<String>(), any::<u32>(), names()).prop_map(|(choreography, version, patches)| Offered {
+        choreography,
+        version,
+        patches,
+    });
+    let offer = (names(), any::<bool>(), vec(offered, 0..3)).prop_map(|(roles, ask, choreographies)| Offer {
+        roles,
+        ask,
+        choreographies,
+    });
     let acks = vec((any::<u64>(), vec(any::<u64>(), 0..9)), 0..3);
     (node(), any::<u64>(), vec((any::<u64>(), frame()), 0..4), acks, option::of(offer))
         .prop_map(|(from, epoch, frames, acks, offer)| Packet { from, epoch, frames, acks, offer })
@@ -204,6 +215,7 @@ fn golden_header() -> Arc<Header> {
         initiator: RoleIndex(1),
         cast: vec![NodeId::new("n1").unwrap(), NodeId::new("n2").unwrap()],
         started_unix_ms: 1_700_000_000_000,
+        patches: vec!["p".into()],
     })
 }
 
@@ -235,7 +247,11 @@ fn golden_packet() -> Packet {
         epoch: 500,
         frames: frames.collect(),
         acks: vec![(7, vec![1, 128])],
-        offer: Some(Offer { roles: vec!["buyer".into()], ask: true }),
+        offer: Some(Offer {
+            roles: vec!["buyer".into()],
+            ask: true,
+            choreographies: vec![Offered { choreography: "order".into(), version: 2, patches: vec!["p".into()] }],
+        }),
     }
 }
 
@@ -249,7 +265,7 @@ const PACKET: &str = concat!(
     // Version, sender, epoch, count of frames.
     "01026e31f40307",
     // Each: number, session, from, to, header, body.
-    "001030313233343536373839616263646566000101056f72646572020102026e31026e3280d095ffbc31000203ac0202dead",
+    "001030313233343536373839616263646566000101056f72646572020102026e31026e3280d095ffbc31010170000203ac0202dead",
     "01103031323334353637383961626364656600010001",
     "0210303132333435363738396162636465660001000204636f646503776879",
     "0310303132333435363738396162636465660001000300",
@@ -257,7 +273,7 @@ const PACKET: &str = concat!(
     "0510303132333435363738396162636465660001000400",
     "061030313233343536373839616263646566000100040104636f646503776879",
     // Acknowledgements, and the offer.
-    "010702018001010105627579657201",
+    "01070201800101010562757965720101056f7264657202010170",
 );
 
 #[test]
@@ -308,8 +324,8 @@ fn the_bytes_of_openings_and_ends_stay() {
     check(value_bytes(&closed).unwrap(), CLOSED);
 }
 
-const OPENED: &str = "01056f72646572020102026e31026e3280d095ffbc3101020102";
-const CLOSED: &str = "01056f72646572020102026e31026e3280d095ffbc310104636f64650377687900";
+const OPENED: &str = "01056f72646572020102026e31026e3280d095ffbc3101017001020102";
+const CLOSED: &str = "01056f72646572020102026e31026e3280d095ffbc310101700104636f64650377687900";
 
 #[test]
 fn the_names_of_spaces_and_the_text_of_ids_stay() {

@@ -131,6 +131,7 @@ impl Rig {
             initiator: RoleIndex(0),
             cast: C::Roles::NAMES.iter().map(|name| NodeId::new(name).unwrap()).collect(),
             started_unix_ms: 1,
+            patches: Vec::new(),
         });
         let opened = Opened { header, input };
         let instance = Instance::begin(id(role), C::Roles::NAMES[usize::from(role)], &opened, limits);
