@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
 use accompanist_core::frame::Offer;
@@ -15,6 +16,7 @@ use accompanist_core::{NodeId, SessionId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::error::Gap;
@@ -62,19 +64,29 @@ pub(crate) struct Cast {
     pub(crate) patches: Vec<String>,
 }
 
+struct Known {
+    peers: BTreeMap<NodeId, Peer>,
+    /// Those that have said so in this life of the own node; of others it is known what they said in an earlier one.
+    heard: BTreeSet<NodeId>,
+}
+
 /// See the module's documentation.
 pub(crate) struct Peers {
-    known: Mutex<BTreeMap<NodeId, Peer>>,
+    known: Mutex<Known>,
+    /// Until then, nodes that are up and have not been heard may still be.
+    hearing_until: Instant,
     /// Wakes in the order of asking (a watch channel does not, which would make a simulation run differently).
     changed: Notify,
 }
 
 impl Peers {
-    pub(crate) fn new(own: NodeId, offer: Offer) -> Self {
-        Self { known: Mutex::new(BTreeMap::from([(own, offer.into())])), changed: Notify::new() }
+    /// Within `hearing`, every node that is up says what it offers.
+    pub(crate) fn new(own: NodeId, offer: Offer, hearing: Duration) -> Self {
+        let known = Known { peers: BTreeMap::from([(own.clone(), offer.into())]), heard: BTreeSet::from([own]) };
+        Self { known: Mutex::new(known), hearing_until: Instant::now() + hearing, changed: Notify::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Peer>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -82,18 +94,24 @@ impl Peers {
     pub(crate) fn learn(&self, node: &NodeId, offer: Offer) -> Option<Batch> {
         let peer = Peer::from(offer);
         let value = value_bytes(&peer).ok()?;
-        {
+        let is_news = {
             let mut known = self.lock();
-            if known.get(node) == Some(&peer) {
-                return None;
-            }
-            if known.len() >= PEERS_MAX && !known.contains_key(node) {
+            if known.peers.len() >= PEERS_MAX && !known.peers.contains_key(node) {
                 note_dropped("too many nodes", node.as_str());
                 return None;
             }
-            known.insert(node.clone(), peer);
-        }
+            let is_new = known.heard.insert(node.clone());
+            let is_news = known.peers.get(node) != Some(&peer);
+            if !is_new && !is_news {
+                return None;
+            }
+            known.peers.insert(node.clone(), peer);
+            is_news
+        };
         self.changed.notify_waiters();
+        if !is_news {
+            return None;
+        }
         let key = [NODE_KEY, node.as_str().as_bytes()].concat();
         Some(vec![Change { space: Space::Meta, key, value: Some(value) }])
     }
@@ -104,7 +122,7 @@ impl Peers {
             let name = String::from_utf8_lossy(key.get(NODE_KEY.len()..).unwrap_or_default()).into_owned();
             let peer: Peer = read_value(Space::Meta, &value)?;
             if let Ok(node) = NodeId::new(name) {
-                self.lock().entry(node).or_insert(peer);
+                self.lock().peers.entry(node).or_insert(peer);
             }
         }
         Ok(())
@@ -113,6 +131,13 @@ impl Peers {
     /// Ends when a node says something new after this call.
     pub(crate) fn change(&self) -> Notified<'_> {
         self.changed.notified()
+    }
+
+    /// Until when it is worth waiting for what a node that plays `role` offers now, not in an earlier life of this one.
+    pub(crate) fn may_hear(&self, role: &str) -> Option<Instant> {
+        let known = self.lock();
+        let unheard = known.peers.iter().any(|(node, peer)| peer.roles.contains(role) && !known.heard.contains(node));
+        (unheard && Instant::now() < self.hearing_until).then_some(self.hearing_until)
     }
 
     /// Who plays what in `session`, among the nodes that have `choreography`, by rendezvous hashing: each session's
@@ -131,10 +156,10 @@ impl Peers {
             let plays = |node: &NodeId, peer: &Peer| {
                 if *role == initiator { node == own } else { peer.roles.contains(*role) }
             };
-            let players = known.iter().filter(|(node, peer)| plays(node, peer));
+            let players = known.peers.iter().filter(|(node, peer)| plays(node, peer));
             let able = players.filter_map(|(node, peer)| Some((node, peer.patches(choreography)?)));
             let Some((node, offered)) = able.max_by_key(|(node, _)| weight(session, role, node)) else {
-                return Err(gap(&known, choreography, role));
+                return Err(gap(&known.peers, choreography, role));
             };
             patches.retain(|patch| offered.contains(*patch));
             nodes.push(node.clone());

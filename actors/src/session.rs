@@ -46,6 +46,11 @@ impl<C: Choreography> Session<C> {
         self.id
     }
 
+    /// The version of the choreography that it runs; `None` if it stands still since before that was known.
+    pub fn version(&self) -> Option<u32> {
+        self.progress.borrow().version
+    }
+
     /// The output, as soon as the program has ended here and all results it depends on are durable.
     ///
     /// Another role whose part is not over yet can still abort; use [`Session::settled`] to know.

@@ -121,7 +121,7 @@ impl NodeBuilder {
         }
         let offer = offer_of(&self.roles, &choreographies, false);
         offer.check()?;
-        let peers = Peers::new(self.name.clone(), offer);
+        let peers = Peers::new(self.name.clone(), offer, self.settings.offer_period_max);
         // Before the writer has the store, and few keys: this much may block.
         check_format(store.as_mut())?;
         peers.restore(store.as_ref())?;

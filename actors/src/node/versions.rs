@@ -12,9 +12,10 @@ use accompanist_core::part::{AnyChoreography, Interface};
 use accompanist_core::record::{Opened, read_value};
 use accompanist_core::{Choreography, SessionId};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Node;
-use crate::error::StartError;
+use crate::error::{Gap, StartError};
 use crate::peers::Cast;
 use crate::writer::Job;
 
@@ -55,26 +56,41 @@ impl Node {
     }
 
     /// Chooses the highest version that a cast can play, and the cast; waits a while for nodes that have not been heard
-    /// of.
+    /// of. What nodes said in an earlier life of this one is no reason to begin with a lower version, which they may have
+    /// given up since.
     pub(super) async fn cast(
         &self,
         session: SessionId,
         versions: &[Arc<dyn AnyChoreography>],
     ) -> Result<Header, StartError> {
-        let deadline = tokio::time::Instant::now() + self.shared.settings.cast_wait_max;
+        let name = versions.first().map(|choreography| choreography.name()).unwrap_or_default();
+        let deadline = Instant::now() + self.shared.settings.cast_wait_max;
         loop {
             let change = self.shared.peers.change();
-            let mut gaps = Vec::new();
-            for choreography in versions {
-                match self.shared.peers.cast(session, choreography.as_ref(), &self.shared.node) {
-                    Ok(cast) => return Ok(self.header(choreography.as_ref(), cast)),
-                    Err(gap) => gaps.push(gap),
-                }
-            }
-            let name = versions.first().map(|choreography| choreography.name()).unwrap_or_default();
-            let changed = tokio::time::timeout_at(deadline, change).await;
-            changed.map_err(|_| StartError::nobody_plays(name, gaps))?;
+            let (chosen, gaps) = self.choose(session, versions);
+            let may_hear = gaps.iter().filter_map(|gap| self.shared.peers.may_hear(gap.role)).min();
+            let until = match (chosen, may_hear) {
+                (Some(header), None) => return Ok(header),
+                (Some(header), Some(_)) if Instant::now() >= deadline => return Ok(header),
+                (Some(_), Some(until)) => until.min(deadline),
+                (None, _) if Instant::now() >= deadline => return Err(StartError::nobody_plays(name, gaps)),
+                (None, _) => deadline,
+            };
+            // Whichever comes first, it is looked again.
+            let _ = tokio::time::timeout_at(until, change).await;
         }
+    }
+
+    /// The start of the session as far as is known now, and what the versions above lack.
+    fn choose(&self, session: SessionId, versions: &[Arc<dyn AnyChoreography>]) -> (Option<Header>, Vec<Gap>) {
+        let mut gaps = Vec::new();
+        for choreography in versions {
+            match self.shared.peers.cast(session, choreography.as_ref(), &self.shared.node) {
+                Ok(cast) => return (Some(self.header(choreography.as_ref(), cast)), gaps),
+                Err(gap) => gaps.push(gap),
+            }
+        }
+        (None, gaps)
     }
 
     fn header(&self, choreography: &dyn AnyChoreography, cast: Cast) -> Header {

@@ -12,8 +12,10 @@
 
 mod damage;
 mod delivery;
+mod evolution;
 mod node;
 mod opening;
+mod releases;
 mod rogue;
 mod saga;
 mod simulation;

@@ -178,13 +178,13 @@ async fn a_role_that_the_session_does_not_have_is_not_heard() {
     is_unmoved_by(packets).await;
 }
 
-type Sent = (NodeId, Vec<u8>);
+pub type Sent = (NodeId, Vec<u8>);
 
 /// Keeps every packet that is sent, and to whom.
 #[derive(Clone, Default)]
-struct Recorder {
-    network: LocalNetwork,
-    packets: Arc<Mutex<Vec<Sent>>>,
+pub struct Recorder {
+    pub network: LocalNetwork,
+    pub packets: Arc<Mutex<Vec<Sent>>>,
 }
 
 struct RecordingWire(Arc<dyn Wire>, Recorder);

@@ -7,7 +7,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use accompanist_core::contract::{Space, StoreError};
-use accompanist_core::frame::{Body, Frame, Header, Offer, Offered, Outcome, Packet, PacketError, WIRE_VERSION};
+use accompanist_core::frame::{
+    Body, Frame, Header, NAME_BYTES_MAX, OFFER_BYTES_MAX, Offer, OfferError, Offered, Outcome, PATCHES_MAX, Packet,
+    PacketError, WIRE_VERSION,
+};
 use accompanist_core::id::RoleIndex;
 use accompanist_core::record::{Closed, Opened, Record, read_value, value_bytes};
 use accompanist_core::{Abort, NodeId, Path, Payload, SessionId};
@@ -199,6 +202,43 @@ fn a_node_name_that_cannot_be_is_refused() {
     bytes[at] = b'/';
     let refused = Packet::from_bytes(&bytes).unwrap_err();
     assert!(matches!(refused, PacketError::Garbled(_)), "{refused}");
+}
+
+fn offer(patches: usize, name: &str, versions: u32) -> Offer {
+    let patches = || (0..patches).map(|number| number.to_string()).collect();
+    let offered = |version| Offered { choreography: name.into(), version, patches: patches() };
+    Offer { roles: vec!["buyer".into()], ask: false, choreographies: (1..=versions).map(offered).collect() }
+}
+
+#[test]
+fn an_offer_has_bounds() {
+    let longest = "é".repeat(NAME_BYTES_MAX / 2);
+    assert_eq!(offer(PATCHES_MAX, &longest, 9).check(), Ok(()));
+    assert!(matches!(offer(0, &format!("{longest}é"), 1).check(), Err(OfferError::LongName(_))));
+    assert!(matches!(
+        offer(PATCHES_MAX + 1, "order", 3).check(),
+        Err(OfferError::ManyPatches { choreography, version: 1 }) if choreography == "order"
+    ));
+    assert!(matches!(offer(0, "order", 10_000).check(), Err(OfferError::Large(size)) if size > OFFER_BYTES_MAX));
+    // Nothing is free: neither an empty name, nor a number without one.
+    assert!(matches!(offer(0, "", 10_000).check(), Err(OfferError::Large(_))));
+    let roles = Offer { roles: vec![String::new(); 10_000], ask: false, choreographies: vec![] };
+    assert!(matches!(roles.check(), Err(OfferError::Large(_))));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A node makes room in a packet by it.
+    #[test]
+    fn the_size_of_an_offer_is_enough(packet in packet()) {
+        if let Some(offer) = packet.offer {
+            let bare = Packet::new(packet.from, packet.epoch);
+            let empty = bare.to_bytes().unwrap().len();
+            let full = Packet { offer: Some(offer.clone()), ..bare }.to_bytes().unwrap().len();
+            prop_assert!(full - empty <= offer.size() + 3 + 8, "{} of {}", full - empty, offer.size());
+        }
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
