@@ -10,7 +10,9 @@ use accompanist::transport::LocalNetwork;
 use tokio::sync::watch;
 
 use crate::releases::Release::{All, Both, One, Patched as WithPatch, Plain as WithoutPatch, Two};
-use crate::releases::{First, Fourth, Patched, Plain, Release, Second, Sites, Third, all_marks, open_orders};
+use crate::releases::{
+    First, Fourth, Patched, Plain, Release, Second, Sites, Third, all_marks, open_everywhere, open_orders,
+};
 use crate::rogue::Recorder;
 use crate::support::{TestNode, node_id, quick, until, within};
 use crate::trade::{Front, KEPT, Tally, deal};
@@ -47,9 +49,7 @@ async fn an_open_session_stays_on_its_version_while_others_run_the_next() {
     let nodes = sites.start_all([Both; 3]).await;
     let second = within(nodes[1].start(Second, deal(2))).await.unwrap();
     within(sites.outside.asked_times(3)).await; // The first one's back has asked again.
-    for node in &nodes {
-        assert_eq!(within(open_orders(node)).await, [1, 1]);
-    }
+    open_everywhere(&nodes, |open| *open == [[1, 1]; 3]).await;
     sites.outside.set_gate(true);
     let again = within(nodes[1].start_keyed(Second, "k", deal(1))).await.unwrap();
     assert_eq!((again.id(), within(again.settled()).await.unwrap()), (first, 1));
@@ -185,7 +185,14 @@ async fn waits_at(index: usize, later: Release, earlier: Release, missing: &str)
     };
     let session = within(start(&nodes[1])).await.unwrap();
     within(sites.outside.asked_times(1)).await;
-    until("three open parts", || nodes.iter().all(|node| node.instances() == 1)).await;
+    within(async {
+        for node in &nodes {
+            while node.open_versions().await.unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    })
+    .await;
     within(nodes[index].shutdown()).await;
 
     nodes[index] = sites.start(index, earlier).await;

@@ -25,6 +25,7 @@ mod support;
 mod torn;
 mod trade;
 mod tree;
+mod upgrade;
 mod world;
 #[cfg(feature = "zenoh")]
 mod zenoh;

@@ -2,13 +2,14 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use accompanist::NodeBuilder;
 use accompanist::contract::Transport;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 
-use crate::support::{TestNode, on_disk};
+use crate::support::{TestNode, on_disk, within};
 use crate::trade::{Back, Deal, Dispatch, Front, Outside, Pay, Side};
 
 /// Notes in its role's state which version came by; taken back, it notes that, too.
@@ -198,6 +199,17 @@ impl<N: Transport + Clone> Sites<N> {
     pub async fn start_all(&self, [back, front, side]: [Release; 3]) -> [TestNode; 3] {
         [self.start(0, back).await, self.start(1, front).await, self.start(2, side).await]
     }
+}
+
+/// Waits until something holds of what is open at each node, by version.
+pub async fn open_everywhere(nodes: &[TestNode; 3], holds: impl Fn(&[[usize; 2]; 3]) -> bool) {
+    let look = async {
+        let [back, front, side] = nodes;
+        while !holds(&[open_orders(back).await, open_orders(front).await, open_orders(side).await]) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    within(look).await;
 }
 
 /// How many instances of `order` are open at a node, by version.
