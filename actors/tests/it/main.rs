@@ -12,9 +12,11 @@
 
 mod damage;
 mod delivery;
+mod evolution;
 mod long;
 mod node;
 mod opening;
+mod releases;
 mod retention;
 mod rogue;
 mod saga;
@@ -25,6 +27,7 @@ mod support;
 mod torn;
 mod trade;
 mod tree;
+mod upgrade;
 mod world;
 #[cfg(feature = "zenoh")]
 mod zenoh;

@@ -128,6 +128,7 @@ async fn a_frame_does_not_begin_an_initiator() {
         cast: vec![node_id("rogue"), node_id("home")],
         started_unix_ms: 0,
         deadline_unix_ms: None,
+        patches: vec![],
     });
     let keyed = SessionId::keyed("hop", "k");
     // Of a session that nobody has started here, and of one that somebody will.

@@ -643,9 +643,10 @@ async fn frames_of_an_end_begin_nothing() {
     front.is_idle().await;
     until("nothing left at the back", || back.instances() == 0 && count(&back) == 0).await;
     let sent = town.tap.sent.lock().unwrap().clone();
-    let headers = sent.iter().flat_map(|(_, packet)| &packet.frames).filter_map(|(_, frame)| frame.header.clone());
-    let header = headers.last().unwrap();
-    let session = sent.iter().flat_map(|(_, packet)| &packet.frames).map(|(_, frame)| frame.session).last().unwrap();
+    let mut headers = sent.iter().flat_map(|(_, packet)| &packet.frames).filter_map(|(_, frame)| frame.header.clone());
+    let header = headers.next_back().unwrap();
+    let session =
+        sent.iter().flat_map(|(_, packet)| &packet.frames).map(|(_, frame)| frame.session).next_back().unwrap();
     let wire = town.tap.network.attach(node_id("rogue"), Arc::new(Nobody)).await.unwrap();
     let finished = accompanist::frame::Outcome::Finished;
     let turns = Body::Turns { finals: vec![], aborted: true };

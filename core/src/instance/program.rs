@@ -179,6 +179,15 @@ impl Instance {
         self.stop(Stop::NoService { role });
     }
 
+    /// Whether the session runs with `patch`. One that is not among those that the program says it `knows` would never
+    /// be offered to anybody: the instance stands still.
+    pub(crate) fn is_patched(&mut self, patch: &str, knows: &[&str]) -> bool {
+        if !knows.contains(&patch) {
+            self.stop(Stop::UnknownPatch { patch: patch.into() });
+        }
+        self.header.patches.iter().any(|known| known == patch)
+    }
+
     /// The jobs that may start: their intents are durable. On an aborted session new ones may not.
     pub(crate) fn take_jobs(&mut self) -> Vec<Job> {
         let mut ready = Vec::new();

@@ -177,6 +177,7 @@ impl<C: Choreography> Stage<C> {
             cast: roles.iter().map(|name| NodeId::new(name).unwrap()).collect(),
             started_unix_ms: 1,
             deadline_unix_ms: None,
+            patches: Vec::new(),
         });
         Self {
             choreography,
