@@ -784,7 +784,7 @@ fn what_only_went_forward_and_was_refused_last_is_let_go_by_an_abort() {
         rig.hear(BUYER, Body::Abort(aborted()), 2);
         let effects = rig.turn_synced();
         assert_eq!(said(&effects), [(BUYER, Body::Done(Outcome::Compensated(aborted())))]);
-        assert!(effects.troubles.is_none_or(|troubles| troubles.is_empty()));
+        assert!(effects.troubles.as_ref().is_none_or(Vec::is_empty));
         rig.ack(&effects);
         rig.hear(BUYER, Body::Close(Outcome::Compensated(aborted())), 3);
         rig.turn_synced();
