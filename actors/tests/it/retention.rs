@@ -485,7 +485,8 @@ async fn a_close_that_is_repeated_to_a_role_that_has_forgotten_ends_the_session(
     within(front.kill()).await;
     town.tap.closes_lost.lock().unwrap().clear();
     let front = town.front(none()).await;
-    front.is_idle().await;
+    let again = within(front.session::<Round>(session.id())).await.unwrap();
+    assert_eq!(within(again.settled()).await.unwrap(), 100);
     side.is_idle().await;
     assert_eq!(town.outside.asked(), 1);
 }
