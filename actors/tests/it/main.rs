@@ -12,8 +12,10 @@
 
 mod damage;
 mod delivery;
+mod forgotten;
 mod node;
 mod opening;
+mod results;
 mod retention;
 mod rogue;
 mod saga;
@@ -22,6 +24,7 @@ mod stores;
 mod supervision;
 mod support;
 mod torn;
+mod town;
 mod trade;
 mod tree;
 mod world;
