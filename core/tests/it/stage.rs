@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use accompanist_core::contract::Environment;
 use accompanist_core::frame::{Body, Frame, Header, Outcome, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
-use accompanist_core::instance::{Effects, Instance, Limits, OutgoingKey, Remedy, Stop, Write};
+use accompanist_core::instance::{Effects, Instance, Limits, Outgoing, OutgoingKey, Remedy, Stop, Write};
 use accompanist_core::part::{Alarm, AnyChoreography, Part};
 use accompanist_core::record::{Opened, Record, Trouble};
 use accompanist_core::{Choreography, IdempotencyKey, Message, NodeId, Path, Payload, Retry, RoleSet, Service};
@@ -240,6 +240,12 @@ impl<C: Choreography> Stage<C> {
         self.stopped = self.stopped.take().or(effects.stopped);
         if index == 0 && effects.output.is_some() {
             self.output = effects.output;
+        }
+        // Who has closed may forget the session: nobody says what could begin it anew.
+        let closed = self.sites.iter().any(|site| site.disk.closed().is_some());
+        for Outgoing { frame: Frame { to, body, .. }, .. } in effects.frames.iter().filter(|_| closed) {
+            let invites = matches!(body, Body::Deliver { .. } | Body::Nudge | Body::Abort(_));
+            assert!(!invites, "role {index} says {body:?} to role {}, and a role has closed", to.0);
         }
         let site = &mut self.sites[index];
         site.troubles = effects.troubles.unwrap_or(std::mem::take(&mut site.troubles));
