@@ -25,4 +25,5 @@ mod torn;
 mod trade;
 mod tree;
 mod world;
+#[cfg(feature = "zenoh")]
 mod zenoh;

@@ -139,6 +139,7 @@ pub fn has_tombstone(disk: &MemoryDisk, session: SessionId, role: u8) -> bool {
     closed
 }
 
+#[cfg_attr(not(feature = "zenoh"), expect(dead_code, reason = "nodes on the one network that needs it"))]
 /// An address that nobody listens on, below those that the system gives to outgoing connections.
 pub fn free_endpoint() -> String {
     static PORT_NEXT: AtomicU16 = AtomicU16::new(0);
