@@ -171,6 +171,7 @@ impl InstanceState {
             }
             Loaded::Nothing => match self.opened.take().or_else(|| opened_by(&early)) {
                 Some(opened) => (opened, None),
+                None if early.iter().any(is_close) => return self.answer_collected(myself, early),
                 None => {
                     note_dropped("unknown session", &format!("{}: frames without a header", self.id));
                     return myself.stop(None);
@@ -279,6 +280,10 @@ impl InstanceState {
         if opened {
             self.publish(|progress| progress.opened = true);
         }
+        if let Some(Err(_)) = output {
+            // Its messages are of no more use; and one that is sent again must not outlive the session (decision 0009).
+            self.shared.to_link(LinkMessage::Forget { id: self.id, all: false });
+        }
         if let Some(output) = output {
             self.publish(|progress| progress.output = Some(output));
         }
@@ -294,6 +299,10 @@ impl InstanceState {
             myself.stop(None);
         }
         if let Some(closed) = closed {
+            if closed.header.initiator != self.id.role {
+                // Its last word, if the close has overtaken the acknowledgement. The initiator has been heard.
+                self.shared.to_link(LinkMessage::Forget { id: self.id, all: true });
+            }
             self.publish(|progress| progress.settle(&closed));
             let outcome = match closed.outcome {
                 Outcome::Finished => "finished",
@@ -336,6 +345,16 @@ impl InstanceState {
         myself.stop(None);
     }
 
+    /// The session is over for all, and its tombstone has been collected: nothing else is said of it than `Close`.
+    fn answer_collected(&self, myself: &ActorRef<InstanceMessage>, early: Vec<InstanceMessage>) {
+        let receipts = early.into_iter().filter_map(|message| match message {
+            InstanceMessage::Deliver(_, receipt) => receipt,
+            _ => None,
+        });
+        self.shared.to_link(LinkMessage::Say { id: self.id, frames: Vec::new(), acks: receipts.collect() });
+        myself.stop(None);
+    }
+
     fn store_failed(&self, myself: &ActorRef<InstanceMessage>, error: &StoreError) {
         if let StoreError::Corrupt { .. } = error {
             self.shared.note_stopped(self.id, error.to_string());
@@ -346,7 +365,7 @@ impl InstanceState {
 }
 
 impl Progress {
-    fn settle(&mut self, closed: &Closed) {
+    pub(crate) fn settle(&mut self, closed: &Closed) {
         let settled: Result<Payload, Abort> = match &closed.outcome {
             Outcome::Finished => Ok(closed.output.clone().unwrap_or_else(|| Vec::new().into())),
             Outcome::Compensated(abort) => Err(abort.clone()),
@@ -404,9 +423,15 @@ fn opened_by(early: &[InstanceMessage]) -> Option<Opened> {
     })
 }
 
-/// What a frame's header says of a session that may begin with it.
+fn is_close(message: &InstanceMessage) -> bool {
+    matches!(message, InstanceMessage::Deliver(Frame { body: Body::Close(_), .. }, _))
+}
+
+/// What a frame's header says of a session that may begin with it. With no other frames than these: those that belong to
+/// an end may come to a role that has closed and forgotten the session (decision 0009).
 pub(crate) fn opened_by_frame(frame: &Frame) -> Option<Opened> {
     let header = frame.header.clone()?;
-    let begins = header.initiator != frame.to && header.node_of(frame.from).is_some();
+    let invites = matches!(frame.body, Body::Deliver { .. } | Body::Nudge | Body::Abort(_));
+    let begins = invites && header.initiator != frame.to && header.node_of(frame.from).is_some();
     begins.then_some(Opened { header, input: None })
 }

@@ -28,17 +28,20 @@ mod writer;
 pub use accompanist_core::*;
 pub use accompanist_transport as transport;
 pub use environment::SystemEnvironment;
-pub use error::{NodeError, SessionError, StartError};
+pub use error::{NodeError, SessionError, SessionLookupError, StartError};
 pub use handle::{AskError, InstanceHandle};
 pub use node::{Node, NodeBuilder, StartOptions};
 pub use session::Session;
-pub use settings::{Durability, Settings};
+pub use settings::{Durability, Retention, Settings};
 pub use shared::{StoppedSession, TroubledSession};
+pub use writer::Tombstones;
 
 /// What a service usually needs, to be imported whole.
 pub mod prelude {
     pub use crate::store::FjallStore;
-    pub use crate::{Durability, Node, NodeError, Session, SessionError, Settings, StartError};
+    pub use crate::{
+        Durability, Node, NodeError, Retention, Session, SessionError, SessionLookupError, Settings, StartError,
+    };
     pub use accompanist_core::{
         Abort, At, Choreography, Context, IdempotencyKey, Local, LocalTransaction, NodeId, Retry, Role, Services,
         SessionId, State, Table, Transaction, run_local,

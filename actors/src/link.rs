@@ -30,6 +30,8 @@ use crate::writer::Job;
 pub(crate) enum LinkMessage {
     /// An instance says something, or acknowledges.
     Say { id: InstanceId, frames: Vec<Outgoing>, acks: Vec<Receipt> },
+    /// What an instance has said is of no more use: its messages, or (it has closed) all of it.
+    Forget { id: InstanceId, all: bool },
     /// A packet has arrived.
     Packet(Vec<u8>),
     /// All that was said meanwhile goes out together.
@@ -145,6 +147,12 @@ impl Actor for Link {
                 }
                 for receipt in acks {
                     state.acknowledge(receipt);
+                }
+            }
+            LinkMessage::Forget { id, all } => {
+                let useless = |key: &OutgoingKey| all || matches!(key, OutgoingKey::Deliver(..));
+                for next in state.outbox.forget(id, useless, state.shared.now_ms()) {
+                    state.transmit(next);
                 }
             }
             LinkMessage::Packet(bytes) => {

@@ -4,6 +4,7 @@
 //! since what was unheard was in its memory, and both start again; the instances replay and say it again.
 
 mod builder;
+mod lookup;
 mod root;
 
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::metric;
 use crate::roles::RolesMessage;
 use crate::session::Session;
 use crate::shared::{Shared, StoppedSession, TroubledSession};
-use crate::writer::Job;
+use crate::writer::{Claimed, Job, Tombstones};
 
 /// How a session is started, besides its input; see [`Node::start_with`].
 #[derive(Debug, Clone, Default)]
@@ -91,8 +92,10 @@ impl Node {
         self.start_with(choreography, input, StartOptions::default()).await
     }
 
-    /// As [`Node::start`], but under an idempotency key: the same key is the same session, for ever. A repeated start
-    /// changes nothing, whatever its input, and follows the one session there is.
+    /// As [`Node::start`], but under an idempotency key: the same key is the same session, until retention of its result
+    /// ends ([`Retention`](crate::Retention)). A repeated start changes nothing, whatever its input, and follows the one
+    /// session there is, or gives what it gave. After that the key is free, and starts a new session with an id of its
+    /// own.
     ///
     /// # Errors
     /// As [`Node::start`].
@@ -116,12 +119,10 @@ impl Node {
         options: StartOptions,
     ) -> Result<Session<C>, StartError> {
         let environment = &self.shared.environment;
+        let random = (u128::from(environment.random()) << 64) | u128::from(environment.random());
         let session = match &options.key {
-            Some(key) => SessionId::keyed(C::NAME, key),
-            None => {
-                let random = (u128::from(environment.random()) << 64) | u128::from(environment.random());
-                SessionId::fresh(environment.unix_ms(), random)
-            }
+            Some(key) => SessionId::keyed(C::NAME, key).under_key(random),
+            None => SessionId::fresh(environment.unix_ms(), random),
         };
         self.begin(choreography, session, input, &options).await
     }
@@ -164,7 +165,13 @@ impl Node {
             deadline_unix_ms,
         };
         let opened = Opened { header: Arc::new(header), input: Some(input) };
-        let id = InstanceId { session, role: initiator };
+        let mut id = InstanceId { session, role: initiator };
+        if let Some(key) = &options.key {
+            match self.claim(SessionId::keyed(C::NAME, key), id).await? {
+                Claimed { id, closed: Some(closed) } => return Ok(self.closed_session(id, &closed)),
+                Claimed { id: known, closed: None } => id = known,
+            }
+        }
         let mut progress = shared.directory.watch(id);
         if !shared.to_roles(RolesMessage::Start { id, opened, fresh: options.key.is_none() }) {
             return Err(StartError::NodeStopped);
@@ -217,6 +224,11 @@ impl Node {
     /// How many role instances are in memory.
     pub fn instances(&self) -> usize {
         self.shared.directory.len()
+    }
+
+    /// What is kept of closed instances; `None` while it is being counted after a start.
+    pub fn tombstones(&self) -> Option<Tombstones> {
+        self.shared.writer.tombstones()
     }
 
     /// The sessions that stand still here until someone looks at them, with the reason of each.

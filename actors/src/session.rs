@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 
 use accompanist_core::message::decode;
+use accompanist_core::record::Closed;
 use accompanist_core::{Abort, Choreography, Located, Payload, SessionId};
 use tokio::sync::watch;
 
@@ -38,6 +39,13 @@ type Output<C> = <<C as Choreography>::Output as Located>::Value;
 impl<C: Choreography> Session<C> {
     pub(crate) fn new(initiator: InstanceHandle, progress: watch::Receiver<Progress>) -> Self {
         Self { initiator, progress, choreography: PhantomData }
+    }
+
+    /// One that has closed: what is kept of it tells all there is to know.
+    pub(crate) fn closed(initiator: InstanceHandle, closed: &Closed) -> Self {
+        let mut progress = Progress { opened: true, ..Progress::default() };
+        progress.settle(closed);
+        Self::new(initiator, watch::channel(progress).1)
     }
 
     /// Its id.

@@ -72,8 +72,7 @@ impl fmt::Debug for NodeId {
 
 /// One run of a choreography, the same at every role.
 ///
-/// A UUID: version 7 for a fresh start, version 5 of the choreography's name and the caller's
-/// idempotency key for a keyed one, so that a repeated start is the same session.
+/// A UUID: version 7 for a fresh start, version 5 for one under a caller's idempotency key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SessionId(Uuid);
@@ -90,11 +89,23 @@ impl SessionId {
         Self(uuid::Builder::from_unix_timestamp_millis(unix_ms, &tail).into_uuid())
     }
 
-    /// The session that `key` names among the starts of `choreography`.
+    /// What `key` stands for among the starts of `choreography`: a name that its session is found by at the initiator.
+    /// Sessions have ids of their own, so that the key can be used again once its session is forgotten.
     pub fn keyed(choreography: &str, key: &str) -> Self {
         // The separator cannot be mistaken for a part of either: lengths are part of the name.
         let name = format!("{}:{choreography}:{key}", choreography.len());
         Self(Uuid::new_v5(&KEYED_SESSIONS, name.as_bytes()))
+    }
+
+    /// A session that is started under the key which `self` is the name of. Chance tells it from earlier ones.
+    #[must_use]
+    pub fn under_key(self, random: u128) -> Self {
+        Self(Uuid::new_v5(&self.0, &random.to_be_bytes()))
+    }
+
+    /// Whether it was started under a key.
+    pub fn has_key(self) -> bool {
+        self.0.get_version_num() == 5
     }
 
     /// The sixteen bytes of the id, in the order that keys of a store use.
@@ -259,6 +270,14 @@ mod tests {
     fn keys_name_sessions_without_collisions() {
         assert_eq!(SessionId::keyed("a", "b"), SessionId::keyed("a", "b"));
         assert_ne!(SessionId::keyed("a:b", "c"), SessionId::keyed("a", "b:c"));
+    }
+
+    #[test]
+    fn sessions_of_one_key_differ_and_can_be_told_from_fresh_ones() {
+        let key = SessionId::keyed("a", "b");
+        assert_eq!(key.under_key(1), key.under_key(1));
+        assert_ne!(key.under_key(1), key.under_key(2));
+        assert!(key.under_key(1).has_key() && !SessionId::fresh(7, 9).has_key());
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod delivery;
 mod long;
 mod node;
 mod opening;
+mod retention;
 mod rogue;
 mod saga;
 mod simulation;

@@ -191,7 +191,7 @@ impl Instance {
     fn all_keys(&self, outcome: &Outcome) -> Vec<Vec<u8>> {
         let abort = self.abort.clone().map(|abort| Record::Aborted { abort, own: false });
         let ended = Record::Ended { outcome: outcome.clone(), output: None };
-        let closing = self.initiates().then_some(Record::Closing);
+        let closing = self.closing.then_some(Record::Closing);
         let records = abort.into_iter().chain([ended]).chain(closing).chain(self.signals.records());
         let mut keys = self.journal_keys(&Path::root());
         keys.extend(records.map(|record| record.key(self.id)));
@@ -205,6 +205,10 @@ impl Instance {
         }
         if let (true, Some((_, outcome))) = (self.initiates(), &self.ended) {
             return self.unlike(outcome);
+        }
+        if self.ended.is_some() {
+            // But for the close, which comes by itself; and who has closed may have forgotten the session.
+            return Vec::new();
         }
         let mut awaited = self.deciders_in_doubt();
         awaited.extend(self.awaited_to_undo());

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use accompanist_core::contract::Space;
 use accompanist_core::frame::{Body, Frame, Operation, Outcome, Receipt};
 use accompanist_core::id::RoleIndex;
-use accompanist_core::instance::{Limits, OutgoingKey, Stop};
-use accompanist_core::record::Record;
-use accompanist_core::{Abort, At, Choreography, Context, LocalTransaction, NodeId, Retry, Service, State, Table};
+use accompanist_core::instance::{Limits, OutgoingKey, Remedy, Stop};
+use accompanist_core::record::{Record, Task};
+use accompanist_core::{
+    Abort, At, Choreography, Context, Kind, Local, LocalTransaction, NodeId, Retry, Service, State, Table, Transaction,
+};
 
 use crate::rig::{Bank, Disk, Rig, acked, bank_step, choreography, path, payload, roles, said, session, value};
 
@@ -638,4 +640,114 @@ fn a_compensation_is_tried_again_after_growing_pauses() {
     }
     assert_eq!(pauses, [20, 40]);
     assert_eq!(bank.calls(), ["charge 0", "charge 1", "refund 1", "refund 1", "refund 1", "refund 0"]);
+}
+
+/// The point of no return, at a service that cannot say whether it was passed.
+struct Cross;
+impl Transaction for Cross {
+    const NAME: &'static str = "cross";
+    const KIND: Kind = Kind::Pivot;
+    type Role = Seller;
+    type Input = u32;
+    type Output = u32;
+    async fn commit(&self, here: &Local<Seller>, amount: &u32) -> Result<u32, Abort> {
+        here.service().charge(here.key(), *amount)
+    }
+}
+
+choreography!(Crossing: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    let n = ctx.comm(Buyer, Seller, &n).await?;
+    let paid = ctx.transact(Cross, &n).await?;
+    ctx.comm(Seller, Buyer, &paid).await
+});
+
+#[test]
+fn a_pivot_in_doubt_on_an_aborted_session_is_not_run_again_and_needs_an_operator() {
+    let bank = Bank::new();
+    let mut rig = Rig::begin(Crossing, SELLER, None, service(&bank));
+    rig.hear_message(BUYER, &[0], &7u32, 1);
+    let writes = rig.turn().writes;
+    rig.sync(writes);
+    drop(rig.turn()); // It commits, and the record of it is lost.
+
+    let mut next_life = Rig::restore(Crossing, SELLER, rig.disk, service(&bank));
+    next_life.hear(BUYER, Body::Abort(aborted()), 2);
+    let effects = next_life.turn_synced();
+    let [(at, trouble)] = &effects.troubles.expect("it is in trouble")[..] else { panic!("in one place") };
+    assert_eq!((at, trouble.task, trouble.step.as_str()), (&path(&[1]), Task::FindOut, "cross"));
+    assert!(effects.frames.is_empty() && ended(&next_life.disk).is_empty());
+    assert_eq!(next_life.part.remedy(Remedy::Resolve), 1);
+    let effects = next_life.turn_synced();
+    assert_eq!(said(&effects), [(BUYER, Body::Done(Outcome::Compensated(aborted())))]);
+    assert_eq!(effects.troubles, Some(Vec::new()));
+    assert_eq!(bank.calls(), ["charge 7"]);
+}
+
+#[test]
+fn a_journal_that_grows_long_is_warned_of_once() {
+    let limits = Limits { journal_records_warn: 3, ..Limits::default() };
+    let mut rig = Rig::begin_within(Trade, SELLER, None, service(&Bank::new()), limits);
+    let mut warnings = Vec::new();
+    for n in 10..20u32 {
+        rig.hear_message(BUYER, &[n], &n, u64::from(n));
+        warnings.extend(rig.turn_synced().long_journal);
+    }
+    assert_eq!(warnings, [4]);
+}
+
+/// Charges the amount and a fee.
+struct WithFee(u32);
+impl Choreography for WithFee {
+    const NAME: &'static str = "with-fee";
+    type Roles = (Buyer, Seller);
+    type Input = At<Buyer, u32>;
+    type Output = At<Buyer, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, n: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+        let n = ctx.comm(Buyer, Seller, &n).await?;
+        let more = ctx.locally(Seller, |here| here.get(&n) + self.0);
+        let paid = ctx.transact(Charge, &more).await?;
+        ctx.comm(Seller, Buyer, &paid).await
+    }
+}
+
+// Other operations where the message was received.
+choreography!(Gathered: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    let n = ctx.multicast(Buyer, (Seller,), &n).await?.0;
+    ctx.comm(Seller, Buyer, &n).await
+});
+choreography!(Drawn: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    ctx.random(Seller).await?;
+    ctx.comm(Buyer, Buyer, &n).await
+});
+choreography!(Later: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    ctx.locally(Seller, |_| ());
+    let n = ctx.comm(Buyer, Seller, &n).await?;
+    ctx.comm(Seller, Buyer, &n).await
+});
+
+/// A seller that has done what `first` says, and comes back with `changed`.
+fn diverges<C: Choreography, D: Choreography>(first: C, changed: D, recorded: &str, replayed: &str) {
+    let bank = Bank::new();
+    let mut rig = Rig::begin(first, SELLER, None, service(&bank));
+    rig.hear_message(BUYER, &[0], &7u32, 1);
+    rig.turn_synced();
+    let calls = bank.calls();
+    assert_eq!(calls.len(), 1);
+    let mut next_life = Rig::restore(changed, SELLER, rig.disk, service(&bank));
+    let effects = next_life.turn();
+    let stopped = effects.stopped.expect("it differs").to_string();
+    assert!(stopped.contains(recorded) && stopped.contains(replayed), "{stopped}");
+    assert!(effects.writes.is_empty() && effects.frames.is_empty());
+    assert_eq!(bank.calls(), calls, "nothing is done while it differs");
+}
+
+#[test]
+fn whatever_a_replay_does_otherwise_stops_the_session_with_both_sides() {
+    let input = "step `charge` with input";
+    diverges(WithFee(1), WithFee(2), &format!("at 2: recorded was {input}"), &format!("did {input}"));
+    diverges(Trade, Gathered, "recorded was a comm from role 0", "did a multicast from role 0");
+    diverges(Trade, Drawn, "recorded was a comm from role 0", "did effect `random`");
+    // What is recorded further on, the program does not come by.
+    diverges(Trade, WithFee(0), "at 1: recorded was step `charge`", "waits for step `charge` at 2");
+    diverges(Trade, Later, "at 1: recorded was step `charge`", "did a comm from role 0");
 }

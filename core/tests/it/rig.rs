@@ -197,6 +197,8 @@ impl Rig {
         all.output = effects.output.or(all.output.take());
         all.closed = effects.closed.or(all.closed.take());
         all.stopped = effects.stopped.or(all.stopped.take());
+        all.troubles = effects.troubles.or(all.troubles.take());
+        all.long_journal = effects.long_journal.or(all.long_journal.take());
         effects.writes
     }
 
