@@ -92,8 +92,9 @@ impl<'a> State<'a> {
     /// What to do comes first: a long reason is cut off.
     fn unreadable(&self, table: &str, key: &impl Debug, error: &CodecError) -> Abort {
         let key = format!("{key:?}");
-        self.failure(table, &format!(
-            "the value under {key:.80} is of another type: run the code that wrote it, or give the new type a table of another name; nothing was changed ({error})"
-        ))
+        let what_to_do = "run the code that wrote it, or give the new type a table of another name";
+        let reason =
+            format!("the value under {key:.80} is of another type: {what_to_do}; nothing was changed ({error})");
+        self.failure(table, &reason)
     }
 }

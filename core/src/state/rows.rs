@@ -63,16 +63,17 @@ impl<'s, K: Key, V: Message> Rows<'s, K, V> {
             Direction::Forward => self.front.pop_front().or_else(|| self.back.pop_front()),
             Direction::Backward => self.back.pop_back().or_else(|| self.front.pop_back()),
         };
-        if entry.is_some() {
-            self.given += 1;
-        }
-        if self.given > ROWS_MAX {
+        self.given += usize::from(entry.is_some());
+        if self.given > ROWS_MAX && entry.is_some() {
             self.end();
-            return Err(self.state.failure(self.table, &format!(
-                "a range of it has more than {ROWS_MAX} rows: read it in parts, with bounds on the key, or keep what you look for in a row of its own"
-            )));
+            return Err(self.too_many());
         }
         Ok(entry)
+    }
+
+    fn too_many(&self) -> Abort {
+        let what_to_do = "read it in parts, with bounds on the key, or keep what you look for in a row of its own";
+        self.state.failure(self.table, &format!("a range of it has more than {ROWS_MAX} rows: {what_to_do}"))
     }
 
     fn read_page(&mut self, direction: Direction) -> Result<(), Abort> {
@@ -99,16 +100,19 @@ impl<'s, K: Key, V: Message> Rows<'s, K, V> {
 
     fn typed(&self, (bytes, value): &Entry) -> Result<(K, V), Abort> {
         let mut rest = bytes.get(self.prefix..).unwrap_or_default();
-        let key = K::decode(&mut rest).filter(|_| rest.is_empty()).ok_or_else(|| {
-            let key = String::from_utf8_lossy(bytes.get(self.prefix..).unwrap_or_default());
-            let key_type = std::any::type_name::<K>();
-            self.state.failure(self.table, &format!(
-                "there is a key {:.80} of another type than `{key_type}`: read the table with the key type it was written with, or give the new type a table of another name",
-                format!("{key:?}")
-            ))
-        })?;
+        let Some(key) = K::decode(&mut rest).filter(|_| rest.is_empty()) else {
+            return Err(self.strange(bytes));
+        };
         let value = decode(value).map_err(|error| self.state.unreadable(self.table, &key, &error))?;
         Ok((key, value))
+    }
+
+    fn strange(&self, key: &[u8]) -> Abort {
+        let key = format!("{:?}", String::from_utf8_lossy(key.get(self.prefix..).unwrap_or_default()));
+        let key_type = std::any::type_name::<K>();
+        let what_to_do = "run the code that wrote it, or give the new type a table of another name";
+        self.state
+            .failure(self.table, &format!("it has a key of another type: {what_to_do} ({key:.80} is no `{key_type}`)"))
     }
 
     /// Nothing more is given.

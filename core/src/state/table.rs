@@ -38,26 +38,26 @@ use crate::message::{Message, decode, encode};
 /// # Errors
 /// All operations fail when the store cannot be read, or a value is of another type. Pass that on with `?`: it stops
 /// the session where it is, to be looked at (a compensation is tried again first). Nothing is written, nothing is lost.
-pub struct Table<K, V> {
+pub struct Table<K: Key, V: Message> {
     name: &'static str,
     types: PhantomData<fn() -> (K, V)>,
 }
 
-impl<K, V> Clone for Table<K, V> {
+impl<K: Key, V: Message> Clone for Table<K, V> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<K, V> Copy for Table<K, V> {}
+impl<K: Key, V: Message> Copy for Table<K, V> {}
 
-impl<K, V> std::fmt::Debug for Table<K, V> {
+impl<K: Key, V: Message> std::fmt::Debug for Table<K, V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Table({})", self.name)
     }
 }
 
-impl<K, V> Table<K, V> {
+impl<K: Key, V: Message> Table<K, V> {
     /// The table of that name. Another name is another table, with no rows yet.
     ///
     /// ```
@@ -67,9 +67,7 @@ impl<K, V> Table<K, V> {
     pub const fn new(name: &'static str) -> Self {
         Self { name, types: PhantomData }
     }
-}
 
-impl<K: Key, V: Message> Table<K, V> {
     /// The value under `key`.
     ///
     /// ```

@@ -21,7 +21,7 @@ use accompanist_core::{Choreography, IdempotencyKey, Message, NodeId, Path, Payl
 pub struct Disk(BTreeMap<(Space, Vec<u8>), Vec<u8>>);
 
 impl Disk {
-    fn apply(&mut self, batch: Batch) {
+    pub fn apply(&mut self, batch: Batch) {
         for change in batch {
             match change.value {
                 Some(value) => self.0.insert((change.space, change.key), value),
