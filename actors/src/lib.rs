@@ -44,7 +44,7 @@ pub mod prelude {
     };
     pub use accompanist_core::{
         Abort, At, Choreography, Context, IdempotencyKey, Local, LocalTransaction, NodeId, Retry, Role, Services,
-        SessionId, State, Transaction, run_local,
+        SessionId, State, Table, Transaction, run_local,
     };
 }
 

@@ -34,4 +34,4 @@ pub use local::{Services, run_local};
 pub use located::{Absent, At, Local, Located, Service};
 pub use message::{Message, Payload};
 pub use role::{Has, Includes, Role, RoleSet};
-pub use state::State;
+pub use state::{State, Table};

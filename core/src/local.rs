@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use crate::abort::Abort;
 use crate::choreography::Choreography;
-use crate::contract::{Entry, Environment, StoreError};
+use crate::contract::Environment;
 use crate::frame::Header;
 use crate::id::{InstanceId, NodeId, RoleIndex, SessionId};
 use crate::instance::{Effects, Instance, Limits, Outgoing, Write};
@@ -20,7 +20,7 @@ use crate::message::{Payload, decode, encode};
 use crate::part::{Alarm, AnyChoreography, Part};
 use crate::record::Opened;
 use crate::role::{Role, RoleSet};
-use crate::state::{ReadState, Writes};
+use crate::state::Writes;
 
 /// The services of the roles, by role.
 #[derive(Debug, Default, Clone)]
@@ -208,7 +208,7 @@ impl Stage {
         self.closed += usize::from(effects.closed.is_some());
         for Write { number, local, .. } in effects.writes {
             let result = local.map(|job| {
-                let (writes, _, result) = job.run(&self.state.over(&Nothing));
+                let (writes, _, result) = job.run(&self.state);
                 self.state.absorb(writes);
                 (job.path().clone(), result)
             });
@@ -225,18 +225,6 @@ impl Stage {
             }
         }
         Ok(moved)
-    }
-}
-
-/// An empty store.
-struct Nothing;
-
-impl ReadState for Nothing {
-    fn read(&self, _: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(None)
-    }
-    fn read_all(&self, _: &[u8]) -> Result<Vec<Entry>, StoreError> {
-        Ok(Vec::new())
     }
 }
 

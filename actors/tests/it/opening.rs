@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex};
 
-use accompanist::contract::{Batch, Entry, Space, Store, StoreError, Transport};
+use accompanist::contract::{Batch, Direction, Entry, KeyRange, Space, Store, StoreError, Transport};
 use accompanist::frame::{Body, Frame, Header, Outcome, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
@@ -58,8 +58,14 @@ impl Store for Slow {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.0.get(space, key)
     }
-    fn scan(&self, space: Space, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        self.0.scan(space, prefix, after, limit)
+    fn range(
+        &self,
+        space: Space,
+        keys: &KeyRange,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.0.range(space, keys, direction, limit)
     }
     fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {
         self.0.apply(batch)

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::range::{Direction, KeyRange};
+
 /// One of the few key spaces that a store keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Space {
@@ -74,22 +76,38 @@ pub trait Store: Send + 'static {
     /// [`StoreError`] when the database cannot be read.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
+    /// At most `limit` entries whose key is in `keys`: the first ones as seen from where reading begins, in that order.
+    /// An empty or inverted range has none. Nothing outside of the range is read, not even what was removed there.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be read.
+    fn range(
+        &self,
+        space: Space,
+        keys: &KeyRange,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError>;
+
     /// At most `limit` entries whose key begins with `prefix`, in key order, from the first key after `after`.
     ///
     /// # Errors
-    /// [`StoreError`] when the database cannot be read.
-    fn scan(&self, space: Space, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError>;
+    /// As [`Store::range`], which it is made of.
+    fn scan(&self, space: Space, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let mut keys = KeyRange::under(prefix);
+        if let Some(after) = after {
+            keys.from = keys.from.max(KeyRange::next(after));
+        }
+        self.range(space, &keys, Direction::Forward, limit)
+    }
 
-    /// All entries whose key lies after `after` and before `until`, in key order. A store with its own way to do this
-    /// reads nothing outside of the two, not even what was removed there.
+    /// All entries whose key lies after `after` and before `until`, in key order.
     ///
     /// # Errors
-    /// [`StoreError`] when the database cannot be read.
+    /// As [`Store::range`], which it is made of.
     fn between(&self, space: Space, after: &[u8], until: &[u8]) -> Result<Vec<Entry>, StoreError> {
-        let common = after.iter().zip(until).take_while(|(one, other)| one == other).count();
-        let mut entries = self.scan(space, after.get(..common).unwrap_or_default(), Some(after), usize::MAX)?;
-        entries.retain(|(key, _)| key.as_slice() < until);
-        Ok(entries)
+        let keys = KeyRange { from: KeyRange::next(after), to: Some(until.to_vec()) };
+        self.range(space, &keys, Direction::Forward, usize::MAX)
     }
 
     /// Makes the whole batch visible to later reads. It survives a crash only once [`Store::sync`] returned.

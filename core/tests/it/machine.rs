@@ -12,7 +12,7 @@ use accompanist_core::id::RoleIndex;
 use accompanist_core::instance::{Limits, OutgoingKey, Remedy, Stop};
 use accompanist_core::record::{Record, Task};
 use accompanist_core::{
-    Abort, At, Choreography, Context, Kind, Local, LocalTransaction, NodeId, Retry, Service, State, Transaction,
+    Abort, At, Choreography, Context, Kind, Local, LocalTransaction, NodeId, Retry, Service, State, Table, Transaction,
 };
 
 use crate::rig::{Bank, Disk, Rig, acked, bank_step, choreography, path, payload, roles, said, session, value};
@@ -437,6 +437,9 @@ fn a_role_that_waits_long_nudges_with_growing_pauses() {
 
 bank_step!(Pay "pay" Solo);
 
+const COUNT: Table<(), u32> = Table::new("count");
+const DRAWN: Table<(), u64> = Table::new("drawn");
+
 /// Counts in the state, and keeps the number drawn there.
 struct Keep;
 
@@ -446,18 +449,17 @@ impl LocalTransaction for Keep {
     type Input = u64;
     type Output = u32;
     fn commit(&self, state: &mut State<'_>, drawn: &u64) -> Result<u32, Abort> {
-        let count = state.get::<u32>("kept", "count")?.unwrap_or_default() + 1;
-        state.put("kept", "count", &count)?;
-        state.put("kept", "drawn", drawn)?;
+        let count = COUNT.update(state, (), |count| Ok(count.unwrap_or_default() + 1))?;
+        DRAWN.put(state, (), drawn)?;
         Ok(count)
     }
     fn compensate(&self, state: &mut State<'_>, _: &u64, count: &u32) -> Result<(), Retry> {
-        assert_eq!(state.get::<u32>("kept", "count")?, Some(*count), "the latest step is taken back first");
+        assert_eq!(COUNT.get(state, ())?, Some(*count), "the latest step is taken back first");
         if *count > 1 {
-            state.put("kept", "count", &(count - 1))?;
+            COUNT.put(state, (), &(count - 1))?;
         } else {
-            state.remove("kept", "count");
-            state.remove("kept", "drawn");
+            COUNT.remove(state, ())?;
+            DRAWN.remove(state, ())?;
         }
         Ok(())
     }

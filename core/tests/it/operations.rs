@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use accompanist_core::id::Path;
 use accompanist_core::{
-    Abort, At, Choreography, Context, Kind, Local, LocalTransaction, Located, Retry, Services, State, Transaction,
-    run_local,
+    Abort, At, Choreography, Context, Kind, Local, LocalTransaction, Located, Retry, Services, State, Table,
+    Transaction, run_local,
 };
 use uuid::Uuid;
 
@@ -142,6 +142,8 @@ async fn transact_commits_once_at_its_role_and_gives_its_output() {
     assert!(a.keys() != b.keys(), "each step has a key of its own");
 }
 
+const COUNTERS: Table<String, u32> = Table::new("counters");
+
 /// Adds to a counter of role A; what it was is its output.
 struct Add(Log);
 type Log = Arc<Mutex<Vec<String>>>;
@@ -156,8 +158,8 @@ impl LocalTransaction for Add {
     type Input = u32;
     type Output = u32;
     fn commit(&self, state: &mut State<'_>, more: &u32) -> Result<u32, Abort> {
-        let before = state.get::<u32>("counters", "n")?.unwrap_or_default();
-        state.put("counters", "n", &(before + more))?;
+        let before = COUNTERS.get(state, "n")?.unwrap_or_default();
+        COUNTERS.put(state, "n", &(before + more))?;
         if *more == 13 {
             return Err(Abort::new("unlucky", "not 13"));
         }
@@ -165,8 +167,8 @@ impl LocalTransaction for Add {
         Ok(before)
     }
     fn compensate(&self, state: &mut State<'_>, more: &u32, before: &u32) -> Result<(), Retry> {
-        let now = state.get::<u32>("counters", "n")?.unwrap_or_default();
-        state.put("counters", "n", before)?;
+        let now = COUNTERS.get(state, "n")?.unwrap_or_default();
+        COUNTERS.put(state, "n", before)?;
         log(&self.0, format!("undo {more}: {now} -> {before}"));
         Ok(())
     }
@@ -423,6 +425,8 @@ async fn a_slow_compensation_is_waited_for_and_others_go_on_meanwhile() {
     assert_eq!(bank.balance(), 0);
 }
 
+const STUBBORN: Table<(), u32> = Table::new("stubborn");
+
 /// A local step whose compensation wants to be tried a few times.
 struct Stubborn(Arc<Mutex<u32>>, Log);
 
@@ -432,11 +436,10 @@ impl LocalTransaction for Stubborn {
     type Input = u32;
     type Output = ();
     fn commit(&self, state: &mut State<'_>, n: &u32) -> Result<(), Abort> {
-        state.put("stubborn", "n", n)
+        STUBBORN.put(state, (), n)
     }
     fn compensate(&self, state: &mut State<'_>, n: &u32, (): &()) -> Result<(), Retry> {
-        let there: Option<u32> = state.get("stubborn", "n")?;
-        state.remove("stubborn", "n");
+        let there = STUBBORN.take(state, ())?;
         log(&self.1, format!("{there:?}"));
         assert_eq!(there, Some(*n), "the writes of a try that asks for a retry are thrown away");
         let mut left = self.0.lock().unwrap();
@@ -532,6 +535,8 @@ async fn time_that_nothing_else_happens_in_passes_at_once() {
     check(Patient, 5, (48, true, false)).await;
 }
 
+const SUM: Table<(), u32> = Table::new("sum");
+
 /// Refuses the first times, and leaves nothing then.
 struct Uphill(Arc<AtomicU32>);
 impl LocalTransaction for Uphill {
@@ -541,8 +546,7 @@ impl LocalTransaction for Uphill {
     type Input = u32;
     type Output = u32;
     fn commit(&self, state: &mut State<'_>, more: &u32) -> Result<u32, Abort> {
-        let sum = state.get::<u32>("sum", "all")?.unwrap_or_default() + more;
-        state.put("sum", "all", &sum)?;
+        let sum = SUM.update(state, (), |sum| Ok(sum.unwrap_or_default() + more))?;
         if self.0.fetch_add(1, Ordering::Relaxed) < 3 { Err(Abort::new("not-yet", "again")) } else { Ok(sum) }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use accompanist_core::contract::{Batch, Entry, Environment, Space, StoreError};
+use accompanist_core::contract::{Batch, Direction, Entry, Environment, KeyRange, Space, StoreError};
 use accompanist_core::frame::{Body, Frame, Header, Operation, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::instance::{Effects, Instance, Limits, LocalResult, Write};
@@ -21,7 +21,7 @@ use accompanist_core::{Choreography, IdempotencyKey, Message, NodeId, Path, Payl
 pub struct Disk(BTreeMap<(Space, Vec<u8>), Vec<u8>>);
 
 impl Disk {
-    fn apply(&mut self, batch: Batch) {
+    pub fn apply(&mut self, batch: Batch) {
         for change in batch {
             match change.value {
                 Some(value) => self.0.insert((change.space, change.key), value),
@@ -64,8 +64,14 @@ impl ReadState for Disk {
     fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.0.get(&(Space::State, key.to_vec())).cloned())
     }
-    fn read_all(&self, prefix: &[u8]) -> Result<Vec<Entry>, StoreError> {
-        Ok(self.entries(Space::State).into_iter().filter(|(key, _)| key.starts_with(prefix)).collect())
+    fn read_range(&self, keys: &KeyRange, direction: Direction, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let mut found = self.entries(Space::State);
+        found.retain(|(key, _)| *key >= keys.from && keys.to.as_ref().is_none_or(|to| key < to));
+        if direction == Direction::Backward {
+            found.reverse();
+        }
+        found.truncate(limit);
+        Ok(found)
     }
 }
 
