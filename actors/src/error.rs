@@ -164,6 +164,44 @@ fn gaps_text(gaps: &[Gap]) -> String {
     gaps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
+/// A session that cannot be followed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SessionLookupError {
+    /// It was not started here, or nothing is kept of it any more: once its retention has ended, the two look alike.
+    #[error(
+        "session {session} is not known here, or no longer: was it started on this node, and less than `retention` ago?"
+    )]
+    Unknown {
+        /// The session.
+        session: SessionId,
+    },
+    /// It runs, or ran, another choreography.
+    #[error("session {session} is one of `{found}`, not of `{asked}`: ask for it as what it was started as")]
+    OtherChoreography {
+        /// The session.
+        session: SessionId,
+        /// The name of its choreography.
+        found: String,
+        /// The name of the one that was asked for.
+        asked: &'static str,
+    },
+    /// What the store has of it cannot be read.
+    #[error(transparent)]
+    Store(StoreError),
+    /// The node has stopped.
+    #[error("the node has stopped: the session can be asked for when it starts again")]
+    NodeStopped,
+}
+
+impl From<StoreError> for SessionLookupError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Closed => Self::NodeStopped,
+            error => Self::Store(error),
+        }
+    }
+}
+
 /// A session that gave no output.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SessionError {

@@ -21,6 +21,7 @@ use tokio::time::Sleep;
 
 use crate::link::LinkMessage;
 use crate::metric;
+use crate::question::{Answers, Question};
 use crate::session::Progress;
 use crate::shared::{Shared, note_dropped};
 use crate::writer::{Incarnation, Job, Loaded, Written};
@@ -34,6 +35,8 @@ pub(crate) enum InstanceMessage {
     StoreFailed(StoreError),
     /// A caller starts the session, and watches: begin if there is nothing yet, and say what is known.
     Start(Opened),
+    /// Someone outside wants to know or to do something.
+    Ask(Question),
     Wake,
 }
 
@@ -74,6 +77,7 @@ struct Live {
     part: Part,
     progress: Progress,
     timer: Option<(u64, Pin<Box<Sleep>>)>,
+    answers: Answers,
 }
 
 pub(crate) struct InstanceArguments {
@@ -175,9 +179,16 @@ impl InstanceState {
         let early = std::mem::take(&mut self.early);
         let (opened, records) = match loaded {
             Loaded::Closed(closed) => return self.answer_closed(myself, &closed, early),
-            Loaded::Open(opened, records) => (opened, Some(records)),
+            Loaded::Open(opened, records) => {
+                if let Some(reason) = quarantine(&records) {
+                    self.shared.note_stopped(self.id, reason);
+                    return myself.stop(None);
+                }
+                (opened, Some(records))
+            }
             Loaded::Nothing => match self.opened.take().or_else(|| opened_by(&early)) {
                 Some(opened) => (opened, None),
+                None if early.iter().any(is_close) => return self.answer_collected(myself, early),
                 None => {
                     note_dropped("unknown session", &format!("{}: frames without a header", self.id));
                     return myself.stop(None);
@@ -229,7 +240,7 @@ impl InstanceState {
         let service = self.shared.services.get(role).cloned().unwrap_or_else(Service::none);
         let environment = self.shared.environment.clone();
         let part = choreography.part(instance, opened.input.clone(), service, environment, alarm);
-        Ok(Live { part, progress, timer: None })
+        Ok(Live { part, progress, timer: None, answers: Answers::default() })
     }
 
     fn tell(&mut self, myself: &ActorRef<InstanceMessage>, message: InstanceMessage) -> Result<(), ActorProcessingErr> {
@@ -250,11 +261,13 @@ impl InstanceState {
                     self.early.clear();
                 }
                 live.part.synced(number, local);
+                live.answers.synced(number);
             }
             InstanceMessage::Start(_) => {
                 let known = live.progress.clone();
                 self.shared.directory.publish(self.id, |progress| *progress = known);
             }
+            InstanceMessage::Ask(question) => live.answers.answer(&live.part, question),
             InstanceMessage::Wake
             | InstanceMessage::Written(_, Written::Known)
             | InstanceMessage::Loaded(_)
@@ -269,7 +282,7 @@ impl InstanceState {
     }
 
     fn carry_out(&mut self, myself: &ActorRef<InstanceMessage>, effects: Effects) {
-        let Effects { writes, frames, acks, output, opened, closed, stopped } = effects;
+        let Effects { writes, frames, acks, output, opened, closed, stopped, troubles, long_journal } = effects;
         for write in writes {
             let (myself, number) = (myself.clone(), write.number);
             let done = Box::new(move |written| {
@@ -289,14 +302,29 @@ impl InstanceState {
         if opened {
             self.publish(|progress| progress.opened = true);
         }
+        if let Some(Err(_)) = output {
+            // Its messages are of no more use; and one that is sent again must not outlive the session (decision 0009).
+            self.shared.to_link(LinkMessage::Forget { id: self.id, all: false });
+        }
         if let Some(output) = output {
             self.publish(|progress| progress.output = Some(output));
+        }
+        if let Some(troubles) = troubles {
+            self.shared.note_troubled(self.id, troubles);
+        }
+        if let Some(records) = long_journal {
+            tracing::warn!(id = %self.id, records, "a journal is long: make the program's loops `repeat`s");
+            counter!(metric::LONG_JOURNALS).increment(1);
         }
         if let Some(stop) = stopped {
             self.shared.note_stopped(self.id, stop.to_string());
             myself.stop(None);
         }
         if let Some(closed) = closed {
+            if closed.header.initiator != self.id.role {
+                // Its last word, if the close has overtaken the acknowledgement. The initiator has been heard.
+                self.shared.to_link(LinkMessage::Forget { id: self.id, all: true });
+            }
             self.publish(|progress| progress.settle(&closed));
             let outcome = match closed.outcome {
                 Outcome::Finished => "finished",
@@ -340,6 +368,16 @@ impl InstanceState {
         myself.stop(None);
     }
 
+    /// The session is over for all, and its tombstone has been collected: nothing else is said of it than `Close`.
+    fn answer_collected(&self, myself: &ActorRef<InstanceMessage>, early: Vec<InstanceMessage>) {
+        let receipts = early.into_iter().filter_map(|message| match message {
+            InstanceMessage::Deliver(_, receipt) => receipt,
+            _ => None,
+        });
+        self.shared.to_link(LinkMessage::Say { id: self.id, frames: Vec::new(), acks: receipts.collect() });
+        myself.stop(None);
+    }
+
     fn store_failed(&self, myself: &ActorRef<InstanceMessage>, error: &StoreError) {
         if let StoreError::Corrupt { .. } = error {
             self.shared.note_stopped(self.id, error.to_string());
@@ -350,7 +388,7 @@ impl InstanceState {
 }
 
 impl Progress {
-    fn settle(&mut self, closed: &Closed) {
+    pub(crate) fn settle(&mut self, closed: &Closed) {
         let settled: Result<Payload, Abort> = match &closed.outcome {
             Outcome::Finished => Ok(closed.output.clone().unwrap_or_else(|| Vec::new().into())),
             Outcome::Compensated(abort) => Err(abort.clone()),
@@ -380,6 +418,19 @@ impl Live {
     }
 }
 
+/// Why the instance is not run, if it has failed too often.
+fn quarantine(records: &[Record]) -> Option<String> {
+    records.iter().find_map(|record| match record {
+        Record::Quarantined { reason, failures } => Some(quarantined(*failures, reason)),
+        _ => None,
+    })
+}
+
+/// How a quarantine is told.
+pub(crate) fn quarantined(failures: u32, reason: &str) -> String {
+    format!("quarantined after {failures} failures, the last: {reason}")
+}
+
 /// What a start, or the first frame with a header, says of the session. A frame begins no initiator, which has the
 /// input, and none comes from a role that the session does not have.
 fn opened_by(early: &[InstanceMessage]) -> Option<Opened> {
@@ -395,9 +446,15 @@ fn opened_by(early: &[InstanceMessage]) -> Option<Opened> {
     })
 }
 
-/// What a frame's header says of a session that may begin with it.
+fn is_close(message: &InstanceMessage) -> bool {
+    matches!(message, InstanceMessage::Deliver(Frame { body: Body::Close(_), .. }, _))
+}
+
+/// What a frame's header says of a session that may begin with it. With no other frames than these: those that belong to
+/// an end may come to a role that has closed and forgotten the session (decision 0009).
 pub(crate) fn opened_by_frame(frame: &Frame) -> Option<Opened> {
     let header = frame.header.clone()?;
-    let begins = header.initiator != frame.to && header.node_of(frame.from).is_some();
+    let invites = matches!(frame.body, Body::Deliver { .. } | Body::Nudge | Body::Abort(_));
+    let begins = invites && header.initiator != frame.to && header.node_of(frame.from).is_some();
     begins.then_some(Opened { header, input: None })
 }

@@ -9,34 +9,42 @@
 mod directory;
 mod environment;
 mod error;
+mod handle;
 mod instance_actor;
 mod link;
 pub mod metric;
 mod node;
 mod peers;
+mod question;
 mod roles;
 mod session;
 mod settings;
 mod shared;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub mod sql;
 pub mod store;
 mod writer;
 
 pub use accompanist_core::*;
 pub use accompanist_transport as transport;
 pub use environment::SystemEnvironment;
-pub use error::{Gap, NodeError, SessionError, StartError};
-pub use node::{Node, NodeBuilder};
+pub use error::{Gap, NodeError, SessionError, SessionLookupError, StartError};
+pub use handle::{AskError, InstanceHandle};
+pub use node::{Node, NodeBuilder, StartOptions};
 pub use session::Session;
-pub use settings::{Durability, Settings};
-pub use shared::StoppedSession;
+pub use settings::{Durability, Retention, Settings};
+pub use shared::{StoppedSession, TroubledSession};
+pub use writer::Tombstones;
 
 /// What a service usually needs, to be imported whole.
 pub mod prelude {
     pub use crate::store::FjallStore;
-    pub use crate::{Durability, Node, NodeError, Session, SessionError, Settings, StartError};
+    pub use crate::{
+        Durability, Node, NodeError, Retention, Session, SessionError, SessionLookupError, Settings, StartError,
+    };
     pub use accompanist_core::{
         Abort, At, Choreography, Context, IdempotencyKey, Local, LocalTransaction, NodeId, Retry, Role, Services,
-        SessionId, State, Transaction, run_local,
+        SessionId, State, Table, Transaction, run_local,
     };
 }
 

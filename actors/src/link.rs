@@ -30,6 +30,8 @@ use crate::writer::Job;
 pub(crate) enum LinkMessage {
     /// An instance says something, or acknowledges.
     Say { id: InstanceId, frames: Vec<Outgoing>, acks: Vec<Receipt> },
+    /// What an instance has said is of no more use: its messages, or (it has closed) all of it.
+    Forget { id: InstanceId, all: bool },
     /// A packet has arrived.
     Packet(Vec<u8>),
     /// All that was said meanwhile goes out together.
@@ -153,6 +155,12 @@ impl Actor for Link {
                 }
                 for receipt in acks {
                     state.acknowledge(receipt);
+                }
+            }
+            LinkMessage::Forget { id, all } => {
+                let useless = |key: &OutgoingKey| all || matches!(key, OutgoingKey::Deliver(..));
+                for next in state.outbox.forget(id, useless, state.shared.now_ms()) {
+                    state.transmit(next);
                 }
             }
             LinkMessage::Packet(bytes) => {
@@ -349,6 +357,8 @@ fn frame_bytes(frame: &Frame) -> usize {
         Body::Abort(abort) | Body::Done(Outcome::Compensated(abort)) | Body::Close(Outcome::Compensated(abort)) => {
             abort.code().len() + abort.message().len()
         }
+        // A path has at most five bytes for each scope around it, and few scopes.
+        Body::Turns { finals, .. } => finals.len() * 64,
         _ => 0,
     };
     payload + FRAME_OVERHEAD_BYTES

@@ -18,10 +18,23 @@ pub const INSTANCES_CLOSED: &str = "accompanist_instances_closed_total";
 pub const INSTANCES_RESTARTED: &str = "accompanist_instances_restarted_total";
 /// Counter: role instances that stand still until someone looks.
 pub const INSTANCES_STOPPED: &str = "accompanist_instances_stopped_total";
+/// Gauge: tombstones of closed role instances that are kept.
+pub const TOMBSTONES: &str = "accompanist_tombstones";
+/// Gauge: bytes of the tombstones that are kept, outputs included.
+pub const TOMBSTONE_BYTES: &str = "accompanist_tombstone_bytes";
+/// Counter: tombstones collected, since retention has ended.
+pub const TOMBSTONES_COLLECTED: &str = "accompanist_tombstones_collected_total";
+/// Counter: times that more tombstones came to be kept than retention allows, all too young to be collected.
+pub const RETENTION_HELD_BACK: &str = "accompanist_retention_held_back_total";
+
+/// Counter: steps that need an operator.
+pub const STEPS_IN_TROUBLE: &str = "accompanist_steps_in_trouble_total";
+/// Counter: instances whose journal has grown beyond `journal_records_warn`.
+pub const LONG_JOURNALS: &str = "accompanist_long_journals_total";
 
 /// Describes all metrics to the installed recorder.
 pub fn describe() {
-    use metrics::describe_counter as counter;
+    use metrics::{describe_counter as counter, describe_gauge as gauge};
     counter!(GROUP_COMMITS, "Group commits");
     counter!(WRITES, "Writes of instances");
     counter!(FRAMES_SENT, "Frames sent for the first time");
@@ -31,4 +44,10 @@ pub fn describe() {
     counter!(INSTANCES_CLOSED, "Role instances closed, by outcome");
     counter!(INSTANCES_RESTARTED, "Role instances restarted after a failure");
     counter!(INSTANCES_STOPPED, "Role instances that stand still");
+    counter!(STEPS_IN_TROUBLE, "Steps that need an operator");
+    counter!(LONG_JOURNALS, "Instances with a long journal");
+    gauge!(TOMBSTONES, "Tombstones kept");
+    gauge!(TOMBSTONE_BYTES, metrics::Unit::Bytes, "Bytes of the tombstones kept");
+    counter!(TOMBSTONES_COLLECTED, "Tombstones collected");
+    counter!(RETENTION_HELD_BACK, "Times that the least age kept more tombstones than retention allows");
 }

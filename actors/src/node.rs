@@ -4,16 +4,18 @@
 //! since what was unheard was in its memory, and both start again; the instances replay and say it again.
 
 mod builder;
+mod lookup;
 mod root;
 mod versions;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use accompanist_core::contract::{BoxFuture, StoreError};
-use accompanist_core::id::InstanceId;
+use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::message::encode;
 use accompanist_core::record::Opened;
-use accompanist_core::{Choreography, Located, NodeId, Payload, Role, SessionId, State};
+use accompanist_core::{Choreography, Has, Located, NodeId, Payload, Role, RoleSet, SessionId, State};
 use metrics::counter;
 use ractor::ActorRef;
 use tokio::sync::{oneshot, watch};
@@ -21,11 +23,36 @@ use tokio::sync::{oneshot, watch};
 pub use self::builder::NodeBuilder;
 use self::root::RootMessage;
 use crate::error::{NodeError, StartError};
+use crate::handle::InstanceHandle;
 use crate::metric;
 use crate::roles::RolesMessage;
 use crate::session::Session;
-use crate::shared::{Shared, StoppedSession};
-use crate::writer::Job;
+use crate::shared::{Shared, StoppedSession, TroubledSession};
+use crate::writer::{Claimed, Job, Tombstones};
+
+/// How a session is started, besides its input; see [`Node::start_with`].
+#[derive(Debug, Clone, Default)]
+pub struct StartOptions {
+    key: Option<String>,
+    deadline: Option<Duration>,
+}
+
+impl StartOptions {
+    /// An idempotency key, as for [`Node::start_keyed`].
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Unless the session is over (at all roles) by then, it is aborted, with the code
+    /// [`Abort::DEADLINE`](crate::Abort::DEADLINE). By the wall clock of this node; kept over restarts.
+    #[must_use]
+    pub fn deadline(mut self, after: Duration) -> Self {
+        self.deadline = Some(after);
+        self
+    }
+}
 
 /// A running node. Clones are handles on the same one; it runs until [`Node::shutdown`] or [`Node::kill`].
 #[derive(Clone)]
@@ -68,14 +95,13 @@ impl Node {
         choreography: C,
         input: <C::Input as Located>::Value,
     ) -> Result<Session<C>, StartError> {
-        let environment = &self.shared.environment;
-        let random = (u128::from(environment.random()) << 64) | u128::from(environment.random());
-        let session = SessionId::fresh(environment.unix_ms(), random);
-        self.begin(choreography, session, input, true).await
+        self.start_with(choreography, input, StartOptions::default()).await
     }
 
-    /// As [`Node::start`], but under an idempotency key: the same key is the same session, for ever. A repeated start
-    /// changes nothing, whatever its input, and follows the one session there is.
+    /// As [`Node::start`], but under an idempotency key: the same key is the same session, until retention of its result
+    /// ends ([`Retention`](crate::Retention)). A repeated start changes nothing, whatever its input, and follows the one
+    /// session there is, or gives what it gave. After that the key is free, and starts a new session with an id of its
+    /// own.
     ///
     /// # Errors
     /// As [`Node::start`].
@@ -85,7 +111,26 @@ impl Node {
         key: &str,
         input: <C::Input as Located>::Value,
     ) -> Result<Session<C>, StartError> {
-        self.begin(choreography, SessionId::keyed(C::NAME, key), input, false).await
+        self.start_with(choreography, input, StartOptions::default().key(key)).await
+    }
+
+    /// As [`Node::start`], with options.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_with<C: Choreography>(
+        &self,
+        choreography: C,
+        input: <C::Input as Located>::Value,
+        options: StartOptions,
+    ) -> Result<Session<C>, StartError> {
+        let environment = &self.shared.environment;
+        let random = (u128::from(environment.random()) << 64) | u128::from(environment.random());
+        let session = match &options.key {
+            Some(key) => SessionId::keyed(C::NAME, key).under_key(random),
+            None => SessionId::fresh(environment.unix_ms(), random),
+        };
+        self.begin(choreography, session, input, &options).await
     }
 
     async fn begin<C: Choreography>(
@@ -93,7 +138,7 @@ impl Node {
         _choreography: C,
         session: SessionId,
         input: <C::Input as Located>::Value,
-        fresh: bool,
+        options: &StartOptions,
     ) -> Result<Session<C>, StartError> {
         let shared = &self.shared;
         let versions = self.versions::<C>()?;
@@ -106,14 +151,25 @@ impl Node {
         if found > limit {
             return Err(StartError::InputTooLarge { found, limit });
         }
-        let header = self.cast(session, &versions).await?;
-        let id = InstanceId { session, role: header.initiator };
+        let mut header = self.cast(session, &versions).await?;
+        let deadline = options.deadline.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        header.deadline_unix_ms = deadline.map(|after_ms| header.started_unix_ms.saturating_add(after_ms));
+        let mut id = InstanceId { session, role: header.initiator };
         let opened = Opened { header: Arc::new(header), input: Some(input) };
+        if let Some(key) = &options.key {
+            match self.claim(SessionId::keyed(C::NAME, key), id).await? {
+                Claimed { id, closed: Some(closed) } => {
+                    self.check_version::<C>(id.session, Some(closed.header.version))?;
+                    return Ok(self.closed_session(id, &closed));
+                }
+                Claimed { id: known, closed: None } => id = known,
+            }
+        }
         let mut progress = shared.directory.watch(id);
-        if !shared.to_roles(RolesMessage::Start { id, opened, fresh }) {
+        if !shared.to_roles(RolesMessage::Start { id, opened, fresh: options.key.is_none() }) {
             return Err(StartError::NodeStopped);
         }
-        let handle = Session::new(session, progress.clone());
+        let handle = Session::new(InstanceHandle::new(id, shared.clone()), progress.clone());
         let opened = progress.wait_for(|progress| progress.opened || progress.stopped.is_some()).await;
         let version = opened.map_err(|_| StartError::NodeStopped)?.version;
         self.check_version::<C>(session, version)?;
@@ -143,6 +199,11 @@ impl Node {
         self.shared.directory.len()
     }
 
+    /// What is kept of closed instances; `None` while it is being counted after a start.
+    pub fn tombstones(&self) -> Option<Tombstones> {
+        self.shared.writer.tombstones()
+    }
+
     /// The sessions that stand still here until someone looks at them, with the reason of each.
     pub fn stopped_sessions(&self) -> Vec<StoppedSession> {
         let stopped = self.shared.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -152,6 +213,37 @@ impl Node {
             reason: reason.clone(),
         });
         list.collect()
+    }
+
+    /// The sessions that go on here only with an operator's help, with the steps that are in trouble: see
+    /// [`InstanceHandle::remedy`].
+    pub fn troubled_sessions(&self) -> Vec<TroubledSession> {
+        let troubled = self.shared.troubled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let list = troubled.iter().map(|(id, steps)| TroubledSession {
+            session: id.session,
+            role: id.role,
+            steps: steps.clone(),
+        });
+        list.collect()
+    }
+
+    /// The part of `role` in a session of `choreography` (in a version that has the roles of this one), on this node.
+    pub fn instance<C: Choreography, R: Role, I>(
+        &self,
+        _choreography: C,
+        session: SessionId,
+        _role: R,
+    ) -> InstanceHandle
+    where
+        C::Roles: Has<R, I>,
+    {
+        let index = C::Roles::NAMES.iter().position(|name| *name == R::NAME).and_then(|index| u8::try_from(index).ok());
+        self.instance_at(session, RoleIndex(index.unwrap_or(u8::MAX)))
+    }
+
+    /// As [`Node::instance`], by the role's place in the choreography's roles: for tools.
+    pub fn instance_at(&self, session: SessionId, role: RoleIndex) -> InstanceHandle {
+        InstanceHandle::new(InstanceId { session, role }, self.shared.clone())
     }
 
     /// Waits until the node cannot go on, and says why. Never returns while all is well.

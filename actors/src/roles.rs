@@ -6,15 +6,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use accompanist_core::Abort;
 use accompanist_core::contract::Space;
 use accompanist_core::frame::{Frame, Receipt};
 use accompanist_core::id::InstanceId;
-use accompanist_core::record::Opened;
+use accompanist_core::record::{Opened, Record};
 use metrics::counter;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
 
-use crate::instance_actor::{CLOSED, InstanceActor, InstanceArguments, InstanceMessage, Origin, opened_by_frame};
+use crate::instance_actor::{
+    CLOSED, InstanceActor, InstanceArguments, InstanceMessage, Origin, opened_by_frame, quarantined,
+};
 use crate::metric;
+use crate::question::Question;
 use crate::shared::{Shared, note_dropped};
 use crate::writer::Job;
 
@@ -33,6 +37,10 @@ pub(crate) enum RolesMessage {
     Found(Vec<Vec<u8>>),
     /// The pause of an instance that failed is over.
     Restart(InstanceId),
+    /// Someone asks an instance something.
+    Ask(InstanceId, Question),
+    /// An operator lets an instance that stands still try again.
+    Resume(InstanceId),
 }
 
 /// See the module's documentation.
@@ -88,6 +96,14 @@ impl Actor for Roles {
                 if let Some(failures) = state.failures.get_mut(&id) {
                     failures.restart_due = false;
                 }
+                state.start_again(&myself, id);
+            }
+            RolesMessage::Ask(id, question) => {
+                // What is not open here drops the question, which answers it.
+                state.with(&myself, id, Origin::Store, InstanceMessage::Ask(question));
+            }
+            RolesMessage::Resume(id) => {
+                state.failures.remove(&id);
                 state.start_again(&myself, id);
             }
         }
@@ -175,14 +191,34 @@ impl RolesState {
         let failures = self.failures.entry(id).or_default();
         failures.times += 1;
         if failures.times > settings.restarts_max {
-            let reason = format!("quarantined after {} failures, the last: {reason}", failures.times);
-            return self.shared.note_stopped(id, reason);
+            let failures = failures.times;
+            self.record_quarantine(id, reason, failures);
+            return self.shared.note_stopped(id, quarantined(failures, reason));
         }
         tracing::warn!(%id, reason, times = failures.times, "an instance failed and is restarted");
         counter!(metric::INSTANCES_RESTARTED).increment(1);
         failures.restart_due = true;
         let pause = settings.restart_delay_min * 2_u32.saturating_pow(failures.times.min(10) - 1);
         myself.send_after(pause, move || RolesMessage::Restart(id));
+    }
+
+    /// So that it is not run after a restart of the node either, until an operator says so.
+    fn record_quarantine(&self, id: InstanceId, reason: &str, failures: u32) {
+        let reason = Abort::new("", reason).message().to_owned();
+        match (Record::Quarantined { reason, failures }).change(id) {
+            Ok(change) => {
+                let writer = self.shared.writer.clone();
+                // One that failed before any of it was written leaves nothing to be quarantined.
+                self.shared.writer.submit(Job::Read(Box::new(move |store| {
+                    let open = store.and_then(|store| store.get(Space::Open, &id.to_bytes()));
+                    if let Ok(Some(_)) = open {
+                        let done = Box::new(|_| ()); // The writer itself tells the node of a failure.
+                        writer.submit(Job::Change { changes: vec![change], done });
+                    }
+                })));
+            }
+            Err(error) => tracing::error!(%id, %error, "a quarantine cannot be recorded"),
+        }
     }
 
     fn read_page(&self, myself: &ActorRef<RolesMessage>, after: Option<Vec<u8>>) {

@@ -3,10 +3,12 @@
 use std::marker::PhantomData;
 
 use accompanist_core::message::decode;
+use accompanist_core::record::Closed;
 use accompanist_core::{Abort, Choreography, Located, Payload, SessionId};
 use tokio::sync::watch;
 
 use crate::error::SessionError;
+use crate::handle::{AskError, InstanceHandle};
 
 /// What the initiating instance has told of itself. Each fact is set once and stays.
 #[derive(Debug, Clone, Default)]
@@ -23,27 +25,59 @@ pub(crate) struct Progress {
 ///
 /// Dropping it changes nothing: the session goes on.
 pub struct Session<C: Choreography> {
-    id: SessionId,
+    initiator: InstanceHandle,
     progress: watch::Receiver<Progress>,
     choreography: PhantomData<fn() -> C>,
 }
 
 impl<C: Choreography> std::fmt::Debug for Session<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Session<{}>({})", C::NAME, self.id)
+        write!(f, "Session<{}>({})", C::NAME, self.id())
     }
 }
 
 type Output<C> = <<C as Choreography>::Output as Located>::Value;
 
 impl<C: Choreography> Session<C> {
-    pub(crate) fn new(id: SessionId, progress: watch::Receiver<Progress>) -> Self {
-        Self { id, progress, choreography: PhantomData }
+    pub(crate) fn new(initiator: InstanceHandle, progress: watch::Receiver<Progress>) -> Self {
+        Self { initiator, progress, choreography: PhantomData }
+    }
+
+    /// One that has closed: what is kept of it tells all there is to know.
+    pub(crate) fn closed(initiator: InstanceHandle, closed: &Closed) -> Self {
+        let mut progress = Progress { opened: true, ..Progress::default() };
+        progress.settle(closed);
+        Self::new(initiator, watch::channel(progress).1)
     }
 
     /// Its id.
     pub fn id(&self) -> SessionId {
-        self.id
+        self.initiator.id().session
+    }
+
+    /// The initiating role's part of it: to signal, or to ask for what it shows of its progress.
+    pub fn initiator(&self) -> &InstanceHandle {
+        &self.initiator
+    }
+
+    /// Aborts the session, unless it is over; what was committed is compensated. Cooperative: a commit that runs is
+    /// let to its end. Durable when it returns. The abort's code is [`Abort::CANCELLED`]. Says whether it was in time.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn cancel(&self, reason: &str) -> Result<bool, AskError> {
+        match self.initiator.cancel(reason).await {
+            Ok(true) => {
+                let mut progress = self.progress.clone();
+                let aborted =
+                    |progress: &Progress| matches!(progress.output, Some(Err(_))) || progress.settled.is_some();
+                progress.wait_for(aborted).await.map_err(|_| AskError::NodeStopped)?;
+                Ok(true)
+            }
+            // It is over.
+            Err(AskError::NotOpen(_)) => Ok(false),
+            other => other,
+        }
     }
 
     /// The version of the choreography that it runs; `None` if it stands still since before that was known.
@@ -79,7 +113,7 @@ impl<C: Choreography> Session<C> {
         match (fact(&known), known.stopped) {
             (Some(Ok(output)), _) => Ok(decode(output.as_slice())?),
             (Some(Err(abort)), _) => Err(SessionError::Aborted(abort)),
-            (None, reason) => Err(SessionError::Stopped { session: self.id, reason: reason.unwrap_or_default() }),
+            (None, reason) => Err(SessionError::Stopped { session: self.id(), reason: reason.unwrap_or_default() }),
         }
     }
 }

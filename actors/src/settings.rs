@@ -14,6 +14,37 @@ pub enum Durability {
     Process,
 }
 
+/// How long what is left of closed sessions is kept: that they are closed, and at the initiator their result.
+///
+/// What closed first goes first, as soon as one of the three bounds is passed; `None` is no bound. Nothing goes before
+/// `age_min`, whatever the bounds say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Below this age nothing is collected: a late frame must still find that its session is closed. Has to be far above
+    /// `retransmission_delay_max` and above the time that a packet can spend on the wire.
+    pub age_min: Duration,
+    /// Above this age a result is no longer kept, and a caller's key is free again.
+    pub age_max: Option<Duration>,
+    /// The most closed instances that are kept; several roles of one session played here count each.
+    pub count_max: Option<u64>,
+    /// The most bytes that are kept, keys included.
+    pub bytes_max: Option<u64>,
+}
+
+impl Default for Retention {
+    /// Twenty minutes at least: TCP gives up a packet after fifteen, and nothing under Zenoh keeps one longer. A week at
+    /// most: a caller that comes back on Monday finds what it started on Tuesday. A million of them are counted in about
+    /// a second at a start, and take some hundred bytes each besides their outputs.
+    fn default() -> Self {
+        Self {
+            age_min: Duration::from_mins(20),
+            age_max: Some(Duration::from_hours(7 * 24)),
+            count_max: Some(1_000_000),
+            bytes_max: Some(1 << 30),
+        }
+    }
+}
+
 /// Bounds and pauses of a node.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -47,6 +78,8 @@ pub struct Settings {
     pub tree_restart_period: Duration,
     /// The longest pause between two offers of this node to all.
     pub offer_period_max: Duration,
+    /// How long results and the other remains of closed sessions are kept.
+    pub retention: Retention,
 }
 
 impl Default for Settings {
@@ -66,6 +99,7 @@ impl Default for Settings {
             tree_restarts_max: 5,
             tree_restart_period: Duration::from_mins(1),
             offer_period_max: Duration::from_secs(3),
+            retention: Retention::default(),
         }
     }
 }

@@ -8,7 +8,8 @@ use accompanist_core::contract::{Environment, Wire};
 use accompanist_core::frame::{Header, Offer, Offered};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::part::AnyChoreography;
-use accompanist_core::{NodeId, Services, SessionId};
+use accompanist_core::record::Trouble;
+use accompanist_core::{NodeId, Path, Services, SessionId};
 use metrics::counter;
 use ractor::ActorRef;
 use tokio::task::JoinHandle;
@@ -33,6 +34,17 @@ pub struct StoppedSession {
     pub reason: String,
 }
 
+/// A session that goes on only with an operator's help; see [`Node::troubled_sessions`](crate::Node::troubled_sessions).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TroubledSession {
+    /// The session.
+    pub session: SessionId,
+    /// The role whose steps are in trouble.
+    pub role: RoleIndex,
+    /// The steps, with what is wrong with each.
+    pub steps: Vec<(Path, Trouble)>,
+}
+
 /// Everything a node has that is no actor, and the way to the actors of its present tree.
 pub(crate) struct Shared {
     pub(crate) node: NodeId,
@@ -47,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) directory: Directory,
     pub(crate) peers: Peers,
     pub(crate) stopped: Mutex<BTreeMap<InstanceId, String>>,
+    pub(crate) troubled: Mutex<BTreeMap<InstanceId, Vec<(Path, Trouble)>>>,
     /// Packets that wait for the link.
     pub(crate) inbox: AtomicUsize,
     incarnations: AtomicU64,
@@ -81,6 +94,7 @@ impl Shared {
             directory: Directory::default(),
             peers,
             stopped: Mutex::default(),
+            troubled: Mutex::default(),
             inbox: AtomicUsize::new(0),
             incarnations: AtomicU64::new(0),
             link: RwLock::default(),
@@ -181,6 +195,26 @@ impl Shared {
         Ok((choreography.clone(), role_name))
     }
 
+    /// Lists what an operator has to see to, as it is now.
+    pub(crate) fn note_troubled(&self, id: InstanceId, steps: Vec<(Path, Trouble)>) {
+        let mut troubled = self.troubled.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = troubled.remove(&id).unwrap_or_default();
+        for (path, trouble) in steps.iter().filter(|step| !known.contains(step)) {
+            tracing::error!(%id, %path, %trouble, "a session needs an operator");
+            counter!(metric::STEPS_IN_TROUBLE).increment(1);
+        }
+        if !steps.is_empty() {
+            troubled.insert(id, steps);
+        }
+    }
+
+    /// Lists an instance as standing still no more; says whether it was.
+    pub(crate) fn forget_stopped(&self, id: InstanceId) -> bool {
+        let known = self.stopped.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.directory.publish(id, |progress| progress.stopped = None);
+        known.is_some()
+    }
+
     /// Lists an instance as standing still.
     pub(crate) fn note_stopped(&self, id: InstanceId, reason: String) {
         tracing::error!(%id, reason, "a session stands still");
@@ -189,10 +223,13 @@ impl Shared {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner).insert(id, reason);
     }
 
+    pub(crate) fn stopped_because(&self, id: InstanceId) -> Option<String> {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
     /// Whether an instance stands still; says so to those who watch it.
     pub(crate) fn is_stopped(&self, id: InstanceId) -> bool {
-        let reason = self.stopped.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
-        let Some(reason) = reason else { return false };
+        let Some(reason) = self.stopped_because(id) else { return false };
         self.directory.publish(id, |progress| progress.stopped = Some(reason));
         true
     }

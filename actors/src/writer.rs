@@ -4,19 +4,25 @@
 //! another has replaced. Knows keys and values, no sessions. On a thread of its own for real stores, whose calls
 //! block; as a task for simulated ones.
 
+mod collector;
+mod keys;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
-use accompanist_core::Path;
 use accompanist_core::contract::{Batch, Space, Store, StoreError};
 use accompanist_core::id::InstanceId;
 use accompanist_core::instance::{LocalResult, Write};
 use accompanist_core::record::{Closed, Opened, Record, read_value};
 use accompanist_core::state::Writes;
+use accompanist_core::{Path, SessionId};
 use metrics::counter;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+pub(crate) use self::collector::Collector;
+pub use self::collector::Tombstones;
+pub(crate) use self::keys::Claimed;
 use crate::metric;
 
 /// Which actor writes for an instance: a later one takes over from an earlier one.
@@ -57,6 +63,12 @@ pub(crate) enum Job {
         done: Done<Written>,
     },
     Read(Read),
+    /// A session is to be started under a key.
+    Claim {
+        key: SessionId,
+        new: InstanceId,
+        done: Done<Claimed>,
+    },
     Change {
         changes: Batch,
         done: Done<()>,
@@ -80,6 +92,7 @@ pub(crate) struct WriterHandle {
     jobs: mpsc::UnboundedSender<Job>,
     failed: watch::Receiver<Option<StoreError>>,
     ended: watch::Receiver<bool>,
+    tombstones: watch::Receiver<Option<Tombstones>>,
 }
 
 impl WriterHandle {
@@ -92,6 +105,11 @@ impl WriterHandle {
     /// The failure that ended the writer, once there is one.
     pub(crate) fn failed(&self) -> watch::Receiver<Option<StoreError>> {
         self.failed.clone()
+    }
+
+    /// What is kept of closed instances; `None` while it is being counted.
+    pub(crate) fn tombstones(&self) -> Option<Tombstones> {
+        *self.tombstones.borrow()
     }
 
     /// Ends the writer, and waits until the store is closed.
@@ -108,6 +126,7 @@ impl Job {
             Self::Load { done, .. } => done(Err(error.clone())),
             Self::Write { done, .. } => done(Err(error.clone())),
             Self::Read(read) => read(Err(error.clone())),
+            Self::Claim { done, .. } => done(Err(error.clone())),
             Self::Change { done, .. } => done(Err(error.clone())),
             Self::End => {}
         }
@@ -120,10 +139,12 @@ pub(crate) fn start(
     mode: Mode,
     lazy_delay_max: Duration,
     group_max: usize,
+    collector: Collector,
 ) -> std::io::Result<WriterHandle> {
     let (jobs, queue) = mpsc::unbounded_channel();
     let (failed, failed_receiver) = watch::channel(None);
     let (ended, ended_receiver) = watch::channel(false);
+    let tombstones = collector.watch();
     let writer = Writer {
         store,
         queue,
@@ -134,6 +155,8 @@ pub(crate) fn start(
         group_max,
         failed,
         sync_delay: None,
+        claims: HashMap::new(),
+        collector,
     };
     match mode {
         Mode::Thread => {
@@ -153,7 +176,7 @@ pub(crate) fn start(
             });
         }
     }
-    Ok(WriterHandle { jobs, failed: failed_receiver, ended: ended_receiver })
+    Ok(WriterHandle { jobs, failed: failed_receiver, ended: ended_receiver, tombstones })
 }
 
 /// A write or change of the group that is being collected.
@@ -178,6 +201,9 @@ struct Writer {
     group_max: usize,
     failed: watch::Sender<Option<StoreError>>,
     sync_delay: Option<Duration>,
+    /// Keys that the group claims, and for which sessions.
+    claims: HashMap<SessionId, InstanceId>,
+    collector: Collector,
 }
 
 impl Writer {
@@ -198,13 +224,24 @@ impl Writer {
     /// The next job; commits the group whenever there is none to be had before it is due.
     async fn next(&mut self) -> Option<Job> {
         loop {
+            if self.group.is_empty()
+                && self.collector.is_due()
+                && let Err(error) = self.collect_tombstones().await
+            {
+                self.fail(error).await;
+                return None;
+            }
             if self.group.len() < self.group_max
                 && let Ok(job) = self.queue.try_recv()
             {
                 return Some(job);
             }
             if self.group.is_empty() {
-                return self.queue.recv().await;
+                let Some(pause) = self.collector.pause() else { return self.queue.recv().await };
+                if let Ok(job) = tokio::time::timeout(pause, self.queue.recv()).await {
+                    return job;
+                }
+                continue;
             }
             if let Some(until) = self.lazy_until
                 && self.group.len() < self.group_max
@@ -217,6 +254,19 @@ impl Writer {
                 return None;
             }
         }
+    }
+
+    /// One page of what is to be collected becomes the first member of the next group, and waits for company: what is
+    /// urgent joins it, and comes behind no more than this.
+    async fn collect_tombstones(&mut self) -> Result<(), StoreError> {
+        let changes = self.collector.page(self.store.as_ref())?;
+        if changes.is_empty() {
+            tokio::task::yield_now().await;
+        } else {
+            self.join(false);
+            self.group.push(Member::Change { changes, done: Box::new(|_| ()) });
+        }
+        Ok(())
     }
 
     async fn take(&mut self, job: Job) -> Result<(), StoreError> {
@@ -246,6 +296,7 @@ impl Writer {
                     self.group.push(Member::Write { id, write, done });
                 }
             }
+            Job::Claim { key, new, done } => done(self.claim(key, new)),
             Job::Read(read) => read(Ok(self.store.as_ref())),
             Job::Change { changes, done } => {
                 self.join(true);
@@ -286,6 +337,10 @@ impl Writer {
         counter!(metric::WRITES).increment(self.group.len() as u64);
         let (batch, replies) = self.collect();
         let written = self.write(batch).await;
+        if written.is_ok() {
+            self.claims.clear();
+            self.collector.publish();
+        }
         for reply in replies {
             match (reply, &written) {
                 (Reply::Write(done, result), Ok(())) => done(Ok(Written::Durable(result))),
@@ -309,8 +364,9 @@ impl Writer {
                     replies.push(Reply::Change(done));
                 }
                 Member::Write { id, write, done } => {
-                    if write.changes.iter().any(|change| change.space == Space::Closed) {
+                    if let Some(tombstone) = write.changes.iter().find(|change| change.space == Space::Closed) {
                         self.owners.remove(&id);
+                        batch.extend(self.collector.note_closed(id, tombstone));
                     }
                     batch.extend(write.changes);
                     let result = write.local.map(|job| {
@@ -350,13 +406,12 @@ impl Writer {
     }
 }
 
-fn load(store: &dyn Store, id: InstanceId) -> Result<Loaded, StoreError> {
+/// What the store knows of an instance.
+pub(crate) fn load(store: &dyn Store, id: InstanceId) -> Result<Loaded, StoreError> {
     let key = id.to_bytes();
     if let Some(bytes) = store.get(Space::Open, &key)? {
         let opened = read_value(Space::Open, &bytes)?;
-        let entries = store.scan(Space::Journal, &key, None, usize::MAX)?;
-        let records = entries.iter().map(|(_, value)| read_value(Space::Journal, value));
-        return Ok(Loaded::Open(opened, records.collect::<Result<_, _>>()?));
+        return Ok(Loaded::Open(opened, journal::load(store, id)?));
     }
     match store.get(Space::Closed, &key)? {
         Some(bytes) => Ok(Loaded::Closed(read_value(Space::Closed, &bytes)?)),
@@ -364,5 +419,6 @@ fn load(store: &dyn Store, id: InstanceId) -> Result<Loaded, StoreError> {
     }
 }
 
+mod journal;
 #[cfg(test)]
 mod tests;

@@ -53,10 +53,8 @@ impl Order {
 }
 
 /// Adds to a number in the built-in state, and gives the sum.
-fn add(state: &mut State<'_>, table: &str, key: &str, difference: i64) -> Result<i64, Abort> {
-    let sum = state.get::<i64>(table, key)?.unwrap_or_default() + difference;
-    state.put(table, key, &sum)?;
-    Ok(sum)
+fn add(state: &mut State<'_>, table: Table<String, i64>, key: &str, difference: i64) -> Result<i64, Abort> {
+    table.update(state, key, |sum| Ok(sum.unwrap_or_default() + difference))
 }
 
 macro_rules! step {
@@ -69,10 +67,10 @@ macro_rules! step {
             type Input = Order;
             type Output = i64;
             fn commit(&self, state: &mut State<'_>, $order: &Order) -> Result<i64, Abort> {
-                add(state, $table, $key, $difference)
+                add(state, Table::new($table), $key, $difference)
             }
             fn compensate(&self, state: &mut State<'_>, $order: &Order, _: &i64) -> Result<(), Retry> {
-                add(state, $table, $key, -$difference)?;
+                add(state, Table::new($table), $key, -$difference)?;
                 Ok(())
             }
         }

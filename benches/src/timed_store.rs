@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use accompanist::contract::{Batch, Entry, Space, Store, StoreError};
+use accompanist::contract::{Batch, Direction, Entry, KeyRange, Space, Store, StoreError};
 use anyhow::Result;
 
 use crate::times::Times;
@@ -62,8 +62,14 @@ impl<S: Store> Store for TimedStore<S> {
         self.store.get(space, key)
     }
 
-    fn scan(&self, space: Space, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        self.store.scan(space, prefix, after, limit)
+    fn range(
+        &self,
+        space: Space,
+        keys: &KeyRange,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.store.range(space, keys, direction, limit)
     }
 
     fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {

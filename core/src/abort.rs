@@ -27,6 +27,10 @@ fn cut_off(mut text: String) -> String {
 }
 
 impl Abort {
+    /// The code of an abort because the session's deadline has passed.
+    pub const DEADLINE: &'static str = "accompanist.deadline";
+    /// The code of an abort by the caller.
+    pub const CANCELLED: &'static str = "accompanist.cancelled";
     /// The most characters that a code or a message has.
     pub const CHARACTERS_MAX: usize = 400;
 

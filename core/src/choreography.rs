@@ -32,6 +32,8 @@ pub trait Choreography: Send + Sync + 'static {
     type Input: Located;
     /// What it gives, at the same role.
     type Output: Located<Role = <Self::Input as Located>::Role>;
+    /// In which order the roles take back their steps when the session is aborted.
+    const COMPENSATION: Compensation = Compensation::SideBySide;
 
     /// The program.
     ///
@@ -44,6 +46,43 @@ pub trait Choreography: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Output, Abort>> + Send;
 }
 
+/// In which order the roles of an aborted session take back their steps. Within a role it is the reverse order of
+/// the commits in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compensation {
+    /// Each role at its own pace: the quickest way to an end.
+    SideBySide,
+    /// Strictly backwards along the program, over all roles: a step is taken back once all steps that come after it
+    /// (in the order of [`Path`](crate::Path)s, which is that of the messages) are taken back, wherever they ran.
+    /// Costs a message from each role to each other one for every step, and one role in trouble holds up those
+    /// before it.
+    Backwards,
+}
+
+/// What a saga step can promise (Garcia-Molina and Salem 1987; Richardson, Microservices Patterns, chapter 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It can refuse, and it can be taken back.
+    Compensable,
+    /// The point of no return: it can refuse, and once committed it stays. What comes after it should be
+    /// [`Kind::Retriable`], at every role: a session that is aborted all the same needs an operator.
+    Pivot,
+    /// It comes after the point of no return and cannot refuse: a refusal is tried again with growing pauses, up to
+    /// `tries_max` of [`Limits`](crate::instance::Limits), then an operator is needed. It is never taken back.
+    Retriable,
+}
+
+/// What became of a commit that a crash left in doubt, as its service knows; see [`Transaction::outcome`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doubt<T> {
+    /// It took effect, and gave this.
+    Committed(T),
+    /// It did not take effect, and will not any more under this key.
+    NotCommitted,
+    /// The service cannot say.
+    Unknown,
+}
+
 /// A saga step against a service outside: how to commit, and how to take it back.
 ///
 /// # What the service owes
@@ -52,6 +91,8 @@ pub trait Choreography: Send + Sync + 'static {
 pub trait Transaction: Send + Sync + 'static {
     /// The name, checked on replay.
     const NAME: &'static str;
+    /// What it can promise.
+    const KIND: Kind = Kind::Compensable;
     /// Where it runs.
     type Role: Role;
     /// What it needs.
@@ -70,16 +111,43 @@ pub trait Transaction: Send + Sync + 'static {
         input: &Self::Input,
     ) -> impl Future<Output = Result<Self::Output, Abort>> + Send;
 
-    /// Takes it back. Runs only after `commit` gave `output`.
+    /// Takes it back. Runs only after `commit` gave `output`. A step that is not [`Kind::Compensable`] leaves it out;
+    /// one that is and has none does not build.
     ///
     /// # Errors
-    /// With [`Retry`] it is tried again, with growing pauses, until it succeeds.
+    /// With [`Retry`] it is tried again, with growing pauses, up to `tries_max` of
+    /// [`Limits`](crate::instance::Limits); then an operator is needed.
     fn compensate(
         &self,
         here: &Local<Self::Role>,
         input: &Self::Input,
         output: &Self::Output,
-    ) -> impl Future<Output = Result<(), Retry>> + Send;
+    ) -> impl Future<Output = Result<(), Retry>> + Send {
+        const { assert!(!Self::KIND.is_compensable(), "a step of `Kind::Compensable` needs a `compensate`") };
+        let _ = (here, input, output);
+        async { Ok(()) }
+    }
+
+    /// Whether the commit under [`Local::key`] took effect: asked of a [`Kind::Pivot`] that was running at a crash,
+    /// on a session that has been aborted since, so that it may not be run again.
+    ///
+    /// # Errors
+    /// With [`Retry`] it is asked again, as for `compensate`.
+    fn outcome(
+        &self,
+        here: &Local<Self::Role>,
+        input: &Self::Input,
+    ) -> impl Future<Output = Result<Doubt<Self::Output>, Retry>> + Send {
+        let _ = (here, input);
+        async { Ok(Doubt::Unknown) }
+    }
+}
+
+impl Kind {
+    /// Whether it can be taken back.
+    pub const fn is_compensable(self) -> bool {
+        matches!(self, Self::Compensable)
+    }
 }
 
 /// A saga step on the built-in state: exactly once, with one sync, with no duty on the user's side.
@@ -88,6 +156,8 @@ pub trait Transaction: Send + Sync + 'static {
 pub trait LocalTransaction: Send + Sync + 'static {
     /// The name, checked on replay.
     const NAME: &'static str;
+    /// What it can promise.
+    const KIND: Kind = Kind::Compensable;
     /// Where it runs.
     type Role: Role;
     /// What it needs.
@@ -101,11 +171,17 @@ pub trait LocalTransaction: Send + Sync + 'static {
     /// An [`Abort`] refuses the step: its changes are thrown away.
     fn commit(&self, state: &mut State<'_>, input: &Self::Input) -> Result<Self::Output, Abort>;
 
-    /// Takes it back.
+    /// Takes it back. A step that is not [`Kind::Compensable`] leaves it out; one that is and has none does not
+    /// build.
     ///
     /// # Errors
-    /// With [`Retry`] its changes are thrown away and it is tried again, with growing pauses.
-    fn compensate(&self, state: &mut State<'_>, input: &Self::Input, output: &Self::Output) -> Result<(), Retry>;
+    /// With [`Retry`] its changes are thrown away and it is tried again, with growing pauses, up to `tries_max` of
+    /// [`Limits`](crate::instance::Limits); then an operator is needed.
+    fn compensate(&self, state: &mut State<'_>, input: &Self::Input, output: &Self::Output) -> Result<(), Retry> {
+        const { assert!(!Self::KIND.is_compensable(), "a step of `Kind::Compensable` needs a `compensate`") };
+        let _ = (state, input, output);
+        Ok(())
+    }
 }
 
 /// A [`Transaction`] or a [`LocalTransaction`]; `Marker` says which and is inferred.
@@ -136,19 +212,25 @@ pub struct BuiltIn;
 /// A step with its input, without its types.
 #[doc(hidden)]
 #[derive(Clone)]
-pub enum AnyStep {
+pub struct AnyStep {
+    pub(crate) kind: Kind,
+    pub(crate) place: StepPlace,
+}
+
+/// Where a step takes effect.
+#[derive(Clone)]
+pub(crate) enum StepPlace {
     External(Arc<dyn ExternalStep>),
     BuiltIn(Arc<dyn BuiltInStep>),
 }
 
-#[doc(hidden)]
-pub trait ExternalStep: Send + Sync {
+pub(crate) trait ExternalStep: Send + Sync {
     fn commit(self: Arc<Self>) -> BoxFuture<'static, Result<Payload, Abort>>;
     fn compensate(self: Arc<Self>, output: Payload) -> BoxFuture<'static, Result<(), Retry>>;
+    fn outcome(self: Arc<Self>) -> BoxFuture<'static, Result<Doubt<Payload>, Retry>>;
 }
 
-#[doc(hidden)]
-pub trait BuiltInStep: Send + Sync {
+pub(crate) trait BuiltInStep: Send + Sync {
     fn commit(&self, state: &mut State<'_>) -> Result<Payload, Abort>;
     fn compensate(&self, state: &mut State<'_>, output: &Payload) -> Result<(), Retry>;
 }
@@ -166,7 +248,7 @@ impl<T: Transaction> Step<External> for T {
     type Input = T::Input;
     type Output = T::Output;
     fn erase(self, here: Local<T::Role>, input: Arc<T::Input>) -> AnyStep {
-        AnyStep::External(Arc::new(Bound { step: self, here, input }))
+        AnyStep { kind: T::KIND, place: StepPlace::External(Arc::new(Bound { step: self, here, input })) }
     }
 }
 
@@ -176,7 +258,7 @@ impl<T: LocalTransaction> Step<BuiltIn> for T {
     type Input = T::Input;
     type Output = T::Output;
     fn erase(self, here: Local<T::Role>, input: Arc<T::Input>) -> AnyStep {
-        AnyStep::BuiltIn(Arc::new(Bound { step: self, here, input }))
+        AnyStep { kind: T::KIND, place: StepPlace::BuiltIn(Arc::new(Bound { step: self, here, input })) }
     }
 }
 
@@ -191,6 +273,15 @@ impl<T: Transaction> ExternalStep for Bound<T, T::Role, T::Input> {
         Box::pin(async move {
             let output = decode(output.as_slice()).map_err(|error| Retry::new(error.to_string()))?;
             self.step.compensate(&self.here, &self.input, &output).await
+        })
+    }
+    fn outcome(self: Arc<Self>) -> BoxFuture<'static, Result<Doubt<Payload>, Retry>> {
+        Box::pin(async move {
+            Ok(match self.step.outcome(&self.here, &self.input).await? {
+                Doubt::Committed(output) => Doubt::Committed(encode(&output).map_err(unencodable)?.into()),
+                Doubt::NotCommitted => Doubt::NotCommitted,
+                Doubt::Unknown => Doubt::Unknown,
+            })
         })
     }
 }

@@ -1,19 +1,21 @@
 //! The operations of a choreography, as the program calls them.
 //!
 //! Each takes its path when it is called, and then does this role's part of it. What a part is, is said here;
-//! how it is recorded and sent, in [`crate::instance`]. Tuple operations are in [`crate::group`].
+//! how it is recorded and sent, in [`crate::instance`]. Tuple operations are in [`crate::group`]; `scopes` has
+//! sagas and loops, `outside` time, signals and views.
+
+mod outside;
+mod scopes;
 
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
-
-use uuid::Uuid;
 
 use crate::abort::Abort;
 use crate::choreography::Step;
 use crate::engine::Engine;
+use crate::frame::Operation;
 use crate::group::{Gather, Targets};
 use crate::id::{Path, SessionId};
 use crate::located::{Absent, At, Local};
@@ -125,12 +127,8 @@ impl<Roles: RoleSet> Context<Roles> {
             if A::NAME == B::NAME {
                 return Ok(At::shared(value));
             }
-            if let Some(value) = value.filter(|_| engine.plays(A::NAME)) {
-                engine.send(&path, &[B::NAME], &*value).await?;
-            } else if engine.plays(B::NAME) {
-                return Ok(At::here(engine.receive(&path, A::NAME).await?));
-            }
-            Ok(At::shared(None))
+            let value = engine.distribute(&path, Operation::Comm, A::NAME, &[B::NAME], value).await;
+            Ok(At::shared(value.filter(|_| engine.plays(B::NAME))))
         }
     }
 
@@ -149,7 +147,7 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path, value) = (self.engine.clone(), self.take_path(), value.share());
         async move {
-            let value = engine.distribute(&path, A::NAME, To::NAMES, value).await?;
+            let value = engine.distribute(&path, Operation::Multicast, A::NAME, To::NAMES, value).await;
             Ok(To::locate(value, engine.role()))
         }
     }
@@ -167,7 +165,7 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<A, I>,
     {
         let (engine, path, value) = (self.engine.clone(), self.take_path(), value.share());
-        async move { engine.broadcast(&path, A::NAME, Roles::NAMES, value).await }
+        async move { Ok(engine.broadcast(&path, A::NAME, Roles::NAMES, value).await) }
     }
 
     /// Each role of `from` sends its value to `to`, which gets them in the order of the roles, whichever
@@ -185,7 +183,7 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Includes<From, I> + Has<C, J>,
     {
         let (engine, path, values) = (self.engine.clone(), self.take_path(), values.share());
-        async move { Ok(At::shared(V::gather(&engine, &path, C::NAME, values).await?.map(Arc::new))) }
+        async move { Ok(At::shared(V::gather(&engine, &path, C::NAME, values).await.map(Arc::new))) }
     }
 
     /// Computes at `role`. Runs again on replay, so it has to be a pure function.
@@ -216,11 +214,11 @@ impl<Roles: RoleSet> Context<Roles> {
         let (engine, path) = (self.engine.clone(), self.take_path());
         async move {
             let Some(here) = engine.local::<R>(&path) else { return Ok(At::shared(None)) };
-            if let Some(recorded) = engine.observed(&path, name).await? {
+            if let Some(recorded) = engine.observed(&path, name).await {
                 return Ok(At::here(recorded));
             }
-            let value = observe(&here).await;
-            engine.observe(&path, name, &value).await?;
+            let value = engine.as_effect(observe(&here)).await;
+            engine.observe(&path, name, &value).await;
             Ok(At::here(value))
         }
     }
@@ -239,8 +237,8 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path, input) = (self.engine.clone(), self.take_path(), input.share());
         async move {
-            match engine.step(&path, step, input).await? {
-                Some(Err(refusal)) => engine.abort(&refusal).await,
+            match engine.step(&path, step, input).await {
+                Some(Err(refusal)) => engine.abort(&path, &refusal).await,
                 Some(Ok(output)) => Ok(At::here(output)),
                 None => Ok(At::shared(None)),
             }
@@ -261,7 +259,7 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<S::Role, I>,
     {
         let (engine, path, input) = (self.engine.clone(), self.take_path(), input.share());
-        async move { Ok(At::shared(engine.step(&path, step, input).await?.map(Arc::new))) }
+        async move { Ok(At::shared(engine.step(&path, step, input).await.map(Arc::new))) }
     }
 
     /// A part that only some roles take; the others go on at once.
@@ -293,71 +291,14 @@ impl<Roles: RoleSet> Context<Roles> {
         Self::new(self.engine.clone(), self.take_path())
     }
 
-    /// The time at `role`, recorded.
-    ///
-    /// # Errors
-    /// As [`Context::comm`].
-    pub fn now<R: Role, I>(
-        &self,
-        _role: R,
-    ) -> impl Future<Output = Result<At<R, SystemTime>, Abort>> + Send + use<R, I, Roles>
-    where
-        Roles: Has<R, I>,
-    {
-        let (engine, path) = (self.engine.clone(), self.take_path());
-        async move {
-            let now = |engine: &Engine| SystemTime::UNIX_EPOCH + Duration::from_millis(engine.environment().unix_ms());
-            Ok(At::shared(engine.note(&path, R::NAME, "now", now).await?.map(Arc::new)))
-        }
-    }
-
-    /// A random (version 4) UUID at `role`, recorded.
-    ///
-    /// # Errors
-    /// As [`Context::comm`].
-    pub fn uuid<R: Role, I>(
-        &self,
-        _role: R,
-    ) -> impl Future<Output = Result<At<R, Uuid>, Abort>> + Send + use<R, I, Roles>
-    where
-        Roles: Has<R, I>,
-    {
-        let (engine, path) = (self.engine.clone(), self.take_path());
-        async move {
-            let uuid = |engine: &Engine| {
-                let (high, low) = (engine.environment().random(), engine.environment().random());
-                uuid::Builder::from_random_bytes(((u128::from(high) << 64) | u128::from(low)).to_be_bytes()).into_uuid()
-            };
-            Ok(At::shared(engine.note(&path, R::NAME, "uuid", uuid).await?.map(Arc::new)))
-        }
-    }
-
-    /// 64 random bits at `role`, recorded.
-    ///
-    /// # Errors
-    /// As [`Context::comm`].
-    pub fn random<R: Role, I>(
-        &self,
-        _role: R,
-    ) -> impl Future<Output = Result<At<R, u64>, Abort>> + Send + use<R, I, Roles>
-    where
-        Roles: Has<R, I>,
-    {
-        let (engine, path) = (self.engine.clone(), self.take_path());
-        async move {
-            let random = |engine: &Engine| engine.environment().random();
-            Ok(At::shared(engine.note(&path, R::NAME, "random", random).await?.map(Arc::new)))
-        }
-    }
-
-    /// Ends the session for all roles: what was committed is compensated. Every role that comes by aborts, so
-    /// branch on a broadcast value before.
+    /// Ends the session for all roles, or the [`Context::saga`] that it is called in: what was committed is
+    /// compensated. Every role that comes by aborts, so branch on a broadcast value before.
     ///
     /// # Errors
     /// Its future never ends, so that branches which run beside it are not cut off at chance; the program is
     /// dropped where it waits. The result's type is for `return ctx.abort(..).await`.
     pub fn abort<T>(&self, abort: Abort) -> impl Future<Output = Result<T, Abort>> + Send + use<T, Roles> {
-        let engine = self.engine.clone();
-        async move { engine.abort(&abort).await }
+        let (engine, path) = (self.engine.clone(), self.take_path());
+        async move { engine.abort(&path, &abort).await }
     }
 }

@@ -4,16 +4,18 @@
 //! user runs under one.
 
 use std::future::{Future, poll_fn};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 
 use crate::abort::Abort;
 use crate::choreography::Step;
 use crate::contract::Environment;
+use crate::frame::Operation;
 use crate::id::{IdempotencyKey, Path, RoleIndex, SessionId};
 use crate::instance::Instance;
 use crate::located::{Local, Service};
-use crate::message::{Message, Payload, decode, encode};
+use crate::message::{Fingerprint, Message, Payload, decode, encode};
 use crate::role::Role;
 
 /// One role's end of a session, shared between its program and whoever drives it.
@@ -26,6 +28,8 @@ pub struct Engine {
     service: Service,
     environment: Arc<dyn Environment>,
     instance: Mutex<Instance>,
+    /// Effects that are under way.
+    effects: AtomicUsize,
 }
 
 impl Engine {
@@ -37,8 +41,16 @@ impl Engine {
         environment: Arc<dyn Environment>,
         instance: Instance,
     ) -> Self {
-        let session = instance.id().session;
-        Self { role, roles, patches, session, service, environment, instance: Mutex::new(instance) }
+        Self {
+            role,
+            roles,
+            patches,
+            session: instance.id().session,
+            service,
+            environment,
+            instance: Mutex::new(instance),
+            effects: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn instance(&self) -> MutexGuard<'_, Instance> {
@@ -67,7 +79,7 @@ impl Engine {
         self.instance().is_patched(patch, self.patches)
     }
 
-    fn index_of(&self, role: &str) -> RoleIndex {
+    pub(crate) fn index_of(&self, role: &str) -> RoleIndex {
         // At most twelve names; the compiler has checked that the role is among them.
         let index = self.roles.iter().position(|name| *name == role).unwrap_or(usize::from(u8::MAX));
         RoleIndex(u8::try_from(index).unwrap_or(u8::MAX))
@@ -85,7 +97,7 @@ impl Engine {
         Some(Local::new(service, IdempotencyKey { session: self.session, path: path.clone() }))
     }
 
-    fn poll<'a, T: Send + 'a>(
+    pub(crate) fn poll<'a, T: Send + 'a>(
         &'a self,
         mut ask: impl FnMut(&mut Instance, &TaskContext<'_>) -> Poll<T> + Send + 'a,
     ) -> impl Future<Output = T> + Send + 'a {
@@ -93,59 +105,79 @@ impl Engine {
     }
 
     /// Stands still, since `reason` makes it impossible to go on.
-    async fn cannot_use<T>(&self, path: &Path, reason: String) -> T {
+    pub(crate) async fn cannot_use<T>(&self, path: &Path, reason: String) -> T {
         self.instance().cannot_use(path.clone(), reason);
         std::future::pending().await
     }
 
-    async fn encoded<T: Message>(&self, path: &Path, value: &T) -> Payload {
+    pub(crate) async fn encoded<T: Message>(&self, path: &Path, value: &T) -> Payload {
         match encode(value) {
             Ok(bytes) => bytes.into(),
             Err(error) => self.cannot_use(path, error.to_string()).await,
         }
     }
 
-    async fn decoded<T: Message>(&self, path: &Path, payload: &Payload) -> T {
+    pub(crate) async fn decoded<T: Message>(&self, path: &Path, payload: &Payload) -> T {
         match decode(payload.as_slice()) {
             Ok(value) => value,
             Err(error) => self.cannot_use(path, error.to_string()).await,
         }
     }
 
-    pub(crate) async fn send<T: Message>(&self, path: &Path, to: &[&'static str], value: &T) -> Result<(), Abort> {
-        let payload = self.encoded(path, value).await;
-        self.send_payload(path, to, &payload).await
+    /// The roles of these names.
+    pub(crate) fn indices_of(&self, roles: &[&'static str]) -> Vec<RoleIndex> {
+        roles.iter().map(|role| self.index_of(role)).collect()
     }
 
-    async fn send_payload(&self, path: &Path, to: &[&'static str], payload: &Payload) -> Result<(), Abort> {
+    /// Whether something is under way that the instance does not know of.
+    pub(crate) fn has_effects(&self) -> bool {
+        self.effects.load(Ordering::SeqCst) > 0
+    }
+
+    /// Says that `future` is under way while it is.
+    pub(crate) async fn as_effect<T>(&self, future: impl Future<Output = T>) -> T {
+        struct UnderWay<'a>(&'a AtomicUsize);
+        impl Drop for UnderWay<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        self.effects.fetch_add(1, Ordering::SeqCst);
+        let _under_way = UnderWay(&self.effects);
+        future.await
+    }
+
+    /// Sends to each of `to` but this role.
+    pub(crate) async fn send(&self, path: &Path, operation: Operation, to: &[&'static str], payload: &Payload) {
         for role in to.iter().filter(|role| !self.plays(role)) {
             let to = self.index_of(role);
-            self.poll(|instance, cx| instance.poll_send(cx, path, to, payload)).await?;
+            self.poll(|instance, cx| instance.poll_send(cx, path, operation, to, payload)).await;
         }
-        Ok(())
     }
 
-    pub(crate) async fn receive<T: Message>(&self, path: &Path, from: &'static str) -> Result<T, Abort> {
+    pub(crate) async fn receive<T: Message>(&self, path: &Path, operation: Operation, from: &'static str) -> T {
         let from = self.index_of(from);
-        let payload = self.poll(|instance, cx| instance.poll_receive(cx, path, from)).await?;
-        Ok(self.decoded(path, &payload).await)
+        let payload = self.poll(|instance, cx| instance.poll_receive(cx, path, operation, from)).await;
+        self.decoded(path, &payload).await
     }
 
     /// `from` sends to all of `to`; gives the value where it is to be.
     pub(crate) async fn distribute<T: Message>(
         &self,
         path: &Path,
+        operation: Operation,
         from: &'static str,
         to: &[&'static str],
         value: Option<Arc<T>>,
-    ) -> Result<Option<Arc<T>>, Abort> {
+    ) -> Option<Arc<T>> {
         match value.filter(|_| self.plays(from)) {
             Some(value) => {
-                self.send(path, to, &*value).await?;
-                Ok(Some(value))
+                let payload = self.encoded(path, &*value).await;
+                self.send(path, operation, to, &payload).await;
+                Some(value)
             }
-            None if to.contains(&self.role) => Ok(Some(Arc::new(self.receive(path, from).await?))),
-            None => Ok(None),
+            None if to.contains(&self.role) => Some(Arc::new(self.receive(path, operation, from).await)),
+            None => None,
         }
     }
 
@@ -155,12 +187,14 @@ impl Engine {
         from: &'static str,
         to: &[&'static str],
         value: Option<Arc<T>>,
-    ) -> Result<T, Abort> {
-        let Some(value) = value.filter(|_| self.plays(from)) else { return self.receive(path, from).await };
+    ) -> T {
+        let Some(value) = value.filter(|_| self.plays(from)) else {
+            return self.receive(path, Operation::Broadcast, from).await;
+        };
         let payload = self.encoded(path, &*value).await;
-        self.send_payload(path, to, &payload).await?;
+        self.send(path, Operation::Broadcast, to, &payload).await;
         // Read back, so that the sender goes on with what the others got, to the bit.
-        Ok(self.decoded(path, &payload).await)
+        self.decoded(path, &payload).await
     }
 
     pub(crate) async fn contribute<T: Message>(
@@ -169,58 +203,33 @@ impl Engine {
         from: &'static str,
         to: &'static str,
         value: Option<&T>,
-    ) -> Result<(), Abort> {
-        match value.filter(|_| self.plays(from)) {
-            Some(value) => self.send(path, &[to], value).await,
-            None => Ok(()),
+    ) {
+        if let Some(value) = value.filter(|_| self.plays(from)) {
+            let payload = self.encoded(path, value).await;
+            self.send(path, Operation::Gather, &[to], &payload).await;
         }
     }
 
-    pub(crate) async fn collect<T: Message>(
-        &self,
-        path: &Path,
-        from: &'static str,
-        own: Option<&T>,
-    ) -> Result<T, Abort> {
+    pub(crate) async fn collect<T: Message>(&self, path: &Path, from: &'static str, own: Option<&T>) -> T {
         match own.filter(|_| self.plays(from)) {
             Some(value) => {
                 let payload = self.encoded(path, value).await;
-                Ok(self.decoded(path, &payload).await)
+                self.decoded(path, &payload).await
             }
-            None => self.receive(path, from).await,
+            None => self.receive(path, Operation::Gather, from).await,
         }
     }
 
-    pub(crate) async fn observed<T: Message>(&self, path: &Path, name: &'static str) -> Result<Option<T>, Abort> {
-        match self.poll(|instance, _| instance.poll_observed(path, name)).await? {
-            Some(payload) => Ok(Some(self.decoded(path, &payload).await)),
-            None => Ok(None),
+    pub(crate) async fn observed<T: Message>(&self, path: &Path, name: &str) -> Option<T> {
+        match self.poll(|instance, cx| instance.poll_observed(cx, path, name)).await {
+            Some(payload) => Some(self.decoded(path, &payload).await),
+            None => None,
         }
     }
 
-    pub(crate) async fn observe<T: Message>(&self, path: &Path, name: &'static str, value: &T) -> Result<(), Abort> {
+    pub(crate) async fn observe<T: Message>(&self, path: &Path, name: &str, value: &T) {
         let payload = self.encoded(path, value).await;
         self.instance().observe(path.clone(), name, payload);
-        Ok(())
-    }
-
-    /// Records what `make` gives at `role`.
-    pub(crate) async fn note<T: Message>(
-        &self,
-        path: &Path,
-        role: &'static str,
-        name: &'static str,
-        make: impl Fn(&Self) -> T + Send,
-    ) -> Result<Option<T>, Abort> {
-        if !self.plays(role) {
-            return Ok(None);
-        }
-        if let Some(recorded) = self.observed(path, name).await? {
-            return Ok(Some(recorded));
-        }
-        let value = make(self);
-        self.observe(path, name, &value).await?;
-        Ok(Some(value))
     }
 
     /// Runs a saga step where it is played; `None` elsewhere.
@@ -229,19 +238,20 @@ impl Engine {
         path: &Path,
         step: S,
         input: Option<Arc<S::Input>>,
-    ) -> Result<Option<Result<S::Output, Abort>>, Abort> {
-        let (Some(here), Some(input)) = (self.local::<S::Role>(path), input) else { return Ok(None) };
+    ) -> Option<Result<S::Output, Abort>> {
+        let (Some(here), Some(input)) = (self.local::<S::Role>(path), input) else { return None };
+        let fingerprint = Fingerprint::of(&self.encoded(path, &*input).await);
         let step = step.erase(here, input);
-        self.instance().begin_step(path, S::NAME, step);
-        match self.poll(|instance, cx| instance.poll_step(cx, path)).await? {
-            Ok(payload) => Ok(Some(Ok(self.decoded(path, &payload).await))),
-            Err(refusal) => Ok(Some(Err(refusal))),
+        self.instance().begin_step(path, S::NAME, fingerprint, step);
+        match self.poll(|instance, cx| instance.poll_step(cx, path)).await {
+            Ok(payload) => Some(Ok(self.decoded(path, &payload).await)),
+            Err(refusal) => Some(Err(refusal)),
         }
     }
 
-    /// Aborts the session. Does not return: the program is dropped here.
-    pub(crate) async fn abort<T>(&self, abort: &Abort) -> Result<T, Abort> {
-        self.instance().decide_abort(abort);
+    /// Aborts the saga around `path`, or else the session. Does not return: the program is dropped here.
+    pub(crate) async fn abort<T>(&self, path: &Path, abort: &Abort) -> T {
+        self.instance().abort_at(path, abort);
         std::future::pending().await
     }
 }

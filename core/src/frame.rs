@@ -34,6 +34,8 @@ pub struct Header {
     pub cast: Vec<NodeId>,
     /// When it was started, in milliseconds since the Unix epoch, by the initiator's clock.
     pub started_unix_ms: u64,
+    /// When the initiator aborts it unless it is over, in milliseconds since the Unix epoch.
+    pub deadline_unix_ms: Option<u64>,
     /// The patches it runs with: those that every node of the cast offered.
     pub patches: Vec<String>,
 }
@@ -59,13 +61,45 @@ pub enum Outcome {
     Compensated(Abort),
 }
 
+/// The operation that a message belongs to. A receiver whose program does another one there has diverged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Operation {
+    /// One role to another.
+    Comm,
+    /// One role to some.
+    Multicast,
+    /// One role to all.
+    Broadcast,
+    /// Some roles to one.
+    Gather,
+    /// How a role's part of a saga within the session, or of a turn of a loop, has ended.
+    Vote,
+    /// How a saga within the session has ended for all.
+    Verdict,
+}
+
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Comm => "comm",
+            Self::Multicast => "multicast",
+            Self::Broadcast => "broadcast",
+            Self::Gather => "gather",
+            Self::Vote => "vote",
+            Self::Verdict => "verdict",
+        })
+    }
+}
+
 /// What a frame says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Body {
     /// A message of the program.
     Deliver {
-        /// The operation it belongs to.
+        /// Where the operation stands that it belongs to.
         path: Path,
+        /// Which kind of operation that is.
+        operation: Operation,
         /// The value.
         payload: Payload,
     },
@@ -78,6 +112,17 @@ pub enum Body {
     Done(Outcome),
     /// All parts have ended alike: the session's data may go.
     Close(Outcome),
+    /// The turns of loops that are over for all roles, as the sender (who decides that) knows. Not acknowledged, and
+    /// said again to whoever nudges.
+    Turns {
+        /// The loop, and how many of its turns are final.
+        finals: Vec<(Path, u32)>,
+        /// Whether the sender has heard of the session's abort: no more turns become final then.
+        aborted: bool,
+    },
+    /// The latest step that the sender still has to take back on an aborted session, if there is one. Not
+    /// acknowledged, and said again to whoever nudges.
+    Undoing(Option<Path>),
 }
 
 /// One thing said by one role instance to another.

@@ -5,7 +5,6 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::abort::Abort;
 use crate::engine::Engine;
 use crate::id::Path;
 use crate::located::At;
@@ -38,7 +37,7 @@ pub trait Gather<From> {
         path: &Path,
         to: &'static str,
         values: Self::Shared,
-    ) -> impl Future<Output = Result<Option<Self::Values>, Abort>> + Send;
+    ) -> impl Future<Output = Option<Self::Values>> + Send;
 }
 
 macro_rules! groups {
@@ -62,14 +61,14 @@ macro_rules! groups {
                 path: &Path,
                 to: &'static str,
                 values: Self::Shared,
-            ) -> Result<Option<Self::Values>, Abort> {
-                $(engine.contribute(path, $role::NAME, to, values.$index.as_deref()).await?;)+
+            ) -> Option<Self::Values> {
+                $(engine.contribute(path, $role::NAME, to, values.$index.as_deref()).await;)+
                 if !engine.plays(to) {
-                    return Ok(None);
+                    return None;
                 }
                 // One after the other is in any arrival order: all of them land in the mailbox meanwhile.
-                $(let $item: $value = engine.collect(path, $role::NAME, values.$index.as_deref()).await?;)+
-                Ok(Some(($($item,)+)))
+                $(let $item: $value = engine.collect(path, $role::NAME, values.$index.as_deref()).await;)+
+                Some(($($item,)+))
             }
         }
     )+};

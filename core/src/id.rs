@@ -72,8 +72,7 @@ impl fmt::Debug for NodeId {
 
 /// One run of a choreography, the same at every role.
 ///
-/// A UUID: version 7 for a fresh start, version 5 of the choreography's name and the caller's
-/// idempotency key for a keyed one, so that a repeated start is the same session.
+/// A UUID: version 7 for a fresh start, version 5 for one under a caller's idempotency key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SessionId(Uuid);
@@ -90,11 +89,23 @@ impl SessionId {
         Self(uuid::Builder::from_unix_timestamp_millis(unix_ms, &tail).into_uuid())
     }
 
-    /// The session that `key` names among the starts of `choreography`.
+    /// What `key` stands for among the starts of `choreography`: a name that its session is found by at the initiator.
+    /// Sessions have ids of their own, so that the key can be used again once its session is forgotten.
     pub fn keyed(choreography: &str, key: &str) -> Self {
         // The separator cannot be mistaken for a part of either: lengths are part of the name.
         let name = format!("{}:{choreography}:{key}", choreography.len());
         Self(Uuid::new_v5(&KEYED_SESSIONS, name.as_bytes()))
+    }
+
+    /// A session that is started under the key which `self` is the name of. Chance tells it from earlier ones.
+    #[must_use]
+    pub fn under_key(self, random: u128) -> Self {
+        Self(Uuid::new_v5(&self.0, &random.to_be_bytes()))
+    }
+
+    /// Whether it was started under a key.
+    pub fn has_key(self) -> bool {
+        self.0.get_version_num() == 5
     }
 
     /// The sixteen bytes of the id, in the order that keys of a store use.
@@ -121,7 +132,7 @@ impl fmt::Debug for SessionId {
 }
 
 /// The place of a role in its choreography's tuple of roles, from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RoleIndex(pub u8);
 
@@ -186,6 +197,26 @@ impl Path {
         path.push(counter);
         Self(path)
     }
+
+    /// Whether this is `scope` or an operation in it.
+    pub fn is_in(&self, scope: &Self) -> bool {
+        self.0.starts_with(&scope.0)
+    }
+
+    /// The counter of this operation in `scope`, or of the scope in it that it belongs to.
+    pub fn counter_in(&self, scope: &Self) -> Option<u32> {
+        self.is_in(scope).then(|| self.0.get(scope.0.len()).copied()).flatten()
+    }
+
+    /// The scopes around this operation, the innermost first, the outermost (the session) last.
+    pub fn scopes(&self) -> impl Iterator<Item = Self> + '_ {
+        (0..self.0.len()).rev().filter_map(|depth| self.0.get(..depth).map(|scope| Self(scope.into())))
+    }
+
+    /// Bytes in the order of paths: what is in a scope lies together, and one turn of a loop before the next.
+    pub fn to_key(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|counter| counter.to_be_bytes()).collect()
+    }
 }
 
 impl fmt::Display for Path {
@@ -239,6 +270,14 @@ mod tests {
     fn keys_name_sessions_without_collisions() {
         assert_eq!(SessionId::keyed("a", "b"), SessionId::keyed("a", "b"));
         assert_ne!(SessionId::keyed("a:b", "c"), SessionId::keyed("a", "b:c"));
+    }
+
+    #[test]
+    fn sessions_of_one_key_differ_and_can_be_told_from_fresh_ones() {
+        let key = SessionId::keyed("a", "b");
+        assert_eq!(key.under_key(1), key.under_key(1));
+        assert_ne!(key.under_key(1), key.under_key(2));
+        assert!(key.under_key(1).has_key() && !SessionId::fresh(7, 9).has_key());
     }
 
     #[test]

@@ -12,8 +12,10 @@ pub mod message;
 pub mod part;
 pub mod record;
 pub mod state;
+pub mod testing;
 
 mod abort;
+mod carried;
 mod choreography;
 mod context;
 mod engine;
@@ -23,7 +25,8 @@ mod located;
 mod role;
 
 pub use abort::{Abort, Retry};
-pub use choreography::{Choreography, LocalTransaction, Step, Transaction};
+pub use carried::{Carried, Known};
+pub use choreography::{Choreography, Compensation, Doubt, Kind, LocalTransaction, Step, Transaction};
 pub use context::Context;
 pub use group::{Gather, Targets};
 pub use id::{IdempotencyKey, NodeId, Path, SessionId};
@@ -31,4 +34,4 @@ pub use local::{Services, run_local};
 pub use located::{Absent, At, Local, Located, Service};
 pub use message::{Message, Payload};
 pub use role::{Has, Includes, Role, RoleSet};
-pub use state::State;
+pub use state::{State, Table};

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use crate::abort::Abort;
 use crate::choreography::Choreography;
-use crate::contract::{Entry, Environment, StoreError};
+use crate::contract::Environment;
 use crate::frame::Header;
 use crate::id::{InstanceId, NodeId, RoleIndex, SessionId};
 use crate::instance::{Effects, Instance, Limits, Outgoing, Write};
@@ -20,7 +20,7 @@ use crate::message::{Payload, decode, encode};
 use crate::part::{Alarm, AnyChoreography, Part};
 use crate::record::Opened;
 use crate::role::{Role, RoleSet};
-use crate::state::{ReadState, Writes};
+use crate::state::Writes;
 
 /// The services of the roles, by role.
 #[derive(Debug, Default, Clone)]
@@ -76,7 +76,8 @@ impl Services {
 ///
 /// # Errors
 /// The [`Abort`] that ended the session, or one with code `accompanist.stopped` when it cannot go on (no service
-/// for a role, a program that is not deterministic).
+/// for a role, a program that is not deterministic), or `accompanist.needs-operator`. Time that nothing but time passes
+/// in, such as that of [`Context::sleep`](crate::Context::sleep), passes at once; a signal never comes.
 pub async fn run_local<C: Choreography>(
     choreography: C,
     input: <C::Input as Located>::Value,
@@ -115,6 +116,7 @@ const NEVER_MS: u64 = u64::MAX;
 /// All parts of one session, and what stands in for store and network.
 struct Stage {
     parts: Vec<Part>,
+    environment: Arc<Ambient>,
     caller: Arc<Caller>,
     state: Writes,
     now_ms: u64,
@@ -130,7 +132,7 @@ impl Stage {
         initiator: &str,
     ) -> Result<Self, Abort> {
         let failed = |reason: String| Abort::new("accompanist.stopped", reason);
-        let environment = Arc::new(Ambient::new());
+        let environment = Arc::new(Ambient::default());
         let names = C::Roles::NAMES;
         let node = NodeId::new("local").map_err(|error| failed(error.to_string()))?;
         let roles = (0u8..).map(RoleIndex).zip(names);
@@ -141,6 +143,7 @@ impl Stage {
             initiator,
             cast: vec![node; names.len()],
             started_unix_ms: environment.unix_ms(),
+            deadline_unix_ms: None,
             patches: C::PATCHES.iter().map(ToString::to_string).collect(),
         });
         let random = (u128::from(environment.random()) << 64) | u128::from(environment.random());
@@ -160,7 +163,7 @@ impl Stage {
             });
             parts.push(choreography.clone().part(instance, input, service, environment.clone(), alarm));
         }
-        Ok(Self { parts, caller, state: Writes::default(), now_ms: 0, output: None, closed: 0 })
+        Ok(Self { parts, environment, caller, state: Writes::default(), now_ms: 0, output: None, closed: 0 })
     }
 
     /// Gives turns until nothing moves any more.
@@ -175,24 +178,28 @@ impl Stage {
                 let gone = || Err(Abort::new("accompanist.stopped", "the session ended without an output"));
                 return Poll::Ready(self.output.take().unwrap_or_else(gone));
             }
-            let wakes = self.parts.iter().filter_map(Part::next_wake_ms);
-            match wakes.filter(|at| (self.now_ms + 1..NEVER_MS).contains(at)).min() {
-                _ if moved => {}
-                // Nothing happens here without a cause, so the time of a pause can pass at once. Other tasks go on
-                // first: what is to be tried again may wait for one of them.
-                Some(at_ms) if self.output.as_ref().is_some_and(Result::is_err) => {
-                    self.now_ms = at_ms;
-                    self.caller.wake();
-                    return Poll::Pending;
-                }
-                _ => return Poll::Pending,
+            if moved {
+                continue;
             }
+            let wakes = self.parts.iter().filter_map(Part::next_wake_ms);
+            let next = wakes.filter(|at| (self.now_ms + 1..NEVER_MS).contains(at)).min();
+            // Nothing happens here without a cause, so time that all wait for can pass at once. Other tasks go on
+            // first: what is to be tried again may wait for one of them.
+            if let Some(at_ms) = next.filter(|_| !self.parts.iter().any(Part::is_busy)) {
+                self.environment.skip(at_ms - self.now_ms);
+                self.now_ms = at_ms;
+                self.caller.wake();
+            }
+            return Poll::Pending;
         }
     }
 
     fn carry_out(&mut self, index: usize, effects: Effects) -> Result<bool, Abort> {
         if let Some(stop) = effects.stopped {
             return Err(Abort::new("accompanist.stopped", stop.to_string()));
+        }
+        if let Some((_, trouble)) = effects.troubles.iter().flatten().next() {
+            return Err(Abort::new("accompanist.needs-operator", trouble.to_string()));
         }
         let moved = !effects.writes.is_empty() || !effects.frames.is_empty();
         if let Some(output) = effects.output {
@@ -201,7 +208,7 @@ impl Stage {
         self.closed += usize::from(effects.closed.is_some());
         for Write { number, local, .. } in effects.writes {
             let result = local.map(|job| {
-                let (writes, _, result) = job.run(&self.state.over(&Nothing));
+                let (writes, _, result) = job.run(&self.state);
                 self.state.absorb(writes);
                 (job.path().clone(), result)
             });
@@ -221,39 +228,37 @@ impl Stage {
     }
 }
 
-/// An empty store.
-struct Nothing;
+/// The machine's clock, ahead by the time that was skipped, and chance good enough for a test.
+struct Ambient {
+    chance: AtomicU64,
+    skipped_ms: AtomicU64,
+}
 
-impl ReadState for Nothing {
-    fn read(&self, _: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(None)
-    }
-    fn read_all(&self, _: &[u8]) -> Result<Vec<Entry>, StoreError> {
-        Ok(Vec::new())
+impl Default for Ambient {
+    fn default() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        Self { chance: AtomicU64::new(RandomState::new().hash_one(0)), skipped_ms: AtomicU64::new(0) }
     }
 }
 
-/// The machine's clock, and chance good enough for a test.
-struct Ambient(AtomicU64);
-
 impl Ambient {
-    fn new() -> Self {
-        use std::hash::{BuildHasher, RandomState};
-        Self(AtomicU64::new(RandomState::new().hash_one(0)))
+    fn skip(&self, ms: u64) {
+        self.skipped_ms.fetch_add(ms, Ordering::Relaxed);
     }
 }
 
 impl Environment for Ambient {
     fn unix_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        now_ms.saturating_add(self.skipped_ms.load(Ordering::Relaxed))
     }
     fn monotonic_ms(&self) -> u64 {
         self.unix_ms()
     }
     fn random(&self) -> u64 {
         // SplitMix64 (Steele, Lea, Flood 2014).
-        let mut z = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        let mut z = self.chance.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)

@@ -18,7 +18,7 @@ use crate::contract::{BoxFuture, Environment};
 use crate::engine::Engine;
 use crate::frame::{Frame, Receipt};
 use crate::id::{InstanceId, Path};
-use crate::instance::{Effects, Instance, JobResult, LocalResult, OutgoingKey};
+use crate::instance::{Effects, Instance, JobResult, LocalResult, OutgoingKey, Remedy, SignalError};
 use crate::located::{Located, Service};
 use crate::message::{Payload, decode, encode};
 use crate::role::{Role, RoleSet};
@@ -91,6 +91,7 @@ impl<C: Choreography> AnyChoreography for C {
         alarm: Arc<Alarm>,
     ) -> Part {
         let role = C::Roles::NAMES.get(usize::from(instance.id().role.0)).copied().unwrap_or_default();
+        let instance = instance.with_compensation(C::COMPENSATION);
         let engine = Arc::new(Engine::new(role, C::Roles::NAMES, C::PATCHES, service, environment, instance));
         let program = Box::pin(run(self, engine.clone(), input));
         Part { engine, program: Some(program), jobs: FuturesUnordered::new(), alarm }
@@ -185,6 +186,44 @@ impl Part {
         self.engine.instance().next_wake_ms()
     }
 
+    /// The caller aborts the session; see [`Instance::cancel`].
+    pub fn cancel(&self, abort: &Abort) -> bool {
+        self.engine.instance().cancel(abort)
+    }
+
+    /// Someone outside says something to this role; see [`Instance::signal`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn signal(&self, name: &str, key: &str, payload: Payload) -> Result<u64, SignalError> {
+        self.engine.instance().signal(name, key, payload)
+    }
+
+    /// An operator has looked; see [`Instance::remedy`].
+    pub fn remedy(&self, remedy: Remedy) -> usize {
+        self.engine.instance().remedy(remedy)
+    }
+
+    /// What the program shows of its progress; see [`Context::publish`](crate::Context::publish).
+    pub fn view(&self) -> Option<Payload> {
+        self.engine.instance().view().cloned()
+    }
+
+    /// Whether the program has come to its end, or was dropped where nothing more comes.
+    pub fn program_has_ended(&self) -> bool {
+        self.program.is_none()
+    }
+
+    /// What the program waits for, for people.
+    pub fn waits_for(&self) -> Vec<(Path, String)> {
+        self.engine.instance().waits_for()
+    }
+
+    /// Whether commits or effects are under way, so that something happens though nobody says anything.
+    pub fn is_busy(&self) -> bool {
+        !self.jobs.is_empty() || self.engine.has_effects()
+    }
+
     /// A waker that rings the alarm: for the driver's own timer.
     pub fn waker(&self) -> Waker {
         self.alarm.clone().into()
@@ -199,7 +238,8 @@ impl Part {
         loop {
             self.alarm.rung.store(false, Ordering::SeqCst);
             self.poll_program(&mut cx);
-            self.engine.instance().settle(now_ms);
+            let unix_ms = self.engine.environment().unix_ms();
+            self.engine.instance().settle(now_ms, unix_ms);
             self.poll_jobs(&mut cx);
             if !self.alarm.rung.load(Ordering::SeqCst) {
                 break;
@@ -220,11 +260,16 @@ impl Part {
                 self.engine.instance().program_ended(result);
             }
             Poll::Pending if self.alarm.rung.load(Ordering::SeqCst) => {}
+            // What it waits for now, none of its own tasks brings about.
             Poll::Pending => {
-                let spent = self.engine.instance().program_is_spent();
-                if spent {
+                let mut instance = self.engine.instance();
+                instance.check_replay();
+                if instance.program_is_spent() {
+                    instance.program_dropped();
+                    drop(instance);
                     self.program = None;
-                    self.engine.instance().program_dropped();
+                } else {
+                    instance.spend_sagas();
                 }
             }
         }
@@ -234,7 +279,7 @@ impl Part {
         let ready = self.engine.instance().take_jobs();
         self.jobs.extend(ready.into_iter().map(crate::instance::Job::run));
         while let Poll::Ready(Some((path, result))) = Pin::new(&mut self.jobs).poll_next(cx) {
-            self.engine.instance().job_ended(path, result);
+            self.engine.instance().job_ended(&path, result);
             // What ended may let the program, or the saga, go on.
             self.alarm.rung.store(true, Ordering::SeqCst);
         }

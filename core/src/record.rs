@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::abort::Abort;
 use crate::contract::{Batch, Change, Space, StoreError};
-use crate::frame::{Header, Outcome};
+use crate::frame::{Header, Operation, Outcome};
 use crate::id::{InstanceId, Path, RoleIndex};
-use crate::message::{CodecError, Payload, decode, encode};
+use crate::message::{CodecError, Fingerprint, Payload, decode, encode};
 
 /// The store format this release writes.
 pub const STORE_FORMAT: u32 = 1;
@@ -48,6 +48,8 @@ pub enum Record {
         path: Path,
         /// Who sent it.
         from: RoleIndex,
+        /// The kind of operation, checked on replay.
+        operation: Operation,
         /// The value.
         payload: Payload,
     },
@@ -66,6 +68,8 @@ pub enum Record {
         path: Path,
         /// Its name, checked on replay.
         name: String,
+        /// Its input's fingerprint, checked on replay.
+        input: Fingerprint,
     },
     /// The commit of a step has ended.
     Committed {
@@ -73,6 +77,8 @@ pub enum Record {
         path: Path,
         /// Its name, checked on replay.
         name: String,
+        /// Its input's fingerprint, checked on replay.
+        input: Fingerprint,
         /// Its place among the committed steps of this instance: compensation goes backwards along it.
         order: u32,
         /// What came out, or the refusal.
@@ -97,42 +103,154 @@ pub enum Record {
         /// The output, at the initiator.
         output: Option<Payload>,
     },
+    /// A loop has come to a turn, and all before it are over for all roles: recovery starts here.
+    Checkpoint {
+        /// The loop.
+        path: Path,
+        /// The turn that begins.
+        turn: u32,
+        /// The loop's state, as far as this role has it.
+        state: Payload,
+    },
+    /// A step cannot be got through: an operator is needed.
+    Troubled {
+        /// The step.
+        path: Path,
+        /// Its input's fingerprint, checked on replay.
+        input: Fingerprint,
+        /// What is wrong with it.
+        trouble: Trouble,
+    },
+    /// Something outside has told this role something.
+    Signalled {
+        /// Its place in the order of arrival.
+        number: u64,
+        /// The name it is waited for under.
+        name: String,
+        /// What tells it from others of its name.
+        key: String,
+        /// The value; nothing once the program has taken it.
+        payload: Option<Payload>,
+    },
+    /// The instance has failed too often: it is not run until an operator says so.
+    Quarantined {
+        /// The last failure.
+        reason: String,
+        /// How often it failed.
+        failures: u32,
+    },
+    /// All roles have ended alike: from now on the initiator says nothing but `Close`, so that a role that has closed
+    /// may forget the session (decision 0009).
+    Closing,
+}
+
+/// Why a step needs an operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// The step's name.
+    pub step: String,
+    /// What cannot be done.
+    pub task: Task,
+    /// Why, as the last try has said.
+    pub reason: String,
+    /// How often it was tried.
+    pub tries: u32,
+}
+
+/// What has to be done about a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Task {
+    /// To commit it, since it is [`Kind::Retriable`](crate::Kind::Retriable): the session only goes forward.
+    Commit,
+    /// To compensate it, since the session is aborted.
+    Compensate,
+    /// To find out whether its commit took effect before the abort, since it is a [`Kind::Pivot`](crate::Kind::Pivot).
+    FindOut,
+    /// To live with it: it is committed, cannot be compensated, and the session was aborted.
+    Reconcile,
+}
+
+impl std::fmt::Display for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Commit => "be committed",
+            Self::Compensate => "be compensated",
+            Self::FindOut => "be found out about",
+            Self::Reconcile => "be reconciled with the abort",
+        })
+    }
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { step, task, reason, tries } = self;
+        write!(f, "step `{step}` has to {task}, which failed {tries} times, the last time with: {reason}")
+    }
+}
+
+/// The parts of an instance's journal. The checkpoints are read first: they tell where to read on.
+const CHECKPOINTS: u8 = 0;
+const EVENTS: u8 = 1;
+
+fn key(instance: InstanceId, part: u8, path: &Path, rest: &[u8]) -> Vec<u8> {
+    [&instance.to_bytes()[..], &[part], &path.to_key(), rest].concat()
 }
 
 impl Record {
-    /// The record's key in [`Space::Journal`]: instance, tag, and what tells it from others of its kind.
-    ///
-    /// # Errors
-    /// Never for records made of values of this crate.
-    pub fn key(&self, instance: InstanceId) -> Result<Vec<u8>, CodecError> {
-        let mut key = instance.to_bytes().to_vec();
-        let (tag, rest) = match self {
-            Self::Received { path, from, .. } => (b'm', encode(&(path, from))?),
-            Self::Observed { path, .. } => (b'o', encode(path)?),
-            Self::Intended { path, .. } => (b'i', encode(path)?),
-            Self::Committed { path, .. } => (b'c', encode(path)?),
-            Self::Compensated { path } => (b'u', encode(path)?),
-            Self::Aborted { .. } => (b'a', Vec::new()),
-            Self::Ended { .. } => (b'e', Vec::new()),
+    /// The record's key in [`Space::Journal`]: instance, part, path, tag, and what tells it from others of its kind.
+    pub fn key(&self, instance: InstanceId) -> Vec<u8> {
+        let root = Path::root();
+        // The path before the tag, so that one turn of a loop lies together.
+        let (path, rest) = match self {
+            Self::Checkpoint { path, .. } => return key(instance, CHECKPOINTS, path, &[]),
+            Self::Received { path, from, .. } => (path, vec![b'm', from.0]),
+            Self::Observed { path, .. } => (path, vec![b'o']),
+            Self::Intended { path, .. } => (path, vec![b'i']),
+            Self::Committed { path, .. } => (path, vec![b'c']),
+            Self::Compensated { path } => (path, vec![b'u']),
+            Self::Troubled { path, .. } => (path, vec![b't']),
+            Self::Aborted { .. } => (&root, vec![b'a']),
+            Self::Ended { .. } => (&root, vec![b'e']),
+            Self::Quarantined { .. } => (&root, vec![b'q']),
+            Self::Closing => (&root, vec![b'z']),
+            Self::Signalled { number, .. } => (&root, [b"s", &number.to_be_bytes()[..]].concat()),
         };
-        key.push(tag);
-        key.extend_from_slice(&rest);
-        Ok(key)
+        key(instance, EVENTS, path, &rest)
+    }
+
+    /// Where the checkpoints of an instance are.
+    pub fn checkpoints(instance: InstanceId) -> Vec<u8> {
+        key(instance, CHECKPOINTS, &Path::root(), &[])
+    }
+
+    /// Where its other records end.
+    pub fn events_end(instance: InstanceId) -> Vec<u8> {
+        key(instance, EVENTS + 1, &Path::root(), &[])
+    }
+
+    /// Where its other records are, as far as they are of `scope`.
+    pub fn events_in(instance: InstanceId, scope: &Path) -> Vec<u8> {
+        key(instance, EVENTS, scope, &[])
     }
 
     /// The record as a change of the journal.
     ///
     /// # Errors
-    /// As [`Record::key`].
+    /// Never for records made of values of this crate.
     pub fn change(&self, instance: InstanceId) -> Result<Change, CodecError> {
-        Ok(Change { space: Space::Journal, key: self.key(instance)?, value: Some(value_bytes(self)?) })
+        Ok(Change { space: Space::Journal, key: self.key(instance), value: Some(value_bytes(self)?) })
     }
+}
+
+/// The change that removes what `record` is kept under.
+pub fn remove(instance: InstanceId, record: &Record) -> Change {
+    Change { space: Space::Journal, key: record.key(instance), value: None }
 }
 
 /// The change that opens an instance.
 ///
 /// # Errors
-/// As [`Record::key`].
+/// As [`Record::change`].
 pub fn open(instance: InstanceId, opened: &Opened) -> Result<Change, CodecError> {
     Ok(Change { space: Space::Open, key: instance.to_bytes().to_vec(), value: Some(value_bytes(opened)?) })
 }
@@ -140,7 +258,7 @@ pub fn open(instance: InstanceId, opened: &Opened) -> Result<Change, CodecError>
 /// The changes that close an instance: its tombstone, and the end of its journal, whose keys are given.
 ///
 /// # Errors
-/// As [`Record::key`].
+/// As [`Record::change`].
 pub fn close(instance: InstanceId, closed: &Closed, journal: Vec<Vec<u8>>) -> Result<Batch, CodecError> {
     let key = instance.to_bytes().to_vec();
     let mut batch = vec![

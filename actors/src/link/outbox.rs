@@ -2,14 +2,14 @@
 //!
 //! Pure: time and chance come in, transmissions go out.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use accompanist_core::NodeId;
 use accompanist_core::contract::Environment;
 use accompanist_core::frame::Frame;
-use accompanist_core::id::InstanceId;
+use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::instance::{Outgoing, OutgoingKey};
+use accompanist_core::{NodeId, Path};
 
 use crate::settings::Settings;
 
@@ -39,7 +39,7 @@ pub(super) struct Outbox {
     under_way: BTreeMap<u64, UnderWay>,
     due: BTreeSet<(u64, u64)>,
     /// What is under way or waits already: an instance that has been restarted says it again.
-    known: HashSet<(InstanceId, OutgoingKey)>,
+    known: BTreeSet<(InstanceId, OutgoingKey)>,
     windows: BTreeMap<NodeId, Window>,
     window_max: usize,
     pause_min_ms: u64,
@@ -56,7 +56,7 @@ impl Outbox {
             next_number: 1,
             under_way: BTreeMap::new(),
             due: BTreeSet::new(),
-            known: HashSet::new(),
+            known: BTreeSet::new(),
             windows: BTreeMap::new(),
             window_max: settings.window_frames_max,
             pause_min_ms: millis(settings.retransmission_delay_min),
@@ -106,6 +106,31 @@ impl Outbox {
             }
         }
         (Some(acked), next.map(|(id, outgoing)| self.begin(id, outgoing, now_ms)))
+    }
+
+    /// What `id` has said is of no more use as far as `useless` says so: it is not sent again. Gives the frames that may
+    /// go in its place.
+    pub(super) fn forget(
+        &mut self,
+        id: InstanceId,
+        useless: impl Fn(&OutgoingKey) -> bool,
+        now_ms: u64,
+    ) -> Vec<Transmission> {
+        // The least of all keys is a message's under the root.
+        let first = (id, OutgoingKey::Deliver(Path::root(), RoleIndex(0)));
+        let of_instance = self.known.range(first..).take_while(|(of, _)| *of == id).map(|(_, key)| key.clone());
+        let gone: BTreeSet<OutgoingKey> = of_instance.filter(|key| useless(key)).collect();
+        if gone.is_empty() {
+            return Vec::new(); // As nearly always: what it has said is heard.
+        }
+        let is_gone = |of: InstanceId, outgoing: &Outgoing| of == id && gone.contains(&outgoing.key);
+        for window in self.windows.values_mut() {
+            window.waiting.retain(|(of, outgoing)| !is_gone(*of, outgoing));
+        }
+        self.known.retain(|(of, key)| *of != id || !gone.contains(key));
+        let under_way = self.under_way.iter().filter(|(_, frame)| is_gone(frame.id, &frame.outgoing));
+        let numbers: Vec<u64> = under_way.map(|(number, _)| *number).collect();
+        numbers.into_iter().filter_map(|number| self.acknowledge(number, now_ms).1).collect()
     }
 
     /// The frames that have waited long enough, to be sent again; each then waits longer, and a little by chance.

@@ -18,7 +18,7 @@ use crate::peers::Peers;
 use crate::settings::Settings;
 use crate::shared::{Shared, offer_of};
 use crate::store::check_format;
-use crate::writer::{self, Mode};
+use crate::writer::{self, Collector, Mode};
 
 /// Collects what a [`Node`] needs: a store, a transport, the roles it plays, and the choreographies it knows.
 pub struct NodeBuilder {
@@ -126,8 +126,10 @@ impl NodeBuilder {
         check_format(store.as_mut())?;
         peers.restore(store.as_ref())?;
         let settings = self.settings;
-        let writer = writer::start(store, self.mode, settings.lazy_write_delay_max, settings.group_writes_max)
-            .map_err(|error| StoreError::Failed(format!("the writer's thread cannot be started: {error}")))?;
+        let collector = Collector::new(settings.retention.clone(), self.environment.clone());
+        let writer =
+            writer::start(store, self.mode, settings.lazy_write_delay_max, settings.group_writes_max, collector)
+                .map_err(|error| StoreError::Failed(format!("the writer's thread cannot be started: {error}")))?;
         let shared = Arc::new(Shared::new(
             self.name,
             settings,

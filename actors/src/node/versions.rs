@@ -101,6 +101,7 @@ impl Node {
             initiator: RoleIndex(initiator.and_then(|index| u8::try_from(index).ok()).unwrap_or(u8::MAX)),
             cast: cast.nodes,
             started_unix_ms: self.shared.environment.unix_ms(),
+            deadline_unix_ms: None,
             patches: cast.patches,
         }
     }

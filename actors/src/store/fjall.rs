@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
+use accompanist_core::contract::{Batch, Change, Direction, Entry, KeyRange, Space, Store, StoreError};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::settings::Durability;
@@ -102,25 +102,24 @@ impl Store for FjallStore {
         Ok(self.keyspace(space)?.get(key).map_err(failed)?.map(|value| value.to_vec()))
     }
 
-    fn scan(
+    fn range(
         &self,
         space: Space,
-        prefix: &[u8],
-        after: Option<&[u8]>,
+        keys: &KeyRange,
+        direction: Direction,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
-        use std::ops::Bound::{Excluded, Included, Unbounded};
-        let keyspace = self.keyspace(space)?;
-        let first = after.filter(|after| *after >= prefix).map_or(Included(prefix), Excluded);
-        let mut entries = Vec::new();
-        for guard in keyspace.range::<&[u8], _>((first, Unbounded)).take(limit) {
+    ) -> Result<Vec<Entry>, StoreError> {
+        let Some(bounds) = keys.bounds() else { return Ok(Vec::new()) };
+        let mut found = self.keyspace(space)?.range::<&[u8], _>(bounds);
+        let next = || match direction {
+            Direction::Forward => found.next(),
+            Direction::Backward => found.next_back(),
+        };
+        let entry = |guard: fjall::Guard| {
             let (key, value) = guard.into_inner().map_err(failed)?;
-            if !key.starts_with(prefix) {
-                break;
-            }
-            entries.push((key.to_vec(), value.to_vec()));
-        }
-        Ok(entries)
+            Ok((key.to_vec(), value.to_vec()))
+        };
+        std::iter::from_fn(next).take(limit).map(entry).collect()
     }
 
     fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {

@@ -4,9 +4,10 @@
 //! on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
+use accompanist_core::contract::{Batch, Change, Direction, Entry, KeyRange, Space, Store, StoreError};
 
 type Entries = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
 
@@ -82,6 +83,29 @@ fn write(entries: &mut Entries, batch: Batch) {
     }
 }
 
+/// The entries of a space within `keys`, which is not empty.
+fn under<'a>(
+    entries: &'a Entries,
+    space: Space,
+    keys: &KeyRange,
+) -> impl DoubleEndedIterator<Item = (&'a (Space, Vec<u8>), &'a Vec<u8>)> {
+    let next_space = || Space::ALL.into_iter().filter(|other| *other > space).min().map(|next| (next, Vec::new()));
+    let to = keys.to.clone().map(|to| (space, to)).or_else(next_space).map_or(Bound::Unbounded, Bound::Excluded);
+    entries.range((Bound::Included((space, keys.from.clone())), to))
+}
+
+fn first<'a>(
+    entries: impl DoubleEndedIterator<Item = (&'a (Space, Vec<u8>), &'a Vec<u8>)>,
+    direction: Direction,
+    limit: usize,
+) -> Vec<Entry> {
+    let entries = entries.map(|((_, key), value)| (key.clone(), value.clone()));
+    match direction {
+        Direction::Forward => entries.take(limit).collect(),
+        Direction::Backward => entries.rev().take(limit).collect(),
+    }
+}
+
 /// One life of a node on a [`MemoryDisk`].
 #[derive(Debug)]
 pub struct MemoryStore {
@@ -109,26 +133,25 @@ impl Store for MemoryStore {
         Ok(self.ahead.get(&key).or_else(|| disk.entries.get(&key)).cloned())
     }
 
-    fn scan(
+    fn range(
         &self,
         space: Space,
-        prefix: &[u8],
-        after: Option<&[u8]>,
+        keys: &KeyRange,
+        direction: Direction,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    ) -> Result<Vec<Entry>, StoreError> {
         let disk = self.alive()?;
-        let first = (space, prefix.to_vec());
-        let under = |key: &(Space, Vec<u8>)| key.0 == space && key.1.starts_with(prefix);
-        let mut found: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-        for entries in [&disk.entries, &self.ahead] {
-            let range = entries.range(first.clone()..).take_while(|(key, _)| under(key));
-            found.extend(range.map(|((_, key), value)| (key.clone(), value.clone())));
+        let mut found = BTreeMap::new();
+        if !keys.is_empty() {
+            let synced = under(&disk.entries, space, keys).filter(|(key, _)| !self.removed.contains(*key));
+            // Each may have all of the first ones.
+            found.extend(first(synced, direction, limit));
+            found.extend(first(under(&self.ahead, space, keys), direction, limit));
         }
-        for (_, key) in self.removed.range(first..).take_while(|key| under(key)) {
-            found.remove(key);
-        }
-        let later = found.into_iter().filter(|(key, _)| after.is_none_or(|after| key.as_slice() > after));
-        Ok(later.take(limit).collect())
+        Ok(match direction {
+            Direction::Forward => found.into_iter().take(limit).collect(),
+            Direction::Backward => found.into_iter().rev().take(limit).collect(),
+        })
     }
 
     fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {

@@ -2,12 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::sync::Arc;
+
 use accompanist_core::SessionId;
 use accompanist_core::contract::Change;
 use accompanist_core::id::RoleIndex;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::environment::SystemEnvironment;
+use crate::settings::Retention;
 use crate::store::MemoryDisk;
 
 const SYNC: Duration = Duration::from_millis(1);
@@ -31,7 +35,8 @@ fn submit(writer: &WriterHandle, incarnation: u64, write: Write) -> oneshot::Rec
 
 fn start_over(disk: &MemoryDisk) -> WriterHandle {
     let store = Box::new(disk.open().unwrap());
-    start(store, Mode::Task { sync: SYNC }, Duration::from_secs(1), 100).unwrap()
+    let collector = Collector::new(Retention::default(), Arc::new(SystemEnvironment::default()));
+    start(store, Mode::Task { sync: SYNC }, Duration::from_secs(1), 100, collector).unwrap()
 }
 
 #[tokio::test(start_paused = true)]

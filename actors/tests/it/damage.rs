@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use accompanist::contract::{Batch, Change, Entry, Space, Store, StoreError};
+use accompanist::contract::{Batch, Change, Direction, Entry, KeyRange, Space, Store, StoreError};
 use accompanist::id::{InstanceId, RoleIndex};
 use accompanist::prelude::*;
 use accompanist::store::{MemoryDisk, MemoryStore};
@@ -65,8 +65,14 @@ impl Store for Failing {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.store.get(space, key)
     }
-    fn scan(&self, space: Space, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        self.store.scan(space, prefix, after, limit)
+    fn range(
+        &self,
+        space: Space,
+        keys: &KeyRange,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.store.range(space, keys, direction, limit)
     }
     fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {
         self.store.apply(batch)

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex};
 
-use accompanist::contract::{Batch, Entry, Space, Store, StoreError, Transport};
+use accompanist::contract::{Batch, Direction, Entry, KeyRange, Space, Store, StoreError, Transport};
 use accompanist::frame::{Body, Frame, Header, Outcome, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
@@ -58,8 +58,14 @@ impl Store for Slow {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.0.get(space, key)
     }
-    fn scan(&self, space: Space, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        self.0.scan(space, prefix, after, limit)
+    fn range(
+        &self,
+        space: Space,
+        keys: &KeyRange,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.0.range(space, keys, direction, limit)
     }
     fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {
         self.0.apply(batch)
@@ -127,10 +133,11 @@ async fn a_frame_does_not_begin_an_initiator() {
         initiator: RoleIndex(1),
         cast: vec![node_id("rogue"), node_id("home")],
         started_unix_ms: 0,
+        deadline_unix_ms: None,
         patches: vec![],
     });
-    let keyed = SessionId::keyed("hop", "k");
-    // Of a session that nobody has started here, and of one that somebody will.
+    // Of sessions that nobody has started here, one of them as if under a key.
+    let keyed = SessionId::keyed("hop", "k").under_key(1);
     for (number, session) in (1..).zip([SessionId::fresh(1, 1), keyed]) {
         for body in [Body::Nudge, Body::Done(Outcome::Finished)] {
             let (from, to) = (RoleIndex(0), RoleIndex(1));

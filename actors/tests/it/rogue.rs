@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use accompanist::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Body, Frame, Header, Offer, Offered, Outcome, Packet, Receipt, WIRE_VERSION};
+use accompanist::frame::{Body, Frame, Header, Offer, Offered, Operation, Outcome, Packet, Receipt, WIRE_VERSION};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::transport::LocalNetwork;
@@ -67,13 +67,21 @@ fn with_frame(frame: Frame) -> Vec<u8> {
 /// A header of `Trade` as the front would write it.
 fn header() -> Header {
     let cast = vec![node_id("back"), node_id("front")];
-    let choreography = "trade".into();
-    Header { choreography, version: 1, initiator: RoleIndex(1), cast, started_unix_ms: 0, patches: vec![] }
+    Header {
+        choreography: "trade".into(),
+        version: 1,
+        initiator: RoleIndex(1),
+        cast,
+        started_unix_ms: 0,
+        deadline_unix_ms: None,
+        patches: vec![],
+    }
 }
 
 /// A message for the back, of a session that nobody has heard of.
 fn frame(number: u128, header: Option<Header>) -> Frame {
-    let body = Body::Deliver { path: Path::root().child(1), payload: Payload::from(vec![1, 0]) };
+    let body =
+        Body::Deliver { path: Path::root().child(1), operation: Operation::Comm, payload: Payload::from(vec![1, 0]) };
     let session = SessionId::fresh(1, number << 64);
     Frame { session, from: RoleIndex(1), to: RoleIndex(0), header: header.map(Arc::new), body }
 }

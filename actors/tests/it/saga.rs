@@ -102,11 +102,15 @@ impl Bank {
     }
 }
 
-fn count(state: &mut State<'_>, table: &str, id: u32, change: impl FnOnce(&mut Entry)) -> Result<(), Abort> {
-    let key = id.to_string();
-    let mut entry: Entry = state.get(table, &key)?.unwrap_or_default();
+/// What a step did, by order.
+fn table(step: &'static str) -> Table<u32, Entry> {
+    Table::new(step)
+}
+
+fn count(state: &mut State<'_>, step: &'static str, id: u32, change: impl FnOnce(&mut Entry)) -> Result<(), Abort> {
+    let mut entry = table(step).get(state, id)?.unwrap_or_default();
     change(&mut entry);
-    state.put(table, &key, &entry)
+    table(step).put(state, id, &entry)
 }
 
 macro_rules! local_step {
@@ -126,7 +130,7 @@ macro_rules! local_step {
             fn compensate(&self, state: &mut State<'_>, order: &Order, output: &$output) -> Result<(), Retry> {
                 assert_eq!(*output, $give);
                 // The last first: what was reserved is not let go before the shipment is called back.
-                let shipped: Entry = state.get("ship", &order.id.to_string())?.unwrap_or_default();
+                let shipped = table("ship").get(state, order.id)?.unwrap_or_default();
                 assert!($table != "reserve" || shipped.done == shipped.undone, "compensated forwards");
                 Ok(count(state, $table, order.id, |entry| entry.undone += 1)?)
             }
@@ -218,11 +222,8 @@ pub fn check_order(order: &Order, completed: bool, ledgers: &BTreeMap<&'static s
 
 /// The ledgers that the warehouse's and loyalty's nodes keep, with the bank's.
 pub async fn ledgers(warehouse: &Node, loyalty: &Node, bank: &Arc<Bank>) -> BTreeMap<&'static str, Ledger> {
-    let read = |table: &'static str| {
-        move |state: &State<'_>| {
-            let entries: Vec<(String, Entry)> = state.list(table).unwrap();
-            entries.into_iter().map(|(id, entry)| (id.parse().unwrap(), entry)).collect::<Ledger>()
-        }
+    let read = |step: &'static str| {
+        move |state: &State<'_>| table(step).range(state, ..).collect::<Result<Ledger, _>>().unwrap()
     };
     BTreeMap::from([
         ("insure", warehouse.read_state(Warehouse, read("insure")).await.unwrap()),

@@ -1,6 +1,6 @@
 //! What stores promise, on disk and in memory, and what they say when they cannot be opened. Next: `damage.rs`.
 
-use accompanist::contract::{Change, Space, Store, StoreError};
+use accompanist::contract::{Change, Direction, KeyRange, Space, Store, StoreError};
 use accompanist::prelude::*;
 use accompanist::record::{STORE_FORMAT, value_bytes};
 use accompanist::store::MemoryDisk;
@@ -19,6 +19,38 @@ fn get(store: &dyn Store, key: &str) -> Option<String> {
 
 fn scan(store: &dyn Store, prefix: &str, after: Option<&str>, limit: usize) -> Vec<String> {
     let found = store.scan(Space::State, prefix.as_bytes(), after.map(str::as_bytes), limit).unwrap();
+    found.into_iter().map(|(key, value)| String::from_utf8([key, value].join(&b'=')).unwrap()).collect()
+}
+
+fn range(store: &dyn Store, from: &str, to: Option<&str>, direction: Direction, limit: usize) -> Vec<String> {
+    let keys = KeyRange { from: from.into(), to: to.map(Into::into) };
+    let found = store.range(Space::State, &keys, direction, limit).unwrap();
+    found.into_iter().map(|(key, value)| String::from_utf8([key, value].join(&b'=')).unwrap()).collect()
+}
+
+/// A store with "a", "b", "b/1" to "b/3" and "c", read by ranges from both ends.
+fn keeps_the_contract_of_ranges(store: &dyn Store) {
+    use Direction::{Backward, Forward};
+    let check = |from, to, limit, forward: &[&str], backward: &[&str]| {
+        assert_eq!(range(store, from, to, Forward, limit), forward, "{from}..{to:?}, {limit}");
+        assert_eq!(range(store, from, to, Backward, limit), backward, "{to:?}..{from} backward, {limit}");
+    };
+    check("b/1", Some("b/3"), 9, &["b/1=z", "b/2=y"], &["b/2=y", "b/1=z"]);
+    check("b/1", Some("b/3"), 1, &["b/1=z"], &["b/2=y"]);
+    check("b/1x", Some("b/3x"), 9, &["b/2=y", "b/3="], &["b/3=", "b/2=y"]);
+    check("b/3", None, 9, &["b/3=", "c=3"], &["c=3", "b/3="]);
+    check("", None, 2, &["a=2", "b=4"], &["c=3", "b/3="]);
+    check("", Some("b"), 2, &["a=2"], &["a=2"]);
+    check("", None, 0, &[], &[]);
+    check("d", None, 9, &[], &[]);
+    check("b", Some("b"), 9, &[], &[]);
+    check("c", Some("b"), 9, &[], &[]);
+    let other = store.range(Space::Journal, &KeyRange::under(b""), Backward, 9).unwrap();
+    assert_eq!(other, [], "spaces are apart");
+}
+
+fn between(store: &dyn Store, after: &str, until: &str) -> Vec<String> {
+    let found = store.between(Space::State, after.as_bytes(), until.as_bytes()).unwrap();
     found.into_iter().map(|(key, value)| String::from_utf8([key, value].join(&b'=')).unwrap()).collect()
 }
 
@@ -42,6 +74,11 @@ fn keeps_the_contract<S: Store>(open: impl Fn() -> S) {
         assert_eq!(scan(&store, "b/", Some("a"), 1), ["b/1=z"], "after a key before the prefix");
         assert_eq!(scan(&store, "b/", Some("c"), 10), [""; 0], "after a key behind the prefix");
         assert_eq!(scan(&store, "b/", None, 0), [""; 0]);
+        keeps_the_contract_of_ranges(&store);
+        assert_eq!(between(&store, "a", "b/3"), ["b=4", "b/1=z", "b/2=y"]);
+        assert_eq!(between(&store, "aa", "zz"), ["b=4", "b/1=z", "b/2=y", "b/3=", "c=3"]);
+        assert_eq!(between(&store, "b/1", "b/1"), [""; 0]);
+        assert_eq!(between(&store, "c", "b"), [""; 0]);
         store.sync().unwrap();
     }
     store.apply(vec![remove("a"), put("c", "5")]).unwrap();

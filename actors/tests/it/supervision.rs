@@ -164,11 +164,12 @@ async fn a_program_that_replays_differently_stands_still_with_both_sides_shown()
     let stopped = node.stopped().await;
     assert_eq!(stopped.len(), 1);
     assert_eq!(stopped[0].session, session.id());
-    let shown = "at 0: recorded was step `pay`, the program did step `refuse`";
-    assert!(stopped[0].reason.contains(shown), "{}", stopped[0].reason);
+    for shown in ["at 0: recorded was step `pay` with input", "the program did step `refuse`"] {
+        assert!(stopped[0].reason.contains(shown), "{}", stopped[0].reason);
+    }
     let again = within(node.start_keyed(Fickle { flipped: true }, "k", deal(1))).await.unwrap();
     let told = within(again.settled()).await.unwrap_err();
-    assert!(matches!(&told, SessionError::Stopped { reason, .. } if reason.contains(shown)), "{told}");
+    assert!(matches!(&told, SessionError::Stopped { reason, .. } if reason.contains("`refuse`")), "{told}");
     // The others of the node go on.
     let other = within(node.start(Trade, deal(2))).await.unwrap();
     assert_eq!(within(other.settled()).await.unwrap(), 202);

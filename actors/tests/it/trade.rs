@@ -178,16 +178,20 @@ front_step!(Dispatch, "dispatch", |deal| {
     if deal.refused { Err(Abort::new("no-truck", "there is no truck")) } else { Ok(()) }
 });
 
-fn count(state: &mut State<'_>, table: &str, id: u32, change: impl FnOnce(&mut Tally)) -> Result<(), Abort> {
-    let key = id.to_string();
-    let mut tally: Tally = state.get(table, &key)?.unwrap_or_default();
+/// What a front step did, by deal.
+fn table(step: &'static str) -> Table<u32, Tally> {
+    Table::new(step)
+}
+
+fn count(state: &mut State<'_>, step: &'static str, id: u32, change: impl FnOnce(&mut Tally)) -> Result<(), Abort> {
+    let mut tally = table(step).get(state, id)?.unwrap_or_default();
     change(&mut tally);
-    state.put(table, &key, &tally)
+    table(step).put(state, id, &tally)
 }
 
 /// What a front step did for one deal, as the front's node keeps it.
-pub async fn tally(front: &Node, table: &'static str, id: u32) -> Tally {
-    let read = move |state: &State<'_>| state.get(table, &id.to_string()).unwrap().unwrap_or_default();
+pub async fn tally(front: &Node, step: &'static str, id: u32) -> Tally {
+    let read = move |state: &State<'_>| table(step).get(state, id).unwrap().unwrap_or_default();
     front.read_state(Front, read).await.unwrap()
 }
 

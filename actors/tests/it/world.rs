@@ -17,6 +17,12 @@ pub struct SimulatedEnvironment {
     random: Mutex<fastrand::Rng>,
 }
 
+impl SimulatedEnvironment {
+    pub fn new(random: fastrand::Rng) -> Self {
+        Self { origin: Instant::now(), random: Mutex::new(random) }
+    }
+}
+
 impl Environment for SimulatedEnvironment {
     fn unix_ms(&self) -> u64 {
         1_700_000_000_000 + self.monotonic_ms()
@@ -63,7 +69,7 @@ pub struct World {
 impl World {
     pub async fn new(seed: u64, faults: Faults) -> Arc<Self> {
         let mut random = fastrand::Rng::with_seed(seed);
-        let environment = SimulatedEnvironment { origin: Instant::now(), random: Mutex::new(random.fork()) };
+        let environment = SimulatedEnvironment::new(random.fork());
         let world = Arc::new(Self {
             network: FaultyNetwork::new(random.u64(..), faults),
             bank: Arc::default(),

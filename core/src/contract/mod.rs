@@ -4,9 +4,11 @@
 //! know bytes and ids, never choreographies.
 
 mod environment;
+mod range;
 mod store;
 mod transport;
 
 pub use environment::Environment;
+pub use range::{ByteBounds, Direction, KeyRange};
 pub use store::{Batch, Change, Entry, Space, Store, StoreError};
 pub use transport::{BoxFuture, Inbox, Transport, TransportError, Wire};

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::range::{Direction, KeyRange};
+
 /// One of the few key spaces that a store keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Space {
@@ -18,11 +20,16 @@ pub enum Space {
     Journal,
     /// The services' own data, which local transactions work on.
     State,
+    /// The tombstones in the order of their closing: key is the time, then the instance.
+    Ended,
+    /// Which session a caller's key stands for, and the key of each such session.
+    Keys,
 }
 
 impl Space {
     /// Every space, in the order of their tags.
-    pub const ALL: [Self; 5] = [Self::Meta, Self::Open, Self::Closed, Self::Journal, Self::State];
+    pub const ALL: [Self; 7] =
+        [Self::Meta, Self::Open, Self::Closed, Self::Journal, Self::State, Self::Ended, Self::Keys];
 
     /// The name a database keeps the space under. Never reused for another meaning.
     pub fn name(self) -> &'static str {
@@ -32,6 +39,8 @@ impl Space {
             Self::Closed => "closed",
             Self::Journal => "journal",
             Self::State => "state",
+            Self::Ended => "ended",
+            Self::Keys => "keys",
         }
     }
 }
@@ -67,11 +76,39 @@ pub trait Store: Send + 'static {
     /// [`StoreError`] when the database cannot be read.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// At most `limit` entries whose key begins with `prefix`, in key order, from the first key after `after`.
+    /// At most `limit` entries whose key is in `keys`: the first ones as seen from where reading begins, in that order.
+    /// An empty or inverted range has none. Nothing outside of the range is read, not even what was removed there.
     ///
     /// # Errors
     /// [`StoreError`] when the database cannot be read.
-    fn scan(&self, space: Space, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError>;
+    fn range(
+        &self,
+        space: Space,
+        keys: &KeyRange,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError>;
+
+    /// At most `limit` entries whose key begins with `prefix`, in key order, from the first key after `after`.
+    ///
+    /// # Errors
+    /// As [`Store::range`], which it is made of.
+    fn scan(&self, space: Space, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let mut keys = KeyRange::under(prefix);
+        if let Some(after) = after {
+            keys.from = keys.from.max(KeyRange::next(after));
+        }
+        self.range(space, &keys, Direction::Forward, limit)
+    }
+
+    /// All entries whose key lies after `after` and before `until`, in key order.
+    ///
+    /// # Errors
+    /// As [`Store::range`], which it is made of.
+    fn between(&self, space: Space, after: &[u8], until: &[u8]) -> Result<Vec<Entry>, StoreError> {
+        let keys = KeyRange { from: KeyRange::next(after), to: Some(until.to_vec()) };
+        self.range(space, &keys, Direction::Forward, usize::MAX)
+    }
 
     /// Makes the whole batch visible to later reads. It survives a crash only once [`Store::sync`] returned.
     ///

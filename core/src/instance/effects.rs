@@ -4,12 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::abort::{Abort, Retry};
-use crate::choreography::{BuiltInStep, ExternalStep};
+use crate::choreography::{BuiltInStep, Doubt, ExternalStep, Kind};
 use crate::contract::{Batch, BoxFuture, Change};
 use crate::frame::{Frame, Receipt};
 use crate::id::{InstanceId, NodeId, Path, RoleIndex};
-use crate::message::{CodecError, Payload};
-use crate::record::{Closed, Record};
+use crate::message::{Fingerprint, Payload};
+use crate::record::{Closed, Record, Trouble};
 use crate::state::{ReadState, State, Writes};
 
 /// What tells one thing an instance has to say from another.
@@ -26,7 +26,7 @@ pub enum OutgoingKey {
     },
     /// The close, to one role.
     Close(RoleIndex),
-    /// A nudge: not acknowledged.
+    /// A nudge, or the answer to one: not acknowledged.
     Nudge(RoleIndex),
 }
 
@@ -58,7 +58,9 @@ pub struct LocalJob {
     pub(super) instance: InstanceId,
     pub(super) role: &'static str,
     pub(super) path: Path,
-    pub(super) name: &'static str,
+    pub(super) name: String,
+    pub(super) input: Fingerprint,
+    pub(super) kind: Kind,
     pub(super) order: u32,
     pub(super) step: Arc<dyn BuiltInStep>,
     /// The output to be taken back, when this is a compensation.
@@ -70,6 +72,8 @@ pub struct LocalJob {
 pub enum LocalResult {
     /// It committed or refused; either is recorded.
     Committed(Result<Payload, Abort>),
+    /// It refused though it is [`Kind::Retriable`]. Nothing was written.
+    Refused(Abort),
     /// It was taken back, which is recorded, or has to be tried again.
     Compensated(Result<(), Retry>),
     /// It could not be run (the state is of another type, say). Nothing was written.
@@ -94,6 +98,7 @@ impl LocalJob {
         }));
         let result = match result {
             Ok(LocalResult::Committed(Err(abort))) if abort.is_failure() => LocalResult::Failed(abort.to_string()),
+            Ok(LocalResult::Committed(Err(abort))) if self.kind == Kind::Retriable => LocalResult::Refused(abort),
             Ok(result) => result,
             Err(panic) => LocalResult::Panicked(panic_text(panic.as_ref())),
         };
@@ -106,21 +111,11 @@ impl LocalJob {
         }
     }
 
-    /// The key of the record it may write.
-    pub(super) fn record_key(&self) -> Result<Vec<u8>, CodecError> {
-        let path = self.path.clone();
-        let record = match self.compensates {
-            Some(_) => Record::Compensated { path },
-            None => Record::Committed { path, name: String::new(), order: 0, result: Ok(Vec::new().into()) },
-        };
-        record.key(self.instance)
-    }
-
     fn record(&self, result: &LocalResult) -> Option<Record> {
-        let path = self.path.clone();
+        let (path, name, input) = (self.path.clone(), self.name.clone(), self.input);
         match result {
             LocalResult::Committed(result) => {
-                Some(Record::Committed { path, name: self.name.into(), order: self.order, result: result.clone() })
+                Some(Record::Committed { path, name, input, order: self.order, result: result.clone() })
             }
             LocalResult::Compensated(Ok(())) => Some(Record::Compensated { path }),
             _ => None,
@@ -138,21 +133,32 @@ pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 pub(crate) struct Job {
     pub(super) path: Path,
     pub(super) step: Arc<dyn ExternalStep>,
-    pub(super) compensates: Option<Payload>,
+    pub(super) task: JobTask,
+}
+
+/// What is to be done with a step.
+pub(crate) enum JobTask {
+    Commit,
+    /// Take it back, with the output in hand.
+    Compensate(Payload),
+    /// Ask what became of its commit.
+    FindOut,
 }
 
 /// How a [`Job`] ended.
 pub(crate) enum JobResult {
     Committed(Result<Payload, Abort>),
     Compensated(Result<(), Retry>),
+    FoundOut(Result<Doubt<Payload>, Retry>),
 }
 
 impl Job {
     pub(crate) fn run(self) -> BoxFuture<'static, (Path, JobResult)> {
         Box::pin(async move {
-            let result = match self.compensates {
-                None => JobResult::Committed(self.step.commit().await),
-                Some(output) => JobResult::Compensated(self.step.compensate(output).await),
+            let result = match self.task {
+                JobTask::Commit => JobResult::Committed(self.step.commit().await),
+                JobTask::Compensate(output) => JobResult::Compensated(self.step.compensate(output).await),
+                JobTask::FindOut => JobResult::FoundOut(self.step.outcome().await),
             };
             (self.path, result)
         })
@@ -219,4 +225,8 @@ pub struct Effects {
     pub closed: Option<Closed>,
     /// The instance stands still. At most once.
     pub stopped: Option<Stop>,
+    /// The steps that need an operator, when that has changed.
+    pub troubles: Option<Vec<(Path, Trouble)>>,
+    /// The journal has grown to so many records, which is more than it should. At most once.
+    pub long_journal: Option<usize>,
 }

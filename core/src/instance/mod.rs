@@ -2,28 +2,45 @@
 //!
 //! Events go in (a frame, a sync, an acknowledgement, a step's end, time), [`Effects`] come out; the program
 //! asks it through [`crate::Context`]. Clock, chance, disk and network are outside, so that the runtime, the
-//! simulator and [`crate::run_local`] share this one machine. `program` has what the program asks,
-//! `saga` the way to an end, `restore` the way back from the records.
+//! simulator and [`crate::run_local`] share this one machine. `program` has what the program asks (`waiting`, `sagas`,
+//! `turns` and `outside` the operations that take long), `saga` the way to an end, `compensation` taking back,
+//! `restore` the way back from the records.
 
+mod compensation;
 mod effects;
+mod outside;
 mod program;
 mod restore;
 mod saga;
+mod sagas;
+mod steps;
+mod turns;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 
 use crate::abort::Abort;
-use crate::choreography::AnyStep;
+use crate::choreography::Compensation;
 use crate::contract::Batch;
-use crate::frame::{Body, Frame, Header, Outcome, Receipt};
+use crate::frame::{Body, Frame, Header, Operation, Outcome, Receipt};
 use crate::id::{InstanceId, Path, RoleIndex};
-use crate::message::Payload;
+use crate::message::{Fingerprint, Payload};
 use crate::record::{self, Closed, Opened, Record};
 
+use self::outside::Signals;
+use self::sagas::Saga;
+use self::steps::StepEntry;
+use self::turns::{Heard, Loop};
+use self::waiting::Waiting;
+
+pub use compensation::Remedy;
 pub use effects::{Effects, LocalJob, LocalResult, Outgoing, OutgoingKey, Stop, Write, panic_text};
-pub(crate) use effects::{Job, JobResult};
+pub(crate) use effects::{Job, JobResult, JobTask};
+pub use outside::{SignalError, TAKEN_SIGNALS_MAX};
+pub(crate) use sagas::{SagaPaths, Verdict};
+pub(crate) use turns::TURN_VOTE;
 
 /// Bounds and pauses of an instance.
 #[derive(Debug, Clone)]
@@ -40,6 +57,13 @@ pub struct Limits {
     pub retry_delay_min_ms: u64,
     /// The longest pause between two tries of a compensation.
     pub retry_delay_max_ms: u64,
+    /// Tries of a compensation, or of a step that only goes forward, before an operator is needed.
+    pub tries_max: u32,
+    /// Signals that wait to be taken by the program. More are refused.
+    pub signals_max: usize,
+    /// Records of one instance in its journal beyond which it warns, once: its loops should be checkpoints
+    /// ([`Context::repeat`](crate::Context::repeat)).
+    pub journal_records_warn: usize,
 }
 
 impl Default for Limits {
@@ -51,18 +75,12 @@ impl Default for Limits {
             nudge_delay_max_ms: 5_000,
             retry_delay_min_ms: 20,
             retry_delay_max_ms: 30_000,
+            // About twenty minutes.
+            tries_max: 50,
+            signals_max: 1_024,
+            journal_records_warn: 10_000,
         }
     }
-}
-
-/// A step as far as it got.
-struct StepEntry {
-    name: String,
-    result: Option<Result<Payload, Abort>>,
-    order: u32,
-    compensated: bool,
-    /// The typed step: there once the program (or its replay) has come by.
-    step: Option<AnyStep>,
 }
 
 /// Something a role observed, and under which name.
@@ -71,6 +89,12 @@ struct Observation {
     result: Payload,
     /// Whether the program (or its replay) has come by.
     visited: bool,
+}
+
+impl Observation {
+    fn record(&self, path: &Path) -> Record {
+        Record::Observed { path: path.clone(), name: self.name.clone(), result: self.result.clone() }
+    }
 }
 
 /// Changes on their way into the next write.
@@ -82,16 +106,35 @@ struct Pending {
 }
 
 /// The state machine. See the module's documentation.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Instance {
     id: InstanceId,
     role: &'static str,
     header: Arc<Header>,
     limits: Limits,
 
-    mailbox: BTreeMap<(Path, RoleIndex), Payload>,
+    /// In which order roles take back, which the program says.
+    compensation: Compensation,
+    /// Nothing is run, only gone through again: for [`crate::testing::replay`].
+    rehearsing: bool,
+    /// What is recorded has not been come by yet.
+    replaying: bool,
+
+    mailbox: BTreeMap<(Path, RoleIndex), (Operation, Payload)>,
     observed: BTreeMap<Path, Observation>,
     steps: BTreeMap<Path, StepEntry>,
     next_order: u32,
+    /// Steps that have something under way.
+    running: usize,
+    /// Steps that are tried again after a pause.
+    retrying: BTreeSet<Path>,
+    loops: BTreeMap<Path, Loop>,
+    heard: BTreeMap<RoleIndex, Heard>,
+    sagas: BTreeMap<Path, Saga>,
+    signals: Signals,
+    undoing: BTreeMap<RoleIndex, Option<Path>>,
+    /// What was said last of what this role has to take back.
+    said_undoing: Option<Body>,
 
     pending: Pending,
     /// The number that the pending changes will be written under.
@@ -100,21 +143,22 @@ pub struct Instance {
     /// The write with the latest recorded result: what is said from now on depends on it.
     barrier: u64,
     acks_after: VecDeque<(u64, Receipt)>,
-    journal_keys: Vec<Vec<u8>>,
+    warned: bool,
 
     held: VecDeque<(u64, Outgoing)>,
     unacked: BTreeSet<OutgoingKey>,
     /// Roles that are known to have the header.
     acquainted: BTreeSet<RoleIndex>,
-    waiting: BTreeSet<RoleIndex>,
+    waiting: BTreeMap<Path, Waiting>,
     wakers: Vec<Waker>,
 
     jobs: VecDeque<(u64, Job)>,
-    in_flight: usize,
 
     program_ended: bool,
     output: Option<Payload>,
     output_after: Option<(u64, Result<Payload, Abort>)>,
+    view: Option<Payload>,
+    view_after: Option<(u64, Payload)>,
     abort: Option<Abort>,
     ended: Option<(u64, Outcome)>,
     done: BTreeMap<RoleIndex, Outcome>,
@@ -124,8 +168,8 @@ pub struct Instance {
     opening: bool,
 
     now_ms: u64,
+    unix_ms: u64,
     nudge: Option<Pause>,
-    retry: Option<Pause>,
     stopped: Option<Stop>,
     effects: Effects,
 }
@@ -169,26 +213,38 @@ impl Instance {
             role,
             header: opened.header.clone(),
             limits,
+            compensation: Compensation::SideBySide,
+            rehearsing: false,
+            replaying: false,
             mailbox: BTreeMap::new(),
             observed: BTreeMap::new(),
             steps: BTreeMap::new(),
             next_order: 0,
+            running: 0,
+            retrying: BTreeSet::new(),
+            loops: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            sagas: BTreeMap::new(),
+            signals: Signals::default(),
+            undoing: BTreeMap::new(),
+            said_undoing: None,
             pending: Pending::default(),
             number: 1,
             synced: 0,
             barrier: 0,
             acks_after: VecDeque::new(),
-            journal_keys: Vec::new(),
+            warned: false,
             held: VecDeque::new(),
             unacked: BTreeSet::new(),
             acquainted: BTreeSet::new(),
-            waiting: BTreeSet::new(),
+            waiting: BTreeMap::new(),
             wakers: Vec::new(),
             jobs: VecDeque::new(),
-            in_flight: 0,
             program_ended: false,
             output: None,
             output_after: None,
+            view: None,
+            view_after: None,
             abort: None,
             ended: None,
             done: BTreeMap::new(),
@@ -197,21 +253,27 @@ impl Instance {
             closed: None,
             opening: false,
             now_ms: 0,
+            unix_ms: 0,
             nudge: None,
-            retry: None,
             stopped: None,
             effects: Effects::default(),
         }
     }
 
-    fn step_entry(&mut self, path: Path, name: &str) -> &mut StepEntry {
-        self.steps.entry(path).or_insert_with(|| StepEntry {
-            name: name.into(),
-            result: None,
-            order: 0,
-            compensated: false,
-            step: None,
-        })
+    /// What the program says of itself, before its first turn.
+    pub(crate) fn with_compensation(mut self, compensation: Compensation) -> Self {
+        self.compensation = compensation;
+        self
+    }
+
+    /// Goes through what is recorded, and does nothing.
+    pub(crate) fn rehearsing(mut self) -> Self {
+        self.rehearsing = true;
+        self
+    }
+
+    fn step_entry(&mut self, path: Path, name: &str, input: Fingerprint) -> &mut StepEntry {
+        self.steps.entry(path).or_insert_with(|| StepEntry::new(name, input))
     }
 
     /// What this instance is.
@@ -239,8 +301,12 @@ impl Instance {
             return; // From a node that does not play this role.
         }
         match frame.body {
-            Body::Deliver { path, payload } => self.deliver_message(path, frame.from, payload, receipt),
+            Body::Deliver { path, operation, payload } => {
+                self.deliver_message(path, frame.from, operation, payload, receipt);
+            }
             Body::Nudge => self.answer_nudge(frame.from),
+            Body::Turns { finals, aborted } => self.note_turns(frame.from, finals, aborted),
+            Body::Undoing(next) => self.note_undoing(frame.from, next),
             Body::Abort(abort) => {
                 self.obey(&abort);
                 self.ack_when_written(receipt);
@@ -258,19 +324,30 @@ impl Instance {
         self.wake();
     }
 
-    fn deliver_message(&mut self, path: Path, from: RoleIndex, payload: Payload, receipt: Option<Receipt>) {
-        let id = (path, from);
+    fn deliver_message(
+        &mut self,
+        path: Path,
+        from: RoleIndex,
+        operation: Operation,
+        payload: Payload,
+        receipt: Option<Receipt>,
+    ) {
+        let id = (path.clone(), from);
         match self.mailbox.get(&id) {
+            _ if self.is_over(&path) => {} // Of a turn that this role has done with.
             None => {
-                let (path, from) = id.clone();
-                self.record(&Record::Received { path, from, payload: payload.clone() }, false);
-                self.mailbox.insert(id, payload);
+                self.record(&Record::Received { path, from, operation, payload: payload.clone() }, false);
+                self.hear_of_saga(&id.0, operation, &payload);
+                self.mailbox.insert(id, (operation, payload));
             }
-            Some(known) if *known == payload => {}
-            Some(known) => {
-                let recorded = format!("a message of {} bytes from role {}", known.len(), from.0);
-                let replayed = format!("another message of {} bytes under the same id", payload.len());
-                return self.stop(Stop::Diverged { path: id.0, recorded, replayed });
+            Some((known_operation, known)) if (*known_operation, known) == (operation, &payload) => {}
+            Some((known_operation, known)) => {
+                let described = |operation: Operation, payload: &Payload| {
+                    let fingerprint = Fingerprint::of(payload);
+                    format!("a {operation} of {} bytes ({fingerprint}) from role {}", payload.len(), from.0)
+                };
+                let recorded = described(*known_operation, known);
+                return self.stop(Stop::Diverged { path, recorded, replayed: described(operation, &payload) });
             }
         }
         self.ack_when_written(receipt);
@@ -281,8 +358,8 @@ impl Instance {
         let Some(receipt) = receipt else { return };
         if !self.pending.changes.is_empty() {
             self.pending.acks.push(receipt);
-        } else if self.synced.saturating_add(1) < self.number {
-            self.acks_after.push_back((self.number - 1, receipt));
+        } else if self.synced < self.all_so_far() {
+            self.acks_after.push_back((self.all_so_far(), receipt));
         } else {
             self.effects.acks.push(receipt);
         }
@@ -298,8 +375,7 @@ impl Instance {
             self.effects.acks.push(receipt);
         }
         if let Some((path, result)) = local {
-            self.in_flight = self.in_flight.saturating_sub(1);
-            self.local_ended(path, result);
+            self.local_ended(&path, result);
         }
         self.wake();
     }
@@ -319,17 +395,38 @@ impl Instance {
         if self.stopped.is_some() {
             return None;
         }
-        let pauses = [self.nudge, self.retry].into_iter().flatten().map(|pause| pause.until_ms);
-        pauses.filter(|until_ms| *until_ms > self.now_ms).min()
+        let retries = self.retrying.iter().filter_map(|path| self.steps.get(path)?.pause);
+        let pauses = retries.chain(self.nudge).map(|pause| pause.until_ms);
+        pauses.chain(self.next_look_ms()).filter(|until_ms| *until_ms > self.now_ms).min()
     }
 
-    /// Does what time and the events so far call for.
-    pub fn settle(&mut self, now_ms: u64) {
-        self.now_ms = now_ms;
-        if self.stopped.is_none() {
+    /// Does what time and the events so far call for. The first clock never goes back, the second is the wall's.
+    pub fn settle(&mut self, now_ms: u64, unix_ms: u64) {
+        (self.now_ms, self.unix_ms) = (now_ms, unix_ms);
+        if self.stopped.is_none() && !self.rehearsing {
+            self.abort_at_deadline();
+            self.wake_when_due();
             self.advance();
             self.nudge_when_due();
+            self.warn_of_a_long_journal();
         }
+    }
+
+    fn warn_of_a_long_journal(&mut self) {
+        let records = self.mailbox.len() + self.observed.len() + self.steps.len();
+        if records > self.limits.journal_records_warn && !self.warned {
+            self.warned = true;
+            self.effects.long_journal = Some(records);
+        }
+    }
+
+    fn stands_still(&self) -> bool {
+        self.stopped.is_some()
+    }
+
+    /// The write that makes durable all that has happened so far.
+    fn all_so_far(&self) -> u64 {
+        if self.pending.changes.is_empty() { self.number - 1 } else { self.number }
     }
 
     /// Everything to be done since the last call.
@@ -340,6 +437,9 @@ impl Instance {
         }
         if let Some((_, output)) = self.output_after.take_if(|(after, _)| *after <= self.synced) {
             self.effects.output = Some(output);
+        }
+        if let Some((_, view)) = self.view_after.take_if(|(after, _)| *after <= self.synced) {
+            self.view = Some(view);
         }
         if self.close_after.is_some_and(|after| after > 0 && after <= self.synced) {
             self.effects.closed = self.closed.take();
@@ -355,10 +455,6 @@ impl Instance {
         let pending = std::mem::take(&mut self.pending);
         self.acks_after.extend(pending.acks.into_iter().map(|receipt| (self.number, receipt)));
         let urgent = pending.urgent || local.is_some();
-        if let Some(local) = &local {
-            self.in_flight += 1;
-            self.journal_keys.extend(local.record_key().ok());
-        }
         self.effects.writes.push(Write { number: self.number, changes: pending.changes, local, urgent });
         self.number += 1;
     }
@@ -367,12 +463,16 @@ impl Instance {
     fn record(&mut self, record: &Record, urgent: bool) {
         match record.change(self.id) {
             Ok(change) => {
-                self.journal_keys.push(change.key.clone());
                 self.pending.changes.push(change);
                 self.pending.urgent |= urgent;
             }
             Err(error) => self.stop(Stop::Undecodable { path: Path::root(), reason: error.to_string() }),
         }
+    }
+
+    /// Removes `record` with the next write.
+    fn unrecord(&mut self, record: &Record) {
+        self.pending.changes.push(record::remove(self.id, record));
     }
 
     /// Writes a result: what is said from now on waits for it.
@@ -397,14 +497,6 @@ impl Instance {
         if self.stopped.is_none() {
             self.effects.stopped = Some(stop.clone());
             self.stopped = Some(stop);
-        }
-    }
-
-    /// Every operation that waits looks again.
-    fn wake(&mut self) {
-        self.waiting.clear();
-        for waker in self.wakers.drain(..) {
-            waker.wake();
         }
     }
 }

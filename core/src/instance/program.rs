@@ -1,19 +1,20 @@
 //! What a program asks of its instance: to send, to receive, to observe, to take a step.
 //!
-//! Each answers from the records where there are some. With the session aborted, what is recorded is still
-//! answered, since a replay has to come by every committed step to be able to take it back; all else waits, and
-//! the program is dropped where it waits. It is never told of the abort: a branch that returned early would keep a
-//! replay from coming by the steps of its siblings.
+//! Each answers from the records where there are some. With the session (or a saga around the operation) aborted, what
+//! is recorded is still answered, since a replay has to come by every committed step to be able to take it back; all
+//! else waits, and the program is dropped where it waits. It is never told of the abort: a branch that returned early
+//! would keep a replay from coming by the steps of its siblings.
 
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use super::{Instance, Job, JobResult, LocalJob, LocalResult, Observation, OutgoingKey, Pause, Stop};
-use crate::abort::{Abort, Retry};
-use crate::choreography::AnyStep;
-use crate::frame::Body;
+use super::waiting::Waiting;
+use super::{Instance, Job, JobResult, JobTask, LocalResult, OutgoingKey, Stop};
+use crate::abort::Abort;
+use crate::choreography::{AnyStep, Doubt, Kind, StepPlace};
+use crate::frame::{Body, Operation};
 use crate::id::{Path, RoleIndex};
-use crate::message::Payload;
-use crate::record::Record;
+use crate::message::{Fingerprint, Payload};
+use crate::record::{Record, Task};
 
 impl Instance {
     /// Sends once, when the window has room.
@@ -21,17 +22,20 @@ impl Instance {
         &mut self,
         cx: &Context<'_>,
         path: &Path,
+        operation: Operation,
         to: RoleIndex,
         payload: &Payload,
-    ) -> Poll<Result<(), Abort>> {
-        if self.stopped.is_some() {
+    ) -> Poll<()> {
+        if self.stands_still() {
             return Poll::Pending;
         }
-        if self.abort.is_some() && self.unvisited_step().is_none() {
-            return Poll::Pending;
+        if self.is_aborted(path) {
+            // Heard already, or of no more use.
+            let scope = self.aborted_scope(path);
+            return if self.unvisited_step(&scope).is_some() { Poll::Ready(()) } else { Poll::Pending };
         }
-        if self.abort.is_some() || self.ended.is_some() {
-            return Poll::Ready(Ok(())); // Heard already, or of no more use.
+        if self.ended.is_some() || self.rehearsing {
+            return Poll::Ready(());
         }
         if payload.len() > self.limits.payload_bytes_max {
             let (found, limit) = (payload.len(), self.limits.payload_bytes_max);
@@ -41,15 +45,17 @@ impl Instance {
                     "a message at {path} has {found} bytes, the limit is {limit}: send a reference to it, or raise `payload_bytes_max`"
                 ),
             );
-            self.decide_abort(&abort);
+            self.abort_at(path, &abort);
             return Poll::Pending;
         }
         if self.unacked.len() >= self.limits.unacked_max {
-            return self.wait(cx.waker());
+            return self.wait(cx, path, Waiting::for_room(to));
         }
-        let body = Body::Deliver { path: path.clone(), payload: payload.clone() };
-        self.say(OutgoingKey::Deliver(path.clone(), to), to, body, self.barrier);
-        Poll::Ready(Ok(()))
+        // Who votes has all that it received on disk: after the vote, the others may forget what they have sent.
+        let after = if operation == Operation::Vote { self.all_so_far() } else { self.barrier };
+        let body = Body::Deliver { path: path.clone(), operation, payload: payload.clone() };
+        self.say(OutgoingKey::Deliver(path.clone(), to), to, body, after);
+        Poll::Ready(())
     }
 
     /// The message `path` from `from`.
@@ -57,91 +63,110 @@ impl Instance {
         &mut self,
         cx: &Context<'_>,
         path: &Path,
+        operation: Operation,
         from: RoleIndex,
-    ) -> Poll<Result<Payload, Abort>> {
-        if self.stopped.is_some() {
+    ) -> Poll<Payload> {
+        if self.stands_still() {
             return Poll::Pending;
         }
-        if let Some(payload) = self.mailbox.get(&(path.clone(), from)) {
-            return Poll::Ready(Ok(payload.clone()));
+        let recorded = match self.mailbox.get(&(path.clone(), from)) {
+            Some((known, payload)) if *known == operation => return Poll::Ready(payload.clone()),
+            Some((known, _)) => Some(format!("a {known} from role {}", from.0)),
+            // Many send to one there, or vote.
+            None => self.recorded_at(path, !matches!(operation, Operation::Gather | Operation::Vote)),
+        };
+        if let Some(recorded) = recorded {
+            let replayed = format!("a {operation} from role {}", from.0);
+            self.stop(Stop::Diverged { path: path.clone(), recorded, replayed });
+            return Poll::Pending;
         }
-        self.waiting.insert(from);
-        self.wait(cx.waker())
+        self.wait(cx, path, Waiting::for_message(operation, from))
+    }
+
+    /// What is recorded at `path`, of messages only if `messages` is set.
+    fn recorded_at(&self, path: &Path, messages: bool) -> Option<String> {
+        if let Some(entry) = self.steps.get(path) {
+            return Some(format!("step `{}` with input {}", entry.name, entry.input));
+        }
+        if let Some(observation) = self.observed.get(path) {
+            return Some(format!("effect `{}`", observation.name));
+        }
+        let here = (path.clone(), RoleIndex(0))..=(path.clone(), RoleIndex(u8::MAX));
+        let (id, (operation, _)) = self.mailbox.range(here).next().filter(|_| messages)?;
+        Some(format!("a {operation} from role {}", id.1.0))
     }
 
     /// What was observed at `path`; `Ready(None)` when it has to be observed now.
-    pub(crate) fn poll_observed(&mut self, path: &Path, name: &str) -> Poll<Result<Option<Payload>, Abort>> {
-        if self.stopped.is_some() {
+    pub(crate) fn poll_observed(&mut self, cx: &Context<'_>, path: &Path, name: &str) -> Poll<Option<Payload>> {
+        if self.stands_still() {
             return Poll::Pending;
         }
-        match self.observed.get_mut(path) {
-            Some(known) if known.name == name => {
-                known.visited = true;
-                Poll::Ready(Ok(Some(known.result.clone())))
-            }
-            Some(known) => {
-                let recorded = format!("effect `{}`", known.name);
-                self.stop(Stop::Diverged { path: path.clone(), recorded, replayed: format!("effect `{name}`") });
-                Poll::Pending
-            }
-            None if self.abort.is_some() => Poll::Pending,
-            None => Poll::Ready(Ok(None)),
+        if let Some(known) = self.observed.get_mut(path).filter(|known| known.name == name) {
+            known.visited = true;
+            return Poll::Ready(Some(known.result.clone()));
         }
-    }
-
-    pub(crate) fn observe(&mut self, path: Path, name: &str, result: Payload) {
-        self.record_result(&Record::Observed { path: path.clone(), name: name.into(), result: result.clone() });
-        self.observed.insert(path, Observation { name: name.into(), result, visited: true });
+        if let Some(recorded) = self.recorded_at(path, true) {
+            self.stop(Stop::Diverged { path: path.clone(), recorded, replayed: format!("effect `{name}`") });
+            return Poll::Pending;
+        }
+        match self.is_aborted(path) {
+            true => Poll::Pending,
+            false if self.rehearsing => self.wait(cx, path, Waiting::for_effect(name)),
+            false => Poll::Ready(None),
+        }
     }
 
     /// The program has come to the step `path`: begins it, or takes it up again.
-    pub(crate) fn begin_step(&mut self, path: &Path, name: &'static str, step: AnyStep) {
-        let (aborted, ended) = (self.abort.is_some(), self.ended.is_some());
+    pub(crate) fn begin_step(&mut self, path: &Path, name: &'static str, input: Fingerprint, step: AnyStep) {
+        let known = self.steps.get(path).is_some_and(|entry| (entry.name.as_str(), entry.input) == (name, input));
+        if let Some(recorded) = self.recorded_at(path, true).filter(|_| !known) {
+            let replayed = format!("step `{name}` with input {input}");
+            return self.stop(Stop::Diverged { path: path.clone(), recorded, replayed });
+        }
+        let (aborted, ended) = (self.is_aborted(path), self.ended.is_some());
+        let trouble = self.steps.get(path).and_then(|entry| entry.trouble.as_ref());
+        if aborted && trouble.is_some_and(|trouble| trouble.task == Task::Commit) {
+            self.forget_tries(path); // It need not go forward any more.
+        }
         let Some(entry) = self.steps.get_mut(path) else {
-            if !aborted && self.stopped.is_none() {
-                self.begin_new_step(path, name, step);
+            if !aborted && !self.stands_still() && !self.rehearsing {
+                self.begin_new_step(path, name, input, step);
             }
             return;
         };
-        if entry.name != name {
-            let recorded = format!("step `{}`", entry.name);
-            return self.stop(Stop::Diverged { path: path.clone(), recorded, replayed: format!("step `{name}`") });
-        }
         // An instance that has ended has nothing in doubt: a commit without a result was not begun before the abort.
-        let in_doubt = entry.result.is_none() && !ended;
+        let in_doubt = entry.result.is_none() && entry.trouble.is_none() && !ended && !entry.compensated;
         entry.step = Some(step.clone());
-        if let (true, AnyStep::External(step)) = (in_doubt, step) {
-            // Its commit was running at a crash: under the same key it tells its result, also for an aborted
-            // session, whose compensation then has the output in hand.
-            self.jobs.push_back((0, Job { path: path.clone(), step, compensates: None }));
+        // Its commit was running at a crash: under the same key it tells its result, also for an aborted session,
+        // whose compensation then has the output in hand. What cannot be taken back is asked about instead, in time.
+        if in_doubt && !self.rehearsing && !(aborted && step.kind == Kind::Pivot) {
+            self.run_step(path, step, JobTask::Commit);
         }
     }
 
-    fn begin_new_step(&mut self, path: &Path, name: &'static str, step: AnyStep) {
-        self.step_entry(path.clone(), name).step = Some(step.clone());
-        match step {
-            AnyStep::External(step) => {
-                self.record(&Record::Intended { path: path.clone(), name: name.into() }, true);
-                self.jobs.push_back((self.number, Job { path: path.clone(), step, compensates: None }));
+    fn begin_new_step(&mut self, path: &Path, name: &'static str, input: Fingerprint, step: AnyStep) {
+        self.step_entry(path.clone(), name, input).step = Some(step.clone());
+        match step.place {
+            StepPlace::External(step) => {
+                self.record(&Record::Intended { path: path.clone(), name: name.into(), input }, true);
+                self.set_running(path, true);
+                self.jobs.push_back((self.number, Job { path: path.clone(), step, task: JobTask::Commit }));
             }
-            AnyStep::BuiltIn(step) => {
-                let order = self.take_order();
-                self.step_entry(path.clone(), name).order = order;
-                let (instance, role, path) = (self.id, self.role, path.clone());
-                self.flush(Some(LocalJob { instance, role, path, name, order, step, compensates: None }));
-            }
+            StepPlace::BuiltIn(_) => self.run_step(path, step, JobTask::Commit),
         }
     }
 
     /// How the step `path` ended.
-    pub(crate) fn poll_step(&mut self, cx: &Context<'_>, path: &Path) -> Poll<Result<Result<Payload, Abort>, Abort>> {
-        if self.stopped.is_some() {
+    pub(crate) fn poll_step(&mut self, cx: &Context<'_>, path: &Path) -> Poll<Result<Payload, Abort>> {
+        if self.stands_still() {
             return Poll::Pending;
         }
-        if let Some(result) = self.steps.get(path).and_then(|entry| entry.result.clone()) {
-            return Poll::Ready(Ok(result));
+        let entry = self.steps.get(path);
+        if let Some(result) = entry.and_then(|entry| entry.result.clone()) {
+            return Poll::Ready(result);
         }
-        self.wait(cx.waker())
+        let name = entry.map(|entry| entry.name.clone()).unwrap_or_default();
+        self.wait(cx, path, Waiting::for_step(&name))
     }
 
     /// A value cannot be read or written: the instance stands still.
@@ -167,78 +192,98 @@ impl Instance {
     pub(crate) fn take_jobs(&mut self) -> Vec<Job> {
         let mut ready = Vec::new();
         while let Some((after, job)) = self.jobs.pop_front_if(|(after, _)| *after <= self.synced) {
-            let never_began = after > 0 && job.compensates.is_none() && self.abort.is_some();
-            if never_began {
-                self.steps.remove(&job.path);
+            // A commit that was begun before waits for nothing.
+            if after > 0 && matches!(job.task, JobTask::Commit) && self.is_aborted(&job.path) {
+                self.set_running(&job.path, false);
+                if let Some(entry) = self.steps.remove(&job.path) {
+                    // A later life would take it for one in doubt.
+                    self.unrecord(&Record::Intended { path: job.path, name: entry.name, input: entry.input });
+                }
             } else {
-                self.in_flight += 1;
                 ready.push(job);
             }
         }
         ready
     }
 
-    pub(crate) fn job_ended(&mut self, path: Path, result: JobResult) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+    pub(crate) fn job_ended(&mut self, path: &Path, result: JobResult) {
+        self.set_running(path, false);
         match result {
             JobResult::Committed(Err(abort)) if abort.is_failure() => {
-                self.stop(Stop::StepFailed { path, reason: abort.to_string() });
+                self.stop(Stop::StepFailed { path: path.clone(), reason: abort.to_string() });
             }
-            JobResult::Committed(result) => {
-                let order = self.take_order();
-                let name = self.steps.get(&path).map(|entry| entry.name.clone()).unwrap_or_default();
-                self.record_result(&Record::Committed { path: path.clone(), name, order, result: result.clone() });
-                self.step_ended(&path, Some(order), result);
+            JobResult::Committed(Err(refusal)) if self.only_goes_forward(path) => {
+                self.try_again_later(path, Task::Commit, &refusal.to_string());
             }
-            JobResult::Compensated(Ok(())) => {
-                self.record_result(&Record::Compensated { path: path.clone() });
-                self.step_compensated(&path);
+            JobResult::Committed(result) => self.step_committed(path, result),
+            JobResult::FoundOut(Ok(Doubt::Committed(output))) => self.step_committed(path, Ok(output)),
+            JobResult::FoundOut(Ok(Doubt::NotCommitted)) => {
+                let refusal =
+                    Abort::new("not-committed", "the commit had not taken effect when the session was aborted");
+                self.step_committed(path, Err(refusal));
             }
-            JobResult::Compensated(Err(retry)) => self.retry_later(&retry),
+            JobResult::FoundOut(Ok(Doubt::Unknown)) => {
+                self.note_trouble(path, Task::FindOut, "its service does not know (see `Transaction::outcome`)");
+            }
+            JobResult::Compensated(Ok(())) => self.note_compensated(path),
+            JobResult::Compensated(Err(retry)) => self.try_again_later(path, Task::Compensate, &retry.0),
+            JobResult::FoundOut(Err(retry)) => self.try_again_later(path, Task::FindOut, &retry.0),
         }
         self.wake();
     }
 
-    pub(super) fn local_ended(&mut self, path: Path, result: LocalResult) {
+    /// Whether a refusal of the step is no answer. On an aborted session it is: nothing has taken effect.
+    fn only_goes_forward(&self, path: &Path) -> bool {
+        let kind = self.steps.get(path).and_then(|entry| entry.step.as_ref()).map(|step| step.kind);
+        kind == Some(Kind::Retriable) && !self.is_aborted(path)
+    }
+
+    fn step_committed(&mut self, path: &Path, result: Result<Payload, Abort>) {
+        let order = self.take_order();
+        self.forget_tries(path);
+        let Some(entry) = self.steps.get_mut(path) else { return };
+        (entry.order, entry.result) = (order, Some(result.clone()));
+        let (name, input) = (entry.name.clone(), entry.input);
+        self.record_result(&Record::Committed { path: path.clone(), name, input, order, result });
+    }
+
+    pub(super) fn local_ended(&mut self, path: &Path, result: LocalResult) {
+        self.set_running(path, false);
         match result {
             LocalResult::Committed(result) => {
-                self.step_ended(&path, None, result);
+                self.forget_tries(path);
+                if let Some(entry) = self.steps.get_mut(path) {
+                    entry.result = Some(result);
+                }
             }
-            LocalResult::Compensated(Ok(())) => self.step_compensated(&path),
-            LocalResult::Compensated(Err(retry)) => self.retry_later(&retry),
-            LocalResult::Failed(reason) | LocalResult::Panicked(reason) => self.stop(Stop::StepFailed { path, reason }),
+            LocalResult::Refused(refusal) if self.only_goes_forward(path) => {
+                self.try_again_later(path, Task::Commit, &refusal.to_string());
+            }
+            LocalResult::Refused(refusal) => self.step_committed(path, Err(refusal)),
+            LocalResult::Compensated(Ok(())) => self.step_compensated(path),
+            LocalResult::Compensated(Err(retry)) => self.try_again_later(path, Task::Compensate, &retry.0),
+            LocalResult::Failed(reason) | LocalResult::Panicked(reason) => {
+                self.stop(Stop::StepFailed { path: path.clone(), reason });
+            }
         }
     }
 
-    /// `order` is the step's place among the others, unless it has one since its beginning.
-    fn step_ended(&mut self, path: &Path, order: Option<u32>, result: Result<Payload, Abort>) {
-        if let Some(entry) = self.steps.get_mut(path) {
-            entry.order = order.unwrap_or(entry.order);
-            entry.result = Some(result);
+    /// The steps in `scope` that only go forward need not any more: their last tries took no effect.
+    pub(super) fn give_up_retries(&mut self, scope: &Path) {
+        let waiting =
+            self.steps_in(scope).filter(|(_, entry)| entry.tries > 0 && !entry.running && entry.result.is_none());
+        let waiting: Vec<Path> = waiting.map(|(path, _)| path.clone()).collect();
+        for path in waiting {
+            self.step_committed(
+                &path,
+                Err(Abort::new("given-up", "it did not succeed before the session was aborted")),
+            );
         }
     }
 
-    fn step_compensated(&mut self, path: &Path) {
-        self.retry = None;
-        if let Some(entry) = self.steps.get_mut(path) {
-            entry.compensated = true;
-        }
-    }
-
-    fn retry_later(&mut self, _reason: &Retry) {
-        let limits = &self.limits;
-        let next = self.retry.map(|pause| pause.next(self.now_ms, limits.retry_delay_max_ms));
-        self.retry = Some(next.unwrap_or(Pause::first(self.now_ms, limits.retry_delay_min_ms)));
-    }
-
-    fn take_order(&mut self) -> u32 {
+    pub(super) fn take_order(&mut self) -> u32 {
         let order = self.next_order;
         self.next_order += 1;
         order
-    }
-
-    fn wait<T>(&mut self, waker: &Waker) -> Poll<T> {
-        self.wakers.push(waker.clone());
-        Poll::Pending
     }
 }

@@ -5,16 +5,15 @@
 use super::{Instance, Limits, Observation};
 use crate::frame::Outcome;
 use crate::id::InstanceId;
+use crate::message::Fingerprint;
 use crate::record::{Opened, Record};
 
 impl Instance {
     /// An instance as its records tell.
     pub fn restore(id: InstanceId, role: &'static str, opened: &Opened, records: Vec<Record>, limits: Limits) -> Self {
         let mut instance = Self::new(id, role, opened, limits);
+        instance.replaying = true;
         for record in records {
-            if let Ok(key) = record.key(id) {
-                instance.journal_keys.push(key);
-            }
             instance.restore_record(record);
         }
         if instance.abort.is_some() && matches!(instance.ended, Some((_, Outcome::Finished))) {
@@ -22,28 +21,40 @@ impl Instance {
             (instance.ended, instance.output) = (None, None);
         }
         let abort = instance.abort.clone().map(Err);
+        if !instance.troubles().is_empty() {
+            instance.tell_troubles();
+        }
         instance.output_after = abort.or(instance.output.clone().map(Ok)).map(|output| (0, output));
         instance
     }
 
     fn restore_record(&mut self, record: Record) {
         match record {
-            Record::Received { path, from, payload } => {
-                self.mailbox.insert((path, from), payload);
+            Record::Received { path, from, operation, payload } => {
+                self.mailbox.insert((path, from), (operation, payload));
             }
             Record::Observed { path, name, result } => {
                 self.observed.insert(path, Observation { name, result, visited: false });
             }
-            Record::Intended { path, name } => {
-                self.step_entry(path, &name);
+            Record::Intended { path, name, input } => {
+                self.step_entry(path, &name, input);
             }
-            Record::Committed { path, name, order, result } => {
+            Record::Committed { path, name, input, order, result } => {
                 self.next_order = self.next_order.max(order.saturating_add(1));
-                let entry = self.step_entry(path, &name);
+                let entry = self.step_entry(path, &name, input);
                 entry.order = order;
                 entry.result = Some(result);
             }
-            Record::Compensated { path } => self.step_entry(path, "").compensated = true,
+            Record::Compensated { path } => self.step_entry(path, "", Fingerprint::default()).compensated = true,
+            Record::Troubled { path, input, trouble } => {
+                let entry = self.step_entry(path, &trouble.step, input);
+                entry.tries = trouble.tries;
+                entry.trouble = Some(trouble);
+            }
+            Record::Checkpoint { path, turn, state } => self.restore_loop(path, turn, state),
+            Record::Signalled { number, name, key, payload } => self.signals.restore(number, name, key, payload),
+            // Whoever loads the instance sees to it.
+            Record::Quarantined { .. } => {}
             Record::Aborted { abort, own } => {
                 self.abort = Some(abort.clone());
                 if own {
@@ -51,11 +62,21 @@ impl Instance {
                 }
             }
             Record::Ended { outcome, output } => {
+                let before_abort = self.abort.is_some() && outcome == Outcome::Finished;
                 self.output = output;
                 self.ended = Some((0, outcome));
-                // It ended only once all it had to say was heard.
-                self.held.clear();
-                self.unacked.clear();
+                // It ended only once all it had to say was heard; of an abort after that, nothing is known.
+                if !before_abort {
+                    self.held.clear();
+                    self.unacked.clear();
+                }
+            }
+            // It comes after the end, as the journal's keys do.
+            Record::Closing => {
+                self.closing = true;
+                if let Some((_, outcome)) = self.ended.clone() {
+                    self.say_close(&outcome, 0);
+                }
             }
         }
     }

@@ -4,9 +4,8 @@
 //! has ended and everything it said has been heard (or, aborted, once everything is taken back and everybody
 //! knows). The initiator closes when all have ended alike.
 
-use super::{Instance, Job, LocalJob, OutgoingKey, Pause, Stop};
+use super::{Instance, OutgoingKey, Pause, Stop};
 use crate::abort::Abort;
-use crate::choreography::AnyStep;
 use crate::frame::{Body, Outcome};
 use crate::id::{Path, RoleIndex};
 use crate::message::Payload;
@@ -39,20 +38,6 @@ impl Instance {
         self.program_ended = true;
     }
 
-    /// A recorded step that the program has not come by (again), and what is recorded of it.
-    pub(super) fn unvisited_step(&self) -> Option<(Path, String)> {
-        let unvisited = self.steps.iter().find(|(_, entry)| entry.step.is_none() && !entry.compensated)?;
-        Some((unvisited.0.clone(), format!("step `{}`", unvisited.1.name)))
-    }
-
-    /// As [`Instance::unvisited_step`], of anything recorded.
-    fn unvisited(&self) -> Option<(Path, String)> {
-        self.unvisited_step().or_else(|| {
-            let unvisited = self.observed.iter().find(|(_, observation)| !observation.visited)?;
-            Some((unvisited.0.clone(), format!("effect `{}`", unvisited.1.name)))
-        })
-    }
-
     /// This role aborts the session, and tells all others.
     pub(crate) fn decide_abort(&mut self, abort: &Abort) {
         if self.abort.is_none() && self.ended.is_none() {
@@ -69,7 +54,7 @@ impl Instance {
         }
     }
 
-    fn note_abort(&mut self, abort: &Abort, own: bool) {
+    pub(super) fn note_abort(&mut self, abort: &Abort, own: bool) {
         self.record_result(&Record::Aborted { abort: abort.clone(), own });
         self.abort = Some(abort.clone());
         self.output = None;
@@ -77,6 +62,13 @@ impl Instance {
         // What was to be said is of no more use; what has left is answered or ignored.
         self.held.clear();
         self.unacked.clear();
+        self.view_after = None;
+        self.give_up_retries(&Path::root());
+        if self.has_loops() {
+            for to in self.others() {
+                self.tell_turns(to);
+            }
+        }
         self.wake();
     }
 
@@ -86,7 +78,7 @@ impl Instance {
         }
     }
 
-    fn others(&self) -> Vec<RoleIndex> {
+    pub(super) fn others(&self) -> Vec<RoleIndex> {
         self.header.roles().filter(|role| *role != self.id.role).collect()
     }
 
@@ -94,6 +86,7 @@ impl Instance {
         if let Outcome::Compensated(abort) = &outcome {
             // Its abort may have been overtaken.
             self.obey(abort);
+            self.note_undoing(role, None);
         }
         // A late "finished" does not undo "compensated".
         if !matches!(self.done.get(&role), Some(Outcome::Compensated(_))) {
@@ -101,7 +94,14 @@ impl Instance {
         }
     }
 
+    /// Another role waits for this one: says again what is not said again otherwise.
     pub(super) fn answer_nudge(&mut self, from: RoleIndex) {
+        if self.has_loops() || self.abort.is_some() {
+            self.tell_turns(from);
+        }
+        if let Some(undoing) = self.said_undoing.clone().or_else(|| self.has_undone_all()) {
+            self.answer(from, undoing);
+        }
         let Some((after, outcome)) = self.ended.clone() else { return };
         if from == self.header.initiator && after <= self.synced {
             self.say(done_key(&outcome), from, Body::Done(outcome), after);
@@ -112,53 +112,25 @@ impl Instance {
         if self.close_after == Some(0) {
             self.close();
         }
-        if self.close_after.is_some() || !self.program_ended || self.in_flight > 0 || !self.jobs.is_empty() {
+        self.retry_when_due();
+        self.undo_sagas();
+        if self.close_after.is_some() || !self.program_ended || self.running > 0 || !self.jobs.is_empty() {
             return;
         }
         if self.ended.is_none() {
             match self.abort.clone() {
-                Some(abort) => self.compensate(abort),
+                Some(abort) => {
+                    self.tell_undoing();
+                    if self.take_back(&Path::root()) && self.unacked.is_empty() {
+                        self.end(Outcome::Compensated(abort));
+                    }
+                }
                 None if self.unacked.is_empty() => self.end(Outcome::Finished),
                 None => {}
             }
         }
         if self.initiates() {
             self.close_when_all_are_done();
-        }
-    }
-
-    /// Takes back the latest step that is not taken back yet; after the first one, ends.
-    fn compensate(&mut self, abort: Abort) {
-        if self.retry.is_some_and(|pause| pause.until_ms > self.now_ms) {
-            return;
-        }
-        if let Some((path, recorded)) = self.unvisited_step() {
-            return self.stop(Stop::Diverged { path, recorded, replayed: "nothing".into() });
-        }
-        let committed = self.steps.iter().filter_map(|(path, entry)| match (&entry.result, &entry.step) {
-            (Some(Ok(output)), Some(step)) if !entry.compensated => Some((entry.order, path, output, step)),
-            _ => None,
-        });
-        match committed.max_by_key(|(order, ..)| *order) {
-            Some((_, path, output, step)) => {
-                let (path, output, step) = (path.clone(), output.clone(), step.clone());
-                self.compensate_step(path, output, step);
-            }
-            None if self.unacked.is_empty() => self.end(Outcome::Compensated(abort)),
-            None => {}
-        }
-    }
-
-    fn compensate_step(&mut self, path: Path, output: Payload, step: AnyStep) {
-        let compensates = Some(output);
-        match step {
-            // After a crash the abort, and that the step was committed, must still be known: else the session would go
-            // on without the step, or commit it anew.
-            AnyStep::External(step) => self.jobs.push_back((self.barrier, Job { path, step, compensates })),
-            AnyStep::BuiltIn(step) => {
-                let (instance, role) = (self.id, self.role);
-                self.flush(Some(LocalJob { instance, role, path, name: "", order: 0, step, compensates }));
-            }
         }
     }
 
@@ -173,17 +145,20 @@ impl Instance {
 
     fn close_when_all_are_done(&mut self) {
         let Some((after, outcome)) = self.ended.clone() else { return };
-        if after > self.synced {
-            return;
-        }
         if !self.closing && self.unlike(&outcome).is_empty() {
             self.closing = true;
-            for to in self.others() {
-                self.say(OutgoingKey::Close(to), to, Body::Close(outcome.clone()), after);
-            }
+            self.record(&Record::Closing, false);
+            self.say_close(&outcome, self.number);
         }
-        if self.closing && self.unacked.is_empty() {
+        if self.closing && after <= self.synced && self.unacked.is_empty() {
             self.close();
+        }
+    }
+
+    /// Tells all others to close, once the write that says so is durable.
+    pub(super) fn say_close(&mut self, outcome: &Outcome, after: u64) {
+        for to in self.others() {
+            self.say(OutgoingKey::Close(to), to, Body::Close(outcome.clone()), after);
         }
     }
 
@@ -201,7 +176,7 @@ impl Instance {
             return;
         };
         let closed = Closed { header: self.header.clone(), outcome, output: self.output.clone() };
-        match record::close(self.id, &closed, std::mem::take(&mut self.journal_keys)) {
+        match record::close(self.id, &closed, self.all_keys(&closed.outcome)) {
             Err(error) => self.stop(Stop::Undecodable { path: Path::root(), reason: error.to_string() }),
             Ok(batch) => {
                 self.pending.changes.extend(batch);
@@ -212,6 +187,17 @@ impl Instance {
         }
     }
 
+    /// The keys of the whole journal of an instance that has ended.
+    fn all_keys(&self, outcome: &Outcome) -> Vec<Vec<u8>> {
+        let abort = self.abort.clone().map(|abort| Record::Aborted { abort, own: false });
+        let ended = Record::Ended { outcome: outcome.clone(), output: None };
+        let closing = self.closing.then_some(Record::Closing);
+        let records = abort.into_iter().chain([ended]).chain(closing).chain(self.signals.records());
+        let mut keys = self.journal_keys(&Path::root());
+        keys.extend(records.map(|record| record.key(self.id)));
+        keys
+    }
+
     /// The roles that this instance cannot go on without.
     fn awaited(&self) -> Vec<RoleIndex> {
         if self.close_after.is_some() || self.closing {
@@ -220,8 +206,18 @@ impl Instance {
         if let (true, Some((_, outcome))) = (self.initiates(), &self.ended) {
             return self.unlike(outcome);
         }
-        let waits = self.abort.is_none() && !self.program_ended;
-        if waits { self.waiting.iter().copied().collect() } else { Vec::new() }
+        if self.ended.is_some() {
+            // But for the close, which comes by itself; and who has closed may have forgotten the session.
+            return Vec::new();
+        }
+        let mut awaited = self.deciders_in_doubt();
+        awaited.extend(self.awaited_to_undo());
+        if self.abort.is_none() && !self.program_ended {
+            awaited.extend(self.awaited_senders());
+        }
+        awaited.sort_unstable();
+        awaited.dedup();
+        awaited
     }
 
     /// Nudges those that are awaited, with growing pauses.

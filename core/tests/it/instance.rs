@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use accompanist_core::contract::{Environment, Space};
-use accompanist_core::frame::{Body, Frame, Header, Outcome, Receipt};
+use accompanist_core::frame::{Body, Frame, Header, Operation, Outcome, Receipt};
 use accompanist_core::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
 use accompanist_core::instance::{Effects, Instance, Limits, OutgoingKey, Stop};
 use accompanist_core::message::encode;
@@ -102,7 +102,15 @@ const fn session() -> SessionId {
 fn opened() -> Opened {
     let cast = vec![NodeId::new("a").unwrap(), NodeId::new("b").unwrap()];
     let choreography = "work".into();
-    let header = Header { choreography, version: 1, initiator: ASKER, cast, started_unix_ms: 0, patches: vec![] };
+    let header = Header {
+        choreography,
+        version: 1,
+        initiator: ASKER,
+        cast,
+        started_unix_ms: 0,
+        deadline_unix_ms: None,
+        patches: vec![],
+    };
     Opened { header: Arc::new(header), input: None }
 }
 
@@ -111,7 +119,11 @@ fn frame(body: Body) -> Frame {
 }
 
 fn number(n: u32) -> Frame {
-    frame(Body::Deliver { path: Path::root().child(0), payload: encode(&n).unwrap().into() })
+    frame(Body::Deliver {
+        path: Path::root().child(0),
+        operation: Operation::Comm,
+        payload: encode(&n).unwrap().into(),
+    })
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "as `deliver` takes it")]
@@ -354,12 +366,12 @@ fn a_program_that_changed_is_stopped_with_both_sides_shown() {
     bench.settle();
     for (key, value) in &mut bench.records {
         let record: Record = read_value(Space::Journal, value.as_ref().unwrap()).unwrap();
-        if let Record::Intended { path, .. } = record {
-            let other = Record::Intended { path, name: "sell".into() }.change(ID).unwrap();
+        if let Record::Intended { path, input, .. } = record {
+            let other = Record::Intended { path, name: "sell".into(), input }.change(ID).unwrap();
             (*key, *value) = (other.key, other.value);
         }
     }
-    bench.records.retain(|(key, _)| key[InstanceId::BYTES] != b'c');
+    bench.records.retain(|(key, _)| key.last() != Some(&b'c'));
     bench.restart();
     let stopped = bench.settle().stopped.unwrap().to_string();
     assert!(stopped.contains("`sell`") && stopped.contains("`do`"), "{stopped}");

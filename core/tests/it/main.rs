@@ -12,8 +12,13 @@
 
 mod codec;
 mod instance;
+mod keys;
 mod layers;
+mod long;
 mod machine;
+mod model;
 mod operations;
 mod rig;
+mod stage;
+mod tables;
 mod ui;

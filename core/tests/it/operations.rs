@@ -1,11 +1,13 @@
 //! Every operation of the language, run as whole choreographies in this process.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use accompanist_core::id::Path;
 use accompanist_core::{
-    Abort, At, Choreography, Context, Local, LocalTransaction, Located, Retry, Services, State, Transaction, run_local,
+    Abort, At, Choreography, Context, Kind, Local, LocalTransaction, Located, Retry, Services, State, Table,
+    Transaction, run_local,
 };
 use uuid::Uuid;
 
@@ -140,6 +142,8 @@ async fn transact_commits_once_at_its_role_and_gives_its_output() {
     assert!(a.keys() != b.keys(), "each step has a key of its own");
 }
 
+const COUNTERS: Table<String, u32> = Table::new("counters");
+
 /// Adds to a counter of role A; what it was is its output.
 struct Add(Log);
 type Log = Arc<Mutex<Vec<String>>>;
@@ -154,8 +158,8 @@ impl LocalTransaction for Add {
     type Input = u32;
     type Output = u32;
     fn commit(&self, state: &mut State<'_>, more: &u32) -> Result<u32, Abort> {
-        let before = state.get::<u32>("counters", "n")?.unwrap_or_default();
-        state.put("counters", "n", &(before + more))?;
+        let before = COUNTERS.get(state, "n")?.unwrap_or_default();
+        COUNTERS.put(state, "n", &(before + more))?;
         if *more == 13 {
             return Err(Abort::new("unlucky", "not 13"));
         }
@@ -163,8 +167,8 @@ impl LocalTransaction for Add {
         Ok(before)
     }
     fn compensate(&self, state: &mut State<'_>, more: &u32, before: &u32) -> Result<(), Retry> {
-        let now = state.get::<u32>("counters", "n")?.unwrap_or_default();
-        state.put("counters", "n", before)?;
+        let now = COUNTERS.get(state, "n")?.unwrap_or_default();
+        COUNTERS.put(state, "n", before)?;
         log(&self.0, format!("undo {more}: {now} -> {before}"));
         Ok(())
     }
@@ -421,6 +425,8 @@ async fn a_slow_compensation_is_waited_for_and_others_go_on_meanwhile() {
     assert_eq!(bank.balance(), 0);
 }
 
+const STUBBORN: Table<(), u32> = Table::new("stubborn");
+
 /// A local step whose compensation wants to be tried a few times.
 struct Stubborn(Arc<Mutex<u32>>, Log);
 
@@ -430,11 +436,10 @@ impl LocalTransaction for Stubborn {
     type Input = u32;
     type Output = ();
     fn commit(&self, state: &mut State<'_>, n: &u32) -> Result<(), Abort> {
-        state.put("stubborn", "n", n)
+        STUBBORN.put(state, (), n)
     }
     fn compensate(&self, state: &mut State<'_>, n: &u32, (): &()) -> Result<(), Retry> {
-        let there: Option<u32> = state.get("stubborn", "n")?;
-        state.remove("stubborn", "n");
+        let there = STUBBORN.take(state, ())?;
         log(&self.1, format!("{there:?}"));
         assert_eq!(there, Some(*n), "the writes of a try that asks for a retry are thrown away");
         let mut left = self.0.lock().unwrap();
@@ -492,6 +497,76 @@ async fn operations_count_within_their_scope() {
     let keys = run_local(Steady, (), &services()).await.unwrap();
     let in_fork = Path::root().child(0);
     assert_eq!(keys, [in_fork.child(0).to_string(), Path::root().child(1).to_string(), in_fork.child(1).to_string()]);
+}
+
+choreography!(Double: (C, D), At<D, u32> => At<D, u32>, |ctx, n| {
+    let n = ctx.comm(D, C, &n).await?;
+    let twice = ctx.locally(C, |here| here.get(&n) * 2);
+    ctx.comm(C, D, &twice).await
+});
+choreography!(Performed: (A, C, D), At<A, u32> => At<A, u32>, |ctx, n| {
+    let n = ctx.comm(A, D, &n).await?;
+    let once = ctx.perform(&Double, n).await?;
+    let twice = ctx.perform(&Double, once).await?;
+    ctx.comm(D, A, &twice).await
+});
+
+#[tokio::test]
+async fn a_choreography_performs_another_one_as_a_part() {
+    check(Performed, 5, 20).await;
+}
+
+choreography!(Patient: (C, D), At<C, u32> => At<C, (u64, bool, bool)>, |ctx, n| {
+    let before = ctx.now(C).await?;
+    ctx.sleep(C, Duration::from_hours(48)).await?;
+    let after = ctx.now(C).await?;
+    let n = ctx.comm(C, D, &n).await?;
+    let soon = ctx.comm_within(D, C, &n, Duration::from_hours(1)).await?;
+    ctx.sleep(D, Duration::from_hours(2)).await?;
+    let late = ctx.comm_within(D, C, &n, Duration::from_hours(1)).await?;
+    Ok(ctx.locally(C, |here| {
+        let hours = here.get(&after).duration_since(*here.get(&before)).unwrap().as_secs() / 3600;
+        (hours, here.get(&soon).is_some(), here.get(&late).is_some())
+    }))
+});
+
+#[tokio::test]
+async fn time_that_nothing_else_happens_in_passes_at_once() {
+    check(Patient, 5, (48, true, false)).await;
+}
+
+const SUM: Table<(), u32> = Table::new("sum");
+
+/// Refuses the first times, and leaves nothing then.
+struct Uphill(Arc<AtomicU32>);
+impl LocalTransaction for Uphill {
+    const NAME: &'static str = "uphill";
+    const KIND: Kind = Kind::Retriable;
+    type Role = C;
+    type Input = u32;
+    type Output = u32;
+    fn commit(&self, state: &mut State<'_>, more: &u32) -> Result<u32, Abort> {
+        let sum = SUM.update(state, (), |sum| Ok(sum.unwrap_or_default() + more))?;
+        if self.0.fetch_add(1, Ordering::Relaxed) < 3 { Err(Abort::new("not-yet", "again")) } else { Ok(sum) }
+    }
+}
+struct Climb(Arc<AtomicU32>);
+impl Choreography for Climb {
+    const NAME: &'static str = "climb";
+    type Roles = (C,);
+    type Input = At<C, u32>;
+    type Output = At<C, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, n: At<C, u32>) -> Result<At<C, u32>, Abort> {
+        ctx.transact(Uphill(self.0.clone()), &n).await?;
+        ctx.transact(Uphill(self.0.clone()), &n).await
+    }
+}
+
+#[tokio::test]
+async fn a_local_step_that_only_goes_forward_is_tried_until_it_does() {
+    let tries = Arc::new(AtomicU32::new(0));
+    check(Climb(tries.clone()), 5, 10).await;
+    assert_eq!(tries.load(Ordering::Relaxed), 5);
 }
 
 /// Asks for the patch that its input names, at both roles.

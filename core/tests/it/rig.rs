@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use accompanist_core::contract::{Batch, Entry, Environment, Space, StoreError};
-use accompanist_core::frame::{Body, Frame, Header, Receipt};
+use accompanist_core::contract::{Batch, Direction, Entry, Environment, KeyRange, Space, StoreError};
+use accompanist_core::frame::{Body, Frame, Header, Operation, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::instance::{Effects, Instance, Limits, LocalResult, Write};
 use accompanist_core::message::{decode, encode};
@@ -21,7 +21,7 @@ use accompanist_core::{Choreography, IdempotencyKey, Message, NodeId, Path, Payl
 pub struct Disk(BTreeMap<(Space, Vec<u8>), Vec<u8>>);
 
 impl Disk {
-    fn apply(&mut self, batch: Batch) {
+    pub fn apply(&mut self, batch: Batch) {
         for change in batch {
             match change.value {
                 Some(value) => self.0.insert((change.space, change.key), value),
@@ -64,8 +64,14 @@ impl ReadState for Disk {
     fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.0.get(&(Space::State, key.to_vec())).cloned())
     }
-    fn read_all(&self, prefix: &[u8]) -> Result<Vec<Entry>, StoreError> {
-        Ok(self.entries(Space::State).into_iter().filter(|(key, _)| key.starts_with(prefix)).collect())
+    fn read_range(&self, keys: &KeyRange, direction: Direction, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let mut found = self.entries(Space::State);
+        found.retain(|(key, _)| *key >= keys.from && keys.to.as_ref().is_none_or(|to| key < to));
+        if direction == Direction::Backward {
+            found.reverse();
+        }
+        found.truncate(limit);
+        Ok(found)
     }
 }
 
@@ -131,6 +137,7 @@ impl Rig {
             initiator: RoleIndex(0),
             cast: C::Roles::NAMES.iter().map(|name| NodeId::new(name).unwrap()).collect(),
             started_unix_ms: 1,
+            deadline_unix_ms: None,
             patches: Vec::new(),
         });
         let opened = Opened { header, input };
@@ -191,6 +198,8 @@ impl Rig {
         all.output = effects.output.or(all.output.take());
         all.closed = effects.closed.or(all.closed.take());
         all.stopped = effects.stopped.or(all.stopped.take());
+        all.troubles = effects.troubles.or(all.troubles.take());
+        all.long_journal = effects.long_journal.or(all.long_journal.take());
         effects.writes
     }
 
@@ -203,7 +212,11 @@ impl Rig {
 
     /// The message `at` from `from`.
     pub fn hear_message<T: Message>(&self, from: u8, at: &[u32], message: &T, number: u64) {
-        self.hear(from, Body::Deliver { path: path(at), payload: payload(message) }, number);
+        self.hear(
+            from,
+            Body::Deliver { path: path(at), operation: Operation::Comm, payload: payload(message) },
+            number,
+        );
     }
 
     /// Acknowledges all of `effects`' frames.

@@ -8,28 +8,28 @@ use crate::ledger::{Book, Effect, Entry, Key, Posting};
 use crate::model::{Bill, Order, Points, Receipt, Reservation, Shipment};
 use crate::roles::{Loyalty, Payment, Warehouse};
 
-const ENTRIES: &str = "entries";
-const BALANCES: &str = "balances";
-
-fn key(effect: Effect, name: &str) -> String {
-    format!("{}/{name}", effect.name())
-}
+/// By effect and order.
+const ENTRIES: Table<(String, String), Entry> = Table::new("entries");
+/// By effect and account.
+const BALANCES: Table<(String, String), i64> = Table::new("balances");
 
 fn post(state: &mut State<'_>, posting: &Posting) -> Result<(), Abort> {
-    let (entry_key, balance_key) = (key(posting.effect, &posting.order_id), key(posting.effect, &posting.account));
-    let (entry, balance) = posting.apply(state.get(ENTRIES, &entry_key)?, state.get(BALANCES, &balance_key)?)?;
-    state.put(ENTRIES, &entry_key, &entry)?;
-    state.put(BALANCES, &balance_key, &balance)
+    let effect = posting.effect.name();
+    let (entry_key, balance_key) = ((effect, &posting.order_id), (effect, &posting.account));
+    let (entry, balance) = posting.apply(ENTRIES.get(state, entry_key)?, BALANCES.get(state, balance_key)?)?;
+    ENTRIES.put(state, entry_key, &entry)?;
+    BALANCES.put(state, balance_key, &balance)
 }
 
 fn take_back(state: &mut State<'_>, effect: Effect, order_id: &str) -> Result<(), Retry> {
-    let entry_key = key(effect, order_id);
+    let entry_key = (effect.name(), order_id);
     // Taking back what never was makes an entry too, for the check to find.
-    let entry: Entry = state.get(ENTRIES, &entry_key)?.unwrap_or_default();
-    let balance_key = key(effect, &entry.account);
-    let (entry, balance) = entry.take_back(effect, state.get(BALANCES, &balance_key)?);
-    state.put(ENTRIES, &entry_key, &entry)?;
-    Ok(state.put(BALANCES, &balance_key, &balance)?)
+    let entry = ENTRIES.get(state, entry_key)?.unwrap_or_default();
+    let account = entry.account.clone();
+    let balance_key = (effect.name(), &account);
+    let (entry, balance) = entry.take_back(effect, BALANCES.get(state, balance_key)?);
+    ENTRIES.put(state, entry_key, &entry)?;
+    Ok(BALANCES.put(state, balance_key, &balance)?)
 }
 
 /// Reads the ledger of one role.
@@ -37,17 +37,14 @@ fn take_back(state: &mut State<'_>, effect: Effect, order_id: &str) -> Result<()
 /// # Errors
 /// When the store cannot be read.
 pub fn read_book(state: &State<'_>) -> Result<Book, Abort> {
-    Ok(Book { entries: by_key(state.list(ENTRIES)?)?, balances: by_key(state.list(BALANCES)?)? })
+    let entries = ENTRIES.range(state, ..).map(by_effect).collect::<Result<_, _>>()?;
+    Ok(Book { entries, balances: BALANCES.range(state, ..).map(by_effect).collect::<Result<_, _>>()? })
 }
 
-fn by_key<T, C: FromIterator<(Key, T)>>(rows: Vec<(String, T)>) -> Result<C, Abort> {
-    let typed = rows.into_iter().map(|(key, value)| {
-        let (effect, name) = key.split_once('/').unwrap_or_default();
-        let effect = Effect::from_name(effect);
-        let effect = effect.ok_or_else(|| Abort::new("ledger", format!("the ledger has a strange key `{key}`")))?;
-        Ok(((effect, name.to_owned()), value))
-    });
-    typed.collect()
+fn by_effect<T>(row: Result<((String, String), T), Abort>) -> Result<(Key, T), Abort> {
+    let ((effect, name), value) = row?;
+    let strange = || Abort::new("ledger", format!("the ledger has a strange effect `{effect}`"));
+    Ok(((Effect::from_name(&effect).ok_or_else(strange)?, name), value))
 }
 
 /// Takes items out of the stock.
@@ -118,7 +115,7 @@ impl LocalTransaction for Ship {
     type Output = Shipment;
 
     fn commit(&self, state: &mut State<'_>, cleared: &Points) -> Result<Shipment, Abort> {
-        let reserved = state.get(ENTRIES, &key(Effect::Reserve, &cleared.order_id))?;
+        let reserved = ENTRIES.get(state, (Effect::Reserve.name(), &cleared.order_id))?;
         post(state, &Posting::ship(cleared, reserved.as_ref())?)?;
         Ok(Shipment::of(cleared))
     }

@@ -1,0 +1,168 @@
+//! The way to one role's part of one session on this node: to signal, to look, and for an operator to mend.
+
+use std::sync::Arc;
+
+use accompanist_core::contract::StoreError;
+use accompanist_core::id::InstanceId;
+use accompanist_core::instance::{Remedy, SignalError};
+use accompanist_core::message::{CodecError, decode, encode};
+use accompanist_core::record::Record;
+use accompanist_core::testing::History;
+use accompanist_core::{Abort, Message, Path, SessionId};
+use tokio::sync::oneshot;
+
+use crate::instance_actor::InstanceMessage;
+use crate::question::Question;
+use crate::roles::RolesMessage;
+use crate::shared::Shared;
+use crate::writer::{Job, Loaded};
+
+/// An instance that cannot be asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AskError {
+    /// There is none here.
+    #[error(
+        "role {} of session {} is not open on this node: it has not begun here, is over, or is played by another node",
+        .0.role.0, .0.session
+    )]
+    NotOpen(InstanceId),
+    /// It stands still.
+    #[error("session {session} stands still: {reason}")]
+    Stopped {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        reason: String,
+    },
+    /// The signal was not taken in.
+    #[error(transparent)]
+    Signal(#[from] SignalError),
+    /// A value has no bytes, or is of another type.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    NodeStopped,
+}
+
+/// One role's part of one session; see [`Node::instance`](crate::Node::instance).
+#[derive(Clone)]
+pub struct InstanceHandle {
+    id: InstanceId,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for InstanceHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "InstanceHandle({})", self.id)
+    }
+}
+
+impl InstanceHandle {
+    pub(crate) fn new(id: InstanceId, shared: Arc<Shared>) -> Self {
+        Self { id, shared }
+    }
+
+    /// Which one it is.
+    pub fn id(&self) -> InstanceId {
+        self.id
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, AskError> {
+        let (reply, answer) = oneshot::channel();
+        let question = question(reply);
+        if let Err(InstanceMessage::Ask(question)) = self.shared.to_instance(self.id, InstanceMessage::Ask(question))
+            && !self.shared.to_roles(RolesMessage::Ask(self.id, question))
+        {
+            return Err(AskError::NodeStopped);
+        }
+        match answer.await {
+            Ok(answer) => Ok(answer),
+            Err(_) => Err(match self.shared.stopped_because(self.id) {
+                Some(reason) => AskError::Stopped { session: self.id.session, reason },
+                None => AskError::NotOpen(self.id),
+            }),
+        }
+    }
+
+    /// Says something to the program, which waits for it with [`Context::signal`](crate::Context::signal) or will.
+    /// Durable when it returns. Repeat it under the same `key` until it succeeds: the program takes it once (as long
+    /// as it is among the last 1 024 that were taken, or the session is open, whichever is shorter).
+    ///
+    /// # Errors
+    /// [`AskError`]; after [`AskError::NotOpen`] or [`AskError::NodeStopped`] it may have been taken in all the same.
+    pub async fn signal<T: Message>(&self, name: &str, key: &str, value: &T) -> Result<(), AskError> {
+        let (name, key, payload) = (name.to_owned(), key.to_owned(), encode(value)?.into());
+        let taken = self.ask(|reply| Question::Signal { name, key, payload, reply }).await?;
+        Ok(taken?)
+    }
+
+    /// What the program has shown of its progress last, with [`Context::publish`](crate::Context::publish).
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn query<V: Message>(&self) -> Result<Option<V>, AskError> {
+        let view = self.ask(Question::View).await?;
+        Ok(view.map(|view| decode(view.as_slice())).transpose()?)
+    }
+
+    /// What the program waits for, by the path of the operation; for people.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn waits_for(&self) -> Result<Vec<(Path, String)>, AskError> {
+        self.ask(Question::Waits).await
+    }
+
+    /// Lets the steps that are in trouble go on, and says how many those are.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn remedy(&self, remedy: Remedy) -> Result<usize, AskError> {
+        self.ask(|reply| Question::Remedy(remedy, reply)).await
+    }
+
+    /// Lets an instance that stands still (quarantined, or stopped since its program differs) try again: what was in
+    /// the way is mended. Says whether it stood still.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn resume(&self) -> Result<bool, AskError> {
+        let record = Record::Quarantined { reason: String::new(), failures: 0 };
+        let change = accompanist_core::record::remove(self.id, &record);
+        let (reply, answer) = oneshot::channel();
+        let done = Box::new(move |written| drop(reply.send(written)));
+        self.shared.writer.submit(Job::Change { changes: vec![change], done });
+        answer.await.map_err(|_| AskError::NodeStopped)??;
+        let stood_still = self.shared.forget_stopped(self.id);
+        if stood_still && !self.shared.to_roles(RolesMessage::Resume(self.id)) {
+            return Err(AskError::NodeStopped);
+        }
+        Ok(stood_still)
+    }
+
+    /// What this role has on disk of the session, for [`testing::replay`](crate::testing::replay) and for people.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn history(&self) -> Result<History, AskError> {
+        let (reply, answer) = oneshot::channel();
+        let (id, read) = (self.id, self.id);
+        self.shared.writer.submit(Job::Read(Box::new(move |store| {
+            let loaded = store.and_then(|store| crate::writer::load(store, read));
+            let _ = reply.send(loaded); // The caller may have gone.
+        })));
+        match answer.await.map_err(|_| AskError::NodeStopped)?? {
+            Loaded::Open(opened, records) => Ok(History { instance: id, opened, records }),
+            Loaded::Nothing | Loaded::Closed(_) => Err(AskError::NotOpen(id)),
+        }
+    }
+
+    pub(crate) async fn cancel(&self, reason: &str) -> Result<bool, AskError> {
+        let abort = Abort::new(Abort::CANCELLED, reason);
+        self.ask(|reply| Question::Cancel(abort, reply)).await
+    }
+}

@@ -1,0 +1,90 @@
+//! Sessions that were started before, by their id or their key: open ones are followed, closed ones have left their
+//! result.
+
+use accompanist_core::contract::{Space, Store, StoreError};
+use accompanist_core::id::InstanceId;
+use accompanist_core::record::{Closed, Opened, read_value};
+use accompanist_core::{Choreography, SessionId};
+use tokio::sync::oneshot;
+
+use super::Node;
+use crate::error::{SessionLookupError, StartError};
+use crate::handle::InstanceHandle;
+use crate::roles::RolesMessage;
+use crate::session::Session;
+use crate::writer::{Claimed, Job};
+
+/// What the store has of a session's initiator.
+enum Found {
+    Open(InstanceId, Opened),
+    Closed(InstanceId, Closed),
+}
+
+impl Found {
+    fn choreography(&self) -> &str {
+        let (Self::Open(_, Opened { header, .. }) | Self::Closed(_, Closed { header, .. })) = self;
+        &header.choreography
+    }
+}
+
+impl Node {
+    /// The session `id` that was started on this node, now or in an earlier life of it. One that is open is followed as
+    /// by its starter; of one that is closed, the handle gives the stored output, or the abort, until retention
+    /// ([`Retention`](crate::Retention)) ends.
+    ///
+    /// # Errors
+    /// [`SessionLookupError`], which says what to do. Cancel-safe: asking changes nothing.
+    pub async fn session<C: Choreography>(&self, id: SessionId) -> Result<Session<C>, SessionLookupError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.writer.submit(Job::Read(Box::new(move |store| {
+            let _ = reply.send(store.and_then(|store| find(store, id))); // The caller may have gone.
+        })));
+        let found = answer.await.map_err(|_| SessionLookupError::NodeStopped)??;
+        let found = found.ok_or(SessionLookupError::Unknown { session: id })?;
+        if found.choreography() != C::NAME {
+            let (found, asked) = (found.choreography().to_owned(), C::NAME);
+            return Err(SessionLookupError::OtherChoreography { session: id, found, asked });
+        }
+        match found {
+            Found::Closed(instance, closed) => Ok(self.closed_session(instance, &closed)),
+            Found::Open(instance, opened) => {
+                // Before it is asked, so that its end cannot be missed.
+                let progress = self.shared.directory.watch(instance);
+                if !self.shared.to_roles(RolesMessage::Start { id: instance, opened, fresh: false }) {
+                    return Err(SessionLookupError::NodeStopped);
+                }
+                Ok(Session::new(InstanceHandle::new(instance, self.shared.clone()), progress))
+            }
+        }
+    }
+
+    pub(super) fn closed_session<C: Choreography>(&self, id: InstanceId, closed: &Closed) -> Session<C> {
+        Session::closed(InstanceHandle::new(id, self.shared.clone()), closed)
+    }
+
+    /// The session that `key` stands for: the one known, or else `new`.
+    pub(super) async fn claim(&self, key: SessionId, new: InstanceId) -> Result<Claimed, StartError> {
+        let (reply, answer) = oneshot::channel();
+        let done = Box::new(move |claimed| drop(reply.send(claimed))); // The caller may have gone.
+        self.shared.writer.submit(Job::Claim { key, new, done });
+        // The store does not fail alone: the node stops with it.
+        answer.await.ok().and_then(Result::ok).ok_or(StartError::NodeStopped)
+    }
+}
+
+/// Looks for the initiating one among the session's instances here.
+fn find(store: &dyn Store, session: SessionId) -> Result<Option<Found>, StoreError> {
+    for (key, value) in store.scan(Space::Open, session.as_bytes(), None, usize::MAX)? {
+        let opened: Opened = read_value(Space::Open, &value)?;
+        if let Some(id) = InstanceId::from_bytes(&key).filter(|id| id.role == opened.header.initiator) {
+            return Ok(Some(Found::Open(id, opened)));
+        }
+    }
+    for (key, value) in store.scan(Space::Closed, session.as_bytes(), None, usize::MAX)? {
+        let closed: Closed = read_value(Space::Closed, &value)?;
+        if let Some(id) = InstanceId::from_bytes(&key).filter(|id| id.role == closed.header.initiator) {
+            return Ok(Some(Found::Closed(id, closed)));
+        }
+    }
+    Ok(None)
+}

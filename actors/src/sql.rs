@@ -1,0 +1,105 @@
+//! Steps on a database outside: the marker of a step in the same database transaction as its effect.
+//!
+//! The runtime may try a commit or a compensation again after a crash, always under the step's own idempotency
+//! key. [`SqlSteps`] keeps one row per key, the marker, and writes it in the transaction that holds the effect: so
+//! either both are there or neither, and a second try finds the first one's result. Behind the features `postgres`
+//! and `sqlite`. Knows nothing of nodes, sessions or stores. Next: `steps.rs`.
+//!
+//! # A step
+//!
+//! ```no_run
+//! # #[cfg(feature = "postgres")] mod example {
+//! use accompanist::prelude::*;
+//! use accompanist::sql::PostgresSteps;
+//! use sqlx::{PgConnection, PgPool, query, query_scalar};
+//!
+//! #[derive(Clone, Copy)]
+//! struct Bank;
+//! impl Role for Bank {
+//!     const NAME: &'static str = "bank";
+//!     type Service = PostgresSteps;
+//! }
+//!
+//! struct Charge;
+//! impl Transaction for Charge {
+//!     const NAME: &'static str = "charge";
+//!     type Role = Bank;
+//!     type Input = (String, i64); // Account and amount.
+//!     type Output = i64; // What is left.
+//!
+//!     async fn commit(&self, here: &Local<Bank>, (account, amount): &Self::Input) -> Result<i64, Abort> {
+//!         let charge = async |database: &mut PgConnection| {
+//!             let charge = "UPDATE accounts SET amount = amount - $2 WHERE id = $1 RETURNING amount";
+//!             let left: i64 = query_scalar(charge).bind(account).bind(amount).fetch_one(database).await?;
+//!             if left < 0 {
+//!                 return Err(Abort::new("no-cover", "not enough on the account").into()); // Changes nothing.
+//!             }
+//!             Ok(left)
+//!         };
+//!         here.service().commit(here.key(), charge).await
+//!     }
+//!
+//!     async fn compensate(&self, here: &Local<Bank>, (account, amount): &Self::Input, _: &i64) -> Result<(), Retry> {
+//!         let refund = async |database: &mut PgConnection| {
+//!             let refund = "UPDATE accounts SET amount = amount + $2 WHERE id = $1";
+//!             query(refund).bind(account).bind(amount).execute(database).await?;
+//!             Ok(())
+//!         };
+//!         here.service().compensate(here.key(), refund).await
+//!     }
+//! }
+//!
+//! async fn service() -> sqlx::Result<PostgresSteps> {
+//!     PostgresSteps::new(PgPool::connect("postgres://bank@database/bank").await?).await
+//! }
+//! # }
+//! ```
+//!
+//! `sqlx` is version 0.9; whether it speaks TLS is up to the features that your own `Cargo.toml` gives it.
+//!
+//! # What you owe
+//!
+//! - All that a step changes, it changes through the connection it is given. What is done elsewhere (a mail, another
+//!   database) is not part of the transaction and may be done again.
+//! - An effect does not end the transaction itself (`COMMIT`, `ROLLBACK`); savepoints are fine.
+//! - One call of [`SqlSteps::commit`] per step, and one database for all tries of a step: the key is the step's.
+//! - The database keeps what it has committed: no asynchronous commit, no unlogged tables, no fail-over to a copy that
+//!   lags behind. A step whose result the runtime has recorded is not tried again.
+//! - For `PostgreSQL`: a bound on how long a session of the database may hang (`tcp_keepalives_idle`,
+//!   `idle_in_transaction_session_timeout`), since the next try of a step waits until the one before has ended.
+
+mod database;
+mod marker;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod steps;
+mod trouble;
+
+use accompanist_core::Abort;
+
+pub use self::database::SqlDatabase;
+pub use self::steps::SqlSteps;
+
+/// Steps on a `PostgreSQL` database.
+#[cfg(feature = "postgres")]
+pub type PostgresSteps = SqlSteps<sqlx::Postgres>;
+
+/// Steps on an `SQLite` database.
+#[cfg(feature = "sqlite")]
+pub type SqliteSteps = SqlSteps<sqlx::Sqlite>;
+
+/// The code of the [`Abort`] with which a commit is refused that comes after its compensation.
+pub const COMPENSATED_BEFORE: &str = "accompanist.compensated-before";
+
+/// Why an effect did not succeed. Both kinds come out of `?`: an [`Abort`] and an [`sqlx::Error`].
+#[derive(Debug, thiserror::Error)]
+pub enum EffectError {
+    /// A decision: the step is refused, for ever, and what it has changed is rolled back.
+    #[error("{0}")]
+    Refused(#[from] Abort),
+    /// No decision: it is tried again.
+    #[error("{0}")]
+    Database(#[from] sqlx::Error),
+}

@@ -1,0 +1,89 @@
+//! Markers in `PostgreSQL`.
+//!
+//! Knows SQL and error codes, nothing of when they are used. Next: `sqlite.rs`, the same for `SQLite`.
+
+use accompanist_core::contract::BoxFuture;
+use sqlx::{PgConnection, Pool, Postgres, Transaction, query, query_as, query_scalar, raw_sql};
+
+use super::database::{FORGET_BATCH, Markers, one_row};
+use super::marker::Marker;
+use super::trouble::Trouble;
+
+/// Held while the table is made: `CREATE .. IF NOT EXISTS` at two places at once fails at one of them.
+const SCHEMA_LOCK: i64 = 0x6163_636f_6d70_616e;
+
+/// A row that is there is locked and given as it is; one that was left as claimed is nobody's.
+const CLAIM: &str = "
+    INSERT INTO accompanist_steps (key, state) VALUES ($1, 'claimed')
+    ON CONFLICT (key) DO UPDATE SET state =
+        CASE accompanist_steps.state WHEN 'claimed' THEN 'abandoned' ELSE accompanist_steps.state END
+    RETURNING state, result";
+
+const RECORD: &str = "
+    UPDATE accompanist_steps SET state = $2, result = COALESCE($3, result), written_at = now() WHERE key = $1";
+
+/// The age is looked at twice, since a marker may be written while this waits for it.
+const FORGET: &str = "
+    DELETE FROM accompanist_steps WHERE written_at < now() - make_interval(secs => $1) AND key IN (
+        SELECT key FROM accompanist_steps WHERE written_at < now() - make_interval(secs => $1)
+        ORDER BY written_at LIMIT $2)";
+
+impl Markers for Postgres {
+    const SCHEMA: &str = "
+        CREATE TABLE IF NOT EXISTS accompanist_steps (
+            key TEXT PRIMARY KEY,
+            state TEXT NOT NULL,
+            result BYTEA,
+            written_at TIMESTAMPTZ NOT NULL DEFAULT now());
+        CREATE INDEX IF NOT EXISTS accompanist_steps_written_at ON accompanist_steps (written_at);
+    ";
+
+    fn prepare(pool: &Pool<Self>) -> BoxFuture<'_, sqlx::Result<()>> {
+        Box::pin(async move {
+            let mut transaction = pool.begin().await?;
+            query("SELECT pg_advisory_xact_lock($1)").bind(SCHEMA_LOCK).execute(&mut *transaction).await?;
+            // Looked up first: who may not make tables may not ask for one that is there, either.
+            let there = query_scalar("SELECT to_regclass('accompanist_steps') IS NOT NULL");
+            if !there.fetch_one(&mut *transaction).await? {
+                raw_sql(Self::SCHEMA).execute(&mut *transaction).await?;
+            }
+            transaction.commit().await
+        })
+    }
+
+    fn begin(pool: &Pool<Self>) -> BoxFuture<'_, sqlx::Result<Transaction<'static, Self>>> {
+        Box::pin(pool.begin())
+    }
+
+    fn claim<'a>(connection: &'a mut PgConnection, key: &'a str) -> BoxFuture<'a, sqlx::Result<Option<Marker>>> {
+        Box::pin(async move { Marker::claimed(query_as(CLAIM).bind(key).fetch_one(connection).await?) })
+    }
+
+    fn record<'a>(
+        connection: &'a mut PgConnection,
+        key: &'a str,
+        marker: &'a Marker,
+    ) -> BoxFuture<'a, sqlx::Result<()>> {
+        let (state, result) = marker.columns();
+        let record = query(RECORD).bind(key).bind(state).bind(result);
+        Box::pin(async move { one_row(record.execute(connection).await?.rows_affected()) })
+    }
+
+    fn forget(pool: &Pool<Self>, age_s: i64) -> BoxFuture<'_, sqlx::Result<u64>> {
+        #[expect(clippy::cast_precision_loss, reason = "an age in whole seconds is far below 2^52")]
+        let forget = query(FORGET).bind(age_s as f64).bind(FORGET_BATCH);
+        Box::pin(async move { Ok(forget.execute(pool).await?.rows_affected()) })
+    }
+
+    /// By the class of its `SQLSTATE`.
+    fn trouble(code: &str) -> Trouble {
+        match (code.get(..2).unwrap_or_default(), code) {
+            (_, "25P02") => Trouble::Swallowed,
+            // Lost or refused connections, conflicts with others, no room, asked to stop, too slow, broken below.
+            ("08" | "40" | "53" | "55" | "57" | "58" | "XX", _) | (_, "25P03" | "25P04") => Trouble::Passing,
+            ("23", _) => Trouble::Constraint,
+            ("28" | "42" | "3D" | "3F", _) | (_, "25006") => Trouble::Database,
+            _ => Trouble::Effect,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Markers in `SQLite`.
+//!
+//! Knows SQL and error codes, nothing of when they are used. Next: `postgres.rs`, the same for `PostgreSQL`.
+
+use accompanist_core::contract::BoxFuture;
+use sqlx::{Pool, Sqlite, SqliteConnection, Transaction, query, query_as, raw_sql};
+
+use super::database::{FORGET_BATCH, Markers, one_row};
+use super::marker::Marker;
+use super::trouble::Trouble;
+
+/// A row that is there is given as it is; one that was left as claimed is nobody's.
+const CLAIM: &str = "
+    INSERT INTO accompanist_steps (key, state) VALUES (?1, 'claimed')
+    ON CONFLICT (key) DO UPDATE SET state = CASE state WHEN 'claimed' THEN 'abandoned' ELSE state END
+    RETURNING state, result";
+
+const RECORD: &str = "
+    UPDATE accompanist_steps SET state = ?2, result = COALESCE(?3, result), written_at = unixepoch() WHERE key = ?1";
+
+const FORGET: &str = "
+    DELETE FROM accompanist_steps WHERE key IN (
+        SELECT key FROM accompanist_steps WHERE written_at < unixepoch() - ?1 ORDER BY written_at LIMIT ?2)";
+
+impl Markers for Sqlite {
+    const SCHEMA: &str = "
+        CREATE TABLE IF NOT EXISTS accompanist_steps (
+            key TEXT PRIMARY KEY,
+            state TEXT NOT NULL,
+            result BLOB,
+            written_at INTEGER NOT NULL DEFAULT (unixepoch())) STRICT, WITHOUT ROWID;
+        CREATE INDEX IF NOT EXISTS accompanist_steps_written_at ON accompanist_steps (written_at);
+    ";
+
+    fn prepare(pool: &Pool<Self>) -> BoxFuture<'_, sqlx::Result<()>> {
+        Box::pin(async move {
+            let mut transaction = Self::begin(pool).await?;
+            raw_sql(Self::SCHEMA).execute(&mut *transaction).await?;
+            transaction.commit().await
+        })
+    }
+
+    fn begin(pool: &Pool<Self>) -> BoxFuture<'_, sqlx::Result<Transaction<'static, Self>>> {
+        // A transaction that begins as a reader cannot become a writer while another one writes.
+        Box::pin(pool.begin_with("BEGIN IMMEDIATE"))
+    }
+
+    fn claim<'a>(connection: &'a mut SqliteConnection, key: &'a str) -> BoxFuture<'a, sqlx::Result<Option<Marker>>> {
+        Box::pin(async move { Marker::claimed(query_as(CLAIM).bind(key).fetch_one(connection).await?) })
+    }
+
+    fn record<'a>(
+        connection: &'a mut SqliteConnection,
+        key: &'a str,
+        marker: &'a Marker,
+    ) -> BoxFuture<'a, sqlx::Result<()>> {
+        let (state, result) = marker.columns();
+        let record = query(RECORD).bind(key).bind(state).bind(result);
+        Box::pin(async move { one_row(record.execute(connection).await?.rows_affected()) })
+    }
+
+    fn forget(pool: &Pool<Self>, age_s: i64) -> BoxFuture<'_, sqlx::Result<u64>> {
+        let forget = query(FORGET).bind(age_s).bind(FORGET_BATCH);
+        Box::pin(async move { Ok(forget.execute(pool).await?.rows_affected()) })
+    }
+
+    /// By its primary result code, the lowest byte.
+    fn trouble(code: &str) -> Trouble {
+        match code.parse().map(|code: i32| code & 0xff) {
+            // Busy, locked, no memory, interrupted, a failing or full disk, another process that recovers.
+            Ok(5 | 6 | 7 | 9 | 10 | 13 | 15 | 17) => Trouble::Passing,
+            Ok(19) => Trouble::Constraint,
+            // A wrong statement or table, no permission, read-only, not openable, damaged.
+            Ok(1 | 3 | 8 | 11 | 14 | 23 | 26) => Trouble::Database,
+            _ => Trouble::Effect,
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Steps, each once: claim the marker, have the effect, write the marker, commit; and again after trouble.
+//!
+//! Knows no database. Next: `marker.rs` and `trouble.rs`, then `database.rs`.
+
+use std::fmt;
+use std::time::Duration;
+
+use accompanist_core::{Abort, IdempotencyKey, Message, Retry};
+use sqlx::Pool;
+
+use super::database::SqlDatabase;
+use super::marker::Marker;
+use super::trouble::{Pauses, Trouble};
+use super::{COMPENSATED_BEFORE, EffectError};
+
+/// The most that is asked of a database's clock: beyond it, dates leave the range of some.
+const AGE_MAX: Duration = Duration::from_hours(24 * 365 * 100);
+
+/// Carries out the steps of sagas on one database, each once. Clones share the pool.
+///
+/// How to use it, and what is owed: see the [module](super).
+pub struct SqlSteps<DB: SqlDatabase> {
+    pool: Pool<DB>,
+}
+
+impl<DB: SqlDatabase> SqlSteps<DB> {
+    /// Works with the database of `pool`, and makes the table `accompanist_steps` in it if there is none.
+    ///
+    /// The table is the one that an unqualified name finds (in `PostgreSQL`, along the `search_path`). Where the
+    /// user of the pool may not make tables, make it beforehand with the statements of [`SqlSteps::schema`]; that
+    /// user needs to select, insert, update and delete.
+    ///
+    /// Every try of a step holds a connection until its end, also while it waits for another one. For `SQLite`, a pool
+    /// of one connection lets steps wait in order, instead of finding the file busy.
+    ///
+    /// # Errors
+    /// When the database cannot be reached, or the table cannot be made.
+    pub async fn new(pool: Pool<DB>) -> sqlx::Result<Self> {
+        DB::prepare(&pool).await?;
+        Ok(Self { pool })
+    }
+
+    /// The statements that make the table, for those who make their tables themselves.
+    pub fn schema() -> &'static str {
+        DB::SCHEMA
+    }
+
+    /// The pool, for reads and for work that belongs to no step. What an effect does through it is not part of the
+    /// step, and may wait for ever for a connection that the step itself holds.
+    pub fn pool(&self) -> &Pool<DB> {
+        &self.pool
+    }
+
+    /// Does `effect` once under `key`, and gives its result on this and on every later call.
+    ///
+    /// Promised: effect and marker become durable together or not at all. Tries of one key run one after the other,
+    /// over all processes. A refusal is kept too: its changes are rolled back, and later calls give the same
+    /// [`Abort`] without asking again.
+    ///
+    /// Trouble with the database is no decision. It is logged as a warning that says what to do, and everything is
+    /// tried again with growing pauses of up to ten seconds, until there is a result: so `effect` may run more than
+    /// once, though only one run of it is kept. If trouble of one kind is a refusal, as a violated constraint may
+    /// be, then say so: turn that error into an `Abort` inside of `effect`.
+    ///
+    /// When this is dropped before it has ended, it was either done or not, as a later call finds out.
+    ///
+    /// # Errors
+    /// The `Abort` that `effect` gave, or gave before; or one with the code [`COMPENSATED_BEFORE`] if
+    /// [`SqlSteps::compensate`] was called with this key before.
+    pub async fn commit<T: Message>(
+        &self,
+        key: &IdempotencyKey,
+        effect: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, EffectError> + Clone,
+    ) -> Result<T, Abort> {
+        let key = key.to_string();
+        let mut pauses = Pauses::new();
+        loop {
+            match self.try_commit(&key, effect.clone()).await {
+                Ok(result) => return result,
+                Err(error) => {
+                    let trouble = Trouble::of::<DB>(&error);
+                    tracing::warn!(%key, %error, "a commit did not come to a result and is tried again; {}", trouble.advice());
+                    tokio::time::sleep(pauses.next()).await;
+                }
+            }
+        }
+    }
+
+    /// Takes back with `effect` what was committed under `key`, once.
+    ///
+    /// Promised: effect and marker become durable together or not at all; further calls do nothing. If nothing was
+    /// committed (not yet, or it was refused), `effect` does not run, and a commit that comes later is refused.
+    ///
+    /// # Errors
+    /// [`Retry`] for any trouble, an `Abort` of `effect` included; it is logged, too, and the runtime calls again.
+    pub async fn compensate(
+        &self,
+        key: &IdempotencyKey,
+        effect: impl AsyncFnOnce(&mut DB::Connection) -> Result<(), EffectError>,
+    ) -> Result<(), Retry> {
+        let key = key.to_string();
+        self.try_compensate(&key, effect).await.map_err(|error| {
+            let advice = match &error {
+                EffectError::Refused(_) => "a compensation cannot be refused",
+                EffectError::Database(error) => Trouble::of::<DB>(error).advice(),
+            };
+            tracing::warn!(%key, %error, "a compensation did not succeed and is tried again; {advice}");
+            Retry::new(error.to_string())
+        })
+    }
+
+    /// Deletes the markers that were last written longer than `age` ago, by the clock of the database, and says how
+    /// many there were. It works in small transactions; one that fails leaves the earlier ones done.
+    ///
+    /// # When it is safe
+    /// A marker is needed until its session is closed at this role: without it a repeated commit takes effect again.
+    /// So `age` must be longer than the longest life of a session, times in which nodes are down or sessions stand
+    /// still ([`Node::stopped_sessions`](crate::Node::stopped_sessions)) included. Nothing checks that.
+    ///
+    /// # Errors
+    /// When the database fails. It can be called again.
+    pub async fn forget_before(&self, age: Duration) -> sqlx::Result<u64> {
+        let age_s = i64::try_from(age.min(AGE_MAX).as_secs()).unwrap_or(i64::MAX);
+        let mut forgotten = 0;
+        loop {
+            match DB::forget(&self.pool, age_s).await? {
+                0 => return Ok(forgotten),
+                deleted => forgotten += deleted,
+            }
+        }
+    }
+
+    async fn try_commit<T: Message>(
+        &self,
+        key: &str,
+        effect: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, EffectError>,
+    ) -> sqlx::Result<Result<T, Abort>> {
+        let mut transaction = DB::begin(&self.pool).await?;
+        if let Some(marker) = DB::claim(&mut transaction, key).await? {
+            return known(&marker);
+        }
+        match effect(&mut transaction).await {
+            Ok(output) => {
+                DB::record(&mut transaction, key, &Marker::committed(&output)?).await?;
+                transaction.commit().await?;
+                Ok(Ok(output))
+            }
+            Err(EffectError::Refused(abort)) => {
+                transaction.rollback().await?;
+                self.refuse(key, abort).await
+            }
+            Err(EffectError::Database(error)) => Err(error),
+        }
+    }
+
+    /// Records a refusal whose changes have been rolled back, unless another try was faster: then that one counts.
+    async fn refuse<T: Message>(&self, key: &str, abort: Abort) -> sqlx::Result<Result<T, Abort>> {
+        let mut transaction = DB::begin(&self.pool).await?;
+        if let Some(marker) = DB::claim(&mut transaction, key).await? {
+            return known(&marker);
+        }
+        DB::record(&mut transaction, key, &Marker::refused(&abort)?).await?;
+        transaction.commit().await?;
+        Ok(Err(abort))
+    }
+
+    async fn try_compensate(
+        &self,
+        key: &str,
+        effect: impl AsyncFnOnce(&mut DB::Connection) -> Result<(), EffectError>,
+    ) -> Result<(), EffectError> {
+        let mut transaction = DB::begin(&self.pool).await?;
+        match DB::claim(&mut transaction, key).await? {
+            Some(Marker::Refused(_) | Marker::Compensated) => return Ok(()),
+            Some(Marker::Committed(_)) => effect(&mut transaction).await?,
+            None => {}
+        }
+        DB::record(&mut transaction, key, &Marker::Compensated).await?;
+        Ok(transaction.commit().await?)
+    }
+}
+
+/// What a commit gives whose key has a marker already.
+fn known<T: Message>(marker: &Marker) -> sqlx::Result<Result<T, Abort>> {
+    Ok(match marker {
+        Marker::Committed(output) => Ok(output.decode()?),
+        Marker::Refused(abort) => Err(abort.decode()?),
+        Marker::Compensated => Err(Abort::new(COMPENSATED_BEFORE, "this step was compensated before it was committed")),
+    })
+}
+
+impl<DB: SqlDatabase> Clone for SqlSteps<DB> {
+    fn clone(&self) -> Self {
+        Self { pool: self.pool.clone() }
+    }
+}
+
+impl<DB: SqlDatabase> fmt::Debug for SqlSteps<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SqlSteps")
+    }
+}

@@ -1,0 +1,66 @@
+//! Callers' keys: which session each stands for, until that session's tombstone is collected.
+//!
+//! A key is claimed for a new session in the same group commit as the session's opening or an earlier one, and
+//! released in the batch that collects the tombstone. So a key always leads to its session or to nothing.
+
+use accompanist_core::SessionId;
+use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
+use accompanist_core::id::InstanceId;
+use accompanist_core::record::{Closed, read_value};
+
+use super::{Member, Writer};
+
+/// Which session a key stands for.
+pub(crate) struct Claimed {
+    /// The session's instance at its initiator.
+    pub(crate) id: InstanceId,
+    /// Its end, if it is closed. Otherwise it is open, or yet to begin.
+    pub(crate) closed: Option<Closed>,
+}
+
+/// By the key.
+fn by_key(key: SessionId) -> Vec<u8> {
+    [b"k", &key.as_bytes()[..]].concat()
+}
+
+/// By the session, with the initiating role.
+fn by_instance(id: InstanceId) -> Vec<u8> {
+    [b"s", &id.to_bytes()[..]].concat()
+}
+
+/// What releases the key of a session that is forgotten here, if it has one.
+pub(super) fn release(store: &dyn Store, id: InstanceId) -> Result<Batch, StoreError> {
+    if !id.session.has_key() {
+        return Ok(Batch::new());
+    }
+    let of_instance = by_instance(id);
+    // None at the other roles.
+    let Some(of_key) = store.get(Space::Keys, &of_instance)? else { return Ok(Batch::new()) };
+    let remove = |key| Change { space: Space::Keys, key, value: None };
+    Ok(vec![remove(of_instance), remove(of_key)])
+}
+
+impl Writer {
+    /// The session that `key` stands for; from now on this new one, if it stood for none.
+    pub(super) fn claim(&mut self, key: SessionId, new: InstanceId) -> Result<Claimed, StoreError> {
+        let of_key = by_key(key);
+        let known = match self.claims.get(&key) {
+            Some(id) => Some(*id),
+            None => self.store.get(Space::Keys, &of_key)?.and_then(|bytes| InstanceId::from_bytes(&bytes)),
+        };
+        if let Some(id) = known {
+            let tombstone = self.store.get(Space::Closed, &id.to_bytes())?;
+            // A damaged one is for the instance to find, which then stands still.
+            let closed = tombstone.and_then(|bytes| read_value(Space::Closed, &bytes).ok());
+            return Ok(Claimed { id, closed });
+        }
+        let of_instance = by_instance(new);
+        let put = |key, value| Change { space: Space::Keys, key, value: Some(value) };
+        let changes = vec![put(of_key.clone(), new.to_bytes().to_vec()), put(of_instance, of_key)];
+        self.claims.insert(key, new);
+        // Nobody waits for it: the opening comes behind it.
+        self.join(false);
+        self.group.push(Member::Change { changes, done: Box::new(|_| ()) });
+        Ok(Claimed { id: new, closed: None })
+    }
+}

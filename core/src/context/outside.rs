@@ -1,0 +1,240 @@
+//! Time, and what comes from or goes to the world outside of the choreography.
+
+use std::future::Future;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::Context;
+use crate::abort::Abort;
+use crate::engine::Engine;
+use crate::frame::Operation;
+use crate::id::Path;
+use crate::located::At;
+use crate::message::Message;
+use crate::role::{Has, Role, RoleSet};
+
+/// The operation, in the scope of a receive, under which its time limit is recorded.
+const LIMIT: u32 = 0;
+
+/// What is recorded of a wait.
+#[derive(Serialize, Deserialize)]
+struct Timer {
+    until_unix_ms: u64,
+    /// It is over: nothing has come, whatever comes now.
+    over: bool,
+}
+
+impl<Roles: RoleSet> Context<Roles> {
+    /// Waits at `role`; the others go on at once. The time that it ends is on disk, so a restart neither prolongs nor
+    /// repeats it. By the wall clock, looked at at least once a minute.
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn sleep<R: Role, I>(
+        &self,
+        _role: R,
+        time: Duration,
+    ) -> impl Future<Output = Result<(), Abort>> + Send + use<R, I, Roles>
+    where
+        Roles: Has<R, I>,
+    {
+        let (engine, path) = (self.engine.clone(), self.take_path());
+        async move {
+            if engine.plays(R::NAME) {
+                engine.sleep(&path, time).await;
+            }
+            Ok(())
+        }
+    }
+
+    /// As [`Context::comm`], but the receiver waits no longer than `time` from when it comes here: `None` is too late.
+    /// What it was is recorded and stays so, whatever arrives afterwards. To let the others know, broadcast it; to
+    /// end the session for all, [`Context::abort`].
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn comm_within<A: Role, B: Role, T: Message, I, J>(
+        &self,
+        _from: A,
+        _to: B,
+        value: &At<A, T>,
+        time: Duration,
+    ) -> impl Future<Output = Result<At<B, Option<T>>, Abort>> + Send + use<A, B, T, I, J, Roles>
+    where
+        Roles: Has<A, I> + Has<B, J>,
+    {
+        let (engine, path, value) = (self.engine.clone(), self.take_path(), value.share());
+        async move {
+            if A::NAME == B::NAME {
+                let Some(value) = value else { return Ok(At::shared(None)) };
+                let payload = engine.encoded(&path, &*value).await;
+                return Ok(At::here(Some(engine.decoded(&path, &payload).await)));
+            }
+            if engine.plays(B::NAME) {
+                return Ok(At::here(engine.receive_within(&path, A::NAME, time).await));
+            }
+            engine.distribute(&path, Operation::Comm, A::NAME, &[B::NAME], value).await;
+            Ok(At::shared(None))
+        }
+    }
+
+    /// Waits at `role` for a signal of this name from outside (`Node::signal` of the runtime). Signals of one name
+    /// are taken in the order they came, each once; one that comes early is kept.
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn signal<R: Role, T: Message, I>(
+        &self,
+        _role: R,
+        name: &'static str,
+    ) -> impl Future<Output = Result<At<R, T>, Abort>> + Send + use<R, T, I, Roles>
+    where
+        Roles: Has<R, I>,
+    {
+        let (engine, path) = (self.engine.clone(), self.take_path());
+        async move {
+            if !engine.plays(R::NAME) {
+                return Ok(At::shared(None));
+            }
+            let payload = engine.poll(|instance, cx| instance.poll_signal(cx, &path, name)).await;
+            Ok(At::here(engine.decoded(&path, &payload).await))
+        }
+    }
+
+    /// Shows `view` as the role's progress to whoever asks for it (`Node::query` of the runtime), as soon as the
+    /// results it depends on are durable. The latest one replaces those before. It is kept in memory: a replay shows
+    /// it again.
+    pub fn publish<R: Role, V: Message, I>(&self, _role: R, view: &At<R, V>)
+    where
+        Roles: Has<R, I>,
+    {
+        let path = self.take_path();
+        if let Some(view) = view.share().filter(|_| self.engine.plays(R::NAME)) {
+            self.engine.publish(&path, &*view);
+        }
+    }
+
+    /// The time at `role`, recorded.
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn now<R: Role, I>(
+        &self,
+        role: R,
+    ) -> impl Future<Output = Result<At<R, SystemTime>, Abort>> + Send + use<R, I, Roles>
+    where
+        Roles: Has<R, I>,
+    {
+        self.noted(role, "now", |engine| SystemTime::UNIX_EPOCH + Duration::from_millis(engine.environment().unix_ms()))
+    }
+
+    /// A random (version 4) UUID at `role`, recorded.
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn uuid<R: Role, I>(
+        &self,
+        role: R,
+    ) -> impl Future<Output = Result<At<R, Uuid>, Abort>> + Send + use<R, I, Roles>
+    where
+        Roles: Has<R, I>,
+    {
+        self.noted(role, "uuid", |engine| {
+            let (high, low) = (engine.environment().random(), engine.environment().random());
+            uuid::Builder::from_random_bytes(((u128::from(high) << 64) | u128::from(low)).to_be_bytes()).into_uuid()
+        })
+    }
+
+    /// 64 random bits at `role`, recorded.
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn random<R: Role, I>(
+        &self,
+        role: R,
+    ) -> impl Future<Output = Result<At<R, u64>, Abort>> + Send + use<R, I, Roles>
+    where
+        Roles: Has<R, I>,
+    {
+        self.noted(role, "random", |engine| engine.environment().random())
+    }
+
+    fn noted<R: Role, T: Message, I>(
+        &self,
+        _role: R,
+        name: &'static str,
+        make: fn(&Engine) -> T,
+    ) -> impl Future<Output = Result<At<R, T>, Abort>> + Send + use<R, T, I, Roles>
+    where
+        Roles: Has<R, I>,
+    {
+        let (engine, path) = (self.engine.clone(), self.take_path());
+        async move {
+            if !engine.plays(R::NAME) {
+                return Ok(At::shared(None));
+            }
+            if let Some(recorded) = engine.observed(&path, name).await {
+                return Ok(At::here(recorded));
+            }
+            let value = make(&engine);
+            engine.observe(&path, name, &value).await;
+            Ok(At::here(value))
+        }
+    }
+}
+
+impl Engine {
+    fn publish<V: Message>(&self, path: &Path, view: &V) {
+        match crate::message::encode(view) {
+            Ok(view) => self.instance().publish(view.into()),
+            Err(error) => self.instance().cannot_use(path.clone(), error.to_string()),
+        }
+    }
+
+    /// The timer `path`, begun now unless it is recorded.
+    async fn timer(&self, path: &Path, name: &'static str, time: Duration) -> Timer {
+        if let Some(timer) = self.observed(path, name).await {
+            return timer;
+        }
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let until_unix_ms = self.environment().unix_ms().saturating_add(millis);
+        let timer = Timer { until_unix_ms, over: false };
+        // Nothing hangs on it yet but how long it takes: if it is lost, it begins anew.
+        self.observe_at_leisure(path, name, &timer).await;
+        timer
+    }
+
+    async fn sleep(&self, path: &Path, time: Duration) {
+        let mut timer = self.timer(path, "sleep", time).await;
+        if !timer.over {
+            self.poll(|instance, cx| instance.poll_time(cx, path, timer.until_unix_ms)).await;
+            timer.over = true;
+            // In the journal before all that comes after it: a clock that goes back lets nobody sleep twice.
+            self.observe_at_leisure(path, "sleep", &timer).await;
+        }
+    }
+
+    async fn receive_within<T: Message>(&self, path: &Path, from: &'static str, time: Duration) -> Option<T> {
+        let limit = path.child(LIMIT);
+        let mut timer = self.timer(&limit, "time limit", time).await;
+        if timer.over {
+            return None;
+        }
+        let (index, until) = (self.index_of(from), timer.until_unix_ms);
+        match self.poll(|instance, cx| instance.poll_receive_within(cx, path, index, until)).await {
+            Some(payload) => Some(self.decoded(path, &payload).await),
+            None => {
+                timer.over = true;
+                self.observe(&limit, "time limit", &timer).await;
+                None
+            }
+        }
+    }
+
+    async fn observe_at_leisure(&self, path: &Path, name: &str, timer: &Timer) {
+        let payload = self.encoded(path, timer).await;
+        self.instance().observe_at_leisure(path.clone(), name, payload);
+    }
+}

@@ -1,0 +1,240 @@
+//! Operations that hold others: sagas within the session, other choreographies, and loops of checkpoints.
+
+use std::future::{Future, poll_fn};
+use std::ops::ControlFlow;
+use std::pin::pin;
+use std::task::Poll;
+
+use super::Context;
+use crate::abort::Abort;
+use crate::carried::Carried;
+use crate::choreography::Choreography;
+use crate::engine::Engine;
+use crate::frame::Operation;
+use crate::id::Path;
+use crate::instance::{SagaPaths, TURN_VOTE, Verdict};
+use crate::located::{Absent, Located};
+use crate::message::{decode, encode};
+use crate::role::{Includes, RoleSet};
+
+impl<Roles: RoleSet> Context<Roles> {
+    /// A saga within the session, of some of the roles: its abort takes back its own steps, in reverse order at each
+    /// role, and is a value that all roles here know. So they may all branch on it: try something else, or go on
+    /// without.
+    ///
+    /// A refusal, [`Context::abort`] or an `Err` of `part`, at any of its roles, aborts it for all of them. It ends
+    /// when all its roles have voted, and each goes on once its own steps are taken back. The steps of one that
+    /// succeeded belong to the scope around it: they are taken back if that is aborted.
+    ///
+    /// ```
+    /// # use accompanist_core::{Abort, At, Choreography, Context, Local, LocalTransaction, Retry, Role, Services, State};
+    /// # #[derive(Clone, Copy)] struct Shop; impl Role for Shop { const NAME: &'static str = "shop"; type Service = (); }
+    /// # struct Book(&'static str);
+    /// # impl LocalTransaction for Book {
+    /// #     const NAME: &'static str = "book"; type Role = Shop; type Input = (); type Output = String;
+    /// #     fn commit(&self, _: &mut State<'_>, (): &()) -> Result<String, Abort> {
+    /// #         if self.0 == "hotel" { Err(Abort::new("full", "no room")) } else { Ok(self.0.into()) }
+    /// #     }
+    /// #     fn compensate(&self, _: &mut State<'_>, (): &(), _: &String) -> Result<(), Retry> { Ok(()) }
+    /// # }
+    /// # struct Trip;
+    /// # impl Choreography for Trip {
+    /// #     const NAME: &'static str = "trip"; type Roles = (Shop,); type Input = At<Shop, ()>; type Output = At<Shop, String>;
+    /// async fn run(&self, ctx: &Context<(Shop,)>, trip: At<Shop, ()>) -> Result<At<Shop, String>, Abort> {
+    ///     let there = ctx.saga((Shop,), async |ctx| {
+    ///         ctx.transact(Book("flight"), &trip).await?;
+    ///         ctx.transact(Book("hotel"), &trip).await // Refused: the flight is taken back.
+    ///     });
+    ///     match there.await? {
+    ///         Ok(booked) => Ok(booked),
+    ///         Err(_) => ctx.transact(Book("train"), &trip).await,
+    ///     }
+    /// }
+    /// # }
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// assert_eq!(accompanist_core::run_local(Trip, (), &Services::new()).await, Ok("train".to_owned()));
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Context::comm`]; its own abort is in the inner result.
+    pub fn saga<Sub: RoleSet, T: Absent, F, I>(
+        &self,
+        _roles: Sub,
+        part: F,
+    ) -> impl Future<Output = Result<Result<T, Abort>, Abort>> + use<Sub, T, F, I, Roles>
+    where
+        Roles: Includes<Sub, I>,
+        F: AsyncFnOnce(&Context<Sub>) -> Result<T, Abort>,
+    {
+        let (engine, paths) = (self.engine.clone(), SagaPaths::of(self.take_path()));
+        async move {
+            let [decider, ..] = Sub::NAMES else { return Ok(Ok(T::absent())) };
+            if !Sub::NAMES.contains(&engine.role()) {
+                let verdict: Verdict = engine.receive(&paths.verdict, Operation::Verdict, decider).await;
+                return Ok(verdict.map(|()| T::absent()));
+            }
+            engine.instance().enter_saga(&paths.saga, engine.index_of(decider), &engine.indices_of(Sub::NAMES));
+            let ctx = Context::<Sub>::new(engine.clone(), paths.body.clone());
+            let ended = {
+                let mut body = pin!(part(&ctx));
+                poll_fn(|cx| match body.as_mut().poll(cx) {
+                    Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                    // Its body is dropped where it waits.
+                    Poll::Pending => engine.instance().poll_spent(cx, &paths.body).map(|()| None),
+                })
+                .await
+            };
+            if let Some(Err(abort)) = &ended {
+                engine.instance().abort_saga(&paths.body, abort.clone());
+            }
+            let verdict = engine.settle_saga(&paths, decider, Sub::NAMES, Roles::NAMES).await;
+            Ok(verdict.map(|()| ended.and_then(Result::ok).unwrap_or_else(T::absent)))
+        }
+    }
+
+    /// Another choreography, whose roles are among these, as a part of this one. An abort of it is one of the whole.
+    ///
+    /// # Errors
+    /// What it returns, at the roles that take part in it.
+    pub fn perform<'a, C: Choreography, I>(
+        &self,
+        choreography: &'a C,
+        input: C::Input,
+    ) -> impl Future<Output = Result<C::Output, Abort>> + Send + use<'a, C, I, Roles>
+    where
+        Roles: Includes<C::Roles, I>,
+    {
+        let (engine, path) = (self.engine.clone(), self.take_path());
+        let part = C::Roles::NAMES
+            .contains(&engine.role())
+            .then(|| (choreography, Context::<C::Roles>::new(engine, path), input));
+        async move {
+            match part {
+                Some((choreography, ctx, input)) => choreography.run(&ctx, input).await,
+                None => Ok(C::Output::place(None)),
+            }
+        }
+    }
+
+    /// A loop whose every turn is a checkpoint: recovery starts at the last one, and the journal before it is
+    /// dropped, so that a loop may run for ever. `turn` gets the state and gives the next one
+    /// ([`ControlFlow::Continue`]) or the loop's result ([`ControlFlow::Break`]); which of the two, all roles have to
+    /// know, so it hangs on a value that was broadcast or is [`Known`](crate::Known).
+    ///
+    /// The turn ends for all roles together, at the cost of a vote from each to the first role of the choreography
+    /// (or conclave), and its answer. Then its steps are final: a later abort takes back what was before the loop
+    /// and in the present turn, not what turns that are over have done. Within a [`Context::saga`] it is a plain loop,
+    /// which the saga can take back whole.
+    ///
+    /// ```
+    /// # use std::ops::ControlFlow;
+    /// # use accompanist_core::{Abort, At, Choreography, Context, Known, Role, Services, run_local};
+    /// # #[derive(Clone, Copy)] struct Meter; impl Role for Meter { const NAME: &'static str = "meter"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Grid; impl Role for Grid { const NAME: &'static str = "grid"; type Service = (); }
+    /// # struct Readings;
+    /// # impl Choreography for Readings {
+    /// #     const NAME: &'static str = "readings"; type Roles = (Meter, Grid);
+    /// #     type Input = At<Meter, u32>; type Output = At<Meter, u32>;
+    /// async fn run(&self, ctx: &Context<(Meter, Grid)>, first: At<Meter, u32>) -> Result<At<Meter, u32>, Abort> {
+    ///     let sum = ctx.locally(Grid, |_| 0);
+    ///     let (_, sum) = ctx.repeat((Known(0), (first, sum)), async |ctx, (Known(turn), (reading, sum))| {
+    ///         let read = ctx.comm(Meter, Grid, &reading).await?;
+    ///         let sum = ctx.locally(Grid, |grid| grid.get(&sum) + grid.get(&read));
+    ///         let state = (Known(turn + 1), (reading, sum));
+    ///         Ok(if turn < 9 { ControlFlow::Continue(state) } else { ControlFlow::Break(state.1) })
+    ///     }).await?;
+    ///     ctx.comm(Grid, Meter, &sum).await
+    /// }
+    /// # }
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// assert_eq!(run_local(Readings, 7, &Services::new()).await, Ok(70));
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn repeat<S: Carried, T, F>(
+        &self,
+        state: S,
+        turn: F,
+    ) -> impl Future<Output = Result<T, Abort>> + use<S, T, F, Roles>
+    where
+        F: AsyncFnOnce(&Self, S) -> Result<ControlFlow<T, S>, Abort> + Clone,
+    {
+        let (engine, path) = (self.engine.clone(), self.take_path());
+        async move {
+            let checkpoints = !engine.instance().is_in_saga(&path);
+            let (mut number, mut state) =
+                if checkpoints { engine.enter_loop(&path, Roles::NAMES, state).await } else { (0, state) };
+            loop {
+                let ctx = Self::new(engine.clone(), path.child(number));
+                state = match turn.clone()(&ctx, state).await? {
+                    ControlFlow::Break(result) => return Ok(result),
+                    ControlFlow::Continue(next) => next,
+                };
+                if checkpoints {
+                    engine.end_turn(&path, number, Roles::NAMES, &state).await;
+                }
+                number += 1;
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Votes, and waits for the verdict and for what it asks for.
+    async fn settle_saga(
+        &self,
+        paths: &SagaPaths,
+        decider: &'static str,
+        members: &[&'static str],
+        all: &[&'static str],
+    ) -> Verdict {
+        let verdict = if self.plays(decider) {
+            let members = self.indices_of(members);
+            let verdict = self.poll(|instance, cx| instance.poll_verdict(cx, &paths.body, &members)).await;
+            let payload = self.encoded(&paths.verdict, &verdict).await;
+            self.send(&paths.verdict, Operation::Verdict, all, &payload).await;
+            verdict
+        } else {
+            let vote = self.instance().vote(paths, self.index_of(decider));
+            if let Some(vote) = vote {
+                self.send(&paths.vote, Operation::Vote, &[decider], &vote).await;
+            }
+            let verdict = self.receive(&paths.verdict, Operation::Verdict, decider).await;
+            self.instance().hear_verdict(&paths.body, &verdict);
+            verdict
+        };
+        if verdict.is_err() {
+            self.poll(|instance, cx| instance.poll_undone(cx, &paths.body)).await;
+        }
+        verdict
+    }
+
+    async fn enter_loop<S: Carried>(&self, path: &Path, members: &[&'static str], first: S) -> (u32, S) {
+        let decider = self.indices_of(members).first().copied().unwrap_or_default();
+        let (turn, state) = self.instance().enter_loop(path, decider);
+        let Some(state) = state else { return (turn, first) };
+        let parts = decode::<Vec<Vec<u8>>>(state.as_slice()).map(Vec::into_iter);
+        match parts.and_then(|mut parts| S::put_together(&mut parts)) {
+            Ok(state) => (turn, state),
+            Err(error) => self.cannot_use(path, error.to_string()).await,
+        }
+    }
+
+    /// This role's part of a turn is over: goes on when that of all members is.
+    async fn end_turn<S: Carried>(&self, path: &Path, turn: u32, members: &[&'static str], next: &S) {
+        let mut parts = Vec::new();
+        let taken = next.take_apart(&mut parts).and_then(|()| encode(&parts));
+        let state = match taken {
+            Ok(state) => state.into(),
+            Err(error) => return self.cannot_use(path, error.to_string()).await,
+        };
+        let (vote, all) = (path.child(turn).child(TURN_VOTE), self.indices_of(members));
+        let nothing = self.encoded(path, &()).await;
+        self.send(&vote, Operation::Vote, members.get(..1).unwrap_or_default(), &nothing).await;
+        self.poll(|instance, cx| instance.poll_turn_over(cx, path, turn, &all)).await;
+        self.instance().checkpoint(path, turn + 1, state, &all);
+    }
+}

@@ -1,0 +1,230 @@
+//! Taking back: which step is next, how often it is tried, and when an operator has to help.
+//!
+//! The same for the session and for a saga within it. Within a role it goes backwards along the commits;
+//! [`Compensation::Backwards`] makes that one order over all roles. Next: `saga`, which calls it.
+
+use std::sync::Arc;
+
+use super::{Instance, Job, JobTask, LocalJob, Pause, Stop};
+use crate::abort::Abort;
+use crate::choreography::{AnyStep, BuiltInStep, Compensation, Kind, StepPlace};
+use crate::frame::{Body, Outcome};
+use crate::id::{Path, RoleIndex};
+use crate::message::Fingerprint;
+use crate::record::{Record, Task, Trouble};
+
+/// What an operator wants done about the steps that are in trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Try again, as often as at first: what was in the way is gone.
+    Retry,
+    /// It has been dealt with by hand: the saga goes on as if the step were taken back. Not for a step that has to
+    /// be committed, since the program waits for its output.
+    Resolve,
+}
+
+impl Instance {
+    /// Does the next thing towards taking back all of `scope`; says whether nothing is left to do.
+    pub(super) fn take_back(&mut self, scope: &Path) -> bool {
+        if self.is_running(scope) || self.steps_in(scope).any(|(_, entry)| entry.trouble.is_some()) {
+            return false;
+        }
+        if let Some((path, recorded)) = self.unvisited_step(scope).filter(|(path, _)| !self.is_final(path)) {
+            self.stop(Stop::Diverged { path, recorded, replayed: "nothing".into() });
+            return false;
+        }
+        if self.doubts_a_turn() {
+            return false;
+        }
+        let Some((path, task)) = self.next_task(scope) else { return true };
+        let pause = self.steps.get(&path).and_then(|entry| entry.pause);
+        if pause.is_some_and(|pause| pause.until_ms > self.now_ms) || !self.roles_to_undo_before(&path, task).is_empty()
+        {
+            return false;
+        }
+        match task {
+            Task::Reconcile => self.note_trouble(&path, task, "the session was aborted after it"),
+            task => self.run_task(&path, task),
+        }
+        false
+    }
+
+    fn run_task(&mut self, path: &Path, task: Task) {
+        let Some(entry) = self.steps.get(path) else { return };
+        let (Some(step), output) = (entry.step.clone(), entry.result.clone()) else { return };
+        let task = match (task, output) {
+            (Task::Compensate, Some(Ok(output))) => JobTask::Compensate(output),
+            (Task::Commit, _) => JobTask::Commit,
+            _ => JobTask::FindOut,
+        };
+        self.run_step(path, step, task);
+    }
+
+    /// Runs a step or its compensation, once what it depends on is durable.
+    pub(super) fn run_step(&mut self, path: &Path, AnyStep { kind, place }: AnyStep, task: JobTask) {
+        self.set_running(path, true);
+        let after = match task {
+            // Its intent is durable.
+            JobTask::Commit => 0,
+            // After a crash the abort, and that the step was committed, must still be known: else the session would
+            // go on without the step, or commit it anew.
+            JobTask::Compensate(_) | JobTask::FindOut => self.barrier,
+        };
+        match place {
+            StepPlace::External(step) => self.jobs.push_back((after, Job { path: path.clone(), step, task })),
+            StepPlace::BuiltIn(step) => self.run_built_in(path, kind, step, task),
+        }
+    }
+
+    fn run_built_in(&mut self, path: &Path, kind: Kind, step: Arc<dyn BuiltInStep>, task: JobTask) {
+        let compensates = if let JobTask::Compensate(output) = task { Some(output) } else { None };
+        let next_order = self.take_order();
+        let Some(entry) = self.steps.get_mut(path) else { return };
+        if compensates.is_none() {
+            entry.order = next_order;
+        }
+        let (instance, role, path, order) = (self.id, self.role, path.clone(), entry.order);
+        let (name, input) = (entry.name.clone(), entry.input);
+        self.flush(Some(LocalJob { instance, role, path, name, input, kind, order, step, compensates }));
+    }
+
+    /// A step did not succeed: it is tried again after a pause, or has been tried often enough.
+    pub(super) fn try_again_later(&mut self, path: &Path, task: Task, reason: &str) {
+        let (now_ms, limits) = (self.now_ms, self.limits.clone());
+        let Some(entry) = self.steps.get_mut(path) else { return };
+        entry.tries += 1;
+        if entry.tries >= limits.tries_max {
+            return self.note_trouble(path, task, reason);
+        }
+        let next = entry.pause.map(|pause| pause.next(now_ms, limits.retry_delay_max_ms));
+        entry.pause = Some(next.unwrap_or(Pause::first(now_ms, limits.retry_delay_min_ms)));
+        self.retrying.insert(path.clone());
+    }
+
+    pub(super) fn note_trouble(&mut self, path: &Path, task: Task, reason: &str) {
+        self.retrying.remove(path);
+        let Some(entry) = self.steps.get_mut(path) else { return };
+        let reason = Abort::new("", reason).message().to_owned();
+        let trouble = Trouble { step: entry.name.clone(), task, reason, tries: entry.tries };
+        entry.trouble = Some(trouble.clone());
+        let input = entry.input;
+        self.record(&Record::Troubled { path: path.clone(), input, trouble }, false);
+        self.tell_troubles();
+    }
+
+    pub(super) fn tell_troubles(&mut self) {
+        self.effects.troubles = Some(self.troubles());
+    }
+
+    /// Begins again the steps that only go forward and whose pause is over.
+    pub(super) fn retry_when_due(&mut self) {
+        let due = |path: &&Path| {
+            let pause = self.steps.get(*path).and_then(|entry| entry.pause);
+            pause.is_none_or(|pause| pause.until_ms <= self.now_ms)
+        };
+        let due: Vec<Path> = self.retrying.iter().filter(due).cloned().collect();
+        for path in due {
+            self.retrying.remove(&path);
+            let forward = self.steps.get(&path).is_some_and(|entry| entry.result.is_none());
+            if forward && !self.is_aborted(&path) {
+                self.run_task(&path, Task::Commit);
+            }
+        }
+    }
+
+    /// An operator has looked. Gives how many steps that concerns.
+    pub fn remedy(&mut self, remedy: Remedy) -> usize {
+        let mut concerned = 0;
+        for (path, trouble) in self.troubles() {
+            match (remedy, trouble.task) {
+                (Remedy::Resolve, Task::Commit) => continue,
+                (Remedy::Resolve, _) => self.note_compensated(&path),
+                (Remedy::Retry, _) => {}
+            }
+            concerned += 1;
+            self.forget_tries(&path);
+            if trouble.task == Task::Commit {
+                self.retrying.insert(path);
+            }
+        }
+        self.wake();
+        concerned
+    }
+
+    /// The step is to be tried from the beginning, or is over.
+    pub(super) fn forget_tries(&mut self, path: &Path) {
+        self.retrying.remove(path);
+        let Some(entry) = self.steps.get_mut(path) else { return };
+        (entry.tries, entry.pause) = (0, None);
+        if let Some(trouble) = entry.trouble.take() {
+            self.unrecord(&Record::Troubled { path: path.clone(), input: Fingerprint::default(), trouble });
+            self.tell_troubles();
+        }
+    }
+
+    pub(super) fn note_compensated(&mut self, path: &Path) {
+        self.record_result(&Record::Compensated { path: path.clone() });
+        self.step_compensated(path);
+    }
+
+    pub(super) fn step_compensated(&mut self, path: &Path) {
+        self.forget_tries(path);
+        if let Some(entry) = self.steps.get_mut(path) {
+            entry.compensated = true;
+        }
+    }
+
+    /// A step's rank among those to be taken back: the greatest is first.
+    pub(super) fn rank_in_order<'a>(&self, order: u32, path: &'a Path) -> (Option<&'a Path>, u32) {
+        match self.compensation {
+            Compensation::SideBySide => (None, order),
+            Compensation::Backwards => (Some(path), order),
+        }
+    }
+
+    /// The roles that may have steps to take back before this one's turn comes.
+    fn roles_to_undo_before(&self, path: &Path, task: Task) -> Vec<RoleIndex> {
+        if self.compensation == Compensation::SideBySide || self.abort.is_none() || task != Task::Compensate {
+            return Vec::new();
+        }
+        let later = |role: &RoleIndex| self.undoing.get(role).is_none_or(|next| next.as_ref() > Some(path));
+        self.others().into_iter().filter(later).collect()
+    }
+
+    /// The roles whose compensation this one waits for.
+    pub(super) fn awaited_to_undo(&self) -> Vec<RoleIndex> {
+        let waits = self.program_ended && self.abort.is_some() && self.ended.is_none();
+        let next = waits.then(|| self.next_task(&Path::root())).flatten();
+        next.map(|(path, task)| self.roles_to_undo_before(&path, task)).unwrap_or_default()
+    }
+
+    /// Tells the others what is the latest step that this role still has to take back, when that has changed.
+    pub(super) fn tell_undoing(&mut self) {
+        let root = Path::root();
+        if self.compensation == Compensation::SideBySide || self.abort.is_none() || !self.program_ended {
+            return;
+        }
+        if self.running > 0 || self.doubts_a_turn() || self.unvisited_step(&root).is_some() {
+            return; // It is not known yet, or is what was said last.
+        }
+        let undoing = Body::Undoing(self.latest_task(&root));
+        if self.said_undoing.as_ref() != Some(&undoing) {
+            self.said_undoing = Some(undoing.clone());
+            for to in self.others() {
+                self.answer(to, undoing.clone());
+            }
+        }
+    }
+
+    /// An ended role says so again, also in a later life.
+    pub(super) fn has_undone_all(&self) -> Option<Body> {
+        let undone = matches!(self.ended, Some((_, Outcome::Compensated(_))));
+        (undone && self.compensation == Compensation::Backwards).then_some(Body::Undoing(None))
+    }
+
+    pub(super) fn note_undoing(&mut self, role: RoleIndex, next: Option<Path>) {
+        // It only goes down; what comes late is of no more use.
+        let known = self.undoing.entry(role).or_insert_with(|| next.clone());
+        *known = known.clone().min(next);
+    }
+}

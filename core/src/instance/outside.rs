@@ -1,0 +1,215 @@
+//! What comes from outside of the choreography: signals, a cancel; and the view that can be asked for.
+//!
+//! A signal is durable before it is acknowledged, and is taken once, in the order of arrival. Knows no caller.
+
+use std::collections::BTreeMap;
+use std::task::{Context, Poll};
+
+use super::waiting::Waiting;
+use super::{Instance, Observation, Pending, Stop};
+use crate::abort::Abort;
+use crate::id::Path;
+use crate::message::{Payload, decode, encode};
+use crate::record::Record;
+
+/// The most keys of signals that are remembered after the program has taken them, to know a repetition.
+pub const TAKEN_SIGNALS_MAX: usize = 1_024;
+
+/// A signal that is not taken in. Nothing has happened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignalError {
+    /// The program is behind.
+    #[error("{0} signals wait for this role, which is the limit: try again when it has taken some")]
+    Full(usize),
+    /// Two different signals of one key.
+    #[error("signal `{name}` has come with key `{key}` and another value before: give each signal a key of its own")]
+    KeyReused {
+        /// The signal's name.
+        name: String,
+        /// The key.
+        key: String,
+    },
+    /// The value, the name or the key is too large.
+    #[error("the signal has {found} bytes, the limit is {limit}: send a reference to it, or raise `payload_bytes_max`")]
+    TooLarge {
+        /// Its size in bytes.
+        found: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Nobody will take it.
+    #[error("the session is over, or being taken back: nobody waits for the signal")]
+    Over,
+}
+
+struct Signal {
+    name: String,
+    key: String,
+    /// Nothing once it is taken.
+    payload: Option<Payload>,
+}
+
+/// The signals of an instance, in the order of arrival.
+#[derive(Default)]
+pub(super) struct Signals {
+    entries: BTreeMap<u64, Signal>,
+    waiting: usize,
+    next: u64,
+}
+
+impl Signals {
+    pub(super) fn restore(&mut self, number: u64, name: String, key: String, payload: Option<Payload>) {
+        self.waiting += usize::from(payload.is_some());
+        self.next = self.next.max(number.saturating_add(1));
+        self.entries.insert(number, Signal { name, key, payload });
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = Record> {
+        self.entries.iter().map(|(number, signal)| signal.record(*number))
+    }
+}
+
+impl Signal {
+    fn record(&self, number: u64) -> Record {
+        let Self { name, key, payload } = self;
+        Record::Signalled { number, name: name.clone(), key: key.clone(), payload: payload.clone() }
+    }
+}
+
+impl Instance {
+    /// Someone outside says something to this role; gives the number of the write that makes it durable.
+    ///
+    /// # Errors
+    /// [`SignalError`]; nothing has happened then.
+    pub fn signal(&mut self, name: &str, key: &str, payload: Payload) -> Result<u64, SignalError> {
+        let (found, limit) = (payload.len() + name.len() + key.len(), self.limits.payload_bytes_max);
+        if found > limit {
+            return Err(SignalError::TooLarge { found, limit });
+        }
+        let known = self.signals.entries.values().find(|signal| signal.name == name && signal.key == key);
+        if let Some(known) = known {
+            return match &known.payload {
+                Some(other) if *other != payload => Err(SignalError::KeyReused { name: name.into(), key: key.into() }),
+                _ => Ok(self.all_so_far()),
+            };
+        }
+        if self.abort.is_some() || self.program_ended || self.stopped.is_some() {
+            return Err(SignalError::Over);
+        }
+        if self.signals.waiting >= self.limits.signals_max {
+            return Err(SignalError::Full(self.limits.signals_max));
+        }
+        let (number, signal) =
+            (self.signals.next, Signal { name: name.into(), key: key.into(), payload: Some(payload) });
+        self.record(&signal.record(number), true);
+        self.signals.entries.insert(number, signal);
+        self.signals.next += 1;
+        self.signals.waiting += 1;
+        self.wake();
+        Ok(self.number)
+    }
+
+    /// The next signal of this name.
+    pub(crate) fn poll_signal(&mut self, cx: &Context<'_>, path: &Path, name: &str) -> Poll<Payload> {
+        let recorded_as = format!("signal {name}");
+        match self.poll_observed(cx, path, &recorded_as) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(recorded)) => match decode::<(u64, Payload)>(recorded.as_slice()) {
+                Ok((_, payload)) => return Poll::Ready(payload),
+                Err(error) => {
+                    self.cannot_use(path.clone(), error.to_string());
+                    return Poll::Pending;
+                }
+            },
+            Poll::Ready(None) => {}
+        }
+        let waiting = |(_, signal): &(&u64, &mut Signal)| signal.name == name && signal.payload.is_some();
+        let Some((number, signal)) = self.signals.entries.iter_mut().find(waiting) else {
+            return self.wait(cx, path, Waiting::for_signal(name));
+        };
+        let (number, Some(payload)) = (*number, signal.payload.take()) else { return Poll::Pending };
+        let taken = signal.record(number);
+        self.signals.waiting -= 1;
+        self.record(&taken, true);
+        match encode(&(number, &payload)) {
+            Ok(result) => self.observe(path.clone(), &recorded_as, result.into()),
+            Err(error) => self.stop(Stop::Undecodable { path: path.clone(), reason: error.to_string() }),
+        }
+        self.forget_taken_signals();
+        Poll::Ready(payload)
+    }
+
+    /// Keeps the keys of the latest only.
+    fn forget_taken_signals(&mut self) {
+        while self.signals.entries.len() > self.signals.waiting + TAKEN_SIGNALS_MAX {
+            let oldest = self.signals.entries.iter().find(|(_, signal)| signal.payload.is_none());
+            let Some((number, record)) = oldest.map(|(number, signal)| (*number, signal.record(*number))) else {
+                return;
+            };
+            self.signals.entries.remove(&number);
+            self.unrecord(&record);
+        }
+    }
+
+    /// The caller aborts the session; says whether it was still time to.
+    pub fn cancel(&mut self, abort: &Abort) -> bool {
+        let in_time = self.initiates() && self.abort.is_none() && !self.closing && self.close_after.is_none();
+        if in_time {
+            self.ended = None;
+            self.note_abort(abort, true);
+            self.tell_abort(abort);
+        }
+        in_time
+    }
+
+    /// When the session is aborted unless it is over, at the role that sees to that.
+    pub(super) fn open_deadline_unix_ms(&self) -> Option<u64> {
+        let open = self.initiates() && self.abort.is_none() && !self.closing && self.close_after.is_none();
+        self.header.deadline_unix_ms.filter(|_| open)
+    }
+
+    pub(super) fn abort_at_deadline(&mut self) {
+        if self.open_deadline_unix_ms().is_some_and(|deadline| deadline <= self.unix_ms) {
+            self.cancel(&Abort::new(Abort::DEADLINE, "the session's deadline has passed"));
+        }
+    }
+
+    /// What the program shows of its progress from now on.
+    pub(crate) fn publish(&mut self, view: Payload) {
+        if self.abort.is_none() {
+            self.view_after = Some((self.barrier, view));
+        }
+    }
+
+    /// What the program has shown of its progress last, as far as the results it depends on are durable.
+    pub fn view(&self) -> Option<&Payload> {
+        self.view.as_ref()
+    }
+
+    /// A replay has gone as far as it can: it has to have come by all that is recorded.
+    pub(crate) fn check_replay(&mut self) {
+        if !std::mem::take(&mut self.replaying) {
+            return;
+        }
+        let unvisited = if self.abort.is_some() { self.unvisited_step(&Path::root()) } else { self.unvisited() };
+        if let Some((path, recorded)) = unvisited {
+            let waits = self.waits_for().into_iter().map(|(path, what)| format!(", and waits for {what} at {path}"));
+            let replayed = format!("nothing of the kind{}", waits.collect::<String>());
+            self.stop(Stop::Diverged { path, recorded, replayed });
+            // What it did instead is not done.
+            (self.effects.writes, self.pending) = (Vec::new(), Pending::default());
+            self.held.clear();
+            self.jobs.clear();
+        }
+    }
+
+    /// Anything recorded that the program has not come by (again).
+    pub(super) fn unvisited(&self) -> Option<(Path, String)> {
+        self.unvisited_step(&Path::root()).or_else(|| {
+            let unvisited =
+                |(path, observation): &(&Path, &Observation)| !observation.visited && self.aborted_saga(path).is_none();
+            let (path, observation) = self.observed.iter().find(unvisited)?;
+            Some((path.clone(), format!("effect `{}`", observation.name)))
+        })
+    }
+}

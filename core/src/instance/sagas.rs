@@ -1,0 +1,256 @@
+//! Sagas within the session: a scope with an outcome of its own, which all its roles agree on.
+//!
+//! Every role votes when its part has ended; the first of the saga's roles decides and tells all. An abort takes
+//! back the scope's steps and nothing else. The scope of the operation `p` is `p.0`, its votes are `p.1`, the
+//! verdict is `p.2`. Next: `compensation`, which takes back.
+
+use std::task::{Context, Poll};
+
+use super::waiting::Waiting;
+use super::{Instance, Observation};
+use crate::abort::Abort;
+use crate::frame::Operation;
+use crate::id::{Path, RoleIndex};
+use crate::message::{Payload, decode, encode};
+use crate::record::Record;
+
+/// How a saga, or a role's part of it, has ended.
+pub(crate) type Verdict = Result<(), Abort>;
+
+const BODY: u32 = 0;
+const VOTE: u32 = 1;
+const VERDICT: u32 = 2;
+
+/// The paths of one saga.
+pub(crate) struct SagaPaths {
+    pub(crate) saga: Path,
+    pub(crate) body: Path,
+    pub(crate) vote: Path,
+    pub(crate) verdict: Path,
+}
+
+impl SagaPaths {
+    pub(crate) fn of(saga: Path) -> Self {
+        let [body, vote, verdict] = [BODY, VOTE, VERDICT].map(|counter| saga.child(counter));
+        Self { saga, body, vote, verdict }
+    }
+}
+
+/// A saga that this role is in, by the path of its body.
+pub(super) struct Saga {
+    paths: SagaPaths,
+    decides: bool,
+    abort: Option<Abort>,
+    /// What the body waits for does not come any more.
+    spent: bool,
+    /// Everything is taken back.
+    undone: bool,
+}
+
+fn bytes(verdict: &Verdict) -> Payload {
+    // A result of unit and two strings always has bytes.
+    encode(verdict).unwrap_or_default().into()
+}
+
+fn verdict_of(payload: &Payload) -> Option<Verdict> {
+    decode(payload.as_slice()).ok()
+}
+
+impl Instance {
+    /// The program has come to a saga.
+    pub(crate) fn enter_saga(&mut self, saga: &Path, decider: RoleIndex, members: &[RoleIndex]) {
+        let paths = SagaPaths::of(saga.clone());
+        let own_decision = decider == self.id.role;
+        let (body, own) = (paths.body.clone(), if own_decision { paths.saga.clone() } else { paths.vote.clone() });
+        let verdict = (paths.verdict.clone(), decider);
+        let votes: Vec<_> = members.iter().map(|role| (paths.vote.clone(), *role)).collect();
+        let saga = Saga { paths, decides: own_decision, abort: None, spent: false, undone: false };
+        self.sagas.insert(body.clone(), saga);
+        if let Some(observation) = self.observed.get_mut(&own) {
+            observation.visited = true;
+            let verdict = verdict_of(&observation.result);
+            return self.note_verdict(&body, verdict.and_then(Result::err));
+        }
+        if !own_decision && let Some((_, payload)) = self.mailbox.get(&verdict) {
+            let verdict = verdict_of(payload);
+            return self.note_verdict(&body, verdict.and_then(Result::err));
+        }
+        let refused = votes.iter().find_map(|vote| verdict_of(&self.mailbox.get(vote)?.1)?.err());
+        if let (true, Some(abort)) = (own_decision, refused) {
+            self.abort_saga(&body, abort);
+        }
+    }
+
+    /// It is decided: with an abort, nothing more comes of the body. What is taken back already need not be gone
+    /// through again.
+    fn note_verdict(&mut self, body: &Path, abort: Option<Abort>) {
+        let Some(abort) = abort else { return };
+        let done = self.steps_in(body).all(|(_, entry)| entry.compensated || matches!(entry.result, Some(Err(_))));
+        if let Some(saga) = self.sagas.get_mut(body) {
+            saga.abort.get_or_insert(abort);
+            (saga.spent, saga.undone) = (done, done);
+        }
+        self.give_up_retries(body);
+        self.wake();
+    }
+
+    /// The innermost saga around `path`.
+    fn saga_around(&self, path: &Path) -> Option<Path> {
+        if self.sagas.is_empty() {
+            return None;
+        }
+        path.scopes().find(|scope| self.sagas.contains_key(scope))
+    }
+
+    /// Whether nothing comes any more of an operation at `path`: the session is aborted, or a saga around it.
+    pub(super) fn is_aborted(&self, path: &Path) -> bool {
+        self.abort.is_some() || self.aborted_saga(path).is_some()
+    }
+
+    /// The innermost aborted saga around `path`. A replay goes through it as far as there are steps to take back.
+    pub(super) fn aborted_saga(&self, path: &Path) -> Option<Path> {
+        if self.sagas.is_empty() {
+            return None;
+        }
+        path.scopes().find(|scope| self.sagas.get(scope).is_some_and(|saga| saga.abort.is_some()))
+    }
+
+    /// The scope that is aborted around `path`.
+    pub(super) fn aborted_scope(&self, path: &Path) -> Path {
+        if self.abort.is_some() { Path::root() } else { self.aborted_saga(path).unwrap_or_default() }
+    }
+
+    /// The program aborts at `path`: the saga it is in, or else the session.
+    pub(crate) fn abort_at(&mut self, path: &Path, abort: &Abort) {
+        match self.saga_around(path) {
+            Some(body) => self.abort_saga(&body, abort.clone()),
+            None => self.decide_abort(abort),
+        }
+    }
+
+    /// This role's part of a saga is aborted: its vote, or the verdict if it decides, is no other one after a crash.
+    pub(crate) fn abort_saga(&mut self, body: &Path, abort: Abort) {
+        let Some(saga) = self.sagas.get_mut(body).filter(|saga| saga.abort.is_none()) else { return };
+        if self.abort.is_some() {
+            return;
+        }
+        let (path, name) = if saga.decides { (&saga.paths.saga, "saga") } else { (&saga.paths.vote, "vote") };
+        let path = path.clone();
+        saga.abort = Some(abort.clone());
+        self.give_up_retries(body);
+        self.observe(path, name, bytes(&Err(abort)));
+        self.wake();
+    }
+
+    /// What other roles say of a saga is heard while the body still runs.
+    pub(super) fn hear_of_saga(&mut self, path: &Path, operation: Operation, payload: &Payload) {
+        let Some(body) = path.scopes().next().map(|saga| saga.child(BODY)) else { return };
+        let Some(saga) = self.sagas.get(&body) else { return };
+        let Some(Err(abort)) = verdict_of(payload) else { return };
+        match operation {
+            Operation::Vote if saga.decides => self.abort_saga(&body, abort),
+            Operation::Verdict => self.note_verdict(&body, Some(abort)),
+            _ => {}
+        }
+    }
+
+    /// Waits until nothing more comes of an aborted saga's body.
+    pub(crate) fn poll_spent(&mut self, cx: &Context<'_>, body: &Path) -> Poll<()> {
+        if self.sagas.get(body).is_some_and(|saga| saga.spent) {
+            return Poll::Ready(());
+        }
+        self.wakers.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The program waits, and for nothing that its own tasks bring about: the bodies of aborted sagas are over.
+    pub(crate) fn spend_sagas(&mut self) -> bool {
+        let mut spent = false;
+        for saga in self.sagas.values_mut().filter(|saga| saga.abort.is_some() && !saga.spent) {
+            (saga.spent, spent) = (true, true);
+        }
+        if spent {
+            self.wake();
+        }
+        spent
+    }
+
+    /// This role's vote, once its part is over; none when the verdict is there already.
+    pub(crate) fn vote(&self, paths: &SagaPaths, decider: RoleIndex) -> Option<Payload> {
+        if self.mailbox.contains_key(&(paths.verdict.clone(), decider)) {
+            return None;
+        }
+        let abort = self.sagas.get(&paths.body).and_then(|saga| saga.abort.clone());
+        Some(bytes(&abort.map_or(Ok(()), Err)))
+    }
+
+    /// The verdict, at the role that decides it: made once all have voted, or one against it.
+    pub(crate) fn poll_verdict(&mut self, cx: &Context<'_>, body: &Path, members: &[RoleIndex]) -> Poll<Verdict> {
+        if self.stands_still() {
+            return Poll::Pending;
+        }
+        let Some(saga) = self.sagas.get(body) else { return Poll::Pending };
+        let (path, vote) = (saga.paths.saga.clone(), saga.paths.vote.clone());
+        if let Some(Observation { result, .. }) = self.observed.get(&path) {
+            return verdict_of(result).map_or(Poll::Pending, Poll::Ready);
+        }
+        if self.is_aborted(&path) {
+            return Poll::Pending;
+        }
+        let missing =
+            members.iter().find(|role| **role != self.id.role && !self.mailbox.contains_key(&(vote.clone(), **role)));
+        if let Some(role) = missing {
+            return self.wait(cx, &vote, Waiting::for_message(Operation::Vote, *role));
+        }
+        self.observe(path, "saga", bytes(&Ok(())));
+        Poll::Ready(Ok(()))
+    }
+
+    /// The verdict, at the other roles.
+    pub(crate) fn hear_verdict(&mut self, body: &Path, verdict: &Verdict) {
+        self.note_verdict(body, verdict.as_ref().err().cloned());
+    }
+
+    /// Whether `path` is in a saga within the session.
+    pub(crate) fn is_in_saga(&self, path: &Path) -> bool {
+        self.saga_around(path).is_some()
+    }
+
+    /// Waits until everything in an aborted saga is taken back here.
+    pub(crate) fn poll_undone(&mut self, cx: &Context<'_>, body: &Path) -> Poll<()> {
+        if self.sagas.get(body).is_none_or(|saga| saga.undone) && !self.stands_still() {
+            return Poll::Ready(());
+        }
+        self.wakers.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Takes back what sagas have to.
+    pub(super) fn undo_sagas(&mut self) {
+        if self.abort.is_some() || self.sagas.is_empty() {
+            return;
+        }
+        let open = self.sagas.iter().filter(|(_, saga)| saga.abort.is_some() && saga.spent && !saga.undone);
+        let open: Vec<Path> = open.map(|(body, _)| body.clone()).collect();
+        for body in open {
+            if self.take_back(&body) {
+                if let Some(saga) = self.sagas.get_mut(&body) {
+                    saga.undone = true;
+                }
+                self.wake();
+            }
+        }
+    }
+
+    /// Writes what `path` gave under `name`: what is said from now on waits for it.
+    pub(crate) fn observe(&mut self, path: Path, name: &str, result: Payload) {
+        self.record_result(&Record::Observed { path: path.clone(), name: name.into(), result: result.clone() });
+        self.observed.insert(path, Observation { name: name.into(), result, visited: true });
+    }
+    /// As [`Instance::observe`], when nothing hangs on it yet.
+    pub(crate) fn observe_at_leisure(&mut self, path: Path, name: &str, result: Payload) {
+        let observation = Observation { name: name.into(), result, visited: true };
+        self.record(&observation.record(&path), false);
+        self.observed.insert(path, observation);
+    }
+}

@@ -1,0 +1,152 @@
+//! What the program waits for now, and until when.
+//!
+//! The times are those of the wall clock, since a timer outlives its process; it is looked at again once a minute, in
+//! case it jumps.
+
+use std::task::{Context, Poll};
+
+use super::Instance;
+use crate::frame::Operation;
+use crate::id::{Path, RoleIndex};
+use crate::message::Payload;
+
+/// The longest sleep between two looks at the wall clock.
+const CLOCK_LOOK_MAX_MS: u64 = 60_000;
+
+/// What an operation waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Waiting {
+    what: What,
+    until_unix_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum What {
+    Message(Operation, RoleIndex),
+    Room(RoleIndex),
+    Time,
+    Signal(String),
+    Step(String),
+    Effect(String),
+    Writes,
+}
+
+impl Waiting {
+    pub(super) fn for_message(operation: Operation, from: RoleIndex) -> Self {
+        Self { what: What::Message(operation, from), until_unix_ms: None }
+    }
+    pub(super) fn for_room(to: RoleIndex) -> Self {
+        Self { what: What::Room(to), until_unix_ms: None }
+    }
+    pub(super) fn for_signal(name: &str) -> Self {
+        Self { what: What::Signal(name.into()), until_unix_ms: None }
+    }
+    pub(super) fn for_effect(name: &str) -> Self {
+        Self { what: What::Effect(name.into()), until_unix_ms: None }
+    }
+    pub(super) fn for_step(name: &str) -> Self {
+        Self { what: What::Step(name.into()), until_unix_ms: None }
+    }
+    pub(super) fn for_writes() -> Self {
+        Self { what: What::Writes, until_unix_ms: None }
+    }
+    pub(super) fn for_time(unix_ms: u64) -> Self {
+        Self { what: What::Time, until_unix_ms: Some(unix_ms) }
+    }
+    pub(super) fn until(self, unix_ms: u64) -> Self {
+        Self { until_unix_ms: Some(unix_ms), ..self }
+    }
+}
+
+impl std::fmt::Display for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.what {
+            What::Message(operation, from) => write!(f, "a {operation} from role {}", from.0),
+            What::Room(to) => write!(f, "room for a message to role {}", to.0),
+            What::Time => f.write_str("time to pass"),
+            What::Signal(name) => write!(f, "signal `{name}`"),
+            What::Step(name) => write!(f, "step `{name}`"),
+            What::Effect(name) => write!(f, "effect `{name}`"),
+            What::Writes => f.write_str("the disk"),
+        }
+    }
+}
+
+impl Instance {
+    /// The operation `path` waits; it looks again when anything has happened.
+    pub(super) fn wait<T>(&mut self, cx: &Context<'_>, path: &Path, waiting: Waiting) -> Poll<T> {
+        self.waiting.insert(path.clone(), waiting);
+        self.wakers.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Every operation that waits looks again.
+    pub(super) fn wake(&mut self) {
+        self.waiting.clear();
+        for waker in self.wakers.drain(..) {
+            waker.wake();
+        }
+    }
+
+    /// What the program waits for, for people.
+    pub fn waits_for(&self) -> Vec<(Path, String)> {
+        self.waiting.iter().map(|(path, waiting)| (path.clone(), waiting.to_string())).collect()
+    }
+
+    /// The roles that the program waits for.
+    pub(super) fn awaited_senders(&self) -> impl Iterator<Item = RoleIndex> {
+        self.waiting.values().filter_map(|waiting| match waiting.what {
+            What::Message(_, from) => Some(from),
+            _ => None,
+        })
+    }
+
+    /// Whether the wall clock has come to where an operation (or the session's deadline) waits for it.
+    pub(super) fn wake_when_due(&mut self) {
+        if self.waiting.values().any(|waiting| waiting.until_unix_ms.is_some_and(|until| until <= self.unix_ms)) {
+            self.wake();
+        }
+    }
+
+    /// When the wall clock has to be looked at, on the other clock.
+    pub(super) fn next_look_ms(&self) -> Option<u64> {
+        let deadline = self.open_deadline_unix_ms();
+        let times = self.waiting.values().filter_map(|waiting| waiting.until_unix_ms).chain(deadline);
+        let until = times.min()?.saturating_sub(self.unix_ms).clamp(1, CLOCK_LOOK_MAX_MS);
+        Some(self.now_ms.saturating_add(until))
+    }
+
+    /// Waits until the wall clock shows `unix_ms`.
+    pub(crate) fn poll_time(&mut self, cx: &Context<'_>, path: &Path, unix_ms: u64) -> Poll<()> {
+        if self.stands_still() || self.is_aborted(path) {
+            return Poll::Pending;
+        }
+        if self.unix_ms >= unix_ms {
+            return Poll::Ready(());
+        }
+        self.wait(cx, path, Waiting::for_time(unix_ms))
+    }
+
+    /// The message `path` from `from`, or nothing when the wall clock shows `unix_ms` first.
+    pub(crate) fn poll_receive_within(
+        &mut self,
+        cx: &Context<'_>,
+        path: &Path,
+        from: RoleIndex,
+        unix_ms: u64,
+    ) -> Poll<Option<Payload>> {
+        if let Poll::Ready(payload) = self.poll_receive(cx, path, Operation::Comm, from) {
+            // That it came in time is a result like any other: it must not be lost, and found late, after a crash.
+            self.barrier = self.barrier.max(self.all_so_far());
+            return Poll::Ready(Some(payload));
+        }
+        if self.stands_still() || self.is_aborted(path) {
+            return Poll::Pending;
+        }
+        if self.unix_ms >= unix_ms {
+            self.waiting.remove(path);
+            return Poll::Ready(None);
+        }
+        self.wait(cx, path, Waiting::for_message(Operation::Comm, from).until(unix_ms))
+    }
+}

@@ -1,0 +1,92 @@
+//! Which rows of a table are meant: Rust's ranges over keys, or all keys that begin alike. Next: `rows`.
+
+use std::ops::{Bound, Range, RangeBounds, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
+
+use super::key::AsKey;
+use crate::contract::KeyRange;
+
+/// The rows of a table with keys `K` that are meant: `..` for all, any of Rust's ranges over keys (an inverted one
+/// has no rows), a pair of [`Bound`]s, or [`Under`] for all tuples that begin alike.
+///
+/// ```
+/// use accompanist_core::state::{KeyBounds, Under};
+///
+/// fn check(_: impl KeyBounds<(String, u32)>) {}
+/// check(..);
+/// check(("apples", 3)..);
+/// check(("apples", 3)..=("apples", 7));
+/// check(Under(("apples",)));
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no range of keys `{K}`",
+    label = "rows are named by `..`, by a range of keys, or by `Under((first_part,))`"
+)]
+pub trait KeyBounds<K> {
+    /// The range as bytes, without what names the table; with no end, it goes to the end of the table.
+    fn key_range(self) -> KeyRange;
+}
+
+/// All keys whose first parts are these: `Under((a,))` of a tuple `(A, B)`, `Under((a, b))` of `(A, B, C)`, ..
+#[derive(Debug, Clone, Copy)]
+pub struct Under<P>(pub P);
+
+fn bytes<K>(key: &impl AsKey<K>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    key.encode(&mut bytes);
+    bytes
+}
+
+fn range<K, Q: AsKey<K>>(keys: &impl RangeBounds<Q>) -> KeyRange {
+    // No key begins another, so there is none between a key and the least bytes behind it.
+    let next = |key| KeyRange::next(&bytes(key));
+    let from = match keys.start_bound() {
+        Bound::Unbounded => Vec::new(),
+        Bound::Included(key) => bytes(key),
+        Bound::Excluded(key) => next(key),
+    };
+    let to = match keys.end_bound() {
+        Bound::Unbounded => None,
+        Bound::Included(key) => Some(next(key)),
+        Bound::Excluded(key) => Some(bytes(key)),
+    };
+    KeyRange { from, to }
+}
+
+impl<K> KeyBounds<K> for RangeFull {
+    fn key_range(self) -> KeyRange {
+        KeyRange { from: Vec::new(), to: None }
+    }
+}
+
+macro_rules! bounds {
+    ($($range:ty),*) => {$(
+        impl<K, Q: AsKey<K>> KeyBounds<K> for $range {
+            fn key_range(self) -> KeyRange {
+                range::<K, Q>(&self)
+            }
+        }
+    )*};
+}
+bounds!(Range<Q>, RangeInclusive<Q>, RangeFrom<Q>, RangeTo<Q>, RangeToInclusive<Q>, (Bound<Q>, Bound<Q>));
+
+macro_rules! under {
+    ($($part:ident $as_part:ident),* of $($other:ident),*) => {
+        impl<$($part, $as_part: AsKey<$part>,)* $($other),*> KeyBounds<($($part,)* $($other),*)>
+            for Under<($($as_part,)*)>
+        {
+            fn key_range(self) -> KeyRange {
+                #[expect(non_snake_case, reason = "a variable for each type")]
+                let Self(($($as_part,)*)) = self;
+                let mut prefix = Vec::new();
+                $($as_part.encode(&mut prefix);)*
+                KeyRange::under(&prefix)
+            }
+        }
+    };
+}
+under!(A QA of X);
+under!(A QA of X, Y);
+under!(A QA of X, Y, Z);
+under!(A QA, B QB of X);
+under!(A QA, B QB of X, Y);
+under!(A QA, B QB, C QC of X);

@@ -1,0 +1,162 @@
+//! Writes that wait, over the store they are to be written to: each layer reads as if it had been written already.
+//!
+//! Three layers at most: the writes of a step, those of the steps before it in the same group commit, the store.
+//! Knows keys and values as bytes, no tables.
+
+use std::collections::BTreeMap;
+
+use crate::contract::{Batch, Change, Direction, Entry, KeyRange, Space, Store, StoreError};
+
+/// The fewest entries that a layer asks the one below for: removals may leave fewer than were wanted.
+const PAGE_ENTRIES_MIN: usize = 32;
+
+/// Reading of stored state: a store, or writes over one.
+pub trait ReadState {
+    /// The value of a key in [`Space::State`].
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// At most `limit` entries whose key is in `keys`, as of [`Store::range`].
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    fn read_range(&self, keys: &KeyRange, direction: Direction, limit: usize) -> Result<Vec<Entry>, StoreError>;
+}
+
+impl ReadState for &dyn Store {
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(Space::State, key)
+    }
+    fn read_range(&self, keys: &KeyRange, direction: Direction, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.range(Space::State, keys, direction, limit)
+    }
+}
+
+impl<S: Store> ReadState for S {
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        (&(self as &dyn Store)).read(key)
+    }
+    fn read_range(&self, keys: &KeyRange, direction: Direction, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        (&(self as &dyn Store)).read_range(keys, direction, limit)
+    }
+}
+
+/// Writes that are not in the store yet, over a store: later steps of one group commit see the earlier ones.
+///
+/// By themselves they read as writes over an empty store, which is all that a unit test of a step needs:
+///
+/// ```
+/// use accompanist_core::state::Writes;
+/// use accompanist_core::{State, Table};
+///
+/// const STOCK: Table<String, u32> = Table::new("stock");
+///
+/// # fn main() -> Result<(), accompanist_core::Abort> {
+/// let mut stored = Writes::default();
+/// let mut state = State::new(&stored, "shop");
+/// STOCK.put(&mut state, "apples", &3)?;
+/// let writes = state.into_writes();
+/// stored.absorb(writes);
+/// assert_eq!(STOCK.get(&State::new(&stored, "shop"), "apples")?, Some(3));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Default, Clone)]
+pub struct Writes(BTreeMap<Vec<u8>, Option<Vec<u8>>>);
+
+impl Writes {
+    pub(super) fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.0.insert(key, value);
+    }
+
+    /// How many keys are written.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Puts `later` over these.
+    pub fn absorb(&mut self, later: Self) {
+        self.0.extend(later.0);
+    }
+
+    /// The writes as changes of [`Space::State`].
+    pub fn into_batch(self) -> Batch {
+        self.0.into_iter().map(|(key, value)| Change { space: Space::State, key, value }).collect()
+    }
+
+    /// These writes over what `base` has.
+    pub fn over<'a>(&'a self, base: &'a dyn ReadState) -> Layered<'a> {
+        Layered { base, writes: self }
+    }
+
+    /// `entries` as they are after these writes, all of them within `keys`.
+    fn overlay(&self, entries: Vec<Entry>, keys: &KeyRange, direction: Direction) -> Vec<Entry> {
+        let mut merged: BTreeMap<_, _> = entries.into_iter().collect();
+        for (key, value) in keys.bounds().into_iter().flat_map(|bounds| self.0.range::<[u8], _>(bounds)) {
+            match value {
+                Some(value) => merged.insert(key.clone(), value.clone()),
+                None => merged.remove(key),
+            };
+        }
+        match direction {
+            Direction::Forward => merged.into_iter().collect(),
+            Direction::Backward => merged.into_iter().rev().collect(),
+        }
+    }
+}
+
+/// Over an empty store.
+impl ReadState for Writes {
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.0.get(key).cloned().flatten())
+    }
+
+    fn read_range(&self, keys: &KeyRange, direction: Direction, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let found = keys.bounds().into_iter().flat_map(|bounds| self.0.range::<[u8], _>(bounds));
+        let found = found.filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
+        Ok(match direction {
+            Direction::Forward => found.take(limit).collect(),
+            Direction::Backward => found.rev().take(limit).collect(),
+        })
+    }
+}
+
+/// [`Writes`] over another layer.
+#[derive(Clone, Copy)]
+pub struct Layered<'a> {
+    base: &'a dyn ReadState,
+    writes: &'a Writes,
+}
+
+impl std::fmt::Debug for Layered<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.writes.fmt(f)
+    }
+}
+
+impl ReadState for Layered<'_> {
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.writes.0.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.base.read(key),
+        }
+    }
+
+    fn read_range(&self, keys: &KeyRange, direction: Direction, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let (mut rest, mut found) = (keys.clone(), Vec::new());
+        while found.len() < limit && !rest.is_empty() {
+            let asked = limit.max(PAGE_ENTRIES_MIN);
+            let page = self.base.read_range(&rest, direction, asked)?;
+            // What is written behind the last entry of a full page comes after entries that are not read yet.
+            let covered = match page.last() {
+                Some((last, _)) if page.len() >= asked => rest.split_off_through(last, direction),
+                _ => rest.take(),
+            };
+            found.extend(self.writes.overlay(page, &covered, direction));
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+}

@@ -1,0 +1,100 @@
+//! A service's own data, as a local transaction sees it: typed tables, read from the store below, with the writes kept
+//! aside.
+//!
+//! The writes of a step that is refused are thrown away; those of one that commits go into the same batch as the
+//! step's record. `table` has what users call, `key` the bytes of keys, `rows` ranges, `layers` what a read sees.
+
+mod bounds;
+mod key;
+mod layers;
+mod rows;
+mod table;
+
+use std::fmt::Debug;
+
+use crate::abort::Abort;
+use crate::contract::{Direction, Entry, KeyRange};
+use crate::message::CodecError;
+
+pub use bounds::{KeyBounds, Under};
+pub use key::{AsKey, Key};
+pub use layers::{Layered, ReadState, Writes};
+pub use rows::{ROWS_MAX, Rows};
+pub use table::Table;
+
+/// The data of one role's service: what its [`Table`]s are read from and written to.
+///
+/// Handed to a [`LocalTransaction`](crate::LocalTransaction). All it does there is atomic with the step's record, and
+/// the steps of a node run one after the other, so they need no locks. Roles have tables of their own: two roles that
+/// use one name for a table have two tables.
+///
+/// For a unit test of a step, make one over [`Writes`].
+pub struct State<'a> {
+    base: &'a dyn ReadState,
+    role: &'a str,
+    writes: Writes,
+}
+
+impl Debug for State<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "State({}, {} writes)", self.role, self.writes.len())
+    }
+}
+
+impl<'a> State<'a> {
+    /// The state of `role` over `base`.
+    pub fn new(base: &'a dyn ReadState, role: &'a str) -> Self {
+        Self { base, role, writes: Writes::default() }
+    }
+
+    /// The writes made so far.
+    pub fn into_writes(self) -> Writes {
+        self.writes
+    }
+
+    /// What the keys of a table begin with: role and table with a length before each, so that no two begin alike.
+    fn prefix(&self, table: &str) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.role.len() + table.len() + 4);
+        for part in [self.role, table] {
+            // Longer names would not fit any sane schema; the cut is still unambiguous, as the rest follows.
+            bytes.extend_from_slice(&u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        bytes
+    }
+
+    fn key<K>(&self, table: &str, key: &impl AsKey<K>) -> Vec<u8> {
+        let mut bytes = self.prefix(table);
+        key.encode(&mut bytes);
+        bytes
+    }
+
+    fn read(&self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>, Abort> {
+        self.writes.over(self.base).read(key).map_err(|error| self.failure(table, &error.to_string()))
+    }
+
+    fn read_range(
+        &self,
+        table: &str,
+        keys: &KeyRange,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Entry>, Abort> {
+        let found = self.writes.over(self.base).read_range(keys, direction, limit);
+        found.map_err(|error| self.failure(table, &error.to_string()))
+    }
+
+    /// Why a step cannot be run. No decision of the step: it stops the session where it is.
+    fn failure(&self, table: &str, reason: &str) -> Abort {
+        Abort::failure(format!("table `{table}` of role `{}`: {reason}", self.role))
+    }
+
+    /// What to do comes first: a long reason is cut off.
+    fn unreadable(&self, table: &str, key: &impl Debug, error: &CodecError) -> Abort {
+        let key = format!("{key:?}");
+        let what_to_do = "run the code that wrote it, or give the new type a table of another name";
+        let reason =
+            format!("the value under {key:.80} is of another type: {what_to_do}; nothing was changed ({error})");
+        self.failure(table, &reason)
+    }
+}

@@ -1,0 +1,139 @@
+//! The rows of a range, read as they are asked for: a page at a time, from either end.
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+
+use super::State;
+use super::key::Key;
+use crate::abort::Abort;
+use crate::contract::{Direction, Entry, KeyRange};
+use crate::message::{Message, decode};
+
+/// The most rows that one range gives: a step that reads on holds up all steps of its node. One more is an error,
+/// which stops the session; nothing is lost then.
+pub const ROWS_MAX: usize = 100_000;
+/// How many rows the first page has; the next ones double.
+const PAGE_ROWS_MIN: usize = 8;
+/// How many rows a page has at most: what a range holds in memory.
+const PAGE_ROWS_MAX: usize = 256;
+
+/// The rows of a range of a [`Table`](crate::Table), in the order of their keys; `.rev()` gives the greatest first.
+///
+/// They are read a page at a time: `.take(3)` reads a few, and what has not been asked for is not read. A range gives
+/// [`ROWS_MAX`] rows at most; more are an error, not a silent end.
+pub struct Rows<'s, K, V> {
+    state: &'s State<'s>,
+    table: &'static str,
+    /// How many bytes of a key name the table.
+    prefix: usize,
+    /// What is read and not given yet: from the front, and from the back in the order of keys.
+    front: VecDeque<Entry>,
+    back: VecDeque<Entry>,
+    /// What is not read yet.
+    rest: KeyRange,
+    page: usize,
+    given: usize,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V> std::fmt::Debug for Rows<'_, K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Rows({}, {} given)", self.table, self.given)
+    }
+}
+
+impl<'s, K: Key, V: Message> Rows<'s, K, V> {
+    /// The rows under `keys`, all of whose bytes begin with the `prefix` that names the table.
+    pub(super) fn new(state: &'s State<'s>, table: &'static str, prefix: usize, keys: KeyRange) -> Self {
+        let (front, back) = (VecDeque::new(), VecDeque::new());
+        let page = PAGE_ROWS_MIN;
+        Self { state, table, prefix, front, back, rest: keys, page, given: 0, types: PhantomData }
+    }
+
+    /// The next entry at one of the ends.
+    pub(super) fn next_entry(&mut self, direction: Direction) -> Result<Option<Entry>, Abort> {
+        let read = match direction {
+            Direction::Forward => &self.front,
+            Direction::Backward => &self.back,
+        };
+        if read.is_empty() && !self.rest.is_empty() {
+            self.read_page(direction)?;
+        }
+        let entry = match direction {
+            Direction::Forward => self.front.pop_front().or_else(|| self.back.pop_front()),
+            Direction::Backward => self.back.pop_back().or_else(|| self.front.pop_back()),
+        };
+        self.given += usize::from(entry.is_some());
+        if self.given > ROWS_MAX && entry.is_some() {
+            self.end();
+            return Err(self.too_many());
+        }
+        Ok(entry)
+    }
+
+    fn too_many(&self) -> Abort {
+        let what_to_do = "read it in parts, with bounds on the key, or keep what you look for in a row of its own";
+        self.state.failure(self.table, &format!("a range of it has more than {ROWS_MAX} rows: {what_to_do}"))
+    }
+
+    fn read_page(&mut self, direction: Direction) -> Result<(), Abort> {
+        let page = self.state.read_range(self.table, &self.rest, direction, self.page)?;
+        match page.last() {
+            Some((last, _)) if page.len() >= self.page => drop(self.rest.split_off_through(last, direction)),
+            _ => drop(self.rest.take()),
+        }
+        match direction {
+            Direction::Forward => self.front.extend(page),
+            Direction::Backward => self.back.extend(page.into_iter().rev()),
+        }
+        self.page = (self.page * 2).min(PAGE_ROWS_MAX);
+        Ok(())
+    }
+
+    fn row(&mut self, direction: Direction) -> Option<Result<(K, V), Abort>> {
+        let row = self.next_entry(direction).and_then(|entry| entry.map(|entry| self.typed(&entry)).transpose());
+        if row.is_err() {
+            self.end();
+        }
+        row.transpose()
+    }
+
+    fn typed(&self, (bytes, value): &Entry) -> Result<(K, V), Abort> {
+        let mut rest = bytes.get(self.prefix..).unwrap_or_default();
+        let Some(key) = K::decode(&mut rest).filter(|_| rest.is_empty()) else {
+            return Err(self.strange(bytes));
+        };
+        let value = decode(value).map_err(|error| self.state.unreadable(self.table, &key, &error))?;
+        Ok((key, value))
+    }
+
+    fn strange(&self, key: &[u8]) -> Abort {
+        let key = format!("{:?}", String::from_utf8_lossy(key.get(self.prefix..).unwrap_or_default()));
+        let key_type = std::any::type_name::<K>();
+        let what_to_do = "run the code that wrote it, or give the new type a table of another name";
+        self.state
+            .failure(self.table, &format!("it has a key of another type: {what_to_do} ({key:.80} is no `{key_type}`)"))
+    }
+
+    /// Nothing more is given.
+    fn end(&mut self) {
+        self.front.clear();
+        self.back.clear();
+        drop(self.rest.take());
+    }
+}
+
+impl<K: Key, V: Message> Iterator for Rows<'_, K, V> {
+    type Item = Result<(K, V), Abort>;
+    fn next(&mut self) -> Option<Self::Item> {
+        self.row(Direction::Forward)
+    }
+}
+
+impl<K: Key, V: Message> DoubleEndedIterator for Rows<'_, K, V> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.row(Direction::Backward)
+    }
+}
+
+impl<K: Key, V: Message> std::iter::FusedIterator for Rows<'_, K, V> {}

@@ -1,0 +1,297 @@
+//! Tables: typed handles on a role's data. What users of the built-in state call.
+
+use std::marker::PhantomData;
+
+use super::State;
+use super::bounds::KeyBounds;
+use super::key::{AsKey, Key};
+use super::rows::Rows;
+use crate::abort::Abort;
+use crate::contract::{Direction, KeyRange};
+use crate::message::{Message, decode, encode};
+
+/// A table of the built-in state: rows with a key of type `K`, sorted by it, and a value of type `V`.
+///
+/// A handle, to be declared as a constant; the rows are those of the [`State`] it is used on, which a
+/// [`LocalTransaction`](crate::LocalTransaction) or a node's `read_state` is given:
+///
+/// ```
+/// use accompanist_core::{Abort, State, Table};
+///
+/// const STOCK: Table<String, u32> = Table::new("stock");
+/// /// Which customer has which item on loan.
+/// const LOANS: Table<(String, u64), String> = Table::new("loans");
+///
+/// fn lend(state: &mut State<'_>, item: &str, customer: u64) -> Result<u32, Abort> {
+///     LOANS.put(state, (item, customer), &"two weeks".to_owned())?;
+///     STOCK.update(state, item, |left| {
+///         left.unwrap_or(10).checked_sub(1).ok_or(Abort::new("sold-out", "all are on loan"))
+///     })
+/// }
+/// # let base = accompanist_core::state::Writes::default();
+/// # assert_eq!(lend(&mut State::new(&base, "shop"), "book", 7), Ok(9));
+/// ```
+///
+/// Key and value types belong to the table's name as long as it has rows: bytes do not tell for certain what type they
+/// were. Give another type a table of another name.
+///
+/// # Errors
+/// All operations fail when the store cannot be read, or a value is of another type. Pass that on with `?`: it stops
+/// the session where it is, to be looked at (a compensation is tried again first). Nothing is written, nothing is lost.
+pub struct Table<K: Key, V: Message> {
+    name: &'static str,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K: Key, V: Message> Clone for Table<K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K: Key, V: Message> Copy for Table<K, V> {}
+
+impl<K: Key, V: Message> std::fmt::Debug for Table<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Table({})", self.name)
+    }
+}
+
+impl<K: Key, V: Message> Table<K, V> {
+    /// The table of that name. Another name is another table, with no rows yet.
+    ///
+    /// ```
+    /// # use accompanist_core::Table;
+    /// const STOCK: Table<String, u32> = Table::new("stock");
+    /// ```
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, types: PhantomData }
+    }
+
+    /// The value under `key`.
+    ///
+    /// ```
+    /// # use accompanist_core::{Abort, State, Table, state::Writes};
+    /// # const STOCK: Table<String, u32> = Table::new("stock");
+    /// # let base = Writes::default();
+    /// # let state = &mut State::new(&base, "shop");
+    /// let left = STOCK.get(state, "apples")?.unwrap_or_default();
+    /// # assert_eq!(left, 0);
+    /// # Ok::<(), Abort>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Table`].
+    pub fn get(self, state: &State<'_>, key: impl AsKey<K>) -> Result<Option<V>, Abort> {
+        let bytes = state.read(self.name, &state.key(self.name, &key))?;
+        bytes.map(|bytes| self.value(state, &key, &bytes)).transpose()
+    }
+
+    /// Whether there is a value under `key`, of whatever type.
+    ///
+    /// ```
+    /// # use accompanist_core::{Abort, State, Table, state::Writes};
+    /// # const STOCK: Table<String, u32> = Table::new("stock");
+    /// # let base = Writes::default();
+    /// # let state = &mut State::new(&base, "shop");
+    /// STOCK.put(state, "apples", &3)?;
+    /// assert!(STOCK.contains(state, "apples")? && !STOCK.contains(state, "pears")?);
+    /// # Ok::<(), Abort>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Table`].
+    pub fn contains(self, state: &State<'_>, key: impl AsKey<K>) -> Result<bool, Abort> {
+        Ok(state.read(self.name, &state.key(self.name, &key))?.is_some())
+    }
+
+    /// Sets the value under `key`, whatever was there.
+    ///
+    /// ```
+    /// # use accompanist_core::{Abort, State, Table, state::Writes};
+    /// # const STOCK: Table<String, u32> = Table::new("stock");
+    /// # let base = Writes::default();
+    /// # let state = &mut State::new(&base, "shop");
+    /// STOCK.put(state, "apples", &3)?;
+    /// assert_eq!(STOCK.get(state, "apples")?, Some(3));
+    /// # Ok::<(), Abort>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the value has no bytes; see [`Table`].
+    pub fn put(self, state: &mut State<'_>, key: impl AsKey<K>, value: &V) -> Result<(), Abort> {
+        let bytes = encode(value).map_err(|error| {
+            state.failure(self.name, &format!("the value for {:.80} cannot be kept: {error}", format!("{key:?}")))
+        })?;
+        let key = state.key(self.name, &key);
+        state.writes.set(key, Some(bytes));
+        Ok(())
+    }
+
+    /// Sets the value under `key` to what `change` makes of the present one, and gives the new one. When `change`
+    /// refuses, the value stays.
+    ///
+    /// ```
+    /// # use accompanist_core::{Abort, State, Table, state::Writes};
+    /// # const STOCK: Table<String, u32> = Table::new("stock");
+    /// # let base = Writes::default();
+    /// # let state = &mut State::new(&base, "shop");
+    /// let more = STOCK.update(state, "apples", |left| Ok(left.unwrap_or_default() + 3))?;
+    /// assert_eq!(more, 3);
+    /// # Ok::<(), Abort>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The refusal of `change`; see [`Table`].
+    pub fn update(
+        self,
+        state: &mut State<'_>,
+        key: impl AsKey<K>,
+        change: impl FnOnce(Option<V>) -> Result<V, Abort>,
+    ) -> Result<V, Abort> {
+        let value = change(self.get(state, &key)?)?;
+        self.put(state, key, &value)?;
+        Ok(value)
+    }
+
+    /// Removes what is under `key`, and says whether there was anything.
+    ///
+    /// ```
+    /// # use accompanist_core::{Abort, State, Table, state::Writes};
+    /// # const STOCK: Table<String, u32> = Table::new("stock");
+    /// # let base = Writes::default();
+    /// # let state = &mut State::new(&base, "shop");
+    /// STOCK.put(state, "apples", &3)?;
+    /// assert!(STOCK.remove(state, "apples")?);
+    /// assert!(!STOCK.remove(state, "apples")?);
+    /// # Ok::<(), Abort>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Table`].
+    pub fn remove(self, state: &mut State<'_>, key: impl AsKey<K>) -> Result<bool, Abort> {
+        let there = self.contains(state, &key)?;
+        let key = state.key(self.name, &key);
+        state.writes.set(key, None);
+        Ok(there)
+    }
+
+    /// Removes what is under `key`, and gives it.
+    ///
+    /// ```
+    /// # use accompanist_core::{Abort, State, Table, state::Writes};
+    /// # const STOCK: Table<String, u32> = Table::new("stock");
+    /// # let base = Writes::default();
+    /// # let state = &mut State::new(&base, "shop");
+    /// STOCK.put(state, "apples", &3)?;
+    /// assert_eq!(STOCK.take(state, "apples")?, Some(3));
+    /// assert_eq!(STOCK.take(state, "apples")?, None);
+    /// # Ok::<(), Abort>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Table`].
+    pub fn take(self, state: &mut State<'_>, key: impl AsKey<K>) -> Result<Option<V>, Abort> {
+        let value = self.get(state, &key)?;
+        self.remove(state, key)?;
+        Ok(value)
+    }
+
+    /// The rows whose keys are within `keys`, in the order of the keys. See [`Rows`] for how they are read, and
+    /// [`KeyBounds`] for what `keys` may be. To change rows that were found, collect them first.
+    ///
+    /// ```
+    /// # use accompanist_core::{Abort, State, Table, state::{Under, Writes}};
+    /// const LOTS: Table<(String, u32), u32> = Table::new("lots");
+    /// # let base = Writes::default();
+    /// # let state = &mut State::new(&base, "shop");
+    /// for lot in 1..=9 {
+    ///     LOTS.put(state, ("apples", lot), &10)?;
+    ///     LOTS.put(state, ("pears", lot), &20)?;
+    /// }
+    /// let oldest: Vec<_> = LOTS.range(state, Under(("apples",))).take(2).collect::<Result<_, _>>()?;
+    /// assert_eq!(oldest, [(("apples".into(), 1), 10), (("apples".into(), 2), 10)]);
+    /// for (key, _) in oldest {
+    ///     LOTS.remove(state, key)?;
+    /// }
+    /// assert_eq!(LOTS.count(state, ("apples", 0)..("apples", 5))?, 2);
+    /// # Ok::<(), Abort>(())
+    /// ```
+    pub fn range<'s>(self, state: &'s State<'_>, keys: impl KeyBounds<K>) -> Rows<'s, K, V> {
+        let prefix = state.prefix(self.name);
+        let KeyRange { from, to } = keys.key_range();
+        let to = match to {
+            Some(to) => Some([prefix.as_slice(), &to].concat()),
+            None => KeyRange::under(&prefix).to,
+        };
+        let from = [prefix.as_slice(), &from].concat();
+        Rows::new(state, self.name, prefix.len(), KeyRange { from, to })
+    }
+
+    /// The row within `keys` that has the least key.
+    ///
+    /// ```
+    /// # use accompanist_core::{Abort, State, Table, state::Writes};
+    /// const QUEUE: Table<u64, String> = Table::new("queue");
+    /// # let base = Writes::default();
+    /// # let state = &mut State::new(&base, "shop");
+    /// QUEUE.put(state, 7, &"later".into())?;
+    /// QUEUE.put(state, 3, &"next".into())?;
+    /// assert_eq!(QUEUE.first(state, ..)?, Some((3, "next".into())));
+    /// # Ok::<(), Abort>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Table`].
+    pub fn first(self, state: &State<'_>, keys: impl KeyBounds<K>) -> Result<Option<(K, V)>, Abort> {
+        self.range(state, keys).next().transpose()
+    }
+
+    /// The row within `keys` that has the greatest key.
+    ///
+    /// ```
+    /// # use accompanist_core::{Abort, State, Table, state::Writes};
+    /// const LOG: Table<u64, String> = Table::new("log");
+    /// # let base = Writes::default();
+    /// # let state = &mut State::new(&base, "shop");
+    /// LOG.put(state, 1, &"opened".into())?;
+    /// let number = LOG.last(state, ..)?.map_or(0, |(number, _)| number + 1);
+    /// LOG.put(state, number, &"sold".into())?;
+    /// assert_eq!(LOG.last(state, ..)?, Some((2, "sold".into())));
+    /// # Ok::<(), Abort>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Table`].
+    pub fn last(self, state: &State<'_>, keys: impl KeyBounds<K>) -> Result<Option<(K, V)>, Abort> {
+        self.range(state, keys).next_back().transpose()
+    }
+
+    /// How many rows are within `keys`. It reads them all: where that may be many, keep the number in a row of its own.
+    ///
+    /// ```
+    /// # use accompanist_core::{Abort, State, Table, state::Writes};
+    /// # const STOCK: Table<String, u32> = Table::new("stock");
+    /// # let base = Writes::default();
+    /// # let state = &mut State::new(&base, "shop");
+    /// STOCK.put(state, "apples", &3)?;
+    /// STOCK.put(state, "pears", &3)?;
+    /// assert_eq!((STOCK.count(state, ..)?, STOCK.count(state, "b"..)?), (2, 1));
+    /// # Ok::<(), Abort>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`Rows`]; see [`Table`].
+    pub fn count(self, state: &State<'_>, keys: impl KeyBounds<K>) -> Result<usize, Abort> {
+        let mut rows = self.range(state, keys);
+        let mut count = 0;
+        while rows.next_entry(Direction::Forward)?.is_some() {
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn value(self, state: &State<'_>, key: &impl AsKey<K>, bytes: &[u8]) -> Result<V, Abort> {
+        decode(bytes).map_err(|error| state.unreadable(self.name, key, &error))
+    }
+}

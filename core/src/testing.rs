@@ -1,0 +1,164 @@
+//! For users' own tests: a session's history, and going through it again with the program as it is now.
+//!
+//! A history is what one role of an open session has on disk. Keep some of those your services had, and let your CI
+//! replay them: a change of a program that would stop sessions after the next deployment fails there instead.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::choreography::Choreography;
+use crate::contract::Environment;
+use crate::id::{InstanceId, Path};
+use crate::instance::{Instance, Limits, Stop};
+use crate::local::Services;
+use crate::located::Service;
+use crate::message::{CodecError, decode, encode};
+use crate::part::{Alarm, AnyChoreography};
+use crate::record::{Opened, Record};
+use crate::role::RoleSet;
+
+/// The first byte of a history's bytes.
+const HISTORY_VERSION: u8 = 1;
+
+/// What one role of one session has on disk; its text form is for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Which role of which session.
+    pub instance: InstanceId,
+    /// How it began.
+    pub opened: Opened,
+    /// What has happened since, in the order of paths.
+    pub records: Vec<Record>,
+}
+
+impl History {
+    /// The bytes of a file.
+    ///
+    /// # Errors
+    /// Never for a history that was exported or read.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, CodecError> {
+        encode(&(HISTORY_VERSION, self))
+    }
+
+    /// Reads [`History::to_bytes`].
+    ///
+    /// # Errors
+    /// [`ReplayError`] for anything else.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ReplayError> {
+        match bytes.split_first() {
+            Some((&HISTORY_VERSION, rest)) => Ok(decode(rest)?),
+            Some((version, _)) => Err(ReplayError::Version(*version)),
+            None => Err(ReplayError::Version(0)),
+        }
+    }
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let header = &self.opened.header;
+        writeln!(f, "{} of `{}` version {}", self.instance, header.choreography, header.version)?;
+        for record in &self.records {
+            writeln!(f, "  {record:?}")?;
+        }
+        Ok(())
+    }
+}
+
+/// How far a replay has come, when it agrees with the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replayed {
+    /// Whether the program has ended.
+    pub ended: bool,
+    /// What it waits for otherwise, by the path of the operation.
+    pub waits_for: Vec<(Path, String)>,
+}
+
+/// A history that the program does not agree with.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReplayError {
+    /// The program does something else, or cannot go on: a node would stop the session.
+    #[error(transparent)]
+    Stopped(#[from] Stop),
+    /// The history is of another choreography or version.
+    #[error("the history is of `{found}` version {found_version}, not of `{expected}` version {expected_version}")]
+    Another {
+        /// Its choreography.
+        found: String,
+        /// And the version of that.
+        found_version: u32,
+        /// The choreography given.
+        expected: &'static str,
+        /// And its version.
+        expected_version: u32,
+    },
+    /// The bytes are no history that this release can read.
+    #[error("a history of version {0} cannot be read: export it with this release, or read it with a later one")]
+    Version(u8),
+    /// The bytes are no history at all.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+/// Goes through `history` with `choreography` as it is now. No service is asked anything: only `locally` may look at
+/// the services given.
+///
+/// ```
+/// # use accompanist_core::{Abort, At, Choreography, Context, Role, Services};
+/// use accompanist_core::testing::{History, ReplayError, replay};
+/// # #[derive(Clone, Copy)] struct Solo; impl Role for Solo { const NAME: &'static str = "solo"; type Service = (); }
+/// # struct Count;
+/// # impl Choreography for Count {
+/// #     const NAME: &'static str = "count"; type Roles = (Solo,); type Input = At<Solo, u32>; type Output = At<Solo, u32>;
+/// #     async fn run(&self, _: &Context<(Solo,)>, n: At<Solo, u32>) -> Result<At<Solo, u32>, Abort> { Ok(n) }
+/// # }
+/// fn check(file: &[u8]) -> Result<(), ReplayError> {
+///     let history = History::from_bytes(file)?;
+///     replay(&history, Count, &Services::new())?;
+///     Ok(())
+/// }
+/// ```
+///
+/// # Errors
+/// [`ReplayError`], with both sides where they differ.
+pub fn replay<C: Choreography>(
+    history: &History,
+    choreography: C,
+    services: &Services,
+) -> Result<Replayed, ReplayError> {
+    let (id, header) = (history.instance, &history.opened.header);
+    let role = C::Roles::NAMES.get(usize::from(id.role.0)).copied();
+    let (Some(role), true) = (role, (header.choreography.as_str(), header.version) == (C::NAME, C::VERSION)) else {
+        return Err(ReplayError::Another {
+            found: header.choreography.clone(),
+            found_version: header.version,
+            expected: C::NAME,
+            expected_version: C::VERSION,
+        });
+    };
+    let instance = Instance::restore(id, role, &history.opened, history.records.clone(), Limits::default());
+    let service = services.get(role).cloned().unwrap_or_else(Service::none);
+    let (environment, alarm) = (Arc::new(Standstill), Alarm::new(|| {}));
+    let input = history.opened.input.clone();
+    let mut part = Arc::new(choreography).part(instance.rehearsing(), input, service, environment, alarm);
+    match part.turn(0).stopped {
+        Some(stop) => Err(stop.into()),
+        None => Ok(Replayed { ended: part.program_has_ended(), waits_for: part.waits_for() }),
+    }
+}
+
+/// No time passes, and nothing is left to chance.
+struct Standstill;
+
+impl Environment for Standstill {
+    fn unix_ms(&self) -> u64 {
+        0
+    }
+    fn monotonic_ms(&self) -> u64 {
+        0
+    }
+    fn random(&self) -> u64 {
+        0
+    }
+}

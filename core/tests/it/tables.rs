@@ -1,0 +1,268 @@
+//! Tables of the built-in state: their operations, what a step sees of others, and what is not read. Next: `keys`.
+
+use std::cell::RefCell;
+use std::ops::Bound;
+
+use accompanist_core::contract::{Direction, Entry, KeyRange, StoreError};
+use accompanist_core::state::{ROWS_MAX, ReadState, Under, Writes};
+use accompanist_core::{Abort, State, Table};
+use serde::{Deserialize, Serialize};
+
+const STOCK: Table<String, u32> = Table::new("stock");
+const LOTS: Table<(String, u32), String> = Table::new("lots");
+const SHELVES: Table<(u8, String, i64), u8> = Table::new("shelves");
+const QUEUE: Table<u64, u64> = Table::new("queue");
+
+/// The state of a role that has nothing stored yet.
+fn shop(base: &dyn ReadState) -> State<'_> {
+    State::new(base, "shop")
+}
+
+#[test]
+fn a_row_is_put_read_changed_and_removed() {
+    let base = Writes::default();
+    let state = &mut shop(&base);
+    assert_eq!(STOCK.get(state, "apples"), Ok(None));
+    STOCK.put(state, "apples", &3).unwrap();
+    assert_eq!(STOCK.get(state, String::from("apples")), Ok(Some(3)));
+    assert_eq!(STOCK.update(state, &"apples", |left| Ok(left.unwrap() + 1)), Ok(4));
+    let refused = STOCK.update(state, "apples", |_| Err(Abort::new("sold-out", "")));
+    assert_eq!(refused.unwrap_err().code(), "sold-out");
+    assert_eq!(STOCK.get(state, "apples"), Ok(Some(4)), "a refused change is none");
+    assert_eq!((STOCK.contains(state, "apples"), STOCK.contains(state, "apple")), (Ok(true), Ok(false)));
+    assert_eq!(STOCK.take(state, "apples"), Ok(Some(4)));
+    assert_eq!((STOCK.take(state, "apples"), STOCK.get(state, "apples")), (Ok(None), Ok(None)));
+    STOCK.put(state, "pears", &1).unwrap();
+    assert_eq!([STOCK.remove(state, "pears"), STOCK.remove(state, "pears")], [Ok(true), Ok(false)]);
+}
+
+#[test]
+fn tables_and_roles_are_apart() {
+    let (mut stored, other_name) = (Writes::default(), Table::<String, u32>::new("stoc"));
+    for (role, number) in [("shop", 1), ("shopstock", 2), ("sho", 3)] {
+        let mut state = State::new(&stored, role);
+        STOCK.put(&mut state, "k", &number).unwrap();
+        other_name.put(&mut state, "kk", &(number + 10)).unwrap();
+        let writes = state.into_writes();
+        stored.absorb(writes);
+    }
+    for (role, number) in [("shop", 1), ("shopstock", 2), ("sho", 3)] {
+        let state = State::new(&stored, role);
+        let all = |table: Table<String, u32>| table.range(&state, ..).collect::<Result<Vec<_>, _>>().unwrap();
+        assert_eq!(all(STOCK), [("k".into(), number)], "of {role}");
+        assert_eq!(all(other_name), [("kk".into(), number + 10)], "of {role}");
+    }
+}
+
+fn keys<K, V>(rows: impl Iterator<Item = Result<(K, V), Abort>>) -> Vec<K> {
+    rows.map(|row| row.unwrap().0).collect()
+}
+
+#[test]
+fn a_range_is_typed_and_in_the_order_of_keys() {
+    let base = Writes::default();
+    let state = &mut shop(&base);
+    for (item, lot) in [("b", 1), ("a", 300), ("a", 2), ("b", 0), ("aa", 1), ("a", u32::MAX), ("", 5)] {
+        LOTS.put(state, (item, lot), &format!("{item}{lot}")).unwrap();
+    }
+    let check = |found: Vec<(String, u32)>, expected: &[(&str, u32)]| {
+        let found: Vec<_> = found.iter().map(|(item, lot)| (item.as_str(), *lot)).collect();
+        assert_eq!(found, expected);
+    };
+    let all = [("", 5), ("a", 2), ("a", 300), ("a", u32::MAX), ("aa", 1), ("b", 0), ("b", 1)];
+    check(keys(LOTS.range(state, ..)), &all);
+    check(keys(LOTS.range(state, ("a", 300)..("b", 0))), &all[2..5]);
+    check(keys(LOTS.range(state, ("a", 300)..=("b", 0))), &all[2..6]);
+    check(keys(LOTS.range(state, ("aa", 0)..)), &all[4..]);
+    check(keys(LOTS.range(state, ..("a", 300))), &all[..2]);
+    check(keys(LOTS.range(state, ..=("a", 300))), &all[..3]);
+    check(keys(LOTS.range(state, (Bound::Excluded(("a", 300)), Bound::Unbounded))), &all[3..]);
+    check(keys(LOTS.range(state, ("b", 0)..("a", 300))), &[]);
+    check(keys(LOTS.range(state, Under(("a",)))), &all[1..4]);
+    check(keys(LOTS.range(state, Under((&"b".to_owned(),)))), &all[5..]);
+    check(keys(LOTS.range(state, ..).rev().take(2)), &[("b", 1), ("b", 0)]);
+    assert_eq!(LOTS.first(state, Under(("a",))), Ok(Some((("a".into(), 2), "a2".into()))));
+    assert_eq!(LOTS.last(state, ..("b", 0)), Ok(Some((("aa".into(), 1), "aa1".into()))));
+    assert_eq!(LOTS.first(state, Under(("c",))), Ok(None));
+    assert_eq!((LOTS.count(state, ..), LOTS.count(state, Under(("a",)))), (Ok(7), Ok(3)));
+}
+
+#[test]
+fn keys_of_more_parts_are_named_by_their_first_ones() {
+    let base = Writes::default();
+    let state = &mut shop(&base);
+    for (shelf, item, lot) in [(1, "a", -5), (1, "a", 5), (1, "b", 0), (255, "a", 0), (0, "a", 0)] {
+        SHELVES.put(state, (shelf, item, lot), &0).unwrap();
+    }
+    assert_eq!(keys(SHELVES.range(state, Under((1, "a")))), [(1, "a".into(), -5), (1, "a".into(), 5)]);
+    assert_eq!(SHELVES.count(state, Under((1,))), Ok(3));
+    assert_eq!(SHELVES.count(state, Under((255,))), Ok(1), "the last prefix there is ends with the table");
+}
+
+#[test]
+fn a_range_is_read_from_both_ends_at_once() {
+    let base = Writes::default();
+    let state = &mut shop(&base);
+    for number in 0..100 {
+        QUEUE.put(state, number, &number).unwrap();
+    }
+    let mut rows = QUEUE.range(state, ..);
+    let mut found = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next() {
+        found.0.push(row.unwrap().0);
+        found.1.extend(rows.next_back().map(|row| row.unwrap().0));
+        found.1.extend(rows.next_back().map(|row| row.unwrap().0));
+    }
+    found.1.reverse();
+    assert_eq!([found.0, found.1].concat(), (0..100).collect::<Vec<_>>());
+    assert!(rows.next().is_none() && rows.next_back().is_none());
+}
+
+/// Counts what is read of what is below.
+struct Counted<'a>(&'a Writes, RefCell<usize>);
+
+impl ReadState for Counted<'_> {
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0.read(key)
+    }
+    fn read_range(&self, keys: &KeyRange, direction: Direction, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let found = self.0.read_range(keys, direction, limit)?;
+        *self.1.borrow_mut() += found.len();
+        Ok(found)
+    }
+}
+
+fn queue(rows: u64) -> Writes {
+    let base = Writes::default();
+    let mut state = shop(&base);
+    for number in 0..rows {
+        QUEUE.put(&mut state, number, &number).unwrap();
+    }
+    state.into_writes()
+}
+
+#[test]
+fn what_is_not_asked_for_is_not_read() {
+    let stored = queue(5_000);
+    let counted = Counted(&stored, RefCell::new(0));
+    let state = &mut shop(&counted);
+    assert_eq!(QUEUE.first(state, ..), Ok(Some((0, 0))));
+    assert_eq!(QUEUE.last(state, ..), Ok(Some((4_999, 4_999))));
+    assert_eq!(keys(QUEUE.range(state, 100..).take(3)), [100, 101, 102]);
+    assert!(*counted.1.borrow() <= 100, "{} rows were read for five", counted.1.borrow());
+    // A queue that the step itself has taken much of does not lead it astray.
+    for number in 0..1_000 {
+        QUEUE.remove(state, number).unwrap();
+    }
+    *counted.1.borrow_mut() = 0;
+    assert_eq!(QUEUE.first(state, ..), Ok(Some((1_000, 1_000))));
+    assert!(*counted.1.borrow() <= 1_100, "{} rows were read for one behind 1000", counted.1.borrow());
+    // Nor are more rows held than a page.
+    let rows = QUEUE.range(state, ..);
+    let most = rows.scan(*counted.1.borrow(), |read, row| {
+        row.unwrap();
+        let now = *counted.1.borrow();
+        Some(now - std::mem::replace(read, now))
+    });
+    assert!(most.skip(1).max() <= Some(512), "a page is bounded");
+}
+
+#[test]
+fn a_range_without_an_end_is_an_error_and_not_silently_cut() {
+    let rows = u64::try_from(ROWS_MAX).unwrap();
+    let full = queue(rows);
+    assert_eq!(QUEUE.count(&shop(&full), ..), Ok(ROWS_MAX));
+    let (more, behind) = (queue(rows + 1), ROWS_MAX - 1);
+    let state = shop(&more);
+    let error = QUEUE.count(&state, ..).unwrap_err();
+    assert!(error.is_failure(), "no business decision: {error}");
+    let text = error.message();
+    assert!(text.starts_with("table `queue` of role `shop`: a range of it has more than 100000 rows"), "{text}");
+    assert!(text.contains("read it in parts"), "{text}");
+    let mut rows = QUEUE.range(&state, ..).skip(behind);
+    assert!(rows.next().unwrap().is_ok());
+    assert!(rows.next().unwrap().is_err(), "the first one too many");
+    assert!(rows.next().is_none());
+    assert_eq!(QUEUE.count(&state, 1..), Ok(ROWS_MAX));
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Parcel {
+    weight: f64,
+    contents: Vec<String>,
+}
+
+/// What an error about a type has to say.
+#[track_caller]
+fn check_told<T: std::fmt::Debug>(result: Result<T, Abort>, parts: &[&str]) {
+    let error = result.unwrap_err();
+    assert!(error.is_failure(), "it stops the session, and aborts nothing: {error}");
+    for part in parts {
+        assert!(error.message().contains(part), "{part:?} is not in: {error}");
+    }
+}
+
+#[test]
+fn a_value_of_another_type_is_told_with_table_key_and_what_to_do() {
+    const PARCELS: Table<String, Parcel> = Table::new("stock");
+    let base = Writes::default();
+    let state = &mut shop(&base);
+    STOCK.put(state, "apples", &3).unwrap();
+    let told =
+        ["table `stock` of role `shop`", "under \"apples\"", "run the code that wrote it", "nothing was changed"];
+    check_told(PARCELS.get(state, "apples"), &told);
+    check_told(PARCELS.take(state, "apples"), &told);
+    let parcel = || Parcel { weight: 1.5, contents: vec!["apples".into()] };
+    check_told(PARCELS.update(state, "apples", |_| Ok(parcel())), &told);
+    check_told(PARCELS.first(state, ..), &told);
+    // Not silently left out, and nothing after it.
+    let mut rows = PARCELS.range(state, ..);
+    check_told(rows.next().unwrap(), &told);
+    assert!(rows.next().is_none());
+    assert_eq!(STOCK.get(state, "apples"), Ok(Some(3)), "it is still there");
+    // What does not look at the value does not mind.
+    assert_eq!((PARCELS.contains(state, "apples"), PARCELS.count(state, ..)), (Ok(true), Ok(1)));
+    PARCELS.put(state, "apples", &parcel()).unwrap();
+    assert_eq!(PARCELS.get(state, "apples"), Ok(Some(parcel())));
+    assert_eq!(PARCELS.remove(state, "apples"), Ok(true));
+    // However long the key: what to do is not cut off.
+    let long = "k".repeat(1_000);
+    STOCK.put(state, &long, &3).unwrap();
+    check_told(PARCELS.get(state, &long), &["under \"kkk", "nothing was changed"]);
+}
+
+#[test]
+fn a_key_of_another_type_is_told_too() {
+    let base = Writes::default();
+    let state = &mut shop(&base);
+    QUEUE.put(state, 7, &7).unwrap();
+    let told = ["table `queue` of role `shop`", "a key of another type", "table of another name"];
+    check_told(Table::<String, u64>::new("queue").first(state, ..), &told);
+    check_told(Table::<u32, u64>::new("queue").last(state, ..), &told);
+}
+
+/// A disk that cannot be read.
+struct Broken;
+
+impl ReadState for Broken {
+    fn read(&self, _: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Err(StoreError::Failed("the disk is gone".into()))
+    }
+    fn read_range(&self, _: &KeyRange, _: Direction, _: usize) -> Result<Vec<Entry>, StoreError> {
+        Err(StoreError::Failed("the disk is gone".into()))
+    }
+}
+
+#[test]
+fn a_store_that_fails_is_no_empty_table() {
+    let state = &mut shop(&Broken);
+    let told = ["table `stock` of role `shop`", "the disk is gone", "start the node again"];
+    check_told(STOCK.get(state, "apples"), &told);
+    check_told(STOCK.contains(state, "apples"), &told);
+    check_told(STOCK.remove(state, "apples"), &told);
+    check_told(STOCK.first(state, ..), &told);
+    check_told(STOCK.count(state, ..), &told);
+    let mut rows = STOCK.range(state, ..);
+    check_told(rows.next().unwrap(), &told);
+    assert!(rows.next().is_none(), "an error is told once");
+}
