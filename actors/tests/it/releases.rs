@@ -36,16 +36,17 @@ fn mark<R: Role>(_: R, version: u32) -> Mark<R> {
     Mark(version, PhantomData)
 }
 
+const MARKS: Table<u32, Vec<u32>> = Table::new("marks");
+
 fn note(state: &mut State<'_>, id: u32, what: u32) -> Result<(), Abort> {
-    let key = id.to_string();
-    let mut marks: Vec<u32> = state.get("marks", &key)?.unwrap_or_default();
+    let mut marks = MARKS.get(state, id)?.unwrap_or_default();
     marks.push(what);
-    state.put("marks", &key, &marks)
+    MARKS.put(state, id, &marks)
 }
 
 /// What was noted of a deal at `role`.
 pub async fn marks<R: Role>(node: &Node, role: R, id: u32) -> Vec<u32> {
-    node.read_state(role, move |state| state.get("marks", &id.to_string()).unwrap().unwrap_or_default()).await.unwrap()
+    node.read_state(role, move |state| MARKS.get(state, id).unwrap().unwrap_or_default()).await.unwrap()
 }
 
 /// What was noted of a deal at all three roles, which has to be the same.
