@@ -182,3 +182,26 @@ fn weight(session: SessionId, role: &str, node: &NodeId) -> u128 {
     let name = format!("{role}/{node}");
     Uuid::new_v5(&Uuid::from_bytes(*session.as_bytes()), name.as_bytes()).as_u128()
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_do_not_fill_the_memory() {
+        let offer = |role: &str| Offer { roles: vec![role.into()], ask: false, choreographies: Vec::new() };
+        let node = |number: usize| NodeId::new(format!("node-{number}")).unwrap();
+        let peers = Peers::new(NodeId::new("own").unwrap(), offer("shop"), Duration::ZERO);
+        let stored = (0..2 * PEERS_MAX).filter(|number| peers.learn(&node(*number), offer("bank")).is_some());
+        assert_eq!(stored.count() + 1, PEERS_MAX); // Itself is not stored.
+        let kept = {
+            let known = peers.lock();
+            [known.peers.len(), known.heard.len()]
+        };
+        assert_eq!(kept, [PEERS_MAX, PEERS_MAX]);
+        // What is known may still change.
+        assert!(peers.learn(&node(1), offer("bank")).is_none());
+        assert!(peers.learn(&node(1), offer("shop")).is_some());
+    }
+}

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use accompanist::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Body, Frame, Header, Offer, Operation, Outcome, Packet, Receipt, WIRE_VERSION};
+use accompanist::frame::{Body, Frame, Header, Offer, Offered, Operation, Outcome, Packet, Receipt, WIRE_VERSION};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::transport::LocalNetwork;
@@ -131,6 +131,12 @@ fn misfits() -> Vec<Vec<u8>> {
     // Of a node that calls itself as this one does.
     let own = Packet { frames: vec![(1, frame(40, Some(header())))], ..Packet::new(node_id("back"), 1) };
     packets.push(own.to_bytes().unwrap());
+    // Offers to play that are too large: nobody is cast for them.
+    let trade = |patches| Offered { choreography: "trade".into(), version: 1, patches };
+    for patches in [vec!["p".repeat(1_000)], vec![String::new(); 1_000]] {
+        let offer = Offer { roles: vec!["back".into()], ask: false, choreographies: vec![trade(patches)] };
+        packets.push(Packet { offer: Some(offer), ..packet() }.to_bytes().unwrap());
+    }
     // Acknowledgements of what was never sent.
     let receipt = Receipt { to: node_id("back"), epoch: 3, number: 4 };
     packets
