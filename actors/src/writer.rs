@@ -8,11 +8,12 @@ mod collector;
 mod keys;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use accompanist_core::contract::{Batch, Space, Store, StoreError};
 use accompanist_core::id::InstanceId;
-use accompanist_core::instance::{LocalResult, Write};
+use accompanist_core::instance::{LocalResult, Write, panic_text};
 use accompanist_core::record::{Closed, Opened, Record, read_value};
 use accompanist_core::state::Writes;
 use accompanist_core::{Path, SessionId};
@@ -297,7 +298,7 @@ impl Writer {
                 }
             }
             Job::Claim { key, new, done } => done(self.claim(key, new)),
-            Job::Read(read) => read(Ok(self.store.as_ref())),
+            Job::Read(read) => self.read(read),
             Job::Change { changes, done } => {
                 self.join(true);
                 self.group.push(Member::Change { changes, done });
@@ -305,6 +306,14 @@ impl Writer {
             Job::End => {}
         }
         Ok(())
+    }
+
+    /// A panic in a caller's code that reads is that caller's, who gets no answer: the writer goes on.
+    fn read(&self, read: Read) {
+        let store = self.store.as_ref();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| read(Ok(store)))) {
+            tracing::error!(reason = panic_text(panic.as_ref()), "what was to read the store panicked");
+        }
     }
 
     fn is_in_group(&self, id: InstanceId) -> bool {

@@ -23,6 +23,7 @@ mod retention;
 mod rogue;
 mod saga;
 mod simulation;
+mod state;
 mod stores;
 mod supervision;
 mod support;

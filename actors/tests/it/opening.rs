@@ -31,14 +31,14 @@ impl Choreography for Hop {
 
 /// Where syncs wait while it is shut.
 #[derive(Default)]
-struct Lock {
+pub struct Lock {
     shut: Mutex<bool>,
     opened: Condvar,
     waits: Mutex<bool>,
 }
 
 impl Lock {
-    fn set(&self, shut: bool) {
+    pub fn set(&self, shut: bool) {
         *self.shut.lock().unwrap() = shut;
         self.opened.notify_all();
     }
@@ -52,7 +52,7 @@ impl Lock {
 }
 
 /// A disk whose syncs take as long as a test wants.
-struct Slow(MemoryStore, Arc<Lock>);
+pub struct Slow(pub MemoryStore, pub Arc<Lock>);
 
 impl Store for Slow {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
