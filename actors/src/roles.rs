@@ -207,8 +207,15 @@ impl RolesState {
         let reason = Abort::new("", reason).message().to_owned();
         match (Record::Quarantined { reason, failures }).change(id) {
             Ok(change) => {
-                let done = Box::new(|_| ()); // The writer itself tells the node of a failure.
-                self.shared.writer.submit(Job::Change { changes: vec![change], done });
+                let writer = self.shared.writer.clone();
+                // One that failed before any of it was written leaves nothing to be quarantined.
+                self.shared.writer.submit(Job::Read(Box::new(move |store| {
+                    let open = store.and_then(|store| store.get(Space::Open, &id.to_bytes()));
+                    if let Ok(Some(_)) = open {
+                        let done = Box::new(|_| ()); // The writer itself tells the node of a failure.
+                        writer.submit(Job::Change { changes: vec![change], done });
+                    }
+                })));
             }
             Err(error) => tracing::error!(%id, %error, "a quarantine cannot be recorded"),
         }

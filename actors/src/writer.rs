@@ -411,9 +411,7 @@ pub(crate) fn load(store: &dyn Store, id: InstanceId) -> Result<Loaded, StoreErr
     let key = id.to_bytes();
     if let Some(bytes) = store.get(Space::Open, &key)? {
         let opened = read_value(Space::Open, &bytes)?;
-        let entries = store.scan(Space::Journal, &key, None, usize::MAX)?;
-        let records = entries.iter().map(|(_, value)| read_value(Space::Journal, value));
-        return Ok(Loaded::Open(opened, records.collect::<Result<_, _>>()?));
+        return Ok(Loaded::Open(opened, journal::load(store, id)?));
     }
     match store.get(Space::Closed, &key)? {
         Some(bytes) => Ok(Loaded::Closed(read_value(Space::Closed, &bytes)?)),
@@ -421,5 +419,6 @@ pub(crate) fn load(store: &dyn Store, id: InstanceId) -> Result<Loaded, StoreErr
     }
 }
 
+mod journal;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ mod disk;
 mod handover;
 mod in_flight;
 mod latency;
+mod loops;
 mod machine;
 mod orders;
 mod probe;
@@ -37,6 +38,8 @@ enum Bench {
     InFlight(in_flight::Arguments),
     /// Sagas per second over three processes.
     Throughput(throughput::Arguments),
+    /// A loop of many turns: what is left of it on disk, and the time of a restart.
+    Loops(loops::Arguments),
     /// One of the other two processes; the benches start it themselves.
     #[command(hide = true)]
     Child(child::Arguments),
@@ -48,6 +51,7 @@ async fn main() -> Result<()> {
         Bench::Latency(arguments) => latency::run(arguments).await,
         Bench::InFlight(arguments) => in_flight::run(arguments).await,
         Bench::Throughput(arguments) => throughput::run(arguments).await,
+        Bench::Loops(arguments) => loops::run(arguments).await,
         Bench::Child(arguments) => child::run(arguments).await,
     }
 }

@@ -211,8 +211,8 @@ impl Record {
             Self::Troubled { path, .. } => (path, vec![b't']),
             Self::Aborted { .. } => (&root, vec![b'a']),
             Self::Ended { .. } => (&root, vec![b'e']),
-            Self::Closing => (&root, vec![b'z']),
             Self::Quarantined { .. } => (&root, vec![b'q']),
+            Self::Closing => (&root, vec![b'z']),
             Self::Signalled { number, .. } => (&root, [b"s", &number.to_be_bytes()[..]].concat()),
         };
         key(instance, EVENTS, path, &rest)
@@ -221,6 +221,11 @@ impl Record {
     /// Where the checkpoints of an instance are.
     pub fn checkpoints(instance: InstanceId) -> Vec<u8> {
         key(instance, CHECKPOINTS, &Path::root(), &[])
+    }
+
+    /// Where its other records end.
+    pub fn events_end(instance: InstanceId) -> Vec<u8> {
+        key(instance, EVENTS + 1, &Path::root(), &[])
     }
 
     /// Where its other records are, as far as they are of `scope`.

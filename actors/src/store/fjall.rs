@@ -123,6 +123,16 @@ impl Store for FjallStore {
         Ok(entries)
     }
 
+    fn between(&self, space: Space, after: &[u8], until: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        use std::ops::Bound::Excluded;
+        if after >= until {
+            return Ok(Vec::new());
+        }
+        let entries = self.keyspace(space)?.range::<&[u8], _>((Excluded(after), Excluded(until)));
+        let entries = entries.map(|guard| guard.into_inner().map(|(key, value)| (key.to_vec(), value.to_vec())));
+        entries.collect::<Result<_, _>>().map_err(failed)
+    }
+
     fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {
         let mut write = self.database.batch();
         for Change { space, key, value } in batch {

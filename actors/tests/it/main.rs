@@ -12,9 +12,12 @@
 
 mod damage;
 mod delivery;
+mod evolution;
 mod forgotten;
+mod long;
 mod node;
 mod opening;
+mod releases;
 mod results;
 mod retention;
 mod rogue;
@@ -27,6 +30,7 @@ mod torn;
 mod town;
 mod trade;
 mod tree;
+mod upgrade;
 mod world;
 #[cfg(feature = "zenoh")]
 mod zenoh;

@@ -80,6 +80,18 @@ pub trait Store: Send + 'static {
     /// [`StoreError`] when the database cannot be read.
     fn scan(&self, space: Space, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError>;
 
+    /// All entries whose key lies after `after` and before `until`, in key order. A store with its own way to do this
+    /// reads nothing outside of the two, not even what was removed there.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be read.
+    fn between(&self, space: Space, after: &[u8], until: &[u8]) -> Result<Vec<Entry>, StoreError> {
+        let common = after.iter().zip(until).take_while(|(one, other)| one == other).count();
+        let mut entries = self.scan(space, after.get(..common).unwrap_or_default(), Some(after), usize::MAX)?;
+        entries.retain(|(key, _)| key.as_slice() < until);
+        Ok(entries)
+    }
+
     /// Makes the whole batch visible to later reads. It survives a crash only once [`Store::sync`] returned.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::task::{Context, Poll};
 
 use super::waiting::Waiting;
-use super::{Instance, Observation, Stop};
+use super::{Instance, Observation, Pending, Stop};
 use crate::abort::Abort;
 use crate::id::Path;
 use crate::message::{Payload, decode, encode};
@@ -112,7 +112,7 @@ impl Instance {
     /// The next signal of this name.
     pub(crate) fn poll_signal(&mut self, cx: &Context<'_>, path: &Path, name: &str) -> Poll<Payload> {
         let recorded_as = format!("signal {name}");
-        match self.poll_observed(path, &recorded_as) {
+        match self.poll_observed(cx, path, &recorded_as) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Some(recorded)) => match decode::<(u64, Payload)>(recorded.as_slice()) {
                 Ok((_, payload)) => return Poll::Ready(payload),
@@ -193,10 +193,13 @@ impl Instance {
         }
         let unvisited = if self.abort.is_some() { self.unvisited_step(&Path::root()) } else { self.unvisited() };
         if let Some((path, recorded)) = unvisited {
-            let waits = self.waits_for().into_iter().map(|(path, what)| format!("waits for {what} at {path}"));
-            let replayed = waits.collect::<Vec<_>>().join(" and ");
-            let replayed = if replayed.is_empty() { "nothing of the kind".into() } else { replayed };
+            let waits = self.waits_for().into_iter().map(|(path, what)| format!(", and waits for {what} at {path}"));
+            let replayed = format!("nothing of the kind{}", waits.collect::<String>());
             self.stop(Stop::Diverged { path, recorded, replayed });
+            // What it did instead is not done.
+            (self.effects.writes, self.pending) = (Vec::new(), Pending::default());
+            self.held.clear();
+            self.jobs.clear();
         }
     }
 

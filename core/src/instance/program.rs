@@ -97,7 +97,7 @@ impl Instance {
     }
 
     /// What was observed at `path`; `Ready(None)` when it has to be observed now.
-    pub(crate) fn poll_observed(&mut self, path: &Path, name: &str) -> Poll<Option<Payload>> {
+    pub(crate) fn poll_observed(&mut self, cx: &Context<'_>, path: &Path, name: &str) -> Poll<Option<Payload>> {
         if self.stands_still() {
             return Poll::Pending;
         }
@@ -109,7 +109,11 @@ impl Instance {
             self.stop(Stop::Diverged { path: path.clone(), recorded, replayed: format!("effect `{name}`") });
             return Poll::Pending;
         }
-        if self.is_aborted(path) || self.rehearsing { Poll::Pending } else { Poll::Ready(None) }
+        match self.is_aborted(path) {
+            true => Poll::Pending,
+            false if self.rehearsing => self.wait(cx, path, Waiting::for_effect(name)),
+            false => Poll::Ready(None),
+        }
     }
 
     /// The program has come to the step `path`: begins it, or takes it up again.
@@ -120,15 +124,16 @@ impl Instance {
             return self.stop(Stop::Diverged { path: path.clone(), recorded, replayed });
         }
         let (aborted, ended) = (self.is_aborted(path), self.ended.is_some());
+        let trouble = self.steps.get(path).and_then(|entry| entry.trouble.as_ref());
+        if aborted && trouble.is_some_and(|trouble| trouble.task == Task::Commit) {
+            self.forget_tries(path); // It need not go forward any more.
+        }
         let Some(entry) = self.steps.get_mut(path) else {
             if !aborted && !self.stands_still() && !self.rehearsing {
                 self.begin_new_step(path, name, input, step);
             }
             return;
         };
-        if entry.trouble.as_ref().is_some_and(|trouble| aborted && trouble.task == Task::Commit) {
-            entry.forget_tries(); // It need not go forward any more.
-        }
         // An instance that has ended has nothing in doubt: a commit without a result was not begun before the abort.
         let in_doubt = entry.result.is_none() && entry.trouble.is_none() && !ended && !entry.compensated;
         entry.step = Some(step.clone());
@@ -172,6 +177,15 @@ impl Instance {
     /// The role has no service to work with: the instance stands still.
     pub(crate) fn lacks_service(&mut self, role: &'static str) {
         self.stop(Stop::NoService { role });
+    }
+
+    /// Whether the session runs with `patch`. One that is not among those that the program says it `knows` would never
+    /// be offered to anybody: the instance stands still.
+    pub(crate) fn is_patched(&mut self, patch: &str, knows: &[&str]) -> bool {
+        if !knows.contains(&patch) {
+            self.stop(Stop::UnknownPatch { patch: patch.into() });
+        }
+        self.header.patches.iter().any(|known| known == patch)
     }
 
     /// The jobs that may start: their intents are durable. On an aborted session new ones may not.
@@ -226,11 +240,10 @@ impl Instance {
 
     fn step_committed(&mut self, path: &Path, result: Result<Payload, Abort>) {
         let order = self.take_order();
+        self.forget_tries(path);
         let Some(entry) = self.steps.get_mut(path) else { return };
-        entry.forget_tries();
         (entry.order, entry.result) = (order, Some(result.clone()));
         let (name, input) = (entry.name.clone(), entry.input);
-        self.retrying.remove(path);
         self.record_result(&Record::Committed { path: path.clone(), name, input, order, result });
     }
 
@@ -238,9 +251,8 @@ impl Instance {
         self.set_running(path, false);
         match result {
             LocalResult::Committed(result) => {
-                self.retrying.remove(path);
+                self.forget_tries(path);
                 if let Some(entry) = self.steps.get_mut(path) {
-                    entry.forget_tries();
                     entry.result = Some(result);
                 }
             }

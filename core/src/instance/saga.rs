@@ -176,19 +176,7 @@ impl Instance {
             return;
         };
         let closed = Closed { header: self.header.clone(), outcome, output: self.output.clone() };
-        let mut keys = self.journal_keys(&Path::root());
-        let abort = self.abort.clone().map(|abort| Record::Aborted { abort, own: false });
-        let ended = Record::Ended { outcome: closed.outcome.clone(), output: None };
-        let closing = self.closing.then_some(Record::Closing);
-        keys.extend(
-            abort
-                .into_iter()
-                .chain([ended])
-                .chain(closing)
-                .chain(self.signals.records())
-                .map(|record| record.key(self.id)),
-        );
-        match record::close(self.id, &closed, keys) {
+        match record::close(self.id, &closed, self.all_keys(&closed.outcome)) {
             Err(error) => self.stop(Stop::Undecodable { path: Path::root(), reason: error.to_string() }),
             Ok(batch) => {
                 self.pending.changes.extend(batch);
@@ -197,6 +185,17 @@ impl Instance {
                 self.nudge = None;
             }
         }
+    }
+
+    /// The keys of the whole journal of an instance that has ended.
+    fn all_keys(&self, outcome: &Outcome) -> Vec<Vec<u8>> {
+        let abort = self.abort.clone().map(|abort| Record::Aborted { abort, own: false });
+        let ended = Record::Ended { outcome: outcome.clone(), output: None };
+        let closing = self.closing.then_some(Record::Closing);
+        let records = abort.into_iter().chain([ended]).chain(closing).chain(self.signals.records());
+        let mut keys = self.journal_keys(&Path::root());
+        keys.extend(records.map(|record| record.key(self.id)));
+        keys
     }
 
     /// The roles that this instance cannot go on without.

@@ -27,6 +27,7 @@ enum What {
     Time,
     Signal(String),
     Step(String),
+    Effect(String),
     Writes,
 }
 
@@ -39,6 +40,9 @@ impl Waiting {
     }
     pub(super) fn for_signal(name: &str) -> Self {
         Self { what: What::Signal(name.into()), until_unix_ms: None }
+    }
+    pub(super) fn for_effect(name: &str) -> Self {
+        Self { what: What::Effect(name.into()), until_unix_ms: None }
     }
     pub(super) fn for_step(name: &str) -> Self {
         Self { what: What::Step(name.into()), until_unix_ms: None }
@@ -62,6 +66,7 @@ impl std::fmt::Display for Waiting {
             What::Time => f.write_str("time to pass"),
             What::Signal(name) => write!(f, "signal `{name}`"),
             What::Step(name) => write!(f, "step `{name}`"),
+            What::Effect(name) => write!(f, "effect `{name}`"),
             What::Writes => f.write_str("the disk"),
         }
     }

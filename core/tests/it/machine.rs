@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use accompanist_core::contract::Space;
 use accompanist_core::frame::{Body, Frame, Operation, Outcome, Receipt};
 use accompanist_core::id::RoleIndex;
-use accompanist_core::instance::{Limits, OutgoingKey, Stop};
-use accompanist_core::record::Record;
-use accompanist_core::{Abort, At, Choreography, Context, LocalTransaction, NodeId, Retry, Service, State};
+use accompanist_core::instance::{Limits, OutgoingKey, Remedy, Stop};
+use accompanist_core::record::{Record, Task};
+use accompanist_core::{
+    Abort, At, Choreography, Context, Kind, Local, LocalTransaction, NodeId, Retry, Service, State, Transaction,
+};
 
 use crate::rig::{Bank, Disk, Rig, acked, bank_step, choreography, path, payload, roles, said, session, value};
 
@@ -247,7 +249,9 @@ fn a_compensated_end_is_durable_before_it_is_said_and_is_said_again_when_asked()
     let mut next_life = Rig::restore(Trade, SELLER, rig.disk, service(&bank));
     assert!(next_life.turn_synced().frames.is_empty());
     next_life.hear(BUYER, Body::Nudge, 0);
-    assert_eq!(said(&next_life.turn_synced()), done);
+    // Besides, it decides no turns.
+    let turns = (BUYER, Body::Turns { finals: Vec::new(), aborted: true });
+    assert_eq!(said(&next_life.turn_synced()), [&[turns], &done[..]].concat());
     assert_eq!(bank.calls(), ["charge 7", "refund 7"]);
 }
 
@@ -634,4 +638,157 @@ fn a_compensation_is_tried_again_after_growing_pauses() {
     }
     assert_eq!(pauses, [20, 40]);
     assert_eq!(bank.calls(), ["charge 0", "charge 1", "refund 1", "refund 1", "refund 1", "refund 0"]);
+}
+
+/// The point of no return, at a service that cannot say whether it was passed.
+struct Cross;
+impl Transaction for Cross {
+    const NAME: &'static str = "cross";
+    const KIND: Kind = Kind::Pivot;
+    type Role = Seller;
+    type Input = u32;
+    type Output = u32;
+    async fn commit(&self, here: &Local<Seller>, amount: &u32) -> Result<u32, Abort> {
+        here.service().charge(here.key(), *amount)
+    }
+}
+
+choreography!(Crossing: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    let n = ctx.comm(Buyer, Seller, &n).await?;
+    let paid = ctx.transact(Cross, &n).await?;
+    ctx.comm(Seller, Buyer, &paid).await
+});
+
+#[test]
+fn a_pivot_in_doubt_on_an_aborted_session_is_not_run_again_and_needs_an_operator() {
+    let bank = Bank::new();
+    let mut rig = Rig::begin(Crossing, SELLER, None, service(&bank));
+    rig.hear_message(BUYER, &[0], &7u32, 1);
+    let writes = rig.turn().writes;
+    rig.sync(writes);
+    drop(rig.turn()); // It commits, and the record of it is lost.
+
+    let mut next_life = Rig::restore(Crossing, SELLER, rig.disk, service(&bank));
+    next_life.hear(BUYER, Body::Abort(aborted()), 2);
+    let effects = next_life.turn_synced();
+    let [(at, trouble)] = &effects.troubles.expect("it is in trouble")[..] else { panic!("in one place") };
+    assert_eq!((at, trouble.task, trouble.step.as_str()), (&path(&[1]), Task::FindOut, "cross"));
+    assert!(effects.frames.is_empty() && ended(&next_life.disk).is_empty());
+    assert_eq!(next_life.part.remedy(Remedy::Resolve), 1);
+    let effects = next_life.turn_synced();
+    assert_eq!(said(&effects), [(BUYER, Body::Done(Outcome::Compensated(aborted())))]);
+    assert_eq!(effects.troubles, Some(Vec::new()));
+    assert_eq!(bank.calls(), ["charge 7"]);
+}
+
+#[test]
+fn a_journal_that_grows_long_is_warned_of_once() {
+    let limits = Limits { journal_records_warn: 3, ..Limits::default() };
+    let mut rig = Rig::begin_within(Trade, SELLER, None, service(&Bank::new()), limits);
+    let mut warnings = Vec::new();
+    for n in 10..20u32 {
+        rig.hear_message(BUYER, &[n], &n, u64::from(n));
+        warnings.extend(rig.turn_synced().long_journal);
+    }
+    assert_eq!(warnings, [4]);
+}
+
+/// Charges the amount and a fee.
+struct WithFee(u32);
+impl Choreography for WithFee {
+    const NAME: &'static str = "with-fee";
+    type Roles = (Buyer, Seller);
+    type Input = At<Buyer, u32>;
+    type Output = At<Buyer, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, n: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+        let n = ctx.comm(Buyer, Seller, &n).await?;
+        let more = ctx.locally(Seller, |here| here.get(&n) + self.0);
+        let paid = ctx.transact(Charge, &more).await?;
+        ctx.comm(Seller, Buyer, &paid).await
+    }
+}
+
+// Other operations where the message was received.
+choreography!(Gathered: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    let n = ctx.multicast(Buyer, (Seller,), &n).await?.0;
+    ctx.comm(Seller, Buyer, &n).await
+});
+choreography!(Drawn: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    ctx.random(Seller).await?;
+    ctx.comm(Buyer, Buyer, &n).await
+});
+choreography!(Later: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    ctx.locally(Seller, |_| ());
+    let n = ctx.comm(Buyer, Seller, &n).await?;
+    ctx.comm(Seller, Buyer, &n).await
+});
+
+/// A seller that has done what `first` says, and comes back with `changed`.
+fn diverges<C: Choreography, D: Choreography>(first: C, changed: D, recorded: &str, replayed: &str) {
+    let bank = Bank::new();
+    let mut rig = Rig::begin(first, SELLER, None, service(&bank));
+    rig.hear_message(BUYER, &[0], &7u32, 1);
+    rig.turn_synced();
+    let calls = bank.calls();
+    assert_eq!(calls.len(), 1);
+    let mut next_life = Rig::restore(changed, SELLER, rig.disk, service(&bank));
+    let effects = next_life.turn();
+    let stopped = effects.stopped.expect("it differs").to_string();
+    assert!(stopped.contains(recorded) && stopped.contains(replayed), "{stopped}");
+    assert!(effects.writes.is_empty() && effects.frames.is_empty());
+    assert_eq!(bank.calls(), calls, "nothing is done while it differs");
+}
+
+#[test]
+fn whatever_a_replay_does_otherwise_stops_the_session_with_both_sides() {
+    let input = "step `charge` with input";
+    diverges(WithFee(1), WithFee(2), &format!("at 2: recorded was {input}"), &format!("did {input}"));
+    diverges(Trade, Gathered, "recorded was a comm from role 0", "did a multicast from role 0");
+    diverges(Trade, Drawn, "recorded was a comm from role 0", "did effect `random`");
+    // What is recorded further on, the program does not come by.
+    diverges(Trade, WithFee(0), "at 1: recorded was step `charge`", "waits for step `charge` at 2");
+    diverges(Trade, Later, "at 1: recorded was step `charge`", "did a comm from role 0");
+}
+
+/// Only goes forward, at a service that cannot say what became of a commit.
+struct Push;
+impl Transaction for Push {
+    const NAME: &'static str = "push";
+    const KIND: Kind = Kind::Retriable;
+    type Role = Seller;
+    type Input = u32;
+    type Output = u32;
+    async fn commit(&self, here: &Local<Seller>, amount: &u32) -> Result<u32, Abort> {
+        here.service().charge(here.key(), *amount)
+    }
+}
+
+choreography!(Pushing: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    let n = ctx.comm(Buyer, Seller, &n).await?;
+    let paid = ctx.transact(Push, &n).await?;
+    ctx.comm(Seller, Buyer, &paid).await
+});
+
+#[test]
+fn what_only_went_forward_and_was_refused_last_is_let_go_by_an_abort() {
+    for tries_max in [50, 2] {
+        let bank = Bank::refusing(7);
+        let limits = Limits { tries_max, ..Limits::default() };
+        let mut rig = Rig::begin_within(Pushing, SELLER, None, service(&bank), limits);
+        rig.hear_message(BUYER, &[0], &7u32, 1);
+        rig.turn_synced();
+        rig.now_ms = rig.part.next_wake_ms().expect("it will try again");
+        let troubles = rig.turn_synced().troubles;
+        assert_eq!(bank.calls(), ["charge 7", "charge 7"]);
+        assert_eq!(troubles.is_some(), tries_max == 2);
+        rig.hear(BUYER, Body::Abort(aborted()), 2);
+        let effects = rig.turn_synced();
+        assert_eq!(said(&effects), [(BUYER, Body::Done(Outcome::Compensated(aborted())))]);
+        assert!(effects.troubles.as_ref().is_none_or(Vec::is_empty));
+        rig.ack(&effects);
+        rig.hear(BUYER, Body::Close(Outcome::Compensated(aborted())), 3);
+        rig.turn_synced();
+        assert_eq!(rig.disk.records(), [], "nothing is left behind");
+        assert_eq!(bank.calls(), ["charge 7", "charge 7"]);
+    }
 }

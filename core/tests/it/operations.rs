@@ -1,11 +1,13 @@
 //! Every operation of the language, run as whole choreographies in this process.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use accompanist_core::id::Path;
 use accompanist_core::{
-    Abort, At, Choreography, Context, Local, LocalTransaction, Located, Retry, Services, State, Transaction, run_local,
+    Abort, At, Choreography, Context, Kind, Local, LocalTransaction, Located, Retry, Services, State, Transaction,
+    run_local,
 };
 use uuid::Uuid;
 
@@ -492,4 +494,102 @@ async fn operations_count_within_their_scope() {
     let keys = run_local(Steady, (), &services()).await.unwrap();
     let in_fork = Path::root().child(0);
     assert_eq!(keys, [in_fork.child(0).to_string(), Path::root().child(1).to_string(), in_fork.child(1).to_string()]);
+}
+
+choreography!(Double: (C, D), At<D, u32> => At<D, u32>, |ctx, n| {
+    let n = ctx.comm(D, C, &n).await?;
+    let twice = ctx.locally(C, |here| here.get(&n) * 2);
+    ctx.comm(C, D, &twice).await
+});
+choreography!(Performed: (A, C, D), At<A, u32> => At<A, u32>, |ctx, n| {
+    let n = ctx.comm(A, D, &n).await?;
+    let once = ctx.perform(&Double, n).await?;
+    let twice = ctx.perform(&Double, once).await?;
+    ctx.comm(D, A, &twice).await
+});
+
+#[tokio::test]
+async fn a_choreography_performs_another_one_as_a_part() {
+    check(Performed, 5, 20).await;
+}
+
+choreography!(Patient: (C, D), At<C, u32> => At<C, (u64, bool, bool)>, |ctx, n| {
+    let before = ctx.now(C).await?;
+    ctx.sleep(C, Duration::from_hours(48)).await?;
+    let after = ctx.now(C).await?;
+    let n = ctx.comm(C, D, &n).await?;
+    let soon = ctx.comm_within(D, C, &n, Duration::from_hours(1)).await?;
+    ctx.sleep(D, Duration::from_hours(2)).await?;
+    let late = ctx.comm_within(D, C, &n, Duration::from_hours(1)).await?;
+    Ok(ctx.locally(C, |here| {
+        let hours = here.get(&after).duration_since(*here.get(&before)).unwrap().as_secs() / 3600;
+        (hours, here.get(&soon).is_some(), here.get(&late).is_some())
+    }))
+});
+
+#[tokio::test]
+async fn time_that_nothing_else_happens_in_passes_at_once() {
+    check(Patient, 5, (48, true, false)).await;
+}
+
+/// Refuses the first times, and leaves nothing then.
+struct Uphill(Arc<AtomicU32>);
+impl LocalTransaction for Uphill {
+    const NAME: &'static str = "uphill";
+    const KIND: Kind = Kind::Retriable;
+    type Role = C;
+    type Input = u32;
+    type Output = u32;
+    fn commit(&self, state: &mut State<'_>, more: &u32) -> Result<u32, Abort> {
+        let sum = state.get::<u32>("sum", "all")?.unwrap_or_default() + more;
+        state.put("sum", "all", &sum)?;
+        if self.0.fetch_add(1, Ordering::Relaxed) < 3 { Err(Abort::new("not-yet", "again")) } else { Ok(sum) }
+    }
+}
+struct Climb(Arc<AtomicU32>);
+impl Choreography for Climb {
+    const NAME: &'static str = "climb";
+    type Roles = (C,);
+    type Input = At<C, u32>;
+    type Output = At<C, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, n: At<C, u32>) -> Result<At<C, u32>, Abort> {
+        ctx.transact(Uphill(self.0.clone()), &n).await?;
+        ctx.transact(Uphill(self.0.clone()), &n).await
+    }
+}
+
+#[tokio::test]
+async fn a_local_step_that_only_goes_forward_is_tried_until_it_does() {
+    let tries = Arc::new(AtomicU32::new(0));
+    check(Climb(tries.clone()), 5, 10).await;
+    assert_eq!(tries.load(Ordering::Relaxed), 5);
+}
+
+/// Asks for the patch that its input names, at both roles.
+struct Patched;
+impl Choreography for Patched {
+    const NAME: &'static str = "patched";
+    const PATCHES: &'static [&'static str] = &["known"];
+    type Roles = (A, B);
+    type Input = At<A, String>;
+    type Output = At<A, (bool, bool)>;
+    async fn run(&self, ctx: &Context<Self::Roles>, id: At<A, String>) -> Result<At<A, (bool, bool)>, Abort> {
+        let id = ctx.broadcast(A, &id).await?;
+        let patched = ctx.patched(&id);
+        let at_a = ctx.locally(A, |_| patched);
+        let at_b = ctx.locally(B, |_| ctx.patched(&id));
+        ctx.gather((A, B), A, (&at_a, &at_b)).await
+    }
+}
+
+#[tokio::test]
+async fn a_session_in_one_process_runs_with_all_patches() {
+    check(Patched, "known".into(), (true, true)).await;
+}
+
+#[tokio::test]
+async fn a_patch_that_the_choreography_does_not_name_is_a_mistake() {
+    let stopped = run_local(Patched, "no-such".into(), &services()).await.unwrap_err();
+    assert_eq!(stopped.code(), "accompanist.stopped");
+    insta::assert_snapshot!(stopped.message(), @"patch `no-such` is not among the PATCHES of the choreography: add it there, or correct its name");
 }

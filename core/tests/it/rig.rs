@@ -132,6 +132,7 @@ impl Rig {
             cast: C::Roles::NAMES.iter().map(|name| NodeId::new(name).unwrap()).collect(),
             started_unix_ms: 1,
             deadline_unix_ms: None,
+            patches: Vec::new(),
         });
         let opened = Opened { header, input };
         let instance = Instance::begin(id(role), C::Roles::NAMES[usize::from(role)], &opened, limits);
@@ -191,6 +192,8 @@ impl Rig {
         all.output = effects.output.or(all.output.take());
         all.closed = effects.closed.or(all.closed.take());
         all.stopped = effects.stopped.or(all.stopped.take());
+        all.troubles = effects.troubles.or(all.troubles.take());
+        all.long_journal = effects.long_journal.or(all.long_journal.take());
         effects.writes
     }
 

@@ -17,7 +17,7 @@ use accompanist_core::{Choreography, IdempotencyKey, Message, NodeId, Path, Payl
 
 use crate::rig::{Disk, id, payload};
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
+/// `SplitMix64` (Steele, Lea, Flood 2014).
 pub struct Chance(pub u64);
 
 impl Chance {
@@ -177,6 +177,7 @@ impl<C: Choreography> Stage<C> {
             cast: roles.iter().map(|name| NodeId::new(name).unwrap()).collect(),
             started_unix_ms: 1,
             deadline_unix_ms: None,
+            patches: Vec::new(),
         });
         Self {
             choreography,
@@ -421,6 +422,9 @@ impl<C: Choreography> Stage<C> {
     pub fn play(&mut self) {
         self.play_until(|_| false);
         assert_eq!(self.stopped, None);
+        for site in &self.sites {
+            assert_eq!(site.disk.records(), [], "a role has closed, and left something behind");
+        }
     }
 }
 

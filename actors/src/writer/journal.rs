@@ -1,0 +1,31 @@
+//! An instance's journal as it is on disk.
+
+use accompanist_core::contract::{Entry, Space, Store, StoreError};
+use accompanist_core::id::InstanceId;
+use accompanist_core::record::{Record, read_value};
+
+/// All records of an instance. A loop's turns that are over are stepped over: what a database keeps to remember that
+/// they were removed costs nothing, however many they are.
+pub(super) fn load(store: &dyn Store, id: InstanceId) -> Result<Vec<Record>, StoreError> {
+    let mut records = read(&store.scan(Space::Journal, &Record::checkpoints(id), None, usize::MAX)?)?;
+    let over = records.iter().filter_map(|record| match record {
+        Record::Checkpoint { path, turn, .. } => {
+            let key = |turn| Record::events_in(id, &path.child(turn));
+            Some((key(0), key(*turn)))
+        }
+        _ => None,
+    });
+    let (mut over, end): (Vec<_>, _) = (over.collect(), Record::events_end(id));
+    over.sort();
+    over.push((end.clone(), end));
+    let mut after = Record::events_in(id, &accompanist_core::Path::root());
+    for (from, until) in over {
+        records.extend(read(&store.between(Space::Journal, &after, &from)?)?);
+        after = until;
+    }
+    Ok(records)
+}
+
+fn read(entries: &[Entry]) -> Result<Vec<Record>, StoreError> {
+    entries.iter().map(|(_, value)| read_value(Space::Journal, value)).collect()
+}
