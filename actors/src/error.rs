@@ -185,6 +185,21 @@ pub enum SessionLookupError {
         /// The name of the one that was asked for.
         asked: &'static str,
     },
+    /// It runs, or ran, a version of other types.
+    #[error(
+        "session {session} is one of `{name}` version {found}, whose values are of other types than those of version {asked}: \
+         ask for it with a choreography that has those of version {found}"
+    )]
+    OtherVersion {
+        /// The session.
+        session: SessionId,
+        /// The choreography.
+        name: &'static str,
+        /// Its version.
+        found: u32,
+        /// The version that was asked for.
+        asked: u32,
+    },
     /// What the store has of it cannot be read.
     #[error(transparent)]
     Store(StoreError),

@@ -172,7 +172,7 @@ impl Node {
         let handle = Session::new(InstanceHandle::new(id, shared.clone()), progress.clone());
         let opened = progress.wait_for(|progress| progress.opened || progress.stopped.is_some()).await;
         let version = opened.map_err(|_| StartError::NodeStopped)?.version;
-        self.check_version::<C>(session, version)?;
+        self.check_version::<C>(id.session, version)?;
         counter!(metric::SESSIONS_STARTED).increment(1);
         Ok(handle)
     }

@@ -4,7 +4,20 @@ use accompanist::prelude::*;
 
 use crate::support::within;
 use crate::town::{MINUTE, Parcel, Town, is_unknown, short};
-use crate::trade::{Deal, Tally, Trade, deal};
+use crate::trade::{Back, Deal, Front, Tally, Trade, deal};
+
+/// `Trade` as a later release may have it, with an output of another type.
+struct TradeInWords;
+impl Choreography for TradeInWords {
+    const NAME: &'static str = "trade";
+    const VERSION: u32 = 2;
+    type Roles = (Back, Front);
+    type Input = At<Front, Deal>;
+    type Output = At<Front, String>;
+    async fn run(&self, ctx: &Context<Self::Roles>, deal: At<Front, Deal>) -> Result<At<Front, String>, Abort> {
+        Ok(ctx.locally(Front, |here| here.get(&deal).id.to_string()))
+    }
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_key_whose_session_is_forgotten_starts_a_new_one() {
@@ -62,7 +75,9 @@ async fn a_session_can_be_asked_for() {
         let node = nodes.pop().unwrap();
         let closed = within(node.session::<Trade>(open.id())).await.unwrap();
         assert_eq!((closed.id(), within(closed.output()).await.unwrap()), (open.id(), 101));
-        assert_eq!(within(closed.settled()).await.unwrap(), 101);
+        assert_eq!((closed.version(), within(closed.settled()).await.unwrap()), (Some(1), 101));
+        let wrong = within(node.session::<TradeInWords>(open.id())).await.unwrap_err();
+        assert!(matches!(wrong, SessionLookupError::OtherVersion { found: 1, asked: 2, .. }), "{wrong}");
         let aborted = within(node.session::<Trade>(refused.id())).await.unwrap();
         for told in [within(aborted.output()).await, within(aborted.settled()).await] {
             assert!(matches!(told, Err(SessionError::Aborted(abort)) if abort.code() == "no-truck"));
