@@ -378,6 +378,7 @@ fn past_the_pivot_a_saga_only_goes_forward() {
 #[test]
 fn an_abort_past_the_pivot_needs_an_operator_who_is_told_what_and_why() {
     let seen = std::sync::Mutex::new(std::collections::BTreeMap::<String, u32>::new());
+    let stood = std::sync::Mutex::new(std::collections::BTreeSet::new());
     over_seeds(1_500, |seed| {
         let (mut stage, book) = stage(|| Forward, seed, ROUGH);
         let steps = stage.chance.draw(600);
@@ -393,11 +394,14 @@ fn an_abort_past_the_pivot_needs_an_operator_who_is_told_what_and_why() {
         }
         stage.remedy = Some(Remedy::Resolve);
         stage.play();
+        stood.lock().unwrap().append(&mut stage.seen);
         // What can be taken back is; the rest is as the operator was told.
         let finished = stage.outcomes()[0] == Outcome::Finished;
         assert_eq!(book.count("do hold") - book.count("undo hold"), usize::from(finished));
     });
     assert!(seen.lock().unwrap().get("post").copied().unwrap_or_default() > 100, "{seen:?}");
+    let stood: Vec<_> = stood.into_inner().unwrap().into_iter().collect();
+    assert_eq!(stood, ["Compensated", "Compensating", "Finished", "NeedsOperator", "Running"]);
 }
 
 #[test]
