@@ -1,8 +1,11 @@
 //! What can go wrong, for the caller. Each says what to do.
 
+use std::fmt;
+
 use accompanist_core::contract::{StoreError, TransportError};
+use accompanist_core::frame::OfferError;
 use accompanist_core::message::CodecError;
-use accompanist_core::{Abort, SessionId};
+use accompanist_core::{Abort, NodeId, SessionId};
 
 /// A node that cannot start or cannot go on.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -24,6 +27,9 @@ pub enum NodeError {
         /// The choreography.
         name: &'static str,
     },
+    /// Roles and choreographies that cannot be told to other nodes.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
     /// The process aborts on a panic, so that no supervisor could restart anything.
     #[error(
         "this binary is built with `panic = \"abort\"`, which takes supervision away: build it with `panic = \"unwind\"`"
@@ -78,6 +84,29 @@ pub enum StartError {
         /// The role.
         role: &'static str,
     },
+    /// Each version lacks a node that has it, for some role.
+    #[error("no version of `{name}` has a node for each of its roles ({}): upgrade nodes until they have one in common", gaps_text(.gaps))]
+    NoCommonVersion {
+        /// The choreography.
+        name: &'static str,
+        /// What each version lacks, the highest first.
+        gaps: Vec<Gap>,
+    },
+    /// The key names a session that was begun with a version of other types.
+    #[error(
+        "session {session} runs version {found} of `{name}`, which is started by another role than version {version}, or \
+         with values of other types: follow it with a choreography that has those of version {found}"
+    )]
+    OtherVersion {
+        /// The session.
+        session: SessionId,
+        /// The choreography.
+        name: &'static str,
+        /// The version asked for.
+        version: u32,
+        /// The version that it runs.
+        found: u32,
+    },
     /// The input is too large.
     #[error("the input has {found} bytes, the limit is {limit}: send a reference to it, or raise `payload_bytes_max`")]
     InputTooLarge {
@@ -95,6 +124,44 @@ pub enum StartError {
     /// The node has stopped.
     #[error("the node has stopped")]
     NodeStopped,
+}
+
+impl StartError {
+    pub(crate) fn nobody_plays(name: &'static str, gaps: Vec<Gap>) -> Self {
+        match gaps.first() {
+            Some(Gap { role, .. }) if gaps.iter().all(|gap| gap.player.is_none()) => Self::NobodyPlays { role },
+            _ => Self::NoCommonVersion { name, gaps },
+        }
+    }
+}
+
+/// Why no cast can play a version: a role that no known node plays with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The version.
+    pub version: u32,
+    /// The role.
+    pub role: &'static str,
+    /// A node that plays the role, if there is one, with the versions that it offers.
+    pub player: Option<(NodeId, Vec<u32>)>,
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { version, role, player } = self;
+        match player {
+            None => write!(f, "version {version}: no node is known that plays role `{role}`"),
+            Some((node, versions)) => {
+                write!(f, "version {version}: role `{role}` is played by node `{node}`, which offers ")?;
+                let versions: Vec<_> = versions.iter().map(|version| format!("version {version}")).collect();
+                f.write_str(if versions.is_empty() { "none of it".into() } else { versions.join(", ") }.as_str())
+            }
+        }
+    }
+}
+
+fn gaps_text(gaps: &[Gap]) -> String {
+    gaps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// A session that cannot be followed.
@@ -117,6 +184,21 @@ pub enum SessionLookupError {
         found: String,
         /// The name of the one that was asked for.
         asked: &'static str,
+    },
+    /// It runs, or ran, a version of other types.
+    #[error(
+        "session {session} is one of `{name}` version {found}, whose values are of other types than those of version {asked}: \
+         ask for it with a choreography that has those of version {found}"
+    )]
+    OtherVersion {
+        /// The session.
+        session: SessionId,
+        /// The choreography.
+        name: &'static str,
+        /// Its version.
+        found: u32,
+        /// The version that was asked for.
+        asked: u32,
     },
     /// What the store has of it cannot be read.
     #[error(transparent)]

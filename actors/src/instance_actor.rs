@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
-use accompanist_core::contract::StoreError;
+use accompanist_core::contract::{Space, StoreError};
 use accompanist_core::frame::{Body, Frame, Outcome, Receipt};
 use accompanist_core::id::InstanceId;
 use accompanist_core::instance::{Effects, Instance, LocalResult, Outgoing, OutgoingKey};
@@ -151,6 +151,23 @@ impl InstanceState {
         self.shared.writer.submit(Job::Load { id: self.id, incarnation: self.incarnation, done });
     }
 
+    /// What this frame begins cannot be played here; but the store may know it, as ended or as one that stands still. It
+    /// is asked without a claim to the instance, of which there may be none.
+    fn look(&mut self, myself: &ActorRef<InstanceMessage>) {
+        (self.begins, self.unproven) = (false, false);
+        let (myself, key) = (myself.clone(), self.id.to_bytes());
+        self.shared.writer.submit(Job::Read(Box::new(move |store| {
+            let known = store.and_then(|store| {
+                Ok(store.get(Space::Open, &key)?.is_some() || store.get(Space::Closed, &key)?.is_some())
+            });
+            let _ = myself.cast(match known {
+                Ok(true) => InstanceMessage::Written(0, Written::Known),
+                Ok(false) => InstanceMessage::Loaded(Loaded::Nothing),
+                Err(error) => InstanceMessage::StoreFailed(error),
+            });
+        })));
+    }
+
     /// The store knew the instance after all: what was begun is thrown away, and what it was told is told again.
     fn load_instead(&mut self, myself: &ActorRef<InstanceMessage>) {
         (self.live, self.unproven) = (None, false);
@@ -180,6 +197,10 @@ impl InstanceState {
         };
         let accepted = records.is_some() || opened.input.is_some();
         match self.live(myself, &opened, records) {
+            Err(_) if self.unproven => {
+                (self.opened, self.early) = (Some(opened), early);
+                self.look(myself);
+            }
             Err(reason) => {
                 if accepted {
                     // It is not forgotten: it waits for a release that can play it.
@@ -206,7 +227,8 @@ impl InstanceState {
     ) -> Result<Live, String> {
         let (choreography, role) = self.shared.choreography_of(&opened.header, self.id.role)?;
         let limits = self.shared.settings.limits.clone();
-        let progress = Progress { opened: records.is_some(), ..Progress::default() };
+        let version = Some(opened.header.version);
+        let progress = Progress { opened: records.is_some(), version, ..Progress::default() };
         let instance = match records {
             Some(records) => Instance::restore(self.id, role, opened, records, limits),
             None => Instance::begin(self.id, role, opened, limits),
@@ -325,6 +347,7 @@ impl InstanceState {
     fn answer_closed(&self, myself: &ActorRef<InstanceMessage>, closed: &Closed, early: Vec<InstanceMessage>) {
         self.shared.directory.publish(self.id, |progress| {
             progress.opened = true;
+            progress.version = Some(closed.header.version);
             progress.settle(closed);
         });
         let (mut frames, mut acks) = (Vec::new(), Vec::new());

@@ -28,7 +28,7 @@ mod writer;
 pub use accompanist_core::*;
 pub use accompanist_transport as transport;
 pub use environment::SystemEnvironment;
-pub use error::{NodeError, SessionError, SessionLookupError, StartError};
+pub use error::{Gap, NodeError, SessionError, SessionLookupError, StartError};
 pub use handle::{AskError, InstanceHandle};
 pub use node::{Node, NodeBuilder, StartOptions};
 pub use session::Session;

@@ -44,7 +44,7 @@ pub(crate) enum LinkMessage {
 
 /// Bytes that a packet has besides its frames, at most: version, node, epoch, and lengths.
 const PACKET_OVERHEAD_BYTES: usize = 256;
-/// Bytes that a frame has besides its payload, at most: ids, path, and a header with twelve node names.
+/// Bytes that a frame has besides its payload, at most: ids, path, and a header with twelve node names and sixteen patches.
 const FRAME_OVERHEAD_BYTES: usize = 2_048;
 /// Acknowledgements in one packet, at most: each has up to ten bytes.
 const PACKET_ACKS_MAX: usize = 4_096;
@@ -113,6 +113,14 @@ impl Actor for Link {
             let text = format!(
                 "`payload_bytes_max` is {payload_max}, and the transport carries packets of up to {packet_max} bytes: \
                  lower the one or raise the other"
+            );
+            return Err(text.into());
+        }
+        let offer_bytes = shared.offer(true).size();
+        if offer_bytes + PACKET_OVERHEAD_BYTES > packet_max {
+            let text = format!(
+                "roles and choreographies take {offer_bytes} bytes, and the transport carries packets of up to \
+                 {packet_max} bytes: give it larger ones"
             );
             return Err(text.into());
         }
@@ -254,19 +262,20 @@ impl LinkState {
     }
 
     fn learn(&mut self, from: &NodeId, offer: Offer) {
-        if offer.ask {
-            let roles = self.shared.roles.iter().map(ToString::to_string).collect();
-            self.due.entry(from.clone()).or_default().offer = Some(Offer { roles, ask: false });
+        if let Err(error) = offer.check() {
+            return note_dropped("offer", &format!("{from}: {error}"));
         }
-        if let Some(changes) = self.shared.peers.learn(from, offer.roles) {
+        if offer.ask {
+            self.due.entry(from.clone()).or_default().offer = Some(self.shared.offer(false));
+        }
+        if let Some(changes) = self.shared.peers.learn(from, offer) {
             let done = Box::new(|_| ()); // The writer itself tells the node of a failure.
             self.shared.writer.submit(Job::Change { changes, done });
         }
     }
 
     fn offer(&mut self, myself: &ActorRef<LinkMessage>) {
-        let roles = self.shared.roles.iter().map(ToString::to_string).collect();
-        let packet = Packet { offer: Some(Offer { roles, ask: true }), ..self.packet() };
+        let packet = Packet { offer: Some(self.shared.offer(true)), ..self.packet() };
         self.put(None, &packet);
         myself.send_after(self.offer_delay, || LinkMessage::Offer);
         self.offer_delay = (self.offer_delay * 2).min(self.shared.settings.offer_period_max);
@@ -298,7 +307,11 @@ impl LinkState {
         self.flush_asked = false;
         let bytes_max = self.packet_bytes_max.saturating_sub(PACKET_OVERHEAD_BYTES);
         for (node, Due { frames, acks, offer }) in std::mem::take(&mut self.due) {
-            let mut packet = Packet { offer, ..self.packet() };
+            if offer.is_some() {
+                // Alone, since it may be large.
+                self.put(Some(&node), &Packet { offer, ..self.packet() });
+            }
+            let mut packet = self.packet();
             let mut acks_in_packet = 0;
             for (epoch, numbers) in acks {
                 for numbers in numbers.chunks(PACKET_ACKS_MAX) {

@@ -6,12 +6,12 @@
 mod builder;
 mod lookup;
 mod root;
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use accompanist_core::contract::{BoxFuture, StoreError};
-use accompanist_core::frame::Header;
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::message::encode;
 use accompanist_core::record::Opened;
@@ -82,6 +82,12 @@ impl Node {
     /// Starts a session of `choreography`, which this node's builder was given (that one runs; the value here
     /// says only which). Durable when it returns.
     ///
+    /// The session runs the highest version of it that the builder was given and a cast can play: each role on a node
+    /// that says it has that version. So `C` may be the latest one while the other nodes are still being upgraded. A
+    /// version is passed over if it is started by another role than `C`, or if the values it is started with or gives
+    /// are of other types; its other roles may differ. The session runs with those of the version's
+    /// [patches](Choreography::PATCHES) that all nodes of the cast know, and stays as it is, whatever is offered later.
+    ///
     /// # Errors
     /// [`StartError`]; nothing has happened then. Cancel-safe: a start that is dropped may still take place.
     pub async fn start<C: Choreography>(
@@ -135,14 +141,7 @@ impl Node {
         options: &StartOptions,
     ) -> Result<Session<C>, StartError> {
         let shared = &self.shared;
-        let known = shared.choreographies.contains_key(&(C::NAME.to_owned(), C::VERSION));
-        if !known {
-            return Err(StartError::UnknownChoreography { name: C::NAME, version: C::VERSION });
-        }
-        let role = <C::Input as Located>::Role::NAME;
-        let index = C::Roles::NAMES.iter().position(|name| *name == role).and_then(|index| u8::try_from(index).ok());
-        let initiator =
-            RoleIndex(index.filter(|_| shared.roles.contains(&role)).ok_or(StartError::NotPlayedHere { role })?);
+        let versions = self.versions::<C>()?;
         let (open, limit) = (shared.directory.len(), shared.settings.instances_max / 2);
         if open >= limit {
             return Err(StartError::Overloaded(limit));
@@ -152,23 +151,17 @@ impl Node {
         if found > limit {
             return Err(StartError::InputTooLarge { found, limit });
         }
-        let cast = self.cast(session, C::Roles::NAMES, role).await?;
-        let started_unix_ms = shared.environment.unix_ms();
+        let mut header = self.cast(session, &versions).await?;
         let deadline = options.deadline.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
-        let deadline_unix_ms = deadline.map(|after_ms| started_unix_ms.saturating_add(after_ms));
-        let header = Header {
-            choreography: C::NAME.into(),
-            version: C::VERSION,
-            initiator,
-            cast,
-            started_unix_ms,
-            deadline_unix_ms,
-        };
+        header.deadline_unix_ms = deadline.map(|after_ms| header.started_unix_ms.saturating_add(after_ms));
+        let mut id = InstanceId { session, role: header.initiator };
         let opened = Opened { header: Arc::new(header), input: Some(input) };
-        let mut id = InstanceId { session, role: initiator };
         if let Some(key) = &options.key {
             match self.claim(SessionId::keyed(C::NAME, key), id).await? {
-                Claimed { id, closed: Some(closed) } => return Ok(self.closed_session(id, &closed)),
+                Claimed { id, closed: Some(closed) } => {
+                    self.check_version::<C>(id.session, Some(closed.header.version))?;
+                    return Ok(self.closed_session(id, &closed));
+                }
                 Claimed { id: known, closed: None } => id = known,
             }
         }
@@ -178,30 +171,10 @@ impl Node {
         }
         let handle = Session::new(InstanceHandle::new(id, shared.clone()), progress.clone());
         let opened = progress.wait_for(|progress| progress.opened || progress.stopped.is_some()).await;
-        opened.map_err(|_| StartError::NodeStopped)?;
+        let version = opened.map_err(|_| StartError::NodeStopped)?.version;
+        self.check_version::<C>(id.session, version)?;
         counter!(metric::SESSIONS_STARTED).increment(1);
         Ok(handle)
-    }
-
-    /// Chooses who plays what; waits a while for nodes that have not been heard of.
-    async fn cast(
-        &self,
-        session: SessionId,
-        roles: &'static [&'static str],
-        initiator: &str,
-    ) -> Result<Vec<NodeId>, StartError> {
-        let peers = &self.shared.peers;
-        let deadline = tokio::time::Instant::now() + self.shared.settings.cast_wait_max;
-        loop {
-            let change = peers.change();
-            match peers.cast(session, roles, initiator, &self.shared.node) {
-                Ok(cast) => return Ok(cast),
-                Err(role) => {
-                    let changed = tokio::time::timeout_at(deadline, change).await;
-                    changed.map_err(|_| StartError::NobodyPlays { role })?;
-                }
-            }
-        }
     }
 
     /// Reads the built-in state of `role`, as of the last group commit.
@@ -254,7 +227,7 @@ impl Node {
         list.collect()
     }
 
-    /// The part of `role` in a session of `choreography`, on this node.
+    /// The part of `role` in a session of `choreography` (in a version that has the roles of this one), on this node.
     pub fn instance<C: Choreography, R: Role, I>(
         &self,
         _choreography: C,

@@ -1,61 +1,128 @@
-//! Which nodes play which role, as far as they have said so; and who plays what in a new session.
+//! Which nodes play which role and have which choreographies, as far as they have said so; and who plays what in a new
+//! session.
 //!
 //! What a node once said is kept in the store, so that a start needs nobody to be up. Presence is no verdict:
 //! a cast node that is away delays its sessions, no more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
+use accompanist_core::frame::Offer;
+use accompanist_core::part::AnyChoreography;
 use accompanist_core::record::{read_value, value_bytes};
 use accompanist_core::{NodeId, SessionId};
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
+use tokio::time::Instant;
 use uuid::Uuid;
+
+use crate::error::Gap;
+use crate::shared::note_dropped;
 
 /// Keys of the nodes in [`Space::Meta`] begin so.
 const NODE_KEY: &[u8] = b"node/";
+/// The most nodes that are kept in mind. What others offer beyond is dropped: no system has as many, but a stranger may
+/// say that it has.
+const PEERS_MAX: usize = 1_024;
+
+/// What a node has said that it offers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Peer {
+    roles: BTreeSet<String>,
+    /// Patches, by name and version.
+    choreographies: BTreeMap<(String, u32), BTreeSet<String>>,
+}
+
+impl From<Offer> for Peer {
+    fn from(offer: Offer) -> Self {
+        let offered = offer.choreographies.into_iter();
+        Self {
+            roles: offer.roles.into_iter().collect(),
+            choreographies: offered
+                .map(|offered| ((offered.choreography, offered.version), offered.patches.into_iter().collect()))
+                .collect(),
+        }
+    }
+}
+
+impl Peer {
+    fn patches(&self, choreography: &dyn AnyChoreography) -> Option<&BTreeSet<String>> {
+        self.choreographies.get(&(choreography.name().to_owned(), choreography.version()))
+    }
+
+    fn versions(&self, name: &str) -> Vec<u32> {
+        self.choreographies.keys().filter(|(known, _)| known == name).map(|(_, version)| *version).collect()
+    }
+}
+
+/// Who plays what in a session, and with which patches.
+pub(crate) struct Cast {
+    pub(crate) nodes: Vec<NodeId>,
+    pub(crate) patches: Vec<String>,
+}
+
+struct Known {
+    peers: BTreeMap<NodeId, Peer>,
+    /// Those that have said so in this life of the own node; of others it is known what they said in an earlier one.
+    heard: BTreeSet<NodeId>,
+}
 
 /// See the module's documentation.
 pub(crate) struct Peers {
-    roles: Mutex<BTreeMap<NodeId, BTreeSet<String>>>,
+    known: Mutex<Known>,
+    /// Until then, nodes that are up and have not been heard may still be.
+    hearing_until: Instant,
     /// Wakes in the order of asking (a watch channel does not, which would make a simulation run differently).
     changed: Notify,
 }
 
 impl Peers {
-    pub(crate) fn new(own: NodeId, roles: impl IntoIterator<Item = String>) -> Self {
-        let roles = BTreeMap::from([(own, roles.into_iter().collect())]);
-        Self { roles: Mutex::new(roles), changed: Notify::new() }
+    /// Within `hearing`, every node that is up says what it offers.
+    pub(crate) fn new(own: NodeId, offer: Offer, hearing: Duration) -> Self {
+        let known = Known { peers: BTreeMap::from([(own.clone(), offer.into())]), heard: BTreeSet::from([own]) };
+        Self { known: Mutex::new(known), hearing_until: Instant::now() + hearing, changed: Notify::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, BTreeSet<String>>> {
-        self.roles.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A node has said what it plays. Gives what has to be stored, if that is news.
-    pub(crate) fn learn(&self, node: &NodeId, roles: Vec<String>) -> Option<Batch> {
-        let roles: BTreeSet<String> = roles.into_iter().collect();
-        let value = value_bytes(&roles).ok()?;
-        {
+    /// A node has said what it offers. Gives what has to be stored, if that is news.
+    pub(crate) fn learn(&self, node: &NodeId, offer: Offer) -> Option<Batch> {
+        let peer = Peer::from(offer);
+        let value = value_bytes(&peer).ok()?;
+        let is_news = {
             let mut known = self.lock();
-            if known.get(node) == Some(&roles) {
+            if known.peers.len() >= PEERS_MAX && !known.peers.contains_key(node) {
+                note_dropped("too many nodes", node.as_str());
                 return None;
             }
-            known.insert(node.clone(), roles);
-        }
+            let is_new = known.heard.insert(node.clone());
+            let is_news = known.peers.get(node) != Some(&peer);
+            if !is_new && !is_news {
+                return None;
+            }
+            known.peers.insert(node.clone(), peer);
+            is_news
+        };
         self.changed.notify_waiters();
+        if !is_news {
+            return None;
+        }
         let key = [NODE_KEY, node.as_str().as_bytes()].concat();
         Some(vec![Change { space: Space::Meta, key, value: Some(value) }])
     }
 
     /// Learns what was stored.
     pub(crate) fn restore(&self, store: &dyn Store) -> Result<(), StoreError> {
-        for (key, value) in store.scan(Space::Meta, NODE_KEY, None, usize::MAX)? {
+        for (key, value) in store.scan(Space::Meta, NODE_KEY, None, PEERS_MAX)? {
             let name = String::from_utf8_lossy(key.get(NODE_KEY.len()..).unwrap_or_default()).into_owned();
-            let roles: BTreeSet<String> = read_value(Space::Meta, &value)?;
+            let peer: Peer = read_value(Space::Meta, &value)?;
             if let Ok(node) = NodeId::new(name) {
-                self.lock().entry(node).or_insert(roles);
+                self.lock().peers.entry(node).or_insert(peer);
             }
         }
         Ok(())
@@ -66,29 +133,75 @@ impl Peers {
         self.changed.notified()
     }
 
-    /// Who plays what in `session`, by rendezvous hashing: each session's choice is its own, and stays mostly the
-    /// same when nodes come and go. `own` plays `initiator`.
+    /// Until when it is worth waiting for what a node that plays `role` offers now, not in an earlier life of this one.
+    pub(crate) fn may_hear(&self, role: &str) -> Option<Instant> {
+        let known = self.lock();
+        let unheard = known.peers.iter().any(|(node, peer)| peer.roles.contains(role) && !known.heard.contains(node));
+        (unheard && Instant::now() < self.hearing_until).then_some(self.hearing_until)
+    }
+
+    /// Who plays what in `session`, among the nodes that have `choreography`, by rendezvous hashing: each session's
+    /// choice is its own, and stays mostly the same when nodes come and go. `own` plays the initiator.
     pub(crate) fn cast(
         &self,
         session: SessionId,
-        roles: &'static [&'static str],
-        initiator: &str,
+        choreography: &dyn AnyChoreography,
         own: &NodeId,
-    ) -> Result<Vec<NodeId>, &'static str> {
+    ) -> Result<Cast, Gap> {
         let known = self.lock();
-        let cast = roles.iter().map(|role| {
-            if *role == initiator {
-                return Ok(own.clone());
-            }
-            let players = known.iter().filter(|(_, plays)| plays.contains(*role)).map(|(node, _)| node);
-            players.max_by_key(|node| weight(session, role, node)).cloned().ok_or(*role)
-        });
-        cast.collect()
+        let initiator = choreography.interface().initiator;
+        let mut patches: Vec<&str> = choreography.patches().to_vec();
+        let mut nodes = Vec::new();
+        for role in choreography.roles() {
+            let plays = |node: &NodeId, peer: &Peer| {
+                if *role == initiator { node == own } else { peer.roles.contains(*role) }
+            };
+            let players = known.peers.iter().filter(|(node, peer)| plays(node, peer));
+            let able = players.filter_map(|(node, peer)| Some((node, peer.patches(choreography)?)));
+            let Some((node, offered)) = able.max_by_key(|(node, _)| weight(session, role, node)) else {
+                return Err(gap(&known.peers, choreography, role));
+            };
+            patches.retain(|patch| offered.contains(*patch));
+            nodes.push(node.clone());
+        }
+        Ok(Cast { nodes, patches: patches.into_iter().map(ToOwned::to_owned).collect() })
     }
+}
+
+/// Why nobody can play `role`; names the node that comes closest.
+fn gap(known: &BTreeMap<NodeId, Peer>, choreography: &dyn AnyChoreography, role: &'static str) -> Gap {
+    let (name, version) = (choreography.name(), choreography.version());
+    let players = known.iter().filter(|(_, peer)| peer.roles.contains(role));
+    let players = players.map(|(node, peer)| (node.clone(), peer.versions(name)));
+    let player = players.max_by_key(|(_, versions)| versions.last().copied());
+    Gap { version, role, player }
 }
 
 fn weight(session: SessionId, role: &str, node: &NodeId) -> u128 {
     // Any stable hash does; this one is at hand.
     let name = format!("{role}/{node}");
     Uuid::new_v5(&Uuid::from_bytes(*session.as_bytes()), name.as_bytes()).as_u128()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_do_not_fill_the_memory() {
+        let offer = |role: &str| Offer { roles: vec![role.into()], ask: false, choreographies: Vec::new() };
+        let node = |number: usize| NodeId::new(format!("node-{number}")).unwrap();
+        let peers = Peers::new(NodeId::new("own").unwrap(), offer("shop"), Duration::ZERO);
+        let stored = (0..2 * PEERS_MAX).filter(|number| peers.learn(&node(*number), offer("bank")).is_some());
+        assert_eq!(stored.count() + 1, PEERS_MAX); // Itself is not stored.
+        let kept = {
+            let known = peers.lock();
+            [known.peers.len(), known.heard.len()]
+        };
+        assert_eq!(kept, [PEERS_MAX, PEERS_MAX]);
+        // What is known may still change.
+        assert!(peers.learn(&node(1), offer("bank")).is_none());
+        assert!(peers.learn(&node(1), offer("shop")).is_some());
+    }
 }

@@ -14,6 +14,8 @@ use crate::handle::{AskError, InstanceHandle};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Progress {
     pub(crate) opened: bool,
+    /// The version that it runs, once that is known.
+    pub(crate) version: Option<u32>,
     pub(crate) output: Option<Result<Payload, Abort>>,
     pub(crate) settled: Option<Result<Payload, Abort>>,
     pub(crate) stopped: Option<String>,
@@ -43,7 +45,8 @@ impl<C: Choreography> Session<C> {
 
     /// One that has closed: what is kept of it tells all there is to know.
     pub(crate) fn closed(initiator: InstanceHandle, closed: &Closed) -> Self {
-        let mut progress = Progress { opened: true, ..Progress::default() };
+        let version = Some(closed.header.version);
+        let mut progress = Progress { opened: true, version, ..Progress::default() };
         progress.settle(closed);
         Self::new(initiator, watch::channel(progress).1)
     }
@@ -76,6 +79,11 @@ impl<C: Choreography> Session<C> {
             Err(AskError::NotOpen(_)) => Ok(false),
             other => other,
         }
+    }
+
+    /// The version of the choreography that it runs; `None` if it stands still since before that was known.
+    pub fn version(&self) -> Option<u32> {
+        self.progress.borrow().version
     }
 
     /// The output, as soon as the program has ended here and all results it depends on are durable.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use accompanist_core::contract::{Environment, Wire};
-use accompanist_core::frame::Header;
+use accompanist_core::frame::{Header, Offer, Offered};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::part::AnyChoreography;
 use accompanist_core::record::Trouble;
@@ -162,6 +162,11 @@ impl Shared {
         }
     }
 
+    /// What this node tells others of itself.
+    pub(crate) fn offer(&self, ask: bool) -> Offer {
+        offer_of(&self.roles, &self.choreographies, ask)
+    }
+
     /// The choreography that this header speaks of, if it is known and fits, and the name of the role.
     pub(crate) fn choreography_of(
         &self,
@@ -170,7 +175,14 @@ impl Shared {
     ) -> Result<(Arc<dyn AnyChoreography>, &'static str), String> {
         let Header { choreography: name, version, cast, .. } = header;
         let known = self.choreographies.get(&(name.clone(), *version));
-        let choreography = known.ok_or_else(|| format!("choreography `{name}` version {version} is not known here"))?;
+        let choreography = known.ok_or_else(|| {
+            format!("choreography `{name}` version {version} is not known here: it waits for a release that has it")
+        })?;
+        if let Some(patch) = header.patches.iter().find(|patch| !choreography.patches().contains(&patch.as_str())) {
+            return Err(format!(
+                "patch `{patch}` of `{name}` version {version} is not known here: it waits for a release that has it"
+            ));
+        }
         let roles = choreography.roles();
         if roles.len() != cast.len() || header.initiator.0 as usize >= cast.len() {
             return Err(format!("`{name}` version {version} has {} roles here, {} there", roles.len(), cast.len()));
@@ -221,6 +233,20 @@ impl Shared {
         self.directory.publish(id, |progress| progress.stopped = Some(reason));
         true
     }
+}
+
+/// What a node offers that plays these roles and has these choreographies.
+pub(crate) fn offer_of(
+    roles: &[&'static str],
+    choreographies: &BTreeMap<(String, u32), Arc<dyn AnyChoreography>>,
+    ask: bool,
+) -> Offer {
+    let offered = choreographies.values().map(|choreography| Offered {
+        choreography: choreography.name().into(),
+        version: choreography.version(),
+        patches: choreography.patches().iter().map(ToString::to_string).collect(),
+    });
+    Offer { roles: roles.iter().map(ToString::to_string).collect(), ask, choreographies: offered.collect() }
 }
 
 /// Counts something that was dropped, and says so in the log.

@@ -145,13 +145,13 @@ async fn until_it_waits(meter: &InstanceHandle) {
 }
 
 fn size_mib(folder: &Path) -> Result<f64> {
-    let mut bytes = 0.0;
+    let mut mib = 0.0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let kind = entry.metadata()?;
         // Blocks, since a database sets space aside that it does not use.
-        let used = std::os::unix::fs::MetadataExt::blocks(&kind) as f64 * 512.0 / 1024.0 / 1024.0;
-        bytes += if kind.is_dir() { size_mib(&entry.path())? } else { used };
+        let used_kib = u32::try_from(std::os::unix::fs::MetadataExt::blocks(&kind) / 2)?;
+        mib += if kind.is_dir() { size_mib(&entry.path())? } else { f64::from(used_kib) / 1024.0 };
     }
-    Ok(bytes)
+    Ok(mib)
 }

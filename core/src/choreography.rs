@@ -21,8 +21,11 @@ use crate::state::State;
 pub trait Choreography: Send + Sync + 'static {
     /// The name, unique among the choreographies of a system.
     const NAME: &'static str;
-    /// Raised when a change would replay open sessions differently.
+    /// Raised when a change would replay open sessions differently. The version before stays in the binary until its
+    /// sessions have ended, with the types of the messages it sends: what is open is read as it was written.
     const VERSION: u32 = 1;
+    /// The small changes that this version's code knows, besides its first form; see [`Context::patched`].
+    const PATCHES: &'static [&'static str] = &[];
     /// The roles, such as `(Buyer, Seller)`.
     type Roles: RoleSet;
     /// What it starts from, at the role that starts it.

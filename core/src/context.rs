@@ -59,6 +59,54 @@ impl<Roles: RoleSet> Context<Roles> {
         self.engine.session()
     }
 
+    /// Whether this session runs with the small change `patch`, one of [`Choreography::PATCHES`]. It does if every node
+    /// of its cast offered the patch when it was started; so the answer is the same at every role, and on every replay.
+    /// Takes no path: it may be asked anywhere, any number of times.
+    ///
+    /// ```
+    /// # use accompanist_core::{Abort, At, Choreography, Context, Role, Services, run_local};
+    /// # #[derive(Clone, Copy)] struct Asker;
+    /// # #[derive(Clone, Copy)] struct Doubler;
+    /// # impl Role for Asker { const NAME: &'static str = "asker"; type Service = (); }
+    /// # impl Role for Doubler { const NAME: &'static str = "doubler"; type Service = (); }
+    /// struct Double;
+    /// impl Choreography for Double {
+    ///     const NAME: &'static str = "double";
+    ///     const PATCHES: &'static [&'static str] = &["check-first"];
+    /// #   type Roles = (Asker, Doubler);
+    /// #   type Input = At<Asker, u32>;
+    /// #   type Output = At<Asker, u32>;
+    ///     // ..
+    ///     async fn run(&self, ctx: &Context<Self::Roles>, n: At<Asker, u32>) -> Result<At<Asker, u32>, Abort> {
+    ///         if ctx.patched("check-first") {
+    ///             let small = ctx.locally(Asker, |here| *here.get(&n) < 1_000);
+    ///             if !ctx.broadcast(Asker, &small).await? {
+    ///                 return ctx.abort(Abort::new("too-large", "1000 or more")).await;
+    ///             }
+    ///         }
+    ///         // ..
+    /// #       let n = ctx.comm(Asker, Doubler, &n).await?;
+    /// #       let doubled = ctx.locally(Doubler, |here| here.get(&n) * 2);
+    /// #       ctx.comm(Doubler, Asker, &doubled).await
+    ///     }
+    /// }
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # assert_eq!(run_local(Double, 1_000, &Services::new()).await.unwrap_err().code(), "too-large");
+    /// # });
+    /// ```
+    ///
+    /// To retire a patch, raise [`Choreography::VERSION`]: the new version has the new branch alone, and its PATCHES are
+    /// empty again; the old one stays as it is, with both branches, until its sessions have ended. A patch that is
+    /// taken out of the PATCHES of its own version makes the sessions that run with it stand still.
+    ///
+    /// A `patch` that is not among the PATCHES is a mistake, and makes the instance stand still.
+    ///
+    /// [`Choreography::PATCHES`]: crate::Choreography::PATCHES
+    /// [`Choreography::VERSION`]: crate::Choreography::VERSION
+    pub fn patched(&self, patch: &str) -> bool {
+        self.engine.patched(patch)
+    }
+
     /// `from` sends a value, `to` receives it.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ use crate::role::Role;
 pub struct Engine {
     role: &'static str,
     roles: &'static [&'static str],
+    patches: &'static [&'static str],
     session: SessionId,
     service: Service,
     environment: Arc<dyn Environment>,
@@ -35,6 +36,7 @@ impl Engine {
     pub(crate) fn new(
         role: &'static str,
         roles: &'static [&'static str],
+        patches: &'static [&'static str],
         service: Service,
         environment: Arc<dyn Environment>,
         instance: Instance,
@@ -42,6 +44,7 @@ impl Engine {
         Self {
             role,
             roles,
+            patches,
             session: instance.id().session,
             service,
             environment,
@@ -69,6 +72,11 @@ impl Engine {
 
     pub(crate) fn environment(&self) -> &dyn Environment {
         self.environment.as_ref()
+    }
+
+    /// Whether the session runs with `patch`.
+    pub(crate) fn patched(&self, patch: &str) -> bool {
+        self.instance().is_patched(patch, self.patches)
     }
 
     pub(crate) fn index_of(&self, role: &str) -> RoleIndex {

@@ -144,6 +144,7 @@ impl Stage {
             cast: vec![node; names.len()],
             started_unix_ms: environment.unix_ms(),
             deadline_unix_ms: None,
+            patches: C::PATCHES.iter().map(ToString::to_string).collect(),
         });
         let random = (u128::from(environment.random()) << 64) | u128::from(environment.random());
         let session = SessionId::fresh(environment.unix_ms(), random);

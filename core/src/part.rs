@@ -3,6 +3,7 @@
 //! A driver (an actor, the simulator, [`crate::run_local`]) tells a part what happened, gives it a turn, and
 //! carries out the effects. Knows no driver.
 
+use std::any::TypeId;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +21,27 @@ use crate::id::{InstanceId, Path};
 use crate::instance::{Effects, Instance, JobResult, LocalResult, OutgoingKey, Remedy, SignalError};
 use crate::located::{Located, Service};
 use crate::message::{Payload, decode, encode};
-use crate::role::RoleSet;
+use crate::role::{Role, RoleSet};
+
+/// What a choreography is to a caller who starts it. Versions with the same one can stand in for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interface {
+    /// The name of the role that starts it.
+    pub initiator: &'static str,
+    input: TypeId,
+    output: TypeId,
+}
+
+impl Interface {
+    /// That of `C`.
+    pub fn of<C: Choreography>() -> Self {
+        Self {
+            initiator: <C::Input as Located>::Role::NAME,
+            input: TypeId::of::<<C::Input as Located>::Value>(),
+            output: TypeId::of::<<C::Output as Located>::Value>(),
+        }
+    }
+}
 
 /// A choreography without its type, as a node keeps it.
 pub trait AnyChoreography: Send + Sync {
@@ -30,6 +51,10 @@ pub trait AnyChoreography: Send + Sync {
     fn version(&self) -> u32;
     /// Its roles, by index.
     fn roles(&self) -> &'static [&'static str];
+    /// The small changes its code knows.
+    fn patches(&self) -> &'static [&'static str];
+    /// What a caller who starts it has to do with.
+    fn interface(&self) -> Interface;
     /// The part that `instance` is, ready for its first turn.
     fn part(
         self: Arc<Self>,
@@ -51,6 +76,12 @@ impl<C: Choreography> AnyChoreography for C {
     fn roles(&self) -> &'static [&'static str] {
         C::Roles::NAMES
     }
+    fn patches(&self) -> &'static [&'static str] {
+        C::PATCHES
+    }
+    fn interface(&self) -> Interface {
+        Interface::of::<C>()
+    }
     fn part(
         self: Arc<Self>,
         instance: Instance,
@@ -61,7 +92,7 @@ impl<C: Choreography> AnyChoreography for C {
     ) -> Part {
         let role = C::Roles::NAMES.get(usize::from(instance.id().role.0)).copied().unwrap_or_default();
         let instance = instance.with_compensation(C::COMPENSATION);
-        let engine = Arc::new(Engine::new(role, C::Roles::NAMES, service, environment, instance));
+        let engine = Arc::new(Engine::new(role, C::Roles::NAMES, C::PATCHES, service, environment, instance));
         let program = Box::pin(run(self, engine.clone(), input));
         Part { engine, program: Some(program), jobs: FuturesUnordered::new(), alarm }
     }

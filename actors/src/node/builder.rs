@@ -16,7 +16,7 @@ use crate::environment::SystemEnvironment;
 use crate::error::NodeError;
 use crate::peers::Peers;
 use crate::settings::Settings;
-use crate::shared::Shared;
+use crate::shared::{Shared, offer_of};
 use crate::store::check_format;
 use crate::writer::{self, Collector, Mode};
 
@@ -119,7 +119,9 @@ impl NodeBuilder {
         if self.roles.is_empty() {
             return Err(NodeError::Incomplete("a role to play: call `role` of its builder"));
         }
-        let peers = Peers::new(self.name.clone(), self.roles.iter().map(ToString::to_string));
+        let offer = offer_of(&self.roles, &choreographies, false);
+        offer.check()?;
+        let peers = Peers::new(self.name.clone(), offer, self.settings.offer_period_max);
         // Before the writer has the store, and few keys: this much may block.
         check_format(store.as_mut())?;
         peers.restore(store.as_ref())?;

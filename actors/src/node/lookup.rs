@@ -2,6 +2,7 @@
 //! result.
 
 use accompanist_core::contract::{Space, Store, StoreError};
+use accompanist_core::frame::Header;
 use accompanist_core::id::InstanceId;
 use accompanist_core::record::{Closed, Opened, read_value};
 use accompanist_core::{Choreography, SessionId};
@@ -21,9 +22,9 @@ enum Found {
 }
 
 impl Found {
-    fn choreography(&self) -> &str {
+    fn header(&self) -> &Header {
         let (Self::Open(_, Opened { header, .. }) | Self::Closed(_, Closed { header, .. })) = self;
-        &header.choreography
+        header
     }
 }
 
@@ -41,9 +42,14 @@ impl Node {
         })));
         let found = answer.await.map_err(|_| SessionLookupError::NodeStopped)??;
         let found = found.ok_or(SessionLookupError::Unknown { session: id })?;
-        if found.choreography() != C::NAME {
-            let (found, asked) = (found.choreography().to_owned(), C::NAME);
+        let header = found.header();
+        if header.choreography != C::NAME {
+            let (found, asked) = (header.choreography.clone(), C::NAME);
             return Err(SessionLookupError::OtherChoreography { session: id, found, asked });
+        }
+        if self.check_version::<C>(id, Some(header.version)).is_err() {
+            let (name, found, asked) = (C::NAME, header.version, C::VERSION);
+            return Err(SessionLookupError::OtherVersion { session: id, name, found, asked });
         }
         match found {
             Found::Closed(instance, closed) => Ok(self.closed_session(instance, &closed)),

@@ -1,6 +1,6 @@
 //! An instance's journal as it is on disk.
 
-use accompanist_core::contract::{Entry, Space, Store, StoreError};
+use accompanist_core::contract::{Direction, Entry, KeyRange, Space, Store, StoreError};
 use accompanist_core::id::InstanceId;
 use accompanist_core::record::{Record, read_value};
 
@@ -20,7 +20,8 @@ pub(super) fn load(store: &dyn Store, id: InstanceId) -> Result<Vec<Record>, Sto
     over.push((end.clone(), end));
     let mut after = Record::events_in(id, &accompanist_core::Path::root());
     for (from, until) in over {
-        records.extend(read(&store.between(Space::Journal, &after, &from)?)?);
+        let keys = KeyRange { from: after, to: Some(from) };
+        records.extend(read(&store.range(Space::Journal, &keys, Direction::Forward, usize::MAX)?)?);
         after = until;
     }
     Ok(records)

@@ -12,9 +12,13 @@
 
 mod damage;
 mod delivery;
+mod evolution;
+mod forgotten;
 mod long;
 mod node;
 mod opening;
+mod releases;
+mod results;
 mod retention;
 mod rogue;
 mod saga;
@@ -24,8 +28,10 @@ mod stores;
 mod supervision;
 mod support;
 mod torn;
+mod town;
 mod trade;
 mod tree;
+mod upgrade;
 mod world;
 #[cfg(feature = "zenoh")]
 mod zenoh;

@@ -134,9 +134,10 @@ async fn a_frame_does_not_begin_an_initiator() {
         cast: vec![node_id("rogue"), node_id("home")],
         started_unix_ms: 0,
         deadline_unix_ms: None,
+        patches: vec![],
     });
-    let keyed = SessionId::keyed("hop", "k");
-    // Of a session that nobody has started here, and of one that somebody will.
+    // Of sessions that nobody has started here, one of them as if under a key.
+    let keyed = SessionId::keyed("hop", "k").under_key(1);
     for (number, session) in (1..).zip([SessionId::fresh(1, 1), keyed]) {
         for body in [Body::Nudge, Body::Done(Outcome::Finished)] {
             let (from, to) = (RoleIndex(0), RoleIndex(1));

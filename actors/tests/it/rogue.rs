@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use accompanist::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Body, Frame, Header, Offer, Operation, Outcome, Packet, Receipt, WIRE_VERSION};
+use accompanist::frame::{Body, Frame, Header, Offer, Offered, Operation, Outcome, Packet, Receipt, WIRE_VERSION};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::transport::LocalNetwork;
@@ -47,7 +47,7 @@ impl Rogue {
     pub async fn is_heard(&self, nodes: &[&str]) {
         for node in nodes {
             let already = self.answers.borrow().iter().filter(|from| from.as_str() == *node).count();
-            let ask = Packet { offer: Some(Offer { roles: vec![], ask: true }), ..packet() };
+            let ask = Packet { offer: Some(Offer { roles: vec![], ask: true, choreographies: vec![] }), ..packet() };
             self.send(node, ask.to_bytes().unwrap());
             let mut answers = self.answers.clone();
             let heard = |answers: &Vec<NodeId>| answers.iter().filter(|from| from.as_str() == *node).count() > already;
@@ -74,6 +74,7 @@ fn header() -> Header {
         cast,
         started_unix_ms: 0,
         deadline_unix_ms: None,
+        patches: vec![],
     }
 }
 
@@ -112,6 +113,7 @@ fn misfits() -> Vec<Vec<u8>> {
         frame(10, None),
         frame(11, Some(Header { choreography: "no-such".into(), ..header() })),
         frame(12, Some(Header { version: 99, ..header() })),
+        frame(9, Some(Header { patches: vec!["no-such".into()], ..header() })),
         frame(13, Some(Header { cast: vec![], ..header() })),
         frame(14, Some(Header { cast: vec![node_id("back"); 9], ..header() })),
         frame(15, Some(Header { initiator: RoleIndex(9), ..header() })),
@@ -129,6 +131,12 @@ fn misfits() -> Vec<Vec<u8>> {
     // Of a node that calls itself as this one does.
     let own = Packet { frames: vec![(1, frame(40, Some(header())))], ..Packet::new(node_id("back"), 1) };
     packets.push(own.to_bytes().unwrap());
+    // Offers to play that are too large: nobody is cast for them.
+    let trade = |patches| Offered { choreography: "trade".into(), version: 1, patches };
+    for patches in [vec!["p".repeat(1_000)], vec![String::new(); 1_000]] {
+        let offer = Offer { roles: vec!["back".into()], ask: false, choreographies: vec![trade(patches)] };
+        packets.push(Packet { offer: Some(offer), ..packet() }.to_bytes().unwrap());
+    }
     // Acknowledgements of what was never sent.
     let receipt = Receipt { to: node_id("back"), epoch: 3, number: 4 };
     packets
@@ -184,13 +192,13 @@ async fn a_role_that_the_session_does_not_have_is_not_heard() {
     is_unmoved_by(packets).await;
 }
 
-type Sent = (NodeId, Vec<u8>);
+pub type Sent = (NodeId, Vec<u8>);
 
 /// Keeps every packet that is sent, and to whom.
 #[derive(Clone, Default)]
-struct Recorder {
-    network: LocalNetwork,
-    packets: Arc<Mutex<Vec<Sent>>>,
+pub struct Recorder {
+    pub network: LocalNetwork,
+    pub packets: Arc<Mutex<Vec<Sent>>>,
 }
 
 struct RecordingWire(Arc<dyn Wire>, Recorder);

@@ -59,6 +59,8 @@ pub struct World {
     pub network: FaultyNetwork,
     pub bank: Arc<Bank>,
     environment: Arc<SimulatedEnvironment>,
+    /// Whether nodes forget what has closed as soon as no packet can be that old.
+    forgetful: bool,
     /// How long a sync takes, on a quick disk or a slow one.
     sync: Duration,
     random: Mutex<fastrand::Rng>,
@@ -74,6 +76,7 @@ impl World {
             network: FaultyNetwork::new(random.u64(..), faults),
             bank: Arc::default(),
             environment: Arc::new(environment),
+            forgetful: !seed.is_multiple_of(2),
             sync: Duration::from_micros(random.u64(300..15_000)),
             random: Mutex::new(random),
             sites: Mutex::new(NAMES.map(|_| Site { disk: MemoryDisk::default(), node: None }).into()),
@@ -99,6 +102,7 @@ impl World {
             .simulated_store(disk.open().unwrap(), self.sync)
             .transport(Slow(self.network.clone(), Duration::from_micros(self.draw(0..20_000))))
             .environment(self.environment.clone())
+            .settings(self.settings(index))
             .choreography(WarehouseOrder);
         let builder = match index {
             0 => builder.role(Warehouse, Arc::new(())),
@@ -107,6 +111,13 @@ impl World {
         };
         let node = builder.start().await.unwrap();
         self.sites.lock().unwrap()[index].node = Some(node);
+    }
+
+    fn settings(&self, index: usize) -> Settings {
+        // Longer than any delay of the network; and where orders are placed, longer than it takes to ask again.
+        let age_min = Duration::from_millis(if index == 0 { 1_000 } else { 60 });
+        let retention = Retention { age_min, count_max: Some(0), ..Retention::default() };
+        if self.forgetful { Settings { retention, ..Settings::default() } } else { Settings::default() }
     }
 
     /// The machine loses power: what is not synced is lost but for a part drawn by chance.

@@ -101,15 +101,6 @@ pub trait Store: Send + 'static {
         self.range(space, &keys, Direction::Forward, limit)
     }
 
-    /// All entries whose key lies after `after` and before `until`, in key order.
-    ///
-    /// # Errors
-    /// As [`Store::range`], which it is made of.
-    fn between(&self, space: Space, after: &[u8], until: &[u8]) -> Result<Vec<Entry>, StoreError> {
-        let keys = KeyRange { from: KeyRange::next(after), to: Some(until.to_vec()) };
-        self.range(space, &keys, Direction::Forward, usize::MAX)
-    }
-
     /// Makes the whole batch visible to later reads. It survives a crash only once [`Store::sync`] returned.
     ///
     /// # Errors

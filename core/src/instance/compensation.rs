@@ -139,20 +139,27 @@ impl Instance {
             match (remedy, trouble.task) {
                 (Remedy::Resolve, Task::Commit) => continue,
                 (Remedy::Resolve, _) => self.note_compensated(&path),
-                (Remedy::Retry, Task::Commit) => {
-                    self.retrying.insert(path.clone());
-                }
                 (Remedy::Retry, _) => {}
             }
             concerned += 1;
-            self.unrecord(&Record::Troubled { path: path.clone(), input: Fingerprint::default(), trouble });
-            if let Some(entry) = self.steps.get_mut(&path) {
-                entry.forget_tries();
+            self.forget_tries(&path);
+            if trouble.task == Task::Commit {
+                self.retrying.insert(path);
             }
         }
-        self.tell_troubles();
         self.wake();
         concerned
+    }
+
+    /// The step is to be tried from the beginning, or is over.
+    pub(super) fn forget_tries(&mut self, path: &Path) {
+        self.retrying.remove(path);
+        let Some(entry) = self.steps.get_mut(path) else { return };
+        (entry.tries, entry.pause) = (0, None);
+        if let Some(trouble) = entry.trouble.take() {
+            self.unrecord(&Record::Troubled { path: path.clone(), input: Fingerprint::default(), trouble });
+            self.tell_troubles();
+        }
     }
 
     pub(super) fn note_compensated(&mut self, path: &Path) {
@@ -161,9 +168,8 @@ impl Instance {
     }
 
     pub(super) fn step_compensated(&mut self, path: &Path) {
-        self.retrying.remove(path);
+        self.forget_tries(path);
         if let Some(entry) = self.steps.get_mut(path) {
-            entry.forget_tries();
             entry.compensated = true;
         }
     }

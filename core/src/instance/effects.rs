@@ -192,6 +192,12 @@ pub enum Stop {
         /// The role.
         role: &'static str,
     },
+    /// The program asks for a patch that it does not say it knows.
+    #[error("patch `{patch}` is not among the PATCHES of the choreography: add it there, or correct its name")]
+    UnknownPatch {
+        /// The patch.
+        patch: String,
+    },
     /// A step could not be run.
     #[error("the step at {path} cannot be run ({reason})")]
     StepFailed {

@@ -124,15 +124,16 @@ impl Instance {
             return self.stop(Stop::Diverged { path: path.clone(), recorded, replayed });
         }
         let (aborted, ended) = (self.is_aborted(path), self.ended.is_some());
+        let trouble = self.steps.get(path).and_then(|entry| entry.trouble.as_ref());
+        if aborted && trouble.is_some_and(|trouble| trouble.task == Task::Commit) {
+            self.forget_tries(path); // It need not go forward any more.
+        }
         let Some(entry) = self.steps.get_mut(path) else {
             if !aborted && !self.stands_still() && !self.rehearsing {
                 self.begin_new_step(path, name, input, step);
             }
             return;
         };
-        if entry.trouble.as_ref().is_some_and(|trouble| aborted && trouble.task == Task::Commit) {
-            entry.forget_tries(); // It need not go forward any more.
-        }
         // An instance that has ended has nothing in doubt: a commit without a result was not begun before the abort.
         let in_doubt = entry.result.is_none() && entry.trouble.is_none() && !ended && !entry.compensated;
         entry.step = Some(step.clone());
@@ -176,6 +177,15 @@ impl Instance {
     /// The role has no service to work with: the instance stands still.
     pub(crate) fn lacks_service(&mut self, role: &'static str) {
         self.stop(Stop::NoService { role });
+    }
+
+    /// Whether the session runs with `patch`. One that is not among those that the program says it `knows` would never
+    /// be offered to anybody: the instance stands still.
+    pub(crate) fn is_patched(&mut self, patch: &str, knows: &[&str]) -> bool {
+        if !knows.contains(&patch) {
+            self.stop(Stop::UnknownPatch { patch: patch.into() });
+        }
+        self.header.patches.iter().any(|known| known == patch)
     }
 
     /// The jobs that may start: their intents are durable. On an aborted session new ones may not.
@@ -230,11 +240,10 @@ impl Instance {
 
     fn step_committed(&mut self, path: &Path, result: Result<Payload, Abort>) {
         let order = self.take_order();
+        self.forget_tries(path);
         let Some(entry) = self.steps.get_mut(path) else { return };
-        entry.forget_tries();
         (entry.order, entry.result) = (order, Some(result.clone()));
         let (name, input) = (entry.name.clone(), entry.input);
-        self.retrying.remove(path);
         self.record_result(&Record::Committed { path: path.clone(), name, input, order, result });
     }
 
@@ -242,9 +251,8 @@ impl Instance {
         self.set_running(path, false);
         match result {
             LocalResult::Committed(result) => {
-                self.retrying.remove(path);
+                self.forget_tries(path);
                 if let Some(entry) = self.steps.get_mut(path) {
-                    entry.forget_tries();
                     entry.result = Some(result);
                 }
             }

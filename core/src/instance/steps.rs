@@ -74,11 +74,6 @@ impl StepEntry {
         }
         records
     }
-
-    /// It is to be tried from the beginning.
-    pub(super) fn forget_tries(&mut self) {
-        (self.tries, self.pause, self.trouble) = (0, None, None);
-    }
 }
 
 impl Instance {

@@ -132,6 +132,9 @@ impl Instance {
         self.steps.retain(|path, _| !path.is_in(scope));
         self.loops.retain(|path, _| !path.is_in(scope));
         self.sagas.retain(|path, _| !path.is_in(scope));
+        for heard in self.heard.values_mut() {
+            heard.finals.retain(|path, _| !path.is_in(scope));
+        }
     }
 
     /// The turns of the loops that this role decides.

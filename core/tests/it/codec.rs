@@ -7,7 +7,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use accompanist_core::contract::{Space, StoreError};
-use accompanist_core::frame::{Body, Frame, Header, Offer, Operation, Outcome, Packet, PacketError, WIRE_VERSION};
+use accompanist_core::frame::{
+    Body, Frame, Header, NAME_BYTES_MAX, OFFER_BYTES_MAX, Offer, OfferError, Offered, Operation, Outcome, PATCHES_MAX,
+    Packet, PacketError, WIRE_VERSION,
+};
 use accompanist_core::id::RoleIndex;
 use accompanist_core::message::Fingerprint;
 use accompanist_core::record::{Closed, Opened, Record, Task, Trouble, read_value, value_bytes};
@@ -42,10 +45,11 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn header() -> impl Strategy<Value = Arc<Header>> {
-    (any::<String>(), any::<u32>(), role(), vec(node(), 0..5), any::<u64>()).prop_map(
-        |(choreography, version, initiator, cast, started_unix_ms)| {
+    let names = || vec(any::<String>(), 0..3);
+    (any::<String>(), any::<u32>(), role(), vec(node(), 0..5), any::<u64>(), names()).prop_map(
+        |(choreography, version, initiator, cast, started_unix_ms, patches)| {
             let deadline_unix_ms = started_unix_ms.is_multiple_of(2).then_some(started_unix_ms);
-            Arc::new(Header { choreography, version, initiator, cast, started_unix_ms, deadline_unix_ms })
+            Arc::new(Header { choreography, version, initiator, cast, started_unix_ms, deadline_unix_ms, patches })
         },
     )
 }
@@ -93,7 +97,17 @@ fn frame() -> impl Strategy<Value = Frame> {
 }
 
 fn packet() -> impl Strategy<Value = Packet> {
-    let offer = (vec(any::<String>(), 0..4), any::<bool>()).prop_map(|(roles, ask)| Offer { roles, ask });
+    let names = || vec(any::<String>(), 0..4);
+    let offered = (any::<String>(), any::<u32>(), names()).prop_map(|(choreography, version, patches)| Offered {
+        choreography,
+        version,
+        patches,
+    });
+    let offer = (names(), any::<bool>(), vec(offered, 0..3)).prop_map(|(roles, ask, choreographies)| Offer {
+        roles,
+        ask,
+        choreographies,
+    });
     let acks = vec((any::<u64>(), vec(any::<u64>(), 0..9)), 0..3);
     (node(), any::<u64>(), vec((any::<u64>(), frame()), 0..4), acks, option::of(offer))
         .prop_map(|(from, epoch, frames, acks, offer)| Packet { from, epoch, frames, acks, offer })
@@ -225,6 +239,43 @@ fn a_node_name_that_cannot_be_is_refused() {
     assert!(matches!(refused, PacketError::Garbled(_)), "{refused}");
 }
 
+fn offer(patches: usize, name: &str, versions: u32) -> Offer {
+    let patches = || (0..patches).map(|number| number.to_string()).collect();
+    let offered = |version| Offered { choreography: name.into(), version, patches: patches() };
+    Offer { roles: vec!["buyer".into()], ask: false, choreographies: (1..=versions).map(offered).collect() }
+}
+
+#[test]
+fn an_offer_has_bounds() {
+    let longest = "é".repeat(NAME_BYTES_MAX / 2);
+    assert_eq!(offer(PATCHES_MAX, &longest, 9).check(), Ok(()));
+    assert!(matches!(offer(0, &format!("{longest}é"), 1).check(), Err(OfferError::LongName(_))));
+    assert!(matches!(
+        offer(PATCHES_MAX + 1, "order", 3).check(),
+        Err(OfferError::ManyPatches { choreography, version: 1 }) if choreography == "order"
+    ));
+    assert!(matches!(offer(0, "order", 10_000).check(), Err(OfferError::Large(size)) if size > OFFER_BYTES_MAX));
+    // Nothing is free: neither an empty name, nor a number without one.
+    assert!(matches!(offer(0, "", 10_000).check(), Err(OfferError::Large(_))));
+    let roles = Offer { roles: vec![String::new(); 10_000], ask: false, choreographies: vec![] };
+    assert!(matches!(roles.check(), Err(OfferError::Large(_))));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A node makes room in a packet by it.
+    #[test]
+    fn the_size_of_an_offer_is_enough(packet in packet()) {
+        if let Some(offer) = packet.offer {
+            let bare = Packet::new(packet.from, packet.epoch);
+            let empty = bare.to_bytes().unwrap().len();
+            let full = Packet { offer: Some(offer.clone()), ..bare }.to_bytes().unwrap().len();
+            prop_assert!(full - empty <= offer.size() + 3 + 8, "{} of {}", full - empty, offer.size());
+        }
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").unwrap();
@@ -240,6 +291,7 @@ fn golden_header() -> Arc<Header> {
         cast: vec![NodeId::new("n1").unwrap(), NodeId::new("n2").unwrap()],
         started_unix_ms: 1_700_000_000_000,
         deadline_unix_ms: Some(5),
+        patches: vec!["p".into()],
     })
 }
 
@@ -284,7 +336,11 @@ fn golden_packet() -> Packet {
         epoch: 500,
         frames: frames.collect(),
         acks: vec![(7, vec![1, 128])],
-        offer: Some(Offer { roles: vec!["buyer".into()], ask: true }),
+        offer: Some(Offer {
+            roles: vec!["buyer".into()],
+            ask: true,
+            choreographies: vec![Offered { choreography: "order".into(), version: 2, patches: vec!["p".into()] }],
+        }),
     }
 }
 

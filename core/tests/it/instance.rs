@@ -102,8 +102,15 @@ const fn session() -> SessionId {
 fn opened() -> Opened {
     let cast = vec![NodeId::new("a").unwrap(), NodeId::new("b").unwrap()];
     let choreography = "work".into();
-    let header =
-        Header { choreography, version: 1, initiator: ASKER, cast, started_unix_ms: 0, deadline_unix_ms: None };
+    let header = Header {
+        choreography,
+        version: 1,
+        initiator: ASKER,
+        cast,
+        started_unix_ms: 0,
+        deadline_unix_ms: None,
+        patches: vec![],
+    };
     Opened { header: Arc::new(header), input: None }
 }
 

@@ -751,3 +751,46 @@ fn whatever_a_replay_does_otherwise_stops_the_session_with_both_sides() {
     diverges(Trade, WithFee(0), "at 1: recorded was step `charge`", "waits for step `charge` at 2");
     diverges(Trade, Later, "at 1: recorded was step `charge`", "did a comm from role 0");
 }
+
+/// Only goes forward, at a service that cannot say what became of a commit.
+struct Push;
+impl Transaction for Push {
+    const NAME: &'static str = "push";
+    const KIND: Kind = Kind::Retriable;
+    type Role = Seller;
+    type Input = u32;
+    type Output = u32;
+    async fn commit(&self, here: &Local<Seller>, amount: &u32) -> Result<u32, Abort> {
+        here.service().charge(here.key(), *amount)
+    }
+}
+
+choreography!(Pushing: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    let n = ctx.comm(Buyer, Seller, &n).await?;
+    let paid = ctx.transact(Push, &n).await?;
+    ctx.comm(Seller, Buyer, &paid).await
+});
+
+#[test]
+fn what_only_went_forward_and_was_refused_last_is_let_go_by_an_abort() {
+    for tries_max in [50, 2] {
+        let bank = Bank::refusing(7);
+        let limits = Limits { tries_max, ..Limits::default() };
+        let mut rig = Rig::begin_within(Pushing, SELLER, None, service(&bank), limits);
+        rig.hear_message(BUYER, &[0], &7u32, 1);
+        rig.turn_synced();
+        rig.now_ms = rig.part.next_wake_ms().expect("it will try again");
+        let troubles = rig.turn_synced().troubles;
+        assert_eq!(bank.calls(), ["charge 7", "charge 7"]);
+        assert_eq!(troubles.is_some(), tries_max == 2);
+        rig.hear(BUYER, Body::Abort(aborted()), 2);
+        let effects = rig.turn_synced();
+        assert_eq!(said(&effects), [(BUYER, Body::Done(Outcome::Compensated(aborted())))]);
+        assert!(effects.troubles.as_ref().is_none_or(Vec::is_empty));
+        rig.ack(&effects);
+        rig.hear(BUYER, Body::Close(Outcome::Compensated(aborted())), 3);
+        rig.turn_synced();
+        assert_eq!(rig.disk.records(), [], "nothing is left behind");
+        assert_eq!(bank.calls(), ["charge 7", "charge 7"]);
+    }
+}

@@ -568,3 +568,32 @@ async fn a_local_step_that_only_goes_forward_is_tried_until_it_does() {
     check(Climb(tries.clone()), 5, 10).await;
     assert_eq!(tries.load(Ordering::Relaxed), 5);
 }
+
+/// Asks for the patch that its input names, at both roles.
+struct Patched;
+impl Choreography for Patched {
+    const NAME: &'static str = "patched";
+    const PATCHES: &'static [&'static str] = &["known"];
+    type Roles = (A, B);
+    type Input = At<A, String>;
+    type Output = At<A, (bool, bool)>;
+    async fn run(&self, ctx: &Context<Self::Roles>, id: At<A, String>) -> Result<At<A, (bool, bool)>, Abort> {
+        let id = ctx.broadcast(A, &id).await?;
+        let patched = ctx.patched(&id);
+        let at_a = ctx.locally(A, |_| patched);
+        let at_b = ctx.locally(B, |_| ctx.patched(&id));
+        ctx.gather((A, B), A, (&at_a, &at_b)).await
+    }
+}
+
+#[tokio::test]
+async fn a_session_in_one_process_runs_with_all_patches() {
+    check(Patched, "known".into(), (true, true)).await;
+}
+
+#[tokio::test]
+async fn a_patch_that_the_choreography_does_not_name_is_a_mistake() {
+    let stopped = run_local(Patched, "no-such".into(), &services()).await.unwrap_err();
+    assert_eq!(stopped.code(), "accompanist.stopped");
+    insta::assert_snapshot!(stopped.message(), @"patch `no-such` is not among the PATCHES of the choreography: add it there, or correct its name");
+}

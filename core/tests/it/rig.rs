@@ -138,6 +138,7 @@ impl Rig {
             cast: C::Roles::NAMES.iter().map(|name| NodeId::new(name).unwrap()).collect(),
             started_unix_ms: 1,
             deadline_unix_ms: None,
+            patches: Vec::new(),
         });
         let opened = Opened { header, input };
         let instance = Instance::begin(id(role), C::Roles::NAMES[usize::from(role)], &opened, limits);

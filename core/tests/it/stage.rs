@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use accompanist_core::contract::Environment;
 use accompanist_core::frame::{Body, Frame, Header, Outcome, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
-use accompanist_core::instance::{Effects, Instance, Limits, OutgoingKey, Remedy, Stop, Write};
+use accompanist_core::instance::{Effects, Instance, Limits, Outgoing, OutgoingKey, Remedy, Stop, Write};
 use accompanist_core::part::{Alarm, AnyChoreography, Part};
 use accompanist_core::record::{Opened, Record, Trouble};
 use accompanist_core::{Choreography, IdempotencyKey, Message, NodeId, Path, Payload, Retry, RoleSet, Service};
@@ -177,6 +177,7 @@ impl<C: Choreography> Stage<C> {
             cast: roles.iter().map(|name| NodeId::new(name).unwrap()).collect(),
             started_unix_ms: 1,
             deadline_unix_ms: None,
+            patches: Vec::new(),
         });
         Self {
             choreography,
@@ -239,6 +240,12 @@ impl<C: Choreography> Stage<C> {
         self.stopped = self.stopped.take().or(effects.stopped);
         if index == 0 && effects.output.is_some() {
             self.output = effects.output;
+        }
+        // Who has closed may forget the session: nobody says what could begin it anew.
+        let closed = self.sites.iter().any(|site| site.disk.closed().is_some());
+        for Outgoing { frame: Frame { to, body, .. }, .. } in effects.frames.iter().filter(|_| closed) {
+            let invites = matches!(body, Body::Deliver { .. } | Body::Nudge | Body::Abort(_));
+            assert!(!invites, "role {index} says {body:?} to role {}, and a role has closed", to.0);
         }
         let site = &mut self.sites[index];
         site.troubles = effects.troubles.unwrap_or(std::mem::take(&mut site.troubles));
@@ -415,6 +422,9 @@ impl<C: Choreography> Stage<C> {
     pub fn play(&mut self) {
         self.play_until(|_| false);
         assert_eq!(self.stopped, None);
+        for site in &self.sites {
+            assert_eq!(site.disk.records(), [], "a role has closed, and left something behind");
+        }
     }
 }
 

@@ -25,7 +25,7 @@ fn a_row_is_put_read_changed_and_removed() {
     assert_eq!(STOCK.get(state, "apples"), Ok(None));
     STOCK.put(state, "apples", &3).unwrap();
     assert_eq!(STOCK.get(state, String::from("apples")), Ok(Some(3)));
-    assert_eq!(STOCK.update(state, &"apples", |left| Ok(left.unwrap() + 1)), Ok(4));
+    assert_eq!(STOCK.update(state, "apples", |left| Ok(left.unwrap() + 1)), Ok(4));
     let refused = STOCK.update(state, "apples", |_| Err(Abort::new("sold-out", "")));
     assert_eq!(refused.unwrap_err().code(), "sold-out");
     assert_eq!(STOCK.get(state, "apples"), Ok(Some(4)), "a refused change is none");

@@ -1,0 +1,142 @@
+//! Which version of a choreography a new session runs, and who plays it; and which versions the open ones run.
+//!
+//! A session stays on the version it was started with. Knows offers, no frames; see `docs/decisions/0008`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use accompanist_core::contract::{Entry, Space, StoreError};
+use accompanist_core::frame::Header;
+use accompanist_core::id::RoleIndex;
+use accompanist_core::part::{AnyChoreography, Interface};
+use accompanist_core::record::{Opened, read_value};
+use accompanist_core::{Choreography, SessionId};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Node;
+use crate::error::{Gap, StartError};
+use crate::peers::Cast;
+use crate::writer::Job;
+
+/// Open instances that one look into the store counts; the writer writes between two of them.
+const COUNT_PAGE: usize = 256;
+
+impl Node {
+    /// The versions of `C` that a start may choose from, the highest first.
+    pub(super) fn versions<C: Choreography>(&self) -> Result<Vec<Arc<dyn AnyChoreography>>, StartError> {
+        let of_name = self.shared.choreographies.range((C::NAME.to_owned(), 0)..=(C::NAME.to_owned(), u32::MAX));
+        let interface = Interface::of::<C>();
+        let alike = of_name.map(|(_, known)| known).filter(|known| known.interface() == interface);
+        let versions: Vec<_> = alike.rev().cloned().collect();
+        let Some(own) = versions.iter().find(|known| known.version() == C::VERSION) else {
+            return Err(StartError::UnknownChoreography { name: C::NAME, version: C::VERSION });
+        };
+        let role = interface.initiator;
+        if !own.roles().contains(&role) || !self.shared.roles.contains(&role) {
+            return Err(StartError::NotPlayedHere { role });
+        }
+        Ok(versions)
+    }
+
+    /// A key may name a session that was begun with another version: its output must be what the caller takes it for.
+    pub(super) fn check_version<C: Choreography>(
+        &self,
+        session: SessionId,
+        version: Option<u32>,
+    ) -> Result<(), StartError> {
+        let found = version.and_then(|version| self.shared.choreographies.get(&(C::NAME.to_owned(), version)));
+        match found {
+            Some(found) if found.interface() != Interface::of::<C>() => {
+                Err(StartError::OtherVersion { session, name: C::NAME, version: C::VERSION, found: found.version() })
+            }
+            // One that is no longer known here has ended, or stands still and says so.
+            _ => Ok(()),
+        }
+    }
+
+    /// Chooses the highest version that a cast can play, and the cast; waits a while for nodes that have not been heard
+    /// of. What nodes said in an earlier life of this one is no reason to begin with a lower version, which they may have
+    /// given up since.
+    pub(super) async fn cast(
+        &self,
+        session: SessionId,
+        versions: &[Arc<dyn AnyChoreography>],
+    ) -> Result<Header, StartError> {
+        let name = versions.first().map(|choreography| choreography.name()).unwrap_or_default();
+        let deadline = Instant::now() + self.shared.settings.cast_wait_max;
+        loop {
+            let change = self.shared.peers.change();
+            let (chosen, gaps) = self.choose(session, versions);
+            let may_hear = gaps.iter().filter_map(|gap| self.shared.peers.may_hear(gap.role)).min();
+            let until = match (chosen, may_hear) {
+                (Some(header), None) => return Ok(header),
+                (Some(header), Some(_)) if Instant::now() >= deadline => return Ok(header),
+                (Some(_), Some(until)) => until.min(deadline),
+                (None, _) if Instant::now() >= deadline => return Err(StartError::nobody_plays(name, gaps)),
+                (None, _) => deadline,
+            };
+            // Whichever comes first, it is looked again.
+            let _ = tokio::time::timeout_at(until, change).await;
+        }
+    }
+
+    /// The start of the session as far as is known now, and what the versions above lack.
+    fn choose(&self, session: SessionId, versions: &[Arc<dyn AnyChoreography>]) -> (Option<Header>, Vec<Gap>) {
+        let mut gaps = Vec::new();
+        for choreography in versions {
+            match self.shared.peers.cast(session, choreography.as_ref(), &self.shared.node) {
+                Ok(cast) => return (Some(self.header(choreography.as_ref(), cast)), gaps),
+                Err(gap) => gaps.push(gap),
+            }
+        }
+        (None, gaps)
+    }
+
+    fn header(&self, choreography: &dyn AnyChoreography, cast: Cast) -> Header {
+        let initiator = choreography.roles().iter().position(|role| *role == choreography.interface().initiator);
+        Header {
+            choreography: choreography.name().into(),
+            version: choreography.version(),
+            initiator: RoleIndex(initiator.and_then(|index| u8::try_from(index).ok()).unwrap_or(u8::MAX)),
+            cast: cast.nodes,
+            started_unix_ms: self.shared.environment.unix_ms(),
+            deadline_unix_ms: None,
+            patches: cast.patches,
+        }
+    }
+
+    /// How many role instances are open here, by name and version of their choreography.
+    ///
+    /// A version can be left out of the next release once it is missing here on every node, and every node offers a
+    /// later one, so that no session begins with it any more.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store is closed.
+    pub async fn open_versions(&self) -> Result<BTreeMap<(String, u32), usize>, StoreError> {
+        let mut counts = BTreeMap::new();
+        let mut after = None;
+        loop {
+            let mut page = self.open_page(after.take()).await?;
+            let more = page.len() == COUNT_PAGE;
+            after = page.last_mut().map(|(key, _)| std::mem::take(key));
+            for (_, value) in page {
+                // One that cannot be read is listed among those that stand still.
+                let Ok(Opened { header, .. }) = read_value(Space::Open, &value) else { continue };
+                *counts.entry((header.choreography.clone(), header.version)).or_default() += 1;
+            }
+            if !more {
+                return Ok(counts);
+            }
+        }
+    }
+
+    async fn open_page(&self, after: Option<Vec<u8>>) -> Result<Vec<Entry>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.writer.submit(Job::Read(Box::new(move |store| {
+            let page = store.and_then(|store| store.scan(Space::Open, &[], after.as_deref(), COUNT_PAGE));
+            let _ = reply.send(page); // The caller may have gone.
+        })));
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+}

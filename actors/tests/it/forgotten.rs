@@ -1,0 +1,134 @@
+//! What comes late, when a role has closed or has forgotten the session already: it begins nothing, and holds nothing up.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use accompanist::contract::Transport;
+use accompanist::frame::{Body, Frame, Outcome, Packet};
+use accompanist::id::RoleIndex;
+use accompanist::prelude::*;
+
+use crate::support::{node_id, until, within};
+use crate::town::{MINUTE, Nobody, Parcel, Round, SYNC, Town, count, none, parcel_once, short};
+use crate::trade::{Tally, deal};
+
+#[tokio::test(start_paused = true)]
+async fn late_duplicates_begin_nothing_below_the_least_age() {
+    let town = Town::new();
+    let (front, back, side) = (town.front(short()).await, town.back(short()).await, town.side(short()).await);
+    let session = within(front.start(Round, deal(1))).await.unwrap();
+    assert_eq!(within(session.settled()).await.unwrap(), 100);
+    for node in [&front, &back, &side] {
+        node.is_idle().await;
+    }
+    for _ in 0..9 {
+        tokio::time::sleep(MINUTE).await;
+        town.tap.repeat().await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((town.outside.asked(), back.instances()), (1, 0));
+    tokio::time::sleep(2 * MINUTE).await;
+    assert_eq!([count(&front), count(&back), count(&side)], [0, 0, 0]);
+}
+
+/// One role has not heard the close when another one has closed and forgotten: the initiator may not ask that one again.
+#[tokio::test(start_paused = true)]
+async fn a_role_that_has_forgotten_is_not_asked_again() {
+    let town = Town::new();
+    let (front, back, side) = (town.front(none()).await, town.back(none()).await, town.side(none()).await);
+    town.tap.closes_lost.lock().unwrap().insert("side");
+    let session = within(front.start_keyed(Round, "k", deal(1))).await.unwrap();
+    assert_eq!(within(session.output()).await.unwrap(), 100);
+    back.is_idle().await;
+    until("nothing left at the back", || count(&back) == 0).await;
+    assert_eq!((front.instances(), side.instances()), (1, 1));
+    // Not by a life that has forgotten what it heard, either.
+    town.disks["front"].crash(0);
+    within(front.kill()).await;
+    let front = town.front(none()).await;
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!((town.outside.asked(), back.instances()), (1, 0), "the back plays its part again");
+    town.tap.closes_lost.lock().unwrap().clear();
+    for node in [&front, &back, &side] {
+        node.is_idle().await;
+    }
+    assert_eq!((town.outside.asked(), town.outside.total()), (1, Tally { done: 1, undone: 0 }));
+    until("nothing left at all", || [&front, &back, &side].iter().all(|node| count(node) == 0)).await;
+}
+
+/// A close for what is forgotten is acknowledged: otherwise its sender could never close.
+#[tokio::test(start_paused = true)]
+async fn a_close_that_is_repeated_to_a_role_that_has_forgotten_ends_the_session() {
+    let town = Town::new();
+    let (front, back, side) = (town.front(none()).await, town.back(none()).await, town.side(none()).await);
+    town.tap.closes_lost.lock().unwrap().insert("side");
+    let session = within(front.start(Round, deal(1))).await.unwrap();
+    within(session.output()).await.unwrap();
+    until("nothing left at the back", || back.instances() == 0 && count(&back) == 0).await;
+    town.disks["front"].crash(0);
+    within(front.kill()).await;
+    town.tap.closes_lost.lock().unwrap().clear();
+    let front = town.front(none()).await;
+    let again = within(front.session::<Round>(session.id())).await.unwrap();
+    assert_eq!(within(again.settled()).await.unwrap(), 100);
+    side.is_idle().await;
+    assert_eq!(town.outside.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_of_an_aborted_session_are_not_sent_again() {
+    let town = Town::new();
+    let (front, back) = (town.front(none()).await, town.back(none()).await);
+    assert_eq!(parcel_once(&front).await, [7]);
+    within(back.shutdown()).await;
+    let session = within(front.start(Parcel, 1)).await.unwrap();
+    let delivers = |body: &Body| matches!(body, Body::Deliver { .. });
+    until("a message", || town.tap.sent(delivers) > 3).await;
+    assert!(within(session.cancel("as the test wants")).await.unwrap());
+    until("the abort", || town.tap.sent(|body| matches!(body, Body::Abort(_))) > 0).await;
+    town.tap.clear();
+    until("the abort again", || town.tap.sent(|body| matches!(body, Body::Abort(_))) > 3).await;
+    assert_eq!(town.tap.sent(delivers), 0);
+    let _back = town.back(none()).await;
+    assert!(matches!(within(session.settled()).await, Err(SessionError::Aborted(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_word_of_a_role_that_has_closed_is_not_sent_again() {
+    let town = Town::new();
+    let (front, back) = (town.front(none()).await, town.back(none()).await);
+    *town.tap.dones_unheard.lock().unwrap() = Some(BTreeSet::new());
+    assert_eq!(parcel_once(&front).await, [7]);
+    front.is_idle().await;
+    back.is_idle().await;
+    assert!(town.tap.sent(|body| matches!(body, Body::Done(_))) > 0);
+    tokio::time::sleep(SYNC).await;
+    town.tap.clear();
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(town.tap.sent(|_| true), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_of_an_end_begin_nothing() {
+    let town = Town::new();
+    let (front, back) = (town.front(none()).await, town.back(none()).await);
+    assert_eq!(parcel_once(&front).await, [7]);
+    front.is_idle().await;
+    until("nothing left at the back", || back.instances() == 0 && count(&back) == 0).await;
+    let sent = town.tap.sent.lock().unwrap().clone();
+    let mut frames = sent.iter().flat_map(|(_, packet)| &packet.frames).map(|(_, frame)| frame);
+    let first = frames.find(|frame| frame.header.is_some()).unwrap();
+    let (session, header) = (first.session, first.header.clone());
+    let wire = town.tap.network.attach(node_id("rogue"), Arc::new(Nobody)).await.unwrap();
+    let finished = Outcome::Finished;
+    let turns = Body::Turns { finals: vec![], aborted: true };
+    for (number, body) in (1..).zip([Body::Close(finished.clone()), Body::Done(finished), turns, Body::Undoing(None)]) {
+        let (from, to) = (RoleIndex(1), RoleIndex(0));
+        let frame = Frame { session, from, to, header: header.clone(), body };
+        let packet = Packet { frames: vec![(number, frame)], ..Packet::new(node_id("front"), 7) };
+        wire.send(&node_id("back"), packet.to_bytes().unwrap());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((back.instances(), count(&back)), (0, 0));
+    }
+}
