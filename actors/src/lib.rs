@@ -48,6 +48,11 @@ pub mod prelude {
     };
 }
 
-#[cfg(doctest)]
+/// One of its examples opens a Zenoh session.
+#[cfg(all(doctest, feature = "zenoh"))]
 #[doc = include_str!("../../README.md")]
 mod readme {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/programming-model.md")]
+mod programming_model {}
