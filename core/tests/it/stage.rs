@@ -438,9 +438,10 @@ impl<C: Choreography> Stage<C> {
     }
 }
 
-/// Runs `check` over seeds, and says which one failed.
+/// Runs `check` over seeds, and says which one failed. `ACCOMPANIST_STAGE_TIMES` times as many as usual, if it is set.
 pub fn over_seeds(seeds: u64, check: impl Fn(u64)) {
-    for seed in 0..seeds {
+    let times = std::env::var("ACCOMPANIST_STAGE_TIMES").map_or(1, |times| times.parse().unwrap());
+    for seed in 0..seeds * times {
         let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(seed)));
         assert!(checked.is_ok(), "seed {seed} failed");
     }
