@@ -185,6 +185,18 @@ pub enum SessionLookupError {
         /// The name of the one that was asked for.
         asked: &'static str,
     },
+    /// It runs, or ran, a version that is started by another role, or with values of other types.
+    #[error(
+        "session {session} is of version {found}, with other types than version {asked}: ask for it as what it was started as"
+    )]
+    OtherVersion {
+        /// The session.
+        session: SessionId,
+        /// Its version.
+        found: u32,
+        /// The version of what was asked for.
+        asked: u32,
+    },
     /// What the store has of it cannot be read.
     #[error(transparent)]
     Store(StoreError),

@@ -45,7 +45,8 @@ impl<C: Choreography> Session<C> {
 
     /// One that has closed: what is kept of it tells all there is to know.
     pub(crate) fn closed(initiator: InstanceHandle, closed: &Closed) -> Self {
-        let mut progress = Progress { opened: true, ..Progress::default() };
+        let version = Some(closed.header.version);
+        let mut progress = Progress { opened: true, version, ..Progress::default() };
         progress.settle(closed);
         Self::new(initiator, watch::channel(progress).1)
     }

@@ -2,6 +2,7 @@
 //! result.
 
 use accompanist_core::contract::{Space, Store, StoreError};
+use accompanist_core::frame::Header;
 use accompanist_core::id::InstanceId;
 use accompanist_core::record::{Closed, Opened, read_value};
 use accompanist_core::{Choreography, SessionId};
@@ -21,9 +22,9 @@ enum Found {
 }
 
 impl Found {
-    fn choreography(&self) -> &str {
+    fn header(&self) -> &Header {
         let (Self::Open(_, Opened { header, .. }) | Self::Closed(_, Closed { header, .. })) = self;
-        &header.choreography
+        header
     }
 }
 
@@ -41,9 +42,12 @@ impl Node {
         })));
         let found = answer.await.map_err(|_| SessionLookupError::NodeStopped)??;
         let found = found.ok_or(SessionLookupError::Unknown { session: id })?;
-        if found.choreography() != C::NAME {
-            let (found, asked) = (found.choreography().to_owned(), C::NAME);
-            return Err(SessionLookupError::OtherChoreography { session: id, found, asked });
+        let Header { choreography: name, version, .. } = found.header();
+        if name != C::NAME {
+            return Err(SessionLookupError::OtherChoreography { session: id, found: name.clone(), asked: C::NAME });
+        }
+        if self.is_other::<C>(*version) {
+            return Err(SessionLookupError::OtherVersion { session: id, found: *version, asked: C::VERSION });
         }
         match found {
             Found::Closed(instance, closed) => Ok(self.closed_session(instance, &closed)),
