@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use accompanist_core::contract::StoreError;
 use accompanist_core::id::InstanceId;
-use accompanist_core::instance::{Remedy, SignalError};
+use accompanist_core::instance::{Remedy, SignalError, Status};
 use accompanist_core::message::{CodecError, decode, encode};
 use accompanist_core::record::Record;
 use accompanist_core::testing::History;
@@ -108,6 +108,14 @@ impl InstanceHandle {
     pub async fn query<V: Message>(&self) -> Result<Option<V>, AskError> {
         let view = self.ask(Question::View).await?;
         Ok(view.map(|view| decode(view.as_slice())).transpose()?)
+    }
+
+    /// Where it stands. One that is over is no longer open.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn status(&self) -> Result<Status, AskError> {
+        self.ask(Question::Status).await
     }
 
     /// What the program waits for, by the path of the operation; for people.

@@ -34,7 +34,7 @@ struct Mishaps {
 }
 
 impl Mishaps {
-    fn pass(&self, left: &AtomicU32, deal: &Deal) {
+    fn pass(&self, left: &AtomicU32, deal: Deal) {
         let trips = deal.id >= UNLUCKY
             && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
         if trips {
@@ -42,13 +42,13 @@ impl Mishaps {
             panic!("an unlucky cake, as the test wants");
         }
     }
+}
 
-    fn read(&self, mistyped: &AtomicBool, deal: &Deal, state: &State<'_>) -> Result<(), Abort> {
-        if deal.id >= UNLUCKY && mistyped.load(Ordering::SeqCst) {
-            NAMES_OF_CAKES.get(state, ())?;
-        }
-        Ok(())
+fn read(mistyped: &AtomicBool, deal: Deal, state: &State<'_>) -> Result<(), Abort> {
+    if deal.id >= UNLUCKY && mistyped.load(Ordering::SeqCst) {
+        NAMES_OF_CAKES.get(state, ())?;
     }
+    Ok(())
 }
 
 /// Takes a cake; nobody gets one that is not there.
@@ -65,15 +65,15 @@ impl<R: Role> LocalTransaction for Take<R> {
         let sold_out = || Abort::new("sold-out", "there is no cake left");
         let left = CAKES.update(state, (), |left| left.unwrap_or_default().checked_sub(1).ok_or_else(sold_out))?;
         BUYERS.put(state, deal.id, &left)?;
-        self.1.pass(&self.1.commits, deal);
-        self.1.read(&self.1.commits_mistyped, deal, state)?;
+        self.1.pass(&self.1.commits, *deal);
+        read(&self.1.commits_mistyped, *deal, state)?;
         Ok(left)
     }
     fn compensate(&self, state: &mut State<'_>, deal: &Deal, left: &u32) -> Result<(), Retry> {
         assert_eq!(BUYERS.take(state, deal.id)?, Some(*left), "deal {} has no cake to give back", deal.id);
         CAKES.update(state, (), |left| Ok(left.unwrap_or_default() + 1))?;
-        self.1.pass(&self.1.compensations, deal);
-        Ok(self.1.read(&self.1.compensations_mistyped, deal, state)?)
+        self.1.pass(&self.1.compensations, *deal);
+        Ok(read(&self.1.compensations_mistyped, *deal, state)?)
     }
 }
 

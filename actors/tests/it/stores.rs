@@ -72,13 +72,16 @@ fn keeps_the_contract<S: Store>(open: impl Fn() -> S) {
         keeps_the_contract_of_ranges(&store);
         store.sync().unwrap();
     }
-    store.apply(vec![remove("a"), put("c", "5")]).unwrap();
+    store.apply(vec![remove("a"), put("c", "5"), put("d", "6")]).unwrap();
     assert_eq!((get(&store, "a"), get(&store, "c").as_deref()), (None, Some("5")));
     assert_eq!(scan(&store, "", None, 1), ["b=4"]);
+    // What is synced and what is not are one: limits, too.
+    assert_eq!(range(&store, "b/2", None, Direction::Forward, 3), ["b/2=y", "b/3=", "c=5"]);
+    assert_eq!(range(&store, "", None, Direction::Backward, 3), ["d=6", "c=5", "b/3="]);
     store.sync().unwrap();
     drop(store);
     let mut store = open();
-    assert_eq!(scan(&store, "", None, 10), ["b=4", "b/1=z", "b/2=y", "b/3=", "c=5"]);
+    assert_eq!(scan(&store, "", None, 10), ["b=4", "b/1=z", "b/2=y", "b/3=", "c=5", "d=6"]);
     // Keys and values are any bytes.
     let change = Change { space: Space::Journal, key: vec![0, 255], value: Some(vec![0; 100_000]) };
     store.apply(vec![change.clone()]).unwrap();

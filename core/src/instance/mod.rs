@@ -13,6 +13,7 @@ mod program;
 mod restore;
 mod saga;
 mod sagas;
+mod status;
 mod steps;
 mod turns;
 mod waiting;
@@ -40,6 +41,7 @@ pub use effects::{Effects, LocalJob, LocalResult, Outgoing, OutgoingKey, Stop, W
 pub(crate) use effects::{Job, JobResult, JobTask};
 pub use outside::{SignalError, TAKEN_SIGNALS_MAX};
 pub(crate) use sagas::{SagaPaths, Verdict};
+pub use status::Status;
 pub(crate) use turns::TURN_VOTE;
 
 /// Bounds and pauses of an instance.

@@ -106,16 +106,22 @@ fn a_range_is_read_from_both_ends_at_once() {
     for number in 0..100 {
         QUEUE.put(state, number, &number).unwrap();
     }
-    let mut rows = QUEUE.range(state, ..);
-    let mut found = (Vec::new(), Vec::new());
-    while let Some(row) = rows.next() {
-        found.0.push(row.unwrap().0);
-        found.1.extend(rows.next_back().map(|row| row.unwrap().0));
-        found.1.extend(rows.next_back().map(|row| row.unwrap().0));
+    for (forward, backward) in [(1, 2), (2, 1), (1, 1), (9, 40)] {
+        let mut rows = QUEUE.range(state, ..);
+        let mut found = (Vec::new(), Vec::new());
+        while found.0.len() + found.1.len() < 100 {
+            let left = 100 - found.0.len() - found.1.len();
+            let first = keys(rows.by_ref().take(forward));
+            assert_eq!(first.len(), forward.min(left), "from the front, with {left} left");
+            let last = keys(rows.by_ref().rev().take(backward));
+            assert_eq!(last.len(), backward.min(left - first.len()), "from the back, with {left} left");
+            found.0.extend(first);
+            found.1.extend(last);
+        }
+        found.1.reverse();
+        assert_eq!([found.0, found.1].concat(), (0..100).collect::<Vec<_>>());
+        assert!(rows.next().is_none() && rows.next_back().is_none());
     }
-    found.1.reverse();
-    assert_eq!([found.0, found.1].concat(), (0..100).collect::<Vec<_>>());
-    assert!(rows.next().is_none() && rows.next_back().is_none());
 }
 
 /// Counts what is read of what is below.
