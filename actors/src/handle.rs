@@ -90,7 +90,8 @@ impl InstanceHandle {
 
     /// Says something to the program, which waits for it with [`Context::signal`](crate::Context::signal) or will.
     /// Durable when it returns. Repeat it under the same `key` until it succeeds: the program takes it once (as long
-    /// as it is among the last 1 024 that were taken, or the session is open, whichever is shorter).
+    /// as it is among the last 1 024 that were taken, or the session is open, whichever is shorter). Another value under
+    /// the key of one that was taken is ignored.
     ///
     /// # Errors
     /// [`AskError`]; after [`AskError::NotOpen`] or [`AskError::NodeStopped`] it may have been taken in all the same.
@@ -125,7 +126,8 @@ impl InstanceHandle {
         self.ask(Question::Waits).await
     }
 
-    /// Lets the steps that are in trouble go on, and says how many those are.
+    /// Lets the steps that are in trouble go on, and says how many those are. Not durable when it returns: after a crash
+    /// they may be in trouble again.
     ///
     /// # Errors
     /// [`AskError`].
