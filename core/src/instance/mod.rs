@@ -2,12 +2,14 @@
 //!
 //! Events go in (a frame, a sync, an acknowledgement, a step's end, time), [`Effects`] come out; the program
 //! asks it through [`crate::Context`]. Clock, chance, disk and network are outside, so that the runtime, the
-//! simulator and [`crate::run_local`] share this one machine. `program` has what the program asks (`waiting`, `sagas`,
-//! `turns` and `outside` the operations that take long), `saga` the way to an end, `compensation` taking back,
-//! `restore` the way back from the records.
+//! simulator and [`crate::run_local`] share this one machine. `delivery` has what arrives, `writes` what leaves,
+//! `program` what the program asks (`waiting`, `sagas`, `turns` and `outside` the operations that take long), `saga` the
+//! way to an end, `compensation` taking back, `restore` the way back from the records.
 
 mod compensation;
+mod delivery;
 mod effects;
+mod limits;
 mod outside;
 mod program;
 mod restore;
@@ -17,6 +19,7 @@ mod status;
 mod steps;
 mod turns;
 mod waiting;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -25,7 +28,7 @@ use std::task::Waker;
 use crate::abort::Abort;
 use crate::choreography::Compensation;
 use crate::contract::Batch;
-use crate::frame::{Body, Frame, Header, Operation, Outcome, Receipt};
+use crate::frame::{Body, Header, Operation, Outcome, Receipt};
 use crate::id::{InstanceId, Path, RoleIndex};
 use crate::message::{Fingerprint, Payload};
 use crate::record::{self, Closed, Opened, Record};
@@ -39,51 +42,11 @@ use self::waiting::Waiting;
 pub use compensation::Remedy;
 pub use effects::{Effects, LocalJob, LocalResult, Outgoing, OutgoingKey, Stop, Write, panic_text};
 pub(crate) use effects::{Job, JobResult, JobTask};
+pub use limits::Limits;
 pub use outside::{SignalError, TAKEN_SIGNALS_MAX};
 pub(crate) use sagas::{SagaPaths, Verdict};
 pub use status::Status;
 pub(crate) use turns::TURN_VOTE;
-
-/// Bounds and pauses of an instance.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Messages of one instance that are sent and not yet acknowledged. A full window makes `comm` wait.
-    pub unacked_max: usize,
-    /// The largest message. A larger one aborts the session.
-    pub payload_bytes_max: usize,
-    /// The pause before the first nudge to a role that is waited for; it doubles from one to the next.
-    pub nudge_delay_min_ms: u64,
-    /// The longest pause between two nudges.
-    pub nudge_delay_max_ms: u64,
-    /// The pause before a compensation, or a step that only goes forward, is tried again; it doubles from one to the next.
-    pub retry_delay_min_ms: u64,
-    /// The longest pause between two tries.
-    pub retry_delay_max_ms: u64,
-    /// Tries of a compensation, or of a step that only goes forward, before an operator is needed.
-    pub tries_max: u32,
-    /// Signals that wait to be taken by the program. More are refused.
-    pub signals_max: usize,
-    /// Records of one instance in its journal beyond which it warns, once: its loops should be checkpoints
-    /// ([`Context::repeat`](crate::Context::repeat)).
-    pub journal_records_warn: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            unacked_max: 256,
-            payload_bytes_max: 512 * 1024,
-            nudge_delay_min_ms: 50,
-            nudge_delay_max_ms: 5_000,
-            retry_delay_min_ms: 20,
-            retry_delay_max_ms: 30_000,
-            // About twenty minutes.
-            tries_max: 50,
-            signals_max: 1_024,
-            journal_records_warn: 10_000,
-        }
-    }
-}
 
 /// Something a role observed, and under which name.
 struct Observation {
@@ -293,105 +256,6 @@ impl Instance {
         self.header.initiator == self.id.role
     }
 
-    /// A frame for this instance has arrived; `receipt` is given back as an acknowledgement in time.
-    pub fn deliver(&mut self, frame: Frame, receipt: Option<Receipt>) {
-        if self.stopped.is_some() {
-            return; // Unacknowledged, so the sender keeps it until someone has looked.
-        }
-        let Some(sender) = self.header.node_of(frame.from) else { return };
-        if receipt.as_ref().is_some_and(|receipt| receipt.to != *sender) {
-            return; // From a node that does not play this role.
-        }
-        match frame.body {
-            Body::Deliver { path, operation, payload } => {
-                self.deliver_message(path, frame.from, operation, payload, receipt);
-            }
-            Body::Nudge => self.answer_nudge(frame.from),
-            Body::Turns { finals, aborted } => self.note_turns(frame.from, finals, aborted),
-            Body::Undoing(next) => self.note_undoing(frame.from, next),
-            Body::Abort(abort) => {
-                self.obey(&abort);
-                self.ack_when_written(receipt);
-            }
-            Body::Done(outcome) => {
-                self.note_done(frame.from, outcome);
-                // Kept in memory only: after a crash the initiator asks again.
-                self.ack_when_written(receipt);
-            }
-            Body::Close(_) => {
-                self.close_after.get_or_insert(0);
-                self.pending.acks.extend(receipt);
-            }
-        }
-        self.wake();
-    }
-
-    fn deliver_message(
-        &mut self,
-        path: Path,
-        from: RoleIndex,
-        operation: Operation,
-        payload: Payload,
-        receipt: Option<Receipt>,
-    ) {
-        let id = (path.clone(), from);
-        match self.mailbox.get(&id) {
-            _ if self.is_over(&path) => {} // Of a turn that this role has done with.
-            None => {
-                self.record(&Record::Received { path, from, operation, payload: payload.clone() }, false);
-                self.hear_of_saga(&id.0, operation, &payload);
-                self.mailbox.insert(id, (operation, payload));
-            }
-            Some((known_operation, known)) if (*known_operation, known) == (operation, &payload) => {}
-            Some((known_operation, known)) => {
-                let described = |operation: Operation, payload: &Payload| {
-                    let fingerprint = Fingerprint::of(payload);
-                    format!("a {operation} of {} bytes ({fingerprint}) from role {}", payload.len(), from.0)
-                };
-                let recorded = described(*known_operation, known);
-                return self.stop(Stop::Diverged { path, recorded, replayed: described(operation, &payload) });
-            }
-        }
-        self.ack_when_written(receipt);
-    }
-
-    /// Acknowledges once all that is written or pending now is durable.
-    fn ack_when_written(&mut self, receipt: Option<Receipt>) {
-        let Some(receipt) = receipt else { return };
-        if !self.pending.changes.is_empty() {
-            self.pending.acks.push(receipt);
-        } else if self.synced < self.all_so_far() {
-            self.acks_after.push_back((self.all_so_far(), receipt));
-        } else {
-            self.effects.acks.push(receipt);
-        }
-    }
-
-    /// The write `number` is durable.
-    pub fn synced(&mut self, number: u64, local: Option<(Path, LocalResult)>) {
-        self.synced = self.synced.max(number);
-        if std::mem::take(&mut self.opening) {
-            self.effects.opened = true;
-        }
-        while let Some((_, receipt)) = self.acks_after.pop_front_if(|(after, _)| *after <= number) {
-            self.effects.acks.push(receipt);
-        }
-        if let Some((path, result)) = local {
-            self.local_ended(&path, result);
-        }
-        self.wake();
-    }
-
-    /// The receiver has made `key` durable.
-    pub fn acked(&mut self, key: &OutgoingKey) {
-        if self.unacked.remove(key) {
-            if let OutgoingKey::Deliver(_, to) | OutgoingKey::Abort(to) = key {
-                self.acquainted.insert(*to);
-            }
-            self.wake();
-        }
-    }
-
     /// When [`Instance::settle`] has to be called again though nothing happened, on the clock of `settle`.
     pub fn next_wake_ms(&self) -> Option<u64> {
         if self.stopped.is_some() {
@@ -419,86 +283,6 @@ impl Instance {
         if records > self.limits.journal_records_warn && !self.warned {
             self.warned = true;
             self.effects.long_journal = Some(records);
-        }
-    }
-
-    fn stands_still(&self) -> bool {
-        self.stopped.is_some()
-    }
-
-    /// The write that makes durable all that has happened so far.
-    fn all_so_far(&self) -> u64 {
-        if self.pending.changes.is_empty() { self.number - 1 } else { self.number }
-    }
-
-    /// Everything to be done since the last call.
-    pub fn take_effects(&mut self) -> Effects {
-        self.flush(None);
-        while let Some((_, outgoing)) = self.held.pop_front_if(|(after, _)| *after <= self.synced) {
-            self.effects.frames.push(outgoing);
-        }
-        if let Some((_, output)) = self.output_after.take_if(|(after, _)| *after <= self.synced) {
-            self.effects.output = Some(output);
-        }
-        if let Some((_, view)) = self.view_after.take_if(|(after, _)| *after <= self.synced) {
-            self.view = Some(view);
-        }
-        if self.close_after.is_some_and(|after| after > 0 && after <= self.synced) {
-            self.effects.closed = self.closed.take();
-        }
-        std::mem::take(&mut self.effects)
-    }
-
-    /// Makes the pending changes (and a local step with them) the next write.
-    fn flush(&mut self, local: Option<LocalJob>) {
-        if local.is_none() && self.pending.changes.is_empty() {
-            return;
-        }
-        let pending = std::mem::take(&mut self.pending);
-        self.acks_after.extend(pending.acks.into_iter().map(|receipt| (self.number, receipt)));
-        let urgent = pending.urgent || local.is_some();
-        self.effects.writes.push(Write { number: self.number, changes: pending.changes, local, urgent });
-        self.number += 1;
-    }
-
-    /// Writes `record` with the next write.
-    fn record(&mut self, record: &Record, urgent: bool) {
-        match record.change(self.id) {
-            Ok(change) => {
-                self.pending.changes.push(change);
-                self.pending.urgent |= urgent;
-            }
-            Err(error) => self.stop(Stop::Undecodable { path: Path::root(), reason: error.to_string() }),
-        }
-    }
-
-    /// Removes `record` with the next write.
-    fn unrecord(&mut self, record: &Record) {
-        self.pending.changes.push(record::remove(self.id, record));
-    }
-
-    /// Writes a result: what is said from now on waits for it.
-    fn record_result(&mut self, record: &Record) {
-        self.record(record, true);
-        self.barrier = self.number;
-    }
-
-    /// Says `body` to `to` once write `after` is durable.
-    fn say(&mut self, key: OutgoingKey, to: RoleIndex, body: Body, after: u64) {
-        let Some(node) = self.header.node_of(to).cloned() else { return };
-        let known = self.acquainted.contains(&to) && !matches!(body, Body::Nudge);
-        let header = (!known).then(|| self.header.clone());
-        let frame = Frame { session: self.id.session, from: self.id.role, to, header, body };
-        if !matches!(key, OutgoingKey::Nudge(_)) {
-            self.unacked.insert(key.clone());
-        }
-        self.held.push_back((after, Outgoing { key, node, frame }));
-    }
-
-    fn stop(&mut self, stop: Stop) {
-        if self.stopped.is_none() {
-            self.effects.stopped = Some(stop.clone());
-            self.stopped = Some(stop);
         }
     }
 }

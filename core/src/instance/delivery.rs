@@ -1,0 +1,110 @@
+//! What arrives at an instance: frames, syncs, acknowledgements.
+//!
+//! Nothing is acknowledged before it is durable, and nothing known is taken twice. Next: `writes`.
+
+use super::{Instance, LocalResult, OutgoingKey, Stop};
+use crate::frame::{Body, Frame, Operation, Receipt};
+use crate::id::{Path, RoleIndex};
+use crate::message::{Fingerprint, Payload};
+use crate::record::Record;
+
+impl Instance {
+    /// A frame for this instance has arrived; `receipt` is given back as an acknowledgement in time.
+    pub fn deliver(&mut self, frame: Frame, receipt: Option<Receipt>) {
+        if self.stopped.is_some() {
+            return; // Unacknowledged, so the sender keeps it until someone has looked.
+        }
+        let Some(sender) = self.header.node_of(frame.from) else { return };
+        if receipt.as_ref().is_some_and(|receipt| receipt.to != *sender) {
+            return; // From a node that does not play this role.
+        }
+        match frame.body {
+            Body::Deliver { path, operation, payload } => {
+                self.deliver_message(path, frame.from, operation, payload, receipt);
+            }
+            Body::Nudge => self.answer_nudge(frame.from),
+            Body::Turns { finals, aborted } => self.note_turns(frame.from, finals, aborted),
+            Body::Undoing(next) => self.note_undoing(frame.from, next),
+            Body::Abort(abort) => {
+                self.obey(&abort);
+                self.ack_when_written(receipt);
+            }
+            Body::Done(outcome) => {
+                self.note_done(frame.from, outcome);
+                // Kept in memory only: after a crash the initiator asks again.
+                self.ack_when_written(receipt);
+            }
+            Body::Close(_) => {
+                self.close_after.get_or_insert(0);
+                self.pending.acks.extend(receipt);
+            }
+        }
+        self.wake();
+    }
+
+    fn deliver_message(
+        &mut self,
+        path: Path,
+        from: RoleIndex,
+        operation: Operation,
+        payload: Payload,
+        receipt: Option<Receipt>,
+    ) {
+        let id = (path.clone(), from);
+        match self.mailbox.get(&id) {
+            _ if self.is_over(&path) => {} // Of a turn that this role has done with.
+            None => {
+                self.record(&Record::Received { path, from, operation, payload: payload.clone() }, false);
+                self.hear_of_saga(&id.0, operation, &payload);
+                self.mailbox.insert(id, (operation, payload));
+            }
+            Some((known_operation, known)) if (*known_operation, known) == (operation, &payload) => {}
+            Some((known_operation, known)) => {
+                let described = |operation: Operation, payload: &Payload| {
+                    let fingerprint = Fingerprint::of(payload);
+                    format!("a {operation} of {} bytes ({fingerprint}) from role {}", payload.len(), from.0)
+                };
+                let recorded = described(*known_operation, known);
+                return self.stop(Stop::Diverged { path, recorded, replayed: described(operation, &payload) });
+            }
+        }
+        self.ack_when_written(receipt);
+    }
+
+    /// Acknowledges once all that is written or pending now is durable.
+    fn ack_when_written(&mut self, receipt: Option<Receipt>) {
+        let Some(receipt) = receipt else { return };
+        if !self.pending.changes.is_empty() {
+            self.pending.acks.push(receipt);
+        } else if self.synced < self.all_so_far() {
+            self.acks_after.push_back((self.all_so_far(), receipt));
+        } else {
+            self.effects.acks.push(receipt);
+        }
+    }
+
+    /// The write `number` is durable.
+    pub fn synced(&mut self, number: u64, local: Option<(Path, LocalResult)>) {
+        self.synced = self.synced.max(number);
+        if std::mem::take(&mut self.opening) {
+            self.effects.opened = true;
+        }
+        while let Some((_, receipt)) = self.acks_after.pop_front_if(|(after, _)| *after <= number) {
+            self.effects.acks.push(receipt);
+        }
+        if let Some((path, result)) = local {
+            self.local_ended(&path, result);
+        }
+        self.wake();
+    }
+
+    /// The receiver has made `key` durable.
+    pub fn acked(&mut self, key: &OutgoingKey) {
+        if self.unacked.remove(key) {
+            if let OutgoingKey::Deliver(_, to) | OutgoingKey::Abort(to) = key {
+                self.acquainted.insert(*to);
+            }
+            self.wake();
+        }
+    }
+}

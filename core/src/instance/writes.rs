@@ -1,0 +1,88 @@
+//! What leaves an instance: writes in the order of their numbers, and frames once what they depend on is durable.
+
+use super::{Effects, Instance, LocalJob, Outgoing, OutgoingKey, Stop, Write};
+use crate::frame::{Body, Frame};
+use crate::id::{Path, RoleIndex};
+use crate::record::{self, Record};
+
+impl Instance {
+    pub(super) fn stands_still(&self) -> bool {
+        self.stopped.is_some()
+    }
+
+    /// The write that makes durable all that has happened so far.
+    pub(super) fn all_so_far(&self) -> u64 {
+        if self.pending.changes.is_empty() { self.number - 1 } else { self.number }
+    }
+
+    /// Everything to be done since the last call.
+    pub fn take_effects(&mut self) -> Effects {
+        self.flush(None);
+        while let Some((_, outgoing)) = self.held.pop_front_if(|(after, _)| *after <= self.synced) {
+            self.effects.frames.push(outgoing);
+        }
+        if let Some((_, output)) = self.output_after.take_if(|(after, _)| *after <= self.synced) {
+            self.effects.output = Some(output);
+        }
+        if let Some((_, view)) = self.view_after.take_if(|(after, _)| *after <= self.synced) {
+            self.view = Some(view);
+        }
+        if self.close_after.is_some_and(|after| after > 0 && after <= self.synced) {
+            self.effects.closed = self.closed.take();
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Makes the pending changes (and a local step with them) the next write.
+    pub(super) fn flush(&mut self, local: Option<LocalJob>) {
+        if local.is_none() && self.pending.changes.is_empty() {
+            return;
+        }
+        let pending = std::mem::take(&mut self.pending);
+        self.acks_after.extend(pending.acks.into_iter().map(|receipt| (self.number, receipt)));
+        let urgent = pending.urgent || local.is_some();
+        self.effects.writes.push(Write { number: self.number, changes: pending.changes, local, urgent });
+        self.number += 1;
+    }
+
+    /// Writes `record` with the next write.
+    pub(super) fn record(&mut self, record: &Record, urgent: bool) {
+        match record.change(self.id) {
+            Ok(change) => {
+                self.pending.changes.push(change);
+                self.pending.urgent |= urgent;
+            }
+            Err(error) => self.stop(Stop::Undecodable { path: Path::root(), reason: error.to_string() }),
+        }
+    }
+
+    /// Removes `record` with the next write.
+    pub(super) fn unrecord(&mut self, record: &Record) {
+        self.pending.changes.push(record::remove(self.id, record));
+    }
+
+    /// Writes a result: what is said from now on waits for it.
+    pub(super) fn record_result(&mut self, record: &Record) {
+        self.record(record, true);
+        self.barrier = self.number;
+    }
+
+    /// Says `body` to `to` once write `after` is durable.
+    pub(super) fn say(&mut self, key: OutgoingKey, to: RoleIndex, body: Body, after: u64) {
+        let Some(node) = self.header.node_of(to).cloned() else { return };
+        let known = self.acquainted.contains(&to) && !matches!(body, Body::Nudge);
+        let header = (!known).then(|| self.header.clone());
+        let frame = Frame { session: self.id.session, from: self.id.role, to, header, body };
+        if !matches!(key, OutgoingKey::Nudge(_)) {
+            self.unacked.insert(key.clone());
+        }
+        self.held.push_back((after, Outgoing { key, node, frame }));
+    }
+
+    pub(super) fn stop(&mut self, stop: Stop) {
+        if self.stopped.is_none() {
+            self.effects.stopped = Some(stop.clone());
+            self.stopped = Some(stop);
+        }
+    }
+}
