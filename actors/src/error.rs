@@ -185,19 +185,16 @@ pub enum SessionLookupError {
         /// The name of the one that was asked for.
         asked: &'static str,
     },
-    /// It runs, or ran, a version of other types.
+    /// It runs, or ran, a version that is started by another role, or with values of other types.
     #[error(
-        "session {session} is one of `{name}` version {found}, whose values are of other types than those of version {asked}: \
-         ask for it with a choreography that has those of version {found}"
+        "session {session} is of version {found}, with other types than version {asked}: ask for it as what it was started as"
     )]
     OtherVersion {
         /// The session.
         session: SessionId,
-        /// The choreography.
-        name: &'static str,
         /// Its version.
         found: u32,
-        /// The version that was asked for.
+        /// The version of what was asked for.
         asked: u32,
     },
     /// What the store has of it cannot be read.

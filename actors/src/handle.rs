@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use accompanist_core::contract::StoreError;
 use accompanist_core::id::InstanceId;
-use accompanist_core::instance::{Remedy, SignalError};
+use accompanist_core::instance::{Remedy, SignalError, Status};
 use accompanist_core::message::{CodecError, decode, encode};
 use accompanist_core::record::Record;
 use accompanist_core::testing::History;
@@ -90,7 +90,8 @@ impl InstanceHandle {
 
     /// Says something to the program, which waits for it with [`Context::signal`](crate::Context::signal) or will.
     /// Durable when it returns. Repeat it under the same `key` until it succeeds: the program takes it once (as long
-    /// as it is among the last 1 024 that were taken, or the session is open, whichever is shorter).
+    /// as it is among the last 1 024 that were taken, or the session is open, whichever is shorter). Another value under
+    /// the key of one that was taken is ignored.
     ///
     /// # Errors
     /// [`AskError`]; after [`AskError::NotOpen`] or [`AskError::NodeStopped`] it may have been taken in all the same.
@@ -109,6 +110,14 @@ impl InstanceHandle {
         Ok(view.map(|view| decode(view.as_slice())).transpose()?)
     }
 
+    /// Where it stands. One that is over is no longer open.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn status(&self) -> Result<Status, AskError> {
+        self.ask(Question::Status).await
+    }
+
     /// What the program waits for, by the path of the operation; for people.
     ///
     /// # Errors
@@ -117,7 +126,8 @@ impl InstanceHandle {
         self.ask(Question::Waits).await
     }
 
-    /// Lets the steps that are in trouble go on, and says how many those are.
+    /// Lets the steps that are in trouble go on, and says how many those are. Not durable when it returns: after a crash
+    /// they may be in trouble again.
     ///
     /// # Errors
     /// [`AskError`].

@@ -2,6 +2,7 @@
 //!
 //! One global program says what every role does; each role's part runs beside its service as a supervised,
 //! durable actor; no orchestrator. Start with [`Choreography`] for the program and [`Node`] to run it;
+//! `docs/programming-model.md` shows every operation, `docs/runtime-semantics.md` says what is promised, and
 //! `docs/architecture.md` shows the way of a message.
 //!
 //! This crate knows ractor and fjall; Zenoh's types stay inside [`transport`].
@@ -48,6 +49,15 @@ pub mod prelude {
     };
 }
 
-#[cfg(doctest)]
+/// One of its examples opens a Zenoh session.
+#[cfg(all(doctest, feature = "zenoh"))]
 #[doc = include_str!("../../README.md")]
 mod readme {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/programming-model.md")]
+mod programming_model {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/runtime-semantics.md")]
+mod runtime_semantics {}

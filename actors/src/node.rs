@@ -15,7 +15,7 @@ use accompanist_core::contract::{BoxFuture, StoreError};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::message::encode;
 use accompanist_core::record::Opened;
-use accompanist_core::{Choreography, Has, Located, NodeId, Payload, Role, RoleSet, SessionId, State};
+use accompanist_core::{Choreography, Has, Located, Message, NodeId, Payload, Role, RoleSet, SessionId, State};
 use metrics::counter;
 use ractor::ActorRef;
 use tokio::sync::{oneshot, watch};
@@ -146,25 +146,23 @@ impl Node {
         if open >= limit {
             return Err(StartError::Overloaded(limit));
         }
-        let input: Payload = encode(&input)?.into();
-        let (found, limit) = (input.len(), shared.settings.limits.payload_bytes_max);
-        if found > limit {
-            return Err(StartError::InputTooLarge { found, limit });
-        }
+        let input = self.encoded(&input)?;
         let mut header = self.cast(session, &versions).await?;
-        let deadline = options.deadline.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
-        header.deadline_unix_ms = deadline.map(|after_ms| header.started_unix_ms.saturating_add(after_ms));
         let mut id = InstanceId { session, role: header.initiator };
-        let opened = Opened { header: Arc::new(header), input: Some(input) };
         if let Some(key) = &options.key {
-            match self.claim(SessionId::keyed(C::NAME, key), id).await? {
-                Claimed { id, closed: Some(closed) } => {
-                    self.check_version::<C>(id.session, Some(closed.header.version))?;
-                    return Ok(self.closed_session(id, &closed));
-                }
-                Claimed { id: known, closed: None } => id = known,
+            let Claimed { id: known, closed } = self.claim(SessionId::keyed(C::NAME, key), id).await?;
+            if let Some(closed) = closed {
+                self.check_version::<C>(known.session, Some(closed.header.version))?;
+                return Ok(self.closed_session(known, &closed));
+            }
+            id = known;
+            if id.role != header.initiator {
+                header = self.cast_at(id, &versions).await?.unwrap_or(header);
             }
         }
+        let deadline = options.deadline.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        header.deadline_unix_ms = deadline.map(|after_ms| header.started_unix_ms.saturating_add(after_ms));
+        let opened = Opened { header: Arc::new(header), input: Some(input) };
         let mut progress = shared.directory.watch(id);
         if !shared.to_roles(RolesMessage::Start { id, opened, fresh: options.key.is_none() }) {
             return Err(StartError::NodeStopped);
@@ -175,6 +173,12 @@ impl Node {
         self.check_version::<C>(id.session, version)?;
         counter!(metric::SESSIONS_STARTED).increment(1);
         Ok(handle)
+    }
+
+    fn encoded(&self, input: &impl Message) -> Result<Payload, StartError> {
+        let input: Payload = encode(input)?.into();
+        let (found, limit) = (input.len(), self.shared.settings.limits.payload_bytes_max);
+        if found > limit { Err(StartError::InputTooLarge { found, limit }) } else { Ok(input) }
     }
 
     /// Reads the built-in state of `role`, as of the last group commit.

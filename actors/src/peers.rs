@@ -5,7 +5,7 @@
 //! a cast node that is away delays its sessions, no more.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
@@ -56,6 +56,17 @@ impl Peer {
     fn versions(&self, name: &str) -> Vec<u32> {
         self.choreographies.keys().filter(|(known, _)| known == name).map(|(_, version)| *version).collect()
     }
+}
+
+/// What a start can do as far as is known.
+pub(crate) struct Choice {
+    /// The index of the version it takes, and its cast.
+    pub(crate) cast: Option<(usize, Cast)>,
+    /// What the higher versions lack.
+    pub(crate) gaps: Vec<Gap>,
+    /// Until when it is worth waiting for nodes that may fill a gap, and so far have spoken in an earlier life of the own
+    /// node only.
+    pub(crate) hear_until: Option<Instant>,
 }
 
 /// Who plays what in a session, and with which patches.
@@ -133,22 +144,35 @@ impl Peers {
         self.changed.notified()
     }
 
-    /// Until when it is worth waiting for what a node that plays `role` offers now, not in an earlier life of this one.
-    pub(crate) fn may_hear(&self, role: &str) -> Option<Instant> {
+    /// The highest of `versions` (which come so) that the nodes known can play, and who plays what; see [`Known::cast`].
+    /// All at one moment: an offer that came between two of them would make a start miss the higher one.
+    pub(crate) fn choose(&self, session: SessionId, versions: &[Arc<dyn AnyChoreography>], own: &NodeId) -> Choice {
         let known = self.lock();
-        let unheard = known.peers.iter().any(|(node, peer)| peer.roles.contains(role) && !known.heard.contains(node));
-        (unheard && Instant::now() < self.hearing_until).then_some(self.hearing_until)
+        let mut choice = Choice { cast: None, gaps: Vec::new(), hear_until: None };
+        for (index, choreography) in versions.iter().enumerate() {
+            match known.cast(session, choreography.as_ref(), own) {
+                Ok(cast) => {
+                    choice.cast = Some((index, cast));
+                    break;
+                }
+                Err(gap) => choice.gaps.push(gap),
+            }
+        }
+        let may_hear = choice.gaps.iter().any(|gap| known.has_unheard(gap.role)) && Instant::now() < self.hearing_until;
+        choice.hear_until = may_hear.then_some(self.hearing_until);
+        choice
+    }
+}
+
+impl Known {
+    /// Whether a node that plays `role` has said so in an earlier life of the own node only.
+    fn has_unheard(&self, role: &str) -> bool {
+        self.peers.iter().any(|(node, peer)| peer.roles.contains(role) && !self.heard.contains(node))
     }
 
     /// Who plays what in `session`, among the nodes that have `choreography`, by rendezvous hashing: each session's
     /// choice is its own, and stays mostly the same when nodes come and go. `own` plays the initiator.
-    pub(crate) fn cast(
-        &self,
-        session: SessionId,
-        choreography: &dyn AnyChoreography,
-        own: &NodeId,
-    ) -> Result<Cast, Gap> {
-        let known = self.lock();
+    fn cast(&self, session: SessionId, choreography: &dyn AnyChoreography, own: &NodeId) -> Result<Cast, Gap> {
         let initiator = choreography.interface().initiator;
         let mut patches: Vec<&str> = choreography.patches().to_vec();
         let mut nodes = Vec::new();
@@ -156,10 +180,10 @@ impl Peers {
             let plays = |node: &NodeId, peer: &Peer| {
                 if *role == initiator { node == own } else { peer.roles.contains(*role) }
             };
-            let players = known.peers.iter().filter(|(node, peer)| plays(node, peer));
+            let players = self.peers.iter().filter(|(node, peer)| plays(node, peer));
             let able = players.filter_map(|(node, peer)| Some((node, peer.patches(choreography)?)));
             let Some((node, offered)) = able.max_by_key(|(node, _)| weight(session, role, node)) else {
-                return Err(gap(&known.peers, choreography, role));
+                return Err(gap(&self.peers, choreography, role));
             };
             patches.retain(|patch| offered.contains(*patch));
             nodes.push(node.clone());

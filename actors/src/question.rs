@@ -2,7 +2,7 @@
 //!
 //! Each gets its answer from the instance itself, in the order of its messages. Knows the part, no callers.
 
-use accompanist_core::instance::{Remedy, SignalError};
+use accompanist_core::instance::{Remedy, SignalError, Status};
 use accompanist_core::part::Part;
 use accompanist_core::{Abort, Path, Payload};
 use tokio::sync::oneshot;
@@ -17,6 +17,8 @@ pub(crate) enum Question {
     Remedy(Remedy, oneshot::Sender<usize>),
     /// What the program shows of its progress.
     View(oneshot::Sender<Option<Payload>>),
+    /// Where it stands.
+    Status(oneshot::Sender<Status>),
     /// What the program waits for.
     Waits(oneshot::Sender<Vec<(Path, String)>>),
 }
@@ -35,6 +37,7 @@ impl Answers {
             Question::Cancel(abort, reply) => drop(reply.send(part.cancel(&abort))),
             Question::Remedy(remedy, reply) => drop(reply.send(part.remedy(remedy))),
             Question::View(reply) => drop(reply.send(part.view())),
+            Question::Status(reply) => drop(reply.send(part.status())),
             Question::Waits(reply) => drop(reply.send(part.waits_for())),
             Question::Signal { name, key, payload, reply } => match part.signal(&name, &key, payload) {
                 Ok(after) if after > self.synced => self.waiting.push((after, reply)),

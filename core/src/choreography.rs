@@ -46,11 +46,11 @@ pub trait Choreography: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Output, Abort>> + Send;
 }
 
-/// In which order the roles of an aborted session take back their steps. Within a role it is the reverse order of
-/// the commits in either case.
+/// In which order the roles of an aborted session take back their steps. A [`Context::saga`] is taken back by each role
+/// at its own pace in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compensation {
-    /// Each role at its own pace: the quickest way to an end.
+    /// Each role at its own pace, in the reverse order of its own commits: the quickest way to an end.
     SideBySide,
     /// Strictly backwards along the program, over all roles: a step is taken back once all steps that come after it
     /// (in the order of [`Path`](crate::Path)s, which is that of the messages) are taken back, wherever they ran.
@@ -104,7 +104,8 @@ pub trait Transaction: Send + Sync + 'static {
     ///
     /// # Errors
     /// An [`Abort`] is the service's refusal, a decision: the step had no effect. For trouble on the way
-    /// (no connection, a time-out) try again inside: only the service knows how.
+    /// (no connection, a time-out) try again inside: only the service knows how. It has no time limit but its own, and
+    /// an abort of the session waits for its end.
     fn commit(
         &self,
         here: &Local<Self::Role>,

@@ -57,7 +57,8 @@ impl Header {
 pub enum Outcome {
     /// Its program ran to the end.
     Finished,
-    /// The session was aborted, and every step this role had committed is compensated.
+    /// The session was aborted, and every step this role had committed is compensated, but for those in turns of loops that
+    /// are over, and those that an operator has resolved.
     Compensated(Abort),
 }
 

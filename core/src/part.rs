@@ -18,7 +18,7 @@ use crate::contract::{BoxFuture, Environment};
 use crate::engine::Engine;
 use crate::frame::{Frame, Receipt};
 use crate::id::{InstanceId, Path};
-use crate::instance::{Effects, Instance, JobResult, LocalResult, OutgoingKey, Remedy, SignalError};
+use crate::instance::{Effects, Instance, JobResult, LocalResult, OutgoingKey, Remedy, SignalError, Status};
 use crate::located::{Located, Service};
 use crate::message::{Payload, decode, encode};
 use crate::role::{Role, RoleSet};
@@ -212,6 +212,11 @@ impl Part {
     /// Whether the program has come to its end, or was dropped where nothing more comes.
     pub fn program_has_ended(&self) -> bool {
         self.program.is_none()
+    }
+
+    /// Where it stands; see [`Status`].
+    pub fn status(&self) -> Status {
+        self.engine.instance().status()
     }
 
     /// What the program waits for, for people.

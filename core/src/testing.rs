@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::choreography::Choreography;
 use crate::contract::Environment;
 use crate::id::{InstanceId, Path};
-use crate::instance::{Instance, Limits, Stop};
+use crate::instance::{Instance, Limits, Status, Stop};
 use crate::local::Services;
 use crate::located::Service;
 use crate::message::{CodecError, decode, encode};
@@ -55,10 +55,18 @@ impl History {
     }
 }
 
+impl History {
+    /// Where the instance stands.
+    pub fn status(&self) -> Status {
+        Status::of(&self.records)
+    }
+}
+
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let header = &self.opened.header;
-        writeln!(f, "{} of `{}` version {}", self.instance, header.choreography, header.version)?;
+        let (name, version, status) = (&header.choreography, header.version, self.status());
+        writeln!(f, "{} of `{name}` version {version}: {status:?}", self.instance)?;
         for record in &self.records {
             writeln!(f, "  {record:?}")?;
         }

@@ -42,14 +42,12 @@ impl Node {
         })));
         let found = answer.await.map_err(|_| SessionLookupError::NodeStopped)??;
         let found = found.ok_or(SessionLookupError::Unknown { session: id })?;
-        let header = found.header();
-        if header.choreography != C::NAME {
-            let (found, asked) = (header.choreography.clone(), C::NAME);
-            return Err(SessionLookupError::OtherChoreography { session: id, found, asked });
+        let Header { choreography: name, version, .. } = found.header();
+        if name != C::NAME {
+            return Err(SessionLookupError::OtherChoreography { session: id, found: name.clone(), asked: C::NAME });
         }
-        if self.check_version::<C>(id, Some(header.version)).is_err() {
-            let (name, found, asked) = (C::NAME, header.version, C::VERSION);
-            return Err(SessionLookupError::OtherVersion { session: id, name, found, asked });
+        if self.is_other::<C>(*version) {
+            return Err(SessionLookupError::OtherVersion { session: id, found: *version, asked: C::VERSION });
         }
         match found {
             Found::Closed(instance, closed) => Ok(self.closed_session(instance, &closed)),

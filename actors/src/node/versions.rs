@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use accompanist_core::contract::{Entry, Space, StoreError};
 use accompanist_core::frame::Header;
-use accompanist_core::id::RoleIndex;
+use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::part::{AnyChoreography, Interface};
 use accompanist_core::record::{Opened, read_value};
 use accompanist_core::{Choreography, SessionId};
@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Node;
-use crate::error::{Gap, StartError};
-use crate::peers::Cast;
+use crate::error::StartError;
+use crate::peers::{Cast, Choice};
 use crate::writer::Job;
 
 /// Open instances that one look into the store counts; the writer writes between two of them.
@@ -45,14 +45,29 @@ impl Node {
         session: SessionId,
         version: Option<u32>,
     ) -> Result<(), StartError> {
-        let found = version.and_then(|version| self.shared.choreographies.get(&(C::NAME.to_owned(), version)));
-        match found {
-            Some(found) if found.interface() != Interface::of::<C>() => {
-                Err(StartError::OtherVersion { session, name: C::NAME, version: C::VERSION, found: found.version() })
-            }
-            // One that is no longer known here has ended, or stands still and says so.
-            _ => Ok(()),
+        match version.filter(|version| self.is_other::<C>(*version)) {
+            None => Ok(()),
+            Some(found) => Err(StartError::OtherVersion { session, name: C::NAME, version: C::VERSION, found }),
         }
+    }
+
+    /// Whether sessions of this version are of another interface than those of `C`. Of a version that is no longer known
+    /// here nothing can be said: they have ended, or stand still and say so.
+    pub(super) fn is_other<C: Choreography>(&self, version: u32) -> bool {
+        let known = self.shared.choreographies.get(&(C::NAME.to_owned(), version));
+        known.is_some_and(|known| known.interface() != Interface::of::<C>())
+    }
+
+    /// As [`Node::cast`], for a session that was claimed as `id` with a version whose initiator has another place among
+    /// the roles. Unless it is open, it begins with such a version; `None` if there is none any more.
+    pub(super) async fn cast_at(
+        &self,
+        id: InstanceId,
+        versions: &[Arc<dyn AnyChoreography>],
+    ) -> Result<Option<Header>, StartError> {
+        let fits = |known: &&Arc<dyn AnyChoreography>| initiator_of(known.as_ref()) == id.role;
+        let versions: Vec<_> = versions.iter().filter(fits).cloned().collect();
+        if versions.is_empty() { Ok(None) } else { self.cast(id.session, &versions).await.map(Some) }
     }
 
     /// Chooses the highest version that a cast can play, and the cast; waits a while for nodes that have not been heard
@@ -67,13 +82,14 @@ impl Node {
         let deadline = Instant::now() + self.shared.settings.cast_wait_max;
         loop {
             let change = self.shared.peers.change();
-            let (chosen, gaps) = self.choose(session, versions);
-            let may_hear = gaps.iter().filter_map(|gap| self.shared.peers.may_hear(gap.role)).min();
-            let until = match (chosen, may_hear) {
+            let Choice { cast, gaps, hear_until } = self.shared.peers.choose(session, versions, &self.shared.node);
+            let chosen = cast.and_then(|(index, cast)| Some(self.header(versions.get(index)?.as_ref(), cast)));
+            let late = Instant::now() >= deadline;
+            let until = match (chosen, hear_until) {
                 (Some(header), None) => return Ok(header),
-                (Some(header), Some(_)) if Instant::now() >= deadline => return Ok(header),
+                (Some(header), Some(_)) if late => return Ok(header),
                 (Some(_), Some(until)) => until.min(deadline),
-                (None, _) if Instant::now() >= deadline => return Err(StartError::nobody_plays(name, gaps)),
+                (None, _) if late => return Err(StartError::nobody_plays(name, gaps)),
                 (None, _) => deadline,
             };
             // Whichever comes first, it is looked again.
@@ -81,24 +97,11 @@ impl Node {
         }
     }
 
-    /// The start of the session as far as is known now, and what the versions above lack.
-    fn choose(&self, session: SessionId, versions: &[Arc<dyn AnyChoreography>]) -> (Option<Header>, Vec<Gap>) {
-        let mut gaps = Vec::new();
-        for choreography in versions {
-            match self.shared.peers.cast(session, choreography.as_ref(), &self.shared.node) {
-                Ok(cast) => return (Some(self.header(choreography.as_ref(), cast)), gaps),
-                Err(gap) => gaps.push(gap),
-            }
-        }
-        (None, gaps)
-    }
-
     fn header(&self, choreography: &dyn AnyChoreography, cast: Cast) -> Header {
-        let initiator = choreography.roles().iter().position(|role| *role == choreography.interface().initiator);
         Header {
             choreography: choreography.name().into(),
             version: choreography.version(),
-            initiator: RoleIndex(initiator.and_then(|index| u8::try_from(index).ok()).unwrap_or(u8::MAX)),
+            initiator: initiator_of(choreography),
             cast: cast.nodes,
             started_unix_ms: self.shared.environment.unix_ms(),
             deadline_unix_ms: None,
@@ -139,4 +142,9 @@ impl Node {
         })));
         answer.await.map_err(|_| StoreError::Closed)?
     }
+}
+
+fn initiator_of(choreography: &dyn AnyChoreography) -> RoleIndex {
+    let index = choreography.roles().iter().position(|role| *role == choreography.interface().initiator);
+    RoleIndex(index.and_then(|index| u8::try_from(index).ok()).unwrap_or(u8::MAX))
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use accompanist::contract::{BoxFuture, Inbox, Transport};
+use accompanist::SessionLookupError;
+use accompanist::contract::{BoxFuture, Change, Inbox, Space, Store, Transport};
 use accompanist::frame::Packet;
+use accompanist::id::{InstanceId, RoleIndex};
 use accompanist::prelude::*;
 use accompanist::transport::LocalNetwork;
 use tokio::sync::watch;
@@ -93,6 +95,32 @@ async fn a_version_of_other_types_or_from_another_role_is_passed_over() {
     // A key that names a session of other types, while it is open and after.
     let other = within(nodes[1].start_keyed(Second, "k", deal(2))).await.unwrap_err();
     assert!(matches!(other, StartError::OtherVersion { version: 2, found: 3, .. }), "{other}");
+    let other = within(nodes[1].session::<Second>(third.id())).await.unwrap_err();
+    assert!(matches!(other, SessionLookupError::OtherVersion { found: 3, asked: 2, .. }), "{other}");
+    let known = within(nodes[1].session::<Third>(third.id())).await.unwrap();
+    assert_eq!((within(known.settled()).await.unwrap(), known.version()), ("three".to_owned(), Some(3)));
+}
+
+/// Between the claim and the opening of a session a node may lose power, and come back with another release.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_was_claimed_for_another_version_begins_with_one_like_it() {
+    let sites = Local::default();
+    let name = SessionId::keyed("order", "k");
+    // As the first version's start claims it: its initiator has the place 1, the second's the place 0.
+    let id = InstanceId { session: name.under_key(7), role: RoleIndex(1) };
+    let (by_key, by_instance) = ([b"k", &name.as_bytes()[..]].concat(), [b"s", &id.to_bytes()[..]].concat());
+    let claim = |key, value| Change { space: Space::Keys, key, value: Some(value) };
+    let mut store = sites.disks[1].open().unwrap();
+    store.apply(vec![claim(by_key.clone(), id.to_bytes().to_vec()), claim(by_instance, by_key)]).unwrap();
+    store.sync().unwrap();
+    drop(store);
+
+    let nodes = sites.start_all([Both; 3]).await;
+    let session = within(nodes[1].start_keyed(Second, "k", deal(1))).await.unwrap();
+    assert_eq!((session.id(), within(session.settled()).await.unwrap()), (id.session, 1));
+    assert_eq!(all_marks(refs(&nodes), 1).await, [1]);
+    let next = within(nodes[1].start_keyed(Second, "l", deal(2))).await.unwrap();
+    assert_eq!(within(next.settled()).await.unwrap(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use accompanist::contract::{Space, Store};
 use accompanist::id::RoleIndex;
-use accompanist::instance::{Remedy, SignalError};
+use accompanist::instance::{Remedy, SignalError, Status};
 use accompanist::prelude::*;
 use accompanist::record::Task;
 use accompanist::testing::{History, ReplayError, replay};
@@ -239,6 +239,7 @@ async fn what_needs_an_operator_says_what_why_and_how_often_and_goes_on_when_tol
         let trouble = &troubled[0].steps[0].1;
         assert_eq!((trouble.step.as_str(), trouble.task, trouble.tries), ("stubborn", Task::Compensate, 4));
         assert_eq!(trouble.reason, "the machine is jammed");
+        assert_eq!(within(session.initiator().status()).await.unwrap(), Status::NeedsOperator);
         within(node.shutdown()).await;
 
         // It is known after a restart, and not tried again by itself.

@@ -81,7 +81,7 @@ pub struct Second;
 impl Choreography for Second {
     const NAME: &'static str = "order";
     const VERSION: u32 = 2;
-    type Roles = (Side, Front, Back);
+    type Roles = (Front, Side, Back);
     type Input = At<Front, Deal>;
     type Output = At<Front, u32>;
     async fn run(&self, ctx: &Context<Self::Roles>, deal: At<Front, Deal>) -> Result<At<Front, u32>, Abort> {

@@ -34,17 +34,18 @@ struct Mishaps {
 }
 
 impl Mishaps {
-    fn trip(&self, left: &AtomicU32) {
-        let fewer = |left: u32| left.checked_sub(1);
-        if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer).is_ok() {
+    fn pass(&self, left: &AtomicU32, deal: Deal) {
+        let trips = deal.id >= UNLUCKY
+            && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        if trips {
             self.panics.fetch_add(1, Ordering::SeqCst);
             panic!("an unlucky cake, as the test wants");
         }
     }
 }
 
-fn read(mistyped: &AtomicBool, state: &State<'_>) -> Result<(), Abort> {
-    if mistyped.load(Ordering::SeqCst) {
+fn read(mistyped: &AtomicBool, deal: Deal, state: &State<'_>) -> Result<(), Abort> {
+    if deal.id >= UNLUCKY && mistyped.load(Ordering::SeqCst) {
         NAMES_OF_CAKES.get(state, ())?;
     }
     Ok(())
@@ -64,20 +65,15 @@ impl<R: Role> LocalTransaction for Take<R> {
         let sold_out = || Abort::new("sold-out", "there is no cake left");
         let left = CAKES.update(state, (), |left| left.unwrap_or_default().checked_sub(1).ok_or_else(sold_out))?;
         BUYERS.put(state, deal.id, &left)?;
-        if deal.id >= UNLUCKY {
-            self.1.trip(&self.1.commits);
-            read(&self.1.commits_mistyped, state)?;
-        }
+        self.1.pass(&self.1.commits, *deal);
+        read(&self.1.commits_mistyped, *deal, state)?;
         Ok(left)
     }
     fn compensate(&self, state: &mut State<'_>, deal: &Deal, left: &u32) -> Result<(), Retry> {
         assert_eq!(BUYERS.take(state, deal.id)?, Some(*left), "deal {} has no cake to give back", deal.id);
         CAKES.update(state, (), |left| Ok(left.unwrap_or_default() + 1))?;
-        if deal.id >= UNLUCKY {
-            self.1.trip(&self.1.compensations);
-            read(&self.1.compensations_mistyped, state)?;
-        }
-        Ok(())
+        self.1.pass(&self.1.compensations, *deal);
+        Ok(read(&self.1.compensations_mistyped, *deal, state)?)
     }
 }
 

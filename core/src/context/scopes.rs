@@ -124,8 +124,9 @@ impl<Roles: RoleSet> Context<Roles> {
     ///
     /// The turn ends for all roles together, at the cost of a vote from each to the first role of the choreography
     /// (or conclave), and its answer. Then its steps are final: a later abort takes back what was before the loop
-    /// and in the present turn, not what turns that are over have done. Within a [`Context::saga`] it is a plain loop,
-    /// which the saga can take back whole.
+    /// and in the present turn, not what turns that are over have done. The turn that breaks is not over in this sense: it
+    /// goes over into what comes after the loop. Within a [`Context::saga`] it is a plain loop, which the saga can take
+    /// back whole. More in `docs/programming-model.md`.
     ///
     /// ```
     /// # use std::ops::ControlFlow;

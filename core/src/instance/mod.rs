@@ -13,6 +13,7 @@ mod program;
 mod restore;
 mod saga;
 mod sagas;
+mod status;
 mod steps;
 mod turns;
 mod waiting;
@@ -40,6 +41,7 @@ pub use effects::{Effects, LocalJob, LocalResult, Outgoing, OutgoingKey, Stop, W
 pub(crate) use effects::{Job, JobResult, JobTask};
 pub use outside::{SignalError, TAKEN_SIGNALS_MAX};
 pub(crate) use sagas::{SagaPaths, Verdict};
+pub use status::Status;
 pub(crate) use turns::TURN_VOTE;
 
 /// Bounds and pauses of an instance.
@@ -53,9 +55,9 @@ pub struct Limits {
     pub nudge_delay_min_ms: u64,
     /// The longest pause between two nudges.
     pub nudge_delay_max_ms: u64,
-    /// The pause before a compensation is tried again; it doubles from one to the next.
+    /// The pause before a compensation, or a step that only goes forward, is tried again; it doubles from one to the next.
     pub retry_delay_min_ms: u64,
-    /// The longest pause between two tries of a compensation.
+    /// The longest pause between two tries.
     pub retry_delay_max_ms: u64,
     /// Tries of a compensation, or of a step that only goes forward, before an operator is needed.
     pub tries_max: u32,

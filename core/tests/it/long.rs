@@ -152,7 +152,7 @@ choreography!(Tries: (A, B, C), At<A, Plan> => At<A, u32>, |ctx, plan| {
 
 #[test]
 fn a_saga_within_the_session_ends_alike_for_all_and_takes_back_its_own_steps_only() {
-    over_seeds(1_500, |seed| {
+    over_seeds(500, |seed| {
         let (mut stage, book) = stage(|| Tries, seed, ROUGH);
         stage.play();
         let finished = stage.outcomes()[0] == Outcome::Finished;
@@ -194,7 +194,7 @@ choreography!(Rounds: (B, A, C), At<B, Plan> => At<B, u32>, |ctx, plan| {
 
 #[test]
 fn a_turn_that_is_over_is_final_for_all_roles_or_for_none() {
-    over_seeds(400, |seed| {
+    over_seeds(150, |seed| {
         let (mut stage, book) = stage(|| Rounds, seed, ROUGH);
         stage.play();
         let plan = Plan { seed };
@@ -218,7 +218,7 @@ fn a_turn_that_is_over_is_final_for_all_roles_or_for_none() {
 
 #[test]
 fn an_abort_from_outside_finds_all_roles_with_the_same_turns_to_take_back() {
-    over_seeds(400, |seed| {
+    over_seeds(300, |seed| {
         // A plan without an abort of its own.
         let (mut stage, book) = stage(|| Rounds, seed * 2 + 1, ROUGH);
         let plan = Plan { seed: seed * 2 + 1 };
@@ -267,7 +267,7 @@ choreography!(Naps: (A, B), At<A, Plan> => At<A, (bool, u64)>, |ctx, plan| {
 #[test]
 fn timers_outlive_crashes_and_what_is_too_late_stays_so() {
     let [mut late, mut early] = [0, 0].map(std::cell::Cell::new);
-    over_seeds(1_500, |seed| {
+    over_seeds(500, |seed| {
         let (mut stage, book) = stage(|| Naps, seed, ROUGH);
         stage.play();
         let (in_time, waited): (bool, u64) = value(stage.output.as_ref().unwrap().as_ref().unwrap());
@@ -277,12 +277,12 @@ fn timers_outlive_crashes_and_what_is_too_late_stays_so() {
         let count = if in_time { &early } else { &late };
         count.set(count.get() + 1);
     });
-    assert!(*late.get_mut() > 50 && *early.get_mut() > 50, "{late:?} late, {early:?} in time");
+    assert!(*late.get_mut() > 20 && *early.get_mut() > 20, "{late:?} late, {early:?} in time");
 }
 
 #[test]
 fn a_deadline_aborts_the_session_for_all_however_often_the_role_that_watches_it_crashes() {
-    over_seeds(500, |seed| {
+    over_seeds(150, |seed| {
         let (stage, book) = stage(|| Naps, seed, ROUGH);
         let mut stage = stage.with_deadline(1_000_000 + 250);
         stage.play();
@@ -328,7 +328,7 @@ fn undone(book: &Book) -> Vec<String> {
 
 #[test]
 fn backwards_is_one_order_over_all_roles() {
-    over_seeds(1_000, |seed| {
+    over_seeds(300, |seed| {
         let (mut stage, book) = stage(|| Chain, seed, ROUGH);
         stage.play();
         assert_eq!(undone(&book), ["four", "three", "two", "one"]);
@@ -365,7 +365,7 @@ choreography!(Forward: (A, B), At<A, Plan> => At<A, u32>, |ctx, plan| {
 
 #[test]
 fn past_the_pivot_a_saga_only_goes_forward() {
-    over_seeds(1_000, |seed| {
+    over_seeds(300, |seed| {
         let (mut stage, book) = stage(|| Forward, seed, ROUGH);
         stage.play();
         let refused = Plan { seed }.pick(0, 4) == 0;
@@ -378,7 +378,8 @@ fn past_the_pivot_a_saga_only_goes_forward() {
 #[test]
 fn an_abort_past_the_pivot_needs_an_operator_who_is_told_what_and_why() {
     let seen = std::sync::Mutex::new(std::collections::BTreeMap::<String, u32>::new());
-    over_seeds(1_500, |seed| {
+    let stood = std::sync::Mutex::new(std::collections::BTreeSet::new());
+    over_seeds(500, |seed| {
         let (mut stage, book) = stage(|| Forward, seed, ROUGH);
         let steps = stage.chance.draw(600);
         for _ in 0..steps {
@@ -393,16 +394,19 @@ fn an_abort_past_the_pivot_needs_an_operator_who_is_told_what_and_why() {
         }
         stage.remedy = Some(Remedy::Resolve);
         stage.play();
+        stood.lock().unwrap().append(&mut stage.seen);
         // What can be taken back is; the rest is as the operator was told.
         let finished = stage.outcomes()[0] == Outcome::Finished;
         assert_eq!(book.count("do hold") - book.count("undo hold"), usize::from(finished));
     });
-    assert!(seen.lock().unwrap().get("post").copied().unwrap_or_default() > 100, "{seen:?}");
+    assert!(seen.lock().unwrap().get("post").copied().unwrap_or_default() > 30, "{seen:?}");
+    let stood: Vec<_> = stood.into_inner().unwrap().into_iter().collect();
+    assert_eq!(stood, ["Compensated", "Compensating", "Finished", "NeedsOperator", "Running"]);
 }
 
 #[test]
 fn a_step_that_is_tried_too_often_waits_for_an_operator_also_over_crashes() {
-    over_seeds(300, |seed| {
+    over_seeds(150, |seed| {
         let (mut stage, book) = stage(|| Forward, seed, ROUGH);
         stage.limits.tries_max = 1;
         let plan = Plan { seed };

@@ -3,14 +3,14 @@
 //!
 //! What the runtime adds (actors, links, stores) is left out; `actors/tests/it/simulation.rs` has it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use accompanist_core::contract::Environment;
 use accompanist_core::frame::{Body, Frame, Header, Outcome, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
-use accompanist_core::instance::{Effects, Instance, Limits, Outgoing, OutgoingKey, Remedy, Stop, Write};
+use accompanist_core::instance::{Effects, Instance, Limits, Outgoing, OutgoingKey, Remedy, Status, Stop, Write};
 use accompanist_core::part::{Alarm, AnyChoreography, Part};
 use accompanist_core::record::{Opened, Record, Trouble};
 use accompanist_core::{Choreography, IdempotencyKey, Message, NodeId, Path, Payload, Retry, RoleSet, Service};
@@ -164,6 +164,8 @@ pub struct Stage<C> {
     /// An operator who says this to every trouble.
     pub remedy: Option<Remedy>,
     pub crashed: usize,
+    /// Where roles stood when they came back.
+    pub seen: BTreeSet<String>,
     pub journal_records_max: usize,
 }
 
@@ -193,6 +195,7 @@ impl<C: Choreography> Stage<C> {
             stopped: None,
             remedy: None,
             crashed: 0,
+            seen: BTreeSet::new(),
             journal_records_max: 0,
         }
     }
@@ -219,7 +222,14 @@ impl<C: Choreography> Stage<C> {
         let input = (index == 0).then(|| self.input.clone());
         let opened = Opened { header: self.header.clone(), input: input.clone() };
         let instance = match site.disk.opened() {
-            Some(opened) => Instance::restore(Self::id(index), role, &opened, site.disk.records(), self.limits.clone()),
+            Some(opened) => {
+                let records = site.disk.records();
+                let status = Status::of(&records);
+                let instance = Instance::restore(Self::id(index), role, &opened, records, self.limits.clone());
+                assert_eq!(instance.status(), status, "live and on recovery the same");
+                self.seen.insert(format!("{status:?}"));
+                instance
+            }
             None => Instance::begin(Self::id(index), role, &opened, self.limits.clone()),
         };
         let choreography = Arc::new((self.choreography)());
@@ -428,9 +438,10 @@ impl<C: Choreography> Stage<C> {
     }
 }
 
-/// Runs `check` over seeds, and says which one failed.
+/// Runs `check` over seeds, and says which one failed. `ACCOMPANIST_STAGE_TIMES` times as many as usual, if it is set.
 pub fn over_seeds(seeds: u64, check: impl Fn(u64)) {
-    for seed in 0..seeds {
+    let times = std::env::var("ACCOMPANIST_STAGE_TIMES").map_or(1, |times| times.parse().unwrap());
+    for seed in 0..seeds * times {
         let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(seed)));
         assert!(checked.is_ok(), "seed {seed} failed");
     }
