@@ -289,12 +289,14 @@ impl<T: Transaction> ExternalStep for Bound<T, T::Role, T::Input> {
 
 impl<T: LocalTransaction> BuiltInStep for Bound<T, T::Role, T::Input> {
     fn commit(&self, state: &mut State<'_>) -> Result<Payload, Abort> {
-        let output = self.step.commit(state, &self.input)?;
+        let output = self.step.commit(state, &self.input);
+        let output = state.unless_failed(output)?;
         Ok(encode(&output).map_err(unencodable)?.into())
     }
     fn compensate(&self, state: &mut State<'_>, output: &Payload) -> Result<(), Retry> {
         let output = decode(output.as_slice()).map_err(|error| Retry::new(error.to_string()))?;
-        self.step.compensate(state, &self.input, &output)
+        let result = self.step.compensate(state, &self.input, &output);
+        state.unless_failed(result)
     }
 }
 

@@ -10,6 +10,7 @@ mod layers;
 mod rows;
 mod table;
 
+use std::cell::RefCell;
 use std::fmt::Debug;
 
 use crate::abort::Abort;
@@ -33,6 +34,8 @@ pub struct State<'a> {
     base: &'a dyn ReadState,
     role: &'a str,
     writes: Writes,
+    /// The first failure below a step, which is the step's end even if its code makes something else of it.
+    failed: RefCell<Option<Abort>>,
 }
 
 impl Debug for State<'_> {
@@ -44,12 +47,17 @@ impl Debug for State<'_> {
 impl<'a> State<'a> {
     /// The state of `role` over `base`.
     pub fn new(base: &'a dyn ReadState, role: &'a str) -> Self {
-        Self { base, role, writes: Writes::default() }
+        Self { base, role, writes: Writes::default(), failed: RefCell::default() }
     }
 
     /// The writes made so far.
     pub fn into_writes(self) -> Writes {
         self.writes
+    }
+
+    /// `result`, unless something failed below the step: its code cannot know how to go on from there.
+    pub(crate) fn unless_failed<T, E: From<Abort>>(&self, result: Result<T, E>) -> Result<T, E> {
+        self.failed.borrow_mut().take().map_or(result, |failure| Err(failure.into()))
     }
 
     /// What the keys of a table begin with: role and table with a length before each, so that no two begin alike.
@@ -86,7 +94,9 @@ impl<'a> State<'a> {
 
     /// Why a step cannot be run. No decision of the step: it stops the session where it is.
     fn failure(&self, table: &str, reason: &str) -> Abort {
-        Abort::failure(format!("table `{table}` of role `{}`: {reason}", self.role))
+        let failure = Abort::failure(format!("table `{table}` of role `{}`: {reason}", self.role));
+        self.failed.borrow_mut().get_or_insert_with(|| failure.clone());
+        failure
     }
 
     /// What to do comes first: a long reason is cut off.

@@ -37,7 +37,8 @@ use crate::message::{Message, decode, encode};
 ///
 /// # Errors
 /// All operations fail when the store cannot be read, or a value is of another type. Pass that on with `?`: it stops
-/// the session where it is, to be looked at (a compensation is tried again first). Nothing is written, nothing is lost.
+/// the session where it is, to be looked at (a compensation is tried again first), also when the step's code makes
+/// something else of it. Nothing is written, nothing is lost.
 pub struct Table<K: Key, V: Message> {
     name: &'static str,
     types: PhantomData<fn() -> (K, V)>,

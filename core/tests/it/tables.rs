@@ -5,8 +5,10 @@ use std::ops::Bound;
 
 use accompanist_core::contract::{Direction, Entry, KeyRange, StoreError};
 use accompanist_core::state::{ROWS_MAX, ReadState, Under, Writes};
-use accompanist_core::{Abort, State, Table};
+use accompanist_core::{Abort, At, LocalTransaction, Retry, Services, State, Table, run_local};
 use serde::{Deserialize, Serialize};
+
+use crate::rig::{choreography, roles};
 
 const STOCK: Table<String, u32> = Table::new("stock");
 const LOTS: Table<(String, u32), String> = Table::new("lots");
@@ -198,6 +200,8 @@ struct Parcel {
     contents: Vec<String>,
 }
 
+const PARCELS: Table<String, Parcel> = Table::new("stock");
+
 /// What an error about a type has to say.
 #[track_caller]
 fn check_told<T: std::fmt::Debug>(result: Result<T, Abort>, parts: &[&str]) {
@@ -210,7 +214,6 @@ fn check_told<T: std::fmt::Debug>(result: Result<T, Abort>, parts: &[&str]) {
 
 #[test]
 fn a_value_of_another_type_is_told_with_table_key_and_what_to_do() {
-    const PARCELS: Table<String, Parcel> = Table::new("stock");
     let base = Writes::default();
     let state = &mut shop(&base);
     STOCK.put(state, "apples", &3).unwrap();
@@ -245,6 +248,42 @@ fn a_key_of_another_type_is_told_too() {
     let told = ["table `queue` of role `shop`", "a key of another type", "table of another name"];
     check_told(Table::<String, u64>::new("queue").first(state, ..), &told);
     check_told(Table::<u32, u64>::new("queue").last(state, ..), &told);
+}
+
+roles! { Shop "shop" () }
+
+/// Makes something else of a value of another type, in the commit or in the compensation.
+struct Careless {
+    in_commit: bool,
+}
+impl LocalTransaction for Careless {
+    const NAME: &'static str = "careless";
+    type Role = Shop;
+    type Input = u32;
+    type Output = bool;
+    fn commit(&self, state: &mut State<'_>, left: &u32) -> Result<bool, Abort> {
+        STOCK.put(state, "apples", left)?;
+        Ok(self.in_commit && PARCELS.get(state, "apples").is_err())
+    }
+    fn compensate(&self, state: &mut State<'_>, _: &u32, _: &bool) -> Result<(), Retry> {
+        PARCELS.take(state, "apples").or(Err(Retry::new("later"))).map(drop)
+    }
+}
+
+choreography!(Carelessly: (Shop,), At<Shop, u32> => At<Shop, bool>, |ctx, left| {
+    let in_commit = ctx.locally(Shop, |here| *here.get(&left) == 3);
+    let in_commit = ctx.broadcast(Shop, &in_commit).await?;
+    ctx.transact(Careless { in_commit }, &left).await?;
+    ctx.abort(Abort::new("enough", "")).await
+});
+
+#[tokio::test]
+async fn an_error_that_a_step_swallows_stops_it_all_the_same() {
+    for (left, code) in [(3, "accompanist.stopped"), (4, "accompanist.needs-operator")] {
+        let error = run_local(Carelessly, left, &Services::new()).await.unwrap_err();
+        assert_eq!(error.code(), code);
+        assert!(error.message().contains("table `stock` of role `shop`: the value under \"apples\""), "{error}");
+    }
 }
 
 /// A disk that cannot be read.
