@@ -4,6 +4,7 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use accompanist_core::contract::Environment as _;
 use accompanist_core::frame::Outcome;
 use accompanist_core::instance::Remedy;
 use accompanist_core::record::{Record, Task};
@@ -280,6 +281,21 @@ fn timers_outlive_crashes_and_what_is_too_late_stays_so() {
     assert!(*late.get_mut() > 20 && *early.get_mut() > 20, "{late:?} late, {early:?} in time");
 }
 
+choreography!(Nap: (A,), At<A, Plan> => At<A, u32>, |ctx, _plan| {
+    ctx.sleep(A, Duration::from_millis(300)).await?;
+    Ok(ctx.locally(A, |_| 0))
+});
+
+#[test]
+fn a_crash_does_not_prolong_a_sleep() {
+    let (mut stage, _) = stage(|| Nap, 1, Rough { crashes: 0, lost_in_ten: 0 });
+    stage.play_until(|stage| stage.records(0).iter().any(|record| matches!(record, Record::Observed { .. })));
+    stage.pass(250);
+    stage.crash(0);
+    stage.play();
+    assert!((300..310).contains(&stage.clock.monotonic_ms()), "at {} ms", stage.clock.monotonic_ms());
+}
+
 #[test]
 fn a_deadline_aborts_the_session_for_all_however_often_the_role_that_watches_it_crashes() {
     over_seeds(150, |seed| {
@@ -417,7 +433,9 @@ fn a_step_that_is_tried_too_often_waits_for_an_operator_also_over_crashes() {
         assert!(!stage.is_over());
         // On disk: the next life knows it, and does not try by itself.
         let troubled = |record: &Record| matches!(record, Record::Troubled { .. });
-        stage.play_until(|stage| (0..2).any(|index| stage.records(index).iter().any(troubled)));
+        let known = |stage: &Stage<Forward>| (0..2).any(|index| stage.records(index).iter().any(troubled));
+        stage.play_until(known);
+        assert!(known(&stage), "it went on by itself");
         stage.remedy = Some(Remedy::Retry);
         stage.play();
         assert_eq!(book.count("do forward"), 2);

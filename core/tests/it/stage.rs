@@ -342,7 +342,11 @@ impl<C: Choreography> Stage<C> {
         }
     }
 
-    fn crash(&mut self, index: usize) {
+    pub fn pass(&self, ms: u64) {
+        self.clock.0.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    pub fn crash(&mut self, index: usize) {
         let site = &mut self.sites[index];
         (site.part, site.troubles) = (None, Vec::new());
         site.writes.clear();
