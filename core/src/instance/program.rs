@@ -48,7 +48,9 @@ impl Instance {
             self.abort_at(path, &abort);
             return Poll::Pending;
         }
-        if self.unacked.len() >= self.limits.unacked_max {
+        // A replay says at once what took a whole life: all of it was heard, or will be, before what is recorded after it.
+        let replays = self.replaying && self.unvisited().is_some();
+        if self.unacked.len() >= self.limits.unacked_max && !replays {
             return self.wait(cx, path, Waiting::for_room(to));
         }
         // Who votes has all that it received on disk: after the vote, the others may forget what they have sent.

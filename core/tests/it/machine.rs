@@ -407,6 +407,29 @@ fn a_full_window_makes_the_program_wait() {
     );
 }
 
+// More messages than the window holds, and then something that is recorded. Path 3 is the time.
+choreography!(ChatterThenNow: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    for _ in 0..3 {
+        ctx.comm(Buyer, Seller, &n).await?;
+    }
+    ctx.now(Buyer).await?;
+    ctx.comm(Buyer, Seller, &n).await?;
+    Ok(n)
+});
+
+#[test]
+fn a_replay_comes_by_what_is_recorded_however_full_the_window_is() {
+    let mut rig = Rig::begin(ChatterThenNow, BUYER, Some(payload(&1u32)), Service::none());
+    rig.turn_synced();
+    let limits = Limits { unacked_max: 2, ..Limits::default() };
+    let mut again = Rig::restore_within(ChatterThenNow, BUYER, rig.disk, Service::none(), limits);
+    let effects = again.turn_synced();
+    assert_eq!(effects.stopped, None, "nothing has been acknowledged in this life");
+    assert_eq!(effects.frames.len(), 3);
+    again.ack(&effects);
+    assert_eq!(again.turn_synced().frames.len(), 1, "what is new waits for room, as ever");
+}
+
 #[test]
 fn a_message_over_the_limit_aborts_the_session() {
     let limits = Limits { payload_bytes_max: 3, ..Limits::default() };

@@ -147,9 +147,19 @@ impl Rig {
 
     /// The next life of `role`, out of what was synced.
     pub fn restore<C: Choreography>(choreography: C, role: u8, disk: Disk, service: Service) -> Self {
+        Self::restore_within(choreography, role, disk, service, Limits::default())
+    }
+
+    pub fn restore_within<C: Choreography>(
+        choreography: C,
+        role: u8,
+        disk: Disk,
+        service: Service,
+        limits: Limits,
+    ) -> Self {
         let opened = disk.opened().expect("the instance was never opened");
         let name = C::Roles::NAMES[usize::from(role)];
-        let instance = Instance::restore(id(role), name, &opened, disk.records(), Limits::default());
+        let instance = Instance::restore(id(role), name, &opened, disk.records(), limits);
         Self::set(choreography, role, instance, opened.input, service, disk)
     }
 

@@ -189,7 +189,13 @@ impl<C: Choreography> Stage<C> {
             sites: roles.iter().map(|_| Site::default()).collect(),
             header,
             input: payload(input),
-            limits: Limits { nudge_delay_min_ms: 10, retry_delay_min_ms: 5, ..Limits::default() },
+            limits: Limits {
+                nudge_delay_min_ms: 10,
+                retry_delay_min_ms: 5,
+                // A replay says much again at once.
+                unacked_max: [1, 2, 256][usize::try_from(seed % 3).unwrap()],
+                ..Limits::default()
+            },
             rough,
             output: None,
             stopped: None,
