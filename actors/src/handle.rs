@@ -8,7 +8,7 @@ use accompanist_core::instance::{Remedy, SignalError, Status};
 use accompanist_core::message::{CodecError, decode, encode};
 use accompanist_core::record::Record;
 use accompanist_core::testing::History;
-use accompanist_core::{Abort, Message, Path, SessionId};
+use accompanist_core::{Abort, Message, Path, Payload, SessionId};
 use tokio::sync::oneshot;
 
 use crate::instance_actor::InstanceMessage;
@@ -71,34 +71,37 @@ impl InstanceHandle {
         self.id
     }
 
-    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, AskError> {
+    async fn ask<T>(&self, question: impl Fn(oneshot::Sender<T>) -> Question) -> Result<T, AskError> {
         let (reply, answer) = oneshot::channel();
-        let question = question(reply);
-        if let Err(InstanceMessage::Ask(question)) = self.shared.to_instance(self.id, InstanceMessage::Ask(question))
-            && !self.shared.to_roles(RolesMessage::Ask(self.id, question))
+        if self.shared.to_instance(self.id, InstanceMessage::Ask(question(reply))).is_ok()
+            && let Ok(answer) = answer.await
         {
+            return Ok(answer);
+        }
+        // It is not in memory, or has just failed and left the question unanswered: its supervisor knows.
+        let (reply, answer) = oneshot::channel();
+        if !self.shared.to_roles(RolesMessage::Ask(self.id, question(reply))) {
             return Err(AskError::NodeStopped);
         }
-        match answer.await {
-            Ok(answer) => Ok(answer),
-            Err(_) => Err(match self.shared.stopped_because(self.id) {
-                Some(reason) => AskError::Stopped { session: self.id.session, reason },
-                None => AskError::NotOpen(self.id),
-            }),
-        }
+        answer.await.map_err(|_| match self.shared.stopped_because(self.id) {
+            Some(reason) => AskError::Stopped { session: self.id.session, reason },
+            None => AskError::NotOpen(self.id),
+        })
     }
 
     /// Says something to the program, which waits for it with [`Context::signal`](crate::Context::signal) or will.
     /// Durable when it returns. Repeat it under the same `key` until it succeeds: the program takes it once (as long
-    /// as it is among the last 1 024 that were taken, or the session is open, whichever is shorter). Another value under
-    /// the key of one that was taken is ignored.
+    /// as it is among the last 1 024 that were taken, or the session is open, whichever is shorter).
     ///
     /// # Errors
     /// [`AskError`]; after [`AskError::NotOpen`] or [`AskError::NodeStopped`] it may have been taken in all the same.
     pub async fn signal<T: Message>(&self, name: &str, key: &str, value: &T) -> Result<(), AskError> {
-        let (name, key, payload) = (name.to_owned(), key.to_owned(), encode(value)?.into());
-        let taken = self.ask(|reply| Question::Signal { name, key, payload, reply }).await?;
-        Ok(taken?)
+        let payload: Payload = encode(value)?.into();
+        let question = |reply| {
+            let (name, key, payload) = (name.to_owned(), key.to_owned(), payload.clone());
+            Question::Signal { name, key, payload, reply }
+        };
+        Ok(self.ask(question).await??)
     }
 
     /// What the program has shown of its progress last, with [`Context::publish`](crate::Context::publish).
@@ -126,11 +129,10 @@ impl InstanceHandle {
         self.ask(Question::Waits).await
     }
 
-    /// Lets the steps that are in trouble go on, and says how many those are. Not durable when it returns: after a crash
-    /// they may be in trouble again.
+    /// Lets the steps that are in trouble go on, and says how many those are. Durable when it returns.
     ///
     /// # Errors
-    /// [`AskError`].
+    /// [`AskError`]; after [`AskError::NotOpen`] or [`AskError::NodeStopped`] it may have been done all the same.
     pub async fn remedy(&self, remedy: Remedy) -> Result<usize, AskError> {
         self.ask(|reply| Question::Remedy(remedy, reply)).await
     }
@@ -173,6 +175,6 @@ impl InstanceHandle {
 
     pub(crate) async fn cancel(&self, reason: &str) -> Result<bool, AskError> {
         let abort = Abort::new(Abort::CANCELLED, reason);
-        self.ask(|reply| Question::Cancel(abort, reply)).await
+        self.ask(|reply| Question::Cancel(abort.clone(), reply)).await
     }
 }

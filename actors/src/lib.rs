@@ -41,11 +41,13 @@ pub use writer::Tombstones;
 pub mod prelude {
     pub use crate::store::FjallStore;
     pub use crate::{
-        Durability, Node, NodeError, Retention, Session, SessionError, SessionLookupError, Settings, StartError,
+        AskError, Durability, InstanceHandle, Node, NodeError, Retention, Session, SessionError, SessionLookupError,
+        Settings, StartError, StartOptions,
     };
+    pub use accompanist_core::instance::Remedy;
     pub use accompanist_core::{
-        Abort, At, Choreography, Context, IdempotencyKey, Local, LocalTransaction, NodeId, Retry, Role, Services,
-        SessionId, State, Table, Transaction, run_local,
+        Abort, At, Choreography, Compensation, Context, Doubt, IdempotencyKey, Kind, Known, Local, LocalTransaction,
+        NodeId, Retry, Role, Services, SessionId, State, Table, Transaction, run_local,
     };
 }
 

@@ -9,11 +9,11 @@ use tokio::sync::oneshot;
 
 /// A question, with the way back. An instance that is not there drops it unanswered.
 pub(crate) enum Question {
-    /// Abort, if it is still time to.
+    /// Abort, if it is still time to; answered once it is durable.
     Cancel(Abort, oneshot::Sender<bool>),
     /// Take this in; answered once it is durable.
     Signal { name: String, key: String, payload: Payload, reply: oneshot::Sender<Result<(), SignalError>> },
-    /// An operator has looked: how many steps does that concern?
+    /// An operator has looked: how many steps does that concern? Answered once it is durable.
     Remedy(Remedy, oneshot::Sender<usize>),
     /// What the program shows of its progress.
     View(oneshot::Sender<Option<Payload>>),
@@ -27,31 +27,41 @@ pub(crate) enum Question {
 #[derive(Default)]
 pub(crate) struct Answers {
     synced: u64,
-    waiting: Vec<(u64, oneshot::Sender<Result<(), SignalError>>)>,
+    waiting: Vec<(u64, Box<dyn FnOnce() + Send>)>,
 }
 
 impl Answers {
     /// An error of a reply says that nobody wants it any more.
     pub(crate) fn answer(&mut self, part: &Part, question: Question) {
         match question {
-            Question::Cancel(abort, reply) => drop(reply.send(part.cancel(&abort))),
-            Question::Remedy(remedy, reply) => drop(reply.send(part.remedy(remedy))),
+            Question::Cancel(abort, reply) => match part.cancel(&abort) {
+                Some(after) => self.reply_after(after, reply, true),
+                None => drop(reply.send(false)),
+            },
+            Question::Signal { name, key, payload, reply } => match part.signal(&name, &key, payload) {
+                Ok(after) => self.reply_after(after, reply, Ok(())),
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Question::Remedy(remedy, reply) => {
+                let (concerned, after) = part.remedy(remedy);
+                self.reply_after(after, reply, concerned);
+            }
             Question::View(reply) => drop(reply.send(part.view())),
             Question::Status(reply) => drop(reply.send(part.status())),
             Question::Waits(reply) => drop(reply.send(part.waits_for())),
-            Question::Signal { name, key, payload, reply } => match part.signal(&name, &key, payload) {
-                Ok(after) if after > self.synced => self.waiting.push((after, reply)),
-                taken => drop(reply.send(taken.map(|_| ()))),
-            },
         }
+    }
+
+    fn reply_after<T: Send + 'static>(&mut self, after: u64, reply: oneshot::Sender<T>, answer: T) {
+        let reply: Box<dyn FnOnce() + Send> = Box::new(move || drop(reply.send(answer)));
+        if after <= self.synced { reply() } else { self.waiting.push((after, reply)) }
     }
 
     /// The write `number` is durable.
     pub(crate) fn synced(&mut self, number: u64) {
         self.synced = self.synced.max(number);
-        let due = self.waiting.extract_if(.., |(after, _)| *after <= number);
-        for (_, reply) in due {
-            let _ = reply.send(Ok(()));
+        for (_, reply) in self.waiting.extract_if(.., |(after, _)| *after <= number) {
+            reply();
         }
     }
 }

@@ -98,6 +98,10 @@ impl Actor for Roles {
                 }
                 state.start_again(&myself, id);
             }
+            RolesMessage::Ask(id, question) if state.is_due(id) => {
+                let pause = state.shared.settings.restart_delay_min;
+                myself.send_after(pause, move || RolesMessage::Ask(id, question));
+            }
             RolesMessage::Ask(id, question) => {
                 // What is not open here drops the question, which answers it.
                 state.with(&myself, id, Origin::Store, InstanceMessage::Ask(question));
@@ -148,7 +152,7 @@ impl RolesState {
     /// told nothing: whoever sent it a frame does so again.
     fn with(&mut self, myself: &ActorRef<RolesMessage>, id: InstanceId, origin: Origin, message: InstanceMessage) {
         let Err(message) = self.shared.to_instance(id, message) else { return };
-        if self.shared.is_stopped(id) || self.failures.get(&id).is_some_and(|failures| failures.restart_due) {
+        if self.shared.is_stopped(id) || self.is_due(id) {
             return;
         }
         let arguments = InstanceArguments { id, origin, shared: self.shared.clone() };
@@ -160,6 +164,11 @@ impl RolesState {
             }
             Err(error) => note_dropped("cannot be started", &format!("{id}: {error}")),
         }
+    }
+
+    /// Whether an instance has failed and is about to be restarted.
+    fn is_due(&self, id: InstanceId) -> bool {
+        self.failures.get(&id).is_some_and(|failures| failures.restart_due)
     }
 
     /// Takes an instance up from the store, or from its start if nothing of it is there.

@@ -62,22 +62,16 @@ impl<C: Choreography> Session<C> {
     }
 
     /// Aborts the session, unless it is over; what was committed is compensated. Cooperative: a commit that runs is
-    /// let to its end. Durable when it returns. The abort's code is [`Abort::CANCELLED`]. Says whether it was in time.
+    /// let to its end. Durable when it returns. The abort's code is [`Abort::CANCELLED`]. Says whether it was in time;
+    /// repeated with the same reason it says so again, until all is taken back.
     ///
     /// # Errors
-    /// [`AskError`].
+    /// [`AskError`]; after [`AskError::NotOpen`] and [`AskError::NodeStopped`] it may have been aborted all the same.
     pub async fn cancel(&self, reason: &str) -> Result<bool, AskError> {
-        match self.initiator.cancel(reason).await {
-            Ok(true) => {
-                let mut progress = self.progress.clone();
-                let aborted =
-                    |progress: &Progress| matches!(progress.output, Some(Err(_))) || progress.settled.is_some();
-                progress.wait_for(aborted).await.map_err(|_| AskError::NodeStopped)?;
-                Ok(true)
-            }
-            // It is over.
-            Err(AskError::NotOpen(_)) => Ok(false),
-            other => other,
+        let answer = self.initiator.cancel(reason).await;
+        match answer {
+            Err(AskError::NotOpen(_)) if self.progress.borrow().settled.is_some() => Ok(false),
+            answer => answer,
         }
     }
 

@@ -9,12 +9,19 @@ use serde::{Deserialize, Serialize};
 
 /// The end of a session for all its roles: every committed step is compensated.
 ///
-/// Return one from a [`Transaction`](crate::Transaction) to refuse it.
+/// Return one from a [`Transaction`](crate::Transaction) to refuse it. Codes of the runtime itself begin with
+/// `accompanist.`; leave that beginning to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Abort {
     code: String,
     message: String,
 }
+
+/// The result of a step that turned out not to have taken effect when the session was aborted.
+pub(crate) const NOT_COMMITTED: &str = "accompanist.not-committed";
+
+/// The result of a step that was tried again and again until the session was aborted.
+pub(crate) const GIVEN_UP: &str = "accompanist.given-up";
 
 /// The code of aborts that the runtime itself makes because it could not run a step.
 const FAILURE: &str = "accompanist.failure";
@@ -31,6 +38,8 @@ impl Abort {
     pub const DEADLINE: &'static str = "accompanist.deadline";
     /// The code of an abort by the caller.
     pub const CANCELLED: &'static str = "accompanist.cancelled";
+    /// The code of an abort because a message is larger than `payload_bytes_max`.
+    pub const PAYLOAD_TOO_LARGE: &'static str = "accompanist.payload-too-large";
     /// The most characters that a code or a message has.
     pub const CHARACTERS_MAX: usize = 400;
 

@@ -187,7 +187,7 @@ impl Part {
     }
 
     /// The caller aborts the session; see [`Instance::cancel`].
-    pub fn cancel(&self, abort: &Abort) -> bool {
+    pub fn cancel(&self, abort: &Abort) -> Option<u64> {
         self.engine.instance().cancel(abort)
     }
 
@@ -200,7 +200,7 @@ impl Part {
     }
 
     /// An operator has looked; see [`Instance::remedy`].
-    pub fn remedy(&self, remedy: Remedy) -> usize {
+    pub fn remedy(&self, remedy: Remedy) -> (usize, u64) {
         self.engine.instance().remedy(remedy)
     }
 

@@ -129,6 +129,8 @@ pub enum Record {
         name: String,
         /// What tells it from others of its name.
         key: String,
+        /// The value's fingerprint: another value under the same key is a mistake.
+        fingerprint: Fingerprint,
         /// The value; nothing once the program has taken it.
         payload: Option<Payload>,
     },

@@ -129,7 +129,8 @@ pub enum ReplayError {
 /// ```
 ///
 /// # Errors
-/// [`ReplayError`], with both sides where they differ.
+/// [`ReplayError`], with both sides where they differ. A history of another version is refused, as its sessions stay on
+/// their version: replay those with that one, for as long as you deploy it.
 pub fn replay<C: Choreography>(
     history: &History,
     choreography: C,

@@ -191,7 +191,7 @@ async fn a_message_over_the_limit_aborts() {
     let large = within(front.start(Bulky, 999)).await.unwrap();
     let told = within(large.settled()).await.unwrap_err();
     let SessionError::Aborted(abort) = told else { panic!("{told}") };
-    assert_eq!(abort.code(), "payload-too-large");
+    assert_eq!(abort.code(), Abort::PAYLOAD_TOO_LARGE);
     assert!(abort.message().contains("has 1001 bytes, the limit is 1000"), "{abort}");
     are_idle(&[&back, &front]).await;
 }

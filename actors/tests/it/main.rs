@@ -10,6 +10,7 @@
     reason = "tests"
 )]
 
+mod asked;
 mod damage;
 mod delivery;
 mod evolution;

@@ -1,7 +1,7 @@
 //! Taking back: which step is next, how often it is tried, and when an operator has to help.
 //!
-//! The same for the session and for a saga within it. Within a role it goes backwards along the commits;
-//! [`Compensation::Backwards`] makes that one order over all roles. Next: `saga`, which calls it.
+//! The same for the session and for a saga within it. Each role goes backwards along its commits; with
+//! [`Compensation::Backwards`] all roles go together, backwards along the paths. Next: `saga`, which calls it.
 
 use std::sync::Arc;
 
@@ -132,8 +132,8 @@ impl Instance {
         }
     }
 
-    /// An operator has looked. Gives how many steps that concerns.
-    pub fn remedy(&mut self, remedy: Remedy) -> usize {
+    /// An operator has looked. Gives how many steps that concerns, and the number of the write that makes it durable.
+    pub fn remedy(&mut self, remedy: Remedy) -> (usize, u64) {
         let mut concerned = 0;
         for (path, trouble) in self.troubles() {
             match (remedy, trouble.task) {
@@ -143,12 +143,13 @@ impl Instance {
             }
             concerned += 1;
             self.forget_tries(&path);
+            self.pending.urgent = true;
             if trouble.task == Task::Commit {
                 self.retrying.insert(path);
             }
         }
         self.wake();
-        concerned
+        (concerned, self.all_so_far())
     }
 
     /// The step is to be tried from the beginning, or is over.

@@ -9,7 +9,7 @@ use super::waiting::Waiting;
 use super::{Instance, Observation, Pending, Stop};
 use crate::abort::Abort;
 use crate::id::Path;
-use crate::message::{Payload, decode, encode};
+use crate::message::{Fingerprint, Payload, decode, encode};
 use crate::record::Record;
 
 /// The most keys of signals that are remembered after the program has taken them, to know a repetition.
@@ -42,11 +42,13 @@ pub enum SignalError {
     Over,
 }
 
-struct Signal {
-    name: String,
-    key: String,
+#[derive(Clone)]
+pub(super) struct Signal {
+    pub(super) name: String,
+    pub(super) key: String,
+    pub(super) fingerprint: Fingerprint,
     /// Nothing once it is taken.
-    payload: Option<Payload>,
+    pub(super) payload: Option<Payload>,
 }
 
 /// The signals of an instance, in the order of arrival.
@@ -58,10 +60,10 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn restore(&mut self, number: u64, name: String, key: String, payload: Option<Payload>) {
-        self.waiting += usize::from(payload.is_some());
+    pub(super) fn restore(&mut self, number: u64, signal: Signal) {
+        self.waiting += usize::from(signal.payload.is_some());
         self.next = self.next.max(number.saturating_add(1));
-        self.entries.insert(number, Signal { name, key, payload });
+        self.entries.insert(number, signal);
     }
 
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
@@ -71,8 +73,8 @@ impl Signals {
 
 impl Signal {
     fn record(&self, number: u64) -> Record {
-        let Self { name, key, payload } = self;
-        Record::Signalled { number, name: name.clone(), key: key.clone(), payload: payload.clone() }
+        let Self { name, key, fingerprint, payload } = self.clone();
+        Record::Signalled { number, name, key, fingerprint, payload }
     }
 }
 
@@ -88,10 +90,9 @@ impl Instance {
         }
         let known = self.signals.entries.values().find(|signal| signal.name == name && signal.key == key);
         if let Some(known) = known {
-            return match &known.payload {
-                Some(other) if *other != payload => Err(SignalError::KeyReused { name: name.into(), key: key.into() }),
-                _ => Ok(self.all_so_far()),
-            };
+            let same = known.fingerprint == Fingerprint::of(&payload);
+            let reused = || SignalError::KeyReused { name: name.into(), key: key.into() };
+            return if same { Ok(self.all_so_far()) } else { Err(reused()) };
         }
         if self.abort.is_some() || self.program_ended || self.stopped.is_some() {
             return Err(SignalError::Over);
@@ -99,8 +100,8 @@ impl Instance {
         if self.signals.waiting >= self.limits.signals_max {
             return Err(SignalError::Full(self.limits.signals_max));
         }
-        let (number, signal) =
-            (self.signals.next, Signal { name: name.into(), key: key.into(), payload: Some(payload) });
+        let (number, fingerprint) = (self.signals.next, Fingerprint::of(&payload));
+        let signal = Signal { name: name.into(), key: key.into(), fingerprint, payload: Some(payload) };
         self.record(&signal.record(number), true);
         self.signals.entries.insert(number, signal);
         self.signals.next += 1;
@@ -151,15 +152,16 @@ impl Instance {
         }
     }
 
-    /// The caller aborts the session; says whether it was still time to.
-    pub fn cancel(&mut self, abort: &Abort) -> bool {
+    /// The caller aborts the session, or repeats that it does; gives the number of the write that makes it durable, or
+    /// nothing if it is too late.
+    pub fn cancel(&mut self, abort: &Abort) -> Option<u64> {
         let in_time = self.initiates() && self.abort.is_none() && !self.closing && self.close_after.is_none();
         if in_time {
             self.ended = None;
             self.note_abort(abort, true);
             self.tell_abort(abort);
         }
-        in_time
+        (self.abort.as_ref() == Some(abort)).then_some(self.barrier)
     }
 
     /// When the session is aborted unless it is over, at the role that sees to that.
@@ -194,7 +196,14 @@ impl Instance {
         let unvisited = if self.abort.is_some() { self.unvisited_step(&Path::root()) } else { self.unvisited() };
         if let Some((path, recorded)) = unvisited {
             let waits = self.waits_for().into_iter().map(|(path, what)| format!(", and waits for {what} at {path}"));
-            let replayed = format!("nothing of the kind{}", waits.collect::<String>());
+            let waits = match waits.collect::<String>() {
+                none if none.is_empty() => {
+                    ", and waits for nothing that is an operation (what else is awaited belongs into an `effect`)"
+                        .into()
+                }
+                waits => waits,
+            };
+            let replayed = format!("nothing of the kind{waits}");
             self.stop(Stop::Diverged { path, recorded, replayed });
             // What it did instead is not done.
             (self.effects.writes, self.pending) = (Vec::new(), Pending::default());

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use super::waiting::Waiting;
 use super::{Instance, Job, JobResult, JobTask, LocalResult, OutgoingKey, Stop};
-use crate::abort::Abort;
+use crate::abort::{self, Abort};
 use crate::choreography::{AnyStep, Doubt, Kind, StepPlace};
 use crate::frame::{Body, Operation};
 use crate::id::{Path, RoleIndex};
@@ -40,7 +40,7 @@ impl Instance {
         if payload.len() > self.limits.payload_bytes_max {
             let (found, limit) = (payload.len(), self.limits.payload_bytes_max);
             let abort = Abort::new(
-                "payload-too-large",
+                Abort::PAYLOAD_TOO_LARGE,
                 format!(
                     "a message at {path} has {found} bytes, the limit is {limit}: send a reference to it, or raise `payload_bytes_max`"
                 ),
@@ -221,7 +221,7 @@ impl Instance {
             JobResult::FoundOut(Ok(Doubt::Committed(output))) => self.step_committed(path, Ok(output)),
             JobResult::FoundOut(Ok(Doubt::NotCommitted)) => {
                 let refusal =
-                    Abort::new("not-committed", "the commit had not taken effect when the session was aborted");
+                    Abort::new(abort::NOT_COMMITTED, "the commit had not taken effect when the session was aborted");
                 self.step_committed(path, Err(refusal));
             }
             JobResult::FoundOut(Ok(Doubt::Unknown)) => {
@@ -278,7 +278,7 @@ impl Instance {
         for path in waiting {
             self.step_committed(
                 &path,
-                Err(Abort::new("given-up", "it did not succeed before the session was aborted")),
+                Err(Abort::new(abort::GIVEN_UP, "it did not succeed before the session was aborted")),
             );
         }
     }

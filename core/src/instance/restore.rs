@@ -2,6 +2,7 @@
 //!
 //! What it has said is not among them: its program says it again. Next: `program`, which a replay asks like any run.
 
+use super::outside::Signal;
 use super::{Instance, Limits, Observation};
 use crate::frame::Outcome;
 use crate::id::InstanceId;
@@ -52,7 +53,9 @@ impl Instance {
                 entry.trouble = Some(trouble);
             }
             Record::Checkpoint { path, turn, state } => self.restore_loop(path, turn, state),
-            Record::Signalled { number, name, key, payload } => self.signals.restore(number, name, key, payload),
+            Record::Signalled { number, name, key, fingerprint, payload } => {
+                self.signals.restore(number, Signal { name, key, fingerprint, payload });
+            }
             // Whoever loads the instance sees to it.
             Record::Quarantined { .. } => {}
             Record::Aborted { abort, own } => {

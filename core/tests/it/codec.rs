@@ -131,8 +131,9 @@ fn record() -> impl Strategy<Value = Record> {
         (outcome(), option::of(payload())).prop_map(|(outcome, output)| Record::Ended { outcome, output }),
         (path(), any::<u32>(), payload()).prop_map(|(path, turn, state)| Record::Checkpoint { path, turn, state }),
         (path(), fingerprint(), trouble()).prop_map(|(path, input, trouble)| Record::Troubled { path, input, trouble }),
-        (any::<u64>(), any::<String>(), any::<String>(), option::of(payload()))
-            .prop_map(|(number, name, key, payload)| Record::Signalled { number, name, key, payload }),
+        (any::<u64>(), any::<String>(), any::<String>(), fingerprint(), option::of(payload())).prop_map(
+            |(number, name, key, fingerprint, payload)| Record::Signalled { number, name, key, fingerprint, payload }
+        ),
         (any::<String>(), any::<u32>()).prop_map(|(reason, failures)| Record::Quarantined { reason, failures }),
         Just(Record::Closing),
     ]
@@ -380,8 +381,14 @@ fn the_bytes_of_records_stay() {
         troubled(Task::Compensate),
         troubled(Task::FindOut),
         troubled(Task::Reconcile),
-        Record::Signalled { number: 300, name: name(), key: "key".into(), payload: Some(payload()) },
-        Record::Signalled { number: 300, name: name(), key: "key".into(), payload: None },
+        Record::Signalled {
+            number: 300,
+            name: name(),
+            key: "key".into(),
+            fingerprint: Fingerprint(7),
+            payload: Some(payload()),
+        },
+        Record::Signalled { number: 300, name: name(), key: "key".into(), fingerprint: Fingerprint(7), payload: None },
         Record::Quarantined { reason: "why".into(), failures: 5 },
         Record::Closing,
     ];

@@ -410,7 +410,7 @@ fn an_abort_past_the_pivot_needs_an_operator_who_is_told_what_and_why() {
         for _ in 0..steps {
             stage.step();
         }
-        let cancelled = stage.part(0).is_some_and(|part| part.cancel(&Abort::new(Abort::CANCELLED, "now")));
+        let cancelled = stage.part(0).is_some_and(|part| part.cancel(&Abort::new(Abort::CANCELLED, "now")).is_some());
         stage.play_until(|stage| !stage.troubles().is_empty());
         assert_eq!(stage.stopped, None);
         for trouble in stage.troubles() {

@@ -154,6 +154,22 @@ fn what_was_drawn_is_durable_before_it_is_said_and_stays_the_same() {
     assert_eq!(said(&next_life.turn()), first);
 }
 
+choreography!(ShowDrawn: (Seller, Buyer), At<Seller, ()> => At<Seller, ()>, |ctx, start| {
+    let drawn = ctx.random(Seller).await?;
+    ctx.publish(Seller, &drawn);
+    Ok(start)
+});
+
+#[test]
+fn nobody_sees_a_view_whose_causes_a_crash_could_forget() {
+    let mut rig = Rig::begin(ShowDrawn, 0, Some(payload(&())), service(&Bank::new()));
+    let effects = rig.turn();
+    assert_eq!(rig.part.view(), None);
+    rig.sync(effects.writes);
+    rig.turn();
+    assert!(rig.part.view().is_some());
+}
+
 #[test]
 fn a_duplicate_is_acknowledged_again_and_not_taken_twice() {
     let bank = Bank::new();
@@ -436,7 +452,7 @@ fn a_message_over_the_limit_aborts_the_session() {
     let mut rig = Rig::begin_within(Chatter, BUYER, Some(payload(&u32::MAX)), Service::none(), limits);
     let effects = rig.turn_synced();
     let Some(Err(abort)) = &effects.output else { panic!("an abort") };
-    assert_eq!(abort.code(), "payload-too-large");
+    assert_eq!(abort.code(), Abort::PAYLOAD_TOO_LARGE);
     assert_eq!(said(&effects), [(SELLER, Body::Abort(abort.clone()))]);
 }
 
@@ -699,7 +715,7 @@ fn a_pivot_in_doubt_on_an_aborted_session_is_not_run_again_and_needs_an_operator
     let [(at, trouble)] = &effects.troubles.expect("it is in trouble")[..] else { panic!("in one place") };
     assert_eq!((at, trouble.task, trouble.step.as_str()), (&path(&[1]), Task::FindOut, "cross"));
     assert!(effects.frames.is_empty() && ended(&next_life.disk).is_empty());
-    assert_eq!(next_life.part.remedy(Remedy::Resolve), 1);
+    assert_eq!(next_life.part.remedy(Remedy::Resolve).0, 1);
     let effects = next_life.turn_synced();
     assert_eq!(said(&effects), [(BUYER, Body::Done(Outcome::Compensated(aborted())))]);
     assert_eq!(effects.troubles, Some(Vec::new()));
