@@ -11,6 +11,7 @@
 )]
 
 mod codec;
+mod crashes;
 mod instance;
 mod keys;
 mod layers;
