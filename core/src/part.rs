@@ -18,6 +18,8 @@ use crate::contract::{BoxFuture, Environment};
 use crate::engine::Engine;
 use crate::frame::{Frame, Receipt};
 use crate::id::{InstanceId, Path};
+#[cfg(feature = "testing")]
+use crate::instance::StepSeen;
 use crate::instance::{Effects, Instance, JobResult, LocalResult, OutgoingKey, Remedy, SignalError, Status};
 use crate::located::{Located, Service};
 use crate::message::{Payload, decode, encode};
@@ -222,6 +224,24 @@ impl Part {
     /// What the program waits for, for people.
     pub fn waits_for(&self) -> Vec<(Path, String)> {
         self.engine.instance().waits_for()
+    }
+
+    /// The steps its program has come to, for [`crate::testing::lint`].
+    #[cfg(feature = "testing")]
+    pub(crate) fn steps(&self) -> Vec<StepSeen> {
+        self.engine.instance().steps_seen()
+    }
+
+    /// Whether its program has drawn or observed anything.
+    #[cfg(feature = "testing")]
+    pub(crate) fn has_observed(&self) -> bool {
+        self.engine.instance().has_observed()
+    }
+
+    /// What the program waits for, but for what has a time limit or comes about by itself.
+    #[cfg(feature = "testing")]
+    pub(crate) fn waits_without_limit(&self) -> Vec<(Path, String)> {
+        self.engine.instance().waits_without_limit()
     }
 
     /// Whether commits or effects are under way, so that something happens though nobody says anything.

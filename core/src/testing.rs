@@ -8,14 +8,18 @@ mod crashes;
 #[cfg(feature = "testing")]
 mod disk;
 #[cfg(feature = "testing")]
+mod lint;
+#[cfg(feature = "testing")]
 mod scene;
 #[cfg(feature = "testing")]
 mod stage;
 
 #[cfg(feature = "testing")]
-pub use crashes::{CrashFailure, CrashReport, check_crashes};
+pub use crashes::{CrashReport, RunFailure, check_crashes};
 #[cfg(feature = "testing")]
 pub use disk::Disk;
+#[cfg(feature = "testing")]
+pub use lint::{Finding, lint};
 #[cfg(feature = "testing")]
 pub use scene::{Output, Scene};
 

@@ -40,7 +40,7 @@ pub struct CrashReport {
 
 /// A run that did not end as it should.
 #[derive(Debug, Clone, thiserror::Error)]
-pub struct CrashFailure {
+pub struct RunFailure {
     /// What is wrong.
     pub what: String,
     /// What happened, one line for each event.
@@ -49,13 +49,21 @@ pub struct CrashFailure {
     pub again: String,
 }
 
-impl fmt::Display for CrashFailure {
+impl fmt::Display for RunFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.what)?;
         for line in &self.timeline {
             writeln!(f, "{line}")?;
         }
-        write!(f, "{}\nthis run again: {AGAIN}={} cargo test ..", self.what, self.again)
+        if !self.again.is_empty() {
+            writeln!(f, "this run again: {AGAIN}={} cargo test ..", self.again)?;
+        }
+        f.write_str(&self.what)
+    }
+}
+
+impl RunFailure {
+    pub(super) fn unusable(what: String) -> Self {
+        Self { what, timeline: Vec::new(), again: String::new() }
     }
 }
 
@@ -150,14 +158,14 @@ struct Ran {
 /// ```
 ///
 /// # Errors
-/// [`CrashFailure`]: the first run that did not end so, what happened in it, and how to run it alone.
+/// [`RunFailure`]: the first run that did not end so, what happened in it, and how to run it alone.
 pub async fn check_crashes<C: Choreography>(
     choreography: C,
     input: <C::Input as Located>::Value,
     crashes_max: usize,
     scene: impl Fn() -> Scene<C>,
-) -> Result<CrashReport, CrashFailure> {
-    let unusable = |what: String| CrashFailure { what, timeline: Vec::new(), again: String::new() };
+) -> Result<CrashReport, RunFailure> {
+    let unusable = RunFailure::unusable;
     let input = encode(&input).map_err(|error| unusable(format!("the input cannot be used: {error}")))?.into();
     let check = Check { choreography: Arc::new(choreography), input, scene };
     let mut report = CrashReport { points: 0, runs: 0, aborted: 0 };
@@ -217,14 +225,12 @@ struct Check<C: Choreography, S> {
 }
 
 impl<C: Choreography, S: Fn() -> Scene<C>> Check<C, S> {
-    async fn run(&self, plan: &Plan, base: Option<&Ran>) -> Result<Ran, CrashFailure> {
+    async fn run(&self, plan: &Plan, base: Option<&Ran>) -> Result<Ran, RunFailure> {
         let mut scene = (self.scene)();
         let mut stage = Stage::set(self.choreography.clone(), self.input.clone(), &mut scene, plan.first);
         let played = play(&mut stage, plan).await;
         let judged = played.and_then(|()| judge(&stage, scene, base));
-        let failed =
-            |what| CrashFailure { what, timeline: std::mem::take(&mut stage.timeline), again: plan.to_string() };
-        let (output, finished) = judged.map_err(failed)?;
+        let (output, finished) = judged.map_err(|what| stage.failed(what, plan.to_string()))?;
         Ok(Ran { events: stage.events, output, finished })
     }
 }
@@ -232,27 +238,29 @@ impl<C: Choreography, S: Fn() -> Scene<C>> Check<C, S> {
 async fn play<C: Choreography>(stage: &mut Stage<C>, plan: &Plan) -> Result<(), String> {
     let mut crashes = plan.crashes.iter().peekable();
     while !stage.is_over() {
-        if let Some(stuck) = stage.stuck.take() {
-            return Err(stuck);
-        }
-        if stage.events.len() > EVENTS_MAX {
-            return Err(format!("it has not ended after {EVENTS_MAX} events"));
-        }
-        let crash = crashes.next_if(|crash| crash.event == stage.events.len());
-        let event = match crash {
+        let event = match crashes.next_if(|crash| crash.event == stage.events.len()) {
             Some(crash) => Event::Crash(crash.role),
-            None => {
-                poll_fn(|cx| {
-                    stage.wake_later(cx);
-                    stage.next().map_or(Poll::Pending, Poll::Ready)
-                })
-                .await
-            }
+            None => next_event(stage).await?,
         };
         let happened = catch_unwind(AssertUnwindSafe(|| stage.happen(event)));
         happened.map_err(|panic| format!("a panic at {event:?}: {}", panic_text(panic.as_ref())))?;
     }
     Ok(())
+}
+
+/// What happens next, or why nothing does.
+pub(super) async fn next_event<C: Choreography>(stage: &mut Stage<C>) -> Result<Event, String> {
+    if let Some(stuck) = stage.stuck.take() {
+        return Err(stuck);
+    }
+    if stage.events.len() > EVENTS_MAX {
+        return Err(format!("it has not ended after {EVENTS_MAX} events"));
+    }
+    let next = poll_fn(|cx| {
+        stage.wake_later(cx);
+        stage.next().map_or(Poll::Pending, Poll::Ready)
+    });
+    Ok(next.await)
 }
 
 /// Whether the run has ended as it should.

@@ -21,6 +21,7 @@ use crate::part::{Alarm, AnyChoreography, Part};
 use crate::record::{Opened, Record, read_value};
 use crate::role::{Role, RoleSet};
 
+use super::crashes::RunFailure;
 use super::disk::Disk;
 use super::scene::{Scene, Signal};
 
@@ -433,9 +434,23 @@ impl<C: Choreography> Stage<C> {
         self.sites.iter().map(|site| &site.disk)
     }
 
-    /// The live parts, by role.
-    pub(super) fn parts(&self) -> impl Iterator<Item = Option<&Part>> {
-        self.sites.iter().map(|site| site.part.as_ref())
+    pub(super) fn part(&self, role: usize) -> Option<&Part> {
+        self.sites.get(role)?.part.as_ref()
+    }
+
+    /// What a role says that is not acknowledged yet, by number.
+    pub(super) fn said(&self, role: usize) -> impl Iterator<Item = (u64, &Body)> {
+        let said = self.sites.get(role).into_iter().flat_map(|site| &site.said);
+        said.map(|(number, said)| (*number, &said.frame.body))
+    }
+
+    pub(super) fn saying(&self, role: usize, number: u64) -> Option<&Body> {
+        Some(&self.sites.get(role)?.said.get(&number)?.frame.body)
+    }
+
+    /// What is told of a run that did not end as it should.
+    pub(super) fn failed(&mut self, what: String, again: String) -> RunFailure {
+        RunFailure { what, timeline: std::mem::take(&mut self.timeline), again }
     }
 }
 

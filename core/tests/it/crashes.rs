@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use accompanist_core::testing::{CrashFailure, CrashReport, Scene, check_crashes};
+use accompanist_core::testing::{CrashReport, RunFailure, Scene, check_crashes};
 use accompanist_core::{Abort, At, Choreography, Local, Located, Retry, Services, Transaction};
 
 use crate::rig::{Bank, bank_step, choreography, roles};
@@ -26,7 +26,7 @@ fn check<C: Choreography>(
     input: <C::Input as Located>::Value,
     crashes_max: usize,
     scene: impl Fn() -> Scene<C>,
-) -> Result<CrashReport, CrashFailure> {
+) -> Result<CrashReport, RunFailure> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(check_crashes(choreography, input, crashes_max, scene))
 }

@@ -15,6 +15,7 @@ mod crashes;
 mod instance;
 mod keys;
 mod layers;
+mod lint;
 mod long;
 mod machine;
 mod model;
