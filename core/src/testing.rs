@@ -21,7 +21,7 @@ pub use disk::Disk;
 #[cfg(feature = "testing")]
 pub use lint::{Finding, lint};
 #[cfg(feature = "testing")]
-pub use scene::{Output, Scene};
+pub use scene::{Ended, Output, Scene};
 
 use std::fmt;
 use std::sync::Arc;

@@ -17,7 +17,7 @@ use crate::located::Located;
 use crate::message::{Payload, decode, encode};
 use crate::role::RoleSet;
 
-use super::scene::Scene;
+use super::scene::{Ended, Scene};
 use super::stage::{Event, First, Stage};
 
 /// More events than a run of any choreography that ends should have.
@@ -151,7 +151,7 @@ struct Ran {
 /// }
 ///
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-/// let report = check_crashes(Stay, 7, 2, || Scene::new(Services::new()).judge(|output| assert_eq!(*output, Ok(8)))).await;
+/// let report = check_crashes(Stay, 7, 2, || Scene::new(Services::new()).judge(|ended| assert_eq!(*ended.output(), Ok(8)))).await;
 /// let report = report.unwrap_or_else(|failure| panic!("{failure}"));
 /// assert!(report.points > 20 && report.aborted == 0);
 /// # });
@@ -293,7 +293,9 @@ fn judge<C: Choreography>(
             Ok(output) => Ok(decode(output.as_slice()).map_err(|error| format!("the output cannot be read: {error}"))?),
             Err(abort) => Err(abort.clone()),
         };
-        let judged = catch_unwind(AssertUnwindSafe(|| judge(&told)));
+        let disks = C::Roles::NAMES.iter().copied().zip(stage.disks().cloned()).collect();
+        let ended = Ended { output: told, disks };
+        let judged = catch_unwind(AssertUnwindSafe(|| judge(&ended)));
         judged.map_err(|panic| format!("the scene's judge says: {}", panic_text(panic.as_ref())))?;
     }
     Ok((output, finished))

@@ -1,5 +1,6 @@
 //! What one run of a choreography needs besides its input: services, signals, a deadline, and someone who judges it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -9,11 +10,40 @@ use crate::local::Services;
 use crate::located::Located;
 use crate::message::{Message, Payload, encode};
 use crate::role::Role;
+use crate::state::State;
+
+use super::disk::Disk;
 
 /// How a session ended for its caller.
 pub type Output<C> = Result<<<C as Choreography>::Output as Located>::Value, Abort>;
 
-type Judge<C> = Box<dyn FnOnce(&Output<C>) + Send>;
+/// A session that is over for all its roles.
+pub struct Ended<C: Choreography> {
+    pub(super) output: Output<C>,
+    pub(super) disks: BTreeMap<&'static str, Disk>,
+}
+
+impl<C: Choreography> Ended<C> {
+    /// What its caller was told.
+    pub fn output(&self) -> &Output<C> {
+        &self.output
+    }
+
+    /// Looks at the built-in state of `role`.
+    pub fn read_state<R: Role, T>(&self, _role: R, read: impl FnOnce(&State<'_>) -> T) -> T {
+        let empty = Disk::default();
+        read(&State::new(self.disks.get(R::NAME).unwrap_or(&empty), R::NAME))
+    }
+}
+
+impl<C: Choreography> fmt::Debug for Ended<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = self.output.as_ref().map(|_| "finished").unwrap_or("compensated");
+        write!(f, "a session of `{}` that has {how}", C::NAME)
+    }
+}
+
+type Judge<C> = Box<dyn FnOnce(&Ended<C>) + Send>;
 
 /// The surroundings of one run: made anew for each, so that nothing is left of the last one.
 pub struct Scene<C: Choreography> {
@@ -66,7 +96,7 @@ impl<C: Choreography> Scene<C> {
 
     /// `judge` looks at the services once all roles have ended, and panics (`assert!`) if something is wrong with them.
     #[must_use]
-    pub fn judge(mut self, judge: impl FnOnce(&Output<C>) + Send + 'static) -> Self {
+    pub fn judge(mut self, judge: impl FnOnce(&Ended<C>) + Send + 'static) -> Self {
         self.judge = Some(Box::new(judge));
         self
     }

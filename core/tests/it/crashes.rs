@@ -37,10 +37,10 @@ fn a_trade_survives_each_pair_of_crashes() {
         let report = check(Trade, 7, 2, || {
             let (seller, carrier) = (Bank::new(), refused.map_or_else(Bank::new, Bank::refusing));
             let services = Services::new().with(Seller, seller.clone()).with(Carrier, carrier.clone());
-            Scene::new(services).judge(move |output| {
+            Scene::new(services).judge(move |ended| {
                 let expected = if refused.is_none() { (7, 8) } else { (0, 0) };
                 assert_eq!((seller.balance(), carrier.balance()), expected);
-                assert_eq!(output.is_ok(), refused.is_none());
+                assert_eq!(ended.output().is_ok(), refused.is_none());
             })
         });
         let report = report.unwrap_or_else(|failure| panic!("{failure}"));
@@ -125,7 +125,7 @@ fn a_session_that_waits_for_ever_is_found_and_signals_come_in_every_life() {
     let report = check(Patient, 7, 1, || {
         let bank = Bank::new();
         let deadline = std::time::Duration::from_secs(1);
-        scene(&bank).deadline(deadline).judge(move |output| assert!(output.is_err() && bank.balance() == 0))
+        scene(&bank).deadline(deadline).judge(move |ended| assert!(ended.output().is_err() && bank.balance() == 0))
     });
     report.unwrap_or_else(|failure| panic!("{failure}"));
 }
