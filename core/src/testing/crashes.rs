@@ -17,6 +17,7 @@ use crate::located::Located;
 use crate::message::{Payload, decode, encode};
 use crate::role::RoleSet;
 
+use super::disk::Disk;
 use super::scene::{Ended, Scene};
 use super::stage::{Event, First, Stage};
 
@@ -275,7 +276,7 @@ fn judge<C: Choreography>(
         let ends: Vec<_> = C::Roles::NAMES.iter().zip(&outcomes).collect();
         return Err(format!("the roles have ended in different ways: {ends:?}"));
     }
-    if let Some(records) = stage.disks().map(|disk| disk.records()).find(|records| !records.is_empty()) {
+    if let Some(records) = stage.disks().map(Disk::records).find(|records| !records.is_empty()) {
         return Err(format!("a role has closed and left behind {records:?}"));
     }
     let output = stage.output.clone().ok_or("the caller was never told how it ended")?;

@@ -38,7 +38,7 @@ impl<C: Choreography> Ended<C> {
 
 impl<C: Choreography> fmt::Debug for Ended<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let how = self.output.as_ref().map(|_| "finished").unwrap_or("compensated");
+        let how = self.output.as_ref().map_or("compensated", |_| "finished");
         write!(f, "a session of `{}` that has {how}", C::NAME)
     }
 }

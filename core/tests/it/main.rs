@@ -12,6 +12,7 @@
 
 mod codec;
 mod crashes;
+mod fuzz;
 mod instance;
 mod keys;
 mod layers;
