@@ -22,3 +22,4 @@ mod rig;
 mod stage;
 mod tables;
 mod ui;
+mod watch;
