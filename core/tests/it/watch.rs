@@ -189,7 +189,7 @@ impl Play {
     }
 
     /// Both roles end so, and close.
-    fn to_an_end(self, outcome: &Outcome, had: [&[Record]; 2]) -> Self {
+    fn close_all(self, outcome: &Outcome, had: [&[Record]; 2]) -> Self {
         let end = |role| records(role, &[ended(outcome.clone())]);
         let closing = records(0, &[Record::Closing]);
         let all = |had: &[Record]| [had, &[ended(outcome.clone()), Record::Closing, aborted(false)]].concat();
@@ -201,6 +201,7 @@ impl Play {
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "a play is over then")]
 fn good(play: Play) {
     assert_eq!(play.violation, None);
 }
@@ -226,7 +227,7 @@ fn a_whole_session_is_fine() {
     let paid = [received(0, 3), intended(1), committed(1, 0)];
     let play = Play::open().say(0, message(0, 3)).write(1, records(1, &paid[..2])).hear(1);
     let play = play.commit(1).write(1, records(1, &paid[2..]));
-    good(play.to_an_end(&finished(), [&[], &paid]).end());
+    good(play.close_all(&finished(), [&[], &paid]).end());
 }
 
 #[test]
@@ -237,7 +238,7 @@ fn an_aborted_session_is_fine() {
     let play = play.say(1, Body::Abort(abort())).write(0, records(0, &[aborted(false)])).hear(0);
     let play = play.compensate(2).write(1, records(1, &[compensated(2)])).compensate(1);
     let play = play.write(1, records(1, &[compensated(1)]));
-    good(play.to_an_end(&taken_back(), [&[], &paid]).end());
+    good(play.close_all(&taken_back(), [&[], &paid]).end());
 }
 
 #[test]
@@ -261,10 +262,10 @@ fn no_1_what_is_on_disk_stays() {
 fn no_1_a_loop_drops_the_turns_that_are_over() {
     let at = |turn| Record::Observed { path: path(&[2, turn, 0]), name: "seen".into(), result: payload(&turn) };
     let checkpoint = Record::Checkpoint { path: path(&[2]), turn: 1, state: payload(&0) };
-    let drop = |turn| [records(1, &[checkpoint.clone()]), vec![record::remove(id(1), &at(turn))]].concat();
+    let drops = |turn| [records(1, std::slice::from_ref(&checkpoint)), vec![record::remove(id(1), &at(turn))]].concat();
     let play = || Play::open().write(1, records(1, &[at(0), at(1)]));
-    good(play().write(1, drop(0)));
-    breaks(1, play().write(1, drop(1)));
+    good(play().write(1, drops(0)));
+    breaks(1, play().write(1, drops(1)));
 }
 
 #[test]
@@ -292,10 +293,10 @@ fn no_2_a_commit_takes_effect_once() {
 fn no_3_all_or_compensated() {
     let paid = [committed(1, 0)];
     let play = || Play::open().write(1, records(1, &paid));
-    good(play().to_an_end(&finished(), [&[], &paid]));
-    breaks(3, play().write(1, records(1, &[aborted(false)])).to_an_end(&taken_back(), [&[], &paid]));
+    good(play().close_all(&finished(), [&[], &paid]));
+    breaks(3, play().write(1, records(1, &[aborted(false)])).close_all(&taken_back(), [&[], &paid]));
     let all = [committed(1, 0), compensated(1)];
-    breaks(3, play().write(1, records(1, &[compensated(1)])).to_an_end(&finished(), [&[], &all]));
+    breaks(3, play().write(1, records(1, &[compensated(1)])).close_all(&finished(), [&[], &all]));
     breaks(3, play().end());
     let mut excused = play();
     excused.watch.excuse(session());
@@ -305,7 +306,7 @@ fn no_3_all_or_compensated() {
 #[test]
 fn no_3_a_service_has_done_what_is_recorded() {
     let had = [intended(1)];
-    let unknown = Play::open().write(1, records(1, &had)).commit(1).to_an_end(&finished(), [&[], &had]);
+    let unknown = Play::open().write(1, records(1, &had)).commit(1).close_all(&finished(), [&[], &had]);
     breaks(3, unknown.end());
 }
 
@@ -321,7 +322,7 @@ fn no_3_turns_that_are_over_stay() {
     let checkpoint = Record::Checkpoint { path: path(&[2]), turn: 1, state: payload(&0) };
     let play = || Play::open().write(1, records(1, std::slice::from_ref(&paid)));
     let end = |play: Play, at_shop: &[Record]| {
-        play.write(1, records(1, &[aborted(false)])).to_an_end(&taken_back(), [at_shop, std::slice::from_ref(&paid)])
+        play.write(1, records(1, &[aborted(false)])).close_all(&taken_back(), [at_shop, std::slice::from_ref(&paid)])
     };
     good(end(play().write(0, records(0, std::slice::from_ref(&checkpoint))), &[checkpoint]));
     breaks(3, end(play(), &[]));
@@ -431,11 +432,11 @@ fn no_20_the_initiator_closes_last() {
 
 #[test]
 fn no_21_closed_stays_closed() {
-    let play = || Play::open().to_an_end(&finished(), [&[], &[]]);
+    let play = || Play::open().close_all(&finished(), [&[], &[]]);
     good(play().end());
     breaks(21, play().write(1, open(1)));
     breaks(21, play().write(1, records(1, &[received(0, 3)])));
-    breaks(21, Play::open().write(1, records(1, &[received(0, 3)])).to_an_end(&finished(), [&[], &[]]));
+    breaks(21, Play::open().write(1, records(1, &[received(0, 3)])).close_all(&finished(), [&[], &[]]));
 }
 
 #[test]
@@ -471,7 +472,7 @@ fn no_33_a_key_is_one_session() {
 
 #[test]
 fn no_34_nobody_invites_the_closed() {
-    let closed = || Play::open().to_an_end(&finished(), [&[], &[]]);
+    let closed = || Play::open().close_all(&finished(), [&[], &[]]);
     good(closed().say(0, Body::Close(finished())));
     breaks(34, closed().say(0, Body::Nudge));
     breaks(34, closed().say(1, message(0, 3)));
@@ -503,7 +504,7 @@ fn no_42_an_aborted_saga_is_taken_back() {
     let decided = Record::Observed { path: path(&[2]), name: "saga".into(), result: payload(&verdict) };
     let undone = Record::Compensated { path: path(&[2, 0, 0]) };
     let had = [paid, decided, undone];
-    let play = |had: &[Record]| Play::open().write(1, records(1, had)).to_an_end(&finished(), [&[], had]);
+    let play = |had: &[Record]| Play::open().write(1, records(1, had)).close_all(&finished(), [&[], had]);
     good(play(&had));
     breaks(42, play(&had[..2]));
 }
