@@ -141,6 +141,7 @@ impl Play {
         self
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "batches are made where they are applied")]
     fn apply(mut self, role: u8, batch: Batch) -> Self {
         let verdict = self.watch.applied(&node(role), &batch);
         self.note(verdict)
