@@ -207,6 +207,12 @@ impl Watch {
         sessions.try_for_each(|(session, facts)| facts.ended(*session))
     }
 
+    /// The instances that are open on some disk, by what was applied.
+    pub fn open(&self) -> impl Iterator<Item = InstanceId> {
+        let instances = self.disks.values().flat_map(Disk::instances);
+        instances.filter(|(_, seen)| seen.opened.is_some()).map(|(id, _)| id)
+    }
+
     fn header_says_backwards(&self, id: InstanceId) -> bool {
         let header = self.sessions.get(&id.session).and_then(|facts| facts.header.as_ref());
         header.is_some_and(|header| self.backwards.contains(&header.choreography))
