@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_util::stream::{FuturesUnordered, Stream};
 
 use crate::abort::Abort;
-use crate::choreography::Choreography;
+use crate::choreography::{Choreography, Compensation};
 use crate::context::Context as ChoreographyContext;
 use crate::contract::{BoxFuture, Environment};
 use crate::engine::Engine;
@@ -55,6 +55,8 @@ pub trait AnyChoreography: Send + Sync {
     fn roles(&self) -> &'static [&'static str];
     /// The small changes its code knows.
     fn patches(&self) -> &'static [&'static str];
+    /// In which order its roles take back their steps.
+    fn compensation(&self) -> Compensation;
     /// What a caller who starts it has to do with.
     fn interface(&self) -> Interface;
     /// The part that `instance` is, ready for its first turn.
@@ -80,6 +82,9 @@ impl<C: Choreography> AnyChoreography for C {
     }
     fn patches(&self) -> &'static [&'static str] {
         C::PATCHES
+    }
+    fn compensation(&self) -> Compensation {
+        C::COMPENSATION
     }
     fn interface(&self) -> Interface {
         Interface::of::<C>()

@@ -25,3 +25,4 @@ mod rig;
 mod stage;
 mod tables;
 mod ui;
+mod watch;
