@@ -3,26 +3,6 @@
 //! A history is what one role of an open session has on disk. Keep some of those your services had, and let your CI
 //! replay them: a change of a program that would stop sessions after the next deployment fails there instead.
 
-#[cfg(feature = "testing")]
-mod crashes;
-#[cfg(feature = "testing")]
-mod disk;
-#[cfg(feature = "testing")]
-mod lint;
-#[cfg(feature = "testing")]
-mod scene;
-#[cfg(feature = "testing")]
-mod stage;
-
-#[cfg(feature = "testing")]
-pub use crashes::{CrashReport, RunFailure, check_crashes};
-#[cfg(feature = "testing")]
-pub use disk::Disk;
-#[cfg(feature = "testing")]
-pub use lint::{Finding, lint};
-#[cfg(feature = "testing")]
-pub use scene::{Ended, Output, Scene};
-
 use std::fmt;
 use std::sync::Arc;
 
