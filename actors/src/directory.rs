@@ -13,10 +13,23 @@ use tokio::sync::watch;
 use crate::instance_actor::InstanceMessage;
 use crate::session::Progress;
 
+/// What an instance plays: names, of a choreography and of one of its roles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Played {
+    pub(crate) choreography: &'static str,
+    pub(crate) role: &'static str,
+}
+
+struct Entry {
+    actor: ActorRef<InstanceMessage>,
+    /// Known once it is loaded.
+    played: Option<Played>,
+}
+
 /// See the module's documentation.
 #[derive(Default)]
 pub(crate) struct Directory {
-    actors: Mutex<BTreeMap<InstanceId, ActorRef<InstanceMessage>>>,
+    actors: Mutex<BTreeMap<InstanceId, Entry>>,
     watched: Mutex<BTreeMap<InstanceId, watch::Sender<Progress>>>,
 }
 
@@ -27,7 +40,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Directory {
     pub(crate) fn get(&self, id: InstanceId) -> Option<ActorRef<InstanceMessage>> {
-        lock(&self.actors).get(&id).cloned()
+        lock(&self.actors).get(&id).map(|entry| entry.actor.clone())
     }
 
     /// Makes an actor and notes it in one go: an acknowledgement of its first word must find it here.
@@ -38,16 +51,29 @@ impl Directory {
     ) -> Result<ActorRef<InstanceMessage>, E> {
         let mut actors = lock(&self.actors);
         let actor = make()?;
-        actors.insert(id, actor.clone());
+        actors.insert(id, Entry { actor: actor.clone(), played: None });
         Ok(actor)
     }
 
-    /// Forgets the actor, unless another one plays the instance by now.
-    pub(crate) fn remove(&self, id: InstanceId, actor: ActorId) {
-        let mut actors = lock(&self.actors);
-        if actors.get(&id).is_some_and(|known| known.get_id() == actor) {
-            actors.remove(&id);
+    /// Says what an instance plays.
+    pub(crate) fn note_played(&self, id: InstanceId, played: Played) {
+        if let Some(entry) = lock(&self.actors).get_mut(&id) {
+            entry.played = Some(played);
         }
+    }
+
+    /// The actors of all instances that play the same.
+    pub(crate) fn that_play(&self, played: Played) -> Vec<(InstanceId, ActorRef<InstanceMessage>)> {
+        let actors = lock(&self.actors);
+        let same = actors.iter().filter(|(_, entry)| entry.played == Some(played));
+        same.map(|(id, entry)| (*id, entry.actor.clone())).collect()
+    }
+
+    /// Forgets the actor, unless another one plays the instance by now. Gives what it played.
+    pub(crate) fn remove(&self, id: InstanceId, actor: ActorId) -> Option<Played> {
+        let mut actors = lock(&self.actors);
+        let is_it = actors.get(&id).is_some_and(|known| known.actor.get_id() == actor);
+        if is_it { actors.remove(&id)?.played } else { None }
     }
 
     pub(crate) fn clear(&self) {

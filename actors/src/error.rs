@@ -7,6 +7,8 @@ use accompanist_core::frame::OfferError;
 use accompanist_core::message::CodecError;
 use accompanist_core::{Abort, NodeId, SessionId};
 
+use crate::config::ConfigError;
+
 /// A node that cannot start or cannot go on.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NodeError {
@@ -41,11 +43,25 @@ pub enum NodeError {
     /// The transport cannot be used.
     #[error("{0}")]
     Transport(String),
+    /// A group of the service's own actors cannot be started.
+    #[error("group `{name}` cannot be started: {reason}")]
+    Group {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// Two groups of one name.
+    #[error("two groups are named `{0}`: give each a name of its own")]
+    GroupTwice(String),
+    /// The settings are no good.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The actors of the node failed again and again.
     #[error("the node's {part} failed {times} times in {period_s} s, the last time with: {reason}")]
     RestartedTooOften {
-        /// Which actor.
-        part: &'static str,
+        /// Which of them, or which group.
+        part: String,
         /// How often.
         times: u32,
         /// In which period, in seconds.

@@ -19,6 +19,7 @@ use metrics::counter;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Sleep;
 
+use crate::directory::Played;
 use crate::link::LinkMessage;
 use crate::metric;
 use crate::question::{Answers, Question};
@@ -239,6 +240,7 @@ impl InstanceState {
         });
         let service = self.shared.services.get(role).cloned().unwrap_or_else(Service::none);
         let environment = self.shared.environment.clone();
+        self.shared.directory.note_played(self.id, Played { choreography: choreography.name(), role });
         let part = choreography.part(instance, opened.input.clone(), service, environment, alarm);
         Ok(Live { part, progress, timer: None, answers: Answers::default() })
     }

@@ -7,6 +7,7 @@
 //!
 //! This crate knows ractor and fjall; Zenoh's types stay inside [`transport`].
 
+mod config;
 mod directory;
 mod environment;
 mod error;
@@ -24,15 +25,18 @@ mod shared;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub mod sql;
 pub mod store;
+pub mod supervision;
 pub mod testing;
 mod writer;
 
 pub use accompanist_core::*;
 pub use accompanist_transport as transport;
+pub use config::{Config, ConfigError};
 pub use environment::SystemEnvironment;
 pub use error::{Gap, NodeError, SessionError, SessionLookupError, StartError};
 pub use handle::{AskError, InstanceHandle};
 pub use node::{Node, NodeBuilder, StartOptions};
+pub use ractor;
 pub use session::Session;
 pub use settings::{Durability, Retention, Settings};
 pub use shared::{StoppedSession, TroubledSession};

@@ -270,8 +270,13 @@ impl Node {
         })
     }
 
-    /// Stops the node and closes its store. Sessions that are open go on when it starts again.
+    /// Stops the node and closes its store. Sessions that are open go on when it starts again. The groups of
+    /// [`NodeBuilder::supervise`] are stopped first, and may say their last words.
     pub async fn shutdown(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.root.cast(RootMessage::StopGroups(done)).is_ok() {
+            let _ = stopped.await; // An error says that the root has ended meanwhile.
+        }
         self.kill().await;
         self.shared.writer.end().await;
     }

@@ -1,7 +1,7 @@
 //! The supervisor of all role instances: starts them when they are called for, and again when they fail.
 //!
-//! One for one: an instance that fails is restarted alone, after a pause that doubles, and replays. One that fails
-//! again and again is quarantined: it stands still, visibly, and the others feel nothing.
+//! An instance that fails is restarted after a pause that doubles, and replays: alone, unless its role's policy has it
+//! otherwise. One that fails again and again is quarantined: it stands still, visibly, and the others feel nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,16 +14,21 @@ use accompanist_core::record::{Opened, Record};
 use metrics::counter;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
 
+use crate::directory::Played;
 use crate::instance_actor::{
     CLOSED, InstanceActor, InstanceArguments, InstanceMessage, Origin, opened_by_frame, quarantined,
 };
 use crate::metric;
 use crate::question::Question;
 use crate::shared::{Shared, note_dropped};
+use crate::supervision::{Restarts, Strategy};
 use crate::writer::Job;
 
 /// Instances that one message of the recovery brings back; the next ones come behind what waits meanwhile.
 const RECOVERY_PAGE: usize = 256;
+
+/// Why an instance stops that is to be started again because another one has failed.
+const WITH_ANOTHER: &str = "restarted with another one";
 
 /// What the supervisor is told.
 pub(crate) enum RolesMessage {
@@ -57,7 +62,8 @@ pub(crate) struct RolesState {
 
 #[derive(Default)]
 struct Failures {
-    times: u32,
+    restarts: Restarts,
+    /// The pause before a restart is under way.
     restart_due: bool,
 }
 
@@ -99,7 +105,7 @@ impl Actor for Roles {
                 state.start_again(&myself, id);
             }
             RolesMessage::Ask(id, question) if state.is_due(id) => {
-                let pause = state.shared.settings.restart_delay_min;
+                let pause = state.shared.settings.supervision.instances.delay_min;
                 myself.send_after(pause, move || RolesMessage::Ask(id, question));
             }
             RolesMessage::Ask(id, question) => {
@@ -122,13 +128,16 @@ impl Actor for Roles {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorTerminated(actor, _, reason) => {
-                if let Some(id) = state.forget(actor.get_id()) {
-                    state.terminated(&myself, id, reason.as_deref() == Some(CLOSED));
+                if let Some((id, _)) = state.forget(actor.get_id()) {
+                    match reason.as_deref() {
+                        Some(WITH_ANOTHER) => state.start_again(&myself, id),
+                        reason => state.terminated(&myself, id, reason == Some(CLOSED)),
+                    }
                 }
             }
             SupervisionEvent::ActorFailed(actor, error) => {
-                if let Some(id) = state.forget(actor.get_id()) {
-                    state.failed(&myself, id, &error.to_string());
+                if let Some((id, played)) = state.forget(actor.get_id()) {
+                    state.failed(&myself, id, actor.get_id(), played, &error.to_string());
                 }
             }
             _ => {}
@@ -189,26 +198,43 @@ impl RolesState {
         }
     }
 
-    fn forget(&mut self, actor: ActorId) -> Option<InstanceId> {
+    fn forget(&mut self, actor: ActorId) -> Option<(InstanceId, Option<Played>)> {
         let id = self.children.remove(&actor)?;
-        self.shared.directory.remove(id, actor);
-        Some(id)
+        Some((id, self.shared.directory.remove(id, actor)))
     }
 
-    fn failed(&mut self, myself: &ActorRef<RolesMessage>, id: InstanceId, reason: &str) {
-        let settings = &self.shared.settings;
+    fn failed(
+        &mut self,
+        myself: &ActorRef<RolesMessage>,
+        id: InstanceId,
+        actor: ActorId,
+        played: Option<Played>,
+        reason: &str,
+    ) {
+        let supervision = &self.shared.settings.supervision;
+        let policy = played.map_or_else(
+            || supervision.instances.clone(), // It has failed before it was loaded.
+            |played| supervision.of_instance(played.choreography, played.role),
+        );
         let failures = self.failures.entry(id).or_default();
-        failures.times += 1;
-        if failures.times > settings.restarts_max {
-            let failures = failures.times;
-            self.record_quarantine(id, reason, failures);
-            return self.shared.note_stopped(id, quarantined(failures, reason));
-        }
-        tracing::warn!(%id, reason, times = failures.times, "an instance failed and is restarted");
+        let pause = failures.restarts.failed(&policy, self.shared.now_ms(), self.shared.environment.random());
+        let times = failures.restarts.times();
+        let Some(pause) = pause else {
+            self.record_quarantine(id, reason, times);
+            return self.shared.note_stopped(id, quarantined(times, reason));
+        };
+        tracing::warn!(%id, reason, times, "an instance failed and is restarted");
         counter!(metric::INSTANCES_RESTARTED).increment(1);
         failures.restart_due = true;
-        let pause = settings.restart_delay_min * 2_u32.saturating_pow(failures.times.min(10) - 1);
         myself.send_after(pause, move || RolesMessage::Restart(id));
+        if let Some(played) = played.filter(|_| policy.strategy != Strategy::OneForOne) {
+            for (_, other) in self.shared.directory.that_play(played) {
+                // Ids of actors are counted up.
+                if policy.strategy.concerns(&actor.pid(), &other.get_id().pid()) {
+                    other.stop(Some(WITH_ANOTHER.into()));
+                }
+            }
+        }
     }
 
     /// So that it is not run after a restart of the node either, until an operator says so.

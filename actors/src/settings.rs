@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use accompanist_core::instance::Limits;
+use serde::{Deserialize, Serialize};
+
+use crate::config::bound;
+use crate::supervision::Supervision;
 
 /// What an acknowledged write survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,16 +22,21 @@ pub enum Durability {
 ///
 /// What closed first goes first, as soon as one of the three bounds is passed; `None` is no bound. Nothing goes before
 /// `age_min`, whatever the bounds say.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// Below this age nothing is collected: a late frame must still find that its session is closed. Has to be far above
     /// `retransmission_delay_max` and above the time that a packet can spend on the wire.
+    #[serde(with = "humantime_serde")]
     pub age_min: Duration,
     /// Above this age a result is no longer kept, and a caller's key is free again.
+    #[serde(with = "bound::time")]
     pub age_max: Option<Duration>,
     /// The most closed instances that are kept; several roles of one session played here count each.
+    #[serde(with = "bound::number")]
     pub count_max: Option<u64>,
     /// The most bytes that are kept, keys included.
+    #[serde(with = "bound::number")]
     pub bytes_max: Option<u64>,
 }
 
@@ -45,21 +54,23 @@ impl Default for Retention {
     }
 }
 
-/// Bounds and pauses of a node.
-#[derive(Debug, Clone)]
+/// Bounds and pauses of a node; the same names in `accompanist.toml`, see [`Config`](crate::Config).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Bounds and pauses of each role instance.
-    pub limits: Limits,
     /// How long a write that nothing waits for may wait for company, so that it costs no sync of its own.
     /// Has to be well below `retransmission_delay_min`, since acknowledgements wait with it.
+    #[serde(with = "humantime_serde")]
     pub lazy_write_delay_max: Duration,
     /// The most writes of one group commit. A larger group gains nothing and makes its first write wait.
     pub group_writes_max: usize,
     /// Frames to one node that are sent and not acknowledged; more wait in memory at their instances' expense.
     pub window_frames_max: usize,
     /// The pause before a frame is sent again; it doubles from one to the next.
+    #[serde(with = "humantime_serde")]
     pub retransmission_delay_min: Duration,
     /// The longest pause between two transmissions of a frame.
+    #[serde(with = "humantime_serde")]
     pub retransmission_delay_max: Duration,
     /// Packets that have arrived and wait for the link. More are dropped, and sent again by their sender.
     pub inbox_packets_max: usize,
@@ -67,19 +78,17 @@ pub struct Settings {
     /// overloaded), the rest to those that others begin, whose frames beyond are dropped and sent again.
     pub instances_max: usize,
     /// How long a start waits until a node for each role is known.
+    #[serde(with = "humantime_serde")]
     pub cast_wait_max: Duration,
-    /// Restarts of one instance after a panic, without its session ending, before it is quarantined.
-    pub restarts_max: u32,
-    /// The pause before an instance is restarted; it doubles from one to the next.
-    pub restart_delay_min: Duration,
-    /// Restarts of the link and the roles together within `tree_restart_period` before the node gives up.
-    pub tree_restarts_max: u32,
-    /// See `tree_restarts_max`.
-    pub tree_restart_period: Duration,
     /// The longest pause between two offers of this node to all.
+    #[serde(with = "humantime_serde")]
     pub offer_period_max: Duration,
+    /// Bounds and pauses of each role instance.
+    pub limits: Limits,
     /// How long results and the other remains of closed sessions are kept.
     pub retention: Retention,
+    /// What is done about actors that fail.
+    pub supervision: Supervision,
 }
 
 impl Default for Settings {
@@ -94,12 +103,9 @@ impl Default for Settings {
             inbox_packets_max: 16_384,
             instances_max: 200_000,
             cast_wait_max: Duration::from_secs(10),
-            restarts_max: 5,
-            restart_delay_min: Duration::from_millis(20),
-            tree_restarts_max: 5,
-            tree_restart_period: Duration::from_mins(1),
             offer_period_max: Duration::from_secs(3),
             retention: Retention::default(),
+            supervision: Supervision::default(),
         }
     }
 }

@@ -9,23 +9,26 @@ use accompanist_core::Compensation;
 use accompanist_core::contract::{Environment, Store, StoreError, Transport};
 use accompanist_core::part::AnyChoreography;
 use accompanist_core::{Choreography, NodeId, Role, Services};
-use ractor::Actor;
+use ractor::{Actor, SpawnErr};
 use tokio::sync::watch;
 
 use super::Node;
 use super::root::{Root, RootArguments};
+use crate::config::{Config, ConfigError, Source};
 use crate::environment::SystemEnvironment;
 use crate::error::NodeError;
 use crate::peers::Peers;
 use crate::settings::Settings;
 use crate::shared::{Shared, offer_of};
 use crate::store::check_format;
+use crate::supervision::{Group, Supervision};
 use crate::writer::{self, Collector, Mode};
 
 /// Collects what a [`Node`] needs: a store, a transport, the roles it plays, and the choreographies it knows.
 pub struct NodeBuilder {
     name: NodeId,
     settings: Settings,
+    source: Source,
     store: Option<Box<dyn Store>>,
     mode: Mode,
     transport: Option<Arc<dyn Transport>>,
@@ -33,6 +36,7 @@ pub struct NodeBuilder {
     services: Services,
     roles: Vec<&'static str>,
     choreographies: Vec<Arc<dyn AnyChoreography>>,
+    groups: Vec<Group>,
 }
 
 impl std::fmt::Debug for NodeBuilder {
@@ -46,6 +50,7 @@ impl NodeBuilder {
         Self {
             name,
             settings: Settings::default(),
+            source: Source::default(),
             store: None,
             mode: Mode::Thread,
             transport: None,
@@ -53,6 +58,7 @@ impl NodeBuilder {
             services: Services::new(),
             roles: Vec::new(),
             choreographies: Vec::new(),
+            groups: Vec::new(),
         }
     }
 
@@ -88,7 +94,14 @@ impl NodeBuilder {
     /// Other bounds and pauses than the defaults.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
-        self.settings = settings;
+        (self.settings, self.source) = (settings, Source::default());
+        self
+    }
+
+    /// As [`NodeBuilder::settings`], out of a file: errors of the start say in which line.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        (self.settings, self.source) = config.into_parts();
         self
     }
 
@@ -104,6 +117,14 @@ impl NodeBuilder {
     #[must_use]
     pub fn choreography(mut self, choreography: impl Choreography) -> Self {
         self.choreographies.push(Arc::new(choreography));
+        self
+    }
+
+    /// A group of the service's own actors in the node's tree. Groups are started after the node's own actors, in the order
+    /// given, and stopped before them, in the reverse order, by [`Node::shutdown`].
+    #[must_use]
+    pub fn supervise(mut self, group: Group) -> Self {
+        self.groups.push(group);
         self
     }
 
@@ -131,6 +152,10 @@ impl NodeBuilder {
         }
         let offer = offer_of(&self.roles, &choreographies, false);
         offer.check()?;
+        let names: BTreeSet<_> = choreographies.keys().map(|(name, _)| name.as_str()).collect();
+        let named = self.settings.check().and_then(|()| self.settings.check_names(&self.roles, &names, &self.groups));
+        named.map_err(|error| self.source.locate(error))?;
+        let groups = resolve(self.groups, &self.settings.supervision, &self.source)?;
         let peers = Peers::new(self.name.clone(), offer, self.settings.offer_period_max);
         // Before the writer has the store, and few keys: this much may block.
         check_format(store.as_mut())?;
@@ -151,15 +176,38 @@ impl NodeBuilder {
             peers,
         ));
         let (failed_sender, failed) = watch::channel(None);
-        let arguments = RootArguments { shared: shared.clone(), transport, failed: failed_sender };
+        let arguments = RootArguments { shared: shared.clone(), transport, groups, failed: failed_sender };
         match Root::spawn(None, Root, arguments).await {
             Ok((root, _)) => Ok(Node { shared, root, failed }),
             Err(error) => {
                 writer.end().await;
-                Err(NodeError::Transport(error.to_string()))
+                Err(match error {
+                    SpawnErr::StartupFailed(error) => match error.downcast::<NodeError>() {
+                        Ok(error) => *error,
+                        Err(error) => NodeError::Transport(error.to_string()),
+                    },
+                    error => NodeError::Transport(error.to_string()),
+                })
             }
         }
     }
+}
+
+/// The groups with the policies that the settings give them.
+fn resolve(groups: Vec<Group>, supervision: &Supervision, source: &Source) -> Result<Vec<Arc<Group>>, NodeError> {
+    let mut names = BTreeSet::new();
+    let resolved = groups.into_iter().map(|mut group| {
+        group.policy = supervision.of_group(&group.name, &group.policy);
+        if let Err((key, what)) = group.policy.check() {
+            let key = ["supervision", "groups", &group.name, key];
+            return Err(source.locate(ConfigError::of_key(key, what)).into());
+        }
+        if !names.insert(group.name.clone()) {
+            return Err(NodeError::GroupTwice(group.name));
+        }
+        Ok(Arc::new(group))
+    });
+    resolved.collect()
 }
 
 type ByNameAndVersion = BTreeMap<(String, u32), Arc<dyn AnyChoreography>>;

@@ -51,8 +51,11 @@ struct Machine {
 impl Machine {
     async fn start(&self) -> (TestNode, Session<Patient>) {
         let mut settings = quick();
-        (settings.limits.tries_max, settings.restart_delay_min) = (1, Duration::from_millis(50));
+        (settings.limits.tries_max, settings.supervision.instances.delay_min) = (1, Duration::from_millis(50));
         settings.lazy_write_delay_max = Duration::from_hours(1);
+        settings.retransmission_delay_min = Duration::from_hours(1);
+        settings.retransmission_delay_max = Duration::from_hours(1);
+        settings.retention.age_min = Duration::from_hours(1);
         let builder = all_roles("machine", self.disk.open().unwrap(), LocalNetwork::new(), &self.outside);
         let node = TestNode::start(builder.settings(settings).choreography(Patient)).await;
         let session = within(node.start_keyed(Patient, "k", ())).await.unwrap();

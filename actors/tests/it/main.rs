@@ -11,10 +11,12 @@
 )]
 
 mod asked;
+mod config;
 mod damage;
 mod delivery;
 mod evolution;
 mod forgotten;
+mod groups;
 mod long;
 mod node;
 mod opening;

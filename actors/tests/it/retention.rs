@@ -147,6 +147,7 @@ async fn a_store_is_bounded_over_many_sessions() {
             within(session.settled()).await.unwrap();
         }
         most = most.max(count(&node));
+        tokio::time::sleep(unbounded().age_min).await;
     }
     node.is_idle().await;
     until("a hundred tombstones", || count(&node) == 100).await;

@@ -18,7 +18,12 @@ const ORDERS: u32 = 8;
 fn settings(forgetful: bool, age_min_ms: u64) -> Settings {
     let age_min = Duration::from_millis(age_min_ms);
     let retention = Retention { age_min, count_max: Some(0), ..Retention::default() };
-    if forgetful { Settings { retention, ..Settings::default() } } else { Settings::default() }
+    let pauses = Settings {
+        retransmission_delay_min: Duration::from_millis(20),
+        retransmission_delay_max: Duration::from_millis(60),
+        ..Settings::default()
+    };
+    if forgetful { Settings { retention, ..pauses } } else { pauses }
 }
 
 async fn orders(world: World) {

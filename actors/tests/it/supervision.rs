@@ -1,12 +1,14 @@
 //! Panics, and programs that change under their sessions: what fails, fails alone. Next: `torn.rs`, `tree.rs`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
+use accompanist::supervision::{PolicyChange, Strategy};
 use accompanist::transport::LocalNetwork;
 
-use crate::support::{Home, TestNode, on_disk, within};
+use crate::support::{Home, TestNode, on_disk, quick, until, within};
 use crate::torn::Refuse;
 use crate::trade::{Back, Deal, Front, KEPT, NOTHING, Outside, Pay, Tally, Trade, UNLUCKY, deal, tally};
 
@@ -180,4 +182,76 @@ async fn a_program_that_replays_differently_stands_still_with_both_sides_shown()
     let session = within(node.start_keyed(Fickle { flipped: false }, "k", deal(1))).await.unwrap();
     assert_eq!(within(session.settled()).await.unwrap(), 100);
     assert_eq!(home.outside.total(), Tally { done: 2, undone: 0 });
+}
+
+#[derive(Clone, Copy)]
+struct Keeper;
+impl Role for Keeper {
+    const NAME: &'static str = "keeper";
+    type Service = Lives;
+}
+
+/// How often a program of its has begun, and whether one has panicked yet.
+#[derive(Default)]
+struct Lives {
+    begun: AtomicU32,
+    panicked: AtomicBool,
+}
+
+/// Waits for the word, and panics once if it is told to.
+struct Watch;
+impl Choreography for Watch {
+    const NAME: &'static str = "watch";
+    type Roles = (Keeper,);
+    type Input = At<Keeper, ()>;
+    type Output = At<Keeper, ()>;
+    async fn run(&self, ctx: &Context<Self::Roles>, input: At<Keeper, ()>) -> Result<At<Keeper, ()>, Abort> {
+        ctx.locally(Keeper, |here| here.service().begun.fetch_add(1, Ordering::SeqCst));
+        let panics: At<Keeper, bool> = ctx.signal(Keeper, "go").await?;
+        ctx.locally(Keeper, |here| {
+            let first = *here.get(&panics) && !here.service().panicked.swap(true, Ordering::SeqCst);
+            assert!(!first, "as told");
+        });
+        Ok(input)
+    }
+}
+
+/// Of three sessions the middle one panics; gives how many programs begin anew.
+async fn restarted_with(strategy: Strategy, by_role: bool) -> u32 {
+    let lives = Arc::new(Lives::default());
+    let mut settings = quick();
+    let change = PolicyChange { strategy: Some(strategy), ..PolicyChange::default() };
+    let supervision = &mut settings.supervision;
+    let (changes, name) =
+        if by_role { (&mut supervision.roles, Keeper::NAME) } else { (&mut supervision.choreographies, Watch::NAME) };
+    changes.insert(name.into(), change);
+    let builder = on_disk("node", &MemoryDisk::default(), LocalNetwork::new()).settings(settings);
+    let node = TestNode::start(builder.role(Keeper, lives.clone()).choreography(Watch)).await;
+    let begun = |count: u32| {
+        let lives = lives.clone();
+        async move { until("so many lives", || lives.begun.load(Ordering::SeqCst) == count).await }
+    };
+    let mut sessions = Vec::new();
+    for count in 1..=3 {
+        sessions.push(within(node.start(Watch, ())).await.unwrap());
+        begun(count).await;
+    }
+    within(sessions[1].initiator().signal("go", "key", &true)).await.unwrap();
+    within(sessions[1].settled()).await.unwrap(); // In its second life; the others wait.
+    until("the others are back", || node.instances() == 2).await;
+    for session in [&sessions[0], &sessions[2]] {
+        within(session.initiator().signal("go", "key", &false)).await.unwrap();
+        within(session.settled()).await.unwrap();
+    }
+    node.is_idle().await;
+    lives.begun.load(Ordering::SeqCst) - 3
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_or_a_choreography_may_have_others_restarted_with_one_that_fails() {
+    for by_role in [true, false] {
+        assert_eq!(restarted_with(Strategy::OneForOne, by_role).await, 1);
+        assert_eq!(restarted_with(Strategy::RestForOne, by_role).await, 2);
+        assert_eq!(restarted_with(Strategy::OneForAll, by_role).await, 3);
+    }
 }

@@ -44,10 +44,10 @@ pub fn quick() -> Settings {
         lazy_write_delay_max: Duration::from_millis(2),
         retransmission_delay_min: Duration::from_millis(20),
         retransmission_delay_max: Duration::from_millis(100),
-        restarts_max: 3,
-        restart_delay_min: Duration::from_millis(1),
         ..Settings::default()
     };
+    settings.supervision.instances.restarts_max = 3;
+    settings.supervision.instances.delay_min = Duration::from_millis(1);
     settings.limits.nudge_delay_min_ms = 10;
     settings.limits.nudge_delay_max_ms = 100;
     settings.limits.retry_delay_min_ms = 1;

@@ -21,7 +21,7 @@ pub const MINUTE: Duration = Duration::from_mins(1);
 
 /// No bounds, and no least age.
 pub fn unbounded() -> Retention {
-    Retention { age_min: Duration::ZERO, age_max: None, count_max: None, bytes_max: None }
+    Retention { age_min: Duration::from_millis(100), age_max: None, count_max: None, bytes_max: None }
 }
 
 /// The front is sent as many bytes as it wants.

@@ -70,7 +70,8 @@ pub fn node_id(name: &str) -> NodeId {
 
 /// Short pauses, so that nobody waits long for what is tried again.
 pub fn quick() -> Settings {
-    let mut settings = Settings { restart_delay_min: Duration::from_millis(1), ..Settings::default() };
+    let mut settings = Settings::default();
+    settings.supervision.instances.delay_min = Duration::from_millis(1);
     settings.limits.retry_delay_min_ms = 1;
     settings
 }

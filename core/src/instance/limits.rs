@@ -1,7 +1,10 @@
 //! The numbers of an instance, each with its unit and its reason. No behaviour.
 
+use serde::{Deserialize, Serialize};
+
 /// Bounds and pauses of an instance.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Messages of one instance that are sent and not yet acknowledged. A full window makes `comm` wait.
     pub unacked_max: usize,

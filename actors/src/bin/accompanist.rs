@@ -1,0 +1,41 @@
+//! The command line, for operators: whether a configuration is good, and what comes of it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use accompanist::Config;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(version, about = "For operators of Accompanist nodes")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Reads a configuration as a node would, with this environment, and prints the supervision tree that comes of it.
+    ///
+    /// Names of roles, choreographies and groups are only known to the service: it checks them at its start.
+    CheckConfig {
+        /// The file, such as accompanist.toml.
+        file: PathBuf,
+    },
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::CheckConfig { file } => match Config::load(file) {
+            Ok(config) => {
+                print!("{}", config.settings.supervision);
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}

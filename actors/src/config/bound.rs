@@ -1,0 +1,57 @@
+//! Bounds that may be left open: in a file, the word `none`, since TOML has no null.
+
+const NONE: &str = "none";
+
+pub(crate) mod number {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    use super::NONE;
+
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a whole number, or `none`")]
+    enum Bound {
+        Number(u64),
+        Word(String),
+    }
+
+    pub(crate) fn serialize<S: Serializer>(bound: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match bound {
+            Some(number) => serializer.serialize_u64(*number),
+            None => serializer.serialize_str(NONE),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        match Bound::deserialize(deserializer)? {
+            Bound::Number(number) => Ok(Some(number)),
+            Bound::Word(word) if word == NONE => Ok(None),
+            Bound::Word(word) => Err(de::Error::custom(format!("`{word}` is neither a whole number nor `{NONE}`"))),
+        }
+    }
+}
+
+pub(crate) mod time {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    use super::NONE;
+
+    pub(crate) fn serialize<S: Serializer>(bound: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match bound {
+            Some(time) => serializer.collect_str(&humantime::format_duration(*time)),
+            None => serializer.serialize_str(NONE),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        if word == NONE {
+            return Ok(None);
+        }
+        let time = humantime::parse_duration(&word);
+        time.map(Some).map_err(|error| {
+            de::Error::custom(format!("`{word}` is neither a time, as `7days`, nor `{NONE}`: {error}"))
+        })
+    }
+}

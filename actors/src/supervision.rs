@@ -1,0 +1,18 @@
+//! Supervision trees: which actors are started again when one fails, how often, and after which pause.
+//!
+//! A node's tree has its own actors, whose children are the role instances, and the [`Group`]s of actors that the service
+//! gives it ([`NodeBuilder::supervise`](crate::NodeBuilder::supervise)). What is done about failures is data: a
+//! [`Supervision`], in [`Settings::supervision`](crate::Settings::supervision) or in `accompanist.toml`
+//! (see [`Settings::load`](crate::Settings::load)). Why it is not `ractor-supervisor`: decision 0003.
+
+mod group;
+mod policy;
+mod restarts;
+mod tree;
+
+pub use self::group::{Group, Restart};
+pub use self::policy::{Policy, PolicyChange, Strategy, Supervision};
+pub(crate) use self::{
+    group::{GroupSupervisor, stop},
+    restarts::Restarts,
+};

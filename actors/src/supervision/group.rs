@@ -1,0 +1,271 @@
+//! A service's own actors in the node's tree: what they are, and the supervisor of one group of them.
+
+use std::fmt::{self, Display};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use accompanist_core::contract::{BoxFuture, Environment};
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+
+use super::policy::Policy;
+use super::restarts::Restarts;
+
+/// How long an actor that is told to stop may take; then it is killed, at its next await.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// When an actor of a group is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Restart {
+    /// Whenever it has ended.
+    #[default]
+    Permanent,
+    /// When it has failed, and not when it has stopped by itself.
+    Transient,
+    /// Never. If the group's [strategy](super::Strategy) has it so, it is stopped when another one fails.
+    Temporary,
+}
+
+type Start = dyn Fn(ActorCell) -> BoxFuture<'static, Result<ActorCell, SpawnErr>> + Send + Sync;
+
+struct Child {
+    name: String,
+    restart: Restart,
+    start: Box<Start>,
+}
+
+/// Actors of your own, supervised together. They hang in the node's tree, after its own actors: see
+/// [`NodeBuilder::supervise`](crate::NodeBuilder::supervise).
+///
+/// ```
+/// use accompanist::ractor::{Actor, ActorProcessingErr, ActorRef};
+/// use accompanist::supervision::{Group, Policy, Restart, Strategy};
+///
+/// struct Meter;
+/// impl Actor for Meter {
+///     type Msg = u32;
+///     type State = u32;
+///     type Arguments = u32;
+///     async fn pre_start(&self, _: ActorRef<u32>, first: u32) -> Result<u32, ActorProcessingErr> {
+///         Ok(first)
+///     }
+/// }
+///
+/// let group = Group::new("meters")
+///     .policy(Policy { strategy: Strategy::OneForAll, ..Policy::default() })
+///     .child("kitchen", Restart::Permanent, |supervisor| async {
+///         Ok(Actor::spawn_linked(None, Meter, 7, supervisor).await?.0.get_cell())
+///     });
+/// ```
+pub struct Group {
+    pub(crate) name: String,
+    pub(crate) policy: Policy,
+    children: Vec<Child>,
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let children: Vec<_> = self.children().collect();
+        f.debug_struct("Group").field("name", &self.name).field("children", &children).finish_non_exhaustive()
+    }
+}
+
+impl Group {
+    /// A group without actors. Its name is its place in `accompanist.toml`, `[supervision.groups.NAME]`.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), policy: Policy::default(), children: Vec::new() }
+    }
+
+    /// How failures of its actors are answered, unless the configuration says otherwise. One failure more than
+    /// is allowed is the group's own failure, which the node's tree answers.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// One more actor. `start` is called at each start, with the cell that the actor has to be linked to
+    /// (`spawn_linked`); it must not be named, or named anew each time. Actors are started in the order given, and stopped
+    /// in the reverse order.
+    #[must_use]
+    pub fn child<F>(
+        mut self,
+        name: impl Into<String>,
+        restart: Restart,
+        start: impl Fn(ActorCell) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<ActorCell, SpawnErr>> + Send + 'static,
+    {
+        let start: Box<Start> = Box::new(move |supervisor| Box::pin(start(supervisor)));
+        self.children.push(Child { name: name.into(), restart, start });
+        self
+    }
+
+    /// The names of its actors.
+    pub fn children(&self) -> impl Iterator<Item = &str> {
+        self.children.iter().map(|child| child.name.as_str())
+    }
+}
+
+/// Stops an actor and waits until it has ended, so that there are never two of it.
+pub(crate) async fn stop(actor: &ActorCell) {
+    if actor.stop_and_wait(None, Some(STOP_MAX)).await.is_err() {
+        // An error says that it is gone already.
+        let _ = actor.kill_and_wait(None).await;
+    }
+}
+
+/// The supervisor of one group.
+pub(crate) struct GroupSupervisor;
+
+/// Start these again, by their places.
+pub(crate) struct StartAgain(Vec<usize>);
+
+pub(crate) struct GroupState {
+    group: Arc<Group>,
+    environment: Arc<dyn Environment>,
+    /// The living ones, by place.
+    running: Vec<Option<ActorCell>>,
+    restarts: Restarts,
+}
+
+impl Actor for GroupSupervisor {
+    type Msg = StartAgain;
+    type State = GroupState;
+    type Arguments = (Arc<Group>, Arc<dyn Environment>);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<StartAgain>,
+        (group, environment): Self::Arguments,
+    ) -> Result<GroupState, ActorProcessingErr> {
+        let running = group.children.iter().map(|_| None).collect();
+        let mut state = GroupState { group, environment, running, restarts: Restarts::default() };
+        for place in 0..state.group.children.len() {
+            if let Err(error) = state.start(&myself, place).await {
+                let whole: Vec<usize> = (0..place).collect();
+                state.stop(&whole).await;
+                return Err(error.into());
+            }
+        }
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<StartAgain>,
+        StartAgain(places): StartAgain,
+        state: &mut GroupState,
+    ) -> Result<(), ActorProcessingErr> {
+        for (index, place) in places.iter().enumerate() {
+            if let Err(error) = state.start(&myself, *place).await {
+                let rest = places.get(index..).unwrap_or_default();
+                return state.failed(&myself, *place, rest, &error).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<StartAgain>,
+        event: SupervisionEvent,
+        state: &mut GroupState,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(actor, error) => match state.ended(actor.get_id()) {
+                Some((place, Restart::Permanent | Restart::Transient)) => {
+                    state.failed(&myself, place, &[], &error).await?;
+                }
+                Some((place, Restart::Temporary)) => state.note(place, &error),
+                None => {} // One that was stopped here.
+            },
+            SupervisionEvent::ActorTerminated(actor, _, reason) => match state.ended(actor.get_id()) {
+                Some((place, Restart::Permanent)) => {
+                    let reason = reason.unwrap_or_else(|| "it has stopped".into());
+                    state.failed(&myself, place, &[], &reason).await?;
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<StartAgain>, state: &mut GroupState) -> Result<(), ActorProcessingErr> {
+        let whole: Vec<usize> = (0..state.running.len()).collect();
+        state.stop(&whole).await;
+        Ok(())
+    }
+}
+
+impl GroupState {
+    async fn start(&mut self, myself: &ActorRef<StartAgain>, place: usize) -> Result<(), String> {
+        let (Some(child), Some(running)) = (self.group.children.get(place), self.running.get_mut(place)) else {
+            return Ok(());
+        };
+        if running.is_some() {
+            return Ok(()); // Two failures that concern it.
+        }
+        let started = (child.start)(myself.get_cell()).await;
+        *running = Some(started.map_err(|error| format!("actor `{}` cannot be started: {error}", child.name))?);
+        Ok(())
+    }
+
+    /// The living among these, the last first.
+    async fn stop(&mut self, places: &[usize]) {
+        for place in places.iter().rev() {
+            if let Some(actor) = self.running.get_mut(*place).and_then(Option::take) {
+                stop(&actor).await;
+            }
+        }
+    }
+
+    /// Which one has ended, and when it is to be started again.
+    fn ended(&mut self, actor: ActorId) -> Option<(usize, Restart)> {
+        let is_it = |running: &Option<ActorCell>| running.as_ref().is_some_and(|running| running.get_id() == actor);
+        let place = self.running.iter().position(is_it)?;
+        *self.running.get_mut(place)? = None;
+        Some((place, self.group.children.get(place)?.restart))
+    }
+
+    fn name(&self, place: usize) -> &str {
+        self.group.children.get(place).map_or("", |child| child.name.as_str())
+    }
+
+    fn note(&self, place: usize, reason: &(dyn Display + Sync)) {
+        tracing::warn!(group = self.group.name, actor = self.name(place), %reason, "an actor failed and is not restarted");
+    }
+
+    /// One has failed, and the `rest` has not been started yet.
+    async fn failed(
+        &mut self,
+        myself: &ActorRef<StartAgain>,
+        place: usize,
+        rest: &[usize],
+        reason: &(dyn Display + Sync),
+    ) -> Result<(), ActorProcessingErr> {
+        let policy = &self.group.policy;
+        let pause = self.restarts.failed(policy, self.environment.monotonic_ms(), self.environment.random());
+        let times = self.restarts.times();
+        let Some(pause) = pause else {
+            let period = humantime::format_duration(policy.period);
+            let text = format!(
+                "its actors failed {times} times in {period}, the last one, `{}`, with: {reason}",
+                self.name(place)
+            );
+            let all: Vec<usize> = (0..self.running.len()).collect();
+            self.stop(&all).await;
+            return Err(text.into());
+        };
+        tracing::warn!(group = self.group.name, actor = self.name(place), %reason, times, "an actor failed and is restarted");
+        let strategy = policy.strategy;
+        let mut places: Vec<usize> = (0..self.running.len()).collect();
+        places.retain(|other| strategy.concerns(&place, other) || rest.contains(other));
+        self.stop(&places).await;
+        places.retain(|place| self.group.children.get(*place).is_some_and(|child| child.restart != Restart::Temporary));
+        myself.send_after(pause, move || StartAgain(places));
+        Ok(())
+    }
+}

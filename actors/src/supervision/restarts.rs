@@ -1,0 +1,81 @@
+//! Counts failures: how long to wait before the next restart, and when it is enough. Pure.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::policy::Policy;
+
+/// The restarts of one actor, or of one supervisor's children.
+#[derive(Debug, Default)]
+pub(crate) struct Restarts {
+    /// When, on the node's clock.
+    at_ms: VecDeque<u64>,
+    /// Those in a row without calm.
+    in_a_row: u32,
+}
+
+impl Restarts {
+    /// It has failed: the pause before its restart, or none if it is given up. `random` is any number.
+    pub(crate) fn failed(&mut self, policy: &Policy, now_ms: u64, random: u64) -> Option<Duration> {
+        let is_within = |span: Duration, at_ms: u64| u128::from(now_ms.saturating_sub(at_ms)) < span.as_millis();
+        if !self.at_ms.back().is_some_and(|at_ms| is_within(policy.calm, *at_ms)) {
+            self.in_a_row = 0;
+        }
+        while self.at_ms.pop_front_if(|at_ms| !is_within(policy.period, *at_ms)).is_some() {}
+        self.at_ms.push_back(now_ms);
+        let pause = policy.pause(self.in_a_row, random);
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        (self.times() <= policy.restarts_max).then_some(pause)
+    }
+
+    /// Failures that count at present.
+    pub(crate) fn times(&self) -> u32 {
+        u32::try_from(self.at_ms.len()).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> Policy {
+        Policy { restarts_max: 3, jitter: 0.0, delay_max: Duration::from_millis(60), ..Policy::default() }
+    }
+
+    fn pauses(policy: &Policy, at_ms: &[u64]) -> Vec<Option<u128>> {
+        let mut restarts = Restarts::default();
+        let failed = |at_ms: &u64| restarts.failed(policy, *at_ms, 0).map(|pause| pause.as_millis());
+        at_ms.iter().map(failed).collect()
+    }
+
+    #[test]
+    fn pauses_double_to_the_longest_and_then_it_is_enough() {
+        assert_eq!(pauses(&policy(), &[0, 100, 200, 300]), [Some(20), Some(40), Some(60), None]);
+    }
+
+    #[test]
+    fn what_was_long_ago_does_not_count() {
+        let policy = Policy { calm: Duration::from_mins(2), ..policy() };
+        // The fourth comes when the first is a minute ago, the fifth when the second is not.
+        assert_eq!(pauses(&policy, &[0, 1_000, 2_000, 60_000, 60_999]), [Some(20), Some(40), Some(60), Some(60), None]);
+    }
+
+    #[test]
+    fn after_calm_the_pause_is_short_again() {
+        assert_eq!(pauses(&policy(), &[0, 10, 30_010]), [Some(20), Some(40), Some(20)]);
+    }
+
+    #[test]
+    fn chance_makes_a_pause_longer_by_its_part_at_most() {
+        let policy = Policy { jitter: 0.5, ..policy() };
+        for (random, pause_ms) in [(0, 20), (u64::MAX, 30), (u64::MAX / 2, 25)] {
+            let pause = Restarts::default().failed(&policy, 0, random).map(|pause| pause.as_millis());
+            assert_eq!(pause, Some(pause_ms));
+        }
+    }
+
+    #[test]
+    fn none_allowed_is_none() {
+        assert_eq!(pauses(&Policy { restarts_max: 0, ..policy() }, &[0]), [None]);
+    }
+}

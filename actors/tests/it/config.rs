@@ -1,0 +1,211 @@
+//! Settings out of a file and the environment, and what is said of bad ones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use accompanist::prelude::*;
+use accompanist::store::MemoryDisk;
+use accompanist::supervision::{Group, Policy, PolicyChange, Strategy};
+use accompanist::transport::LocalNetwork;
+use accompanist::{Config, NodeError};
+
+use crate::support::{on_disk, within};
+use crate::trade::{Front, Trade};
+
+const DOCUMENTED: &str = include_str!("../../../docs/accompanist.toml");
+
+fn read(text: &str, variables: &[(&str, &str)]) -> Result<Settings, String> {
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::from_toml("a.toml", text, variables).map(|config| config.settings).map_err(|error| error.to_string())
+}
+
+fn check(text: &str, variables: &[(&str, &str)], expected: &str) {
+    assert_eq!(read(text, variables).unwrap_err(), expected, "of {text:?} with {variables:?}");
+}
+
+/// The keys of all values, with the tables around them.
+fn keys(table: &toml::Table) -> Vec<String> {
+    let keys = table.iter().flat_map(|(key, value)| match value {
+        toml::Value::Table(inner) => keys(inner).into_iter().map(|inner| format!("{key}.{inner}")).collect(),
+        _ => vec![key.clone()],
+    });
+    keys.collect()
+}
+
+#[test]
+fn every_key_is_documented_with_its_default() {
+    assert_eq!(read(DOCUMENTED, &[]).unwrap(), Settings::default());
+    let defaults = toml::Table::try_from(Settings::default()).unwrap();
+    let documented: toml::Table = DOCUMENTED.parse().unwrap();
+    let (mut expected, mut found) = (keys(&defaults), keys(&documented));
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
+    // What is commented out is good, too.
+    let examples = DOCUMENTED.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(" = {"));
+    assert_eq!(examples.clone().count(), 3);
+    let tables = ["roles", "choreographies", "groups"].iter().zip(examples);
+    let text: String = tables.map(|(table, line)| format!("[supervision.{table}]\n{line}\n")).collect();
+    assert_eq!(read(&text, &[]).unwrap().supervision.roles["payment"].restarts_max, Some(10));
+}
+
+#[test]
+fn an_empty_file_is_the_defaults_and_none_is_no_bound() {
+    assert_eq!(read("", &[]).unwrap(), Settings::default());
+    let text = "[retention]\nage_max = \"none\"\ncount_max = \"none\"\nbytes_max = 7\n";
+    let Retention { age_max, count_max, bytes_max, .. } = read(text, &[]).unwrap().retention;
+    assert_eq!((age_max, count_max, bytes_max), (None, None, Some(7)));
+    let written = toml::to_string(&read(text, &[]).unwrap()).unwrap();
+    assert_eq!(read(&written, &[]), read(text, &[]));
+}
+
+#[test]
+fn a_mistake_is_told_with_file_line_and_key() {
+    check(
+        "\n\n[limits]\ntries_max = 5\nsignal_max = 3\n",
+        &[],
+        "a.toml:5: limits.signal_max: there is no such key: did you mean `signals_max`?",
+    );
+    check(
+        "[supervision.tree]\nstrategy = \"one_for_al\"\n",
+        &[],
+        "a.toml:2: supervision.tree.strategy: there is no such word: did you mean `one_for_all`?",
+    );
+    check(
+        "[supervision.roles.bank]\nxyz = 1\n",
+        &[],
+        "a.toml:2: supervision.roles.bank.xyz: there is no such key; there are: strategy, restarts_max, period, delay_min, delay_max, jitter, calm",
+    );
+    check("cast_wait_max = 10\n", &[], "a.toml:1: cast_wait_max: invalid type: integer `10`, expected a duration");
+    check("instances_max = -1\n", &[], "a.toml:1: instances_max: invalid value: integer `-1`, expected usize");
+    check("[limits\n", &[], "a.toml:1: unclosed table, expected `]`");
+    check(
+        "[retention]\ncount_max = \"many\"\n",
+        &[],
+        "a.toml:2: retention.count_max: `many` is neither a whole number nor `none`",
+    );
+}
+
+#[test]
+fn numbers_that_cannot_work_are_refused_where_they_are_set() {
+    check("\ninstances_max = 0\n", &[], "a.toml:2: instances_max: nothing would ever happen: give 1 at least");
+    check(
+        "[supervision.roles.bank]\ncalm = \"1s\"\njitter = 1.5\n",
+        &[],
+        "a.toml:3: supervision.roles.bank.jitter: 1.5 is not a part of a whole: give a number from 0 to 1",
+    );
+    check(
+        "[supervision.instances]\nrestarts_max = 20\n",
+        &[],
+        "a.toml:1: supervision.instances.period: 20 restarts can take 2m 12s 242ms in pauses alone, and `period` is 1m: it might \
+         never be given up. Give a longer `period`, or a shorter `delay_max`",
+    );
+    check(
+        "retransmission_delay_min = \"3s\"\n",
+        &[],
+        "a.toml:1: retransmission_delay_min: 3s is above `retransmission_delay_max`, 2s: give a shorter one",
+    );
+    check(
+        "",
+        &[("ACCOMPANIST__RETENTION__AGE_MIN", "1s")],
+        "a.toml: retransmission_delay_max: 2s is above `retention.age_min`, 1s: give a shorter one",
+    );
+}
+
+#[test]
+fn the_environment_comes_before_the_file() {
+    let variables = [
+        ("ACCOMPANIST__SUPERVISION__TREE__RESTARTS_MAX", "7"),
+        ("ACCOMPANIST__SUPERVISION__ROLES__BANK__STRATEGY", "one_for_all"),
+        ("ACCOMPANIST__CAST_WAIT_MAX", "3s"),
+        ("ACCOMPANIST_SEED", "7"),
+        ("HOME", "/"),
+    ];
+    let settings =
+        read("cast_wait_max = \"1s\"\n[supervision.tree]\nrestarts_max = 2\ndelay_min = \"1ms\"\n", &variables)
+            .unwrap();
+    assert_eq!(settings.cast_wait_max, Duration::from_secs(3));
+    let tree = &settings.supervision.tree;
+    assert_eq!((tree.restarts_max, tree.delay_min), (7, Duration::from_millis(1)));
+    assert_eq!(settings.supervision.of_instance("sale", "bank").strategy, Strategy::OneForAll);
+
+    check(
+        "",
+        &[("ACCOMPANIST__SUPERVISION__TREE__RESTART_MAX", "7")],
+        "variable ACCOMPANIST__SUPERVISION__TREE__RESTART_MAX: supervision.tree.restart_max: there is no such key: did you \
+         mean `restarts_max`?",
+    );
+    check(
+        "",
+        &[("ACCOMPANIST__INSTANCES_MAX", "0")],
+        "variable ACCOMPANIST__INSTANCES_MAX: instances_max: nothing would ever happen: give 1 at least",
+    );
+}
+
+#[test]
+fn a_choreography_comes_before_its_roles_key_by_key() {
+    let text = "[supervision.instances]\nrestarts_max = 4\n[supervision.roles.bank]\nrestarts_max = 3\ncalm = \"1s\"\n\
+                [supervision.choreographies.sale]\nrestarts_max = 2\n";
+    let supervision = read(text, &[]).unwrap().supervision;
+    let of = |choreography, role| {
+        let policy = supervision.of_instance(choreography, role);
+        (policy.restarts_max, policy.calm.as_secs())
+    };
+    assert_eq!(
+        [of("sale", "bank"), of("sale", "shop"), of("loan", "bank"), of("loan", "shop")],
+        [(2, 1), (2, 30), (3, 1), (4, 30)]
+    );
+}
+
+#[test]
+fn the_tree_is_shown_as_it_will_be() {
+    let text = "[supervision.tree]\nstrategy = \"rest_for_one\"\n[supervision.roles.bank]\nrestarts_max = 10\n\
+                [supervision.groups]\nmeters = { restarts_max = 1, calm = \"1s\" }\npumps = {}\n";
+    let tree = read(text, &[]).unwrap().supervision.to_string();
+    let expected = "\
+node                 rest_for_one, 5 restarts in 1m after 20ms to 10s (+10 %), calm after 30s; then the node stops
+|- writer            a thread; if the store fails, the node stops
+|- link and roles    restarted together
+|  |- every instance one_for_one, 5 restarts in 1m after 20ms to 10s (+10 %), calm after 30s; then quarantine
+|  `- of role `bank` one_for_one, 10 restarts in 1m after 20ms to 10s (+10 %), calm after 30s
+|- group `meters`    restarts_max = 1, calm = \"1s\"
+`- group `pumps`     as it says itself
+";
+    let squeezed =
+        |text: &str| text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+    assert_eq!(squeezed(&tree), squeezed(expected), "{tree}");
+}
+
+#[tokio::test]
+async fn what_is_named_has_to_be_there_at_the_start() {
+    for (text, expected) in [
+        (
+            "\n[supervision.roles.frint]\n",
+            "a.toml:2: supervision.roles.frint: this node plays no such role: did you mean `front`?",
+        ),
+        (
+            "[supervision.choreographies.sale]\n",
+            "a.toml:1: supervision.choreographies.sale: this node has no such choreography; there are: trade",
+        ),
+        (
+            "[supervision.groups]\nmeters = { calm = \"1s\" }\n",
+            "a.toml:2: supervision.groups.meters: this node has no such group (`NodeBuilder::supervise`), nor any other",
+        ),
+    ] {
+        let config = Config::from_toml("a.toml", text, []).unwrap();
+        let builder = on_disk("node", &MemoryDisk::default(), LocalNetwork::new()).config(config);
+        let error = within(builder.role(Front, Arc::new(())).choreography(Trade).start()).await.unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    }
+    let mut settings = Settings::default();
+    let change = PolicyChange { delay_min: Some(Duration::from_hours(1)), ..PolicyChange::default() };
+    settings.supervision.groups.insert("meters".into(), change);
+    let builder = on_disk("node", &MemoryDisk::default(), LocalNetwork::new()).settings(settings);
+    let group = Group::new("meters").policy(Policy::default());
+    let started = within(builder.role(Front, Arc::new(())).supervise(group).start()).await;
+    let Err(NodeError::Config(error)) = started else { panic!("{started:?}") };
+    assert_eq!(
+        error.to_string(),
+        "settings: supervision.groups.meters.delay_min: 1h is above `delay_max`, 10s: give a shorter one"
+    );
+}
