@@ -317,14 +317,14 @@ impl Settings {
             ("groups", supervision.groups.keys(), &groups, "this node has no such group (`NodeBuilder::supervise`)"),
         ];
         for (table, names, known, what) in named {
-            for name in names.filter(|name| !known.contains(&name.as_str())) {
-                let hint = match meant(name, known.iter().copied()) {
-                    Some(meant) => format!(": did you mean `{meant}`?"),
-                    None if known.is_empty() => ", nor any other".into(),
-                    None => format!("; there are: {}", known.join(", ")),
-                };
-                return Err(ConfigError::of_key(["supervision", table, name], format!("{what}{hint}")));
-            }
+            let unknown = { names }.find(|name| !known.contains(&name.as_str()));
+            let Some(name) = unknown else { continue };
+            let hint = match meant(name, known.iter().copied()) {
+                Some(meant) => format!(": did you mean `{meant}`?"),
+                None if known.is_empty() => ", nor any other".into(),
+                None => format!("; there are: {}", known.join(", ")),
+            };
+            return Err(ConfigError::of_key(["supervision", table, name], format!("{what}{hint}")));
         }
         Ok(())
     }

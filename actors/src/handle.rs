@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use accompanist_core::contract::StoreError;
+use accompanist_core::contract::{Change, StoreError};
+use accompanist_core::frame::Outcome;
 use accompanist_core::id::InstanceId;
 use accompanist_core::instance::{Remedy, SignalError, Status};
 use accompanist_core::message::{CodecError, decode, encode};
@@ -34,6 +35,12 @@ pub enum AskError {
         /// Why.
         reason: String,
     },
+    /// It has told that it finished, and leaves it to the others whether the session is aborted.
+    #[error(
+        "role {} of session {} has finished its part, and cannot abort any more: let it try again (`resume`), or cancel the session",
+        .0.role.0, .0.session
+    )]
+    HasFinished(InstanceId),
     /// The signal was not taken in.
     #[error(transparent)]
     Signal(#[from] SignalError),
@@ -143,11 +150,36 @@ impl InstanceHandle {
     /// # Errors
     /// [`AskError`].
     pub async fn resume(&self) -> Result<bool, AskError> {
+        self.try_again(None).await
+    }
+
+    /// As [`InstanceHandle::resume`], but to abort: what this role has committed is taken back, and so is what the others
+    /// have. Its program runs only as far as what is on disk, so this helps when it fails after that; not if it does
+    /// something else than is on disk. Says whether it stood still. An operator's abort has the code [`Abort::CANCELLED`].
+    ///
+    /// # Errors
+    /// [`AskError`]; [`AskError::HasFinished`] for a role that has nothing to say about that any more.
+    pub async fn abort(&self, reason: &str) -> Result<bool, AskError> {
+        if self.shared.stopped_because(self.id).is_none() {
+            return Ok(false);
+        }
+        let records = self.history().await?.records;
+        if records.iter().any(|record| matches!(record, Record::Ended { outcome: Outcome::Finished, .. })) {
+            return Err(AskError::HasFinished(self.id));
+        }
+        let aborted = records.iter().any(|record| matches!(record, Record::Aborted { .. }));
+        let abort = Record::Aborted { abort: Abort::new(Abort::CANCELLED, reason), own: true };
+        self.try_again((!aborted).then(|| abort.change(self.id)).transpose()?).await
+    }
+
+    /// Makes `change`, and lets it load again.
+    async fn try_again(&self, change: Option<Change>) -> Result<bool, AskError> {
         let record = Record::Quarantined { reason: String::new(), failures: 0 };
-        let change = accompanist_core::record::remove(self.id, &record);
+        let removal = accompanist_core::record::remove(self.id, &record);
         let (reply, answer) = oneshot::channel();
         let done = Box::new(move |written| drop(reply.send(written)));
-        self.shared.writer.submit(Job::Change { changes: vec![change], done });
+        let changes = change.into_iter().chain([removal]).collect();
+        self.shared.writer.submit(Job::Change { changes, done });
         answer.await.map_err(|_| AskError::NodeStopped)??;
         let stood_still = self.shared.forget_stopped(self.id);
         if stood_still && !self.shared.to_roles(RolesMessage::Resume(self.id)) {

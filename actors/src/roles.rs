@@ -22,7 +22,7 @@ use crate::metric;
 use crate::question::Question;
 use crate::shared::{Shared, note_dropped};
 use crate::supervision::{Restarts, Strategy};
-use crate::writer::Job;
+use crate::writer::{Job, Loaded};
 
 /// Instances that one message of the recovery brings back; the next ones come behind what waits meanwhile.
 const RECOVERY_PAGE: usize = 256;
@@ -42,6 +42,8 @@ pub(crate) enum RolesMessage {
     Found(Vec<Vec<u8>>),
     /// The pause of an instance that failed is over.
     Restart(InstanceId),
+    /// An instance is quarantined, with this reason, and that is on disk.
+    Quarantined(InstanceId, String),
     /// Someone asks an instance something.
     Ask(InstanceId, Question),
     /// An operator lets an instance that stands still try again.
@@ -103,6 +105,12 @@ impl Actor for Roles {
                     failures.restart_due = false;
                 }
                 state.start_again(&myself, id);
+            }
+            RolesMessage::Quarantined(id, reason) => {
+                if let Some(failures) = state.failures.get_mut(&id) {
+                    failures.restart_due = false;
+                }
+                state.shared.note_stopped(id, reason);
             }
             RolesMessage::Ask(id, question) if state.is_due(id) => {
                 let pause = state.shared.settings.supervision.instances.delay_min;
@@ -220,8 +228,9 @@ impl RolesState {
         let pause = failures.restarts.failed(&policy, self.shared.now_ms(), self.shared.environment.random());
         let times = failures.restarts.times();
         let Some(pause) = pause else {
-            self.record_quarantine(id, reason, times);
-            return self.shared.note_stopped(id, quarantined(times, reason));
+            // Not run meanwhile.
+            failures.restart_due = true;
+            return self.record_quarantine(myself, id, reason, times);
         };
         tracing::warn!(%id, reason, times, "an instance failed and is restarted");
         counter!(metric::INSTANCES_RESTARTED).increment(1);
@@ -237,23 +246,32 @@ impl RolesState {
         }
     }
 
-    /// So that it is not run after a restart of the node either, until an operator says so.
-    fn record_quarantine(&self, id: InstanceId, reason: &str, failures: u32) {
-        let reason = Abort::new("", reason).message().to_owned();
-        match (Record::Quarantined { reason, failures }).change(id) {
-            Ok(change) => {
-                let writer = self.shared.writer.clone();
-                // One that failed before any of it was written leaves nothing to be quarantined.
-                self.shared.writer.submit(Job::Read(Box::new(move |store| {
-                    let open = store.and_then(|store| store.get(Space::Open, &id.to_bytes()));
-                    if let Ok(Some(_)) = open {
-                        let done = Box::new(|_| ()); // The writer itself tells the node of a failure.
-                        writer.submit(Job::Change { changes: vec![change], done });
-                    }
-                })));
+    /// Writes it down, so that it is not run after a restart of the node either, until an operator says so; only then is
+    /// it told.
+    fn record_quarantine(&self, myself: &ActorRef<RolesMessage>, id: InstanceId, reason: &str, failures: u32) {
+        let quarantine = Record::Quarantined { reason: Abort::new("", reason).message().to_owned(), failures };
+        let tell = {
+            let (myself, reason) = (myself.clone(), quarantined(failures, reason));
+            move || drop(myself.cast(RolesMessage::Quarantined(id, reason))) // Gone with its node.
+        };
+        let change = match quarantine.change(id) {
+            Ok(change) => change,
+            Err(error) => {
+                tracing::error!(%id, %error, "a quarantine cannot be recorded");
+                return tell();
             }
-            Err(error) => tracing::error!(%id, %error, "a quarantine cannot be recorded"),
-        }
+        };
+        let writer = self.shared.writer.clone();
+        let done = Box::new(move |loaded| match loaded {
+            Ok(Loaded::Open(..)) => {
+                let done = Box::new(move |_| tell()); // The writer itself tells the node of a failure.
+                writer.submit(Job::Change { changes: vec![change], done });
+            }
+            // One that failed before any of it was written leaves nothing to be quarantined.
+            _ => tell(),
+        });
+        // Loaded, so that what the one that failed has written comes before, and nothing of it after.
+        self.shared.writer.submit(Job::Load { id, incarnation: self.shared.next_incarnation(), done });
     }
 
     fn read_page(&self, myself: &ActorRef<RolesMessage>, after: Option<Vec<u8>>) {

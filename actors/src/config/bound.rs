@@ -14,6 +14,7 @@ pub(crate) mod number {
         Word(String),
     }
 
+    #[expect(clippy::ref_option, reason = "as serde calls it")]
     pub(crate) fn serialize<S: Serializer>(bound: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
         match bound {
             Some(number) => serializer.serialize_u64(*number),
@@ -37,6 +38,7 @@ pub(crate) mod time {
 
     use super::NONE;
 
+    #[expect(clippy::ref_option, reason = "as serde calls it")]
     pub(crate) fn serialize<S: Serializer>(bound: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
         match bound {
             Some(time) => serializer.collect_str(&humantime::format_duration(*time)),

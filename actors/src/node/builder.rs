@@ -152,9 +152,10 @@ impl NodeBuilder {
         }
         let offer = offer_of(&self.roles, &choreographies, false);
         offer.check()?;
-        let names: BTreeSet<_> = choreographies.keys().map(|(name, _)| name.as_str()).collect();
-        let named = self.settings.check().and_then(|()| self.settings.check_names(&self.roles, &names, &self.groups));
-        named.map_err(|error| self.source.locate(error))?;
+        let known: BTreeSet<_> = choreographies.keys().map(|(name, _)| name.as_str()).collect();
+        let checked = self.settings.check();
+        let checked = checked.and_then(|()| self.settings.check_names(&self.roles, &known, &self.groups));
+        checked.map_err(|error| self.source.locate(error))?;
         let groups = resolve(self.groups, &self.settings.supervision, &self.source)?;
         let peers = Peers::new(self.name.clone(), offer, self.settings.offer_period_max);
         // Before the writer has the store, and few keys: this much may block.

@@ -181,13 +181,12 @@ impl Actor for GroupSupervisor {
                 Some((place, Restart::Temporary)) => state.note(place, &error),
                 None => {} // One that was stopped here.
             },
-            SupervisionEvent::ActorTerminated(actor, _, reason) => match state.ended(actor.get_id()) {
-                Some((place, Restart::Permanent)) => {
+            SupervisionEvent::ActorTerminated(actor, _, reason) => {
+                if let Some((place, Restart::Permanent)) = state.ended(actor.get_id()) {
                     let reason = reason.unwrap_or_else(|| "it has stopped".into());
                     state.failed(&myself, place, &[], &reason).await?;
                 }
-                _ => {}
-            },
+            }
             _ => {}
         }
         Ok(())

@@ -141,7 +141,7 @@ pub struct PolicyChange {
 }
 
 impl PolicyChange {
-    fn on(&self, policy: Policy) -> Policy {
+    fn on(&self, policy: &Policy) -> Policy {
         Policy {
             strategy: self.strategy.unwrap_or(policy.strategy),
             restarts_max: self.restarts_max.unwrap_or(policy.restarts_max),
@@ -177,12 +177,12 @@ impl Supervision {
     /// The policy of the instances of a role of a choreography.
     pub fn of_instance(&self, choreography: &str, role: &str) -> Policy {
         let changes = [self.roles.get(role), self.choreographies.get(choreography)];
-        changes.into_iter().flatten().fold(self.instances.clone(), |policy, change| change.on(policy))
+        changes.into_iter().flatten().fold(self.instances.clone(), |policy, change| change.on(&policy))
     }
 
     /// The policy of a group that has one of its own.
     pub fn of_group(&self, group: &str, own: &Policy) -> Policy {
-        self.groups.get(group).map_or_else(|| own.clone(), |change| change.on(own.clone()))
+        self.groups.get(group).map_or_else(|| own.clone(), |change| change.on(own))
     }
 
     /// What is wrong: the path of the key, and what to do. A change is checked on the policy it is for, as far as that is
@@ -197,10 +197,10 @@ impl Supervision {
         within(&["tree"], &self.tree)?;
         within(&["instances"], &self.instances)?;
         for (role, change) in &self.roles {
-            within(&["roles", role], &change.on(self.instances.clone()))?;
+            within(&["roles", role], &change.on(&self.instances))?;
         }
         for (choreography, change) in &self.choreographies {
-            within(&["choreographies", choreography], &change.on(self.instances.clone()))?;
+            within(&["choreographies", choreography], &change.on(&self.instances))?;
         }
         Ok(())
     }

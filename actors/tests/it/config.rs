@@ -45,8 +45,8 @@ fn every_key_is_documented_with_its_default() {
     let examples = DOCUMENTED.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(" = {"));
     assert_eq!(examples.clone().count(), 3);
     let tables = ["roles", "choreographies", "groups"].iter().zip(examples);
-    let text: String = tables.map(|(table, line)| format!("[supervision.{table}]\n{line}\n")).collect();
-    assert_eq!(read(&text, &[]).unwrap().supervision.roles["payment"].restarts_max, Some(10));
+    let text: Vec<_> = tables.map(|(table, line)| format!("[supervision.{table}]\n{line}\n")).collect();
+    assert_eq!(read(&text.concat(), &[]).unwrap().supervision.roles["payment"].restarts_max, Some(10));
 }
 
 #[test]

@@ -292,6 +292,23 @@ async fn a_quarantine_outlives_the_node_until_an_operator_ends_it() {
     assert!(!within(touchy.resume()).await.unwrap());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quarantined_session_can_be_aborted_and_takes_back_what_it_has_done() {
+    let home = Home::new();
+    home.outside.trip("touchy", u32::MAX);
+    let node = TestNode::start(home.builder().choreography(Touchy)).await;
+    let session = within(node.start_keyed(Touchy, "k", 3)).await.unwrap();
+    assert!(node.stopped().await[0].reason.contains("quarantined after 4 failures"));
+    assert_eq!(home.outside.total(), KEPT);
+    let touchy = node.instance_at(session.id(), RoleIndex(0));
+    assert!(within(touchy.abort("not to be mended")).await.unwrap());
+    let again = within(node.start_keyed(Touchy, "k", 3)).await.unwrap();
+    let Err(SessionError::Aborted(abort)) = within(again.settled()).await else { panic!() };
+    assert_eq!((abort.code(), abort.message()), (Abort::CANCELLED, "not to be mended"));
+    assert_eq!((node.stopped_sessions(), home.outside.total()), (Vec::new(), TAKEN_BACK));
+    assert!(!within(touchy.abort("once more")).await.unwrap(), "it does not stand still");
+}
+
 /// As [`Listen`], with an operation more before the second signal.
 struct ListenChanged;
 impl Choreography for ListenChanged {

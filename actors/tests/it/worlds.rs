@@ -104,8 +104,8 @@ async fn sales(world: World, honours_keys: bool) {
     assert_eq!(accounts.paid(), 24);
 }
 
-fn failure(simulation: &Simulation, body: impl AsyncFn(World)) -> Box<Failure> {
-    simulation.try_run(body).expect_err("something is wrong in one of these worlds")
+fn failure(simulation: &Simulation, body: impl AsyncFn(World)) -> Failure {
+    *simulation.try_run(body).expect_err("something is wrong in one of these worlds")
 }
 
 #[test]

@@ -291,7 +291,9 @@ impl<C: Choreography> Stage<C> {
             self.stuck = Some(format!("role `{role}` needs an operator at {path}: {trouble}"));
         }
         told.add("acknowledges", effects.acks.len());
-        effects.acks.into_iter().for_each(|receipt| self.send_ack(index, receipt));
+        for receipt in effects.acks {
+            self.send_ack(index, receipt);
+        }
         let initiator = self.initiator();
         let Some(site) = self.sites.get_mut(index) else { return };
         if let Some(Err(_)) = &effects.output {
@@ -366,7 +368,9 @@ impl<C: Choreography> Stage<C> {
         let index = usize::from(frame.to.0);
         let Some(site) = self.sites.get(index) else { return };
         if let Some(closed) = site.disk.closed().filter(|_| site.part.is_none()) {
-            receipt.into_iter().for_each(|receipt| self.send_ack(index, receipt));
+            if let Some(receipt) = receipt {
+                self.send_ack(index, receipt);
+            }
             if matches!(frame.body, Body::Nudge) {
                 let answer = Frame { from: frame.to, to: frame.from, body: Body::Done(closed.outcome), ..frame };
                 self.hear(answer, None);
