@@ -8,6 +8,7 @@
 
 mod compensation;
 mod delivery;
+mod digest;
 mod effects;
 mod limits;
 mod outside;
@@ -49,6 +50,7 @@ pub use status::Status;
 pub(crate) use turns::TURN_VOTE;
 
 /// Something a role observed, and under which name.
+#[derive(Hash)]
 struct Observation {
     name: String,
     result: Payload,
@@ -63,7 +65,7 @@ impl Observation {
 }
 
 /// Changes on their way into the next write.
-#[derive(Default)]
+#[derive(Default, Hash)]
 struct Pending {
     changes: Batch,
     acks: Vec<Receipt>,
