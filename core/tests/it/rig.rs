@@ -17,7 +17,7 @@ use accompanist_core::state::ReadState;
 use accompanist_core::{Choreography, IdempotencyKey, Message, NodeId, Path, Payload, RoleSet, Service, SessionId};
 
 /// What has been synced, by space and key.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub struct Disk(BTreeMap<(Space, Vec<u8>), Vec<u8>>);
 
 impl Disk {

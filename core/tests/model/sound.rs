@@ -1,0 +1,27 @@
+//! The machines as they are: all that has to hold holds in every state.
+
+use crate::actions::Bounds;
+use crate::check::check_all;
+use crate::life::Play;
+use crate::programs;
+use crate::properties::{COMPENSATED, COMPENSATED_AFTER_CRASH, FINISHED, FINISHED_AFTER_CRASH};
+
+fn holds(play: &Play, bounds: Bounds, ends: &[&'static str]) {
+    let report = check_all(play, bounds);
+    if let Some((name, way)) = report.found {
+        panic!("{name}: does not hold after\n{}", way.join("\n"));
+    }
+    for end in ends {
+        assert!(report.sometimes.contains(end), "never: {end}");
+    }
+}
+
+#[test]
+fn a_message_there_a_step_and_a_message_back() {
+    holds(&programs::there(), Bounds::default(), &[FINISHED]);
+}
+
+#[test]
+fn the_same_with_a_crash() {
+    holds(&programs::there(), Bounds { crashes: 1, ..Bounds::default() }, &[FINISHED, FINISHED_AFTER_CRASH]);
+}
