@@ -24,6 +24,7 @@ mod shared;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub mod sql;
 pub mod store;
+pub mod testing;
 mod writer;
 
 pub use accompanist_core::*;

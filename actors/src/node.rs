@@ -120,7 +120,16 @@ impl Node {
     /// As [`Node::start`].
     pub async fn start_with<C: Choreography>(
         &self,
-        choreography: C,
+        _choreography: C,
+        input: <C::Input as Located>::Value,
+        options: StartOptions,
+    ) -> Result<Session<C>, StartError> {
+        self.start_as(input, options).await
+    }
+
+    /// As [`Node::start_with`], for those who have no value of `C`.
+    pub(crate) async fn start_as<C: Choreography>(
+        &self,
         input: <C::Input as Located>::Value,
         options: StartOptions,
     ) -> Result<Session<C>, StartError> {
@@ -130,12 +139,11 @@ impl Node {
             Some(key) => SessionId::keyed(C::NAME, key).under_key(random),
             None => SessionId::fresh(environment.unix_ms(), random),
         };
-        self.begin(choreography, session, input, &options).await
+        self.begin(session, input, &options).await
     }
 
     async fn begin<C: Choreography>(
         &self,
-        _choreography: C,
         session: SessionId,
         input: <C::Input as Located>::Value,
         options: &StartOptions,

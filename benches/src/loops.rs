@@ -73,7 +73,10 @@ impl Choreography for Readings {
 
 struct Measured {
     running: Duration,
+    /// From the opened store to the program back in its place.
     restart: Duration,
+    /// The database's own recovery, before that.
+    opening: Duration,
     records: usize,
     disk_mib: f64,
 }
@@ -94,15 +97,21 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     report.result("restart after the long loop, ms", long.restart.as_secs_f64() * 1e3);
     report.result("restart after a hundredth of it, ms", short.restart.as_secs_f64() * 1e3);
     report.result("ratio of the restarts", long.restart.as_secs_f64() / short.restart.as_secs_f64());
+    report.result("opening its store before that, ms", long.opening.as_secs_f64() * 1e3);
+    report.result("opening the other's store before that, ms", short.opening.as_secs_f64() * 1e3);
     let sizes = |measured: &Measured| format!("{} records, {:.1} MiB", measured.records, measured.disk_mib);
     report.result_text("on disk after the long loop", sizes(&long));
     report.result_text("on disk after a hundredth of it", sizes(&short));
     report.print(json)
 }
 
-async fn node(folder: &Path, turns: u32) -> Result<Node> {
+fn open(folder: &Path) -> Result<FjallStore> {
+    Ok(FjallStore::open(folder)?.durability(Durability::Process))
+}
+
+async fn node(store: FjallStore, turns: u32) -> Result<Node> {
     let node = Node::builder(NodeId::new("all")?)
-        .store(FjallStore::open(folder)?.durability(Durability::Process))
+        .store(store)
         .transport(LocalNetwork::new())
         .role(Meter, ().into())
         .role(Grid, ().into())
@@ -112,7 +121,7 @@ async fn node(folder: &Path, turns: u32) -> Result<Node> {
 }
 
 async fn measure(folder: &Path, turns: u32) -> Result<Measured> {
-    let first = node(folder, turns).await?;
+    let first = node(open(folder)?, turns).await?;
     let begun = Instant::now();
     let session = first.start(Readings { turns }, 0).await?.id();
     let meter = first.instance(Readings { turns }, session, Meter);
@@ -123,17 +132,23 @@ async fn measure(folder: &Path, turns: u32) -> Result<Measured> {
         records += first.instance_at(session, RoleIndex(role)).history().await?.records.len();
     }
     first.shutdown().await;
-    let mut restarts = Vec::new();
+    let (mut restarts, mut openings) = (Vec::new(), Vec::new());
     for _ in 0..RESTARTS {
         let begun = Instant::now();
-        let next = node(folder, turns).await?;
+        let store = open(folder)?;
+        openings.push(begun.elapsed());
+        let begun = Instant::now();
+        let next = node(store, turns).await?;
         until_it_waits(&next.instance(Readings { turns }, session, Meter)).await;
         restarts.push(begun.elapsed());
         next.shutdown().await;
     }
-    restarts.sort();
-    let restart = restarts.get(RESTARTS / 2).copied().unwrap_or_default();
-    Ok(Measured { running, restart, records, disk_mib: size_mib(folder)? })
+    Ok(Measured { running, restart: median(restarts), opening: median(openings), records, disk_mib: size_mib(folder)? })
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times.get(RESTARTS / 2).copied().unwrap_or_default()
 }
 
 /// Until the loop is over, and the program waits for the signal after it.

@@ -17,6 +17,7 @@ use crate::instance::Instance;
 use crate::located::{Local, Service};
 use crate::message::{Fingerprint, Message, Payload, decode, encode};
 use crate::role::Role;
+use crate::uses;
 
 /// One role's end of a session, shared between its program and whoever drives it.
 #[doc(hidden)]
@@ -176,7 +177,11 @@ impl Engine {
                 self.send(path, operation, to, &payload).await;
                 Some(value)
             }
-            None if to.contains(&self.role) => Some(Arc::new(self.receive(path, operation, from).await)),
+            None if to.contains(&self.role) => {
+                let value = Arc::new(self.receive(path, operation, from).await);
+                uses::received(path, from, &value);
+                Some(value)
+            }
             None => None,
         }
     }

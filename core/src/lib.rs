@@ -23,6 +23,7 @@ mod group;
 mod local;
 mod located;
 mod role;
+mod uses;
 
 pub use abort::{Abort, Retry};
 pub use carried::{Carried, Known};

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::id::IdempotencyKey;
 use crate::message::Message;
 use crate::role::Role;
+use crate::uses;
 
 /// A value of type `T` at role `R`, and nothing at all at every other role.
 ///
@@ -30,7 +31,7 @@ impl<R: Role, T> At<R, T> {
     }
 
     pub(crate) fn share(&self) -> Option<Arc<T>> {
-        self.value.clone()
+        self.value.clone().inspect(uses::used)
     }
 }
 
@@ -73,7 +74,7 @@ impl<R: Role, T: Message> Located for At<R, T> {
     }
 
     fn value(&self) -> Option<&T> {
-        self.value.as_deref()
+        self.value.as_ref().inspect(|value| uses::used(value)).map(Arc::as_ref)
     }
 }
 
@@ -95,7 +96,9 @@ impl<R: Role> Local<R> {
     /// static, say) may be absent; its program is stopped, as any panicking program is.
     #[expect(clippy::expect_used, reason = "documented: only a value from outside of the program can be absent")]
     pub fn get<'a, T>(&self, value: &'a At<R, T>) -> &'a T {
-        value.value.as_deref().expect("a value located here is present here")
+        let value = value.value.as_ref().expect("a value located here is present here");
+        uses::used(value);
+        value
     }
 
     /// The service this role works with.

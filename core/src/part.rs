@@ -13,12 +13,14 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_util::stream::{FuturesUnordered, Stream};
 
 use crate::abort::Abort;
-use crate::choreography::Choreography;
+use crate::choreography::{Choreography, Compensation};
 use crate::context::Context as ChoreographyContext;
 use crate::contract::{BoxFuture, Environment};
 use crate::engine::Engine;
 use crate::frame::{Frame, Receipt};
 use crate::id::{InstanceId, Path};
+#[cfg(feature = "testing")]
+use crate::instance::StepSeen;
 use crate::instance::{Effects, Instance, JobResult, LocalResult, OutgoingKey, Remedy, SignalError, Status};
 use crate::located::{Located, Service};
 use crate::message::{Payload, decode, encode};
@@ -54,6 +56,8 @@ pub trait AnyChoreography: Send + Sync {
     fn roles(&self) -> &'static [&'static str];
     /// The small changes its code knows.
     fn patches(&self) -> &'static [&'static str];
+    /// In which order its roles take back their steps.
+    fn compensation(&self) -> Compensation;
     /// What a caller who starts it has to do with.
     fn interface(&self) -> Interface;
     /// The part that `instance` is, ready for its first turn.
@@ -79,6 +83,9 @@ impl<C: Choreography> AnyChoreography for C {
     }
     fn patches(&self) -> &'static [&'static str] {
         C::PATCHES
+    }
+    fn compensation(&self) -> Compensation {
+        C::COMPENSATION
     }
     fn interface(&self) -> Interface {
         Interface::of::<C>()
@@ -230,6 +237,24 @@ impl Part {
     /// What the program waits for, for people.
     pub fn waits_for(&self) -> Vec<(Path, String)> {
         self.engine.instance().waits_for()
+    }
+
+    /// The steps its program has come to, for [`crate::testing::lint`].
+    #[cfg(feature = "testing")]
+    pub(crate) fn steps(&self) -> Vec<StepSeen> {
+        self.engine.instance().steps_seen()
+    }
+
+    /// Whether its program has drawn or observed anything.
+    #[cfg(feature = "testing")]
+    pub(crate) fn has_observed(&self) -> bool {
+        self.engine.instance().has_observed()
+    }
+
+    /// What the program waits for, but for what has a time limit or comes about by itself.
+    #[cfg(feature = "testing")]
+    pub(crate) fn waits_without_limit(&self) -> Vec<(Path, String)> {
+        self.engine.instance().waits_without_limit()
     }
 
     /// Whether commits or effects are under way, so that something happens though nobody says anything.

@@ -112,6 +112,11 @@ impl FaultyNetwork {
         }
     }
 
+    /// Loses every packet sent from `from` to `to` from now on; what goes the other way arrives.
+    pub fn cut(&self, from: &NodeId, to: &NodeId) {
+        self.shared.lock().cuts.insert((from.clone(), to.clone()));
+    }
+
     /// Loses every packet sent from or to `node` from now on.
     pub fn isolate(&self, node: &NodeId) {
         self.shared.lock().isolated.insert(node.clone());

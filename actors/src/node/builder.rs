@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "testing")]
+use accompanist_core::Compensation;
 use accompanist_core::contract::{Environment, Store, StoreError, Transport};
 use accompanist_core::part::AnyChoreography;
 use accompanist_core::{Choreography, NodeId, Role, Services};
@@ -103,6 +105,14 @@ impl NodeBuilder {
     pub fn choreography(mut self, choreography: impl Choreography) -> Self {
         self.choreographies.push(Arc::new(choreography));
         self
+    }
+
+    /// The names of its choreographies that take back over all roles.
+    #[cfg(feature = "testing")]
+    pub(crate) fn backwards(&self) -> impl Iterator<Item = &'static str> {
+        let backwards =
+            self.choreographies.iter().filter(|choreography| choreography.compensation() == Compensation::Backwards);
+        backwards.map(|choreography| choreography.name())
     }
 
     /// Starts it: opens the wire, and takes up every session that is open in the store.

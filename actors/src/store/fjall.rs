@@ -17,13 +17,14 @@ pub struct FjallSizes {
     pub cache_bytes: u64,
     /// Bytes a keyspace collects in memory before they are written to a table.
     pub memtable_bytes: u64,
-    /// Bytes of journals before old ones are cleared away.
+    /// Bytes of journals before old ones are cleared away; at least 64 MiB. Opening a store reads all of them, which
+    /// takes about a second for each 64 MiB.
     pub journals_bytes_max: u64,
 }
 
 impl Default for FjallSizes {
     fn default() -> Self {
-        Self { cache_bytes: 32 << 20, memtable_bytes: 16 << 20, journals_bytes_max: 512 << 20 }
+        Self { cache_bytes: 32 << 20, memtable_bytes: 16 << 20, journals_bytes_max: 64 << 20 }
     }
 }
 

@@ -33,6 +33,5 @@ mod town;
 mod trade;
 mod tree;
 mod upgrade;
-mod world;
 #[cfg(feature = "zenoh")]
 mod zenoh;

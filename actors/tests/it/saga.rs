@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use accompanist::prelude::*;
+use accompanist::testing::Witness;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Copy)]
@@ -44,7 +45,7 @@ pub type Ledger = BTreeMap<u32, Entry>;
 
 /// A bank that honours idempotency keys and outlives every node.
 #[derive(Default)]
-pub struct Bank(Mutex<BankState>);
+pub struct Bank(Mutex<BankState>, Option<Witness>);
 
 #[derive(Default)]
 struct BankState {
@@ -55,6 +56,14 @@ struct BankState {
 }
 
 impl Bank {
+    pub fn watched_by(witness: Witness) -> Self {
+        Self(Mutex::default(), Some(witness))
+    }
+    fn told(&self, tell: impl FnOnce(&Witness)) {
+        if let Some(witness) = &self.1 {
+            tell(witness);
+        }
+    }
     pub fn ledger(&self) -> Ledger {
         self.0.lock().unwrap().ledger.clone()
     }
@@ -62,7 +71,8 @@ impl Bank {
     pub fn asked(&self) -> u32 {
         self.0.lock().unwrap().asked
     }
-    async fn charge(&self, key: String, order: &Order) -> Result<u32, Abort> {
+    async fn charge(&self, step: &IdempotencyKey, order: &Order) -> Result<u32, Abort> {
+        let key = step.to_string();
         if !order.id.is_multiple_of(2) {
             tokio::time::sleep(Duration::from_millis(3)).await;
         } // Otherwise it takes effect at once: an intent that is not durable by now comes too late.
@@ -75,6 +85,7 @@ impl Bank {
                 None if order.declined => Err(Abort::new("declined", "the card was declined")),
                 None => {
                     bank.ledger.entry(order.id).or_default().done += 1;
+                    self.told(|witness| witness.committed(step));
                     Ok(order.id)
                 }
             };
@@ -85,7 +96,7 @@ impl Bank {
         tokio::time::sleep(Duration::from_millis(3)).await;
         answer
     }
-    async fn refund(&self, key: String, order: &Order) -> Result<(), Retry> {
+    async fn refund(&self, step: &IdempotencyKey, order: &Order) -> Result<(), Retry> {
         tokio::time::sleep(Duration::from_millis(2)).await;
         {
             let mut bank = self.0.lock().unwrap();
@@ -93,8 +104,9 @@ impl Bank {
             if bank.asked.is_multiple_of(3) {
                 return Err(Retry::new("the bank is busy"));
             }
-            if bank.refunds.insert(key) {
+            if bank.refunds.insert(step.to_string()) {
                 bank.ledger.entry(order.id).or_default().undone += 1;
+                self.told(|witness| witness.compensated(step));
             }
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -159,11 +171,11 @@ impl Transaction for Charge {
     type Input = Order;
     type Output = u32;
     async fn commit(&self, here: &Local<Payment>, order: &Order) -> Result<u32, Abort> {
-        here.service().charge(here.key().to_string(), order).await
+        here.service().charge(here.key(), order).await
     }
     async fn compensate(&self, here: &Local<Payment>, order: &Order, output: &u32) -> Result<(), Retry> {
         assert_eq!(order.id, *output);
-        here.service().refund(here.key().to_string(), order).await
+        here.service().refund(here.key(), order).await
     }
 }
 

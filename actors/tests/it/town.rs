@@ -10,12 +10,12 @@ use accompanist::frame::{Body, Packet};
 use accompanist::id::InstanceId;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
+use accompanist::testing::SimulatedClock;
 use accompanist::transport::LocalNetwork;
 use accompanist::{NodeBuilder, Tombstones};
 
 use crate::support::{TestNode, node_id, quick, within};
 use crate::trade::{Back, Deal, Front, Outside, Pay, Side, Trade};
-use crate::world::SimulatedEnvironment;
 
 pub const MINUTE: Duration = Duration::from_mins(1);
 
@@ -133,13 +133,13 @@ impl Inbox for Nobody {
 pub struct Town {
     pub tap: Tap,
     pub outside: Arc<Outside>,
-    environment: Arc<SimulatedEnvironment>,
+    environment: Arc<SimulatedClock>,
     pub disks: BTreeMap<&'static str, MemoryDisk>,
 }
 
 impl Town {
     pub fn new() -> Self {
-        let environment = Arc::new(SimulatedEnvironment::new(fastrand::Rng::with_seed(7)));
+        let environment = Arc::new(SimulatedClock::new(7));
         let disks = ["home", "front", "back", "side"].map(|name| (name, MemoryDisk::default())).into();
         Self { tap: Tap::default(), outside: Arc::default(), environment, disks }
     }

@@ -47,6 +47,8 @@ pub use limits::Limits;
 pub use outside::{SignalError, TAKEN_SIGNALS_MAX};
 pub(crate) use sagas::{SagaPaths, Verdict};
 pub use status::Status;
+#[cfg(feature = "testing")]
+pub(crate) use steps::StepSeen;
 pub(crate) use turns::TURN_VOTE;
 
 /// Something a role observed, and under which name.

@@ -55,6 +55,8 @@ impl Instance {
         }
         // Who votes has all that it received on disk: after the vote, the others may forget what they have sent.
         let after = if operation == Operation::Vote { self.all_so_far() } else { self.barrier };
+        // What a frame waits for is not to wait for company.
+        self.pending.urgent |= after == self.number;
         let body = Body::Deliver { path: path.clone(), operation, payload: payload.clone() };
         self.say(OutgoingKey::Deliver(path.clone(), to), to, body, after);
         Poll::Ready(())

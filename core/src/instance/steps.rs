@@ -76,6 +76,30 @@ impl StepEntry {
     }
 }
 
+/// A step, for those who look at a program from outside.
+#[cfg(feature = "testing")]
+pub(crate) struct StepSeen {
+    pub(crate) path: Path,
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) is_done: bool,
+}
+
+#[cfg(feature = "testing")]
+impl Instance {
+    pub(crate) fn steps_seen(&self) -> Vec<StepSeen> {
+        let seen = self.steps.iter().filter_map(|(path, entry)| {
+            let (kind, is_done) = (entry.step.as_ref()?.kind, entry.result.is_some());
+            Some(StepSeen { path: path.clone(), name: entry.name.clone(), kind, is_done })
+        });
+        seen.collect()
+    }
+
+    pub(crate) fn has_observed(&self) -> bool {
+        !self.observed.is_empty()
+    }
+}
+
 impl Instance {
     pub(super) fn steps_in<'a>(&'a self, scope: &'a Path) -> impl Iterator<Item = (&'a Path, &'a StepEntry)> {
         // Paths of one scope are neighbours, as their order is that of their counters.

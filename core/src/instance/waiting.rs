@@ -93,6 +93,16 @@ impl Instance {
         self.waiting.iter().map(|(path, waiting)| (path.clone(), waiting.to_string())).collect()
     }
 
+    /// What it waits for, but for what has a time limit or comes about by itself.
+    #[cfg(feature = "testing")]
+    pub(crate) fn waits_without_limit(&self) -> Vec<(Path, String)> {
+        let others = |(_, waiting): &(&Path, &Waiting)| {
+            let by_others = matches!(waiting.what, What::Message(..) | What::Signal(_));
+            by_others && waiting.until_unix_ms.is_none()
+        };
+        self.waiting.iter().filter(others).map(|(path, waiting)| (path.clone(), waiting.to_string())).collect()
+    }
+
     /// The roles that the program waits for.
     pub(super) fn awaited_senders(&self) -> impl Iterator<Item = RoleIndex> {
         self.waiting.values().filter_map(|waiting| match waiting.what {

@@ -73,7 +73,7 @@ fn trouble() -> impl Strategy<Value = Trouble> {
     })
 }
 
-fn body() -> impl Strategy<Value = Body> {
+pub fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         (path(), operation(), payload()).prop_map(|(path, operation, payload)| Body::Deliver {
             path,
@@ -113,7 +113,7 @@ fn packet() -> impl Strategy<Value = Packet> {
         .prop_map(|(from, epoch, frames, acks, offer)| Packet { from, epoch, frames, acks, offer })
 }
 
-fn record() -> impl Strategy<Value = Record> {
+pub fn record() -> impl Strategy<Value = Record> {
     let result = prop_oneof![payload().prop_map(Ok), abort().prop_map(Err)];
     prop_oneof![
         (path(), role(), operation(), payload()).prop_map(|(path, from, operation, payload)| Record::Received {
@@ -348,25 +348,28 @@ fn golden_packet() -> Packet {
 #[test]
 fn the_bytes_of_a_packet_stay() {
     let mut text = String::new();
-    let mut note = |what: &str, packet: &Packet| {
+    for (what, packet) in golden_packets() {
         writeln!(text, "{what}: {}", hex(&packet.to_bytes().unwrap())).unwrap();
-    };
-    let Packet { from, epoch, frames, acks, offer } = golden_packet();
-    note("empty", &Packet::new(from.clone(), epoch));
-    note("acks and offer", &Packet { acks, offer, ..Packet::new(from.clone(), epoch) });
-    for frame in frames {
-        let what = format!("{:?}", frame.1.body);
-        note(&what, &Packet { frames: vec![frame], ..Packet::new(from.clone(), epoch) });
     }
     insta::assert_snapshot!(text);
 }
 
-#[test]
-fn the_bytes_of_records_stay() {
+/// Packets with one frame, or with none.
+pub fn golden_packets() -> Vec<(String, Packet)> {
+    let Packet { from, epoch, frames, acks, offer } = golden_packet();
+    let empty = || Packet::new(from.clone(), epoch);
+    let mut packets = vec![("empty".into(), empty()), ("acks and offer".into(), Packet { acks, offer, ..empty() })];
+    for frame in frames {
+        packets.push((format!("{:?}", frame.1.body), Packet { frames: vec![frame], ..empty() }));
+    }
+    packets
+}
+
+pub fn golden_records() -> Vec<Record> {
     let (path, name, payload) = (golden_path, || "name".to_owned(), || Payload::from(vec![0xde, 0xad]));
     let trouble = |task| Trouble { step: name(), task, reason: "why".into(), tries: 7 };
     let troubled = |task| Record::Troubled { path: path(), input: Fingerprint(9), trouble: trouble(task) };
-    let records = [
+    vec![
         Record::Received { path: path(), from: RoleIndex(1), operation: Operation::Gather, payload: payload() },
         Record::Observed { path: path(), name: name(), result: payload() },
         Record::Intended { path: path(), name: name(), input: Fingerprint(9) },
@@ -391,10 +394,14 @@ fn the_bytes_of_records_stay() {
         Record::Signalled { number: 300, name: name(), key: "key".into(), fingerprint: Fingerprint(7), payload: None },
         Record::Quarantined { reason: "why".into(), failures: 5 },
         Record::Closing,
-    ];
+    ]
+}
+
+#[test]
+fn the_bytes_of_records_stay() {
     let id = crate::rig::id(3);
     let mut text = String::new();
-    for record in records {
+    for record in golden_records() {
         let key = record.key(id).split_off(id.to_bytes().len());
         writeln!(text, "{record:?}\n  {}\n  {}", hex(&key), hex(&value_bytes(&record).unwrap())).unwrap();
     }

@@ -8,8 +8,10 @@ use accompanist_core::contract::Environment as _;
 use accompanist_core::frame::Outcome;
 use accompanist_core::instance::Remedy;
 use accompanist_core::record::{Record, Task};
+use accompanist_core::testing::{Scene, check_crashes};
 use accompanist_core::{
-    Abort, At, Choreography, Compensation, Context, Doubt, Kind, Known, Local, Path, Retry, Service, Transaction,
+    Abort, At, Choreography, Compensation, Context, Doubt, Kind, Known, Local, Path, Retry, Service, Services,
+    Transaction,
 };
 use serde::{Deserialize, Serialize};
 
@@ -455,4 +457,26 @@ fn a_step_that_is_tried_too_often_waits_for_an_operator_also_over_crashes() {
         assert_eq!(stage.outcomes()[0], Outcome::Finished);
     });
     assert!(kept.get() > 20, "{kept:?}");
+}
+
+fn check_every_crash<Ch: Choreography<Input = At<Role0, Plan>>, Role0: accompanist_core::Role>(
+    choreography: fn() -> Ch,
+    seed: u64,
+) -> usize {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let checked = runtime.block_on(check_crashes(choreography(), Plan { seed }, 1, || {
+        let book = Arc::new(Book::default());
+        let services = Services::new().with(A, book.clone()).with(B, book.clone()).with(C, book.clone());
+        Scene::new(services).judge(move |_| check_book(&book, false))
+    }));
+    checked.unwrap_or_else(|failure| panic!("plan {seed}: {failure}")).points
+}
+
+#[test]
+fn each_of_these_survives_a_crash_at_each_point() {
+    for seed in 0..4 {
+        let points =
+            [check_every_crash(|| Tries, seed), check_every_crash(|| Rounds, seed), check_every_crash(|| Naps, seed)];
+        assert!(points.iter().all(|points| *points > 100), "{points:?}");
+    }
 }

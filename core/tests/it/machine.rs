@@ -90,6 +90,24 @@ fn a_hop_without_results_waits_for_no_sync() {
     assert_eq!(effects.frames[0].node.as_str(), "buyer");
 }
 
+// A turn: path 0.0 is the number there, 0.0.0 its message.
+choreography!(OneTurn: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    ctx.repeat(n, async |ctx, n| {
+        ctx.comm(Buyer, Seller, &n).await?;
+        Ok(std::ops::ControlFlow::<At<Buyer, u32>, _>::Continue(n))
+    }).await
+});
+
+#[test]
+fn a_vote_waits_for_the_disk_and_the_disk_not_for_company() {
+    let mut rig = Rig::begin(OneTurn, SELLER, None, Service::none());
+    rig.hear_message(BUYER, &[0, 0, 0], &7u32, 1);
+    let effects = rig.turn();
+    assert!(effects.frames.is_empty() && effects.writes.iter().any(|write| write.urgent));
+    rig.sync(effects.writes);
+    assert!(matches!(said(&rig.turn())[..], [(BUYER, Body::Deliver { operation: Operation::Vote, .. })]));
+}
+
 #[test]
 fn nobody_hears_of_a_session_that_a_crash_would_forget() {
     let mut rig = buyer();

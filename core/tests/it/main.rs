@@ -11,9 +11,12 @@
 )]
 
 mod codec;
+mod crashes;
+mod fuzz;
 mod instance;
 mod keys;
 mod layers;
+mod lint;
 mod long;
 mod machine;
 mod model;
@@ -22,3 +25,4 @@ mod rig;
 mod stage;
 mod tables;
 mod ui;
+mod watch;

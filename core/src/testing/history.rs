@@ -1,4 +1,4 @@
-//! For users' own tests: a session's history, and going through it again with the program as it is now.
+//! A session's history, and going through it again with the program as it is now.
 //!
 //! A history is what one role of an open session has on disk. Keep some of those your services had, and let your CI
 //! replay them: a change of a program that would stop sessions after the next deployment fails there instead.

@@ -1,0 +1,63 @@
+//! The clock and the chance of one simulated node: paused tokio time, as a clock shows it that runs fast or slow and is
+//! set now and then.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use accompanist_core::contract::Environment;
+use tokio::time::Instant;
+
+/// What the wall clock of a world shows at its beginning.
+const BEGIN_UNIX_MS: i64 = 1_700_000_000_000;
+/// Parts of a whole, for drift.
+const MILLION: i64 = 1_000_000;
+
+/// Time and chance out of a seed. Needs a tokio runtime whose time is paused, to be the same in every run.
+#[derive(Debug)]
+pub struct SimulatedClock {
+    origin: Instant,
+    drift_ppm: i64,
+    offset_ms: AtomicI64,
+    random: Mutex<fastrand::Rng>,
+}
+
+impl SimulatedClock {
+    /// A clock that is right, and the chance of `seed`.
+    pub fn new(seed: u64) -> Self {
+        let random = Mutex::new(fastrand::Rng::with_seed(seed));
+        Self { origin: Instant::now(), drift_ppm: 0, offset_ms: AtomicI64::new(0), random }
+    }
+
+    /// So many millionths faster than time, or slower.
+    #[must_use]
+    pub fn drifting(mut self, ppm: i32) -> Self {
+        self.drift_ppm = i64::from(ppm);
+        self
+    }
+
+    /// Sets the wall clock forward, or back. The other clock, which never goes back, is not concerned.
+    pub fn set_by(&self, ms: i64) {
+        self.offset_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    fn elapsed_ms(&self) -> i64 {
+        let elapsed = i64::try_from(self.origin.elapsed().as_micros()).unwrap_or(i64::MAX);
+        // Never below zero, and never back: a drift is far below a million.
+        (elapsed.saturating_add(elapsed / 1_000 * self.drift_ppm / (MILLION / 1_000))) / 1_000
+    }
+}
+
+impl Environment for SimulatedClock {
+    fn unix_ms(&self) -> u64 {
+        let offset = self.offset_ms.load(Ordering::Relaxed);
+        u64::try_from(BEGIN_UNIX_MS + self.elapsed_ms() + offset).unwrap_or_default()
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        u64::try_from(self.elapsed_ms()).unwrap_or_default()
+    }
+
+    fn random(&self) -> u64 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).u64(..)
+    }
+}

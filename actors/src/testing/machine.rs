@@ -1,0 +1,149 @@
+//! One life of a simulated machine: its disk and its wire, which tell the witness all they do, and end with the power.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use accompanist_core::NodeId;
+use accompanist_core::contract::{
+    Batch, BoxFuture, Direction, Entry, Inbox, KeyRange, Space, Store, StoreError, Transport, TransportError, Wire,
+};
+use accompanist_core::frame::Packet;
+use accompanist_transport::FaultyNetwork;
+
+use super::observer::Witness;
+use super::trace::{What, described};
+use crate::store::MemoryStore;
+
+/// Whether a machine has power. A clone is the same machine's.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Power(Arc<AtomicBool>);
+
+impl Power {
+    pub(super) fn on() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+    pub(super) fn cut(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+    pub(super) fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The disk of one life.
+pub(super) struct WatchedStore {
+    pub(super) store: MemoryStore,
+    pub(super) node: NodeId,
+    pub(super) witness: Witness,
+    pub(super) unsynced: usize,
+}
+
+impl Store for WatchedStore {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.get(space, key)
+    }
+
+    fn range(
+        &self,
+        space: Space,
+        keys: &KeyRange,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.store.range(space, keys, direction, limit)
+    }
+
+    fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {
+        self.store.apply(batch.clone())?;
+        self.unsynced += 1;
+        self.witness.applied(&self.node, &batch);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.store.sync()?;
+        self.witness.synced(&self.node, std::mem::take(&mut self.unsynced));
+        Ok(())
+    }
+}
+
+/// The network as one life of a machine sees it: it takes a while to be joined, as real ones do.
+pub(super) struct WatchedNetwork {
+    pub(super) network: FaultyNetwork,
+    pub(super) delay: Duration,
+    pub(super) power: Power,
+    pub(super) witness: Witness,
+}
+
+impl Transport for WatchedNetwork {
+    fn attach(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> BoxFuture<'_, Result<Arc<dyn Wire>, TransportError>> {
+        Box::pin(async move {
+            tokio::time::sleep(self.delay).await;
+            let inbox = Arc::new(WatchedInbox { inbox, power: self.power.clone() });
+            let wire = self.network.attach(node.clone(), inbox).await?;
+            let (network, power, witness) = (self.network.clone(), self.power.clone(), self.witness.clone());
+            Ok(Arc::new(WatchedWire { wire, node, network, power, witness }) as Arc<dyn Wire>)
+        })
+    }
+}
+
+struct WatchedInbox {
+    inbox: Arc<dyn Inbox>,
+    power: Power,
+}
+
+impl Inbox for WatchedInbox {
+    fn receive(&self, packet: &[u8]) {
+        if self.power.is_on() {
+            self.inbox.receive(packet);
+        }
+    }
+}
+
+struct WatchedWire {
+    wire: Arc<dyn Wire>,
+    node: NodeId,
+    network: FaultyNetwork,
+    power: Power,
+    witness: Witness,
+}
+
+impl WatchedWire {
+    fn put(&self, to: Option<&NodeId>, bytes: Vec<u8>) {
+        if !self.power.is_on() {
+            return;
+        }
+        let says = match Packet::from_bytes(&bytes) {
+            Err(error) => return self.witness.fail(Some(&self.node), &format!("it sends what is no packet: {error}")),
+            Ok(packet) => {
+                if let Some(to) = to {
+                    self.witness.sends(&self.node, to, &packet);
+                }
+                described(&packet)
+            }
+        };
+        let before = self.network.counts();
+        match to {
+            Some(to) => self.wire.send(to, bytes),
+            None => self.wire.broadcast(bytes),
+        }
+        let after = self.network.counts();
+        let (lost, doubled) = (after.lost - before.lost, after.duplicated - before.duplicated);
+        self.witness.saw(Some(&self.node), What::Sent { to: to.cloned(), says, lost, doubled });
+    }
+}
+
+impl Wire for WatchedWire {
+    fn send(&self, to: &NodeId, packet: Vec<u8>) {
+        self.put(Some(to), packet);
+    }
+
+    fn broadcast(&self, packet: Vec<u8>) {
+        self.put(None, packet);
+    }
+
+    fn packet_bytes_max(&self) -> usize {
+        self.wire.packet_bytes_max()
+    }
+}

@@ -1,0 +1,28 @@
+//! For users' own tests: histories and their replay, invariants as predicates, and (feature `testing`) simulated worlds.
+
+#[cfg(feature = "testing")]
+mod clock;
+#[cfg(feature = "testing")]
+mod machine;
+#[cfg(feature = "testing")]
+mod observer;
+#[cfg(feature = "testing")]
+mod roughness;
+#[cfg(feature = "testing")]
+mod simulation;
+#[cfg(feature = "testing")]
+mod trace;
+#[cfg(feature = "testing")]
+mod world;
+
+pub use accompanist_core::testing::*;
+
+#[cfg(feature = "testing")]
+pub use self::{
+    clock::SimulatedClock,
+    observer::Witness,
+    roughness::Roughness,
+    simulation::{Failure, Simulation, Summary},
+    trace::{Event, Trace, What},
+    world::World,
+};

@@ -1,0 +1,156 @@
+//! What sees all that happens in a world: keeps the trace, asks the watch, and remembers what went wrong first.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use accompanist_core::contract::{Batch, Space, Store};
+use accompanist_core::frame::Packet;
+use accompanist_core::id::InstanceId;
+use accompanist_core::record::{Closed, read_value};
+use accompanist_core::testing::{Violation, Watch};
+use accompanist_core::{IdempotencyKey, NodeId};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::trace::{Event, Trace, What, ended};
+
+/// What a service of a simulated world tells it: which effects it has had, and whatever else belongs into the trace.
+///
+/// A clone is the same. Keep one in a service; a [`World`](super::World) itself would hold the service in turn.
+#[derive(Clone)]
+pub struct Witness(Arc<Inner>);
+
+struct Inner {
+    origin: Instant,
+    seen: Mutex<Seen>,
+    failed: Notify,
+}
+
+#[derive(Default)]
+struct Seen {
+    watch: Watch,
+    trace: Trace,
+    failure: Option<String>,
+}
+
+impl std::fmt::Debug for Witness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Witness({} events)", self.seen().trace.events.len())
+    }
+}
+
+impl Witness {
+    pub(super) fn new() -> Self {
+        let (origin, seen, failed) = (Instant::now(), Mutex::default(), Notify::new());
+        Self(Arc::new(Inner { origin, seen, failed }))
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        // What a test's panic has left behind is what is to be shown.
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn saw(&self, node: Option<&NodeId>, what: What) {
+        let event = Event { at: self.0.origin.elapsed(), node: node.cloned(), what };
+        self.seen().trace.events.push(event);
+    }
+
+    fn judge(&self, node: Option<&NodeId>, judge: impl FnOnce(&mut Watch) -> Result<(), Violation>) {
+        let verdict = judge(&mut self.seen().watch);
+        if let Err(violation) = verdict {
+            self.fail(node, &violation.to_string());
+        }
+    }
+
+    /// The first failure is the one that is told.
+    pub(super) fn fail(&self, node: Option<&NodeId>, reason: &str) {
+        self.saw(node, What::Failed(reason.into()));
+        self.seen().failure.get_or_insert_with(|| reason.into());
+        self.0.failed.notify_one();
+    }
+
+    pub(super) fn failure(&self) -> Option<String> {
+        self.seen().failure.clone()
+    }
+
+    /// Waits until something is wrong.
+    pub(super) async fn failed(&self) {
+        while self.failure().is_none() {
+            self.0.failed.notified().await;
+        }
+    }
+
+    pub(super) fn take_trace(&self) -> Trace {
+        std::mem::take(&mut self.seen().trace)
+    }
+
+    /// A service has carried out the commit under this key, for the first time as far as it knows. The world fails if it
+    /// was carried out before, or was not intended: see [`Watch::committed`].
+    pub fn committed(&self, key: &IdempotencyKey) {
+        self.saw(None, What::Noted(format!("a service commits {key}")));
+        self.judge(None, |watch| watch.committed(key));
+    }
+
+    /// A service has taken back what was committed under this key: see [`Watch::compensated`].
+    pub fn compensated(&self, key: &IdempotencyKey) {
+        self.saw(None, What::Noted(format!("a service takes back {key}")));
+        self.judge(None, |watch| watch.compensated(key));
+    }
+
+    /// Notes something in the trace, which is shown when the world fails. It must be the same in every run of a seed.
+    pub fn note(&self, text: impl Into<String>) {
+        self.saw(None, What::Noted(text.into()));
+    }
+
+    pub(super) fn applied(&self, node: &NodeId, batch: &Batch) {
+        for change in batch {
+            let (Some(value), Some(id)) = (&change.value, InstanceId::from_bytes(&change.key)) else { continue };
+            match change.space {
+                Space::Open => self.saw(Some(node), What::Opened(id)),
+                Space::Closed => match read_value::<Closed>(Space::Closed, value) {
+                    Ok(closed) => self.saw(Some(node), What::Closed(id, ended(&closed.outcome))),
+                    Err(error) => self.fail(Some(node), &error.to_string()),
+                },
+                _ => {}
+            }
+        }
+        self.judge(Some(node), |watch| watch.applied(node, batch));
+    }
+
+    pub(super) fn synced(&self, node: &NodeId, batches: usize) {
+        self.saw(Some(node), What::Synced(batches));
+        self.seen().watch.synced(node);
+    }
+
+    pub(super) fn crashed(&self, node: &NodeId, kept: usize, of: usize) {
+        self.saw(Some(node), What::Crashed { kept, of });
+        self.seen().watch.crashed(node, kept);
+    }
+
+    pub(super) fn restarts(&self, node: &NodeId, store: &dyn Store) {
+        self.saw(Some(node), What::Starts);
+        self.judge(Some(node), |watch| watch.restarted(node, store));
+    }
+
+    pub(super) fn sends(&self, node: &NodeId, to: &NodeId, packet: &Packet) {
+        self.judge(Some(node), |watch| watch.sent(node, to, packet));
+    }
+
+    /// All is over. Sessions that are excused need not be.
+    pub(super) fn ended(&self, excused: impl IntoIterator<Item = accompanist_core::SessionId>) {
+        self.judge(None, |watch| {
+            for session in excused {
+                watch.excuse(session);
+            }
+            watch.ended()
+        });
+    }
+
+    /// Whether an instance is open on some disk, but for those of excused sessions.
+    pub(super) fn has_open(&self, is_excused: impl Fn(accompanist_core::SessionId) -> bool) -> bool {
+        self.seen().watch.open().any(|id| !is_excused(id.session))
+    }
+
+    pub(super) fn note_backwards(&self, choreography: &str) {
+        self.seen().watch.note_backwards(choreography);
+    }
+}

@@ -1,0 +1,212 @@
+//! Worlds one after the other, each from a seed: runs them, and says how to run the one that failed again.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use accompanist_core::instance::panic_text;
+
+use super::roughness::Roughness;
+use super::trace::{Trace, What};
+use super::world::World;
+
+/// The environment variable with the one seed to be run.
+const SEED: &str = "ACCOMPANIST_SEED";
+/// The environment variable with how many seeds are to be run.
+const SEEDS: &str = "ACCOMPANIST_SEEDS";
+/// Lines of the trace that a failure shows.
+const LINES: usize = 40;
+
+/// How many worlds are run, and how rough they are. [`Simulation::run`] runs them.
+#[derive(Debug, Clone)]
+pub struct Simulation {
+    seeds: u64,
+    rough: Roughness,
+    time_max: Duration,
+    twice: bool,
+}
+
+impl Default for Simulation {
+    fn default() -> Self {
+        Self { seeds: 100, rough: Roughness::rough(), time_max: Duration::from_mins(10), twice: false }
+    }
+}
+
+/// What was run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Worlds.
+    pub seeds: u64,
+    /// Events in all of them.
+    pub events: u64,
+    /// Crashes among those.
+    pub crashes: u64,
+    /// Packets that were lost.
+    pub lost: u64,
+    /// The fingerprints of all traces together.
+    pub fingerprint: u64,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seeds, events, crashes, lost, fingerprint } = self;
+        write!(f, "{seeds} worlds with {events} events, {crashes} crashes, {lost} packets lost: {fingerprint:016x}")
+    }
+}
+
+/// A world in which something is wrong. Its text says what, shows what has happened before, and how to see it again.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The world's seed.
+    pub seed: u64,
+    /// What is wrong.
+    pub reason: String,
+    /// What has happened up to then.
+    pub trace: Trace,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, reason, trace } = self;
+        // The harness names a test's thread after the test.
+        let thread = std::thread::current();
+        let test = thread.name().filter(|name| *name != "main").unwrap_or_default();
+        writeln!(f, "seed {seed} failed: {reason}\n\nthe last {LINES} of {} events:", trace.events.len())?;
+        write!(f, "{}\n\nonce more: {SEED}={seed} cargo test {test}", trace.tail(LINES))
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Simulation {
+    /// A hundred [rough](Roughness::rough) worlds, each of at most ten simulated minutes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many worlds: those of the seeds from 0 on.
+    #[must_use]
+    pub fn seeds(mut self, seeds: u64) -> Self {
+        self.seeds = seeds;
+        self
+    }
+
+    /// How rough they are.
+    #[must_use]
+    pub fn roughness(mut self, rough: Roughness) -> Self {
+        self.rough = rough;
+        self
+    }
+
+    /// The simulated time after which a world that has not ended is stuck. Far more than your choreographies take.
+    #[must_use]
+    pub fn time_max(mut self, time_max: Duration) -> Self {
+        self.time_max = time_max;
+        self
+    }
+
+    /// Runs each world twice, and fails if anything differs: something in it depends on more than the seed.
+    #[must_use]
+    pub fn twice(mut self) -> Self {
+        self.twice = true;
+        self
+    }
+
+    /// Runs `body` in each world. The body adds nodes, starts sessions, and may [settle](World::settle) and then check
+    /// its services' books; what it does not settle is settled after it.
+    ///
+    /// With `ACCOMPANIST_SEED=17` in the environment that world alone is run, with `ACCOMPANIST_SEEDS=5000` so many.
+    ///
+    /// # Panics
+    /// With a [`Failure`], when something is wrong in a world; and for an environment variable that is no number.
+    #[expect(clippy::panic, reason = "that is how a test fails")]
+    pub fn run(&self, body: impl AsyncFn(World)) -> Summary {
+        self.try_run(body).unwrap_or_else(|failure| panic!("{failure}"))
+    }
+
+    /// As [`Simulation::run`].
+    ///
+    /// # Errors
+    /// The first [`Failure`].
+    ///
+    /// # Panics
+    /// For an environment variable that is no number.
+    pub fn try_run(&self, body: impl AsyncFn(World)) -> Result<Summary, Box<Failure>> {
+        let seeds = match (number(SEED), number(SEEDS)) {
+            (Some(seed), _) => seed..seed.saturating_add(1),
+            (None, seeds) => 0..seeds.unwrap_or(self.seeds),
+        };
+        let mut summary = Summary::default();
+        for seed in seeds {
+            let trace = self.run_seed(seed, &body)?;
+            if self.twice {
+                let again = self.run_seed(seed, &body)?;
+                if let Some((one, other)) = trace.difference(&again) {
+                    let reason = format!("it ran in two ways: {one:?}, and then {other:?}");
+                    return Err(Box::new(Failure { seed, reason, trace: again }));
+                }
+            }
+            summary.add(&trace);
+        }
+        Ok(summary)
+    }
+
+    /// Runs `body` in the world of one seed, and gives what has happened.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn run_seed(&self, seed: u64, body: &impl AsyncFn(World)) -> Result<Trace, Box<Failure>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let failed = |reason: String, trace: Trace| Box::new(Failure { seed, reason, trace });
+        let runtime = runtime.map_err(|error| failed(error.to_string(), Trace::default()))?;
+        let guard = runtime.enter();
+        let world = World::new(seed, self.rough);
+        drop(guard);
+        let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(self.end(&world, body))));
+        let reason = match ended {
+            Ok(reason) => reason,
+            Err(panic) => Some(panic_text(panic.as_ref())),
+        };
+        let reason = world.witness().failure().or(reason);
+        let trace = world.take_trace();
+        reason.map_or(Ok(trace.clone()), |reason| Err(failed(reason, trace)))
+    }
+
+    /// Why the world has failed, if it has.
+    async fn end(&self, world: &World, body: &impl AsyncFn(World)) -> Option<String> {
+        let witness = world.witness();
+        let whole = async {
+            body(world.clone()).await;
+            world.end().await;
+        };
+        tokio::select! {
+            biased;
+            () = witness.failed() => witness.failure(),
+            ended = tokio::time::timeout(self.time_max, whole) => match ended {
+                Ok(()) => None,
+                Err(_) => Some(format!("it is stuck: it has not ended after {:?}", self.time_max)),
+            },
+        }
+    }
+}
+
+impl Summary {
+    fn add(&mut self, trace: &Trace) {
+        self.seeds += 1;
+        self.fingerprint = self.fingerprint.rotate_left(1) ^ trace.fingerprint();
+        for event in &trace.events {
+            self.events += 1;
+            match &event.what {
+                What::Crashed { .. } => self.crashes += 1,
+                What::Sent { lost, .. } => self.lost += lost,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[expect(clippy::panic, reason = "that is how a test fails")]
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} has to be a number, and is `{text}`")))
+}

@@ -1,0 +1,173 @@
+//! What has happened in a simulated world, in order: to be read by people, and to be compared with another run.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use accompanist_core::NodeId;
+use accompanist_core::frame::{Body, Outcome, Packet};
+use accompanist_core::id::InstanceId;
+
+/// One thing that has happened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Event {
+    /// When, since the world began, by no node's clock.
+    pub at: Duration,
+    /// At which node; `None` for what concerns more than one.
+    pub node: Option<NodeId>,
+    /// What.
+    pub what: What,
+}
+
+/// What an [`Event`] is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum What {
+    /// A node begins to start.
+    Starts,
+    /// It runs.
+    Runs,
+    /// It has lost power: of so many batches that were not synced, the first ones were on the disk all the same.
+    Crashed {
+        /// How many were.
+        kept: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// Packets from this node to the other one are lost from now on.
+    Cut(NodeId),
+    /// No packet is lost any more because of a cut.
+    Healed,
+    /// Its wall clock was set, by so many milliseconds.
+    ClockSet(i64),
+    /// It has sent a packet to one node, or to all.
+    Sent {
+        /// To whom; `None` is all.
+        to: Option<NodeId>,
+        /// What is in it.
+        says: String,
+        /// How many of its copies are lost.
+        lost: u64,
+        /// How many second copies of it there are.
+        doubled: u64,
+    },
+    /// It has synced so many batches.
+    Synced(usize),
+    /// A session has begun at a role here. Not durable yet.
+    Opened(InstanceId),
+    /// It has ended there, as finished or compensated. Not durable yet.
+    Closed(InstanceId, String),
+    /// What the test has noted.
+    Noted(String),
+    /// What is wrong.
+    Failed(String),
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let node = self.node.as_ref().map_or("*", NodeId::as_str);
+        write!(f, "{:>12.6}s {node:>12}  {}", self.at.as_secs_f64(), self.what)
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starts => f.write_str("starts"),
+            Self::Runs => f.write_str("runs"),
+            Self::Crashed { kept, of } => write!(f, "CRASHES, and keeps {kept} of {of} batches that were not synced"),
+            Self::Cut(to) => write!(f, "is CUT OFF: nothing gets to {to}"),
+            Self::Healed => f.write_str("the network is whole"),
+            Self::ClockSet(ms) => write!(f, "has its clock SET by {ms} ms"),
+            Self::Sent { to, says, lost, doubled } => {
+                write!(f, "-> {}: {says}", to.as_ref().map_or("all", NodeId::as_str))?;
+                let lost = if *lost > 0 { " (LOST)" } else { "" };
+                write!(f, "{lost}{}", if *doubled > 0 { " (doubled)" } else { "" })
+            }
+            Self::Synced(batches) => write!(f, "syncs {batches} batch{}", if *batches == 1 { "" } else { "es" }),
+            Self::Opened(id) => write!(f, "opens {}", Short(*id)),
+            Self::Closed(id, outcome) => write!(f, "closes {} as {outcome}", Short(*id)),
+            Self::Noted(text) => f.write_str(text),
+            Self::Failed(text) => write!(f, "FAILED: {text}"),
+        }
+    }
+}
+
+/// The end of a session's id, which tells it from others, and the role.
+struct Short(InstanceId);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let session = self.0.session.to_string();
+        write!(f, "..{}#{}", session.get(session.len().saturating_sub(6)..).unwrap_or(&session), self.0.role.0)
+    }
+}
+
+/// An end, in few words.
+pub(super) fn ended(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Finished => word(outcome).into(),
+        Outcome::Compensated(abort) => format!("{}: {abort}", word(outcome)),
+    }
+}
+
+fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Finished => "finished",
+        Outcome::Compensated(_) => "compensated",
+    }
+}
+
+/// What is in a packet, in few words.
+pub(super) fn described(packet: &Packet) -> String {
+    let mut words = Vec::new();
+    for (number, frame) in &packet.frames {
+        let sender = Short(InstanceId { session: frame.session, role: frame.from });
+        let says = match &frame.body {
+            Body::Deliver { path, operation, .. } => format!("{operation} {path}"),
+            Body::Nudge => "nudge".into(),
+            Body::Abort(_) => "abort".into(),
+            Body::Done(outcome) => word(outcome).into(),
+            Body::Close(_) => "close".into(),
+            Body::Turns { .. } => "turns".into(),
+            Body::Undoing(_) => "undoing".into(),
+        };
+        words.push(format!("{number} {says} of {sender} to {}", frame.to.0));
+    }
+    for (_, numbers) in &packet.acks {
+        words.push(format!("has {numbers:?}"));
+    }
+    if packet.offer.is_some() {
+        words.push("offer".into());
+    }
+    words.join(", ")
+}
+
+/// All that has happened in a world.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Trace {
+    /// In order.
+    pub events: Vec<Event>,
+}
+
+impl Trace {
+    /// The same for two runs in which the same happened at the same time, in this build of the program.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The last lines, for people.
+    pub fn tail(&self, lines: usize) -> String {
+        let from = self.events.len().saturating_sub(lines);
+        let tail = self.events.get(from..).unwrap_or_default();
+        tail.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The first events that differ, this one's first.
+    pub fn difference<'a>(&'a self, other: &'a Self) -> Option<(Option<&'a Event>, Option<&'a Event>)> {
+        let length = self.events.len().max(other.events.len());
+        let pairs = (0..length).map(|index| (self.events.get(index), other.events.get(index)));
+        { pairs }.find(|(one, other)| one != other)
+    }
+}

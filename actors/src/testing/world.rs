@@ -1,0 +1,348 @@
+//! A world of nodes in one thread and paused time: what a test's body has in hand.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use accompanist_core::{Abort, Choreography, Located, NodeId, SessionId};
+use accompanist_transport::FaultyNetwork;
+use fastrand::Rng;
+use tokio::task::JoinHandle;
+
+use super::clock::SimulatedClock;
+use super::machine::{Power, WatchedNetwork, WatchedStore};
+use super::observer::Witness;
+use super::roughness::{Roughness, between, trouble, up_to};
+use super::trace::{Trace, What};
+use crate::store::MemoryDisk;
+use crate::{Node, NodeBuilder, SessionError, StartError, StartOptions};
+
+/// How often it is looked whether what is waited for is there.
+const LOOK_PERIOD: Duration = Duration::from_millis(10);
+/// The pause before a start is tried again at a node that was down.
+const RETRY_PAUSE: Duration = Duration::from_millis(25);
+
+type Describe = Arc<dyn Fn(NodeBuilder) -> NodeBuilder + Send + Sync>;
+type Output<C> = <<C as Choreography>::Output as Located>::Value;
+type Input<C> = <<C as Choreography>::Input as Located>::Value;
+
+/// One machine: what stays over crashes, and its present life.
+struct Site {
+    disk: MemoryDisk,
+    clock: Arc<SimulatedClock>,
+    sync: Duration,
+    describe: Describe,
+    random: Rng,
+    power: Power,
+    starting: bool,
+    node: Option<Node>,
+}
+
+struct Inner {
+    network: FaultyNetwork,
+    rough: Roughness,
+    witness: Witness,
+    random: Mutex<Rng>,
+    sites: Mutex<BTreeMap<NodeId, Site>>,
+    trouble: Mutex<Option<JoinHandle<()>>>,
+    allows_trouble: Mutex<bool>,
+    settled: Mutex<bool>,
+}
+
+/// Nodes on machines and a network that fail, all out of one seed. A clone is the same world.
+///
+/// See the [module](super) for what it is made by.
+#[derive(Clone)]
+pub struct World(Arc<Inner>);
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "World({:?})", self.names())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic of a test's code is told by itself.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl World {
+    /// An empty world, in which trouble has begun.
+    pub(super) fn new(seed: u64, rough: Roughness) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let rough = rough.drawn(&mut random);
+        let network = FaultyNetwork::new(random.u64(..), rough.faults);
+        let mut chaos = random.fork();
+        let world = Self(Arc::new(Inner {
+            network,
+            rough,
+            witness: Witness::new(),
+            random: Mutex::new(random),
+            sites: Mutex::default(),
+            trouble: Mutex::default(),
+            allows_trouble: Mutex::new(false),
+            settled: Mutex::new(false),
+        }));
+        *lock(&world.0.trouble) = Some(tokio::spawn(trouble(world.clone(), rough, &mut chaos)));
+        world
+    }
+
+    fn site<T>(&self, node: &NodeId, with: impl FnOnce(&mut Site) -> T) -> Option<T> {
+        lock(&self.0.sites).get_mut(node).map(with)
+    }
+
+    /// Fails the test, with the trace up to here.
+    #[expect(clippy::panic, reason = "that is how a test fails")]
+    fn fail(&self, node: Option<&NodeId>, reason: &dyn Display) -> ! {
+        self.0.witness.fail(node, &reason.to_string());
+        panic!("{reason}")
+    }
+
+    fn id(&self, name: &str) -> NodeId {
+        NodeId::new(name).unwrap_or_else(|error| self.fail(None, &error))
+    }
+
+    /// Adds a machine and starts the node on it. `describe` is called at each start: it gives the node its
+    /// choreographies, its roles with their services, and settings; store, network and clock are the world's. Services
+    /// that it shares outlive all crashes, as services outside do.
+    ///
+    /// # Panics
+    /// For a name that is no node's, or one that is taken; and when the node cannot be started, with why.
+    pub async fn add_node(&self, name: &str, describe: impl Fn(NodeBuilder) -> NodeBuilder + Send + Sync + 'static) {
+        let (id, rough) = (self.id(name), self.0.rough);
+        let site = {
+            let mut random = lock(&self.0.random).fork();
+            let drift = i32::try_from(rough.drift_ppm_max).unwrap_or(i32::MAX);
+            let clock = SimulatedClock::new(random.u64(..)).drifting(random.i32(-drift..=drift));
+            clock.set_by(between(&mut random, rough.clock_error_max));
+            let sync = up_to(&mut random, rough.sync_max);
+            let (disk, clock, describe) = (MemoryDisk::default(), Arc::new(clock), Arc::new(describe));
+            Site { disk, clock, sync, describe, random, power: Power::default(), starting: false, node: None }
+        };
+        if lock(&self.0.sites).insert(id.clone(), site).is_some() {
+            self.fail(Some(&id), &"two nodes have this name");
+        }
+        self.start(&id).await;
+    }
+
+    /// Where services tell what they have done, if they want to be watched.
+    pub fn witness(&self) -> Witness {
+        self.0.witness.clone()
+    }
+
+    /// A number drawn from the seed.
+    pub fn draw(&self, range: std::ops::Range<u64>) -> u64 {
+        lock(&self.0.random).u64(range)
+    }
+
+    /// The nodes' names, in order.
+    pub fn names(&self) -> Vec<NodeId> {
+        lock(&self.0.sites).keys().cloned().collect()
+    }
+
+    /// The node of this name, unless it is down.
+    pub fn node(&self, name: &str) -> Option<Node> {
+        self.site(&self.id(name), |site| site.node.clone()).flatten()
+    }
+
+    /// The node of this name, once it is up.
+    pub async fn running(&self, name: &str) -> Node {
+        loop {
+            if let Some(node) = self.node(name) {
+                return node;
+            }
+            tokio::time::sleep(LOOK_PERIOD).await;
+        }
+    }
+
+    /// Starts the node of a machine that is down. Waits for a start that is under way.
+    ///
+    /// # Panics
+    /// When it cannot be started, with why.
+    pub async fn start(&self, node: &NodeId) {
+        while self.site(node, |site| site.starting) == Some(true) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let power = Power::on();
+        let Some(builder) = self.build(node, &power) else { return };
+        let started = builder.start().await;
+        self.site(node, |site| site.starting = false);
+        match started {
+            Ok(node) if !power.is_on() => node.kill().await,
+            Ok(running) => {
+                self.0.witness.saw(Some(node), What::Runs);
+                self.site(node, |site| site.node = Some(running));
+            }
+            Err(_) if !power.is_on() => {} // The machine has crashed meanwhile.
+            Err(error) => self.fail(Some(node), &error),
+        }
+    }
+
+    /// What the next life of a node is made of; nothing for one that lives.
+    fn build(&self, node: &NodeId, power: &Power) -> Option<NodeBuilder> {
+        let witness = &self.0.witness;
+        let mut sites = lock(&self.0.sites);
+        let site = sites.get_mut(node).filter(|site| site.node.is_none() && !site.starting)?;
+        let store = site.disk.open().unwrap_or_else(|error| self.fail(Some(node), &error));
+        witness.restarts(node, &store);
+        let store = WatchedStore { store, node: node.clone(), witness: witness.clone(), unsynced: 0 };
+        let delay = up_to(&mut site.random, self.0.rough.join_max);
+        let (network, power) = (self.0.network.clone(), power.clone());
+        (site.starting, site.power) = (true, power.clone());
+        let transport = WatchedNetwork { network, delay, power, witness: witness.clone() };
+        let builder = Node::builder(node.clone()).simulated_store(store, site.sync).transport(transport);
+        let builder = (site.describe)(builder.environment(site.clock.clone()));
+        for choreography in builder.backwards() {
+            witness.note_backwards(choreography);
+        }
+        Some(builder)
+    }
+
+    /// The machine loses power: what is not synced is lost but for a part drawn by chance. Whole batches are kept or
+    /// lost, as the contract of stores has it. Nothing happens to one that is down.
+    pub async fn crash(&self, node: &NodeId) {
+        let running = self.site(node, |site| {
+            if site.power.is_on() {
+                let of = site.disk.unsynced();
+                let kept = site.random.usize(0..=of);
+                site.power.cut();
+                site.disk.crash(kept);
+                self.0.witness.crashed(node, kept, of);
+            }
+            site.node.take()
+        });
+        if let Some(node) = running.flatten() {
+            node.kill().await;
+        }
+    }
+
+    /// Nothing that `from` sends to `to` arrives any more.
+    pub fn cut(&self, from: &NodeId, to: &NodeId) {
+        if from != to {
+            self.0.witness.saw(Some(from), What::Cut(to.clone()));
+            self.0.network.cut(from, to);
+        }
+    }
+
+    /// Ends all cuts.
+    pub fn heal(&self) {
+        self.0.witness.saw(None, What::Healed);
+        self.0.network.heal();
+    }
+
+    /// Sets the wall clock of a node forward or back.
+    pub fn set_clock(&self, node: &NodeId, by_ms: i64) {
+        self.0.witness.saw(Some(node), What::ClockSet(by_ms));
+        self.site(node, |site| site.clock.set_by(by_ms));
+    }
+
+    /// Sessions that stop or are in trouble are part of the test: they need not end, and do not fail it.
+    pub fn allow_trouble(&self) {
+        *lock(&self.0.allows_trouble) = true;
+    }
+
+    /// Starts a session under `key` at a node, over all its crashes, until it is known how it has ended for all roles.
+    ///
+    /// # Errors
+    /// The abort, when everything is taken back.
+    ///
+    /// # Panics
+    /// When the session stands still, or its start is refused for good.
+    pub async fn settled<C: Choreography>(&self, node: &str, key: &str, input: Input<C>) -> Result<Output<C>, Abort>
+    where
+        Input<C>: Clone,
+    {
+        let name = self.id(node);
+        loop {
+            let options = StartOptions::default().key(key);
+            match self.running(node).await.start_as::<C>(input.clone(), options).await {
+                Ok(session) => match session.settled().await {
+                    Ok(output) => return Ok(output),
+                    Err(SessionError::Aborted(abort)) => return Err(abort),
+                    Err(SessionError::NodeStopped) => {}
+                    Err(error) => self.fail(Some(&name), &format!("the session under key `{key}`: {error}")),
+                },
+                Err(
+                    StartError::NodeStopped
+                    | StartError::NobodyPlays { .. }
+                    | StartError::NoCommonVersion { .. }
+                    | StartError::Overloaded(_),
+                ) => {}
+                Err(error) => self.fail(Some(&name), &format!("the session under key `{key}`: {error}")),
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Lets the rest of the trouble happen, mends everything, and waits until every session has ended at all its roles;
+    /// then all invariants are checked. What a test checks by itself, it checks after this.
+    ///
+    /// # Panics
+    /// When a session stands still or is in trouble (see [`World::allow_trouble`]).
+    pub async fn settle(&self) {
+        let trouble = lock(&self.0.trouble).take();
+        if let Some(Err(error)) = match trouble {
+            Some(trouble) => Some(trouble.await),
+            None => None,
+        } {
+            self.fail(None, &error);
+        }
+        self.0.network.set_faults(accompanist_transport::Faults { loss: 0.0, ..self.0.rough.faults });
+        self.heal();
+        for node in self.names() {
+            self.start(&node).await;
+        }
+        while !self.is_idle() {
+            tokio::time::sleep(LOOK_PERIOD).await;
+        }
+        self.0.witness.ended(self.stuck().into_keys());
+        *lock(&self.0.settled) = true;
+    }
+
+    /// Whether all that can end has ended, in memory and on the disks.
+    fn is_idle(&self) -> bool {
+        let stuck = self.stuck();
+        if let Some(reason) = stuck.values().next().filter(|_| !*lock(&self.0.allows_trouble)) {
+            self.fail(None, reason);
+        }
+        let in_memory = lock(&self.0.sites).values().filter_map(|site| site.node.as_ref()).any(|node| {
+            // One in trouble stays there.
+            node.instances() > node.troubled_sessions().len()
+        });
+        !in_memory && !self.0.witness.has_open(|session| stuck.contains_key(&session))
+    }
+
+    /// The sessions that need an operator, with why.
+    fn stuck(&self) -> BTreeMap<SessionId, String> {
+        let mut stuck = BTreeMap::new();
+        for node in lock(&self.0.sites).values().filter_map(|site| site.node.as_ref()) {
+            for stopped in node.stopped_sessions() {
+                let reason = format!("{stopped:?} at {}", node.name());
+                stuck.insert(stopped.session, reason);
+            }
+            for troubled in node.troubled_sessions() {
+                let reason = format!("{troubled:?} at {}", node.name());
+                stuck.insert(troubled.session, reason);
+            }
+        }
+        stuck
+    }
+
+    /// Settles, unless the test has done so, and shuts all nodes down.
+    pub(super) async fn end(&self) {
+        if !*lock(&self.0.settled) {
+            self.settle().await;
+        }
+        let nodes: Vec<Node> = lock(&self.0.sites).values_mut().filter_map(|site| site.node.take()).collect();
+        for node in nodes {
+            node.shutdown().await;
+        }
+    }
+
+    /// What has happened; nothing is kept of the world, which may hold services that hold it.
+    pub(super) fn take_trace(&self) -> Trace {
+        drop(std::mem::take(&mut *lock(&self.0.sites)));
+        self.0.witness.take_trace()
+    }
+}

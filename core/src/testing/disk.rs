@@ -1,0 +1,78 @@
+//! A disk in memory, as small as it gets: what is on it is durable.
+
+use std::collections::BTreeMap;
+
+use crate::contract::{Batch, Direction, Entry, KeyRange, Space, StoreError};
+use crate::id::Path;
+use crate::instance::{LocalResult, Write};
+use crate::record::{Closed, Opened, Record, read_value};
+use crate::state::ReadState;
+
+/// What one role has made durable, by space and key.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
+pub struct Disk(BTreeMap<(Space, Vec<u8>), Vec<u8>>);
+
+impl Disk {
+    /// Keeps a batch.
+    pub fn apply(&mut self, batch: Batch) {
+        for change in batch {
+            match change.value {
+                Some(value) => self.0.insert((change.space, change.key), value),
+                None => self.0.remove(&(change.space, change.key)),
+            };
+        }
+    }
+
+    /// Runs what is to be run and keeps all of it: what a writer's group commit does. Gives what has to be told to the
+    /// part that wanted it.
+    pub fn write(&mut self, write: Write) -> (u64, Option<(Path, LocalResult)>) {
+        self.apply(write.changes);
+        let Some(job) = write.local else { return (write.number, None) };
+        let (writes, record, result) = job.run(&*self);
+        self.apply(writes.into_batch());
+        self.apply(record.into_iter().collect());
+        (write.number, Some((job.path().clone(), result)))
+    }
+
+    /// The entries of a space, in order.
+    pub fn entries(&self, space: Space) -> Vec<Entry> {
+        let entries = self.0.iter().filter(|((of, _), _)| *of == space);
+        entries.map(|((_, key), value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// How the one session on it began.
+    pub fn opened(&self) -> Option<Opened> {
+        self.all(Space::Open).into_iter().next()
+    }
+
+    /// How the one session on it ended.
+    pub fn closed(&self) -> Option<Closed> {
+        self.all(Space::Closed).into_iter().next()
+    }
+
+    /// The journal, in the order of a scan.
+    pub fn records(&self) -> Vec<Record> {
+        self.all(Space::Journal)
+    }
+
+    #[expect(clippy::expect_used, reason = "these bytes were written by this very code")]
+    fn all<T: serde::de::DeserializeOwned>(&self, space: Space) -> Vec<T> {
+        let entries = self.entries(space).into_iter();
+        entries.map(|(_, value)| read_value(space, &value).expect("what was written can be read")).collect()
+    }
+}
+
+impl ReadState for Disk {
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.0.get(&(Space::State, key.to_vec())).cloned())
+    }
+    fn read_range(&self, keys: &KeyRange, direction: Direction, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let mut found = self.entries(Space::State);
+        found.retain(|(key, _)| *key >= keys.from && keys.to.as_ref().is_none_or(|to| key < to));
+        if direction == Direction::Backward {
+            found.reverse();
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+}

@@ -1,0 +1,244 @@
+//! What a choreography looks like from outside, in one run without faults: habits that cost dearly later.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::choreography::{Choreography, Kind};
+use crate::frame::{Body, Operation};
+use crate::id::Path;
+use crate::located::Located;
+use crate::message::encode;
+use crate::role::RoleSet;
+use crate::uses::{self, Received};
+
+use super::crashes::{RunFailure, next_event};
+use super::scene::Scene;
+use super::stage::{Event, First, Stage};
+
+/// Something about a choreography that should be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Finding {
+    /// A pivot can be committed while a step that may still refuse is not. If it does refuse, the session is aborted,
+    /// what the pivot has done stays, and an operator is needed. Let all that may refuse end before the pivot (a message
+    /// from there to the pivot's role is enough), and make what comes after it [`Kind::Retriable`].
+    AbortBesidePivot {
+        /// The pivot's name, and its path.
+        pivot: (String, Path),
+        /// The other step's name, and its path.
+        other: (String, Path),
+        /// Whether the other one comes after the pivot, and not beside it.
+        after: bool,
+    },
+    /// A role that says nothing, does nothing and observes nothing: it only keeps the others waiting for its end.
+    OnlyWaits {
+        /// The role.
+        role: &'static str,
+    },
+    /// A value that was sent, and neither looked at nor passed on. (One without bytes is a sign, not a value.)
+    NeverUsed {
+        /// The operation.
+        path: Path,
+        /// Who sent it.
+        from: &'static str,
+        /// Who received it.
+        to: &'static str,
+    },
+    /// The session has no deadline, and this wait has no limit: if the other side does not come back, it never ends.
+    NoDeadline {
+        /// Who waits.
+        role: &'static str,
+        /// The operation.
+        path: Path,
+        /// For what.
+        what: String,
+    },
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AbortBesidePivot { pivot, other, after } => {
+                let when = if *after { "comes after it" } else { "can run beside it" };
+                write!(
+                    f,
+                    "pivot `{}` at {} and step `{}` at {}, which may refuse and {when}: let it end before, or make it `Kind::Retriable`",
+                    pivot.0, pivot.1, other.0, other.1
+                )
+            }
+            Self::OnlyWaits { role } => {
+                write!(f, "role `{role}` says and does nothing: leave it out, or to the conclaves that need it")
+            }
+            Self::NeverUsed { path, from, to } => {
+                write!(f, "the value that `{from}` sends to `{to}` at {path} is never used: send `()`, or nothing")
+            }
+            Self::NoDeadline { role, path, what } => write!(
+                f,
+                "the session has no deadline, and role `{role}` waits for {what} at {path} for as long as it takes: start it with one, or use `comm_within`"
+            ),
+        }
+    }
+}
+
+/// Runs `choreography` once, without faults, and reports what should be looked at, in order.
+///
+/// It sees what this input leads to, and nothing else: not the branches that it does not take, not a `ctx.abort`
+/// that is not reached, not what would happen in another order. It takes every step that is not [`Kind::Retriable`] for
+/// one that may abort the session, also with `try_transact`. Values that are broadcast, gathered or signalled are not followed.
+///
+/// # Errors
+/// [`RunFailure`] when the run itself does not end as it should.
+pub async fn lint<C: Choreography>(
+    choreography: C,
+    input: <C::Input as Located>::Value,
+    mut scene: Scene<C>,
+) -> Result<Vec<Finding>, RunFailure> {
+    let input = encode(&input).map_err(|error| RunFailure::unusable(format!("the input cannot be used: {error}")))?;
+    let has_deadline = scene.deadline.is_some();
+    let mut stage = Stage::set(Arc::new(choreography), input.into(), &mut scene, First::Disk);
+    let mut seen = Seen::new(C::Roles::NAMES.len());
+    while !stage.is_over() {
+        let event = next_event(&mut stage).await.map_err(|what| stage.failed(what, String::new()))?;
+        seen.before(&stage, event);
+        let heard = seen.heard.get_mut(event.roles().last().unwrap_or_default());
+        match heard {
+            Some(heard) => uses::listen(heard, || stage.happen(event)),
+            None => stage.happen(event),
+        }
+        seen.after(&stage, event);
+    }
+    let mut findings = seen.pivots();
+    findings.extend(seen.idle_roles(C::Roles::NAMES));
+    findings.extend(seen.unused(C::Roles::NAMES));
+    findings.extend(seen.endless_wait(C::Roles::NAMES).filter(|_| !has_deadline));
+    Ok(findings)
+}
+
+/// How much of each role something is known to come after.
+type Clock = Vec<u64>;
+
+/// A step as it was seen.
+struct SeenStep {
+    name: String,
+    kind: Kind,
+    role: usize,
+    begun: Clock,
+    done: Option<Clock>,
+}
+
+/// What the run has shown.
+struct Seen {
+    clocks: Vec<Clock>,
+    /// The clocks of the frames that are under way, by role and number.
+    frames: BTreeMap<(usize, u64), Clock>,
+    steps: BTreeMap<Path, SeenStep>,
+    heard: Vec<Vec<Received>>,
+    /// Messages without bytes.
+    signs: BTreeSet<Path>,
+    active: BTreeSet<usize>,
+    waits: BTreeSet<(usize, Path, String)>,
+}
+
+impl Seen {
+    fn new(roles: usize) -> Self {
+        Self {
+            clocks: vec![vec![0; roles]; roles],
+            frames: BTreeMap::new(),
+            steps: BTreeMap::new(),
+            heard: (0..roles).map(|_| Vec::new()).collect(),
+            signs: BTreeSet::new(),
+            active: BTreeSet::new(),
+            waits: BTreeSet::new(),
+        }
+    }
+
+    /// What an arriving frame knows, its receiver knows.
+    fn before<C: Choreography>(&mut self, stage: &Stage<C>, event: Event) {
+        let Event::Arrive { from, to, number } = event else { return };
+        let (Some(known), Some(clock)) = (self.frames.get(&(from, number)), self.clocks.get_mut(to)) else { return };
+        for (mine, theirs) in clock.iter_mut().zip(known) {
+            *mine = (*mine).max(*theirs);
+        }
+        if let Some(Body::Deliver { path, payload, .. }) = stage.saying(from, number) {
+            self.signs.extend(payload.is_empty().then(|| path.clone()));
+        }
+    }
+
+    fn after<C: Choreography>(&mut self, stage: &Stage<C>, event: Event) {
+        for role in event.roles() {
+            let Some(clock) = self.clocks.get_mut(role) else { continue };
+            if let Some(own) = clock.get_mut(role) {
+                *own += 1;
+            }
+            let clock = clock.clone();
+            for (number, body) in stage.said(role) {
+                self.frames.entry((role, number)).or_insert_with(|| clock.clone());
+                // Votes and verdicts are said by every role of a saga or loop.
+                let operation = if let Body::Deliver { operation, .. } = body { Some(operation) } else { None };
+                if operation.is_some_and(|operation| !matches!(operation, Operation::Vote | Operation::Verdict)) {
+                    self.active.insert(role);
+                }
+            }
+            let Some(part) = stage.part(role) else { continue };
+            for step in part.steps() {
+                let seen = self.steps.entry(step.path).or_insert_with(|| SeenStep {
+                    name: step.name,
+                    kind: step.kind,
+                    role,
+                    begun: clock.clone(),
+                    done: None,
+                });
+                if step.is_done && seen.done.is_none() {
+                    seen.done = Some(clock.clone());
+                }
+                self.active.insert(role);
+            }
+            if part.has_observed() || part.view().is_some() {
+                self.active.insert(role);
+            }
+            for (path, what) in part.waits_without_limit() {
+                self.waits.insert((role, path, what));
+            }
+        }
+    }
+
+    fn pivots(&self) -> Vec<Finding> {
+        // Whether `one` was known to be over where `other` began.
+        let before = |one: &SeenStep, other: &SeenStep| {
+            let done = one.done.as_ref().and_then(|clock| clock.get(one.role));
+            done.is_some_and(|done| other.begun.get(one.role).is_some_and(|known| known >= done))
+        };
+        let pivots = self.steps.iter().filter(|(_, step)| step.kind == Kind::Pivot);
+        let pairs = pivots.flat_map(|pivot| self.steps.iter().map(move |other| (pivot, other)));
+        let risky = pairs.filter(|((path, pivot), (at, other))| {
+            path != at && other.kind != Kind::Retriable && !before(other, pivot)
+        });
+        let finding =
+            |((path, pivot), (at, other)): ((&Path, &SeenStep), (&Path, &SeenStep))| Finding::AbortBesidePivot {
+                pivot: (pivot.name.clone(), path.clone()),
+                other: (other.name.clone(), at.clone()),
+                after: before(pivot, other),
+            };
+        risky.map(finding).collect()
+    }
+
+    fn idle_roles(&self, roles: &'static [&'static str]) -> impl Iterator<Item = Finding> {
+        let idle = roles.iter().enumerate().filter(|(index, _)| !self.active.contains(index));
+        idle.map(|(_, role)| Finding::OnlyWaits { role })
+    }
+
+    fn unused(&self, roles: &'static [&'static str]) -> impl Iterator<Item = Finding> {
+        let heard =
+            self.heard.iter().zip(roles).flat_map(|(heard, to)| heard.iter().map(move |received| (received, to)));
+        let unused = heard.filter(|(received, _)| !received.used && !self.signs.contains(&received.path));
+        unused.map(|(received, to)| Finding::NeverUsed { path: received.path.clone(), from: received.from, to })
+    }
+
+    /// The first of them: a deadline helps against all.
+    fn endless_wait(&self, roles: &'static [&'static str]) -> impl Iterator<Item = Finding> {
+        let wait = self.waits.iter().min_by_key(|(_, path, _)| path);
+        wait.into_iter().filter_map(|(role, path, what)| {
+            Some(Finding::NoDeadline { role: roles.get(*role)?, path: path.clone(), what: what.clone() })
+        })
+    }
+}

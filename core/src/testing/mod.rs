@@ -1,0 +1,31 @@
+//! For users' own tests: histories and their replay ([`History`], [`replay`]). With the feature `testing` also a crash at
+//! every point of a run (`check_crashes`), invariants as predicates (`Watch`), and a look at a choreography from outside
+//! (`lint`).
+//!
+//! Knows no runtime. A simulated world of nodes is in `accompanist::testing`.
+
+mod history;
+
+#[cfg(feature = "testing")]
+mod crashes;
+#[cfg(feature = "testing")]
+mod disk;
+#[cfg(feature = "testing")]
+mod lint;
+#[cfg(feature = "testing")]
+mod scene;
+#[cfg(feature = "testing")]
+mod stage;
+#[cfg(feature = "testing")]
+mod watch;
+
+pub use history::{History, ReplayError, Replayed, replay};
+
+#[cfg(feature = "testing")]
+pub use self::{
+    crashes::{CrashReport, RunFailure, check_crashes},
+    disk::Disk,
+    lint::{Finding, lint},
+    scene::{Ended, Output, Scene},
+    watch::{Violation, Watch},
+};

@@ -1,0 +1,510 @@
+//! All roles of one session on one stage: every frame, write and turn is an event, and one thing happens at a time.
+//!
+//! Pure but for the services: no thread, no network, no disk, and a clock that moves when nothing else does. The
+//! same parts as in the runtime. Who says what happens next: [`super::crashes`], or a test of its own.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
+
+use crate::abort::Abort;
+use crate::choreography::Choreography;
+use crate::contract::{Change, Environment, Space};
+use crate::frame::{Body, Frame, Header, Outcome, Receipt};
+use crate::id::{InstanceId, NodeId, RoleIndex, SessionId};
+use crate::instance::{Effects, Instance, Limits, Outgoing, OutgoingKey, Write};
+use crate::located::{Located, Service};
+use crate::message::Payload;
+use crate::part::{Alarm, AnyChoreography, Part};
+use crate::record::{Opened, Record, read_value};
+use crate::role::{Role, RoleSet};
+
+use super::crashes::RunFailure;
+use super::disk::Disk;
+use super::scene::{Scene, Signal};
+
+/// After which time what is not acknowledged is sent again, if nothing else happens meanwhile.
+const RETRANSMISSION_DELAY_MS: u64 = 1_000;
+
+/// One thing that happens. Roles go by their index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A role's program and its steps go as far as they can.
+    Turn(usize),
+    /// The next write of a role becomes durable.
+    Sync(usize),
+    /// A frame arrives.
+    Arrive { from: usize, to: usize, number: u64 },
+    /// An acknowledgement arrives at the role that has said the frame.
+    Acknowledge { from: usize, to: usize },
+    /// A role is given the signals of the scene.
+    Signal(usize),
+    /// Nothing else happens: the clock goes on.
+    Time,
+    /// A role loses its memory and what it has not synced, and comes back.
+    Crash(usize),
+}
+
+impl Event {
+    /// The roles that it happens to.
+    pub(super) fn roles(self) -> impl Iterator<Item = usize> {
+        let (one, other) = match self {
+            Self::Turn(role) | Self::Sync(role) | Self::Signal(role) | Self::Crash(role) => (Some(role), None),
+            Self::Arrive { from, to, .. } | Self::Acknowledge { from, to } => (Some(from), Some(to)),
+            Self::Time => (None, None),
+        };
+        one.into_iter().chain(other)
+    }
+}
+
+/// What is done first, when several things could happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum First {
+    /// Writes are synced at once.
+    Disk,
+    /// Frames arrive before anything is synced.
+    Network,
+}
+
+/// The time of day on the stage, and numbers that never come twice.
+#[derive(Debug, Default)]
+struct Clock {
+    passed_ms: AtomicU64,
+    drawn: AtomicU64,
+}
+
+impl Environment for Clock {
+    fn unix_ms(&self) -> u64 {
+        1_700_000_000_000 + self.passed_ms.load(Ordering::Relaxed)
+    }
+    fn monotonic_ms(&self) -> u64 {
+        self.passed_ms.load(Ordering::Relaxed)
+    }
+    fn random(&self) -> u64 {
+        self.drawn.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A frame that is not acknowledged yet.
+struct Said {
+    key: OutgoingKey,
+    frame: Frame,
+    arrived: bool,
+}
+
+/// One role: its disk, its present life, and what that has not got rid of yet.
+struct Site {
+    disk: Disk,
+    part: Option<Part>,
+    /// Something has happened to it since its last turn.
+    due: Arc<AtomicBool>,
+    writes: VecDeque<Write>,
+    said: BTreeMap<u64, Said>,
+    /// Counts its lives; an acknowledgement is for one of them.
+    epoch: u64,
+    next_number: u64,
+    signals: Vec<Signal>,
+    service: Service,
+}
+
+/// See the module's documentation.
+pub(super) struct Stage<C> {
+    choreography: Arc<C>,
+    clock: Arc<Clock>,
+    sites: Vec<Site>,
+    header: Arc<Header>,
+    input: Payload,
+    caller: Arc<Mutex<Option<Waker>>>,
+    acks: VecDeque<(usize, Receipt)>,
+    signals: Vec<Signal>,
+    first: First,
+    /// How the initiator's caller was told it ended.
+    pub(super) output: Option<Result<Payload, Abort>>,
+    /// Why a role stands still, or needs an operator.
+    pub(super) stuck: Option<String>,
+    /// Something was drawn, or hung on the time, that may be otherwise in another run.
+    pub(super) has_drawn: bool,
+    pub(super) events: Vec<Event>,
+    pub(super) timeline: Vec<String>,
+}
+
+impl<C: Choreography> Stage<C> {
+    pub(super) fn set(choreography: Arc<C>, input: Payload, scene: &mut Scene<C>, first: First) -> Self {
+        let roles = C::Roles::NAMES;
+        let clock = Arc::new(Clock::default());
+        let initiator = <C::Input as Located>::Role::NAME;
+        let initiator = roles.iter().position(|role| *role == initiator).unwrap_or_default();
+        let header = Header {
+            choreography: C::NAME.into(),
+            version: C::VERSION,
+            initiator: RoleIndex(u8::try_from(initiator).unwrap_or_default()),
+            cast: (0..roles.len()).map(node_of).collect(),
+            started_unix_ms: clock.unix_ms(),
+            deadline_unix_ms: scene.deadline.map(|deadline| {
+                clock.unix_ms().saturating_add(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX))
+            }),
+            patches: C::PATCHES.iter().map(ToString::to_string).collect(),
+        };
+        let sites = roles.iter().map(|role| Site {
+            disk: Disk::default(),
+            part: None,
+            due: Arc::default(),
+            writes: VecDeque::new(),
+            said: BTreeMap::new(),
+            epoch: 0,
+            next_number: 0,
+            signals: Vec::new(),
+            service: scene.services.get(role).cloned().unwrap_or_else(Service::none),
+        });
+        let mut stage = Self {
+            choreography,
+            clock,
+            sites: sites.collect(),
+            header: Arc::new(header),
+            input,
+            caller: Arc::default(),
+            acks: VecDeque::new(),
+            signals: std::mem::take(&mut scene.signals),
+            first,
+            output: None,
+            stuck: None,
+            has_drawn: false,
+            events: Vec::new(),
+            timeline: Vec::new(),
+        };
+        stage.live(initiator);
+        stage
+    }
+
+    fn initiator(&self) -> usize {
+        usize::from(self.header.initiator.0)
+    }
+
+    /// Begins the present life of a role, if its disk, a start or a frame's header asks for it.
+    fn live(&mut self, index: usize) {
+        let role = C::Roles::NAMES.get(index).copied().unwrap_or_default();
+        let input = (index == self.initiator()).then(|| self.input.clone());
+        let Some(site) = self.sites.get_mut(index) else { return };
+        if site.part.is_some() || site.disk.closed().is_some() {
+            return;
+        }
+        let limits = Limits::default();
+        let id = InstanceId { session: session(), role: RoleIndex(u8::try_from(index).unwrap_or_default()) };
+        let instance = match site.disk.opened() {
+            Some(opened) => Instance::restore(id, role, &opened, site.disk.records(), limits),
+            None => Instance::begin(id, role, &Opened { header: self.header.clone(), input: input.clone() }, limits),
+        };
+        let alarm = Alarm::new({
+            let (due, caller) = (site.due.clone(), self.caller.clone());
+            move || {
+                due.store(true, Ordering::SeqCst);
+                let waker = caller.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                waker.inspect(Waker::wake_by_ref);
+            }
+        });
+        let choreography = self.choreography.clone();
+        site.part = Some(choreography.part(instance, input, site.service.clone(), self.clock.clone(), alarm));
+        site.due.store(true, Ordering::SeqCst);
+        site.epoch += 1;
+        site.signals = self.signals.iter().filter(|signal| signal.role == role).cloned().collect();
+    }
+
+    /// What happens next; nothing if the services have to go on first.
+    pub(super) fn next(&self) -> Option<Event> {
+        let sites = || self.sites.iter().enumerate();
+        let turn = || sites().find(|(_, site)| site.part.is_some() && site.due.load(Ordering::SeqCst));
+        let sync = || sites().find(|(_, site)| !site.writes.is_empty());
+        let arrive =
+            || sites().find_map(|(from, site)| Some((from, site.said.iter().find(|(_, said)| !said.arrived)?)));
+        let arrive = || {
+            let (from, (number, said)) = arrive()?;
+            Some(Event::Arrive { from, to: usize::from(said.frame.to.0), number: *number })
+        };
+        let acknowledge = || {
+            let (from, receipt) = self.acks.front()?;
+            Some(Event::Acknowledge { from: *from, to: played_by(&receipt.to) })
+        };
+        let turn = turn().map(|(index, _)| Event::Turn(index));
+        let sync = || sync().map(|(index, _)| Event::Sync(index));
+        let moved = turn.or_else(|| match self.first {
+            First::Disk => sync().or_else(acknowledge).or_else(arrive),
+            First::Network => arrive().or_else(acknowledge).or_else(sync),
+        });
+        let signal = || sites().find(|(_, site)| site.part.is_some() && !site.signals.is_empty());
+        moved.or_else(|| signal().map(|(index, _)| Event::Signal(index))).or_else(|| {
+            let busy = sites().any(|(_, site)| site.part.as_ref().is_some_and(Part::is_busy));
+            (!busy).then_some(Event::Time)
+        })
+    }
+
+    /// Wakes `cx` when a service has gone on.
+    pub(super) fn wake_later(&self, cx: &Context<'_>) {
+        *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+    }
+
+    /// Lets `event` happen. A panic in a user's code comes out here.
+    pub(super) fn happen(&mut self, event: Event) {
+        self.events.push(event);
+        let what = match event {
+            Event::Turn(index) => self.turn(index),
+            Event::Sync(index) => self.sync(index),
+            Event::Arrive { from, number, .. } => self.arrive(from, number),
+            Event::Acknowledge { .. } => self.acknowledge(),
+            Event::Signal(index) => self.signal(index),
+            Event::Time => self.pass_time(),
+            Event::Crash(index) => self.crash(index),
+        };
+        let name = |index: usize| C::Roles::NAMES.get(index).copied().unwrap_or_default();
+        let who: Vec<&str> = match event {
+            Event::Arrive { to, .. } => vec![name(to)],
+            event => event.roles().take(1).map(name).collect(),
+        };
+        self.timeline.push(format!("{:>4}  {:<12} {what}", self.events.len() - 1, who.concat()));
+    }
+
+    fn turn(&mut self, index: usize) -> String {
+        let now_ms = self.clock.monotonic_ms();
+        let Some(site) = self.sites.get_mut(index) else { return String::new() };
+        site.due.store(false, Ordering::SeqCst);
+        let Some(part) = &mut site.part else { return String::new() };
+        let effects = part.turn(now_ms);
+        let mut told = Told::default();
+        told.add("writes", effects.writes.len());
+        self.carry_out(index, effects, &mut told);
+        format!("takes a turn{told}")
+    }
+
+    fn carry_out(&mut self, index: usize, effects: Effects, told: &mut Told) {
+        let role = C::Roles::NAMES.get(index).copied().unwrap_or_default();
+        if let Some(stop) = effects.stopped {
+            self.stuck = Some(format!("role `{role}` stands still: {stop}"));
+        }
+        if let Some((path, trouble)) = effects.troubles.iter().flatten().next() {
+            self.stuck = Some(format!("role `{role}` needs an operator at {path}: {trouble}"));
+        }
+        told.add("acknowledges", effects.acks.len());
+        self.acks.extend(effects.acks.into_iter().map(|receipt| (index, receipt)));
+        let initiator = self.initiator();
+        let Some(site) = self.sites.get_mut(index) else { return };
+        if let Some(Err(_)) = &effects.output {
+            // Of no more use; and one that is sent again must not outlive the session (decision 0009).
+            site.said.retain(|_, said| !matches!(said.key, OutgoingKey::Deliver(..)));
+        }
+        if index == initiator {
+            self.output = effects.output.or(self.output.take());
+        }
+        site.writes.extend(effects.writes);
+        for Outgoing { key, frame, .. } in effects.frames {
+            told.say(&frame);
+            site.next_number += 1;
+            site.said.insert(site.next_number, Said { key, frame, arrived: false });
+        }
+        if effects.closed.is_some() {
+            site.part = None;
+            site.said.clear();
+            told.0.push("is over".into());
+        }
+    }
+
+    fn sync(&mut self, index: usize) -> String {
+        let Some(site) = self.sites.get_mut(index) else { return String::new() };
+        let Some(write) = site.writes.pop_front() else { return String::new() };
+        let what = format!("syncs write {}", write.number);
+        self.has_drawn |= write.changes.iter().any(is_drawn);
+        let (number, local) = site.disk.write(write);
+        if let Some(part) = &site.part {
+            part.synced(number, local);
+        }
+        site.due.store(true, Ordering::SeqCst);
+        what
+    }
+
+    fn arrive(&mut self, from: usize, number: u64) -> String {
+        let Some(site) = self.sites.get_mut(from) else { return String::new() };
+        let Some(said) = site.said.get_mut(&number) else { return String::new() };
+        let frame = said.frame.clone();
+        let what = format!("hears {}", described(&frame));
+        said.arrived = true;
+        // Said once, and not kept until it is acknowledged.
+        let once = matches!(said.key, OutgoingKey::Nudge(_));
+        if once {
+            site.said.remove(&number);
+        }
+        let receipt = (!once).then_some(Receipt { to: node_of(from), epoch: site.epoch, number });
+        self.hear(frame, receipt);
+        what
+    }
+
+    fn hear(&mut self, frame: Frame, receipt: Option<Receipt>) {
+        let index = usize::from(frame.to.0);
+        let Some(site) = self.sites.get(index) else { return };
+        if let Some(closed) = site.disk.closed().filter(|_| site.part.is_none()) {
+            self.acks.extend(receipt.map(|receipt| (index, receipt)));
+            if matches!(frame.body, Body::Nudge) {
+                let answer = Frame { from: frame.to, to: frame.from, body: Body::Done(closed.outcome), ..frame };
+                self.hear(answer, None);
+            }
+            return;
+        }
+        // A role that has not heard of the session begins with a header only, and the initiator by its start.
+        if site.part.is_none() && frame.header.is_some() {
+            self.live(index);
+        }
+        if let Some(site) = self.sites.get(index)
+            && let Some(part) = &site.part
+        {
+            part.deliver(frame, receipt);
+            site.due.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn acknowledge(&mut self) -> String {
+        let Some((_, receipt)) = self.acks.pop_front() else { return String::new() };
+        let to = played_by(&receipt.to);
+        let role = C::Roles::NAMES.get(to).copied().unwrap_or_default();
+        let Some(site) = self.sites.get_mut(to).filter(|site| site.epoch == receipt.epoch) else {
+            return format!("has acknowledged what `{role}` said before its crash");
+        };
+        if let Some(said) = site.said.remove(&receipt.number)
+            && let Some(part) = &site.part
+        {
+            part.acked(&said.key);
+            site.due.store(true, Ordering::SeqCst);
+        }
+        format!("has acknowledged, and `{role}` hears it")
+    }
+
+    fn signal(&mut self, index: usize) -> String {
+        let Some(site) = self.sites.get_mut(index) else { return String::new() };
+        let signals = std::mem::take(&mut site.signals);
+        for Signal { name, key, payload, .. } in &signals {
+            // Given again in each life, and known by its key. One that comes too late changes nothing.
+            let _ = site.part.as_ref().map(|part| part.signal(name, key, payload.clone()));
+        }
+        site.due.store(true, Ordering::SeqCst);
+        format!("is given {} signals", signals.len())
+    }
+
+    fn pass_time(&mut self) -> String {
+        let now_ms = self.clock.monotonic_ms();
+        let wakes = self.sites.iter().filter_map(|site| site.part.as_ref()?.next_wake_ms());
+        let unheard = self.sites.iter().any(|site| !site.said.is_empty());
+        let again = unheard.then_some(now_ms + RETRANSMISSION_DELAY_MS);
+        let Some(next_ms) = wakes.chain(again).min() else {
+            self.stuck = Some("nothing moves any more".into());
+            return "nothing moves any more".into();
+        };
+        self.clock.passed_ms.store(next_ms.max(now_ms), Ordering::Relaxed);
+        for site in &mut self.sites {
+            site.due.store(true, Ordering::SeqCst);
+            if Some(next_ms) == again {
+                site.said.values_mut().for_each(|said| said.arrived = false);
+            }
+        }
+        format!("{} ms pass", next_ms.saturating_sub(now_ms))
+    }
+
+    fn crash(&mut self, index: usize) -> String {
+        let initiator = self.initiator();
+        let Some(site) = self.sites.get_mut(index) else { return String::new() };
+        site.part = None;
+        site.writes.clear();
+        site.said.clear();
+        // Whoever has something on disk, or a start, comes back by itself.
+        if index == initiator || site.disk.opened().is_some() {
+            self.live(index);
+        }
+        "CRASHES and comes back".into()
+    }
+
+    /// Whether all roles have closed.
+    pub(super) fn is_over(&self) -> bool {
+        self.sites.iter().all(|site| site.part.is_none() && site.disk.closed().is_some())
+    }
+
+    /// How each role has ended.
+    pub(super) fn outcomes(&self) -> Vec<Outcome> {
+        self.sites.iter().filter_map(|site| Some(site.disk.closed()?.outcome)).collect()
+    }
+
+    /// The disks, by role.
+    pub(super) fn disks(&self) -> impl Iterator<Item = &Disk> {
+        self.sites.iter().map(|site| &site.disk)
+    }
+
+    pub(super) fn part(&self, role: usize) -> Option<&Part> {
+        self.sites.get(role)?.part.as_ref()
+    }
+
+    /// What a role says that is not acknowledged yet, by number.
+    pub(super) fn said(&self, role: usize) -> impl Iterator<Item = (u64, &Body)> {
+        let said = self.sites.get(role).into_iter().flat_map(|site| &site.said);
+        said.map(|(number, said)| (*number, &said.frame.body))
+    }
+
+    pub(super) fn saying(&self, role: usize, number: u64) -> Option<&Body> {
+        Some(&self.sites.get(role)?.said.get(&number)?.frame.body)
+    }
+
+    /// What is told of a run that did not end as it should.
+    pub(super) fn failed(&mut self, what: String, again: String) -> RunFailure {
+        RunFailure { what, timeline: std::mem::take(&mut self.timeline), again }
+    }
+}
+
+/// What came of a turn, for people.
+#[derive(Default)]
+struct Told(Vec<String>);
+
+impl Told {
+    fn add(&mut self, what: &str, count: usize) {
+        if count > 0 {
+            self.0.push(format!("{what} {count}"));
+        }
+    }
+    fn say(&mut self, frame: &Frame) {
+        self.0.push(format!("says {} to role {}", described(frame), frame.to.0));
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|what| write!(f, ", {what}"))
+    }
+}
+
+fn described(frame: &Frame) -> String {
+    match &frame.body {
+        Body::Deliver { path, operation, .. } => format!("a {operation} at {path}"),
+        Body::Abort(abort) => format!("an abort ({abort})"),
+        Body::Done(outcome) => format!("done ({outcome:?})"),
+        Body::Close(_) => "close".into(),
+        Body::Nudge => "a nudge".into(),
+        Body::Turns { .. } => "its turns".into(),
+        Body::Undoing(_) => "what it undoes next".into(),
+    }
+}
+
+fn is_drawn(change: &Change) -> bool {
+    let record = change.value.as_ref().filter(|_| change.space == Space::Journal);
+    let record = record.and_then(|value| read_value::<Record>(Space::Journal, value).ok());
+    let Some(Record::Observed { name, .. }) = record else { return false };
+    // The others follow from what is said and done.
+    name != "saga" && name != "vote" && !name.starts_with("signal ")
+}
+
+fn session() -> SessionId {
+    SessionId::keyed("stage", "session")
+}
+
+/// The nodes are named by the index of the one role that each plays.
+#[expect(clippy::expect_used, reason = "a number is a name")]
+fn node_of(role: usize) -> NodeId {
+    NodeId::new(role.to_string()).expect("a number is a name")
+}
+
+fn played_by(node: &NodeId) -> usize {
+    node.as_str().parse().unwrap_or_default()
+}

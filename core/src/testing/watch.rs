@@ -1,0 +1,220 @@
+//! Invariants as predicates: a checker that is told what happens at the boundaries of nodes, and says what is wrong.
+//!
+//! It sees what a store and a wire see: batches, syncs, crashes, packets. From outside not all of `docs/invariants.md`
+//! can be seen; what it checks is exactly true of a node that works, so that each word of it is a bug. `disk` mirrors what a
+//! node's disk holds, `rules` judge a batch, `wire` what is said, `session` remembers what all nodes together have done.
+
+mod disk;
+mod rules;
+mod session;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use self::disk::Disk;
+use self::session::Facts;
+use self::wire::Said;
+use crate::contract::{Batch, Direction, KeyRange, Space, Store};
+use crate::frame::Receipt;
+use crate::id::{IdempotencyKey, InstanceId, NodeId, SessionId};
+
+/// An invariant of `docs/invariants.md` that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invariant {invariant} ({name}) is violated: {what}")]
+pub struct Violation {
+    /// Its number.
+    pub invariant: u32,
+    /// What it is called there.
+    pub name: &'static str,
+    /// What was seen.
+    pub what: String,
+}
+
+impl Violation {
+    fn new(invariant: u32, what: impl Into<String>) -> Self {
+        let name = match invariant {
+            1 => "a synced step is never lost",
+            2 => "a commit takes effect at most once",
+            3 => "all or compensated",
+            4 => "all take one path",
+            8 => "output commit",
+            9 => "acknowledge after sync",
+            10 => "intent first",
+            11 => "intent, then result",
+            12 => "one batch",
+            15 => "ended means heard",
+            17 => "compensation has its output",
+            18 => "latest first",
+            20 => "the initiator closes last",
+            21 => "closed stays closed",
+            22 => "same id, same bytes",
+            27 => "round trip",
+            32 => "the cast is fixed",
+            33 => "a keyed start is one session",
+            34 => "nobody invites the closed",
+            35 => "one batch for what belongs together",
+            42 => "a saga ends alike",
+            _ => "an invariant",
+        };
+        Self { invariant, name, what: what.into() }
+    }
+}
+
+/// What a predicate gives.
+pub(crate) type Verdict = Result<(), Violation>;
+
+fn require(holds: bool, invariant: u32, what: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(Violation::new(invariant, what())) }
+}
+
+/// Checks the invariants that can be seen at the boundaries of nodes, as they happen; covers one run of a system.
+///
+/// Tell it everything of every node, in the order in which it happens: what leaves before it leaves, what a store has
+/// done after it was done. Each call gives the first invariant that does not hold any more; the watch may be told more
+/// afterwards, and takes what it was told for granted.
+///
+/// ```
+/// use accompanist_core::NodeId;
+/// use accompanist_core::testing::{Violation, Watch};
+/// # fn main() -> Result<(), Violation> {
+/// # let node = NodeId::new("shop").unwrap_or_else(|_| unreachable!());
+/// let mut watch = Watch::new();
+/// watch.applied(&node, &vec![])?; // A store has applied a batch,
+/// watch.synced(&node); // and has synced it.
+/// watch.ended()
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct Watch {
+    disks: BTreeMap<NodeId, Disk>,
+    sessions: BTreeMap<SessionId, Facts>,
+    /// What was sent and asks for an acknowledgement.
+    sent: BTreeMap<Receipt, Said>,
+    /// Choreographies that take back over all roles: their order is not that of each role's commits.
+    backwards: BTreeSet<String>,
+    excused: BTreeSet<SessionId>,
+    /// Orders what was applied.
+    now: u64,
+}
+
+impl Watch {
+    /// A watch that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The sessions of this choreography take back with [`Compensation::Backwards`](crate::Compensation::Backwards),
+    /// so that the order of 18 is not asked of them.
+    pub fn note_backwards(&mut self, choreography: &str) {
+        self.backwards.insert(choreography.into());
+    }
+
+    /// The store of `node` has applied `batch`, which is not synced yet.
+    ///
+    /// # Errors
+    /// [`Violation`] of 1, 2, 3, 11, 12, 15, 18, 20, 21, 32, 33, 35, 42; of 4 and 22 for a message other than was sent; of
+    /// 27 for a value that cannot be read.
+    pub fn applied(&mut self, node: &NodeId, batch: &Batch) -> Result<(), Violation> {
+        let facts = disk::read(batch)?;
+        self.now += 1;
+        let verdict = self.judge(node, &facts);
+        self.disks.entry(node.clone()).or_default().apply(facts, self.now);
+        verdict
+    }
+
+    /// The store of `node` has synced all that it has applied. To be told before anybody acts on it.
+    pub fn synced(&mut self, node: &NodeId) {
+        let Some(disk) = self.disks.get_mut(node) else { return };
+        for facts in disk.sync(usize::MAX) {
+            session::learn(&mut self.sessions, &facts);
+        }
+    }
+
+    /// The machine of `node` has lost power, and of what was applied and not synced the first `kept` batches made it to
+    /// the disk.
+    pub fn crashed(&mut self, node: &NodeId, kept: usize) {
+        let Some(disk) = self.disks.get_mut(node) else { return };
+        for facts in disk.sync(kept) {
+            session::learn(&mut self.sessions, &facts);
+        }
+        disk.lose();
+    }
+
+    /// `node` begins a life on `store`, which has to hold what was durable.
+    ///
+    /// # Errors
+    /// [`Violation`] of 1 for an instance whose records the store does not have, or not as they were; of 27 for one that
+    /// cannot be read.
+    pub fn restarted(&mut self, node: &NodeId, store: &dyn Store) -> Result<(), Violation> {
+        let disk = self.disks.entry(node.clone()).or_default();
+        let mut batch = Batch::new();
+        for space in [Space::Open, Space::Closed, Space::Journal] {
+            let all = store.range(space, &KeyRange::under(&[]), Direction::Forward, usize::MAX);
+            let all = all.map_err(|error| Violation::new(1, format!("{node} cannot read its store: {error}")))?;
+            let change = |(key, value)| crate::contract::Change { space, key, value: Some(value) };
+            batch.extend(all.into_iter().map(change));
+        }
+        disk.compare(node, &disk::read(&batch)?)
+    }
+
+    /// A service has carried out the commit of a step, for the first time as far as it knows.
+    ///
+    /// # Errors
+    /// [`Violation`] of 2 when it was carried out before, and of 10 when its intent is not durable.
+    pub fn committed(&mut self, key: &IdempotencyKey) -> Result<(), Violation> {
+        let facts = self.sessions.entry(key.session).or_default();
+        require(facts.is_intended(&key.path), 10, || format!("{key} is committed, and no durable record intends it"))?;
+        let effect = facts.effects.entry(key.path.clone()).or_default();
+        effect.committed += 1;
+        require(effect.committed == 1, 2, || format!("{key} was carried out {} times by its service", effect.committed))
+    }
+
+    /// A service has taken back what [`Watch::committed`] was told of.
+    ///
+    /// # Errors
+    /// [`Violation`] of 2 when it was taken back before, and of 17 when no record with its output is durable.
+    pub fn compensated(&mut self, key: &IdempotencyKey) -> Result<(), Violation> {
+        let facts = self.sessions.entry(key.session).or_default();
+        require(facts.has_output(&key.path), 17, || {
+            format!("{key} is taken back, and no durable record has its output")
+        })?;
+        let effect = facts.effects.entry(key.path.clone()).or_default();
+        effect.compensated += 1;
+        require(effect.compensated == 1, 2, || format!("{key} was taken back {} times", effect.compensated))
+    }
+
+    /// The session is shown to an operator, in `stopped_sessions()` or `troubled_sessions()` of a node: it need not end.
+    pub fn excuse(&mut self, session: SessionId) {
+        self.excused.insert(session);
+    }
+
+    /// All that was to happen has happened: every session has ended, and alike for all, and nothing is left of it but
+    /// tombstones.
+    ///
+    /// # Errors
+    /// [`Violation`] of 3 for a session that is open at a role, or an effect of a service that fits no record; of 4 for
+    /// one that has ended in two ways; of 21 for what is left behind.
+    pub fn ended(&self) -> Result<(), Violation> {
+        for (node, disk) in &self.disks {
+            let open = disk.instances().filter(|(id, _)| !self.excused.contains(&id.session));
+            for (id, seen) in open {
+                require(seen.opened.is_none(), 3, || format!("{id} is open at {node}, and nothing happens any more"))?;
+                let left = seen.records.values().next();
+                require(left.is_none(), 21, || format!("{id} at {node} has left {left:?} behind"))?;
+            }
+        }
+        let mut sessions = self.sessions.iter().filter(|(session, _)| !self.excused.contains(session));
+        sessions.try_for_each(|(session, facts)| facts.ended(*session))
+    }
+
+    /// The instances that are open on some disk, by what was applied.
+    pub fn open(&self) -> impl Iterator<Item = InstanceId> {
+        let instances = self.disks.values().flat_map(Disk::instances);
+        instances.filter(|(_, seen)| seen.opened.is_some()).map(|(id, _)| id)
+    }
+
+    fn header_says_backwards(&self, id: InstanceId) -> bool {
+        let header = self.sessions.get(&id.session).and_then(|facts| facts.header.as_ref());
+        header.is_some_and(|header| self.backwards.contains(&header.choreography))
+    }
+}

@@ -1,0 +1,170 @@
+//! What leaves a node: no frame before what it says is durable, and no acknowledgement before what it names is.
+
+use super::session::Message;
+use super::{Verdict, Watch, require};
+use crate::frame::{Body, Frame, Operation, Packet, Receipt};
+use crate::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
+use crate::record::Record;
+
+/// A frame that was sent, as far as its acknowledgement is concerned.
+#[derive(Debug, Clone)]
+pub(super) struct Said {
+    receiver: InstanceId,
+    from: RoleIndex,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Deliver(Path),
+    Abort,
+    Close,
+    Other,
+}
+
+impl Watch {
+    /// `node` is about to send `packet` to `to`.
+    ///
+    /// # Errors
+    /// As [`Watch::said`] and [`Watch::acked`], for the first frame or acknowledgement in it that breaks an invariant.
+    pub fn sent(&mut self, node: &NodeId, to: &NodeId, packet: &Packet) -> Result<(), super::Violation> {
+        let mut verdict = Ok(());
+        for (epoch, numbers) in &packet.acks {
+            for number in numbers {
+                let receipt = Receipt { to: to.clone(), epoch: *epoch, number: *number };
+                verdict = verdict.and(self.acked(node, &receipt));
+            }
+        }
+        for (number, frame) in &packet.frames {
+            let receipt = Receipt { to: node.clone(), epoch: packet.epoch, number: *number };
+            verdict = verdict.and(self.said(node, frame, Some(&receipt).filter(|_| *number > 0)));
+        }
+        verdict
+    }
+
+    /// An instance on `node` is about to say `frame`; `receipt` is what it will be acknowledged with. For harnesses that
+    /// have no packets.
+    ///
+    /// # Errors
+    /// [`Violation`](super::Violation) of 8 when what it says is not durable, of 20 for a `Done` or `Close` that is not,
+    /// of 22 for another message under a known id, of 32 for another header, of 34 when the session has closed somewhere.
+    pub fn said(&mut self, node: &NodeId, frame: &Frame, receipt: Option<&Receipt>) -> Result<(), super::Violation> {
+        if let Some(receipt) = receipt {
+            let kind = match &frame.body {
+                Body::Deliver { path, .. } => Kind::Deliver(path.clone()),
+                Body::Abort(_) => Kind::Abort,
+                Body::Close(_) => Kind::Close,
+                _ => Kind::Other,
+            };
+            let said = Said { receiver: frame.receiver(), from: frame.from, kind };
+            self.sent.insert(receipt.clone(), said);
+        }
+        let id = InstanceId { session: frame.session, role: frame.from };
+        let durable = self.is_durable(id, node, frame);
+        let known = self.is_known(frame);
+        durable.and(known)
+    }
+
+    /// What the frame says of its sender is on disk there.
+    fn is_durable(&mut self, id: InstanceId, node: &NodeId, frame: &Frame) -> Verdict {
+        let facts = self.sessions.entry(id.session).or_default();
+        let (closed_at, header) = (facts.closed_at(), facts.header.clone().or_else(|| frame.header.clone()));
+        let from = facts.roles.entry(id.role).or_default();
+        let said = |what: &str| format!("{id} at {node} says {:?} to role {}, and {what}", frame.body, frame.to.0);
+        if header.is_some_and(|header| header.initiator == id.role) {
+            require(from.opened, 8, || said("a crash would forget the session: its beginning is not durable"))?;
+        }
+        let invites = matches!(frame.body, Body::Deliver { .. } | Body::Nudge | Body::Abort(_));
+        if let Some(role) = closed_at.filter(|_| invites) {
+            return require(false, 34, || said(&format!("role {} has closed", role.0)));
+        }
+        match &frame.body {
+            Body::Deliver { path, operation: Operation::Verdict, .. } => {
+                let decided = path.scopes().next().is_some_and(|saga| from.observed.contains(&saga));
+                require(decided, 8, || said("has no durable record of the verdict"))
+            }
+            Body::Abort(_) => require(from.aborted, 8, || said("a crash would forget the abort")),
+            Body::Done(outcome) => require(from.has_ended(outcome), 20, || said("has no durable record of that")),
+            Body::Close(outcome) => {
+                let closing = from.closing || from.closed.is_some();
+                require(closing, 20, || said("has no durable record `Closing`"))?;
+                let unlike = facts.not_ended_as(outcome);
+                require(unlike.is_empty(), 20, || said(&format!("roles {unlike:?} have no durable end of that kind")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// It is the same as was said before.
+    fn is_known(&mut self, frame: &Frame) -> Verdict {
+        let facts = self.sessions.entry(frame.session).or_default();
+        if let (Some(known), Some(header)) = (&facts.header, &frame.header) {
+            require(known == header, 32, || format!("{} has the headers {known:?} and {header:?}", frame.session))?;
+        }
+        match &frame.body {
+            Body::Deliver { path, payload, .. } => {
+                let id = (path.clone(), frame.from, frame.to);
+                let new = || Message { payload: payload.clone(), acked: false };
+                let message = facts.messages.entry(id).or_insert_with(new);
+                require(message.payload == *payload, 22, || {
+                    let Frame { session, from, to, .. } = frame;
+                    format!("{session}/{path} from role {} to {} is said again with other bytes", from.0, to.0)
+                })
+            }
+            Body::Abort(_) => {
+                facts.aborts.entry((frame.from, frame.to)).or_default();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `node` is about to acknowledge the frame that `receipt` names. For harnesses that have no packets.
+    ///
+    /// # Errors
+    /// [`Violation`](super::Violation) of 9 when what the frame caused is not durable.
+    pub fn acked(&mut self, node: &NodeId, receipt: &Receipt) -> Result<(), super::Violation> {
+        let Some(Said { receiver, from, kind }) = self.sent.get(receipt).cloned() else { return Ok(()) };
+        let facts = self.sessions.entry(receiver.session).or_default();
+        let role = facts.roles.entry(receiver.role).or_default();
+        let closed = role.closed.is_some();
+        let acks =
+            |what: &str| format!("{receiver} at {node} acknowledges {what} of role {}, and has not synced it", from.0);
+        match kind {
+            Kind::Deliver(path) => {
+                let durable = closed || role.received.contains(&(path.clone(), from)) || role.is_over(&path);
+                require(durable, 9, || acks(&format!("the message {path}")))?;
+                if let Some(message) = facts.messages.get_mut(&(path, from, receiver.role)) {
+                    message.acked = true;
+                }
+            }
+            Kind::Abort => {
+                require(closed || role.aborted || role.closing, 9, || acks("the abort"))?;
+                facts.aborts.insert((from, receiver.role), true);
+            }
+            Kind::Close => require(closed, 9, || acks("the close"))?,
+            Kind::Other => {}
+        }
+        Ok(())
+    }
+
+    /// Everything that the instance has said is acknowledged, but for what an abort has cancelled.
+    pub(super) fn is_heard(&self, id: InstanceId, aborted: bool) -> Verdict {
+        let Some(facts) = self.sessions.get(&id.session) else { return Ok(()) };
+        let messages = facts.messages.iter().filter(|((_, from, _), message)| *from == id.role && !message.acked);
+        if let Some(((path, _, to), _)) = { messages }.next().filter(|_| !aborted) {
+            return require(false, 15, || format!("{id} has ended, and role {} has not acknowledged {path}", to.0));
+        }
+        let unheard = facts.aborts.iter().find(|((from, _), heard)| *from == id.role && !**heard);
+        require(unheard.is_none(), 15, || format!("{id} has ended, and its abort is not acknowledged by all"))
+    }
+
+    /// What was received is what was sent, as far as that was seen.
+    pub(super) fn is_as_sent(&self, session: SessionId, to: RoleIndex, record: &Record) -> Verdict {
+        let Record::Received { path, from, payload, .. } = record else { return Ok(()) };
+        let sent = self.sessions.get(&session).and_then(|facts| facts.messages.get(&(path.clone(), *from, to)));
+        require(sent.is_none_or(|sent| sent.payload == *payload), 4, || {
+            format!("role {} of {session} has received other bytes at {path} than role {} has sent", to.0, from.0)
+        })
+    }
+}
