@@ -284,8 +284,8 @@ impl Model for Session {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        if self.watched.iter().any(Watched::is_violated) || state.never_began() {
-            return; // One way to it is enough, and what never began is over.
+        if state.never_began() {
+            return;
         }
         for (number, flight) in &state.flights {
             if may_matter(state, flight) {
