@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use accompanist_core::contract::{Batch, Direction, Entry, Environment, KeyRange, Space, StoreError};
 use accompanist_core::frame::{Body, Frame, Header, Operation, Receipt};
@@ -93,7 +93,8 @@ impl Environment for Counting {
 
 /// The session of all these tests.
 pub fn session() -> SessionId {
-    SessionId::keyed("test", "1")
+    static SESSION: LazyLock<SessionId> = LazyLock::new(|| SessionId::keyed("test", "1"));
+    *SESSION
 }
 
 pub fn path(counters: &[u32]) -> Path {

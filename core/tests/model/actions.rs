@@ -128,6 +128,8 @@ impl Session {
             let seat = &mut next.seats[role];
             (seat.closed, seat.epoch) = (true, seat.epoch);
             seat.end();
+            next.forget_sender(role);
+            let seat = &mut next.seats[role];
             if self.is(Broken::NoTombstone) {
                 seat.disk = Arc::default();
             }

@@ -25,3 +25,14 @@ fn a_message_there_a_step_and_a_message_back() {
 fn the_same_with_a_crash() {
     holds(&programs::there(), Bounds { crashes: 1, ..Bounds::default() }, &[FINISHED, FINISHED_AFTER_CRASH]);
 }
+
+#[test]
+fn zz() {
+    let c: usize = std::env::var("C").unwrap().parse().unwrap();
+    let b = Bounds { crashes: c, cancel: std::env::var("CAN").is_ok(), own_turns: std::env::var("OT").is_ok(), busy: 0 };
+    let play = match std::env::var("P").unwrap().as_str() {
+        "there" => programs::there(), "chain" => programs::chain(), "pair" => programs::pair(), "local" => programs::local(),
+        "within" => programs::within(), "draw" => programs::draw(), "twice" => programs::twice(), _ => panic!()
+    };
+    holds(&play, b, &[]);
+}

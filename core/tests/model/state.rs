@@ -106,6 +106,15 @@ impl Seat {
     }
 }
 
+impl Seat {
+    /// Whether `flight` changes nothing any more by arriving here: it is over, and that is on disk.
+    fn is_deaf_to(&self, flight: &Flight) -> bool {
+        let awaited = flight.fresh && flight.ack != Ack::Arrived;
+        let closed = self.life.is_none() && self.disk.closed().is_some();
+        closed && !awaited && !matches!(flight.frame.body, Body::Nudge)
+    }
+}
+
 impl Hash for Seat {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         // The shape's hash has the disk in it.
@@ -120,10 +129,14 @@ impl Hash for Seat {
 impl State {
     /// To be called when all of it is as it will be.
     pub fn sealed(mut self) -> Self {
+        let seats = &self.seats;
+        self.flights.retain(|_, flight| !seats[usize::from(flight.frame.to.0)].is_deaf_to(flight));
         let mut hasher = DefaultHasher::new();
         self.seats.hash(&mut hasher);
         for (number, flight) in &self.flights {
-            (number, flight.frame.header.is_some(), flight.fresh, flight.ack, flight.heard).hash(&mut hasher);
+            // Whoever is on disk has the header.
+            let begins = flight.frame.header.is_some() && seats[usize::from(flight.frame.to.0)].disk.opened().is_none();
+            (number, begins, flight.fresh, flight.ack, flight.heard).hash(&mut hasher);
         }
         (&self.book, self.crashes, self.cancelled, self.told_output, self.told_abort).hash(&mut hasher);
         self.faults.hash(&mut hasher);
