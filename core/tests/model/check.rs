@@ -1,15 +1,16 @@
 //! Runs a check: visits all states, asks which of them cannot come to an end any more, and shows the way to what is wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-use crate::actions::{Action, Bounds, Session};
+use crate::actions::Action;
 use crate::broken::Broken;
 use crate::life::Play;
-use crate::properties::{ALWAYS, CAN_END, Watched};
+use crate::properties::{ALWAYS, CAN_END};
+use crate::session::{Bounds, Session};
 use crate::state::State;
 
 /// What came of a check.
@@ -23,28 +24,16 @@ pub struct Report {
     pub sometimes: BTreeSet<&'static str>,
 }
 
-fn session(play: &Play, bounds: Bounds, broken: Option<Broken>, watched: &[&'static str]) -> Session {
-    Session {
-        play: play.clone(),
-        bounds,
-        broken,
-        watched: watched.iter().map(|name| Watched::new(name)).collect(),
-        progress: Mutex::default(),
-        over: Mutex::default(),
-        dead: BTreeSet::new(),
-    }
-}
-
 /// Checks what is `watched`; the first that does not hold ends it.
 pub fn check(play: &Play, bounds: Bounds, broken: Option<Broken>, watched: &[&'static str]) -> Report {
     let begun = Instant::now();
-    let mut report = run(session(play, bounds, broken, watched), |session| {
-        let dead = if watched.contains(&CAN_END) && std::env::var("MD").is_err() { dead(session) } else { BTreeSet::new() };
+    let mut report = run(Session::new(play, bounds, broken, watched), |session| {
+        let dead = if watched.contains(&CAN_END) { dead(session) } else { BTreeSet::new() };
         (!dead.is_empty()).then_some(dead)
     });
     if let (None, Some(dead)) = (&report.0.found, report.1) {
         // Once more, now that it is known which states to look for.
-        let again = Session { dead, ..session(play, bounds, broken, &[CAN_END]) };
+        let again = Session { dead, ..Session::new(play, bounds, broken, &[CAN_END]) };
         report.0.found = run(again, |_| ()).0.found;
     }
     let report = report.0;
@@ -71,18 +60,22 @@ pub fn check_all(play: &Play, bounds: Bounds) -> Report {
 
 fn run<T>(session: Session, ask: impl FnOnce(&Session) -> T) -> (Report, T) {
     // One thread visits the states in the order of their distance; the tests have a thread each.
-    let checker = session.checker().finish_when(HasDiscoveries::AnyFailures).target_max_depth(std::env::var("MD").map_or(1000,|d|d.parse().unwrap())).spawn_bfs().join();
+    let checker = session.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
+    let expanded = checker.model().expanded.load(Ordering::Relaxed);
     let mut discoveries: BTreeMap<_, _> = checker.discoveries().into_iter().collect();
     let session = checker.model();
     let answer = ask(session);
     let violated = ALWAYS.iter().find_map(|name| Some((*name, discoveries.remove(name)?)));
-    let found = violated.map(|(name, path)| (name, way(session, path.into_vec())));
-    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-    (Report { states, depth, found, sometimes: discoveries.into_keys().collect() }, answer)
+    let found = violated.map(|(name, path)| (name, way(path.into_vec())));
+    assert!(found.is_some() || (checker.is_done() && expanded == states), "{expanded} of {states} states were gone on from");
+    let mut sometimes: BTreeSet<&'static str> = discoveries.into_keys().collect();
+    sometimes.append(&mut session.happened.lock().unwrap());
+    (Report { states, depth, found, sometimes }, answer)
 }
 
-fn way(session: &Session, path: Vec<(State, Option<Action>)>) -> Vec<String> {
-    let steps = path.iter().filter_map(|(state, action)| Some(session.describe(state, action.as_ref()?)));
+fn way(path: Vec<(State, Option<Action>)>) -> Vec<String> {
+    let steps = path.iter().filter_map(|(state, action)| Some(action.as_ref()?.describe(state)));
     let mut way: Vec<String> = steps.enumerate().map(|(number, step)| format!("{:3}. {step}", number + 1)).collect();
     if let Some((last, _)) = path.last() {
         way.push(format!("and then:\n{last:?}  faults: {:?}", last.faults));

@@ -4,9 +4,8 @@ use accompanist_core::frame::{Body, Outcome, Receipt};
 use accompanist_core::instance::Effects;
 use accompanist_core::record::Record;
 
-use crate::rig::Disk;
 use crate::service::{Call, Task};
-use crate::state::State;
+use crate::state::{State, Stored};
 
 pub const COMMIT_AFTER_COMPENSATION: &str = "2: no commit comes after its compensation";
 pub const TROUBLE: &str = "3: no step needs an operator";
@@ -18,13 +17,13 @@ pub const EARLY_CLOSE: &str = "20: a close leaves once all have durably ended al
 pub const STOPPED: &str = "22 to 24: no role diverges";
 pub const INVITED: &str = "34: nobody invites the closed";
 
-/// What `disk` knows of the role's end.
-fn ended(disk: &Disk) -> Option<Outcome> {
-    let ended = disk.records().into_iter().find_map(|record| match record {
+/// What a disk knows of the role's end.
+fn ended(stored: &Stored) -> Option<&Outcome> {
+    let ended = stored.records.iter().find_map(|record| match record {
         Record::Ended { outcome, .. } => Some(outcome),
         _ => None,
     });
-    disk.closed().map(|closed| closed.outcome).or(ended)
+    stored.closed.as_ref().map(|closed| &closed.outcome).or(ended)
 }
 
 pub fn alike(one: &Outcome, other: &Outcome) -> bool {
@@ -40,14 +39,14 @@ pub fn of_effects(state: &mut State, role: usize, effects: &Effects) {
     if effects.troubles.as_ref().is_some_and(|troubles| !troubles.is_empty()) {
         faults.push(TROUBLE);
     }
-    let closed = state.seats.iter().any(|seat| seat.closed || seat.disk.closed().is_some());
+    let closed = state.seats.iter().any(|seat| seat.closed || seat.stored.closed.is_some());
     for outgoing in &effects.frames {
         match &outgoing.frame.body {
             Body::Deliver { .. } | Body::Nudge | Body::Abort(_) if closed => faults.push(INVITED),
             Body::Close(outcome) => {
                 let closing = |record: &Record| matches!(record, Record::Closing);
-                let closes = state.seats[role].disk.records().iter().any(closing);
-                let all = state.seats.iter().all(|seat| ended(&seat.disk).is_some_and(|end| alike(&end, outcome)));
+                let closes = state.seats[role].stored.records.iter().any(closing);
+                let all = state.seats.iter().all(|seat| ended(&seat.stored).is_some_and(|end| alike(end, outcome)));
                 if !closes || !all {
                     faults.push(EARLY_CLOSE);
                 }
@@ -65,7 +64,8 @@ pub fn of_calls(state: &mut State, role: usize, known: &[Call]) {
     if new.is_empty() {
         return;
     }
-    let records = seat.disk.records();
+    let stored = seat.stored.clone();
+    let records = &stored.records;
     for Call { task, path, .. } in new {
         let intended = |record: &Record| matches!(record, Record::Intended { path: of, .. } if *of == path);
         let committed =
@@ -90,7 +90,8 @@ pub fn of_calls(state: &mut State, role: usize, known: &[Call]) {
 /// What the service of `role` is about to do.
 pub fn of_answer(state: &mut State, role: usize, call: &Call) {
     let undone = |state: &State, path| state.book.get(&(role, path)).is_some_and(|entry| entry.undone > 0);
-    let records = state.seats[role].disk.records();
+    let stored = state.seats[role].stored.clone();
+    let records = &stored.records;
     match call.task {
         Task::Commit if undone(state, call.path.clone()) => {
             state.faults.insert(COMMIT_AFTER_COMPENSATION);
@@ -122,11 +123,11 @@ pub fn of_answer(state: &mut State, role: usize, call: &Call) {
 /// What `role` acknowledges with `receipt`.
 pub fn of_acknowledgement(state: &mut State, role: usize, receipt: &Receipt) {
     let Some(flight) = state.flights.get(&receipt.number) else { return };
-    let disk = &state.seats[role].disk;
-    if disk.closed().is_some() {
+    let stored = &state.seats[role].stored;
+    if stored.closed.is_some() {
         return;
     }
-    let records = disk.records();
+    let records = &stored.records;
     let has = |wanted: &dyn Fn(&Record) -> bool| records.iter().any(wanted);
     let from = flight.frame.from;
     let durable = match &flight.frame.body {

@@ -161,7 +161,7 @@ impl Live {
         last.filter(|_| self.writes.iter().all(|write| write.local.is_none()))
     }
 
-    /// All that its future depends on.
+    /// All that its future depends on, after a turn.
     pub fn hash(&self, hasher: &mut impl Hasher) {
         self.part.digest(hasher);
         self.desk.open().hash(hasher);

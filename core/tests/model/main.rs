@@ -22,5 +22,6 @@ mod properties;
 #[allow(dead_code, unused_imports, unused_macros, reason = "shared with the other tests, which use more of it")]
 mod rig;
 mod service;
+mod session;
 mod sound;
 mod state;

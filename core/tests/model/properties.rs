@@ -8,8 +8,8 @@ use accompanist_core::frame::{Body, Outcome};
 use accompanist_core::record::Record;
 use stateright::Property;
 
-use crate::actions::Session;
 use crate::faults;
+use crate::session::Session;
 use crate::state::{Entry, State};
 
 /// A property that is watched. Only the first state that violates it counts: the way there is the shortest.
@@ -21,9 +21,6 @@ pub struct Watched {
 impl Watched {
     pub fn new(name: &'static str) -> Self {
         Self { name, first: OnceLock::new() }
-    }
-    pub fn is_violated(&self) -> bool {
-        self.first.get().is_some()
     }
 }
 
@@ -85,7 +82,7 @@ always! {
     faults::UNDURABLE_ACKNOWLEDGEMENT => no_fault!(faults::UNDURABLE_ACKNOWLEDGEMENT),
     faults::NO_INTENT => no_fault!(faults::NO_INTENT),
     ONE_BATCH => |_, state| one_batch(state),
-    TOLD_ABORT => |_, state| !(state.told_abort && outcomes(state).any(|outcome| outcome == Outcome::Finished)),
+    TOLD_ABORT => |_, state| !(state.told_abort && outcomes(state).any(|outcome| *outcome == Outcome::Finished)),
     faults::BAD_COMPENSATION => no_fault!(faults::BAD_COMPENSATION),
     faults::OUT_OF_ORDER => no_fault!(faults::OUT_OF_ORDER),
     faults::EARLY_CLOSE => no_fault!(faults::EARLY_CLOSE),
@@ -97,12 +94,12 @@ always! {
     BEGUN_IS_KNOWN => |_, state| begun_is_known(state),
 }
 
-fn outcomes(state: &State) -> impl Iterator<Item = Outcome> + '_ {
-    state.seats.iter().filter_map(|seat| Some(seat.disk.closed()?.outcome))
+fn outcomes(state: &State) -> impl Iterator<Item = &Outcome> {
+    state.seats.iter().filter_map(|seat| Some(&seat.stored.closed.as_ref()?.outcome))
 }
 
 fn ends(state: &State, finished: bool) -> bool {
-    state.all_closed() && outcomes(state).all(|outcome| (outcome == Outcome::Finished) == finished)
+    state.all_closed() && outcomes(state).all(|outcome| (*outcome == Outcome::Finished) == finished)
 }
 
 fn is_kept(entry: &Entry) -> bool {
@@ -112,7 +109,7 @@ fn is_kept(entry: &Entry) -> bool {
 fn all_or_compensated(session: &Session, state: &State) -> bool {
     let in_saga = |path: &Path| session.play.saga.as_ref().is_some_and(|saga| path.is_in(saga));
     state.seats.iter().enumerate().all(|(role, seat)| {
-        let Some(closed) = seat.disk.closed() else { return true };
+        let Some(closed) = &seat.stored.closed else { return true };
         let entries = state.book.iter().filter(|((of, _), _)| *of == role);
         match closed.outcome {
             Outcome::Finished => {
@@ -133,7 +130,7 @@ fn saga_alike(session: &Session, state: &State) -> bool {
 fn one_outcome(state: &State) -> bool {
     let mut outcomes = outcomes(state);
     let Some(first) = outcomes.next() else { return true };
-    outcomes.all(|outcome| faults::alike(&outcome, &first))
+    outcomes.all(|outcome| faults::alike(outcome, first))
 }
 
 /// The messages that were said: from whom, to whom, at which path, and what.
@@ -146,7 +143,7 @@ fn said(state: &State) -> impl Iterator<Item = (u8, u8, &Path, &accompanist_core
 
 fn received_was_said(state: &State) -> bool {
     state.seats.iter().enumerate().all(|(role, seat)| {
-        seat.disk.records().iter().all(|record| match record {
+        seat.stored.records.iter().all(|record| match record {
             Record::Received { path, from, payload, .. } => {
                 said(state).any(|said| said == (from.0, u8::try_from(role).unwrap(), path, payload))
             }
@@ -165,14 +162,14 @@ fn same_bytes(state: &State) -> bool {
 /// Steps on the built-in state count one up, and down again.
 fn one_batch(state: &State) -> bool {
     state.seats.iter().all(|seat| {
-        let rows = seat.disk.entries(Space::State);
+        let rows = seat.stored.disk.entries(Space::State);
         if rows.iter().any(|(_, value)| value.last() != Some(&1)) {
             return false; // It ran twice.
         }
-        if let Some(closed) = seat.disk.closed() {
+        if let Some(closed) = &seat.stored.closed {
             return rows.is_empty() || closed.outcome == Outcome::Finished;
         }
-        let records = seat.disk.records();
+        let records = &seat.stored.records;
         let count = |kind: fn(&Record) -> bool| records.iter().filter(|record| kind(record)).count();
         if count(|record| matches!(record, Record::Intended { .. })) > 0 {
             return true; // This role's steps are on a service.
@@ -184,8 +181,8 @@ fn one_batch(state: &State) -> bool {
 
 fn closed_stays_closed(state: &State) -> bool {
     state.seats.iter().all(|seat| {
-        let closed = seat.disk.closed().is_some();
-        let left = seat.disk.opened().is_some() || !seat.disk.records().is_empty();
+        let closed = seat.stored.closed.is_some();
+        let left = seat.stored.is_opened || !seat.stored.records.is_empty();
         !(closed && left) && !(seat.closed && seat.life.is_some())
     })
 }

@@ -1,10 +1,10 @@
 //! The machines as they are: all that has to hold holds in every state.
 
-use crate::actions::Bounds;
 use crate::check::check_all;
 use crate::life::Play;
 use crate::programs;
 use crate::properties::{COMPENSATED, COMPENSATED_AFTER_CRASH, FINISHED, FINISHED_AFTER_CRASH};
+use crate::session::Bounds;
 
 fn holds(play: &Play, bounds: Bounds, ends: &[&'static str]) {
     let report = check_all(play, bounds);
@@ -29,7 +29,7 @@ fn the_same_with_a_crash() {
 #[test]
 fn zz() {
     let c: usize = std::env::var("C").unwrap().parse().unwrap();
-    let b = Bounds { crashes: c, cancel: std::env::var("CAN").is_ok(), own_turns: std::env::var("OT").is_ok(), busy: 0 };
+    let b = Bounds { crashes: c, cancel: std::env::var("CAN").is_ok(), busy: std::env::var("BUSY").map_or(0, |b| b.parse().unwrap()), any_time: std::env::var("AT").is_ok() };
     let play = match std::env::var("P").unwrap().as_str() {
         "there" => programs::there(), "chain" => programs::chain(), "pair" => programs::pair(), "local" => programs::local(),
         "within" => programs::within(), "draw" => programs::draw(), "twice" => programs::twice(), _ => panic!()

@@ -7,8 +7,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use accompanist_core::Path;
-use accompanist_core::frame::{Body, Frame};
+use accompanist_core::frame::{Body, Frame, Outcome};
 use accompanist_core::instance::OutgoingKey;
+use accompanist_core::record::{Closed, Record};
 
 use crate::life::{Life, Live};
 use crate::rig::Disk;
@@ -43,16 +44,30 @@ pub struct Shape {
     pub waits_for_time: bool,
 }
 
+/// A disk, and what can be read there.
+#[derive(Debug, Default)]
+pub struct Stored {
+    pub disk: Disk,
+    pub records: Vec<Record>,
+    pub is_opened: bool,
+    pub closed: Option<Closed>,
+}
+
+impl Stored {
+    pub fn of(disk: Disk) -> Arc<Self> {
+        let (records, is_opened, closed) = (disk.records(), disk.opened().is_some(), disk.closed());
+        Arc::new(Self { disk, records, is_opened, closed })
+    }
+}
+
 /// One role.
 #[derive(Clone)]
 pub struct Seat {
-    pub disk: Arc<Disk>,
+    pub stored: Arc<Stored>,
     pub life: Option<Arc<Life>>,
     pub shape: Shape,
     /// How many lives it has had before this one.
     pub epoch: u64,
-    /// It is to be polled.
-    pub unpolled: bool,
     /// It was closed, whatever its disk says now.
     pub closed: bool,
 }
@@ -85,7 +100,7 @@ pub struct State {
 
 impl Seat {
     pub fn empty() -> Self {
-        Self { disk: Arc::default(), life: None, shape: Shape::default(), epoch: 0, unpolled: false, closed: false }
+        Self { stored: Arc::default(), life: None, shape: Shape::default(), epoch: 0, closed: false }
     }
 
     /// Keeps what `live` has become; it ends where it has closed.
@@ -98,11 +113,20 @@ impl Seat {
             calls: live.desk.open(),
             waits_for_time: live.part.next_wake_ms().is_some(),
         };
-        (self.disk, self.life) = (Arc::new(live.disk.clone()), Some(Arc::new(life)));
+        if self.stored.disk != live.disk {
+            self.stored = Stored::of(live.disk.clone());
+        }
+        self.life = Some(Arc::new(life));
+    }
+
+    /// How it ended, if it is over and that is on disk.
+    pub fn tombstone(&self) -> Option<Outcome> {
+        let closed = self.stored.closed.as_ref().filter(|_| self.life.is_none())?;
+        Some(closed.outcome.clone())
     }
 
     pub fn end(&mut self) {
-        (self.life, self.shape, self.unpolled) = (None, Shape::default(), false);
+        (self.life, self.shape) = (None, Shape::default());
     }
 }
 
@@ -110,8 +134,7 @@ impl Seat {
     /// Whether `flight` changes nothing any more by arriving here: it is over, and that is on disk.
     fn is_deaf_to(&self, flight: &Flight) -> bool {
         let awaited = flight.fresh && flight.ack != Ack::Arrived;
-        let closed = self.life.is_none() && self.disk.closed().is_some();
-        closed && !awaited && !matches!(flight.frame.body, Body::Nudge)
+        self.tombstone().is_some() && !awaited && !matches!(flight.frame.body, Body::Nudge)
     }
 }
 
@@ -120,9 +143,9 @@ impl Hash for Seat {
         // The shape's hash has the disk in it.
         match self.life {
             Some(_) => self.shape.hash.hash(hasher),
-            None => self.disk.hash(hasher),
+            None => self.stored.disk.hash(hasher),
         }
-        (self.life.is_some(), self.epoch, self.unpolled, self.closed).hash(hasher);
+        (self.life.is_some(), self.epoch, self.closed).hash(hasher);
     }
 }
 
@@ -135,7 +158,7 @@ impl State {
         self.seats.hash(&mut hasher);
         for (number, flight) in &self.flights {
             // Whoever is on disk has the header.
-            let begins = flight.frame.header.is_some() && seats[usize::from(flight.frame.to.0)].disk.opened().is_none();
+            let begins = flight.frame.header.is_some() && !seats[usize::from(flight.frame.to.0)].stored.is_opened;
             (number, begins, flight.fresh, flight.ack, flight.heard).hash(&mut hasher);
         }
         (&self.book, self.crashes, self.cancelled, self.told_output, self.told_abort).hash(&mut hasher);
@@ -172,13 +195,20 @@ impl State {
 
     /// Whether all roles have closed.
     pub fn all_closed(&self) -> bool {
-        self.seats.iter().all(|seat| seat.life.is_none() && seat.disk.closed().is_some())
+        self.seats.iter().all(|seat| seat.life.is_none() && seat.stored.closed.is_some())
     }
 
     /// Whether the initiator crashed before the session was on its disk: then it never was.
     pub fn never_began(&self) -> bool {
         let initiator = &self.seats[0];
-        initiator.life.is_none() && initiator.disk.opened().is_none() && initiator.disk.closed().is_none()
+        initiator.life.is_none() && !initiator.stored.is_opened && initiator.stored.closed.is_none()
+    }
+
+    /// Whether all that was written, said and asked for has come to where it was to go.
+    pub fn is_quiet(&self) -> bool {
+        let heard = |flight: &Flight| !flight.fresh || flight.ack == Ack::Arrived;
+        let idle = |seat: &Seat| seat.shape.writes == 0 && seat.shape.calls.is_empty();
+        self.flights.values().all(heard) && self.seats.iter().all(idle)
     }
 
     pub fn is_over(&self) -> bool {
@@ -222,9 +252,10 @@ impl std::fmt::Debug for State {
         for (role, seat) in self.seats.iter().enumerate() {
             let (alive, epoch) = (seat.life.is_some(), seat.epoch);
             let Shape { writes, calls, .. } = &seat.shape;
-            let (records, closed) = (seat.disk.records(), seat.disk.closed());
+            let Stored { records, closed, .. } = &*seat.stored;
+            let outcome = closed.as_ref().map(|closed| &closed.outcome);
             writeln!(f, "  role {role}: alive {alive}, life {epoch}, {writes} writes wait, calls {calls:?}")?;
-            writeln!(f, "    disk: {records:?}, closed {closed:?}")?;
+            writeln!(f, "    disk: {records:?}, closed {outcome:?}")?;
         }
         for flight in self.flights.values() {
             writeln!(f, "  under way: {}, acknowledgement {:?}", describe(flight), flight.ack)?;
