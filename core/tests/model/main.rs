@@ -25,3 +25,4 @@ mod service;
 mod session;
 mod sound;
 mod state;
+mod variants;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use accompanist_core::frame::Header;
 use accompanist_core::id::RoleIndex;
 use accompanist_core::{
-    Abort, At, Choreography, Local, LocalTransaction, NodeId, Retry, RoleSet, Service, State, Table, Transaction,
+    Abort, At, Choreography, LocalTransaction, NodeId, Retry, RoleSet, Service, State, Table, Transaction,
 };
 
 use crate::life::Play;
@@ -25,10 +25,10 @@ macro_rules! steps {
             type Role = $role;
             type Input = u32;
             type Output = u32;
-            async fn commit(&self, here: &Local<$role>, _: &u32) -> Result<u32, Abort> {
+            async fn commit(&self, here: &accompanist_core::Local<$role>, _: &u32) -> Result<u32, Abort> {
                 here.service().commit(here.key(), self.may_refuse).await
             }
-            async fn compensate(&self, here: &Local<$role>, _: &u32, _: &u32) -> Result<(), Retry> {
+            async fn compensate(&self, here: &accompanist_core::Local<$role>, _: &u32, _: &u32) -> Result<(), Retry> {
                 here.service().compensate(here.key()).await
             }
         }
@@ -79,12 +79,20 @@ choreography!(Pair: (A, B), At<A, u32> => At<A, u32>, |ctx, n| {
     Ok(ctx.locally(A, |_| 0))
 });
 
+// Three steps at one role; the last may refuse.
+choreography!(Thrice: (A, B), At<A, u32> => At<A, u32>, |ctx, n| {
+    let n = ctx.comm(A, B, &n).await?;
+    ctx.transact(AtB { may_refuse: false }, &n).await?;
+    ctx.transact(AtB { may_refuse: false }, &n).await?;
+    ctx.transact(AtB { may_refuse: true }, &n).await?;
+    Ok(ctx.locally(A, |_| 0))
+});
+
 // A step on the built-in state.
-choreography!(Local1: (A, B), At<A, u32> => At<A, u32>, |ctx, n| {
+choreography!(Local: (A, B), At<A, u32> => At<A, u32>, |ctx, n| {
     let n = ctx.comm(A, B, &n).await?;
     ctx.transact(Count, &n).await?;
-    let n = ctx.comm(B, A, &n).await?;
-    Ok(n)
+    ctx.comm(B, A, &n).await
 });
 
 // A saga within, whose last step may refuse.
@@ -137,8 +145,11 @@ pub fn chain() -> Play {
 pub fn pair() -> Play {
     play(Pair)
 }
+pub fn thrice() -> Play {
+    play(Thrice)
+}
 pub fn local() -> Play {
-    play(Local1)
+    play(Local)
 }
 pub fn within() -> Play {
     Play { saga: Some(path(&[0])), ..play(Within) }
