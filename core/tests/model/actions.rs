@@ -134,7 +134,11 @@ impl Model for Session {
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut next = last.clone();
-        let progress = !matches!(action, Action::Crash(_) | Action::SyncAndCrash(_) | Action::Cancel);
+        let progress = match &action {
+            Action::Crash(_) | Action::SyncAndCrash(_) | Action::Cancel => false,
+            Action::Deliver(number) => last.flights[number].is_said_on(),
+            _ => true,
+        };
         match action {
             Action::Deliver(number) => self.deliver(&mut next, number),
             Action::Acknowledge(number) => {

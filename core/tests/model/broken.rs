@@ -29,7 +29,7 @@ pub enum Broken {
     LostIntent,
     /// What is written is said to be durable before it is: results and votes leave too early.
     SyncedTooEarly,
-    /// The order of steps is written the wrong way round: compensation goes forwards.
+    /// Each two neighbours in the order of steps are written the wrong way round: compensation goes forwards.
     Forwards,
     /// That the session is aborted is not written.
     LostAbort,
@@ -53,8 +53,8 @@ impl Session {
             Record::Closing => !self.is(Broken::LostClosing),
             Record::Aborted { .. } => !self.is(Broken::LostAbort),
             Record::Committed { path, name, input, order, result } if self.is(Broken::Forwards) => {
-                let turned = Record::Committed { path, name, input, order: 100 - order, result };
-                change.value = turned.change(id(change.key[16])).unwrap().value;
+                let swapped = Record::Committed { path, name, input, order: order ^ 1, result };
+                change.value = swapped.change(id(change.key[16])).unwrap().value;
                 true
             }
             _ => true,

@@ -68,7 +68,10 @@ fn run<T>(session: Session, ask: impl FnOnce(&Session) -> T) -> (Report, T) {
     let answer = ask(session);
     let violated = ALWAYS.iter().find_map(|name| Some((*name, discoveries.remove(name)?)));
     let found = violated.map(|(name, path)| (name, way(path.into_vec())));
-    assert!(found.is_some() || (checker.is_done() && expanded == states), "{expanded} of {states} states were gone on from");
+    assert!(
+        found.is_some() || (checker.is_done() && expanded == states),
+        "{expanded} of {states} states were gone on from"
+    );
     let mut sometimes: BTreeSet<&'static str> = discoveries.into_keys().collect();
     sometimes.append(&mut session.happened.lock().unwrap());
     (Report { states, depth, found, sometimes }, answer)

@@ -89,35 +89,17 @@ pub fn of_calls(state: &mut State, role: usize, known: &[Call]) {
 
 /// What the service of `role` is about to do.
 pub fn of_answer(state: &mut State, role: usize, call: &Call) {
-    let undone = |state: &State, path| state.book.get(&(role, path)).is_some_and(|entry| entry.undone > 0);
-    let stored = state.seats[role].stored.clone();
-    let records = &stored.records;
+    let Some(own) = state.book.get(&(role, call.path.clone())) else { return };
+    let scope = call.path.scopes().next();
+    let later = state.book.iter().any(|((of, path), entry)| {
+        let in_place = *of == role && path.scopes().next() == scope;
+        in_place && entry.committed > 0 && entry.undone == 0 && entry.place > own.place
+    });
     match call.task {
-        Task::Commit if undone(state, call.path.clone()) => {
-            state.faults.insert(COMMIT_AFTER_COMPENSATION);
-        }
-        Task::Commit => {}
-        Task::Compensate => {
-            let order_of = |wanted: &dyn Fn(&accompanist_core::Path) -> bool| {
-                records
-                    .iter()
-                    .filter_map(|record| match record {
-                        Record::Committed { path, order, result: Ok(_), .. } if wanted(path) => Some(*order),
-                        _ => None,
-                    })
-                    .max()
-            };
-            let own = order_of(&|path| *path == call.path);
-            // What is not undone at the service; steps on the built-in state have no call.
-            let open = |path: &accompanist_core::Path| {
-                state.book.get(&(role, path.clone())).is_some_and(|entry| entry.committed > 0 && entry.undone == 0)
-            };
-            let same_scope = |path: &accompanist_core::Path| call.path.scopes().next() == path.scopes().next();
-            if order_of(&|path| open(path) && same_scope(path)) > own {
-                state.faults.insert(OUT_OF_ORDER);
-            }
-        }
-    }
+        Task::Commit if own.undone > 0 => state.faults.insert(COMMIT_AFTER_COMPENSATION),
+        Task::Compensate if later => state.faults.insert(OUT_OF_ORDER),
+        _ => false,
+    };
 }
 
 /// What `role` acknowledges with `receipt`.

@@ -12,7 +12,7 @@ use crate::faults;
 use crate::life::{Input, Life, Live, Play};
 use crate::properties::Watched;
 use crate::service::{Call, Task};
-use crate::state::{Ack, State};
+use crate::state::{Ack, Entry, State};
 
 /// What bounds a check.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,7 +44,8 @@ pub struct Session {
     pub happened: Mutex<BTreeSet<&'static str>>,
     /// How many states were gone on from.
     pub expanded: AtomicUsize,
-    /// From which state which one comes, without a crash or a cancel: for the question whether it can end.
+    /// From which state which one comes without a crash, a cancel, or a frame that nobody says again: for the question
+    /// whether it can end.
     pub progress: Mutex<Vec<(u64, u64)>>,
     /// The states that are over.
     pub over: Mutex<BTreeSet<u64>>,
@@ -181,7 +182,9 @@ impl Session {
     /// The service does what it is asked for, or does not want to.
     pub fn answer(&self, next: &mut State, role: usize, call: Call, accepted: bool) {
         faults::of_answer(next, role, &call);
-        let entry = next.book.entry((role, call.path.clone())).or_default();
+        let place = next.book.keys().filter(|(of, _)| *of == role).count();
+        let new = || Entry { place, ..Entry::default() };
+        let entry = next.book.entry((role, call.path.clone())).or_insert_with(new);
         match call.task {
             Task::Commit => {
                 let first = entry.accepted.is_none();
@@ -230,4 +233,3 @@ fn acknowledge(next: &mut State, role: usize, receipt: &Receipt) {
         flight.ack = Ack::UnderWay;
     }
 }
-

@@ -74,5 +74,5 @@ fn a_cancel_and_a_crash_at_any_moment() {
 
 #[test]
 fn three_roles_of_which_the_last_may_refuse() {
-    holds(&programs::chain(), Bounds::default(), 11_000, &[&[FINISHED, COMPENSATED, DOUBLE, AFTER_CLOSE]]);
+    holds(&programs::chain(), Bounds::default(), 11_000, &[&[FINISHED, COMPENSATED, DOUBLE]]);
 }

@@ -35,6 +35,17 @@ pub struct Flight {
     pub heard: bool,
 }
 
+impl Flight {
+    /// Whether its sender would say it again if it were lost.
+    pub fn is_said_on(&self) -> bool {
+        match self.frame.body {
+            Body::Deliver { .. } | Body::Abort(_) | Body::Close(_) => self.fresh && self.ack != Ack::Arrived,
+            // A nudge brings them about.
+            _ => true,
+        }
+    }
+}
+
 /// What a life shows between two turns, so that it need not be made anew to be asked.
 #[derive(Debug, Clone, Default)]
 pub struct Shape {
@@ -78,6 +89,8 @@ pub struct Entry {
     /// Its answer, which stays.
     pub accepted: Option<bool>,
     pub committed: u8,
+    /// Its place among the commits of its role.
+    pub place: usize,
     pub undone: u8,
     /// How often it was too busy to take it back.
     pub busy: u8,
