@@ -53,11 +53,6 @@ pub fn check(play: &Play, bounds: Bounds, broken: Option<Broken>, watched: &[&'s
     report
 }
 
-/// All that always has to hold.
-pub fn check_all(play: &Play, bounds: Bounds) -> Report {
-    check(play, bounds, None, ALWAYS)
-}
-
 fn run<T>(session: Session, ask: impl FnOnce(&Session) -> T) -> (Report, T) {
     // One thread visits the states in the order of their distance; the tests have a thread each.
     let checker = session.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
@@ -67,7 +62,7 @@ fn run<T>(session: Session, ask: impl FnOnce(&Session) -> T) -> (Report, T) {
     let session = checker.model();
     let answer = ask(session);
     let violated = ALWAYS.iter().find_map(|name| Some((*name, discoveries.remove(name)?)));
-    let found = violated.map(|(name, path)| (name, way(path.into_vec())));
+    let found = violated.map(|(name, path)| (name, way(&path.into_vec())));
     assert!(
         found.is_some() || (checker.is_done() && expanded == states),
         "{expanded} of {states} states were gone on from"
@@ -77,7 +72,7 @@ fn run<T>(session: Session, ask: impl FnOnce(&Session) -> T) -> (Report, T) {
     (Report { states, depth, found, sometimes }, answer)
 }
 
-fn way(path: Vec<(State, Option<Action>)>) -> Vec<String> {
+fn way(path: &[(State, Option<Action>)]) -> Vec<String> {
     let steps = path.iter().filter_map(|(state, action)| Some(action.as_ref()?.describe(state)));
     let mut way: Vec<String> = steps.enumerate().map(|(number, step)| format!("{:3}. {step}", number + 1)).collect();
     if let Some((last, _)) = path.last() {

@@ -45,9 +45,9 @@ pub fn of_effects(state: &mut State, role: usize, effects: &Effects) {
             Body::Deliver { .. } | Body::Nudge | Body::Abort(_) if closed => faults.push(INVITED),
             Body::Close(outcome) => {
                 let closing = |record: &Record| matches!(record, Record::Closing);
-                let closes = state.seats[role].stored.records.iter().any(closing);
+                let is_written = state.seats[role].stored.records.iter().any(closing);
                 let all = state.seats.iter().all(|seat| ended(&seat.stored).is_some_and(|end| alike(end, outcome)));
-                if !closes || !all {
+                if !is_written || !all {
                     faults.push(EARLY_CLOSE);
                 }
             }

@@ -93,11 +93,11 @@ pub struct Live {
 impl Live {
     /// Goes through all of `life` again.
     pub fn again(play: &Play, role: usize, life: &Life, too_early: bool, filter: impl Fn(&mut Write)) -> Self {
-        let mut live = Self { too_early, ..Self::begin(play, role, life) };
+        let mut alive = Self { too_early, ..Self::begin(play, role, life) };
         for input in &life.inputs {
-            live.feed(input, &filter);
+            alive.feed(input, &filter);
         }
-        live
+        alive
     }
 
     fn begin(play: &Play, role: usize, life: &Life) -> Self {
@@ -111,10 +111,10 @@ impl Live {
                 Instance::begin(instance_id, name, &opened, limits())
             }
         };
-        let desk = Arc::new(Desk::default());
-        let service = (play.service)(desk.clone());
+        let calls = Arc::new(Desk::default());
+        let service = (play.service)(calls.clone());
         let part = choreography.part(instance, input, service, Arc::new(Chance(life.number)), Alarm::new(|| {}));
-        Self { part, desk, disk, writes: VecDeque::new(), now_ms: 0, too_early: false }
+        Self { part, desk: calls, disk, writes: VecDeque::new(), now_ms: 0, too_early: false }
     }
 
     /// Lets `input` happen; what is to be written waits here, all else comes out.

@@ -15,6 +15,7 @@ mod actions;
 mod broken;
 mod check;
 mod faults;
+mod hashes;
 mod life;
 mod programs;
 mod properties;

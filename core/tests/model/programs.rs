@@ -62,6 +62,13 @@ choreography!(There: (A, B), At<A, u32> => At<A, u32>, |ctx, n| {
     ctx.comm(B, A, &n).await
 });
 
+// A message there, and a step.
+choreography!(Lone: (A, B), At<A, u32> => At<A, u32>, |ctx, n| {
+    let n = ctx.comm(A, B, &n).await?;
+    ctx.transact(AtB { may_refuse: false }, &n).await?;
+    Ok(ctx.locally(A, |_| 0))
+});
+
 // A step at the second role, and one at the third, which may refuse.
 choreography!(Chain: (A, B, C), At<A, u32> => At<A, u32>, |ctx, n| {
     let n = ctx.comm(A, B, &n).await?;
@@ -138,6 +145,9 @@ fn play<Ch: Choreography>(choreography: Ch) -> Play {
 
 pub fn there() -> Play {
     play(There)
+}
+pub fn lone() -> Play {
+    play(Lone)
 }
 pub fn chain() -> Play {
     play(Chain)

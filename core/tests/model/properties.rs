@@ -183,7 +183,8 @@ fn closed_stays_closed(state: &State) -> bool {
     state.seats.iter().all(|seat| {
         let closed = seat.stored.closed.is_some();
         let left = seat.stored.is_opened || !seat.stored.records.is_empty();
-        !(closed && left) && !(seat.closed && seat.life.is_some())
+        let awake = seat.closed && seat.life.is_some();
+        !(closed && left || awake)
     })
 }
 

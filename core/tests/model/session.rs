@@ -84,14 +84,14 @@ impl Session {
     fn happen(&self, next: &mut State, role: usize, inputs: Vec<Input>) {
         let Some(life) = next.seats[role].life.clone() else { return };
         let mut life = Life::clone(&life);
-        let mut live = self.again(role, &life);
+        let mut part = self.again(role, &life);
         let mut all = Vec::new();
         for input in inputs {
-            all.push(live.feed(&input, |write| self.spoil(write)));
+            all.push(part.feed(&input, |write| self.spoil(write)));
             life.inputs.push(input);
         }
         let known = std::mem::take(&mut next.seats[role].shape.calls);
-        next.seats[role].set(&live, life);
+        next.seats[role].set(&part, life);
         faults::of_calls(next, role, &known);
         for effects in all {
             self.carry_out(next, role, effects);
@@ -126,7 +126,7 @@ impl Session {
             next.send(outgoing.key, outgoing.frame, fresh);
         }
         for receipt in effects.acks {
-            acknowledge(next, role, &receipt);
+            acknowledge(next, role, Some(&receipt));
         }
         if effects.closed.is_some() {
             next.forget_sender(role);
@@ -157,7 +157,7 @@ impl Session {
         let seat = &next.seats[to];
         if let Some(outcome) = seat.tombstone() {
             self.note(AFTER_CLOSE);
-            receipt.iter().for_each(|receipt| acknowledge(next, to, receipt));
+            acknowledge(next, to, receipt.as_ref());
             if matches!(frame.body, Body::Nudge) {
                 let compensated = matches!(outcome, Outcome::Compensated(_));
                 let answer =
@@ -171,7 +171,7 @@ impl Session {
         }
         let frame = if self.is(Broken::NoDedup) { self.doubled(next, to, number) } else { frame.clone() };
         let receipt = if self.is(Broken::AckBeforeSync) {
-            receipt.iter().for_each(|receipt| acknowledge(next, to, receipt));
+            acknowledge(next, to, receipt.as_ref());
             None
         } else {
             receipt
@@ -225,7 +225,8 @@ impl Session {
 }
 
 /// `role` acknowledges what `receipt` is of.
-fn acknowledge(next: &mut State, role: usize, receipt: &Receipt) {
+fn acknowledge(next: &mut State, role: usize, receipt: Option<&Receipt>) {
+    let Some(receipt) = receipt else { return };
     faults::of_acknowledgement(next, role, receipt);
     let Some(flight) = next.flights.get_mut(&receipt.number) else { return };
     let of_this_life = next.seats[usize::from(flight.frame.from.0)].epoch == receipt.epoch;

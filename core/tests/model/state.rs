@@ -117,17 +117,17 @@ impl Seat {
     }
 
     /// Keeps what `live` has become; it ends where it has closed.
-    pub fn set(&mut self, live: &Live, life: Life) {
+    pub fn set(&mut self, alive: &Live, life: Life) {
         let mut hasher = DefaultHasher::new();
-        live.hash(&mut hasher);
+        alive.hash(&mut hasher);
         self.shape = Shape {
             hash: hasher.finish(),
-            writes: live.writes.len(),
-            calls: live.desk.open(),
-            waits_for_time: live.part.next_wake_ms().is_some(),
+            writes: alive.writes.len(),
+            calls: alive.desk.open(),
+            waits_for_time: alive.part.next_wake_ms().is_some(),
         };
-        if self.stored.disk != live.disk {
-            self.stored = Stored::of(live.disk.clone());
+        if self.stored.disk != alive.disk {
+            self.stored = Stored::of(alive.disk.clone());
         }
         self.life = Some(Arc::new(life));
     }
