@@ -65,11 +65,11 @@ pub const ALL_OR_COMPENSATED: &str = "3: a closed role has all its steps, or has
 pub const ONE_OUTCOME: &str = "4: closed roles have ended alike";
 pub const RECEIVED_WAS_SAID: &str = "4: what is received was said";
 pub const ONE_BATCH: &str = "12: the built-in state is as the records say";
-pub const TOLD_ABORT: &str = "16: who is told of an abort sees no session finish";
+pub const TOLD_ABORT: &str = "3: who is told of an abort sees no session finish";
 pub const CLOSED_STAYS_CLOSED: &str = "21: closed stays closed, and nothing is left behind";
 pub const SAME_BYTES: &str = "22: same id, same bytes";
 pub const SAGA_ALIKE: &str = "42: a saga within ends alike for all";
-pub const BEGUN_IS_KNOWN: &str = "nobody has heard of a session that its initiator has forgotten";
+pub const BEGUN_IS_KNOWN: &str = "8: nobody has heard of a session that its initiator has forgotten";
 
 always! {
     EFFECT_ONCE => |_, state| state.book.values().all(|entry| entry.committed <= 1),
