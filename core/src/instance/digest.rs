@@ -4,8 +4,7 @@
 //! Numbers of writes count from what is synced, and pauses from now, since nothing depends on how long an instance has
 //! lived already. Every field is named, so that a new one does not build before it has its place here.
 
-use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 
 use super::steps::StepEntry;
 use super::{Instance, Job, JobTask, Pause};
@@ -72,8 +71,7 @@ impl Instance {
         let ahead = |write: &u64| write.saturating_sub(*synced);
         (replaying, mailbox, observed, next_order, running, retrying).hash(hasher);
         (loops, heard, sagas, signals, undoing, said_undoing).hash(hasher);
-        hash_once(pending.acks.iter(), hasher);
-        (&pending.changes, pending.urgent, ahead(number), ahead(barrier), warned, unacked, acquainted, waiting)
+        (pending, ahead(number), ahead(barrier), warned, unacked, acquainted, waiting)
             .hash(hasher);
         (program_ended, output, view, abort, done, closing, closed, opening).hash(hasher);
         let pause =
@@ -84,8 +82,8 @@ impl Instance {
             (path, name, input, result, order, compensated, step.is_some()).hash(hasher);
             (running, tries, pause(next), trouble).hash(hasher);
         }
-        hash_once(acks_after.iter().map(|(after, receipt)| (ahead(after), receipt)), hasher);
-        hash_once(held.iter().map(|(after, outgoing)| (ahead(after), outgoing)), hasher);
+        acks_after.iter().for_each(|(after, receipt)| (ahead(after), receipt).hash(hasher));
+        held.iter().for_each(|(after, outgoing)| (ahead(after), outgoing).hash(hasher));
         for (after, Job { path, step: _, task }) in jobs {
             let task = match task {
                 JobTask::Commit => None,
@@ -102,18 +100,6 @@ impl Instance {
         close_after.map(|after| (after > 0, ahead(&after))).hash(hasher);
         (pause(nudge), stopped.is_some()).hash(hasher);
         // Lists without their lengths would run into each other.
-        (steps.len(), jobs.len()).hash(hasher);
+        (steps.len(), acks_after.len(), held.len(), jobs.len()).hash(hasher);
     }
-}
-
-/// Hashes what is said, each thing once, however often: the wire may double it in any case.
-fn hash_once<T: Hash>(said: impl Iterator<Item = T>, hasher: &mut impl Hasher) {
-    let hash_of = |item: T| {
-        let mut own = DefaultHasher::new();
-        item.hash(&mut own);
-        own.finish()
-    };
-    let mut known = BTreeSet::new();
-    said.map(hash_of).filter(|hash| known.insert(*hash)).for_each(|hash| hash.hash(hasher));
-    known.len().hash(hasher);
 }
