@@ -25,54 +25,54 @@ fn holds(play: &Play, bounds: Bounds, floor: usize, happens: &[&[&'static str]])
 #[test]
 fn a_message_a_step_and_a_message_back() {
     let bounds = Bounds { crashes: 2, any_time: true, ..Bounds::default() };
-    holds(&programs::there(), bounds, 7_000, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH, DOUBT]]);
+    holds(&programs::there(), bounds, 5_500, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH, DOUBT]]);
 }
 
 #[test]
 fn two_messages_one_way() {
     let bounds = Bounds { crashes: 1, any_time: true, ..Bounds::default() };
-    holds(&programs::twice(), bounds, 12_000, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
+    holds(&programs::twice(), bounds, 7_200, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
 }
 
 #[test]
 fn something_drawn_by_chance() {
     let bounds = Bounds { crashes: 2, any_time: true, ..Bounds::default() };
-    holds(&programs::draw(), bounds, 7_000, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
+    holds(&programs::draw(), bounds, 5_800, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
 }
 
 #[test]
 fn a_step_on_the_built_in_state() {
     let bounds = Bounds { crashes: 2, any_time: true, ..Bounds::default() };
-    holds(&programs::local(), bounds, 6_500, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
+    holds(&programs::local(), bounds, 5_300, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
 }
 
 #[test]
 fn a_refusal_and_a_service_too_busy_to_take_a_step_back() {
     let bounds = Bounds { crashes: 1, any_time: true, busy: 1, ..Bounds::default() };
     let ends = &[FINISHED, FINISHED_AFTER_CRASH, COMPENSATED, COMPENSATED_AFTER_CRASH, DOUBT];
-    holds(&programs::pair(), bounds, 9_500, &[CRASHES, ends]);
+    holds(&programs::pair(), bounds, 8_500, &[CRASHES, ends]);
 }
 
 #[test]
 fn a_saga_within_the_session() {
     let bounds = Bounds { crashes: 1, ..Bounds::default() };
-    holds(&programs::within(), bounds, 4_500, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH, DOUBT]]);
+    holds(&programs::within(), bounds, 3_500, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH, DOUBT]]);
 }
 
 #[test]
 fn a_cancel_at_any_moment() {
     let bounds = Bounds { cancel: true, ..Bounds::default() };
-    holds(&programs::pair(), bounds, 3_500, &[&[FINISHED, COMPENSATED, DOUBLE, AFTER_CLOSE]]);
+    holds(&programs::pair(), bounds, 2_800, &[&[FINISHED, COMPENSATED, DOUBLE, AFTER_CLOSE]]);
 }
 
 #[test]
 fn a_cancel_and_a_crash_at_any_moment() {
     let bounds = Bounds { crashes: 1, cancel: true, ..Bounds::default() };
     let ends = &[FINISHED, FINISHED_AFTER_CRASH, COMPENSATED, COMPENSATED_AFTER_CRASH, DOUBT];
-    holds(&programs::there(), bounds, 55_000, &[CRASHES, ends]);
+    holds(&programs::there(), bounds, 38_000, &[CRASHES, ends]);
 }
 
 #[test]
 fn three_roles_of_which_the_last_may_refuse() {
-    holds(&programs::chain(), Bounds::default(), 11_000, &[&[FINISHED, COMPENSATED, DOUBLE]]);
+    holds(&programs::chain(), Bounds::default(), 7_900, &[&[FINISHED, COMPENSATED, DOUBLE]]);
 }
