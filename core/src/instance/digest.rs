@@ -81,8 +81,12 @@ impl Instance {
             (path, name, input, result, order, compensated, step.is_some()).hash(hasher);
             (running, tries, pause(next), trouble).hash(hasher);
         }
-        acks_after.iter().for_each(|(after, receipt)| (ahead(after), receipt).hash(hasher));
-        held.iter().for_each(|(after, outgoing)| (ahead(after), outgoing).hash(hasher));
+        for (after, receipt) in acks_after {
+            (ahead(after), receipt).hash(hasher);
+        }
+        for (after, outgoing) in held {
+            (ahead(after), outgoing).hash(hasher);
+        }
         for (after, Job { path, step: _, task }) in jobs {
             let task = match task {
                 JobTask::Commit => None,
