@@ -64,3 +64,7 @@ mod programming_model {}
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/runtime-semantics.md")]
 mod runtime_semantics {}
+
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../../docs/testing.md")]
+mod testing_documents {}

@@ -7,6 +7,9 @@
 mod outside;
 mod scopes;
 
+#[cfg(feature = "testing")]
+pub(crate) use outside::is_timer;
+
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use accompanist_core::frame::Packet;
 use accompanist_core::id::InstanceId;
 use accompanist_core::record::{Closed, read_value};
 use accompanist_core::testing::{Violation, Watch};
-use accompanist_core::{IdempotencyKey, NodeId};
+use accompanist_core::{IdempotencyKey, NodeId, SessionId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -136,7 +136,7 @@ impl Witness {
     }
 
     /// All is over. Sessions that are excused need not be.
-    pub(super) fn ended(&self, excused: impl IntoIterator<Item = accompanist_core::SessionId>) {
+    pub(super) fn ended(&self, excused: impl IntoIterator<Item = SessionId>) {
         self.judge(None, |watch| {
             for session in excused {
                 watch.excuse(session);
@@ -145,9 +145,9 @@ impl Witness {
         });
     }
 
-    /// Whether an instance is open on some disk, but for those of excused sessions.
-    pub(super) fn has_open(&self, is_excused: impl Fn(accompanist_core::SessionId) -> bool) -> bool {
-        self.seen().watch.open().any(|id| !is_excused(id.session))
+    /// The sessions that are open on the disk of each node, once for each role there.
+    pub(super) fn open(&self) -> Vec<(NodeId, SessionId)> {
+        self.seen().watch.open().map(|(node, id)| (node.clone(), id.session)).collect()
     }
 
     pub(super) fn note_backwards(&self, choreography: &str) {

@@ -71,7 +71,8 @@ impl fmt::Display for Failure {
         // The harness names a test's thread after the test.
         let thread = std::thread::current();
         let test = thread.name().filter(|name| *name != "main").unwrap_or_default();
-        writeln!(f, "seed {seed} failed: {reason}\n\nthe last {LINES} of {} events:", trace.events.len())?;
+        let events = trace.events.len();
+        writeln!(f, "seed {seed} failed: {reason}\n\nthe last {} of {events} events:", events.min(LINES))?;
         write!(f, "{}\n\nonce more: {SEED}={seed} cargo test {test}", trace.tail(LINES))
     }
 }

@@ -306,11 +306,15 @@ impl World {
         if let Some(reason) = stuck.values().next().filter(|_| !*lock(&self.0.allows_trouble)) {
             self.fail(None, reason);
         }
-        let in_memory = lock(&self.0.sites).values().filter_map(|site| site.node.as_ref()).any(|node| {
-            // One in trouble stays there.
-            node.instances() > node.troubled_sessions().len()
-        });
-        !in_memory && !self.0.witness.has_open(|session| stuck.contains_key(&session))
+        let open = self.0.witness.open();
+        let stuck_at =
+            |node: &NodeId| open.iter().filter(|(at, session)| at == node && stuck.contains_key(session)).count();
+        // What waits for one that needs an operator waits with it.
+        let in_memory = lock(&self.0.sites)
+            .values()
+            .filter_map(|site| site.node.as_ref())
+            .any(|node| node.instances() > stuck_at(node.name()));
+        !in_memory && open.iter().all(|(_, session)| stuck.contains_key(session))
     }
 
     /// The sessions that need an operator, with why.

@@ -33,5 +33,6 @@ mod town;
 mod trade;
 mod tree;
 mod upgrade;
+mod worlds;
 #[cfg(feature = "zenoh")]
 mod zenoh;

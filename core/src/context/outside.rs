@@ -18,6 +18,15 @@ use crate::role::{Has, Role, RoleSet};
 /// The operation, in the scope of a receive, under which its time limit is recorded.
 const LIMIT: u32 = 0;
 
+const SLEEP: &str = "sleep";
+const TIME_LIMIT: &str = "time limit";
+
+/// Whether a record of this name is a timer's, which changes once: when the time is over.
+#[cfg(feature = "testing")]
+pub(crate) fn is_timer(name: &str) -> bool {
+    [SLEEP, TIME_LIMIT].contains(&name)
+}
+
 /// What is recorded of a wait.
 #[derive(Serialize, Deserialize)]
 struct Timer {
@@ -207,18 +216,18 @@ impl Engine {
     }
 
     async fn sleep(&self, path: &Path, time: Duration) {
-        let mut timer = self.timer(path, "sleep", time).await;
+        let mut timer = self.timer(path, SLEEP, time).await;
         if !timer.over {
             self.poll(|instance, cx| instance.poll_time(cx, path, timer.until_unix_ms)).await;
             timer.over = true;
             // In the journal before all that comes after it: a clock that goes back lets nobody sleep twice.
-            self.observe_at_leisure(path, "sleep", &timer).await;
+            self.observe_at_leisure(path, SLEEP, &timer).await;
         }
     }
 
     async fn receive_within<T: Message>(&self, path: &Path, from: &'static str, time: Duration) -> Option<T> {
         let limit = path.child(LIMIT);
-        let mut timer = self.timer(&limit, "time limit", time).await;
+        let mut timer = self.timer(&limit, TIME_LIMIT, time).await;
         if timer.over {
             return None;
         }
@@ -227,7 +236,7 @@ impl Engine {
             Some(payload) => Some(self.decoded(path, &payload).await),
             None => {
                 timer.over = true;
-                self.observe(&limit, "time limit", &timer).await;
+                self.observe(&limit, TIME_LIMIT, &timer).await;
                 None
             }
         }

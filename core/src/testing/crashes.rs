@@ -246,7 +246,7 @@ async fn play<C: Choreography>(stage: &mut Stage<C>, plan: &Plan) -> Result<(), 
         let happened = catch_unwind(AssertUnwindSafe(|| stage.happen(event)));
         happened.map_err(|panic| format!("a panic at {event:?}: {}", panic_text(panic.as_ref())))?;
     }
-    Ok(())
+    stage.stuck.take().map_or(Ok(()), Err)
 }
 
 /// What happens next, or why nothing does.
@@ -279,6 +279,7 @@ fn judge<C: Choreography>(
     if let Some(records) = stage.disks().map(Disk::records).find(|records| !records.is_empty()) {
         return Err(format!("a role has closed and left behind {records:?}"));
     }
+    stage.ended().map_err(|violation| violation.to_string())?;
     let output = stage.output.clone().ok_or("the caller was never told how it ended")?;
     if let Some(base) = base {
         match (base.finished, finished) {

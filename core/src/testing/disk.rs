@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::contract::{Batch, Direction, Entry, KeyRange, Space, StoreError};
+use crate::contract::{Batch, Change, Direction, Entry, KeyRange, Space, StoreError};
 use crate::id::Path;
 use crate::instance::{LocalResult, Write};
 use crate::record::{Closed, Opened, Record, read_value};
@@ -23,15 +23,21 @@ impl Disk {
         }
     }
 
-    /// Runs what is to be run and keeps all of it: what a writer's group commit does. Gives what has to be told to the
-    /// part that wanted it.
-    pub fn write(&mut self, write: Write) -> (u64, Option<(Path, LocalResult)>) {
-        self.apply(write.changes);
-        let Some(job) = write.local else { return (write.number, None) };
-        let (writes, record, result) = job.run(&*self);
-        self.apply(writes.into_batch());
-        self.apply(record.into_iter().collect());
-        (write.number, Some((job.path().clone(), result)))
+    /// Runs what is to be run and keeps all of it: what a writer's group commit does for one write. Gives all that was kept, and what
+    /// has to be told to the part that wanted it.
+    pub fn write(&mut self, write: Write) -> (Batch, Option<(Path, LocalResult)>) {
+        let mut batch = write.changes;
+        let local = write.local.map(|job| {
+            let (writes, record, result) = job.run(&*self);
+            batch.extend(writes.into_batch());
+            batch.extend(record);
+            (job.path().clone(), result)
+        });
+        let tombstones = batch.iter().filter(|change| change.space == Space::Closed && change.value.is_some());
+        let places: Vec<Change> = tombstones.map(place).collect();
+        batch.extend(places);
+        self.apply(batch.clone());
+        (batch, local)
     }
 
     /// The entries of a space, in order.
@@ -60,6 +66,12 @@ impl Disk {
         let entries = self.entries(space).into_iter();
         entries.map(|(_, value)| read_value(space, &value).expect("what was written can be read")).collect()
     }
+}
+
+/// A tombstone's place in the order of closing, which a writer adds to its batch; here all close at one time.
+fn place(tombstone: &Change) -> Change {
+    let key = [&0u64.to_be_bytes()[..], &tombstone.key].concat();
+    Change { space: Space::Ended, key, value: Some(Vec::new()) }
 }
 
 impl ReadState for Disk {

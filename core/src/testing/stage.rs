@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 
 use crate::abort::Abort;
-use crate::choreography::Choreography;
+use crate::choreography::{Choreography, Compensation};
 use crate::contract::{Change, Environment, Space};
 use crate::frame::{Body, Frame, Header, Outcome, Receipt};
 use crate::id::{InstanceId, NodeId, RoleIndex, SessionId};
@@ -24,6 +24,7 @@ use crate::role::{Role, RoleSet};
 use super::crashes::RunFailure;
 use super::disk::Disk;
 use super::scene::{Scene, Signal};
+use super::watch::{Violation, Watch};
 
 /// After which time what is not acknowledged is sent again, if nothing else happens meanwhile.
 const RETRANSMISSION_DELAY_MS: u64 = 1_000;
@@ -120,6 +121,7 @@ pub(super) struct Stage<C> {
     acks: VecDeque<(usize, Receipt)>,
     signals: Vec<Signal>,
     first: First,
+    watch: Watch,
     /// How the initiator's caller was told it ended.
     pub(super) output: Option<Result<Payload, Abort>>,
     /// Why a role stands still, or needs an operator.
@@ -168,12 +170,16 @@ impl<C: Choreography> Stage<C> {
             acks: VecDeque::new(),
             signals: std::mem::take(&mut scene.signals),
             first,
+            watch: Watch::new(),
             output: None,
             stuck: None,
             has_drawn: false,
             events: Vec::new(),
             timeline: Vec::new(),
         };
+        if stage.choreography.compensation() == Compensation::Backwards {
+            stage.watch.note_backwards(C::NAME);
+        }
         stage.live(initiator);
         stage
     }
@@ -285,7 +291,7 @@ impl<C: Choreography> Stage<C> {
             self.stuck = Some(format!("role `{role}` needs an operator at {path}: {trouble}"));
         }
         told.add("acknowledges", effects.acks.len());
-        self.acks.extend(effects.acks.into_iter().map(|receipt| (index, receipt)));
+        effects.acks.into_iter().for_each(|receipt| self.send_ack(index, receipt));
         let initiator = self.initiator();
         let Some(site) = self.sites.get_mut(index) else { return };
         if let Some(Err(_)) = &effects.output {
@@ -296,9 +302,12 @@ impl<C: Choreography> Stage<C> {
             self.output = effects.output.or(self.output.take());
         }
         site.writes.extend(effects.writes);
+        let mut verdict = Ok(());
         for Outgoing { key, frame, .. } in effects.frames {
             told.say(&frame);
             site.next_number += 1;
+            let receipt = Receipt { to: node_of(index), epoch: site.epoch, number: site.next_number };
+            verdict = verdict.and(self.watch.said(&receipt.to, &frame, Some(&receipt).filter(|_| is_acked(&key))));
             site.said.insert(site.next_number, Said { key, frame, arrived: false });
         }
         if effects.closed.is_some() {
@@ -306,19 +315,35 @@ impl<C: Choreography> Stage<C> {
             site.said.clear();
             told.0.push("is over".into());
         }
+        self.require(verdict);
+    }
+
+    /// The first invariant that does not hold ends the run.
+    fn require(&mut self, verdict: Result<(), Violation>) {
+        self.stuck = self.stuck.take().or(verdict.err().map(|violation| violation.to_string()));
+    }
+
+    fn send_ack(&mut self, index: usize, receipt: Receipt) {
+        let verdict = self.watch.acked(&node_of(index), &receipt);
+        self.require(verdict);
+        self.acks.push_back((index, receipt));
     }
 
     fn sync(&mut self, index: usize) -> String {
         let Some(site) = self.sites.get_mut(index) else { return String::new() };
         let Some(write) = site.writes.pop_front() else { return String::new() };
-        let what = format!("syncs write {}", write.number);
-        self.has_drawn |= write.changes.iter().any(is_drawn);
-        let (number, local) = site.disk.write(write);
+        let number = write.number;
+        let (batch, local) = site.disk.write(write);
+        self.has_drawn |= batch.iter().any(is_drawn);
         if let Some(part) = &site.part {
             part.synced(number, local);
         }
         site.due.store(true, Ordering::SeqCst);
-        what
+        let node = node_of(index);
+        let verdict = self.watch.applied(&node, &batch);
+        self.watch.synced(&node);
+        self.require(verdict);
+        format!("syncs write {number}")
     }
 
     fn arrive(&mut self, from: usize, number: u64) -> String {
@@ -328,11 +353,11 @@ impl<C: Choreography> Stage<C> {
         let what = format!("hears {}", described(&frame));
         said.arrived = true;
         // Said once, and not kept until it is acknowledged.
-        let once = matches!(said.key, OutgoingKey::Nudge(_));
-        if once {
+        let acked = is_acked(&said.key);
+        if !acked {
             site.said.remove(&number);
         }
-        let receipt = (!once).then_some(Receipt { to: node_of(from), epoch: site.epoch, number });
+        let receipt = acked.then_some(Receipt { to: node_of(from), epoch: site.epoch, number });
         self.hear(frame, receipt);
         what
     }
@@ -341,7 +366,7 @@ impl<C: Choreography> Stage<C> {
         let index = usize::from(frame.to.0);
         let Some(site) = self.sites.get(index) else { return };
         if let Some(closed) = site.disk.closed().filter(|_| site.part.is_none()) {
-            self.acks.extend(receipt.map(|receipt| (index, receipt)));
+            receipt.into_iter().for_each(|receipt| self.send_ack(index, receipt));
             if matches!(frame.body, Body::Nudge) {
                 let answer = Frame { from: frame.to, to: frame.from, body: Body::Done(closed.outcome), ..frame };
                 self.hear(answer, None);
@@ -412,11 +437,17 @@ impl<C: Choreography> Stage<C> {
         site.part = None;
         site.writes.clear();
         site.said.clear();
+        self.watch.crashed(&node_of(index), 0);
         // Whoever has something on disk, or a start, comes back by itself.
         if index == initiator || site.disk.opened().is_some() {
             self.live(index);
         }
         "CRASHES and comes back".into()
+    }
+
+    /// What is wrong in the end, as far as [`Watch`] can see.
+    pub(super) fn ended(&self) -> Result<(), Violation> {
+        self.watch.ended()
     }
 
     /// Whether all roles have closed.
@@ -485,6 +516,11 @@ fn described(frame: &Frame) -> String {
         Body::Turns { .. } => "its turns".into(),
         Body::Undoing(_) => "what it undoes next".into(),
     }
+}
+
+/// Kept, and said again, until it is acknowledged.
+fn is_acked(key: &OutgoingKey) -> bool {
+    !matches!(key, OutgoingKey::Nudge(_))
 }
 
 fn is_drawn(change: &Change) -> bool {

@@ -207,10 +207,10 @@ impl Watch {
         sessions.try_for_each(|(session, facts)| facts.ended(*session))
     }
 
-    /// The instances that are open on some disk, by what was applied.
-    pub fn open(&self) -> impl Iterator<Item = InstanceId> {
-        let instances = self.disks.values().flat_map(Disk::instances);
-        instances.filter(|(_, seen)| seen.opened.is_some()).map(|(id, _)| id)
+    /// The instances that are open on the disks, by what was applied, and on which.
+    pub fn open(&self) -> impl Iterator<Item = (&NodeId, InstanceId)> {
+        let instances = self.disks.iter().flat_map(|(node, disk)| disk.instances().map(move |open| (node, open)));
+        instances.filter(|(_, (_, seen))| seen.opened.is_some()).map(|(node, (id, _))| (node, id))
     }
 
     fn header_says_backwards(&self, id: InstanceId) -> bool {

@@ -15,6 +15,9 @@ use accompanist_core::{
     Abort, At, Choreography, Context, Kind, Local, LocalTransaction, NodeId, Retry, Service, State, Table, Transaction,
 };
 
+use futures_util::TryStreamExt;
+use futures_util::stream::FuturesUnordered;
+
 use crate::rig::{Bank, Disk, Rig, acked, bank_step, choreography, path, payload, roles, said, session, value};
 
 roles! { Buyer "buyer" (), Seller "seller" Bank, Solo "solo" Bank }
@@ -439,6 +442,23 @@ fn a_full_window_makes_the_program_wait() {
         said(&effects),
         [(SELLER, Body::Deliver { path: path(&[2]), operation: Operation::Comm, payload: payload(&1u32) })]
     );
+}
+
+// Polls only those of its operations that were woken, as `join_all` of many does.
+choreography!(Crowd: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    let crowd: FuturesUnordered<_> = (0..3).map(|_| ctx.comm(Buyer, Seller, &n)).collect();
+    crowd.try_collect::<Vec<_>>().await?;
+    Ok(n)
+});
+
+#[test]
+fn a_program_that_polls_only_what_was_woken_goes_on() {
+    let limits = Limits { unacked_max: 2, ..Limits::default() };
+    let mut rig = Rig::begin_within(Crowd, BUYER, Some(payload(&1u32)), Service::none(), limits);
+    let effects = rig.turn_synced();
+    assert_eq!(effects.frames.len(), 2);
+    rig.ack(&effects);
+    assert_eq!(rig.turn_synced().frames.len(), 1, "the third has room now");
 }
 
 // More messages than the window holds, and then something that is recorded. Path 3 is the time.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::disk::{Entry, Fact, Seen};
 use super::session::{are_alike, is_over};
 use super::{Verdict, Watch, require};
+use crate::context::is_timer;
 use crate::frame::Outcome;
 use crate::id::{InstanceId, NodeId, Path};
 use crate::record::Record;
@@ -84,7 +85,7 @@ impl Watch {
         for record in change.added() {
             self.is_as_sent(id.session, id.role, record)?;
             match record {
-                Record::Ended { outcome, .. } => self.is_heard(id, *outcome != Outcome::Finished)?,
+                Record::Ended { outcome, .. } => self.is_heard(id, after, *outcome != Outcome::Finished)?,
                 Record::Compensated { path } if !self.header_says_backwards(id) => latest_first(change, path)?,
                 Record::Committed { path, .. } => {
                     let others = self.sessions.get(&id.session).into_iter().flat_map(|facts| &facts.roles);
@@ -189,6 +190,9 @@ fn keeps_records(Change { id, node, before, after }: &Change<'_>) -> Verdict {
             (Record::Troubled { .. } | Record::Quarantined { .. } | Record::Signalled { .. }, _) => {}
             // Its commit had not begun when the session was aborted.
             (Record::Intended { path, .. }, None) if !has_result(before, path) => {}
+            // A timer that is over.
+            (Record::Observed { name, .. }, Some(Record::Observed { name: now, .. }))
+                if name == now && is_timer(name) => {}
             (Record::Checkpoint { turn, .. }, Some(Record::Checkpoint { turn: next, .. })) if next > turn => {}
             (Record::Ended { outcome: Outcome::Finished, .. }, Some(Record::Ended { outcome, .. }))
                 if !are_alike(outcome, &Outcome::Finished) => {}

@@ -1,5 +1,6 @@
 //! What leaves a node: no frame before what it says is durable, and no acknowledgement before what it names is.
 
+use super::disk::Seen;
 use super::session::Message;
 use super::{Verdict, Watch, require};
 use crate::frame::{Body, Frame, Operation, Packet, Receipt};
@@ -148,11 +149,13 @@ impl Watch {
         Ok(())
     }
 
-    /// Everything that the instance has said is acknowledged, but for what an abort has cancelled.
-    pub(super) fn is_heard(&self, id: InstanceId, aborted: bool) -> Verdict {
+    /// Everything that the instance has said is acknowledged, but for what an abort has cancelled: that of the session, or
+    /// of the saga around it.
+    pub(super) fn is_heard(&self, id: InstanceId, seen: &Seen, aborted: bool) -> Verdict {
         let Some(facts) = self.sessions.get(&id.session) else { return Ok(()) };
-        let messages = facts.messages.iter().filter(|((_, from, _), message)| *from == id.role && !message.acked);
-        if let Some(((path, _, to), _)) = { messages }.next().filter(|_| !aborted) {
+        let unheard = facts.messages.iter().filter(|((_, from, _), message)| *from == id.role && !message.acked);
+        let mut due = unheard.filter(|((path, ..), _)| !aborted && seen.aborted_saga(path).is_none());
+        if let Some(((path, _, to), _)) = due.next() {
             return require(false, 15, || format!("{id} has ended, and role {} has not acknowledged {path}", to.0));
         }
         let unheard = facts.aborts.iter().find(|((from, _), heard)| *from == id.role && !**heard);
