@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// Return one from a [`Transaction`](crate::Transaction) to refuse it. Codes of the runtime itself begin with
 /// `accompanist.`; leave that beginning to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Abort {
     code: String,
     message: String,

@@ -22,7 +22,7 @@ pub const PATCHES_MAX: usize = 16;
 pub const OFFER_BYTES_MAX: usize = 32 * 1024;
 
 /// What every role of a session knows of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Header {
     /// Name of the choreography.
     pub choreography: String,
@@ -53,7 +53,7 @@ impl Header {
 }
 
 /// How a role's part of a session ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Outcome {
     /// Its program ran to the end.
     Finished,
@@ -63,7 +63,7 @@ pub enum Outcome {
 }
 
 /// The operation that a message belongs to. A receiver whose program does another one there has diverged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Operation {
     /// One role to another.
     Comm,
@@ -93,7 +93,7 @@ impl std::fmt::Display for Operation {
 }
 
 /// What a frame says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Body {
     /// A message of the program.
     Deliver {
@@ -127,7 +127,7 @@ pub enum Body {
 }
 
 /// One thing said by one role instance to another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Frame {
     /// The session.
     pub session: SessionId,

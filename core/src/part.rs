@@ -4,6 +4,7 @@
 //! carries out the effects. Knows no driver.
 
 use std::any::TypeId;
+use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -186,6 +187,13 @@ impl Part {
     /// A frame was acknowledged; see [`Instance::acked`].
     pub fn acked(&self, key: &OutgoingKey) {
         self.engine.instance().acked(key);
+    }
+
+    /// See [`Instance::digest`].
+    #[doc(hidden)]
+    pub fn digest(&self, hasher: &mut impl Hasher) {
+        self.engine.instance().digest(hasher);
+        (self.program.is_some(), self.jobs.len()).hash(hasher);
     }
 
     /// When the next turn is due though nothing happens, on the clock of [`Part::turn`].

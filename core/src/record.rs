@@ -29,7 +29,7 @@ pub struct Opened {
 }
 
 /// An instance has ended for good. What is kept of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Closed {
     /// The session's header.
     pub header: Arc<Header>,
@@ -147,7 +147,7 @@ pub enum Record {
 }
 
 /// Why a step needs an operator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Trouble {
     /// The step's name.
     pub step: String,
@@ -160,7 +160,7 @@ pub struct Trouble {
 }
 
 /// What has to be done about a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Task {
     /// To commit it, since it is [`Kind::Retriable`](crate::Kind::Retriable): the session only goes forward.
     Commit,

@@ -52,7 +52,7 @@ impl fmt::Display for Space {
 }
 
 /// One key set to a value, or removed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Change {
     /// Where.
     pub space: Space,

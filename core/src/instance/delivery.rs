@@ -36,6 +36,7 @@ impl Instance {
             }
             Body::Close(_) => {
                 self.close_after.get_or_insert(0);
+                let receipt = receipt.filter(|receipt| !self.will_ack(receipt));
                 self.pending.acks.extend(receipt);
             }
         }
@@ -73,7 +74,7 @@ impl Instance {
 
     /// Acknowledges once all that is written or pending now is durable.
     fn ack_when_written(&mut self, receipt: Option<Receipt>) {
-        let Some(receipt) = receipt else { return };
+        let Some(receipt) = receipt.filter(|receipt| !self.will_ack(receipt)) else { return };
         if !self.pending.changes.is_empty() {
             self.pending.acks.push(receipt);
         } else if self.synced < self.all_so_far() {
@@ -81,6 +82,11 @@ impl Instance {
         } else {
             self.effects.acks.push(receipt);
         }
+    }
+
+    /// Whether that waits for a write already. However often a frame comes meanwhile, it is kept once.
+    fn will_ack(&self, receipt: &Receipt) -> bool {
+        self.pending.acks.contains(receipt) || self.acks_after.iter().any(|(_, known)| known == receipt)
     }
 
     /// The write `number` is durable.

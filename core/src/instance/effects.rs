@@ -31,7 +31,7 @@ pub enum OutgoingKey {
 }
 
 /// A frame that may leave now: every recorded result it depends on is durable.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Outgoing {
     /// To be given back with [`Instance::acked`](super::Instance::acked).
     pub key: OutgoingKey,

@@ -8,6 +8,7 @@
 
 mod compensation;
 mod delivery;
+mod digest;
 mod effects;
 mod limits;
 mod outside;
@@ -51,6 +52,7 @@ pub(crate) use steps::StepSeen;
 pub(crate) use turns::TURN_VOTE;
 
 /// Something a role observed, and under which name.
+#[derive(Hash)]
 struct Observation {
     name: String,
     result: Payload,
@@ -65,7 +67,7 @@ impl Observation {
 }
 
 /// Changes on their way into the next write.
-#[derive(Default)]
+#[derive(Default, Hash)]
 struct Pending {
     changes: Batch,
     acks: Vec<Receipt>,

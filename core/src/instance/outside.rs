@@ -42,7 +42,7 @@ pub enum SignalError {
     Over,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Hash)]
 pub(super) struct Signal {
     pub(super) name: String,
     pub(super) key: String,
@@ -52,7 +52,7 @@ pub(super) struct Signal {
 }
 
 /// The signals of an instance, in the order of arrival.
-#[derive(Default)]
+#[derive(Default, Hash)]
 pub(super) struct Signals {
     entries: BTreeMap<u64, Signal>,
     waiting: usize,

@@ -22,6 +22,7 @@ const VOTE: u32 = 1;
 const VERDICT: u32 = 2;
 
 /// The paths of one saga.
+#[derive(Hash)]
 pub(crate) struct SagaPaths {
     pub(crate) saga: Path,
     pub(crate) body: Path,
@@ -37,6 +38,7 @@ impl SagaPaths {
 }
 
 /// A saga that this role is in, by the path of its body.
+#[derive(Hash)]
 pub(super) struct Saga {
     paths: SagaPaths,
     decides: bool,

@@ -23,7 +23,7 @@ pub(crate) const TURN_VOTE: u32 = u32::MAX;
 const PENDING_CHANGES_MAX: usize = 1_024;
 
 /// A loop as far as it got.
-#[derive(Default)]
+#[derive(Default, Hash)]
 pub(super) struct Loop {
     /// Who decides that a turn is final: known once the program (or its replay) has come by.
     decider: Option<RoleIndex>,
@@ -32,7 +32,7 @@ pub(super) struct Loop {
 }
 
 /// What a deciding role has said of its loops.
-#[derive(Default)]
+#[derive(Default, Hash)]
 pub(super) struct Heard {
     finals: BTreeMap<Path, u32>,
     /// It had heard of the abort: nothing is added any more.

@@ -14,13 +14,13 @@ use crate::message::Payload;
 const CLOCK_LOOK_MAX_MS: u64 = 60_000;
 
 /// What an operation waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Waiting {
     what: What,
     until_unix_ms: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum What {
     Message(Operation, RoleIndex),
     Room(RoleIndex),

@@ -73,10 +73,15 @@ impl Instance {
         let known = self.acquainted.contains(&to) && !matches!(body, Body::Nudge);
         let header = (!known).then(|| self.header.clone());
         let frame = Frame { session: self.id.session, from: self.id.role, to, header, body };
+        let asked_for = matches!(key, OutgoingKey::Nudge(_) | OutgoingKey::Done { .. });
         if !matches!(key, OutgoingKey::Nudge(_)) {
             self.unacked.insert(key.clone());
         }
-        self.held.push_back((after, Outgoing { key, node, frame }));
+        let said = (after, Outgoing { key, node, frame });
+        // However often it is asked for while it is held, it is said once.
+        if !(asked_for && self.held.contains(&said)) {
+            self.held.push_back(said);
+        }
     }
 
     pub(super) fn stop(&mut self, stop: Stop) {

@@ -211,6 +211,28 @@ fn nothing_is_acknowledged_before_it_is_durable() {
     assert_eq!(bench.settle().acks, Vec::from_iter(receipt(2)));
 }
 
+/// Found by the model, whose states had no end otherwise.
+#[test]
+fn what_comes_again_while_a_write_is_under_way_is_kept_once() {
+    let mut bench = Bench::new();
+    bench.part.deliver(number(5), receipt(1));
+    let mut effects = bench.turn();
+    for _ in 0..3 {
+        bench.part.deliver(number(5), receipt(1));
+        effects.writes.extend(bench.turn().writes);
+    }
+    assert_eq!(bench.sync(effects).acks, Vec::from_iter(receipt(1)));
+    bench.part.deliver(frame(Body::Abort(Abort::new("no", "why"))), receipt(2));
+    let mut effects = bench.turn();
+    for _ in 0..3 {
+        bench.part.deliver(frame(Body::Nudge), None);
+        effects.writes.extend(bench.turn().writes);
+    }
+    let said = bench.sync(effects).frames;
+    let answers = said.iter().filter(|outgoing| matches!(outgoing.frame.body, Body::Turns { .. }));
+    assert_eq!(answers.count(), 1, "{said:?}");
+}
+
 #[test]
 fn a_commit_waits_for_its_intent_and_a_frame_for_its_results() {
     let mut bench = Bench::new();

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use accompanist_core::contract::{Batch, Direction, Entry, Environment, KeyRange, Space, StoreError};
 use accompanist_core::frame::{Body, Frame, Header, Operation, Receipt};
@@ -17,7 +17,7 @@ use accompanist_core::state::ReadState;
 use accompanist_core::{Choreography, IdempotencyKey, Message, NodeId, Path, Payload, RoleSet, Service, SessionId};
 
 /// What has been synced, by space and key.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub struct Disk(BTreeMap<(Space, Vec<u8>), Vec<u8>>);
 
 impl Disk {
@@ -93,7 +93,8 @@ impl Environment for Counting {
 
 /// The session of all these tests.
 pub fn session() -> SessionId {
-    SessionId::keyed("test", "1")
+    static SESSION: LazyLock<SessionId> = LazyLock::new(|| SessionId::keyed("test", "1"));
+    *SESSION
 }
 
 pub fn path(counters: &[u32]) -> Path {

@@ -1,0 +1,108 @@
+//! What of an instance determines its future, as a hash: for the model checker of the tests, which asks it of thousands
+//! of instances whether it has seen them before.
+//!
+//! Numbers of writes count from what is synced, and pauses from now, since nothing depends on how long an instance has
+//! lived already. Every field is named, so that a new one does not build before it has its place here.
+
+use std::hash::{Hash, Hasher};
+
+use super::steps::StepEntry;
+use super::{Instance, Job, JobTask, Pause};
+
+impl Instance {
+    /// Hashes all that its future depends on, besides its program; to be asked after its effects were taken.
+    #[doc(hidden)]
+    pub fn digest(&self, hasher: &mut impl Hasher) {
+        let Self {
+            // The same in all instances that are compared.
+            id: _,
+            role: _,
+            header: _,
+            limits: _,
+            compensation: _,
+            rehearsing: _,
+            replaying,
+            mailbox,
+            observed,
+            steps,
+            next_order,
+            running,
+            retrying,
+            loops,
+            heard,
+            sagas,
+            signals,
+            undoing,
+            said_undoing,
+            pending,
+            number,
+            synced,
+            barrier,
+            acks_after,
+            warned,
+            held,
+            unacked,
+            acquainted,
+            waiting,
+            // Whom they wake, `waiting` says.
+            wakers: _,
+            jobs,
+            program_ended,
+            output,
+            output_after,
+            view,
+            view_after,
+            abort,
+            ended,
+            done,
+            closing,
+            close_after,
+            closed,
+            opening,
+            now_ms,
+            // Waiting has what is compared with it.
+            unix_ms: _,
+            nudge,
+            stopped,
+            // Empty between turns.
+            effects: _,
+        } = self;
+        // Only whether a write is durable matters, and if not, how many are to be durable before it.
+        let ahead = |write: &u64| write.saturating_sub(*synced);
+        (replaying, mailbox, observed, next_order, running, retrying).hash(hasher);
+        (loops, heard, sagas, signals, undoing, said_undoing).hash(hasher);
+        (pending, ahead(number), ahead(barrier), warned, unacked, acquainted, waiting).hash(hasher);
+        (program_ended, output, view, abort, done, closing, closed, opening).hash(hasher);
+        let pause =
+            |pause: &Option<Pause>| pause.map(|pause| (pause.until_ms.saturating_sub(*now_ms), pause.length_ms));
+        for (path, entry) in steps {
+            let StepEntry { name, input, result, order, compensated, step, running, tries, pause: next, trouble } =
+                entry;
+            (path, name, input, result, order, compensated, step.is_some()).hash(hasher);
+            (running, tries, pause(next), trouble).hash(hasher);
+        }
+        for (after, receipt) in acks_after {
+            (ahead(after), receipt).hash(hasher);
+        }
+        for (after, outgoing) in held {
+            (ahead(after), outgoing).hash(hasher);
+        }
+        for (after, Job { path, step: _, task }) in jobs {
+            let task = match task {
+                JobTask::Commit => None,
+                JobTask::Compensate(output) => Some(Some(output)),
+                JobTask::FindOut => Some(None),
+            };
+            // A job that waits for no write at all is one that was begun in an earlier life.
+            (*after > 0, ahead(after), path, task).hash(hasher);
+        }
+        output_after.as_ref().map(|(after, output)| (ahead(after), output)).hash(hasher);
+        view_after.as_ref().map(|(after, view)| (ahead(after), view)).hash(hasher);
+        ended.as_ref().map(|(after, outcome)| (ahead(after), outcome)).hash(hasher);
+        // 0 asks for the close.
+        close_after.map(|after| (after > 0, ahead(&after))).hash(hasher);
+        (pause(nudge), stopped.is_some()).hash(hasher);
+        // Lists without their lengths would run into each other.
+        (steps.len(), acks_after.len(), held.len(), jobs.len()).hash(hasher);
+    }
+}
