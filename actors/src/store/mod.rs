@@ -2,6 +2,8 @@
 //! what, and when, is the writer's business.
 
 mod fjall;
+mod journals;
+mod mark;
 mod memory;
 
 use accompanist_core::contract::{Change, Space, Store, StoreError};

@@ -12,6 +12,7 @@
 
 mod asked;
 mod damage;
+mod damaged_store;
 mod delivery;
 mod evolution;
 mod forgotten;
