@@ -11,6 +11,7 @@ use accompanist_core::contract::{Batch, Change, Direction, Entry, KeyRange, Spac
 use accompanist_core::instance::panic_text;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
+use super::half_made;
 use super::journals::{self, COMMIT_KEY};
 use super::mark::{Found, Mark};
 use crate::settings::Durability;
@@ -78,6 +79,7 @@ impl FjallStore {
             Found::Synced(synced) => synced,
             Found::Damaged => return Err(damaged("its file `synced` cannot be read".into())),
         };
+        half_made::clear(folder).map_err(unusable)?;
         journals::check(folder, synced).map_err(damaged)?;
         // fjall asserts some of what a damaged store does not keep.
         let opened = catch_unwind(AssertUnwindSafe(|| open_spaces(folder, sizes)));

@@ -2,6 +2,7 @@
 //! what, and when, is the writer's business.
 
 mod fjall;
+mod half_made;
 mod journals;
 mod mark;
 mod memory;

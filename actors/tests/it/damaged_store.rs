@@ -241,3 +241,26 @@ fn damage_in_a_journal_that_is_over_is_refused() {
     let opened = opened(&|_| {}).unwrap();
     assert_eq!(u64::try_from(count(&opened)).unwrap() + 1, opened.commits(), "each batch has one row but the first");
 }
+
+#[test]
+fn a_store_that_was_not_made_to_the_end_is_made_anew_and_nothing_else_is() {
+    // As a crash leaves it: without a version, or with an empty one.
+    for version in [None, Some("")] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("keyspaces")).unwrap();
+        fs::write(folder.path().join("lock"), "").unwrap();
+        fs::File::create(journal(folder.path())).unwrap().set_len(64 << 20).unwrap();
+        if let Some(version) = version {
+            fs::write(folder.path().join("version"), version).unwrap();
+        }
+        assert_eq!(count(&FjallStore::open(folder.path()).unwrap()), 0);
+        assert_eq!(count(&FjallStore::open(folder.path()).unwrap()), 0);
+    }
+    let folder = store_of(20);
+    for mark in ["synced", "version"] {
+        fs::remove_file(folder.path().join(mark)).unwrap();
+        FjallStore::open(folder.path()).expect_err("a store with rows was opened without its marks");
+    }
+    let rows = fs::read(journal(folder.path())).unwrap();
+    assert!(rows.iter().any(|byte| *byte != 0), "it was thrown away");
+}
