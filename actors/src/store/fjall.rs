@@ -1,13 +1,19 @@
 //! The store on disk. The one place that knows fjall.
 //!
 //! fjall has no group commit and its calls block: the writer makes one batch and one sync of many requests, on
-//! a thread of its own.
+//! a thread of its own. What it does not notice of damage is noticed here: see `journals.rs` and `mark.rs`.
 
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use accompanist_core::contract::{Batch, Change, Direction, Entry, KeyRange, Space, Store, StoreError};
+use accompanist_core::instance::panic_text;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
+use super::half_made;
+use super::journals::{self, COMMIT_KEY};
+use super::mark::{Found, Mark};
 use crate::settings::Durability;
 
 /// How much memory and disk a store takes.
@@ -28,10 +34,18 @@ impl Default for FjallSizes {
     }
 }
 
+/// The keyspace with the number of the last batch.
+const COMMITS: &str = "commits";
+
 /// A store in a folder of its own.
 pub struct FjallStore {
     database: Database,
     spaces: Vec<(Space, Keyspace)>,
+    commits: Keyspace,
+    /// The last batch that was applied.
+    commit: u64,
+    mark: Mark,
+    path: String,
     sync: PersistMode,
 }
 
@@ -45,7 +59,7 @@ impl FjallStore {
     /// Opens the store in `folder`, or makes a new one there, with the sizes of a server.
     ///
     /// # Errors
-    /// [`StoreError`] when the folder is in use, cannot be used, or holds a store of a later release.
+    /// [`StoreError`] when the folder is in use, cannot be used, or holds a store that is damaged or of a later release.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, StoreError> {
         Self::open_with(folder, &FjallSizes::default())
     }
@@ -56,23 +70,32 @@ impl FjallStore {
     /// As [`FjallStore::open`].
     pub fn open_with(folder: impl AsRef<Path>, sizes: &FjallSizes) -> Result<Self, StoreError> {
         let folder = folder.as_ref();
-        let path = || folder.display().to_string();
-        let opened = |error: fjall::Error| match error {
-            fjall::Error::Locked => StoreError::InUse { path: path() },
-            error => StoreError::Open { path: path(), reason: error.to_string() },
+        let path = folder.display().to_string();
+        let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };
+        let unusable = |error: std::io::Error| StoreError::Open { path: path.clone(), reason: error.to_string() };
+        let found = Mark::read(folder).map_err(unusable)?;
+        let synced = match found {
+            Found::Nothing => 0,
+            Found::Synced(synced) => synced,
+            Found::Damaged => return Err(damaged("its file `synced` cannot be read".into())),
         };
-        let database = Database::builder(folder)
-            .cache_size(sizes.cache_bytes)
-            .max_journaling_size(sizes.journals_bytes_max.max(64 << 20))
-            .worker_threads(1)
-            .open()
-            .map_err(opened)?;
-        let mut spaces = Vec::new();
-        for space in Space::ALL {
-            let options = || KeyspaceCreateOptions::default().max_memtable_size(sizes.memtable_bytes);
-            spaces.push((space, database.keyspace(space.name(), options).map_err(opened)?));
+        half_made::clear(folder).map_err(unusable)?;
+        journals::check(folder, synced).map_err(damaged)?;
+        // fjall asserts some of what a damaged store does not keep.
+        let opened = catch_unwind(AssertUnwindSafe(|| open_spaces(folder, sizes)));
+        let opened = opened.map_err(|panic| damaged(panic_text(panic.as_ref())))?;
+        let (database, spaces, commits) = opened.map_err(|error| cannot_open(&path, &error))?;
+        let commit = commits.get(COMMIT_KEY).map_err(|error| failed(&path, &error))?;
+        let commit = commit.map_or(Some(0), |value| journals::commit_of(&value));
+        let commit = commit.ok_or_else(|| damaged("its number of commits cannot be read".into()))?;
+        if commit < synced {
+            return Err(damaged(format!("it ends with commit {commit}, and commit {synced} was acknowledged")));
         }
-        let mut store = Self { database, spaces, sync: PersistMode::SyncData };
+        if commit > 0 && found == Found::Nothing {
+            return Err(damaged("its file `synced` is missing".into()));
+        }
+        let mark = Mark::open(folder, found).map_err(unusable)?;
+        let mut store = Self { database, spaces, commits, commit, mark, path, sync: PersistMode::SyncData };
         super::check_format(&mut store)?;
         Ok(store)
     }
@@ -87,20 +110,65 @@ impl FjallStore {
         self
     }
 
+    /// How many batches were applied in the store's whole life: it tells which of two copies is the later one.
+    pub fn commits(&self) -> u64 {
+        self.commit
+    }
+
     fn keyspace(&self, space: Space) -> Result<&Keyspace, StoreError> {
         let found = self.spaces.iter().find(|(known, _)| *known == space);
         found.map(|(_, keyspace)| keyspace).ok_or_else(|| StoreError::Failed(format!("there is no space `{space}`")))
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
-fn failed(error: fjall::Error) -> StoreError {
-    StoreError::Failed(error.to_string())
+type Opened = (Database, Vec<(Space, Keyspace)>, Keyspace);
+
+fn open_spaces(folder: &Path, sizes: &FjallSizes) -> fjall::Result<Opened> {
+    let database = Database::builder(folder)
+        .cache_size(sizes.cache_bytes)
+        .max_journaling_size(sizes.journals_bytes_max.max(64 << 20))
+        .worker_threads(1)
+        .open()?;
+    let options = || KeyspaceCreateOptions::default().max_memtable_size(sizes.memtable_bytes);
+    let spaces = Space::ALL.into_iter().map(|space| Ok((space, database.keyspace(space.name(), options)?)));
+    let spaces = spaces.collect::<fjall::Result<_>>()?;
+    let commits = database.keyspace(COMMITS, options)?;
+    Ok((database, spaces, commits))
+}
+
+/// Whether an error comes of bytes that are not those that were written.
+fn is_damage(error: &fjall::Error) -> bool {
+    let is_damage = |kind| {
+        matches!(
+            kind,
+            ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput
+        )
+    };
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => is_damage(error.kind()),
+        fjall::Error::InvalidVersion(version) => version.is_none(),
+        fjall::Error::Poisoned | fjall::Error::KeyspaceDeleted | fjall::Error::Locked => false,
+        _ => true,
+    }
+}
+
+fn cannot_open(path: &str, error: &fjall::Error) -> StoreError {
+    let (path, reason) = (path.to_owned(), error.to_string());
+    match error {
+        fjall::Error::Locked => StoreError::InUse { path },
+        error if is_damage(error) => StoreError::Damaged { path, reason },
+        _ => StoreError::Open { path, reason },
+    }
+}
+
+fn failed(path: &str, error: &fjall::Error) -> StoreError {
+    let reason = error.to_string();
+    if is_damage(error) { StoreError::Damaged { path: path.to_owned(), reason } } else { StoreError::Failed(reason) }
 }
 
 impl Store for FjallStore {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.keyspace(space)?.get(key).map_err(failed)?.map(|value| value.to_vec()))
+        Ok(self.keyspace(space)?.get(key).map_err(|error| failed(&self.path, &error))?.map(|value| value.to_vec()))
     }
 
     fn range(
@@ -117,7 +185,7 @@ impl Store for FjallStore {
             Direction::Backward => found.next_back(),
         };
         let entry = |guard: fjall::Guard| {
-            let (key, value) = guard.into_inner().map_err(failed)?;
+            let (key, value) = guard.into_inner().map_err(|error| failed(&self.path, &error))?;
             Ok((key.to_vec(), value.to_vec()))
         };
         std::iter::from_fn(next).take(limit).map(entry).collect()
@@ -132,10 +200,19 @@ impl Store for FjallStore {
                 None => write.remove(keyspace, key),
             }
         }
-        write.commit().map_err(failed)
+        let commit = self.commit + 1;
+        write.insert(&self.commits, COMMIT_KEY, commit.to_le_bytes());
+        write.commit().map_err(|error| failed(&self.path, &error))?;
+        self.commit = commit;
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
-        self.database.persist(self.sync).map_err(failed)
+        self.database.persist(self.sync).map_err(|error| failed(&self.path, &error))?;
+        match self.sync {
+            // What is in the buffers of the system only may be gone after a power cut: nothing is promised of it.
+            PersistMode::Buffer => Ok(()),
+            _ => self.mark.set(self.commit).map_err(|error| StoreError::Failed(error.to_string())),
+        }
     }
 }

@@ -2,6 +2,9 @@
 //! what, and when, is the writer's business.
 
 mod fjall;
+mod half_made;
+mod journals;
+mod mark;
 mod memory;
 
 use accompanist_core::contract::{Change, Space, Store, StoreError};

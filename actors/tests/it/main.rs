@@ -13,6 +13,7 @@
 mod asked;
 mod config;
 mod damage;
+mod damaged_store;
 mod delivery;
 mod evolution;
 mod forgotten;

@@ -141,6 +141,17 @@ pub enum StoreError {
         /// What the database says.
         reason: String,
     },
+    /// The database is not what was written, or not all of it.
+    #[error(
+        "the store at `{path}` is damaged ({reason}): nothing is run on it, since it may have forgotten what it has \
+         acknowledged; keep the folder as it is, check the disk, and go on with a backup that has all of it"
+    )]
+    Damaged {
+        /// The folder.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A stored value cannot be read back.
     #[error(
         "the store holds a value in `{space}` that cannot be read ({reason}): it was damaged, or written by another program; nothing was changed"

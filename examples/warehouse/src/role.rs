@@ -8,8 +8,8 @@ use accompanist::transport::{ZenohConfig, ZenohTransport};
 use accompanist::{NodeBuilder, store::FjallStore};
 use anyhow::{Context as _, bail};
 use clap::Args;
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use warehouse::sqlite::SqliteService;
 use warehouse::{
     Loyalty, LoyaltyApi, NoService, Payment, PaymentApi, Warehouse, WarehouseApi, WarehouseOrder, WarehouseOrderSqlite,
@@ -101,8 +101,13 @@ async fn told_to_stop(until_stdin_closes: bool) {
         if !until_stdin_closes {
             return std::future::pending().await;
         }
-        let mut nothing = Vec::new();
-        let _ = tokio::io::stdin().read_to_end(&mut nothing).await;
+        let (closed, is_closed) = oneshot::channel();
+        // On a thread of its own: tokio's reader would keep a node that has failed from ending.
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            let _ = closed.send(()); // It has ended by then, or ends now.
+        });
+        let _ = is_closed.await;
     };
     let interrupted = async {
         if tokio::signal::ctrl_c().await.is_err() {
