@@ -3,7 +3,7 @@
 //! A node's tree has its own actors, whose children are the role instances, and the [`Group`]s of actors that the service
 //! gives it ([`NodeBuilder::supervise`](crate::NodeBuilder::supervise)). What is done about failures is data: a
 //! [`Supervision`], in [`Settings::supervision`](crate::Settings::supervision) or in `accompanist.toml`
-//! (see [`Settings::load`](crate::Settings::load)). Why it is not `ractor-supervisor`: decision 0003.
+//! (see [`Config::load`](crate::Config::load)). Why it is not `ractor-supervisor`: decision 0003.
 
 mod group;
 mod policy;

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// After so many doublings a pause grows no more: a nanosecond has become a second.
+const DOUBLINGS_MAX: u32 = 30;
+
 /// Which actors are started again when one of several has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -91,8 +94,10 @@ impl Policy {
             return Err(("period", "no restart would ever be counted: give a longer one".into()));
         }
         // The pauses alone: with chance against it, each is the longest that it can be.
-        let pauses = (0..self.restarts_max).map(|times| self.pause(times, u64::MAX));
-        let all = pauses.fold(Duration::ZERO, Duration::saturating_add);
+        let growing = self.restarts_max.min(DOUBLINGS_MAX);
+        let pauses = (0..growing).map(|times| self.pause(times, u64::MAX));
+        let longest = self.pause(DOUBLINGS_MAX, u64::MAX).saturating_mul(self.restarts_max - growing);
+        let all = pauses.fold(longest, Duration::saturating_add);
         if all >= self.period {
             let [all, period] = [all, self.period].map(humantime::format_duration);
             let text = format!(
@@ -106,10 +111,10 @@ impl Policy {
 
     /// The pause before the next restart, when so many have gone before without calm; `random` is any number.
     pub(super) fn pause(&self, times: u32, random: u64) -> Duration {
-        let pause = self.delay_min.saturating_mul(1 << times.min(30)).min(self.delay_max);
+        let pause = self.delay_min.saturating_mul(1 << times.min(DOUBLINGS_MAX)).min(self.delay_max);
         // To the precision of 32 bits.
         let chance = f64::from(u32::try_from(random >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX);
-        pause.mul_f64(1.0 + self.jitter * chance)
+        pause.saturating_add(Duration::try_from_secs_f64(pause.as_secs_f64() * self.jitter * chance).unwrap_or(pause))
     }
 }
 

@@ -8,6 +8,9 @@ use accompanist::store::MemoryDisk;
 use accompanist::supervision::{Group, Policy, PolicyChange, Strategy};
 use accompanist::transport::LocalNetwork;
 use accompanist::{Config, NodeError};
+use proptest::prelude::*;
+use proptest::strategy::Strategy as _;
+use proptest::test_runner::FileFailurePersistence;
 
 use crate::support::{on_disk, within};
 use crate::trade::{Front, Trade};
@@ -100,6 +103,9 @@ fn numbers_that_cannot_work_are_refused_where_they_are_set() {
         "a.toml:1: supervision.instances.period: 20 restarts can take 2m 12s 242ms in pauses alone, and `period` is 1m: it might \
          never be given up. Give a longer `period`, or a shorter `delay_max`",
     );
+    let endless = "[supervision.tree]\nrestarts_max = 4294967295\ndelay_max = \"500000000000years\"\njitter = 1\n";
+    let error = read(endless, &[]).unwrap_err();
+    assert!(error.starts_with("a.toml:1: supervision.tree.period: 4294967295 restarts can take"), "{error}");
     check(
         "retransmission_delay_min = \"3s\"\n",
         &[],
@@ -208,4 +214,51 @@ async fn what_is_named_has_to_be_there_at_the_start() {
         error.to_string(),
         "settings: supervision.groups.meters.delay_min: 1h is above `delay_max`, 10s: give a shorter one"
     );
+}
+
+/// Lines of a good file, lines with another value, and anything.
+fn line() -> impl proptest::strategy::Strategy<Value = String> + use<> {
+    let documented: Vec<&str> = DOCUMENTED.lines().filter(|line| !line.starts_with('#')).collect();
+    let value = prop_oneof![
+        Just("0".to_owned()),
+        any::<i64>().prop_map(|number| number.to_string()),
+        any::<f64>().prop_map(|number| format!("{number:?}")),
+        "\"[0-9]{1,20}(ns|ms|s|m|days|years|x)\"",
+        Just("\"none\"".to_owned()),
+        "\\PC{0,20}",
+    ];
+    let key = proptest::sample::select(documented.clone());
+    prop_oneof![
+        4 => proptest::sample::select(documented).prop_map(ToOwned::to_owned),
+        2 => (key, value).prop_map(|(line, value)| match line.split_once('=') {
+            Some((key, _)) => format!("{key}= {value}"),
+            None => line.to_owned(),
+        }),
+        1 => "\\PC{0,40}",
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/corpus/config-found-by-proptest.txt"))),
+        ..ProptestConfig::default()
+    })]
+
+    /// Whatever a file and a variable hold: settings that can be used, or an error that says where.
+    #[test]
+    fn no_file_is_a_danger(lines in proptest::collection::vec(line(), 0..12), key in "[A-Z_]{0,30}", value in "\\PC{0,10}") {
+        let text = lines.join("\n");
+        let name = format!("ACCOMPANIST__{key}");
+        for variables in [vec![], vec![(name.clone(), value)]] {
+            if let Err(error) = Config::from_toml("a.toml", &text, variables) {
+                let place = error.place.clone().unwrap_or_default();
+                let in_file = place.strip_prefix("a.toml").map(|line| line.trim_start_matches(':').parse::<usize>());
+                let is_there = match in_file {
+                    Some(Ok(line)) => line <= text.lines().count().max(1) + 1,
+                    _ => place == "a.toml" || place == format!("variable {name}"),
+                };
+                prop_assert!(is_there && !error.what.is_empty(), "{error} of {text:?}");
+            }
+        }
+    }
 }
