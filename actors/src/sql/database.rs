@@ -28,7 +28,7 @@ pub trait Markers: Database {
     fn prepare(pool: &Pool<Self>) -> BoxFuture<'_, sqlx::Result<()>>;
 
     /// Begins a transaction that may write.
-    fn begin(pool: &Pool<Self>) -> BoxFuture<'_, sqlx::Result<Transaction<'static, Self>>>;
+    fn begin(connection: &mut Self::Connection) -> BoxFuture<'_, sqlx::Result<Transaction<'_, Self>>>;
 
     /// Gives the marker of `key`, or makes one. Waits until no other transaction holds it; then this one does.
     fn claim<'a>(connection: &'a mut Self::Connection, key: &'a str) -> BoxFuture<'a, sqlx::Result<Option<Marker>>>;

@@ -3,7 +3,7 @@
 //! Knows SQL and error codes, nothing of when they are used. Next: `sqlite.rs`, the same for `SQLite`.
 
 use accompanist_core::contract::BoxFuture;
-use sqlx::{PgConnection, Pool, Postgres, Transaction, query, query_as, query_scalar, raw_sql};
+use sqlx::{Connection, PgConnection, Pool, Postgres, Transaction, query, query_as, query_scalar, raw_sql};
 
 use super::database::{FORGET_BATCH, Markers, one_row};
 use super::marker::Marker;
@@ -51,8 +51,8 @@ impl Markers for Postgres {
         })
     }
 
-    fn begin(pool: &Pool<Self>) -> BoxFuture<'_, sqlx::Result<Transaction<'static, Self>>> {
-        Box::pin(pool.begin())
+    fn begin(connection: &mut PgConnection) -> BoxFuture<'_, sqlx::Result<Transaction<'_, Self>>> {
+        Box::pin(connection.begin())
     }
 
     fn claim<'a>(connection: &'a mut PgConnection, key: &'a str) -> BoxFuture<'a, sqlx::Result<Option<Marker>>> {

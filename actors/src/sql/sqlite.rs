@@ -3,7 +3,7 @@
 //! Knows SQL and error codes, nothing of when they are used. Next: `postgres.rs`, the same for `PostgreSQL`.
 
 use accompanist_core::contract::BoxFuture;
-use sqlx::{Pool, Sqlite, SqliteConnection, Transaction, query, query_as, raw_sql};
+use sqlx::{Connection, Pool, Sqlite, SqliteConnection, Transaction, query, query_as, raw_sql};
 
 use super::database::{FORGET_BATCH, Markers, one_row};
 use super::marker::Marker;
@@ -34,15 +34,16 @@ impl Markers for Sqlite {
 
     fn prepare(pool: &Pool<Self>) -> BoxFuture<'_, sqlx::Result<()>> {
         Box::pin(async move {
-            let mut transaction = Self::begin(pool).await?;
+            let mut connection = pool.acquire().await?;
+            let mut transaction = Self::begin(&mut connection).await?;
             raw_sql(Self::SCHEMA).execute(&mut *transaction).await?;
             transaction.commit().await
         })
     }
 
-    fn begin(pool: &Pool<Self>) -> BoxFuture<'_, sqlx::Result<Transaction<'static, Self>>> {
+    fn begin(connection: &mut SqliteConnection) -> BoxFuture<'_, sqlx::Result<Transaction<'_, Self>>> {
         // A transaction that begins as a reader cannot become a writer while another one writes.
-        Box::pin(pool.begin_with("BEGIN IMMEDIATE"))
+        Box::pin(connection.begin_with("BEGIN IMMEDIATE"))
     }
 
     fn claim<'a>(connection: &'a mut SqliteConnection, key: &'a str) -> BoxFuture<'a, sqlx::Result<Option<Marker>>> {

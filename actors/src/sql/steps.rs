@@ -135,33 +135,48 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
         key: &str,
         effect: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, EffectError>,
     ) -> sqlx::Result<Result<T, Abort>> {
-        let mut transaction = DB::begin(&self.pool).await?;
-        if let Some(marker) = DB::claim(&mut transaction, key).await? {
-            return known(&marker);
-        }
-        match effect(&mut transaction).await {
-            Ok(output) => {
-                DB::record(&mut transaction, key, &Marker::committed(&output)?).await?;
-                transaction.commit().await?;
-                Ok(Ok(output))
+        let committed = self.transact(async |connection| {
+            if let Some(marker) = DB::claim(&mut *connection, key).await? {
+                return Ok(known(&marker)?);
             }
-            Err(EffectError::Refused(abort)) => {
-                transaction.rollback().await?;
-                self.refuse(key, abort).await
-            }
+            let output = effect(&mut *connection).await?;
+            DB::record(connection, key, &Marker::committed(&output)?).await?;
+            Ok(Ok(output))
+        });
+        match committed.await {
+            Ok(result) => Ok(result),
+            Err(EffectError::Refused(abort)) => self.refuse(key, abort).await,
             Err(EffectError::Database(error)) => Err(error),
         }
     }
 
+    /// Does `work` in a transaction, which is rolled back if it fails. A connection whose transaction does not end as it
+    /// should (the effect has ended it, say) is closed: nobody else could work with it.
+    async fn transact<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, EffectError>,
+    ) -> Result<T, EffectError> {
+        let mut connection = self.pool.acquire().await?;
+        let (result, is_usable) = transact::<DB, T>(&mut connection, work).await;
+        if !is_usable {
+            connection.close_on_drop();
+        }
+        result
+    }
+
     /// Records a refusal whose changes have been rolled back, unless another try was faster: then that one counts.
     async fn refuse<T: Message>(&self, key: &str, abort: Abort) -> sqlx::Result<Result<T, Abort>> {
-        let mut transaction = DB::begin(&self.pool).await?;
-        if let Some(marker) = DB::claim(&mut transaction, key).await? {
-            return known(&marker);
-        }
-        DB::record(&mut transaction, key, &Marker::refused(&abort)?).await?;
-        transaction.commit().await?;
-        Ok(Err(abort))
+        let recorded = self.transact(async |connection| {
+            if let Some(marker) = DB::claim(&mut *connection, key).await? {
+                return Ok(known(&marker)?);
+            }
+            DB::record(connection, key, &Marker::refused(&abort)?).await?;
+            Ok(Err(abort))
+        });
+        recorded.await.or_else(|error| match error {
+            EffectError::Refused(abort) => Ok(Err(abort)),
+            EffectError::Database(error) => Err(error),
+        })
     }
 
     async fn try_compensate(
@@ -169,15 +184,31 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
         key: &str,
         effect: impl AsyncFnOnce(&mut DB::Connection) -> Result<(), EffectError>,
     ) -> Result<(), EffectError> {
-        let mut transaction = DB::begin(&self.pool).await?;
-        match DB::claim(&mut transaction, key).await? {
-            Some(Marker::Refused(_) | Marker::Compensated) => return Ok(()),
-            Some(Marker::Committed(_)) => effect(&mut transaction).await?,
-            None => {}
-        }
-        DB::record(&mut transaction, key, &Marker::Compensated).await?;
-        Ok(transaction.commit().await?)
+        let compensated = self.transact(async |connection| {
+            match DB::claim(&mut *connection, key).await? {
+                Some(Marker::Refused(_) | Marker::Compensated) => return Ok(()),
+                Some(Marker::Committed(_)) => effect(&mut *connection).await?,
+                None => {}
+            }
+            Ok(DB::record(connection, key, &Marker::Compensated).await?)
+        });
+        compensated.await
     }
+}
+
+/// Does `work` in a transaction on this connection; gives its result, and whether the connection is as it was before.
+async fn transact<DB: SqlDatabase, T>(
+    connection: &mut DB::Connection,
+    work: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, EffectError>,
+) -> (Result<T, EffectError>, bool) {
+    let mut transaction = match DB::begin(connection).await {
+        Ok(transaction) => transaction,
+        Err(error) => return (Err(error.into()), false),
+    };
+    let result = work(&mut transaction).await;
+    let ended = if result.is_ok() { transaction.commit().await } else { transaction.rollback().await };
+    let is_usable = ended.is_ok();
+    (result.and_then(|value| Ok(ended.map(|()| value)?)), is_usable)
 }
 
 /// What a commit gives whose key has a marker already.

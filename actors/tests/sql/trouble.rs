@@ -88,6 +88,13 @@ pub async fn an_effect_that_commits_by_itself_is_not_repeated<B: Backend>(base: 
         () = seen => {}
     }
     assert_eq!(base.count("done").await, 1);
+    // The connections that it has spoilt are nobody else's.
+    for _ in 0..12 {
+        let key = fresh_key();
+        let sound = steps.commit(&key, async |connection| Ok(B::affect(connection, "sound").await?));
+        assert_eq!(sound.await, Ok(()));
+    }
+    assert_eq!(base.count("sound").await, 12);
 }
 
 pub async fn an_output_of_another_type_is_no_decision<B: Backend>(base: B) {
