@@ -157,7 +157,8 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
         work: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, EffectError>,
     ) -> Result<T, EffectError> {
         let mut connection = self.pool.acquire().await?;
-        let (result, is_usable) = transact::<DB, T>(&mut connection, work).await;
+        // Boxed: what the drivers keep over a wait is large, and part of every program that takes such a step.
+        let (result, is_usable) = Box::pin(transact::<DB, T>(&mut connection, work)).await;
         if !is_usable {
             connection.close_on_drop();
         }
