@@ -75,7 +75,8 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
         let key = key.to_string();
         let mut pauses = Pauses::new();
         loop {
-            match self.try_commit(&key, effect.clone()).await {
+            // Boxed: what the drivers keep over a wait is large, and would be part of every program that takes such a step.
+            match Box::pin(self.try_commit(&key, effect.clone())).await {
                 Ok(result) => return result,
                 Err(error) => {
                     let trouble = Trouble::of::<DB>(&error);
@@ -99,7 +100,7 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
         effect: impl AsyncFnOnce(&mut DB::Connection) -> Result<(), EffectError>,
     ) -> Result<(), Retry> {
         let key = key.to_string();
-        self.try_compensate(&key, effect).await.map_err(|error| {
+        Box::pin(self.try_compensate(&key, effect)).await.map_err(|error| {
             let advice = match &error {
                 EffectError::Refused(_) => "a compensation cannot be refused",
                 EffectError::Database(error) => Trouble::of::<DB>(error).advice(),
@@ -157,8 +158,7 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
         work: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, EffectError>,
     ) -> Result<T, EffectError> {
         let mut connection = self.pool.acquire().await?;
-        // Boxed: what the drivers keep over a wait is large, and part of every program that takes such a step.
-        let (result, is_usable) = Box::pin(transact::<DB, T>(&mut connection, work)).await;
+        let (result, is_usable) = transact::<DB, T>(&mut connection, work).await;
         if !is_usable {
             connection.close_on_drop();
         }
