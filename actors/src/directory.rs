@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use accompanist_core::id::InstanceId;
-use ractor::{ActorId, ActorRef};
+use ractor::{ActorId, ActorRef, MessagingErr};
 use tokio::sync::watch;
 
 use crate::instance_actor::InstanceMessage;
@@ -22,6 +22,8 @@ pub(crate) struct Played {
 
 struct Entry {
     actor: ActorRef<InstanceMessage>,
+    /// How much it has been told from outside.
+    told: u64,
     /// Known once it is loaded.
     played: Option<Played>,
 }
@@ -38,21 +40,62 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Entry {
+    fn tell(&mut self, message: InstanceMessage) -> Result<(), InstanceMessage> {
+        let counts = message.is_from_outside();
+        self.actor.cast(message).map_err(|error| match error {
+            MessagingErr::SendErr(message) => message,
+            _ => InstanceMessage::Wake,
+        })?;
+        self.told += u64::from(counts);
+        Ok(())
+    }
+}
+
 impl Directory {
-    pub(crate) fn get(&self, id: InstanceId) -> Option<ActorRef<InstanceMessage>> {
-        lock(&self.actors).get(&id).map(|entry| entry.actor.clone())
+    pub(crate) fn has(&self, id: InstanceId) -> bool {
+        lock(&self.actors).contains_key(&id)
     }
 
-    /// Makes an actor and notes it in one go: an acknowledgement of its first word must find it here.
+    /// Tells an instance that is in memory; gives the message back if it is not.
+    pub(crate) fn tell(&self, id: InstanceId, message: InstanceMessage) -> Result<(), InstanceMessage> {
+        match lock(&self.actors).get_mut(&id) {
+            Some(entry) => entry.tell(message),
+            None => Err(message),
+        }
+    }
+
+    /// Makes an actor, notes it and tells it something, in one go: an acknowledgement of its first word must find it
+    /// here.
     pub(crate) fn insert_new<E>(
         &self,
         id: InstanceId,
         make: impl FnOnce() -> Result<ActorRef<InstanceMessage>, E>,
-    ) -> Result<ActorRef<InstanceMessage>, E> {
+        message: InstanceMessage,
+    ) -> Result<ActorId, E> {
         let mut actors = lock(&self.actors);
         let actor = make()?;
-        actors.insert(id, Entry { actor: actor.clone(), played: None });
-        Ok(actor)
+        let number = actor.get_id();
+        let mut entry = Entry { actor, told: 0, played: None };
+        let _ = entry.tell(message); // It has just been made; a failure comes as an event.
+        actors.insert(id, entry);
+        Ok(number)
+    }
+
+    /// An actor that waits leaves memory, unless it has been told more than the `told` that it has come by. Nobody is
+    /// told anything of its instance before `farewell` is over.
+    pub(crate) fn leave(&self, id: InstanceId, actor: ActorId, told: u64, farewell: impl FnOnce()) -> bool {
+        let mut actors = lock(&self.actors);
+        if !actors.get(&id).is_some_and(|entry| entry.actor.get_id() == actor && entry.told == told) {
+            return false;
+        }
+        actors.remove(&id);
+        farewell();
+        let mut watched = lock(&self.watched);
+        if watched.get(&id).is_some_and(watch::Sender::is_closed) {
+            watched.remove(&id);
+        }
+        true
     }
 
     /// Says what an instance plays.

@@ -80,7 +80,7 @@ impl InstanceHandle {
 
     async fn ask<T>(&self, question: impl Fn(oneshot::Sender<T>) -> Question) -> Result<T, AskError> {
         let (reply, answer) = oneshot::channel();
-        if self.shared.to_instance(self.id, InstanceMessage::Ask(question(reply))).is_ok()
+        if self.shared.directory.tell(self.id, InstanceMessage::Ask(question(reply))).is_ok()
             && let Ok(answer) = answer.await
         {
             return Ok(answer);

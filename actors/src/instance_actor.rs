@@ -11,7 +11,7 @@ use std::time::Duration;
 use accompanist_core::contract::{Space, StoreError};
 use accompanist_core::frame::{Body, Frame, Outcome, Receipt};
 use accompanist_core::id::InstanceId;
-use accompanist_core::instance::{Effects, Instance, LocalResult, Outgoing, OutgoingKey};
+use accompanist_core::instance::{Effects, Idle, Instance, LocalResult, Outgoing, OutgoingKey};
 use accompanist_core::part::{Alarm, Part};
 use accompanist_core::record::{Closed, Opened, Record};
 use accompanist_core::{Abort, Payload, Service};
@@ -23,7 +23,9 @@ use crate::directory::Played;
 use crate::link::LinkMessage;
 use crate::metric;
 use crate::question::{Answers, Question};
+use crate::roles::RolesMessage;
 use crate::session::Progress;
+use crate::settings::Settings;
 use crate::shared::{Shared, note_dropped};
 use crate::writer::{Incarnation, Job, Loaded, Written};
 
@@ -33,6 +35,8 @@ pub(crate) enum InstanceMessage {
     Acked(OutgoingKey),
     Written(u64, Written),
     Loaded(Loaded),
+    /// The write of this actor, or of what it has thrown away, was refused.
+    Refused(Incarnation, StoreError),
     StoreFailed(StoreError),
     /// A caller starts the session, and watches: begin if there is nothing yet, and say what is known.
     Start(Opened),
@@ -40,6 +44,16 @@ pub(crate) enum InstanceMessage {
     Ask(Question),
     Wake,
 }
+
+impl InstanceMessage {
+    /// Whether the directory counts it: what must not be missed by an actor that is about to leave memory.
+    pub(crate) fn is_from_outside(&self) -> bool {
+        matches!(self, Self::Deliver(..) | Self::Acked(_) | Self::Start(_) | Self::Ask(_))
+    }
+}
+
+/// So often, at least, a frame has been sent before its instance leaves memory with it unheard.
+const UNHEARD_TRANSMISSIONS_MIN: u32 = 10;
 
 /// The reason with which the actor of an instance that has closed stops.
 pub(crate) const CLOSED: &str = "closed";
@@ -54,6 +68,8 @@ pub(crate) enum Origin {
     Header(Opened),
     /// From the store; begins if there is nothing there, with what a start or the first frame says of it.
     Store,
+    /// From the store, by the node's own doing: its supervisor is told once it is back.
+    Return,
 }
 
 /// See the module's documentation.
@@ -71,6 +87,10 @@ pub(crate) struct InstanceState {
     unproven: bool,
     /// What arrives before it is known what the store knows.
     early: Vec<InstanceMessage>,
+    /// How much it has come by of what it was told from outside.
+    told: u64,
+    /// Its supervisor waits until it is back.
+    returns: bool,
     live: Option<Live>,
 }
 
@@ -79,6 +99,8 @@ struct Live {
     progress: Progress,
     timer: Option<(u64, Pin<Box<Sleep>>)>,
     answers: Answers,
+    /// Since when it only waits.
+    idle_since_ms: Option<u64>,
 }
 
 pub(crate) struct InstanceArguments {
@@ -106,6 +128,8 @@ impl Actor for InstanceActor {
             begins: false,
             unproven: false,
             early: Vec::new(),
+            told: 0,
+            returns: matches!(origin, Origin::Return),
             live: None,
         };
         match origin {
@@ -116,7 +140,7 @@ impl Actor for InstanceActor {
                 state.opened = Some(opened);
                 myself.cast(InstanceMessage::Loaded(Loaded::Nothing))?;
             }
-            Origin::Store => state.load(&myself),
+            Origin::Store | Origin::Return => state.load(&myself),
         }
         Ok(state)
     }
@@ -130,8 +154,13 @@ impl Actor for InstanceActor {
         match message {
             InstanceMessage::Loaded(loaded) => state.begin(&myself, loaded),
             InstanceMessage::StoreFailed(error) => state.store_failed(&myself, &error),
+            InstanceMessage::Refused(incarnation, error) if incarnation == state.incarnation => {
+                state.store_failed(&myself, &error);
+            }
             InstanceMessage::Written(_, Written::Known) => state.load_instead(&myself),
-            InstanceMessage::Written(..) if state.live.is_none() => {} // Of what was thrown away.
+            // Of what was thrown away.
+            InstanceMessage::Refused(..) => {}
+            InstanceMessage::Written(..) if state.live.is_none() => {}
             message if state.live.is_none() => state.early.push(message),
             message => state.tell(&myself, message)?,
         }
@@ -173,6 +202,8 @@ impl InstanceState {
     fn load_instead(&mut self, myself: &ActorRef<InstanceMessage>) {
         (self.live, self.unproven) = (None, false);
         self.incarnation = self.shared.next_incarnation();
+        // It comes by them once more.
+        self.told = self.told.saturating_sub(self.early.len() as u64);
         self.load(myself);
     }
 
@@ -213,7 +244,8 @@ impl InstanceState {
             }
             Ok(live) => {
                 self.live = Some(live);
-                for message in early.into_iter().chain([InstanceMessage::Wake]) {
+                // Its replay comes first, or it would answer questions as if it had never lived.
+                for message in [InstanceMessage::Wake].into_iter().chain(early) {
                     let _ = myself.cast(message); // To itself: it is alive.
                 }
             }
@@ -242,11 +274,12 @@ impl InstanceState {
         let environment = self.shared.environment.clone();
         self.shared.directory.note_played(self.id, Played { choreography: choreography.name(), role });
         let part = choreography.part(instance, opened.input.clone(), service, environment, alarm);
-        Ok(Live { part, progress, timer: None, answers: Answers::default() })
+        Ok(Live { part, progress, timer: None, answers: Answers::default(), idle_since_ms: None })
     }
 
     fn tell(&mut self, myself: &ActorRef<InstanceMessage>, message: InstanceMessage) -> Result<(), ActorProcessingErr> {
         let Some(live) = &mut self.live else { return Ok(()) };
+        self.told += u64::from(message.is_from_outside());
         match message {
             InstanceMessage::Deliver(frame, receipt) => {
                 if self.unproven {
@@ -273,28 +306,65 @@ impl InstanceState {
             InstanceMessage::Wake
             | InstanceMessage::Written(_, Written::Known)
             | InstanceMessage::Loaded(_)
+            | InstanceMessage::Refused(..)
             | InstanceMessage::StoreFailed(_) => {}
         }
         let effects = live.part.turn(self.shared.now_ms());
         self.carry_out(myself, effects);
-        if let Some(live) = &mut self.live {
-            live.set_timer(self.shared.now_ms());
+        if std::mem::take(&mut self.returns) {
+            self.shared.to_roles(RolesMessage::Returned(self.id));
         }
+        self.wait(myself);
         Ok(())
+    }
+
+    /// Nothing is to be done now: leaves memory if that has been so for a while, and looks again in time otherwise.
+    fn wait(&mut self, myself: &ActorRef<InstanceMessage>) {
+        let Some(live) = &mut self.live else { return };
+        let (now_ms, unix_ms) = (self.shared.now_ms(), self.shared.environment.unix_ms());
+        let idle = live.part.idle().filter(|_| live.answers.is_empty());
+        let Some(idle) = idle else {
+            live.idle_since_ms = None;
+            return live.set_timer(now_ms, None);
+        };
+        let delay_ms = passivation_delay_ms(&self.shared.settings, &idle);
+        if idle.until_unix_ms.is_some_and(|until| until <= unix_ms.saturating_add(delay_ms)) {
+            return live.set_timer(now_ms, None); // What is to happen soon is waited for.
+        }
+        let leave_ms = live.idle_since_ms.get_or_insert(now_ms).saturating_add(delay_ms);
+        if leave_ms <= now_ms { self.leave(myself, idle) } else { live.set_timer(now_ms, Some(leave_ms)) }
+    }
+
+    /// Leaves memory, unless something has come meanwhile. All that it needs to come back is on disk; those who bring it
+    /// back are told when.
+    fn leave(&self, myself: &ActorRef<InstanceMessage>, Idle { until_unix_ms, unheard }: Idle) {
+        let farewell = || {
+            if !unheard.is_empty() {
+                self.shared.to_link(LinkMessage::Rest { id: self.id, unheard });
+            }
+            if let Some(until_unix_ms) = until_unix_ms {
+                self.shared.to_roles(RolesMessage::Wait(self.id, until_unix_ms));
+            }
+        };
+        if self.shared.directory.leave(self.id, myself.get_id(), self.told, farewell) {
+            self.shared.writer.submit(Job::Leave { id: self.id, incarnation: self.incarnation });
+            counter!(metric::INSTANCES_PASSIVATED).increment(1);
+            myself.stop(None);
+        }
     }
 
     fn carry_out(&mut self, myself: &ActorRef<InstanceMessage>, effects: Effects) {
         let Effects { writes, frames, acks, output, opened, closed, stopped, troubles, long_journal } = effects;
         for write in writes {
             let (myself, number) = (myself.clone(), write.number);
+            let (id, incarnation) = (self.id, self.incarnation);
             let done = Box::new(move |written| {
                 // An actor that is gone needs no answer.
                 let _ = myself.cast(match written {
                     Ok(written) => InstanceMessage::Written(number, written),
-                    Err(error) => InstanceMessage::StoreFailed(error),
+                    Err(error) => InstanceMessage::Refused(incarnation, error),
                 });
             });
-            let (id, incarnation) = (self.id, self.incarnation);
             let begins = std::mem::take(&mut self.begins);
             self.shared.writer.submit(Job::Write { id, incarnation, begins, write, done });
         }
@@ -401,9 +471,9 @@ impl Progress {
 }
 
 impl Live {
-    /// Rings the alarm when the part's next turn is due.
-    fn set_timer(&mut self, now_ms: u64) {
-        let next = self.part.next_wake_ms();
+    /// Rings the alarm when the part's next turn is due, or at `other_ms`.
+    fn set_timer(&mut self, now_ms: u64, other_ms: Option<u64>) {
+        let next = self.part.next_wake_ms().into_iter().chain(other_ms).min();
         if self.timer.as_ref().map(|(at, _)| *at) != next {
             self.timer = next.map(|at| {
                 let delay = Duration::from_millis(at.saturating_sub(now_ms));
@@ -418,6 +488,14 @@ impl Live {
             }
         }
     }
+}
+
+/// How long an idle instance stays. What has been said is given the time to be heard: an instance that left before would
+/// say it again and again.
+fn passivation_delay_ms(settings: &Settings, idle: &Idle) -> u64 {
+    let transmissions = if idle.unheard.is_empty() { 0 } else { UNHEARD_TRANSMISSIONS_MIN };
+    let delay = settings.passivation_delay.max(settings.retransmission_delay_max * transmissions);
+    u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Why the instance is not run, if it has failed too often.

@@ -18,6 +18,7 @@ pub mod metric;
 mod node;
 mod peers;
 mod question;
+mod returns;
 mod roles;
 mod session;
 mod settings;
@@ -39,7 +40,7 @@ pub use node::{Node, NodeBuilder, StartOptions};
 pub use ractor;
 pub use session::Session;
 pub use settings::{Durability, Retention, Settings};
-pub use shared::{StoppedSession, TroubledSession};
+pub use shared::{Recovery, StoppedSession, TroubledSession};
 pub use writer::Tombstones;
 
 /// What a service usually needs, to be imported whole.

@@ -2,11 +2,13 @@
 //!
 //! The wire may lose, double, reorder and delay; a frame is sent again until its receiver's node says that it is
 //! durable there. Everything here is memory: after a crash the instances say all unheard things again. Knows
-//! packets and nodes, nothing of programs or stores. `outbox` has the frames under way.
+//! packets and nodes, nothing of programs or stores. `outbox` has the frames under way,
+//! `resting` who has left memory with something unheard.
 
 mod outbox;
+mod resting;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -20,6 +22,7 @@ use metrics::counter;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use self::outbox::{Outbox, Transmission};
+use self::resting::Resting;
 use crate::instance_actor::InstanceMessage;
 use crate::metric;
 use crate::roles::RolesMessage;
@@ -32,6 +35,10 @@ pub(crate) enum LinkMessage {
     Say { id: InstanceId, frames: Vec<Outgoing>, acks: Vec<Receipt> },
     /// What an instance has said is of no more use: its messages, or (it has closed) all of it.
     Forget { id: InstanceId, all: bool },
+    /// An instance leaves memory, and these nodes have not heard all that it said: it comes back to say it again.
+    Rest { id: InstanceId, unheard: BTreeSet<NodeId> },
+    /// Each node that has not heard all is tried with one instance.
+    Probe,
     /// A packet has arrived.
     Packet(Vec<u8>),
     /// All that was said meanwhile goes out together.
@@ -62,6 +69,8 @@ pub(crate) struct LinkState {
     wire: Weak<dyn Wire>,
     packet_bytes_max: usize,
     outbox: Outbox,
+    resting: Resting,
+    probe_asked: bool,
     /// What goes out at the next flush, by node.
     due: BTreeMap<NodeId, Due>,
     flush_asked: bool,
@@ -134,6 +143,8 @@ impl Actor for Link {
             wire: Arc::downgrade(&wire),
             packet_bytes_max: wire.packet_bytes_max(),
             outbox,
+            resting: Resting::default(),
+            probe_asked: false,
             due: BTreeMap::new(),
             flush_asked: false,
             timer_at_ms: None,
@@ -157,11 +168,14 @@ impl Actor for Link {
                     state.acknowledge(receipt);
                 }
             }
-            LinkMessage::Forget { id, all } => {
-                let useless = |key: &OutgoingKey| all || matches!(key, OutgoingKey::Deliver(..));
-                for next in state.outbox.forget(id, useless, state.shared.now_ms()) {
-                    state.transmit(next);
-                }
+            LinkMessage::Forget { id, all } => state.forget(id, |key| all || key.is_useless_when_aborted()),
+            LinkMessage::Rest { id, unheard } => {
+                state.forget(id, |_| true);
+                state.resting.add(id, unheard);
+            }
+            LinkMessage::Probe => {
+                state.probe_asked = false;
+                state.resting.probe();
             }
             LinkMessage::Packet(bytes) => {
                 state.shared.inbox.fetch_sub(1, Ordering::Relaxed);
@@ -182,8 +196,14 @@ impl Actor for Link {
 }
 
 impl LinkState {
+    fn forget(&mut self, id: InstanceId, useless: impl Fn(&OutgoingKey) -> bool) {
+        for next in self.outbox.forget(id, useless, self.shared.now_ms()) {
+            self.transmit(next);
+        }
+    }
+
     fn say(&mut self, id: InstanceId, outgoing: Outgoing) {
-        if let OutgoingKey::Nudge(_) = outgoing.key {
+        if !outgoing.key.is_acknowledged() {
             return self.transmit(Transmission { node: outgoing.node, number: 0, frame: outgoing.frame });
         }
         counter!(metric::FRAMES_SENT).increment(1);
@@ -215,9 +235,10 @@ impl LinkState {
             return; // Of an earlier life of this node.
         }
         let (acked, next) = self.outbox.acknowledge(number, self.shared.now_ms());
-        if let Some((id, key)) = acked {
+        if let Some((id, key, node)) = acked {
+            self.resting.acknowledged(&node);
             // An instance that is not in memory asks nothing.
-            let _ = self.shared.to_instance(id, InstanceMessage::Acked(key));
+            let _ = self.shared.directory.tell(id, InstanceMessage::Acked(key));
         }
         if let Some(next) = next {
             self.transmit(next);
@@ -237,6 +258,7 @@ impl LinkState {
             self.epochs.insert(from.clone(), epoch);
             // It has just come (back): what waits for it need not wait longer.
             self.outbox.hurry(&from, self.shared.now_ms());
+            self.resting.hurry(&from, self.shared.settings.returns_max);
         }
         for (epoch, numbers) in acks {
             for number in numbers {
@@ -255,7 +277,7 @@ impl LinkState {
     fn dispatch(&mut self, frame: Frame, receipt: Option<Receipt>) {
         let id = frame.receiver();
         if let Err(InstanceMessage::Deliver(frame, receipt)) =
-            self.shared.to_instance(id, InstanceMessage::Deliver(frame, receipt))
+            self.shared.directory.tell(id, InstanceMessage::Deliver(frame, receipt))
         {
             self.shared.to_roles(RolesMessage::Deliver(frame, receipt));
         }
@@ -281,8 +303,23 @@ impl LinkState {
         self.offer_delay = (self.offer_delay * 2).min(self.shared.settings.offer_period_max);
     }
 
+    /// Brings back those whose nodes hear again, as far as the windows have room.
+    fn bring_back(&mut self, myself: &ActorRef<LinkMessage>) {
+        let back = self.resting.take(|node| self.outbox.room(node));
+        if !back.is_empty() {
+            self.shared.to_roles(RolesMessage::SayAgain(back));
+        }
+        if !self.resting.is_empty() && !self.probe_asked {
+            self.probe_asked = true;
+            myself.send_after(self.shared.settings.retransmission_delay_max, || LinkMessage::Probe);
+        }
+    }
+
     /// Asks for what is to happen later.
     fn schedule(&mut self, myself: &ActorRef<LinkMessage>) -> Result<(), ActorProcessingErr> {
+        if !self.resting.is_empty() {
+            self.bring_back(myself);
+        }
         if !self.due.is_empty() && !self.flush_asked {
             // Behind all that waits already, so that it goes out together.
             self.flush_asked = true;

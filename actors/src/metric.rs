@@ -18,6 +18,10 @@ pub const INSTANCES_CLOSED: &str = "accompanist_instances_closed_total";
 pub const INSTANCES_RESTARTED: &str = "accompanist_instances_restarted_total";
 /// Counter: role instances that stand still until someone looks.
 pub const INSTANCES_STOPPED: &str = "accompanist_instances_stopped_total";
+/// Counter: role instances that waited, and left memory.
+pub const INSTANCES_PASSIVATED: &str = "accompanist_instances_passivated_total";
+/// Counter: role instances that the node brought back by itself: after a start, at a time, or to say something again.
+pub const INSTANCES_RETURNED: &str = "accompanist_instances_returned_total";
 /// Gauge: tombstones of closed role instances that are kept.
 pub const TOMBSTONES: &str = "accompanist_tombstones";
 /// Gauge: bytes of the tombstones that are kept, outputs included.
@@ -44,6 +48,8 @@ pub fn describe() {
     counter!(INSTANCES_CLOSED, "Role instances closed, by outcome");
     counter!(INSTANCES_RESTARTED, "Role instances restarted after a failure");
     counter!(INSTANCES_STOPPED, "Role instances that stand still");
+    counter!(INSTANCES_PASSIVATED, "Role instances that waited, and left memory");
+    counter!(INSTANCES_RETURNED, "Role instances that the node brought back by itself");
     counter!(STEPS_IN_TROUBLE, "Steps that need an operator");
     counter!(LONG_JOURNALS, "Instances with a long journal");
     gauge!(TOMBSTONES, "Tombstones kept");

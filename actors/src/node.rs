@@ -27,7 +27,7 @@ use crate::handle::InstanceHandle;
 use crate::metric;
 use crate::roles::RolesMessage;
 use crate::session::Session;
-use crate::shared::{Shared, StoppedSession, TroubledSession};
+use crate::shared::{Recovery, Shared, StoppedSession, TroubledSession};
 use crate::writer::{Claimed, Job, Tombstones};
 
 /// How a session is started, besides its input; see [`Node::start_with`].
@@ -209,6 +209,11 @@ impl Node {
     /// How many role instances are in memory.
     pub fn instances(&self) -> usize {
         self.shared.directory.len()
+    }
+
+    /// How far it is with taking up again what was open when it started. New sessions do not wait for that.
+    pub fn recovery(&self) -> Recovery {
+        self.shared.recovery()
     }
 
     /// What is kept of closed instances; `None` while it is being counted after a start.

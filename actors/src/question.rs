@@ -57,6 +57,11 @@ impl Answers {
         if after <= self.synced { reply() } else { self.waiting.push((after, reply)) }
     }
 
+    /// Whether nobody waits for one.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// The write `number` is durable.
     pub(crate) fn synced(&mut self, number: u64) {
         self.synced = self.synced.max(number);

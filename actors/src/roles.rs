@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use accompanist_core::Abort;
 use accompanist_core::contract::Space;
@@ -20,12 +21,17 @@ use crate::instance_actor::{
 };
 use crate::metric;
 use crate::question::Question;
-use crate::shared::{Shared, note_dropped};
+use crate::returns::Returns;
+use crate::shared::{Recovery, Shared, note_dropped};
 use crate::supervision::{Restarts, Strategy};
 use crate::writer::{Job, Loaded};
 
-/// Instances that one message of the recovery brings back; the next ones come behind what waits meanwhile.
+/// Instances that are read from the store at a time.
 const RECOVERY_PAGE: usize = 256;
+/// The longest wait between two looks at the wall clock.
+const CLOCK_LOOK_MAX_MS: u64 = 60_000;
+/// After so many instances the log says how far the recovery is.
+const RECOVERY_NEWS: u64 = 100_000;
 
 /// Why an instance stops that is to be started again because another one has failed.
 const WITH_ANOTHER: &str = "restarted with another one";
@@ -36,10 +42,16 @@ pub(crate) enum RolesMessage {
     Deliver(Frame, Option<Receipt>),
     /// A session is started here.
     Start { id: InstanceId, opened: Opened, fresh: bool },
-    /// Bring back what is open in the store, after this key.
-    Recover(Option<Vec<u8>>),
-    /// These are open.
+    /// These are open in the store.
     Found(Vec<Vec<u8>>),
+    /// An instance leaves memory until then.
+    Wait(InstanceId, u64),
+    /// These have something to say that may be heard now.
+    SayAgain(Vec<InstanceId>),
+    /// An instance that the node brings back has had its first turn.
+    Returned(InstanceId),
+    /// Look who is to be brought back.
+    Look,
     /// The pause of an instance that failed is over.
     Restart(InstanceId),
     /// An instance is quarantined, with this reason, and that is on disk.
@@ -60,6 +72,9 @@ pub(crate) struct RolesState {
     failures: HashMap<InstanceId, Failures>,
     /// What callers have started and is in memory: it may fail before any of it is written.
     starts: HashMap<InstanceId, Opened>,
+    returns: Returns,
+    /// When the wall clock is looked at next, on the other clock.
+    look_at_ms: Option<u64>,
 }
 
 #[derive(Default)]
@@ -81,8 +96,9 @@ impl Actor for Roles {
     ) -> Result<RolesState, ActorProcessingErr> {
         shared.directory.clear();
         shared.set_roles(Some(myself.clone()));
-        myself.cast(RolesMessage::Recover(None))?;
-        Ok(RolesState { shared, children: HashMap::new(), failures: HashMap::new(), starts: HashMap::new() })
+        myself.cast(RolesMessage::Look)?;
+        let (children, failures, starts) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Ok(RolesState { shared, children, failures, starts, returns: Returns::default(), look_at_ms: None })
     }
 
     async fn handle(
@@ -98,8 +114,26 @@ impl Actor for Roles {
                 let origin = if fresh { Origin::Fresh(opened.clone()) } else { Origin::Store };
                 state.with(&myself, id, origin, InstanceMessage::Start(opened));
             }
-            RolesMessage::Recover(after) => state.read_page(&myself, after),
-            RolesMessage::Found(keys) => state.recover(&myself, &keys)?,
+            RolesMessage::Found(keys) => {
+                state.returns.found(&keys, RECOVERY_PAGE);
+                state.bring_back(&myself);
+            }
+            RolesMessage::Wait(id, unix_ms) => {
+                state.returns.wait_until(unix_ms, id);
+                state.bring_back(&myself);
+            }
+            RolesMessage::SayAgain(ids) => {
+                state.returns.say_again(ids);
+                state.bring_back(&myself);
+            }
+            RolesMessage::Returned(id) => {
+                state.returns.end(id);
+                state.bring_back(&myself);
+            }
+            RolesMessage::Look => {
+                state.look_at_ms = None;
+                state.bring_back(&myself);
+            }
             RolesMessage::Restart(id) => {
                 if let Some(failures) = state.failures.get_mut(&id) {
                     failures.restart_due = false;
@@ -141,11 +175,13 @@ impl Actor for Roles {
                         Some(WITH_ANOTHER) => state.start_again(&myself, id),
                         reason => state.terminated(&myself, id, reason == Some(CLOSED)),
                     }
+                    state.bring_back(&myself);
                 }
             }
             SupervisionEvent::ActorFailed(actor, error) => {
                 if let Some((id, played)) = state.forget(actor.get_id()) {
                     state.failed(&myself, id, actor.get_id(), played, &error.to_string());
+                    state.bring_back(&myself);
                 }
             }
             _ => {}
@@ -158,7 +194,7 @@ impl RolesState {
     fn deliver(&mut self, myself: &ActorRef<RolesMessage>, frame: Frame, receipt: Option<Receipt>) {
         let id = frame.receiver();
         let full = self.shared.directory.len() >= self.shared.settings.instances_max;
-        if full && self.shared.directory.get(id).is_none() {
+        if full && !self.shared.directory.has(id) {
             return note_dropped("too many instances", &id.to_string());
         }
         let origin = opened_by_frame(&frame).map_or(Origin::Store, Origin::Header);
@@ -168,16 +204,16 @@ impl RolesState {
     /// Tells an instance, which is started for that if need be. One that stands still or waits for its restart is
     /// told nothing: whoever sent it a frame does so again.
     fn with(&mut self, myself: &ActorRef<RolesMessage>, id: InstanceId, origin: Origin, message: InstanceMessage) {
-        let Err(message) = self.shared.to_instance(id, message) else { return };
+        let Err(message) = self.shared.directory.tell(id, message) else { return };
         if self.shared.is_stopped(id) || self.is_due(id) {
             return;
         }
+        self.returns.forget_time(id);
         let arguments = InstanceArguments { id, origin, shared: self.shared.clone() };
         let spawn = || ActorRuntime::spawn_linked_instant(None, InstanceActor, arguments, myself.get_cell());
-        match self.shared.directory.insert_new(id, || spawn().map(|(actor, _)| actor)) {
+        match self.shared.directory.insert_new(id, || spawn().map(|(actor, _)| actor), message) {
             Ok(actor) => {
-                self.children.insert(actor.get_id(), id);
-                let _ = actor.cast(message); // It has just been made; a failure comes as an event.
+                self.children.insert(actor, id);
             }
             Err(error) => note_dropped("cannot be started", &format!("{id}: {error}")),
         }
@@ -208,6 +244,7 @@ impl RolesState {
 
     fn forget(&mut self, actor: ActorId) -> Option<(InstanceId, Option<Played>)> {
         let id = self.children.remove(&actor)?;
+        self.returns.end(id);
         Some((id, self.shared.directory.remove(id, actor)))
     }
 
@@ -274,6 +311,53 @@ impl RolesState {
         self.shared.writer.submit(Job::Load { id, incarnation: self.shared.next_incarnation(), done });
     }
 
+    /// Brings back the next ones, as many as may be in memory; what is open after a start comes last, page by page.
+    fn bring_back(&mut self, myself: &ActorRef<RolesMessage>) {
+        let (unix_ms, instances_max) = (self.shared.environment.unix_ms(), self.shared.settings.instances_max / 2);
+        let under_way_max = self.shared.settings.returns_max;
+        loop {
+            if let Some(after) = self.returns.next_page() {
+                self.read_page(myself, after);
+            }
+            if self.shared.directory.len() >= instances_max.max(1) {
+                break; // Those that leave make room.
+            }
+            let Some(id) = self.returns.next(unix_ms, under_way_max) else { break };
+            if !self.shared.directory.has(id) {
+                self.with(myself, id, Origin::Return, InstanceMessage::Wake);
+                if self.shared.directory.has(id) {
+                    counter!(metric::INSTANCES_RETURNED).increment(1);
+                    self.returns.begin(id);
+                }
+            }
+        }
+        self.look_in_time(myself, unix_ms);
+        self.tell_of_recovery();
+    }
+
+    fn look_in_time(&mut self, myself: &ActorRef<RolesMessage>, unix_ms: u64) {
+        let Some(due_ms) = self.returns.next_time_unix_ms() else { return };
+        let pause = due_ms.saturating_sub(unix_ms).clamp(1, CLOCK_LOOK_MAX_MS);
+        let at_ms = self.shared.now_ms().saturating_add(pause);
+        if self.look_at_ms.is_none_or(|known| at_ms < known) {
+            self.look_at_ms = Some(at_ms);
+            // One more, since clocks are cut off.
+            myself.send_after(Duration::from_millis(pause + 1), || RolesMessage::Look);
+        }
+    }
+
+    /// What is open was looked for after the start: says how far that is.
+    fn tell_of_recovery(&mut self) {
+        let (instances, finished) = self.returns.recovered();
+        let known = self.shared.recovery();
+        if finished && !known.finished && instances > 0 {
+            tracing::info!(instances, "all that was open is taken up again");
+        } else if instances / RECOVERY_NEWS > known.instances / RECOVERY_NEWS {
+            tracing::info!(instances, "what was open is being taken up again");
+        }
+        self.shared.note_recovery(Recovery { instances, finished });
+    }
+
     fn read_page(&self, myself: &ActorRef<RolesMessage>, after: Option<Vec<u8>>) {
         let myself = myself.clone();
         self.shared.writer.submit(Job::Read(Box::new(move |store| {
@@ -286,15 +370,5 @@ impl RolesState {
                 Err(error) => tracing::error!(%error, "open sessions cannot be read"),
             }
         })));
-    }
-
-    fn recover(&mut self, myself: &ActorRef<RolesMessage>, keys: &[Vec<u8>]) -> Result<(), ActorProcessingErr> {
-        for id in keys.iter().filter_map(|key| InstanceId::from_bytes(key)) {
-            self.with(myself, id, Origin::Store, InstanceMessage::Wake);
-        }
-        if keys.len() == RECOVERY_PAGE {
-            myself.cast(RolesMessage::Recover(keys.last().cloned()))?;
-        }
-        Ok(())
     }
 }

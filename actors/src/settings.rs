@@ -77,6 +77,13 @@ pub struct Settings {
     /// Role instances in memory. Half of it is open to sessions started here (a start beyond is refused as
     /// overloaded), the rest to those that others begin, whose frames beyond are dropped and sent again.
     pub instances_max: usize,
+    /// How long an instance that only waits (for a message, a signal, a time) stays in memory. Far above the time that a
+    /// message takes between its roles, or it is loaded anew for each.
+    #[serde(with = "humantime_serde")]
+    pub passivation_delay: Duration,
+    /// Instances that the node itself brings back into memory at a time: all that are open after a start, and those whose
+    /// time has come. More wait on disk.
+    pub returns_max: usize,
     /// How long a start waits until a node for each role is known.
     #[serde(with = "humantime_serde")]
     pub cast_wait_max: Duration,
@@ -102,6 +109,8 @@ impl Default for Settings {
             retransmission_delay_max: Duration::from_secs(2),
             inbox_packets_max: 16_384,
             instances_max: 200_000,
+            passivation_delay: Duration::from_secs(1),
+            returns_max: 256,
             cast_wait_max: Duration::from_secs(10),
             offer_period_max: Duration::from_secs(3),
             retention: Retention::default(),

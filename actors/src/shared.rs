@@ -15,7 +15,6 @@ use ractor::ActorRef;
 use tokio::task::JoinHandle;
 
 use crate::directory::Directory;
-use crate::instance_actor::InstanceMessage;
 use crate::link::LinkMessage;
 use crate::metric;
 use crate::peers::Peers;
@@ -45,6 +44,15 @@ pub struct TroubledSession {
     pub steps: Vec<(Path, Trouble)>,
 }
 
+/// How far a node is with taking up again what was open when it started; see [`Node::recovery`](crate::Node::recovery).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovery {
+    /// Role instances that have been looked at.
+    pub instances: u64,
+    /// Whether those are all.
+    pub finished: bool,
+}
+
 /// Everything a node has that is no actor, and the way to the actors of its present tree.
 pub(crate) struct Shared {
     pub(crate) node: NodeId,
@@ -60,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     pub(crate) stopped: Mutex<BTreeMap<InstanceId, String>>,
     pub(crate) troubled: Mutex<BTreeMap<InstanceId, Vec<(Path, Trouble)>>>,
+    recovery: Mutex<Recovery>,
     /// Packets that wait for the link.
     pub(crate) inbox: AtomicUsize,
     incarnations: AtomicU64,
@@ -95,6 +104,7 @@ impl Shared {
             peers,
             stopped: Mutex::default(),
             troubled: Mutex::default(),
+            recovery: Mutex::default(),
             inbox: AtomicUsize::new(0),
             incarnations: AtomicU64::new(0),
             link: RwLock::default(),
@@ -102,6 +112,14 @@ impl Shared {
             link_task: Mutex::default(),
             wire: Mutex::default(),
         }
+    }
+
+    pub(crate) fn recovery(&self) -> Recovery {
+        *self.recovery.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn note_recovery(&self, recovery: Recovery) {
+        *self.recovery.lock().unwrap_or_else(PoisonError::into_inner) = recovery;
     }
 
     pub(crate) fn next_incarnation(&self) -> Incarnation {
@@ -149,17 +167,6 @@ impl Shared {
     pub(crate) fn to_roles(&self, message: RolesMessage) -> bool {
         let roles = self.roles_actor.read().unwrap_or_else(PoisonError::into_inner).clone();
         roles.is_some_and(|roles| roles.cast(message).is_ok())
-    }
-
-    /// Tells an instance that is in memory; gives the message back if it is not.
-    pub(crate) fn to_instance(&self, id: InstanceId, message: InstanceMessage) -> Result<(), InstanceMessage> {
-        match self.directory.get(id) {
-            None => Err(message),
-            Some(actor) => actor.cast(message).map_err(|error| match error {
-                ractor::MessagingErr::SendErr(message) => message,
-                _ => InstanceMessage::Wake,
-            }),
-        }
     }
 
     /// What this node tells others of itself.

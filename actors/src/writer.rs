@@ -63,6 +63,11 @@ pub(crate) enum Job {
         begins: bool,
         done: Done<Written>,
     },
+    /// The actor has left memory: nothing more comes of it.
+    Leave {
+        id: InstanceId,
+        incarnation: Incarnation,
+    },
     Read(Read),
     /// A session is to be started under a key.
     Claim {
@@ -129,7 +134,7 @@ impl Job {
             Self::Read(read) => read(Err(error.clone())),
             Self::Claim { done, .. } => done(Err(error.clone())),
             Self::Change { done, .. } => done(Err(error.clone())),
-            Self::End => {}
+            Self::Leave { .. } | Self::End => {}
         }
     }
 }
@@ -295,6 +300,11 @@ impl Writer {
                     *owner = incarnation;
                     self.join(write.urgent);
                     self.group.push(Member::Write { id, write, done });
+                }
+            }
+            Job::Leave { id, incarnation } => {
+                if self.owners.get(&id) == Some(&incarnation) {
+                    self.owners.remove(&id);
                 }
             }
             Job::Claim { key, new, done } => done(self.claim(key, new)),

@@ -21,7 +21,7 @@ use crate::frame::{Frame, Receipt};
 use crate::id::{InstanceId, Path};
 #[cfg(feature = "testing")]
 use crate::instance::StepSeen;
-use crate::instance::{Effects, Instance, JobResult, LocalResult, OutgoingKey, Remedy, SignalError, Status};
+use crate::instance::{Effects, Idle, Instance, JobResult, LocalResult, OutgoingKey, Remedy, SignalError, Status};
 use crate::located::{Located, Service};
 use crate::message::{Payload, decode, encode};
 use crate::role::{Role, RoleSet};
@@ -260,6 +260,11 @@ impl Part {
     /// Whether commits or effects are under way, so that something happens though nobody says anything.
     pub fn is_busy(&self) -> bool {
         !self.jobs.is_empty() || self.engine.has_effects()
+    }
+
+    /// What it waits for, if it may leave memory until then; see [`Instance::idle`].
+    pub fn idle(&self) -> Option<Idle> {
+        if self.is_busy() { None } else { self.engine.instance().idle() }
     }
 
     /// A waker that rings the alarm: for the driver's own timer.

@@ -27,10 +27,48 @@ struct UnderWay {
     pause_ms: u64,
 }
 
+/// What tells a frame from all others of this node.
+type FrameKey = (InstanceId, OutgoingKey);
+
+/// Where a frame is that is not acknowledged yet.
+#[derive(Clone)]
+enum Place {
+    UnderWay(u64),
+    Waiting(NodeId),
+}
+
 #[derive(Default)]
 struct Window {
     under_way: usize,
     waiting: VecDeque<(InstanceId, Outgoing)>,
+    /// How many of those that wait are of no more use.
+    stale: usize,
+}
+
+impl Window {
+    /// The next that is of use still.
+    fn next(&mut self, known: &BTreeMap<FrameKey, Place>) -> Option<(InstanceId, Outgoing)> {
+        loop {
+            let (id, outgoing) = self.waiting.pop_front()?;
+            if is_waiting(known, id, &outgoing) {
+                return Some((id, outgoing));
+            }
+            self.stale = self.stale.saturating_sub(1);
+        }
+    }
+
+    /// One of those that wait is of no more use. They are dropped together, once they are half of all.
+    fn forget_one(&mut self, known: &BTreeMap<FrameKey, Place>) {
+        self.stale += 1;
+        if self.stale * 2 > self.waiting.len() {
+            self.waiting.retain(|(id, outgoing)| is_waiting(known, *id, outgoing));
+            self.stale = 0;
+        }
+    }
+}
+
+fn is_waiting(known: &BTreeMap<FrameKey, Place>, id: InstanceId, outgoing: &Outgoing) -> bool {
+    matches!(known.get(&(id, outgoing.key.clone())), Some(Place::Waiting(_)))
 }
 
 /// See the module's documentation.
@@ -39,7 +77,7 @@ pub(super) struct Outbox {
     under_way: BTreeMap<u64, UnderWay>,
     due: BTreeSet<(u64, u64)>,
     /// What is under way or waits already: an instance that has been restarted says it again.
-    known: BTreeSet<(InstanceId, OutgoingKey)>,
+    known: BTreeMap<FrameKey, Place>,
     windows: BTreeMap<NodeId, Window>,
     window_max: usize,
     pause_min_ms: u64,
@@ -56,7 +94,7 @@ impl Outbox {
             next_number: 1,
             under_way: BTreeMap::new(),
             due: BTreeSet::new(),
-            known: BTreeSet::new(),
+            known: BTreeMap::new(),
             windows: BTreeMap::new(),
             window_max: settings.window_frames_max,
             pause_min_ms: millis(settings.retransmission_delay_min),
@@ -66,11 +104,13 @@ impl Outbox {
 
     /// Takes a frame; gives it back to be sent if the window has room and it is not under way already.
     pub(super) fn add(&mut self, id: InstanceId, outgoing: Outgoing, now_ms: u64) -> Option<Transmission> {
-        if !self.known.insert((id, outgoing.key.clone())) {
+        let key = (id, outgoing.key.clone());
+        if self.known.contains_key(&key) {
             return None;
         }
         let window = self.windows.entry(outgoing.node.clone()).or_default();
         if window.under_way >= self.window_max {
+            self.known.insert(key, Place::Waiting(outgoing.node.clone()));
             window.waiting.push_back((id, outgoing));
             return None;
         }
@@ -81,6 +121,7 @@ impl Outbox {
     fn begin(&mut self, id: InstanceId, outgoing: Outgoing, now_ms: u64) -> Transmission {
         let number = self.next_number;
         self.next_number += 1;
+        self.known.insert((id, outgoing.key.clone()), Place::UnderWay(number));
         let due_ms = now_ms.saturating_add(self.pause_min_ms);
         let transmission = Transmission { node: outgoing.node.clone(), number, frame: outgoing.frame.clone() };
         self.due.insert((due_ms, number));
@@ -88,24 +129,29 @@ impl Outbox {
         transmission
     }
 
-    /// The frame `number` has been heard: whose it was, and the frame that may go in its place.
+    /// The frame `number` has been heard: whose it was and by which node, and the frame that may go in its place.
     pub(super) fn acknowledge(
         &mut self,
         number: u64,
         now_ms: u64,
-    ) -> (Option<(InstanceId, OutgoingKey)>, Option<Transmission>) {
+    ) -> (Option<(InstanceId, OutgoingKey, NodeId)>, Option<Transmission>) {
         let Some(UnderWay { id, outgoing, due_ms, .. }) = self.under_way.remove(&number) else { return (None, None) };
         self.due.remove(&(due_ms, number));
-        let acked = (id, outgoing.key);
-        self.known.remove(&acked);
-        let mut next = None;
-        if let Some(window) = self.windows.get_mut(&outgoing.node) {
-            next = window.waiting.pop_front();
-            if next.is_none() {
-                window.under_way = window.under_way.saturating_sub(1);
-            }
-        }
-        (Some(acked), next.map(|(id, outgoing)| self.begin(id, outgoing, now_ms)))
+        let known = (id, outgoing.key);
+        self.known.remove(&known);
+        let next = self.windows.get_mut(&outgoing.node).and_then(|window| {
+            let next = window.next(&self.known);
+            window.under_way -= usize::from(next.is_none());
+            next
+        });
+        let (id, key) = known;
+        (Some((id, key, outgoing.node)), next.map(|(id, outgoing)| self.begin(id, outgoing, now_ms)))
+    }
+
+    /// How many more frames may be under way to `node` at once.
+    pub(super) fn room(&self, node: &NodeId) -> usize {
+        let taken = self.windows.get(node).map_or(0, |window| window.under_way + window.waiting.len() - window.stale);
+        self.window_max.saturating_sub(taken)
     }
 
     /// What `id` has said is of no more use as far as `useless` says so: it is not sent again. Gives the frames that may
@@ -118,19 +164,22 @@ impl Outbox {
     ) -> Vec<Transmission> {
         // The least of all keys is a message's under the root.
         let first = (id, OutgoingKey::Deliver(Path::root(), RoleIndex(0)));
-        let of_instance = self.known.range(first..).take_while(|(of, _)| *of == id).map(|(_, key)| key.clone());
-        let gone: BTreeSet<OutgoingKey> = of_instance.filter(|key| useless(key)).collect();
-        if gone.is_empty() {
-            return Vec::new(); // As nearly always: what it has said is heard.
+        let of_instance = self.known.range(first..).take_while(|((of, _), _)| *of == id);
+        let gone = of_instance.filter(|((_, key), _)| useless(key));
+        let gone: Vec<(FrameKey, Place)> = gone.map(|(key, place)| (key.clone(), place.clone())).collect();
+        let mut next = Vec::new();
+        for (key, place) in gone {
+            self.known.remove(&key);
+            match place {
+                Place::UnderWay(number) => next.extend(self.acknowledge(number, now_ms).1),
+                Place::Waiting(node) => {
+                    if let Some(window) = self.windows.get_mut(&node) {
+                        window.forget_one(&self.known);
+                    }
+                }
+            }
         }
-        let is_gone = |of: InstanceId, outgoing: &Outgoing| of == id && gone.contains(&outgoing.key);
-        for window in self.windows.values_mut() {
-            window.waiting.retain(|(of, outgoing)| !is_gone(*of, outgoing));
-        }
-        self.known.retain(|(of, key)| *of != id || !gone.contains(key));
-        let under_way = self.under_way.iter().filter(|(_, frame)| is_gone(frame.id, &frame.outgoing));
-        let numbers: Vec<u64> = under_way.map(|(number, _)| *number).collect();
-        numbers.into_iter().filter_map(|number| self.acknowledge(number, now_ms).1).collect()
+        next
     }
 
     /// The frames that have waited long enough, to be sent again; each then waits longer, and a little by chance.

@@ -15,10 +15,11 @@ use crate::saga::{Bank, Loyalty, Order, Payment, Warehouse, WarehouseOrder, chec
 const ORDERS: u32 = 8;
 
 /// In every second world nodes forget what has closed as soon as no packet can be that old.
-fn settings(forgetful: bool, age_min_ms: u64) -> Settings {
+fn settings(forgetful: bool, passivation_delay: Duration, age_min_ms: u64) -> Settings {
     let age_min = Duration::from_millis(age_min_ms);
     let retention = Retention { age_min, count_max: Some(0), ..Retention::default() };
     let pauses = Settings {
+        passivation_delay,
         retransmission_delay_min: Duration::from_millis(20),
         retransmission_delay_max: Duration::from_millis(60),
         ..Settings::default()
@@ -30,7 +31,12 @@ async fn orders(world: World) {
     let bank = Arc::new(Bank::watched_by(world.witness()));
     let forgetful = world.draw(0..2) == 0;
     // Longer than any delay of the network; and where orders are placed, longer than it takes to ask again.
-    let [asked, told] = [1_000, 60].map(|age_min_ms| settings(forgetful, age_min_ms));
+    let passivation_delay = Duration::from_millis(match world.draw(0..3) {
+        0 => 0,
+        1 => 10,
+        _ => 1_000,
+    });
+    let [asked, told] = [1_000, 60].map(|age_min_ms| settings(forgetful, passivation_delay, age_min_ms));
     let describe = move |node: NodeBuilder| node.settings(asked.clone()).choreography(WarehouseOrder);
     world.add_node("warehouse", move |node| describe(node).role(Warehouse, Arc::new(()))).await;
     let describe = move |node: NodeBuilder| node.settings(told.clone()).choreography(WarehouseOrder);

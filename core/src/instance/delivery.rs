@@ -22,7 +22,10 @@ impl Instance {
             Body::Deliver { path, operation, payload } => {
                 self.deliver_message(path, frame.from, operation, payload, receipt);
             }
-            Body::Nudge => self.answer_nudge(frame.from),
+            Body::Nudge => {
+                self.answer_nudge(frame.from);
+                self.ack_when_written(receipt);
+            }
             Body::Turns { finals, aborted } => self.note_turns(frame.from, finals, aborted),
             Body::Undoing(next) => self.note_undoing(frame.from, next),
             Body::Abort(abort) => {
@@ -107,8 +110,11 @@ impl Instance {
     /// The receiver has made `key` durable.
     pub fn acked(&mut self, key: &OutgoingKey) {
         if self.unacked.remove(key) {
-            if let OutgoingKey::Deliver(_, to) | OutgoingKey::Abort(to) = key {
+            if let OutgoingKey::Deliver(_, to) | OutgoingKey::Abort(to) | OutgoingKey::Invite(to) = key {
                 self.acquainted.insert(*to);
+            }
+            if let OutgoingKey::Invite(to) = key {
+                self.invited.insert(*to);
             }
             self.wake();
         }

@@ -43,6 +43,7 @@ impl Instance {
             held,
             unacked,
             acquainted,
+            invited,
             waiting,
             // Whom they wake, `waiting` says.
             wakers: _,
@@ -71,7 +72,7 @@ impl Instance {
         let ahead = |write: &u64| write.saturating_sub(*synced);
         (replaying, mailbox, observed, next_order, running, retrying).hash(hasher);
         (loops, heard, sagas, signals, undoing, said_undoing).hash(hasher);
-        (pending, ahead(number), ahead(barrier), warned, unacked, acquainted, waiting).hash(hasher);
+        (pending, ahead(number), ahead(barrier), warned, unacked, acquainted, invited, waiting).hash(hasher);
         (program_ended, output, view, abort, done, closing, closed, opening).hash(hasher);
         let pause =
             |pause: &Option<Pause>| pause.map(|pause| (pause.until_ms.saturating_sub(*now_ms), pause.length_ms));

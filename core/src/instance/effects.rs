@@ -28,6 +28,8 @@ pub enum OutgoingKey {
     Close(RoleIndex),
     /// A nudge, or the answer to one: not acknowledged.
     Nudge(RoleIndex),
+    /// A nudge to a role that may not know of the session yet: once it is acknowledged, that is durable there.
+    Invite(RoleIndex),
 }
 
 /// A frame that may leave now: every recorded result it depends on is durable.
@@ -206,6 +208,18 @@ pub enum Stop {
         /// Why.
         reason: String,
     },
+}
+
+impl OutgoingKey {
+    /// Whether the frame is sent again until its receiver has acknowledged it.
+    pub fn is_acknowledged(&self) -> bool {
+        !matches!(self, Self::Nudge(_))
+    }
+
+    /// Whether nobody needs the frame any more once its session is aborted.
+    pub fn is_useless_when_aborted(&self) -> bool {
+        matches!(self, Self::Deliver(..) | Self::Invite(_))
+    }
 }
 
 /// Everything an instance wants done after a turn.

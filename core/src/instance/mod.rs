@@ -4,12 +4,13 @@
 //! asks it through [`crate::Context`]. Clock, chance, disk and network are outside, so that the runtime, the
 //! simulator and [`crate::run_local`] share this one machine. `delivery` has what arrives, `writes` what leaves,
 //! `program` what the program asks (`waiting`, `sagas`, `turns` and `outside` the operations that take long), `saga` the
-//! way to an end, `compensation` taking back, `restore` the way back from the records.
+//! way to an end, `compensation` taking back, `idle` and `restore` the ways out of memory and back.
 
 mod compensation;
 mod delivery;
 mod digest;
 mod effects;
+mod idle;
 mod limits;
 mod outside;
 mod program;
@@ -43,6 +44,7 @@ use self::waiting::Waiting;
 pub use compensation::Remedy;
 pub use effects::{Effects, LocalJob, LocalResult, Outgoing, OutgoingKey, Stop, Write, panic_text};
 pub(crate) use effects::{Job, JobResult, JobTask};
+pub use idle::Idle;
 pub use limits::Limits;
 pub use outside::{SignalError, TAKEN_SIGNALS_MAX};
 pub(crate) use sagas::{SagaPaths, Verdict};
@@ -118,6 +120,8 @@ pub struct Instance {
     unacked: BTreeSet<OutgoingKey>,
     /// Roles that are known to have the header.
     acquainted: BTreeSet<RoleIndex>,
+    /// Roles that have acknowledged an invitation of this life: those that had ended have said so to it.
+    invited: BTreeSet<RoleIndex>,
     waiting: BTreeMap<Path, Waiting>,
     wakers: Vec<Waker>,
 
@@ -206,6 +210,7 @@ impl Instance {
             held: VecDeque::new(),
             unacked: BTreeSet::new(),
             acquainted: BTreeSet::new(),
+            invited: BTreeSet::new(),
             waiting: BTreeMap::new(),
             wakers: Vec::new(),
             jobs: VecDeque::new(),

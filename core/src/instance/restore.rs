@@ -21,6 +21,10 @@ impl Instance {
             // It had finished when it was told to compensate, and has not ended anew since.
             (instance.ended, instance.output) = (None, None);
         }
+        if let Some((after, outcome)) = instance.ended.clone().filter(|_| !instance.initiates()) {
+            // The initiator may not have heard it, and does not ask while it is out of memory.
+            instance.say_done(outcome, after);
+        }
         let abort = instance.abort.clone().map(Err);
         if !instance.troubles().is_empty() {
             instance.tell_troubles();

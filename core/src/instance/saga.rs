@@ -104,8 +104,14 @@ impl Instance {
         }
         let Some((after, outcome)) = self.ended.clone() else { return };
         if from == self.header.initiator && after <= self.synced {
-            self.say(done_key(&outcome), from, Body::Done(outcome), after);
+            self.say_done(outcome, after);
         }
+    }
+
+    /// Tells the initiator how this role has ended.
+    pub(super) fn say_done(&mut self, outcome: Outcome, after: u64) {
+        let key = OutgoingKey::Done { compensated: matches!(outcome, Outcome::Compensated(_)) };
+        self.say(key, self.header.initiator, Body::Done(outcome), after);
     }
 
     pub(super) fn advance(&mut self) {
@@ -139,13 +145,14 @@ impl Instance {
         self.record(&Record::Ended { outcome: outcome.clone(), output }, false);
         self.ended = Some((self.number, outcome.clone()));
         if !self.initiates() {
-            self.say(done_key(&outcome), self.header.initiator, Body::Done(outcome), self.number);
+            self.say_done(outcome, self.number);
         }
     }
 
     fn close_when_all_are_done(&mut self) {
         let Some((after, outcome)) = self.ended.clone() else { return };
-        if !self.closing && self.unlike(&outcome).is_empty() {
+        // Not while an invitation is under way: it would be said again to those who have closed.
+        if !self.closing && self.unlike(&outcome).is_empty() && self.unacked.is_empty() {
             self.closing = true;
             self.record(&Record::Closing, false);
             self.say_close(&outcome, self.number);
@@ -198,8 +205,17 @@ impl Instance {
         keys
     }
 
+    /// Whether an awaited role speaks by itself: it has the session on its disk. That a role has ended is kept in memory
+    /// only, so for that it has to have been asked in this life.
+    pub(super) fn is_sure_of(&self, role: RoleIndex) -> bool {
+        match self.ended {
+            Some(_) => self.invited.contains(&role),
+            None => role == self.header.initiator || self.acquainted.contains(&role),
+        }
+    }
+
     /// The roles that this instance cannot go on without.
-    fn awaited(&self) -> Vec<RoleIndex> {
+    pub(super) fn awaited(&self) -> Vec<RoleIndex> {
         if self.close_after.is_some() || self.closing {
             return Vec::new();
         }
@@ -228,15 +244,15 @@ impl Instance {
             None => self.nudge = Some(Pause::first(self.now_ms, self.limits.nudge_delay_min_ms)),
             Some(pause) if pause.until_ms <= self.now_ms => {
                 for to in awaited {
-                    self.say(OutgoingKey::Nudge(to), to, Body::Nudge, 0);
+                    let key = if self.is_sure_of(to) { OutgoingKey::Nudge(to) } else { OutgoingKey::Invite(to) };
+                    // An invitation that is under way is sent again by itself.
+                    if !self.unacked.contains(&key) {
+                        self.say(key, to, Body::Nudge, 0);
+                    }
                 }
                 self.nudge = Some(pause.next(self.now_ms, self.limits.nudge_delay_max_ms));
             }
             Some(_) => {}
         }
     }
-}
-
-fn done_key(outcome: &Outcome) -> OutgoingKey {
-    OutgoingKey::Done { compensated: matches!(outcome, Outcome::Compensated(_)) }
 }

@@ -68,7 +68,7 @@ impl Instance {
             if known.is_some_and(|finals| *finals > turn) {
                 return Poll::Ready(());
             }
-            return self.wait(cx, path, Waiting::for_message(Operation::Verdict, decider));
+            return self.wait(cx, path, Waiting::for_turn_over(decider));
         }
         let vote = path.child(turn).child(TURN_VOTE);
         let missing =

@@ -23,6 +23,8 @@ pub(super) struct Waiting {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum What {
     Message(Operation, RoleIndex),
+    /// The news that a turn of a loop is over, from the role that decides: said once, and again only if it is asked for.
+    TurnOver(RoleIndex),
     Room(RoleIndex),
     Time,
     Signal(String),
@@ -34,6 +36,9 @@ enum What {
 impl Waiting {
     pub(super) fn for_message(operation: Operation, from: RoleIndex) -> Self {
         Self { what: What::Message(operation, from), until_unix_ms: None }
+    }
+    pub(super) fn for_turn_over(decider: RoleIndex) -> Self {
+        Self { what: What::TurnOver(decider), until_unix_ms: None }
     }
     pub(super) fn for_room(to: RoleIndex) -> Self {
         Self { what: What::Room(to), until_unix_ms: None }
@@ -62,6 +67,7 @@ impl std::fmt::Display for Waiting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.what {
             What::Message(operation, from) => write!(f, "a {operation} from role {}", from.0),
+            What::TurnOver(decider) => write!(f, "a {} from role {}", Operation::Verdict, decider.0),
             What::Room(to) => write!(f, "room for a message to role {}", to.0),
             What::Time => f.write_str("time to pass"),
             What::Signal(name) => write!(f, "signal `{name}`"),
@@ -97,7 +103,7 @@ impl Instance {
     #[cfg(feature = "testing")]
     pub(crate) fn waits_without_limit(&self) -> Vec<(Path, String)> {
         let others = |(_, waiting): &(&Path, &Waiting)| {
-            let by_others = matches!(waiting.what, What::Message(..) | What::Signal(_));
+            let by_others = matches!(waiting.what, What::Message(..) | What::TurnOver(_) | What::Signal(_));
             by_others && waiting.until_unix_ms.is_none()
         };
         self.waiting.iter().filter(others).map(|(path, waiting)| (path.clone(), waiting.to_string())).collect()
@@ -106,7 +112,7 @@ impl Instance {
     /// The roles that the program waits for.
     pub(super) fn awaited_senders(&self) -> impl Iterator<Item = RoleIndex> {
         self.waiting.values().filter_map(|waiting| match waiting.what {
-            What::Message(_, from) => Some(from),
+            What::Message(_, from) | What::TurnOver(from) => Some(from),
             _ => None,
         })
     }
@@ -118,11 +124,22 @@ impl Instance {
         }
     }
 
+    /// Whether the program waits, and only for what comes from outside or with time. What was said only once must not
+    /// be missed, so that is not among it.
+    pub(super) fn waits_for_others(&self) -> bool {
+        let by_others = |what: &What| matches!(what, What::Message(..) | What::Room(_) | What::Time | What::Signal(_));
+        !self.waiting.is_empty() && self.waiting.values().all(|waiting| by_others(&waiting.what))
+    }
+
+    /// When an operation, or the session's deadline, has waited long enough.
+    pub(super) fn next_time_unix_ms(&self) -> Option<u64> {
+        let times = self.waiting.values().filter_map(|waiting| waiting.until_unix_ms);
+        times.chain(self.open_deadline_unix_ms()).min()
+    }
+
     /// When the wall clock has to be looked at, on the other clock.
     pub(super) fn next_look_ms(&self) -> Option<u64> {
-        let deadline = self.open_deadline_unix_ms();
-        let times = self.waiting.values().filter_map(|waiting| waiting.until_unix_ms).chain(deadline);
-        let until = times.min()?.saturating_sub(self.unix_ms).clamp(1, CLOCK_LOOK_MAX_MS);
+        let until = self.next_time_unix_ms()?.saturating_sub(self.unix_ms).clamp(1, CLOCK_LOOK_MAX_MS);
         Some(self.now_ms.saturating_add(until))
     }
 

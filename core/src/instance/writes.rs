@@ -74,7 +74,7 @@ impl Instance {
         let header = (!known).then(|| self.header.clone());
         let frame = Frame { session: self.id.session, from: self.id.role, to, header, body };
         let asked_for = matches!(key, OutgoingKey::Nudge(_) | OutgoingKey::Done { .. });
-        if !matches!(key, OutgoingKey::Nudge(_)) {
+        if key.is_acknowledged() {
             self.unacked.insert(key.clone());
         }
         let said = (after, Outgoing { key, node, frame });

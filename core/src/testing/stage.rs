@@ -298,7 +298,7 @@ impl<C: Choreography> Stage<C> {
         let Some(site) = self.sites.get_mut(index) else { return };
         if let Some(Err(_)) = &effects.output {
             // Of no more use; and one that is sent again must not outlive the session (decision 0009).
-            site.said.retain(|_, said| !matches!(said.key, OutgoingKey::Deliver(..)));
+            site.said.retain(|_, said| !said.key.is_useless_when_aborted());
         }
         if index == initiator {
             self.output = effects.output.or(self.output.take());
@@ -309,7 +309,8 @@ impl<C: Choreography> Stage<C> {
             told.say(&frame);
             site.next_number += 1;
             let receipt = Receipt { to: node_of(index), epoch: site.epoch, number: site.next_number };
-            verdict = verdict.and(self.watch.said(&receipt.to, &frame, Some(&receipt).filter(|_| is_acked(&key))));
+            verdict =
+                verdict.and(self.watch.said(&receipt.to, &frame, Some(&receipt).filter(|_| key.is_acknowledged())));
             site.said.insert(site.next_number, Said { key, frame, arrived: false });
         }
         if effects.closed.is_some() {
@@ -355,7 +356,7 @@ impl<C: Choreography> Stage<C> {
         let what = format!("hears {}", described(&frame));
         said.arrived = true;
         // Said once, and not kept until it is acknowledged.
-        let acked = is_acked(&said.key);
+        let acked = said.key.is_acknowledged();
         if !acked {
             site.said.remove(&number);
         }
@@ -520,11 +521,6 @@ fn described(frame: &Frame) -> String {
         Body::Turns { .. } => "its turns".into(),
         Body::Undoing(_) => "what it undoes next".into(),
     }
-}
-
-/// Kept, and said again, until it is acknowledged.
-fn is_acked(key: &OutgoingKey) -> bool {
-    !matches!(key, OutgoingKey::Nudge(_))
 }
 
 fn is_drawn(change: &Change) -> bool {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use accompanist_core::contract::Environment;
 use accompanist_core::frame::{Body, Frame, Header, Outcome, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
-use accompanist_core::instance::{Effects, Instance, Limits, Outgoing, OutgoingKey, Remedy, Status, Stop, Write};
+use accompanist_core::instance::{Effects, Idle, Instance, Limits, Outgoing, OutgoingKey, Remedy, Status, Stop, Write};
 use accompanist_core::part::{Alarm, AnyChoreography, Part};
 use accompanist_core::record::{Opened, Record, Trouble};
 use accompanist_core::{Choreography, IdempotencyKey, Message, NodeId, Path, Payload, Retry, RoleSet, Service};
@@ -139,6 +139,8 @@ struct Site {
     next_number: u64,
     epoch: u64,
     troubles: Vec<(Path, Trouble)>,
+    /// It has left memory, until one of these.
+    away: Option<Idle>,
 }
 
 /// How rough a run is.
@@ -164,6 +166,8 @@ pub struct Stage<C> {
     /// An operator who says this to every trouble.
     pub remedy: Option<Remedy>,
     pub crashed: usize,
+    /// How often one has left memory.
+    pub passivated: usize,
     /// Where roles stood when they came back.
     pub seen: BTreeSet<String>,
     pub journal_records_max: usize,
@@ -201,6 +205,7 @@ impl<C: Choreography> Stage<C> {
             stopped: None,
             remedy: None,
             crashed: 0,
+            passivated: 0,
             seen: BTreeSet::new(),
             journal_records_max: 0,
         }
@@ -241,7 +246,7 @@ impl<C: Choreography> Stage<C> {
         let choreography = Arc::new((self.choreography)());
         let part = choreography.part(instance, input, self.service.clone(), self.clock.clone(), Alarm::new(|| {}));
         let site = &mut self.sites[index];
-        (site.part, site.epoch) = (Some(part), site.epoch + 1);
+        (site.part, site.epoch, site.away) = (Some(part), site.epoch + 1, None);
         true
     }
 
@@ -250,6 +255,7 @@ impl<C: Choreography> Stage<C> {
         let Some(part) = &mut self.sites[index].part else { return };
         let effects = part.turn(now_ms);
         self.carry_out(index, effects);
+        self.passivate(index);
     }
 
     fn carry_out(&mut self, index: usize, effects: Effects) {
@@ -268,7 +274,7 @@ impl<C: Choreography> Stage<C> {
         site.writes.extend(effects.writes);
         let mut once = Vec::new();
         for outgoing in effects.frames {
-            if matches!(outgoing.key, OutgoingKey::Nudge(_)) {
+            if !outgoing.key.is_acknowledged() {
                 once.push(outgoing.frame);
                 continue;
             }
@@ -285,6 +291,26 @@ impl<C: Choreography> Stage<C> {
                 self.hear(frame, None);
             }
         }
+    }
+
+    /// Lets a role leave memory, perhaps, if it may.
+    fn passivate(&mut self, index: usize) {
+        let idle = self.sites[index].part.as_ref().and_then(Part::idle);
+        if idle.is_some() && self.chance.draw(4) == 0 {
+            let site = &mut self.sites[index];
+            assert!(site.writes.is_empty(), "it waits for the disk");
+            (site.part, site.away) = (None, idle);
+            site.outbox.clear();
+            self.passivated += 1;
+        }
+    }
+
+    /// Whether a role that has left memory stays away.
+    fn is_away(&mut self, index: usize) -> bool {
+        let Some(idle) = &self.sites[index].away else { return false };
+        let in_time = idle.until_unix_ms.is_none_or(|until| until > self.clock.unix_ms());
+        let in_vain = !idle.unheard.is_empty() && self.chance.draw(20) == 0;
+        in_time && !in_vain
     }
 
     fn acknowledge(&mut self, acks: Vec<Receipt>) {
@@ -354,7 +380,7 @@ impl<C: Choreography> Stage<C> {
 
     pub fn crash(&mut self, index: usize) {
         let site = &mut self.sites[index];
-        (site.part, site.troubles) = (None, Vec::new());
+        (site.part, site.troubles, site.away) = (None, Vec::new(), None);
         site.writes.clear();
         site.outbox.clear();
         self.crashed += 1;
@@ -362,12 +388,19 @@ impl<C: Choreography> Stage<C> {
 
     fn pass_time(&mut self) {
         let now_ms = self.clock.monotonic_ms();
-        let wakes = self.sites.iter().filter_map(|site| site.part.as_ref()?.next_wake_ms());
+        let since = |unix_ms: u64| unix_ms.saturating_sub(self.clock.unix_ms()) + now_ms;
+        let wakes = self.sites.iter().filter_map(|site| match &site.away {
+            Some(idle) => idle.until_unix_ms.map(since),
+            None => site.part.as_ref()?.next_wake_ms(),
+        });
         let next = wakes.min().unwrap_or(now_ms).max(now_ms);
         self.clock.0.store(next, Ordering::Relaxed);
     }
 
     fn mend(&mut self, index: usize) {
+        if self.remedy.is_some() && !self.sites[index].troubles.is_empty() {
+            self.live(index); // A question brings it back.
+        }
         if let (Some(remedy), Some(part), false) =
             (self.remedy, &self.sites[index].part, self.sites[index].troubles.is_empty())
         {
@@ -400,7 +433,7 @@ impl<C: Choreography> Stage<C> {
     pub fn step(&mut self) {
         // Whoever has something on disk, or a start, comes back by itself.
         for index in 0..self.sites.len() {
-            if index == 0 || self.sites[index].disk.opened().is_some() {
+            if (index == 0 || self.sites[index].disk.opened().is_some()) && !self.is_away(index) {
                 self.live(index);
             }
         }
@@ -430,7 +463,8 @@ impl<C: Choreography> Stage<C> {
             let next = site.part.as_ref().and_then(Part::next_wake_ms);
             let records = site.disk.records();
             format!(
-                "waits {waits:?}, wakes {next:?}, says {under_way:?}, writes {}, closed {:?}, has {records:?}",
+                "away {:?}, waits {waits:?}, wakes {next:?}, says {under_way:?}, writes {}, closed {:?}, has {records:?}",
+                site.away,
                 site.writes.len(),
                 site.disk.closed().is_some()
             )

@@ -122,7 +122,7 @@ impl Session {
             _ => {}
         }
         for outgoing in effects.frames {
-            let fresh = !matches!(outgoing.key, OutgoingKey::Nudge(_));
+            let fresh = outgoing.key.is_acknowledged();
             next.send(outgoing.key, outgoing.frame, fresh);
         }
         for receipt in effects.acks {
@@ -151,7 +151,7 @@ impl Session {
         if flight.ack != Ack::Missing {
             self.note(DOUBLE);
         }
-        if !flight.fresh && !matches!(flight.key, OutgoingKey::Nudge(_)) {
+        if !flight.fresh && flight.key.is_acknowledged() {
             self.note(LATE);
         }
         let seat = &next.seats[to];

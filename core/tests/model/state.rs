@@ -170,8 +170,9 @@ impl State {
         let mut hasher = DefaultHasher::new();
         self.seats.hash(&mut hasher);
         for (number, flight) in &self.flights {
-            // Whoever is on disk has the header.
-            let begins = flight.frame.header.is_some() && !seats[usize::from(flight.frame.to.0)].stored.is_opened;
+            // Whoever is on disk has the header, and whoever has closed needs none.
+            let stored = &seats[usize::from(flight.frame.to.0)].stored;
+            let begins = flight.frame.header.is_some() && !stored.is_opened && stored.closed.is_none();
             (number, begins, flight.fresh, flight.ack, flight.heard).hash(&mut hasher);
         }
         (&self.book, self.crashes, self.cancelled, self.told_output, self.told_abort).hash(&mut hasher);

@@ -1,0 +1,101 @@
+//! Instances that have left memory with something unheard, by the node that has not acknowledged it.
+//!
+//! They come back as their node acknowledges other things: two for each, so that a node that is back is soon busy, and one
+//! that is up and acknowledges nothing is bothered by one at a time. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use accompanist_core::NodeId;
+use accompanist_core::id::InstanceId;
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(super) struct Resting {
+    nodes: BTreeMap<NodeId, Unheard>,
+}
+
+#[derive(Default)]
+struct Unheard {
+    instances: BTreeSet<InstanceId>,
+    /// How many may come back.
+    credit: usize,
+}
+
+impl Resting {
+    /// An instance has left memory, and these nodes have not heard all that it said.
+    pub(super) fn add(&mut self, id: InstanceId, nodes: BTreeSet<NodeId>) {
+        for node in nodes {
+            self.nodes.entry(node).or_default().instances.insert(id);
+        }
+    }
+
+    /// A node has acknowledged something.
+    pub(super) fn acknowledged(&mut self, node: &NodeId) {
+        if let Some(unheard) = self.nodes.get_mut(node) {
+            unheard.credit = unheard.credit.saturating_add(2);
+        }
+    }
+
+    /// Some time has passed: each node may be tried with one.
+    pub(super) fn probe(&mut self) {
+        for unheard in self.nodes.values_mut() {
+            unheard.credit = unheard.credit.max(1);
+        }
+    }
+
+    /// A node has just come (back).
+    pub(super) fn hurry(&mut self, node: &NodeId, credit: usize) {
+        if let Some(unheard) = self.nodes.get_mut(node) {
+            unheard.credit = unheard.credit.max(credit);
+        }
+    }
+
+    /// Those that may come back now, where `room` says how many more frames each node can take.
+    pub(super) fn take(&mut self, room: impl Fn(&NodeId) -> usize) -> Vec<InstanceId> {
+        let mut taken = Vec::new();
+        for (node, unheard) in &mut self.nodes {
+            let count = unheard.credit.min(room(node));
+            unheard.credit = 0;
+            taken.extend((0..count).map_while(|_| unheard.instances.pop_first()));
+        }
+        self.nodes.retain(|_, unheard| !unheard.instances.is_empty());
+        taken
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use accompanist_core::SessionId;
+    use accompanist_core::id::RoleIndex;
+
+    use super::*;
+
+    #[test]
+    fn they_come_back_as_their_node_hears() {
+        let [bank, shop] = ["bank", "shop"].map(|name| NodeId::new(name).unwrap());
+        let id = |number| InstanceId { session: SessionId::fresh(1, number), role: RoleIndex(0) };
+        let mut resting = Resting::default();
+        for number in 0..10 {
+            resting.add(id(number), [bank.clone()].into());
+        }
+        resting.add(id(0), [shop.clone()].into());
+        let plenty = |_: &NodeId| 100;
+        assert_eq!(resting.take(plenty), [], "nobody has heard anything");
+        resting.probe();
+        assert_eq!(resting.take(plenty), [id(0), id(0)]);
+        assert_eq!(resting.take(plenty), []);
+        resting.acknowledged(&bank);
+        resting.acknowledged(&shop);
+        assert_eq!(resting.take(plenty), [id(1), id(2)]);
+        resting.hurry(&bank, 16);
+        assert_eq!(resting.take(|_| 3), [id(3), id(4), id(5)], "its window has room for three");
+        resting.hurry(&bank, 16);
+        assert_eq!(resting.take(plenty).len(), 4);
+        assert!(resting.is_empty());
+    }
+}
