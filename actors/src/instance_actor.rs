@@ -339,6 +339,8 @@ impl InstanceState {
     /// back are told when.
     fn leave(&self, myself: &ActorRef<InstanceMessage>, Idle { until_unix_ms, unheard }: Idle) {
         let farewell = || {
+            let rest = self.live.as_ref().and_then(|live| live.part.rest());
+            self.shared.writer.submit(Job::Leave { id: self.id, incarnation: self.incarnation, rest });
             if !unheard.is_empty() {
                 self.shared.to_link(LinkMessage::Rest { id: self.id, unheard });
             }
@@ -347,7 +349,6 @@ impl InstanceState {
             }
         };
         if self.shared.directory.leave(self.id, myself.get_id(), self.told, farewell) {
-            self.shared.writer.submit(Job::Leave { id: self.id, incarnation: self.incarnation });
             counter!(metric::INSTANCES_PASSIVATED).increment(1);
             myself.stop(None);
         }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use accompanist_core::contract::{Batch, Space, Store, StoreError};
+use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
 use accompanist_core::id::InstanceId;
 use accompanist_core::instance::{LocalResult, Write, panic_text};
 use accompanist_core::record::{Closed, Opened, Record, read_value};
@@ -63,10 +63,11 @@ pub(crate) enum Job {
         begins: bool,
         done: Done<Written>,
     },
-    /// The actor has left memory: nothing more comes of it.
+    /// The actor has left memory: nothing more comes of it than this.
     Leave {
         id: InstanceId,
         incarnation: Incarnation,
+        rest: Option<Change>,
     },
     Read(Read),
     /// A session is to be started under a key.
@@ -188,6 +189,7 @@ pub(crate) fn start(
 /// A write or change of the group that is being collected.
 enum Member {
     Write { id: InstanceId, write: Write, done: Done<Written> },
+    Leave { id: InstanceId, change: Change },
     Change { changes: Batch, done: Done<()> },
 }
 
@@ -302,9 +304,11 @@ impl Writer {
                     self.group.push(Member::Write { id, write, done });
                 }
             }
-            Job::Leave { id, incarnation } => {
-                if self.owners.get(&id) == Some(&incarnation) {
-                    self.owners.remove(&id);
+            Job::Leave { id, incarnation, rest } if self.owners.get(&id) == Some(&incarnation) => {
+                self.owners.remove(&id);
+                if let Some(change) = rest {
+                    self.join(false);
+                    self.group.push(Member::Leave { id, change });
                 }
             }
             Job::Claim { key, new, done } => done(self.claim(key, new)),
@@ -313,7 +317,7 @@ impl Writer {
                 self.join(true);
                 self.group.push(Member::Change { changes, done });
             }
-            Job::End => {}
+            Job::Leave { .. } | Job::End => {}
         }
         Ok(())
     }
@@ -327,7 +331,11 @@ impl Writer {
     }
 
     fn is_in_group(&self, id: InstanceId) -> bool {
-        self.group.iter().any(|member| matches!(member, Member::Write { id: other, .. } if *other == id))
+        let is_of_it = |member: &Member| match member {
+            Member::Write { id: other, .. } | Member::Leave { id: other, .. } => *other == id,
+            Member::Change { .. } => false,
+        };
+        self.group.iter().any(is_of_it)
     }
 
     /// Whether the instance has begun at any time.
@@ -378,6 +386,7 @@ impl Writer {
         let store = self.store.as_ref();
         for member in self.group.drain(..) {
             match member {
+                Member::Leave { change, .. } => batch.push(change),
                 Member::Change { changes, done } => {
                     batch.extend(changes);
                     replies.push(Reply::Change(done));

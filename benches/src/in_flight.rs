@@ -96,7 +96,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// A line of what the kernel says of this process's memory, in MiB.
-fn memory(name: &str) -> Result<f64> {
+pub(crate) fn memory(name: &str) -> Result<f64> {
     let status =
         read_to_string("/proc/self/status").context("this bench reads /proc/self/status, so it needs Linux")?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)).context("the memory of this process")?;

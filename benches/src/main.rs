@@ -18,6 +18,7 @@ mod saga;
 mod throughput;
 mod timed_store;
 mod times;
+mod waiting;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -36,6 +37,8 @@ enum Bench {
     Latency(latency::Arguments),
     /// Many sagas open at once in one node: time and memory.
     InFlight(in_flight::Arguments),
+    /// Many sagas that wait in one node: memory, and the time of a restart with all of them unfinished.
+    Waiting(waiting::Arguments),
     /// Sagas per second over three processes.
     Throughput(throughput::Arguments),
     /// A loop of many turns: what is left of it on disk, and the time of a restart.
@@ -50,6 +53,7 @@ async fn main() -> Result<()> {
     match Arguments::parse().bench {
         Bench::Latency(arguments) => latency::run(arguments).await,
         Bench::InFlight(arguments) => in_flight::run(arguments).await,
+        Bench::Waiting(arguments) => waiting::run(arguments).await,
         Bench::Throughput(arguments) => throughput::run(arguments).await,
         Bench::Loops(arguments) => loops::run(arguments).await,
         Bench::Child(arguments) => child::run(arguments).await,

@@ -114,3 +114,28 @@ impl Choreography for WarehouseOrder {
         ctx.transact(Ship, &shipped).await
     }
 }
+
+/// The same, but for the parcel: it is sent when somebody says so, with the signal [`PARCEL`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ParcelOrder;
+
+/// The signal that a parcel is ready.
+pub(crate) const PARCEL: &str = "parcel";
+
+impl Choreography for ParcelOrder {
+    const NAME: &'static str = "bench-parcel-order";
+    type Roles = (Warehouse, Payment, Loyalty);
+    type Input = At<Warehouse, Order>;
+    type Output = At<Warehouse, i64>;
+
+    async fn run(&self, ctx: &Context<Self::Roles>, order: At<Warehouse, Order>) -> Result<At<Warehouse, i64>, Abort> {
+        ctx.transact(Reserve, &order).await?;
+        let charged = ctx.comm(Warehouse, Payment, &order).await?;
+        ctx.transact(Charge, &charged).await?;
+        let awarded = ctx.comm(Payment, Loyalty, &charged).await?;
+        ctx.transact(Award, &awarded).await?;
+        let order = ctx.comm(Loyalty, Warehouse, &awarded).await?;
+        let _: At<Warehouse, ()> = ctx.signal(Warehouse, PARCEL).await?;
+        ctx.transact(Ship, &order).await
+    }
+}

@@ -156,7 +156,7 @@ async fn obey(node: &Node, clock: &JumpingClock, answers: &mpsc::Sender<Answer>)
             }
             Ok(Command::ClockAhead(ahead_ms)) => clock.set_ahead(ahead_ms),
             Ok(Command::Report) => {
-                let _ = answers.send(report(node)).await; // Who asked may have gone.
+                let _ = answers.send(report(node).await).await; // Who asked may have gone.
             }
             Err(error) => tracing::error!(%error, line, "this is no command"),
         }
@@ -176,13 +176,15 @@ fn lines_of_stdin() -> mpsc::Receiver<String> {
     lines
 }
 
-fn report(node: &Node) -> Answer {
+async fn report(node: &Node) -> Answer {
     let stopped = node.stopped_sessions().into_iter().map(|stopped| format!("{}: {}", stopped.session, stopped.reason));
     let troubled = node.troubled_sessions().into_iter().flat_map(|troubled| {
         let session = troubled.session;
         troubled.steps.into_iter().map(move |(path, trouble)| format!("{session} at {path}: {trouble}"))
     });
-    Answer::Report { open: node.instances(), standing: stopped.chain(troubled).collect() }
+    // A store that has failed says so by itself.
+    let open = node.open_versions().await.map_or(0, |versions| versions.values().sum());
+    Answer::Report { open, standing: stopped.chain(troubled).collect() }
 }
 
 /// Starts an order, or finds it, and follows it until it is closed at all roles.

@@ -15,7 +15,7 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use crate::abort::Abort;
 use crate::choreography::{Choreography, Compensation};
 use crate::context::Context as ChoreographyContext;
-use crate::contract::{BoxFuture, Environment};
+use crate::contract::{BoxFuture, Change, Environment};
 use crate::engine::Engine;
 use crate::frame::{Frame, Receipt};
 use crate::id::{InstanceId, Path};
@@ -265,6 +265,11 @@ impl Part {
     /// What it waits for, if it may leave memory until then; see [`Instance::idle`].
     pub fn idle(&self) -> Option<Idle> {
         if self.is_busy() { None } else { self.engine.instance().idle() }
+    }
+
+    /// See [`Instance::rest`].
+    pub fn rest(&self) -> Option<Change> {
+        self.engine.instance().rest()
     }
 
     /// A waker that rings the alarm: for the driver's own timer.

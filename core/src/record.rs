@@ -144,6 +144,21 @@ pub enum Record {
     /// All roles have ended alike: from now on the initiator says nothing but `Close`, so that a role that has closed
     /// may forget the session (decision 0009).
     Closing,
+    /// The instance has left memory, knowing this.
+    Rested(Rested),
+}
+
+/// What an instance knows of the others that is no event: lost, it is found out again, by saying all again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Rested {
+    /// The messages that their receivers have on their disks, with the fingerprints of their values.
+    pub heard: Vec<(Path, RoleIndex, Fingerprint)>,
+    /// The roles that have the session on their disks.
+    pub acquainted: Vec<RoleIndex>,
+    /// How other roles have ended, as they have told the initiator.
+    pub done: Vec<(RoleIndex, Outcome)>,
+    /// The own end that the initiator has heard of.
+    pub told: Option<Outcome>,
 }
 
 /// Why a step needs an operator.
@@ -215,6 +230,7 @@ impl Record {
             Self::Ended { .. } => (&root, vec![b'e']),
             Self::Quarantined { .. } => (&root, vec![b'q']),
             Self::Closing => (&root, vec![b'z']),
+            Self::Rested(_) => (&root, vec![b'r']),
             Self::Signalled { number, .. } => (&root, [b"s", &number.to_be_bytes()[..]].concat()),
         };
         key(instance, EVENTS, path, &rest)

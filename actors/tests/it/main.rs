@@ -21,6 +21,7 @@ mod groups;
 mod long;
 mod node;
 mod opening;
+mod passivation;
 mod releases;
 mod results;
 mod retention;

@@ -44,6 +44,8 @@ pub fn quick() -> Settings {
         lazy_write_delay_max: Duration::from_millis(2),
         retransmission_delay_min: Duration::from_millis(20),
         retransmission_delay_max: Duration::from_millis(100),
+        // So short that instances leave memory in many tests.
+        passivation_delay: Duration::from_millis(30),
         ..Settings::default()
     };
     settings.supervision.instances.restarts_max = 3;
@@ -74,9 +76,19 @@ impl TestNode {
         self.node.stopped_sessions()
     }
 
-    /// Waits until no instance is left in memory: everything has ended.
+    /// Waits until everything has ended.
     pub async fn is_idle(&self) {
-        until("a node with no instances", || self.node.instances() == 0).await;
+        let ended = async {
+            while self.node.instances() > 0 || self.open().await > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        within(ended).await;
+    }
+
+    /// How many instances are open, in memory or not.
+    pub async fn open(&self) -> usize {
+        self.node.open_versions().await.unwrap().values().sum()
     }
 }
 

@@ -24,7 +24,13 @@ impl Instance {
             }
             Body::Nudge => {
                 self.answer_nudge(frame.from);
-                self.ack_when_written(receipt);
+                if frame.from == self.header.initiator && self.ended.is_some() {
+                    // It asks how this role has ended, and does not ask again once this is acknowledged.
+                    let known = receipt.filter(|receipt| !self.acks_once_told.contains(receipt));
+                    self.acks_once_told.extend(known);
+                } else {
+                    self.ack_when_written(receipt);
+                }
             }
             Body::Turns { finals, aborted } => self.note_turns(frame.from, finals, aborted),
             Body::Undoing(next) => self.note_undoing(frame.from, next),
@@ -113,8 +119,18 @@ impl Instance {
             if let OutgoingKey::Deliver(_, to) | OutgoingKey::Abort(to) | OutgoingKey::Invite(to) = key {
                 self.acquainted.insert(*to);
             }
-            if let OutgoingKey::Invite(to) = key {
-                self.invited.insert(*to);
+            match key {
+                OutgoingKey::Invite(to) => drop(self.invited.insert(*to)),
+                OutgoingKey::Deliver(path, to) => {
+                    if let Some(said) = self.said.get_mut(&(path.clone(), *to)) {
+                        said.heard = true;
+                    }
+                }
+                OutgoingKey::Done { .. } => {
+                    self.told = self.ended.clone().map(|(_, outcome)| outcome);
+                    self.effects.acks.append(&mut self.acks_once_told);
+                }
+                _ => {}
             }
             self.wake();
         }

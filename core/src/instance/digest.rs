@@ -40,6 +40,11 @@ impl Instance {
             barrier,
             acks_after,
             warned,
+            said,
+            told,
+            acks_once_told,
+            // What is written when it leaves memory depends on it, and nothing else.
+            rested: _,
             held,
             unacked,
             acquainted,
@@ -73,7 +78,7 @@ impl Instance {
         (replaying, mailbox, observed, next_order, running, retrying).hash(hasher);
         (loops, heard, sagas, signals, undoing, said_undoing).hash(hasher);
         (pending, ahead(number), ahead(barrier), warned, unacked, acquainted, invited, waiting).hash(hasher);
-        (program_ended, output, view, abort, done, closing, closed, opening).hash(hasher);
+        (said, told, acks_once_told, program_ended, output, view, abort, done, closing, closed, opening).hash(hasher);
         let pause =
             |pause: &Option<Pause>| pause.map(|pause| (pause.until_ms.saturating_sub(*now_ms), pause.length_ms));
         for (path, entry) in steps {

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Instance, OutgoingKey};
+use super::{Instance, OutgoingKey, Said};
+use crate::contract::Change;
 use crate::id::{NodeId, RoleIndex};
+use crate::record::{Record, Rested};
 
 /// What brings an idle instance back, besides a frame for it and a question of a caller: whichever comes first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,34 @@ impl Instance {
     pub fn idle(&self) -> Option<Idle> {
         let is_waiting = self.does_nothing() && self.is_durable() && self.is_brought_back();
         is_waiting.then(|| Idle { until_unix_ms: self.next_time_unix_ms(), unheard: self.unheard() })
+    }
+
+    /// What an idle instance writes down before it leaves memory, if that is news: with it it need not say all again when
+    /// it is back. Nothing is lost if it is not written.
+    pub fn rest(&mut self) -> Option<Change> {
+        let heard = self.said.iter().filter(|(_, said)| said.heard);
+        let rested = Rested {
+            heard: heard.map(|((path, to), said)| (path.clone(), *to, said.fingerprint)).collect(),
+            acquainted: self.acquainted.iter().copied().collect(),
+            done: self.done.iter().map(|(role, outcome)| (*role, outcome.clone())).collect(),
+            told: self.told.clone(),
+        };
+        let nothing = Rested::default();
+        if rested == *self.rested.as_ref().unwrap_or(&nothing) {
+            return None;
+        }
+        self.rested = Some(rested.clone());
+        Record::Rested(rested).change(self.id).ok() // Made of values of this crate, it has bytes.
+    }
+
+    pub(super) fn restore_rested(&mut self, rested: Rested) {
+        self.rested = Some(rested.clone());
+        let Rested { heard, acquainted, done, told } = rested;
+        let heard = heard.into_iter().map(|(path, to, fingerprint)| ((path, to), Said { fingerprint, heard: true }));
+        self.said.extend(heard);
+        self.acquainted.extend(acquainted);
+        self.done.extend(done);
+        self.told = told;
     }
 
     fn does_nothing(&self) -> bool {

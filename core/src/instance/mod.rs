@@ -33,7 +33,7 @@ use crate::contract::Batch;
 use crate::frame::{Body, Header, Operation, Outcome, Receipt};
 use crate::id::{InstanceId, Path, RoleIndex};
 use crate::message::{Fingerprint, Payload};
-use crate::record::{self, Closed, Opened, Record};
+use crate::record::{self, Closed, Opened, Record, Rested};
 
 use self::outside::Signals;
 use self::sagas::Saga;
@@ -66,6 +66,14 @@ impl Observation {
     fn record(&self, path: &Path) -> Record {
         Record::Observed { path: path.clone(), name: self.name.clone(), result: self.result.clone() }
     }
+}
+
+/// A message that was said.
+#[derive(Hash)]
+struct Said {
+    fingerprint: Fingerprint,
+    /// Its receiver has it on disk.
+    heard: bool,
 }
 
 /// Changes on their way into the next write.
@@ -116,6 +124,14 @@ pub struct Instance {
     acks_after: VecDeque<(u64, Receipt)>,
     warned: bool,
 
+    /// The messages of the program that were said, in this life or before the last rest: an end leaves none.
+    said: BTreeMap<(Path, RoleIndex), Said>,
+    /// The own end that the initiator has heard of.
+    told: Option<Outcome>,
+    /// What is acknowledged once it has.
+    acks_once_told: Vec<Receipt>,
+    /// What is on disk of that, if anything is.
+    rested: Option<Rested>,
     held: VecDeque<(u64, Outgoing)>,
     unacked: BTreeSet<OutgoingKey>,
     /// Roles that are known to have the header.
@@ -207,6 +223,10 @@ impl Instance {
             barrier: 0,
             acks_after: VecDeque::new(),
             warned: false,
+            said: BTreeMap::new(),
+            told: None,
+            acks_once_told: Vec::new(),
+            rested: None,
             held: VecDeque::new(),
             unacked: BTreeSet::new(),
             acquainted: BTreeSet::new(),

@@ -8,7 +8,7 @@
 use std::task::{Context, Poll};
 
 use super::waiting::Waiting;
-use super::{Instance, Job, JobResult, JobTask, LocalResult, OutgoingKey, Stop};
+use super::{Instance, Job, JobResult, JobTask, LocalResult, OutgoingKey, Said, Stop};
 use crate::abort::{self, Abort};
 use crate::choreography::{AnyStep, Doubt, Kind, StepPlace};
 use crate::frame::{Body, Operation};
@@ -48,6 +48,17 @@ impl Instance {
             self.abort_at(path, &abort);
             return Poll::Pending;
         }
+        let fingerprint = Fingerprint::of(payload);
+        match self.said.get(&(path.clone(), to)) {
+            Some(said) if said.heard && said.fingerprint == fingerprint => return Poll::Ready(()),
+            Some(said) if said.heard => {
+                let recorded = format!("a {operation} ({}) to role {}", said.fingerprint, to.0);
+                let replayed = format!("a {operation} ({fingerprint}) to role {}", to.0);
+                self.stop(Stop::Diverged { path: path.clone(), recorded, replayed });
+                return Poll::Pending;
+            }
+            _ => {}
+        }
         // A replay says at once what took a whole life: all of it was heard, or will be, before what is recorded after it.
         let replays = self.replaying && self.unvisited().is_some();
         if self.unacked.len() >= self.limits.unacked_max && !replays {
@@ -58,6 +69,7 @@ impl Instance {
         // What a frame waits for is not to wait for company.
         self.pending.urgent |= after == self.number;
         let body = Body::Deliver { path: path.clone(), operation, payload: payload.clone() };
+        self.said.insert((path.clone(), to), Said { fingerprint, heard: false });
         self.say(OutgoingKey::Deliver(path.clone(), to), to, body, after);
         Poll::Ready(())
     }

@@ -21,9 +21,15 @@ impl Instance {
             // It had finished when it was told to compensate, and has not ended anew since.
             (instance.ended, instance.output) = (None, None);
         }
+        if instance.abort.is_some() || instance.ended.is_some() {
+            instance.said.clear();
+        }
         if let Some((after, outcome)) = instance.ended.clone().filter(|_| !instance.initiates()) {
-            // The initiator may not have heard it, and does not ask while it is out of memory.
-            instance.say_done(outcome, after);
+            instance.told = instance.told.take().filter(|told| *told == outcome);
+            if instance.told.is_none() {
+                // The initiator does not ask while it is out of memory.
+                instance.say_done(outcome, after);
+            }
         }
         let abort = instance.abort.clone().map(Err);
         if !instance.troubles().is_empty() {
@@ -78,6 +84,7 @@ impl Instance {
                     self.unacked.clear();
                 }
             }
+            Record::Rested(rested) => self.restore_rested(rested),
             // It comes after the end, as the journal's keys do.
             Record::Closing => {
                 self.closing = true;

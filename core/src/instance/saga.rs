@@ -62,6 +62,8 @@ impl Instance {
         // What was to be said is of no more use; what has left is answered or ignored.
         self.held.clear();
         self.unacked.clear();
+        self.said.clear();
+        self.told = None;
         self.view_after = None;
         self.give_up_retries(&Path::root());
         if self.has_loops() {
@@ -110,6 +112,7 @@ impl Instance {
 
     /// Tells the initiator how this role has ended.
     pub(super) fn say_done(&mut self, outcome: Outcome, after: u64) {
+        self.told = None;
         let key = OutgoingKey::Done { compensated: matches!(outcome, Outcome::Compensated(_)) };
         self.say(key, self.header.initiator, Body::Done(outcome), after);
     }
@@ -144,6 +147,7 @@ impl Instance {
         let output = self.output.clone();
         self.record(&Record::Ended { outcome: outcome.clone(), output }, false);
         self.ended = Some((self.number, outcome.clone()));
+        self.said.clear();
         if !self.initiates() {
             self.say_done(outcome, self.number);
         }
@@ -199,7 +203,8 @@ impl Instance {
         let abort = self.abort.clone().map(|abort| Record::Aborted { abort, own: false });
         let ended = Record::Ended { outcome: outcome.clone(), output: None };
         let closing = self.closing.then_some(Record::Closing);
-        let records = abort.into_iter().chain([ended]).chain(closing).chain(self.signals.records());
+        let rested = self.rested.clone().map(Record::Rested);
+        let records = abort.into_iter().chain([ended]).chain(closing).chain(rested).chain(self.signals.records());
         let mut keys = self.journal_keys(&Path::root());
         keys.extend(records.map(|record| record.key(self.id)));
         keys

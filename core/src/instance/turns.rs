@@ -128,6 +128,7 @@ impl Instance {
     /// Drops what is in `scope` from memory.
     fn forget(&mut self, scope: &Path) {
         self.mailbox.retain(|(path, _), _| !path.is_in(scope));
+        self.said.retain(|(path, _), _| !path.is_in(scope));
         self.observed.retain(|path, _| !path.is_in(scope));
         self.steps.retain(|path, _| !path.is_in(scope));
         self.loops.retain(|path, _| !path.is_in(scope));

@@ -13,7 +13,7 @@ use accompanist_core::frame::{
 };
 use accompanist_core::id::RoleIndex;
 use accompanist_core::message::Fingerprint;
-use accompanist_core::record::{Closed, Opened, Record, Task, Trouble, read_value, value_bytes};
+use accompanist_core::record::{Closed, Opened, Record, Rested, Task, Trouble, read_value, value_bytes};
 use accompanist_core::{Abort, NodeId, Path, Payload, SessionId};
 use proptest::collection::vec;
 use proptest::option;
@@ -61,6 +61,12 @@ fn operation() -> impl Strategy<Value = Operation> {
 
 fn fingerprint() -> impl Strategy<Value = Fingerprint> {
     any::<u64>().prop_map(Fingerprint)
+}
+
+fn rested() -> impl Strategy<Value = Rested> {
+    let heard = vec((path(), role(), fingerprint()), 0..3);
+    (heard, vec(role(), 0..3), vec((role(), outcome()), 0..3), option::of(outcome()))
+        .prop_map(|(heard, acquainted, done, told)| Rested { heard, acquainted, done, told })
 }
 
 fn trouble() -> impl Strategy<Value = Trouble> {
@@ -136,6 +142,7 @@ pub fn record() -> impl Strategy<Value = Record> {
         ),
         (any::<String>(), any::<u32>()).prop_map(|(reason, failures)| Record::Quarantined { reason, failures }),
         Just(Record::Closing),
+        rested().prop_map(Record::Rested),
     ]
 }
 
@@ -394,6 +401,12 @@ pub fn golden_records() -> Vec<Record> {
         Record::Signalled { number: 300, name: name(), key: "key".into(), fingerprint: Fingerprint(7), payload: None },
         Record::Quarantined { reason: "why".into(), failures: 5 },
         Record::Closing,
+        Record::Rested(Rested {
+            heard: vec![(Path::root().child(3), RoleIndex(1), Fingerprint(7))],
+            acquainted: vec![RoleIndex(1), RoleIndex(2)],
+            done: vec![(RoleIndex(2), Outcome::Finished)],
+            told: Some(Outcome::Finished),
+        }),
     ]
 }
 

@@ -299,6 +299,11 @@ impl<C: Choreography> Stage<C> {
         if idle.is_some() && self.chance.draw(4) == 0 {
             let site = &mut self.sites[index];
             assert!(site.writes.is_empty(), "it waits for the disk");
+            let rest = site.part.as_ref().and_then(Part::rest);
+            // A crash may come before it is written.
+            if let Some(change) = rest.filter(|_| self.chance.draw(5) > 0) {
+                site.disk.write(Write { number: 0, changes: vec![change], local: None, urgent: false });
+            }
             (site.part, site.away) = (None, idle);
             site.outbox.clear();
             self.passivated += 1;
