@@ -42,7 +42,7 @@ async fn a_role_that_has_forgotten_is_not_asked_again() {
     assert_eq!(within(session.output()).await.unwrap(), 100);
     back.is_idle().await;
     until("nothing left at the back", || count(&back) == 0).await;
-    assert_eq!((front.instances(), side.instances()), (1, 1));
+    assert_eq!((front.open().await, side.open().await), (1, 1));
     // Not by a life that has forgotten what it heard, either.
     town.disks["front"].crash(0);
     within(front.kill()).await;
