@@ -56,7 +56,7 @@ fn a_refusal_and_a_service_too_busy_to_take_a_step_back() {
 #[test]
 fn a_saga_within_the_session() {
     let bounds = Bounds { crashes: 1, ..Bounds::default() };
-    holds(&programs::within(), bounds, 3_500, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH, DOUBT]]);
+    holds(&programs::within(), bounds, 3_400, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH, DOUBT]]);
 }
 
 #[test]
