@@ -6,6 +6,7 @@ mod child;
 mod cluster;
 mod counters;
 mod disk;
+mod floor;
 mod handover;
 mod in_flight;
 mod latency;
@@ -13,11 +14,14 @@ mod loops;
 mod machine;
 mod orders;
 mod probe;
+mod process;
+mod race;
 mod report;
 mod saga;
 mod throughput;
 mod timed_store;
 mod times;
+mod usage;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -36,7 +40,7 @@ enum Bench {
     Latency(latency::Arguments),
     /// Many sagas open at once in one node: time and memory.
     InFlight(in_flight::Arguments),
-    /// Sagas per second over three processes.
+    /// Sagas per second over three processes, beside the same written by hand.
     Throughput(throughput::Arguments),
     /// A loop of many turns: what is left of it on disk, and the time of a restart.
     Loops(loops::Arguments),

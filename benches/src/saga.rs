@@ -36,11 +36,11 @@ const CUSTOMERS: u64 = 1_000;
 /// What a customer wants.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Order {
-    number: u64,
-    customer: String,
-    item: String,
-    quantity: u32,
-    cents: i64,
+    pub(crate) number: u64,
+    pub(crate) customer: String,
+    pub(crate) item: String,
+    pub(crate) quantity: u32,
+    pub(crate) cents: i64,
 }
 
 impl Order {
@@ -112,5 +112,32 @@ impl Choreography for WarehouseOrder {
         ctx.transact(Award, &awarded).await?;
         let shipped = ctx.comm(Loyalty, Warehouse, &awarded).await?;
         ctx.transact(Ship, &shipped).await
+    }
+}
+
+/// The name of the signal that a [`ParkedOrder`] waits for.
+const GO_ON: &str = "go on";
+
+/// The same order, which every role leaves open after its step until someone outside lets it go on: nobody does, and
+/// nobody waits for another role. So it is only there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ParkedOrder;
+
+impl Choreography for ParkedOrder {
+    const NAME: &'static str = "bench-parked-order";
+    type Roles = (Warehouse, Payment, Loyalty);
+    type Input = At<Warehouse, Order>;
+    type Output = At<Warehouse, i64>;
+
+    async fn run(&self, ctx: &Context<Self::Roles>, order: At<Warehouse, Order>) -> Result<At<Warehouse, i64>, Abort> {
+        let reserved = ctx.transact(Reserve, &order).await?;
+        let charged = ctx.comm(Warehouse, Payment, &order).await?;
+        ctx.transact(Charge, &charged).await?;
+        let awarded = ctx.comm(Payment, Loyalty, &charged).await?;
+        ctx.transact(Award, &awarded).await?;
+        let _: At<Warehouse, ()> = ctx.signal(Warehouse, GO_ON).await?;
+        let _: At<Payment, ()> = ctx.signal(Payment, GO_ON).await?;
+        let _: At<Loyalty, ()> = ctx.signal(Loyalty, GO_ON).await?;
+        Ok(reserved)
     }
 }
