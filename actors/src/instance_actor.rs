@@ -65,6 +65,8 @@ pub(crate) struct InstanceState {
     shared: Arc<Shared>,
     incarnation: Incarnation,
     opened: Option<Opened>,
+    /// There is nothing to load: it begins with the first message.
+    fresh: bool,
     /// The store has not been asked yet whether it knows the instance.
     begins: bool,
     /// Nor has it answered.
@@ -103,18 +105,19 @@ impl Actor for InstanceActor {
             shared,
             incarnation,
             opened: None,
+            fresh: false,
             begins: false,
             unproven: false,
             early: Vec::new(),
             live: None,
         };
         match origin {
-            // Through the mailbox, so that what may panic runs supervised.
+            // With the message that it is made for, so that what may panic runs supervised.
             Origin::Fresh(opened) | Origin::Header(opened) => {
                 state.begins = opened.input.is_none();
                 state.unproven = state.begins;
                 state.opened = Some(opened);
-                myself.cast(InstanceMessage::Loaded(Loaded::Nothing))?;
+                state.fresh = true;
             }
             Origin::Store => state.load(&myself),
         }
@@ -127,8 +130,14 @@ impl Actor for InstanceActor {
         message: InstanceMessage,
         state: &mut InstanceState,
     ) -> Result<(), ActorProcessingErr> {
+        if std::mem::take(&mut state.fresh) {
+            state.begin(&myself, Loaded::Nothing);
+        }
         match message {
-            InstanceMessage::Loaded(loaded) => state.begin(&myself, loaded),
+            InstanceMessage::Loaded(loaded) => {
+                state.begin(&myself, loaded);
+                let _ = myself.cast(InstanceMessage::Wake); // To itself: it is alive.
+            }
             InstanceMessage::StoreFailed(error) => state.store_failed(&myself, &error),
             InstanceMessage::Written(_, Written::Known) => state.load_instead(&myself),
             InstanceMessage::Written(..) if state.live.is_none() => {} // Of what was thrown away.
@@ -213,7 +222,7 @@ impl InstanceState {
             }
             Ok(live) => {
                 self.live = Some(live);
-                for message in early.into_iter().chain([InstanceMessage::Wake]) {
+                for message in early {
                     let _ = myself.cast(message); // To itself: it is alive.
                 }
             }
