@@ -6,6 +6,7 @@ mod child;
 mod cluster;
 mod counters;
 mod disk;
+mod fill;
 mod floor;
 mod handover;
 mod in_flight;
@@ -18,6 +19,8 @@ mod process;
 mod race;
 mod report;
 mod saga;
+mod stored;
+mod sync;
 mod throughput;
 mod timed_store;
 mod times;
@@ -42,6 +45,10 @@ enum Bench {
     InFlight(in_flight::Arguments),
     /// Sagas per second over three processes, beside the same written by hand.
     Throughput(throughput::Arguments),
+    /// What an order costs with few and with many sessions in the stores.
+    Stored(stored::Arguments),
+    /// What a sync costs on files made in different ways.
+    Sync(sync::Arguments),
     /// A loop of many turns: what is left of it on disk, and the time of a restart.
     Loops(loops::Arguments),
     /// One of the other two processes; the benches start it themselves.
@@ -55,6 +62,8 @@ async fn main() -> Result<()> {
         Bench::Latency(arguments) => latency::run(arguments).await,
         Bench::InFlight(arguments) => in_flight::run(arguments).await,
         Bench::Throughput(arguments) => throughput::run(arguments).await,
+        Bench::Stored(arguments) => stored::run(arguments).await,
+        Bench::Sync(arguments) => sync::run(arguments),
         Bench::Loops(arguments) => loops::run(arguments).await,
         Bench::Child(arguments) => child::run(arguments).await,
     }

@@ -25,7 +25,7 @@ struct Fact {
 /// In microseconds.
 #[derive(Debug, Serialize)]
 struct Row {
-    name: &'static str,
+    name: String,
     n: u64,
     p50_us: f64,
     p90_us: f64,
@@ -49,9 +49,15 @@ impl Report {
     }
 
     /// A line of the table.
-    pub(crate) fn times(&mut self, name: &'static str, times: &Times) {
+    pub(crate) fn times(&mut self, name: impl Into<String>, times: &Times) {
         let us = |quantile| round(micros(times.quantile(quantile)));
-        self.times.push(Row { name, n: times.count(), p50_us: us(0.5), p90_us: us(0.9), p99_us: us(0.99) });
+        self.times.push(Row {
+            name: name.into(),
+            n: times.count(),
+            p50_us: us(0.5),
+            p90_us: us(0.9),
+            p99_us: us(0.99),
+        });
     }
 
     /// A number that was worked out.

@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
     /// Rounds of each of the two, in turns.
     #[arg(long, default_value_t = 6)]
     rounds: u32,
+    /// Measure ours alone, for a profiler: no floor, no ratios.
+    #[arg(long)]
+    without_floor: bool,
     /// Leave out all syncs (`Durability::Process`).
     #[arg(long)]
     no_sync: bool,
@@ -54,12 +57,17 @@ struct Part {
 
 /// Runs the bench.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { in_flight, orders, rounds, no_sync, json, folder } = arguments;
+    let Arguments { in_flight, orders, rounds, without_floor, no_sync, json, folder } = arguments;
     let durability = if no_sync { Durability::Process } else { Durability::Power };
     let base = machine::base(folder);
     let folder = || tempfile::Builder::new().prefix("accompanist-bench-").tempdir_in(&base);
     let counters = Counters::install()?;
     let mut ours = System::Ours(Box::new(Cluster::start_in(folder()?, durability).await?), counters);
+    if without_floor {
+        let outcome = alone(&mut ours, &in_flight, orders, rounds).await;
+        ours.end().await;
+        return outcome;
+    }
     let mut floor = System::Floor(Box::new(Floor::start_in(folder()?, durability).await?));
 
     let mut parts = Vec::new();
@@ -84,7 +92,21 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         print(&parts);
     }
     ours.end().await;
-    parts.first().map_or(Ok(()), |part| check(&part.ours, &part.floor))
+    let fewest = parts.iter().min_by_key(|part| part.in_flight);
+    fewest.map_or(Ok(()), |part| check(&part.ours, &part.floor))
+}
+
+/// What a profiler is to look at.
+async fn alone(ours: &mut System, in_flight: &[u64], orders: u64, rounds: u32) -> Result<()> {
+    println!("in flight        {HEAD}");
+    for in_flight in in_flight {
+        let mut tally = Tally::new()?;
+        for _ in 0..rounds {
+            tally.round(ours, orders.max(4 * in_flight), *in_flight).await?;
+        }
+        println!("{in_flight:<9} ours   {}", tally.line().text());
+    }
+    Ok(())
 }
 
 async fn measure(ours: &mut System, floor: &mut System, count: u64, in_flight: u64, rounds: u32) -> Result<Part> {
@@ -132,23 +154,25 @@ fn print(parts: &[Part]) {
 }
 
 /// The most that what is written and said may differ between ours and the floor, as a part of the floor's.
-const MARGIN: f64 = 0.1;
+const MARGIN: f64 = 0.05;
+/// The same for the bytes of packets: what leaves at one time shares a packet and its head, and when that is depends on
+/// who was quicker. The number of packets is told, and not looked at, for the same reason.
+const PACKETS_MARGIN: f64 = 0.25;
 
-/// The floor is a yardstick only for as long as it does the same work. Looked at with the fewest orders in flight: with
-/// more, both share packets, and what is said again is ours alone.
+/// The floor is a yardstick only for as long as it does the same work. Looked at with the fewest orders in flight: what
+/// ours says again on a busy machine, the floor does not.
 fn check(ours: &Line, floor: &Line) -> Result<()> {
-    for (what, ours, floor) in [
-        ("frames", ours.frames, floor.frames),
-        ("writes", ours.writes, floor.writes),
-        ("rows", ours.rows, floor.rows),
-        ("bytes of rows", ours.row_bytes, floor.row_bytes),
-        ("packets", ours.packets, floor.packets),
-        ("bytes of packets", ours.packet_bytes, floor.packet_bytes),
+    for (what, ours, floor, margin) in [
+        ("frames", ours.frames, floor.frames, MARGIN),
+        ("writes", ours.writes, floor.writes, MARGIN),
+        ("rows", ours.rows, floor.rows, MARGIN),
+        ("bytes of rows", ours.row_bytes, floor.row_bytes, MARGIN),
+        ("bytes of packets", ours.packet_bytes, floor.packet_bytes, PACKETS_MARGIN),
     ] {
         ensure!(
-            (ours - floor).abs() <= MARGIN * floor,
+            (ours - floor).abs() <= margin * floor,
             "the floor is no yardstick any more: {what} per saga are {ours:.2} of ours and {floor:.2} of the floor, \
-             more than {MARGIN} apart; see benches/src/floor"
+             more than {margin} apart; see benches/src/floor"
         );
     }
     Ok(())
