@@ -6,6 +6,7 @@
 
 mod outbox;
 mod queue;
+mod round_trip;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;

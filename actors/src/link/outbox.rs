@@ -11,6 +11,7 @@ use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::instance::{Outgoing, OutgoingKey};
 use accompanist_core::{NodeId, Path};
 
+use super::round_trip::RoundTrip;
 use crate::settings::Settings;
 
 /// A frame to be put on the wire now.
@@ -25,12 +26,15 @@ struct UnderWay {
     outgoing: Outgoing,
     due_ms: u64,
     pause_ms: u64,
+    /// When it was sent first; `None` once its receiver was away, which says nothing of how long a frame takes.
+    sent_ms: Option<u64>,
 }
 
 #[derive(Default)]
 struct Window {
     under_way: usize,
     waiting: VecDeque<(InstanceId, Outgoing)>,
+    trip: RoundTrip,
 }
 
 /// See the module's documentation.
@@ -81,10 +85,13 @@ impl Outbox {
     fn begin(&mut self, id: InstanceId, outgoing: Outgoing, now_ms: u64) -> Transmission {
         let number = self.next_number;
         self.next_number += 1;
-        let due_ms = now_ms.saturating_add(self.pause_min_ms);
+        // A node with much to do acknowledges late: what is sent again meanwhile would be more to do.
+        let usual_ms = self.windows.get(&outgoing.node).map_or(0, |window| window.trip.patience_ms());
+        let pause_ms = usual_ms.clamp(self.pause_min_ms, self.pause_max_ms);
+        let due_ms = now_ms.saturating_add(pause_ms);
         let transmission = Transmission { node: outgoing.node.clone(), number, frame: outgoing.frame.clone() };
         self.due.insert((due_ms, number));
-        self.under_way.insert(number, UnderWay { id, outgoing, due_ms, pause_ms: self.pause_min_ms });
+        self.under_way.insert(number, UnderWay { id, outgoing, due_ms, pause_ms, sent_ms: Some(now_ms) });
         transmission
     }
 
@@ -94,6 +101,15 @@ impl Outbox {
         number: u64,
         now_ms: u64,
     ) -> (Option<(InstanceId, OutgoingKey)>, Option<Transmission>) {
+        let Some(frame) = self.under_way.get(&number) else { return (None, None) };
+        if let (Some(sent_ms), Some(window)) = (frame.sent_ms, self.windows.get_mut(&frame.outgoing.node)) {
+            window.trip.took(now_ms.saturating_sub(sent_ms).min(self.pause_max_ms));
+        }
+        self.leave(number, now_ms)
+    }
+
+    /// The frame `number` is not under way any more, and the next one may go in its place.
+    fn leave(&mut self, number: u64, now_ms: u64) -> (Option<(InstanceId, OutgoingKey)>, Option<Transmission>) {
         let Some(UnderWay { id, outgoing, due_ms, .. }) = self.under_way.remove(&number) else { return (None, None) };
         self.due.remove(&(due_ms, number));
         let acked = (id, outgoing.key);
@@ -130,7 +146,7 @@ impl Outbox {
         self.known.retain(|(of, key)| *of != id || !gone.contains(key));
         let under_way = self.under_way.iter().filter(|(_, frame)| is_gone(frame.id, &frame.outgoing));
         let numbers: Vec<u64> = under_way.map(|(number, _)| *number).collect();
-        numbers.into_iter().filter_map(|number| self.acknowledge(number, now_ms).1).collect()
+        numbers.into_iter().filter_map(|number| self.leave(number, now_ms).1).collect()
     }
 
     /// The frames that have waited long enough, to be sent again; each then waits longer, and a little by chance.
@@ -155,7 +171,7 @@ impl Outbox {
     pub(super) fn hurry(&mut self, node: &NodeId, now_ms: u64) {
         for (number, frame) in self.under_way.iter_mut().filter(|(_, frame)| frame.outgoing.node == *node) {
             self.due.remove(&(frame.due_ms, *number));
-            (frame.due_ms, frame.pause_ms) = (now_ms, self.pause_min_ms / 2);
+            (frame.due_ms, frame.pause_ms, frame.sent_ms) = (now_ms, self.pause_min_ms / 2, None);
             self.due.insert((now_ms, *number));
         }
     }
