@@ -50,8 +50,9 @@ impl Journal {
         match kind {
             "sparse" => file.set_len(JOURNAL_BYTES)?,
             "written before" => {
+                let zeros = vec![0; 1 << 20];
                 for _ in 0..JOURNAL_BYTES >> 20 {
-                    file.write_all(&[0; 1 << 20])?;
+                    file.write_all(&zeros)?;
                 }
             }
             _ => {}

@@ -8,7 +8,7 @@ use std::ops::{Add, Sub};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-/// The kernel's unit of processor time in `/proc`, in microseconds: USER_HZ is 100 on every Linux.
+/// The kernel's unit of processor time in `/proc`, in microseconds: `USER_HZ` is 100 on every Linux.
 const TICK_US: u64 = 10_000;
 
 /// Each a sum since the process began.

@@ -1,5 +1,7 @@
 //! The yardstick is one: the floor carries out the same orders with the same frames, writes and bytes.
 
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
 use std::process::Command;
 
 use serde_json::Value;

@@ -77,6 +77,7 @@ pub(super) struct Link {
 const HEARD_WAIT_MAX: Duration = Duration::from_secs(20);
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 fn zenoh_error(error: zenoh::Error) -> anyhow::Error {
     anyhow!("zenoh: {error}")
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -125,10 +125,8 @@ impl Store {
             while group.len() < GROUP_WRITES_MAX {
                 let next = match until {
                     None => queue.try_recv().ok(),
-                    Some(until) => match queue.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                        Ok(job) => Some(job),
-                        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-                    },
+                    // Nothing in time, or nothing any more.
+                    Some(until) => queue.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
                 };
                 let Some(job) = next else { break };
                 if job.urgent {
