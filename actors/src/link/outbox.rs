@@ -180,3 +180,45 @@ impl Outbox {
         self.due.first().map(|(due_ms, _)| *due_ms)
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "tests")]
+mod tests {
+    use accompanist_core::SessionId;
+    use accompanist_core::frame::Body;
+
+    use super::*;
+
+    /// Says something of session `number` to the one peer, and gives the frame's number.
+    fn say(outbox: &mut Outbox, number: u128, now_ms: u64) -> u64 {
+        let (session, role) = (SessionId::fresh(0, number << 48), RoleIndex(0));
+        let node = NodeId::new("peer").expect("a name");
+        let frame = Frame { session, from: role, to: RoleIndex(1), header: None, body: Body::Nudge };
+        let outgoing = Outgoing { key: OutgoingKey::Close(RoleIndex(1)), node, frame };
+        outbox.add(InstanceId { session, role }, outgoing, now_ms).expect("the window has room").number
+    }
+
+    #[test]
+    fn a_node_that_acknowledges_late_is_waited_for() {
+        let mut outbox = Outbox::new(&Settings::default());
+        for number in 0..50 {
+            let sent = say(&mut outbox, number, 0);
+            if number == 0 {
+                assert_eq!(outbox.next_due_ms(), Some(80), "nothing is known of it yet");
+            }
+            outbox.acknowledge(sent, 500);
+        }
+        say(&mut outbox, 50, 1_000);
+        assert!((1_500..1_600).contains(&outbox.next_due_ms().unwrap_or(0)), "{:?}", outbox.next_due_ms());
+    }
+
+    #[test]
+    fn what_a_node_could_not_hear_says_nothing_of_its_pace() {
+        let mut outbox = Outbox::new(&Settings::default());
+        let sent = say(&mut outbox, 0, 0);
+        outbox.hurry(&NodeId::new("peer").expect("a name"), 60_000);
+        outbox.acknowledge(sent, 60_001);
+        say(&mut outbox, 1, 60_002);
+        assert_eq!(outbox.next_due_ms(), Some(60_082));
+    }
+}
