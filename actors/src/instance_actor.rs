@@ -81,6 +81,8 @@ pub(crate) struct InstanceState {
     shared: Arc<Shared>,
     incarnation: Incarnation,
     opened: Option<Opened>,
+    /// There is nothing to load: it begins with the first message.
+    fresh: bool,
     /// The store has not been asked yet whether it knows the instance.
     begins: bool,
     /// Nor has it answered.
@@ -125,6 +127,7 @@ impl Actor for InstanceActor {
             shared,
             incarnation,
             opened: None,
+            fresh: false,
             begins: false,
             unproven: false,
             early: Vec::new(),
@@ -133,12 +136,12 @@ impl Actor for InstanceActor {
             live: None,
         };
         match origin {
-            // Through the mailbox, so that what may panic runs supervised.
+            // With the message that it is made for, so that what may panic runs supervised.
             Origin::Fresh(opened) | Origin::Header(opened) => {
                 state.begins = opened.input.is_none();
                 state.unproven = state.begins;
                 state.opened = Some(opened);
-                myself.cast(InstanceMessage::Loaded(Loaded::Nothing))?;
+                state.fresh = true;
             }
             Origin::Store | Origin::Return => state.load(&myself),
         }
@@ -151,6 +154,9 @@ impl Actor for InstanceActor {
         message: InstanceMessage,
         state: &mut InstanceState,
     ) -> Result<(), ActorProcessingErr> {
+        if std::mem::take(&mut state.fresh) {
+            state.begin(&myself, Loaded::Nothing);
+        }
         match message {
             InstanceMessage::Loaded(loaded) => state.begin(&myself, loaded),
             InstanceMessage::StoreFailed(error) => state.store_failed(&myself, &error),
@@ -227,7 +233,8 @@ impl InstanceState {
                 }
             },
         };
-        let accepted = records.is_some() || opened.input.is_some();
+        let restored = records.is_some();
+        let accepted = restored || opened.input.is_some();
         match self.live(myself, &opened, records) {
             Err(_) if self.unproven => {
                 (self.opened, self.early) = (Some(opened), early);
@@ -244,8 +251,8 @@ impl InstanceState {
             }
             Ok(live) => {
                 self.live = Some(live);
-                // Its replay comes first, or it would answer questions as if it had never lived.
-                for message in [InstanceMessage::Wake].into_iter().chain(early) {
+                // The replay of one from the store comes first, or it would answer questions as if it had never lived.
+                for message in restored.then_some(InstanceMessage::Wake).into_iter().chain(early) {
                     let _ = myself.cast(message); // To itself: it is alive.
                 }
             }

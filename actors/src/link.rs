@@ -6,7 +6,9 @@
 //! `resting` who has left memory with something unheard.
 
 mod outbox;
+mod queue;
 mod resting;
+mod round_trip;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -22,6 +24,7 @@ use metrics::counter;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use self::outbox::{Outbox, Transmission};
+pub(crate) use self::queue::LinkHandle;
 use self::resting::Resting;
 use crate::instance_actor::InstanceMessage;
 use crate::metric;
@@ -29,7 +32,7 @@ use crate::roles::RolesMessage;
 use crate::shared::{Shared, note_dropped};
 use crate::writer::Job;
 
-/// What the link is told.
+/// What the link is told, by its [`LinkHandle`].
 pub(crate) enum LinkMessage {
     /// An instance says something, or acknowledges.
     Say { id: InstanceId, frames: Vec<Outgoing>, acks: Vec<Receipt> },
@@ -37,12 +40,16 @@ pub(crate) enum LinkMessage {
     Forget { id: InstanceId, all: bool },
     /// An instance leaves memory, and these nodes have not heard all that it said: it comes back to say it again.
     Rest { id: InstanceId, unheard: BTreeSet<NodeId> },
-    /// Each node that has not heard all is tried with one instance.
-    Probe,
     /// A packet has arrived.
     Packet(Vec<u8>),
-    /// All that was said meanwhile goes out together.
-    Flush,
+}
+
+/// What wakes the link.
+pub(crate) enum LinkSignal {
+    /// Something was told.
+    Told,
+    /// Each node that has not heard all is tried with one instance.
+    Probe,
     /// Some frames are due to be sent again.
     Retransmit,
     /// Tell all what is offered here.
@@ -66,14 +73,15 @@ pub(crate) struct LinkArguments {
 
 pub(crate) struct LinkState {
     shared: Arc<Shared>,
+    /// Where it is told.
+    own: LinkHandle,
     wire: Weak<dyn Wire>,
     packet_bytes_max: usize,
     outbox: Outbox,
     resting: Resting,
     probe_asked: bool,
-    /// What goes out at the next flush, by node.
+    /// What goes out once all that waits has been heard, by node.
     due: BTreeMap<NodeId, Due>,
-    flush_asked: bool,
     timer_at_ms: Option<u64>,
     /// The latest epoch heard of each node.
     epochs: BTreeMap<NodeId, u64>,
@@ -90,13 +98,13 @@ struct Due {
 /// Hands packets from the network's thread to the link, and drops them when too many wait.
 struct LinkInbox {
     shared: Arc<Shared>,
-    link: ActorRef<LinkMessage>,
+    link: LinkHandle,
 }
 
 impl Inbox for LinkInbox {
     fn receive(&self, packet: &[u8]) {
         if self.shared.inbox.fetch_add(1, Ordering::Relaxed) >= self.shared.settings.inbox_packets_max
-            || self.link.cast(LinkMessage::Packet(packet.to_vec())).is_err()
+            || !self.link.tell(LinkMessage::Packet(packet.to_vec()))
         {
             self.shared.inbox.fetch_sub(1, Ordering::Relaxed);
             counter!(metric::DROPPED, "reason" => "inbox full").increment(1);
@@ -105,17 +113,18 @@ impl Inbox for LinkInbox {
 }
 
 impl Actor for Link {
-    type Msg = LinkMessage;
+    type Msg = LinkSignal;
     type State = LinkState;
     type Arguments = LinkArguments;
 
     async fn pre_start(
         &self,
-        myself: ActorRef<LinkMessage>,
+        myself: ActorRef<LinkSignal>,
         LinkArguments { shared, transport }: LinkArguments,
     ) -> Result<LinkState, ActorProcessingErr> {
         shared.inbox.store(0, Ordering::Relaxed);
-        let inbox = Arc::new(LinkInbox { shared: shared.clone(), link: myself.clone() });
+        let own = LinkHandle::new(myself.clone());
+        let inbox = Arc::new(LinkInbox { shared: shared.clone(), link: own.clone() });
         let wire = transport.attach(shared.node.clone(), inbox).await?;
         let (payload_max, packet_max) = (shared.settings.limits.payload_bytes_max, wire.packet_bytes_max());
         if payload_max + FRAME_OVERHEAD_BYTES + PACKET_OVERHEAD_BYTES > packet_max {
@@ -134,19 +143,19 @@ impl Actor for Link {
             return Err(text.into());
         }
         shared.set_wire(Some(wire.clone()));
-        shared.set_link(Some(myself.clone()));
-        myself.cast(LinkMessage::Offer)?;
+        shared.set_link(Some(own.clone()));
+        myself.cast(LinkSignal::Offer)?;
         let outbox = Outbox::new(&shared.settings);
         let offer_delay = Duration::from_millis(50);
         Ok(LinkState {
             shared,
+            own,
             wire: Arc::downgrade(&wire),
             packet_bytes_max: wire.packet_bytes_max(),
             outbox,
             resting: Resting::default(),
             probe_asked: false,
             due: BTreeMap::new(),
-            flush_asked: false,
             timer_at_ms: None,
             epochs: BTreeMap::new(),
             offer_delay,
@@ -155,47 +164,54 @@ impl Actor for Link {
 
     async fn handle(
         &self,
-        myself: ActorRef<LinkMessage>,
-        message: LinkMessage,
+        myself: ActorRef<LinkSignal>,
+        signal: LinkSignal,
         state: &mut LinkState,
     ) -> Result<(), ActorProcessingErr> {
-        match message {
-            LinkMessage::Say { id, frames, acks } => {
-                for outgoing in frames {
-                    state.say(id, outgoing);
-                }
-                for receipt in acks {
-                    state.acknowledge(receipt);
-                }
-            }
-            LinkMessage::Forget { id, all } => state.forget(id, |key| all || key.is_useless_when_aborted()),
-            LinkMessage::Rest { id, unheard } => {
-                state.forget(id, |_| true);
-                state.resting.add(id, unheard);
-            }
-            LinkMessage::Probe => {
+        match signal {
+            LinkSignal::Told => state.own.take().into_iter().for_each(|message| state.hear(message)),
+            LinkSignal::Probe => {
                 state.probe_asked = false;
                 state.resting.probe();
             }
-            LinkMessage::Packet(bytes) => {
-                state.shared.inbox.fetch_sub(1, Ordering::Relaxed);
-                state.receive(&bytes);
-            }
-            LinkMessage::Flush => state.flush(),
-            LinkMessage::Retransmit => {
+            LinkSignal::Retransmit => {
                 state.timer_at_ms = None;
                 for transmission in state.outbox.take_due(state.shared.now_ms(), state.shared.environment.as_ref()) {
                     counter!(metric::FRAMES_SENT_AGAIN).increment(1);
                     state.transmit(transmission);
                 }
             }
-            LinkMessage::Offer => state.offer(&myself),
+            LinkSignal::Offer => state.offer(&myself),
         }
-        state.schedule(&myself)
+        state.flush();
+        state.schedule(&myself);
+        Ok(())
     }
 }
 
 impl LinkState {
+    fn hear(&mut self, message: LinkMessage) {
+        match message {
+            LinkMessage::Say { id, frames, acks } => {
+                for outgoing in frames {
+                    self.say(id, outgoing);
+                }
+                for receipt in acks {
+                    self.acknowledge(receipt);
+                }
+            }
+            LinkMessage::Forget { id, all } => self.forget(id, |key| all || key.is_useless_when_aborted()),
+            LinkMessage::Rest { id, unheard } => {
+                self.forget(id, |_| true);
+                self.resting.add(id, unheard);
+            }
+            LinkMessage::Packet(bytes) => {
+                self.shared.inbox.fetch_sub(1, Ordering::Relaxed);
+                self.receive(&bytes);
+            }
+        }
+    }
+
     fn forget(&mut self, id: InstanceId, useless: impl Fn(&OutgoingKey) -> bool) {
         for next in self.outbox.forget(id, useless, self.shared.now_ms()) {
             self.transmit(next);
@@ -296,34 +312,29 @@ impl LinkState {
         }
     }
 
-    fn offer(&mut self, myself: &ActorRef<LinkMessage>) {
+    fn offer(&mut self, myself: &ActorRef<LinkSignal>) {
         let packet = Packet { offer: Some(self.shared.offer(true)), ..self.packet() };
         self.put(None, &packet);
-        myself.send_after(self.offer_delay, || LinkMessage::Offer);
+        myself.send_after(self.offer_delay, || LinkSignal::Offer);
         self.offer_delay = (self.offer_delay * 2).min(self.shared.settings.offer_period_max);
     }
 
     /// Brings back those whose nodes hear again, as far as the windows have room.
-    fn bring_back(&mut self, myself: &ActorRef<LinkMessage>) {
+    fn bring_back(&mut self, myself: &ActorRef<LinkSignal>) {
         let back = self.resting.take(|node| self.outbox.room(node));
         if !back.is_empty() {
             self.shared.to_roles(RolesMessage::SayAgain(back));
         }
         if !self.resting.is_empty() && !self.probe_asked {
             self.probe_asked = true;
-            myself.send_after(self.shared.settings.retransmission_delay_max, || LinkMessage::Probe);
+            myself.send_after(self.shared.settings.retransmission_delay_max, || LinkSignal::Probe);
         }
     }
 
     /// Asks for what is to happen later.
-    fn schedule(&mut self, myself: &ActorRef<LinkMessage>) -> Result<(), ActorProcessingErr> {
+    fn schedule(&mut self, myself: &ActorRef<LinkSignal>) {
         if !self.resting.is_empty() {
             self.bring_back(myself);
-        }
-        if !self.due.is_empty() && !self.flush_asked {
-            // Behind all that waits already, so that it goes out together.
-            self.flush_asked = true;
-            myself.cast(LinkMessage::Flush)?;
         }
         if let Some(at_ms) = self.outbox.next_due_ms()
             && self.timer_at_ms.is_none_or(|known| at_ms < known)
@@ -331,17 +342,16 @@ impl LinkState {
             self.timer_at_ms = Some(at_ms);
             // One more millisecond, since the clock's are cut off.
             let delay = Duration::from_millis(at_ms.saturating_sub(self.shared.now_ms()) + 1);
-            myself.send_after(delay, || LinkMessage::Retransmit);
+            myself.send_after(delay, || LinkSignal::Retransmit);
         }
-        Ok(())
     }
 
     fn packet(&self) -> Packet {
         Packet::new(self.shared.node.clone(), self.shared.epoch)
     }
 
+    /// All that has become due goes out together.
     fn flush(&mut self) {
-        self.flush_asked = false;
         let bytes_max = self.packet_bytes_max.saturating_sub(PACKET_OVERHEAD_BYTES);
         for (node, Due { frames, acks, offer }) in std::mem::take(&mut self.due) {
             if offer.is_some() {

@@ -15,7 +15,7 @@ use ractor::ActorRef;
 use tokio::task::JoinHandle;
 
 use crate::directory::Directory;
-use crate::link::LinkMessage;
+use crate::link::{LinkHandle, LinkMessage};
 use crate::metric;
 use crate::peers::Peers;
 use crate::roles::RolesMessage;
@@ -72,7 +72,7 @@ pub(crate) struct Shared {
     /// Packets that wait for the link.
     pub(crate) inbox: AtomicUsize,
     incarnations: AtomicU64,
-    link: RwLock<Option<ActorRef<LinkMessage>>>,
+    link: RwLock<Option<LinkHandle>>,
     roles_actor: RwLock<Option<ActorRef<RolesMessage>>>,
     link_task: Mutex<Option<JoinHandle<()>>>,
     /// The only strong reference: the state of an actor that was killed may live on in an event for its supervisor.
@@ -130,7 +130,7 @@ impl Shared {
         self.environment.monotonic_ms()
     }
 
-    pub(crate) fn set_link(&self, link: Option<ActorRef<LinkMessage>>) {
+    pub(crate) fn set_link(&self, link: Option<LinkHandle>) {
         *self.link.write().unwrap_or_else(PoisonError::into_inner) = link;
     }
 
@@ -159,7 +159,7 @@ impl Shared {
     pub(crate) fn to_link(&self, message: LinkMessage) {
         let link = self.link.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(link) = link {
-            let _ = link.cast(message); // A link that has just failed loses it, as the wire would.
+            link.tell(message); // A link that has just failed loses it, as the wire would.
         }
     }
 

@@ -186,6 +186,9 @@ pub(crate) fn start(
     Ok(WriterHandle { jobs, failed: failed_receiver, ended: ended_receiver, tombstones })
 }
 
+/// What the writer adds to most writes: the state and the record of a step, or the place of a tombstone.
+const CHANGES_BESIDE: usize = 2;
+
 /// A write or change of the group that is being collected.
 enum Member {
     Write { id: InstanceId, write: Write, done: Done<Written> },
@@ -380,7 +383,13 @@ impl Writer {
 
     /// The group as one batch, its local transactions run in order.
     fn collect(&mut self) -> (Batch, Vec<Reply>) {
-        let mut batch = Batch::new();
+        // Made once: a large vector that grows is moved again and again.
+        let changes = |member: &Member| match member {
+            Member::Write { write, .. } => write.changes.len() + CHANGES_BESIDE,
+            Member::Change { changes, .. } => changes.len(),
+            Member::Leave { .. } => 1,
+        };
+        let mut batch = Batch::with_capacity(self.group.iter().map(changes).sum());
         let mut state = Writes::default();
         let mut replies = Vec::with_capacity(self.group.len());
         let store = self.store.as_ref();

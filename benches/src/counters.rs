@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use accompanist::{metric, transport};
 use anyhow::{Context, Result};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+
+use crate::usage::Usage;
 
 /// All counters by name; labels are added up.
 #[derive(Debug, Clone, Default)]
@@ -19,8 +22,20 @@ impl Counters {
         Ok(counters)
     }
 
+    /// What the nodes of this process have written and said, as far as it is counted here.
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            writes: self.get(metric::WRITES),
+            frames: self.get(metric::FRAMES_SENT),
+            frames_again: self.get(metric::FRAMES_SENT_AGAIN),
+            packets: self.get(transport::metric::PACKETS_SENT),
+            packet_bytes: self.get(transport::metric::BYTES_SENT),
+            ..Usage::default()
+        }
+    }
+
     /// What `name` stands at.
-    pub(crate) fn get(&self, name: &str) -> u64 {
+    fn get(&self, name: &str) -> u64 {
         let counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counters.get(name).map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
@@ -33,6 +48,10 @@ impl Recorder for Counters {
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
         let mut counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Asked for at every increment: without an allocation, so that counting costs the node little.
+        if let Some(counter) = counters.get(key.name()) {
+            return Counter::from_arc(counter.clone());
+        }
         Counter::from_arc(counters.entry(key.name().to_owned()).or_default().clone())
     }
 

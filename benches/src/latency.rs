@@ -16,6 +16,7 @@ use crate::probe::{FRAME_BYTES, Probe};
 use crate::report::{Report, micros};
 use crate::saga::{Loyalty, Payment};
 use crate::times::Times;
+use crate::usage::Usage;
 
 /// Syncs that the saga cannot do without: one per step.
 const STEPS: f64 = 4.0;
@@ -152,7 +153,7 @@ impl Measured {
         for (role, numbers) in nodes {
             let count = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
             let per_order = count(numbers.group_commits) / count(self.synced.output.count()).max(1.0);
-            let NodeNumbers { apply_p50, sync_p50, frames, frames_again, .. } = numbers;
+            let NodeNumbers { apply_p50, sync_p50, usage: Usage { frames, frames_again, .. }, .. } = numbers;
             let text = format!(
                 "{per_order:.2} group commits per order, p50 of batch {apply_p50:.1?}, of sync {sync_p50:.1?}; \
                  {frames} frames since its start, {frames_again} sent again"

@@ -6,6 +6,8 @@ mod child;
 mod cluster;
 mod counters;
 mod disk;
+mod fill;
+mod floor;
 mod handover;
 mod in_flight;
 mod latency;
@@ -13,11 +15,16 @@ mod loops;
 mod machine;
 mod orders;
 mod probe;
+mod process;
+mod race;
 mod report;
 mod saga;
+mod stored;
+mod sync;
 mod throughput;
 mod timed_store;
 mod times;
+mod usage;
 mod waiting;
 
 use anyhow::Result;
@@ -39,8 +46,12 @@ enum Bench {
     InFlight(in_flight::Arguments),
     /// Many sagas that wait in one node: memory, and the time of a restart with all of them unfinished.
     Waiting(waiting::Arguments),
-    /// Sagas per second over three processes.
+    /// Sagas per second over three processes, beside the same written by hand.
     Throughput(throughput::Arguments),
+    /// What an order costs with few and with many sessions in the stores.
+    Stored(stored::Arguments),
+    /// What a sync costs on files made in different ways.
+    Sync(sync::Arguments),
     /// A loop of many turns: what is left of it on disk, and the time of a restart.
     Loops(loops::Arguments),
     /// One of the other two processes; the benches start it themselves.
@@ -55,6 +66,8 @@ async fn main() -> Result<()> {
         Bench::InFlight(arguments) => in_flight::run(arguments).await,
         Bench::Waiting(arguments) => waiting::run(arguments).await,
         Bench::Throughput(arguments) => throughput::run(arguments).await,
+        Bench::Stored(arguments) => stored::run(arguments).await,
+        Bench::Sync(arguments) => sync::run(arguments),
         Bench::Loops(arguments) => loops::run(arguments).await,
         Bench::Child(arguments) => child::run(arguments).await,
     }

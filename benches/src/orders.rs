@@ -1,5 +1,6 @@
 //! Orders, one after the other or side by side, and how long they take.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -35,32 +36,40 @@ impl OrderTimes {
     }
 }
 
-struct OrderTime {
-    started: Duration,
-    output: Duration,
-    settled: Duration,
+/// The times of one order from its start, as those of [`OrderTimes`].
+pub(crate) struct OrderTime {
+    pub(crate) started: Duration,
+    pub(crate) output: Duration,
+    pub(crate) settled: Duration,
 }
 
-/// Gives its time once it is settled; the outer result is there with the output.
-async fn order(node: &Node, number: u64) -> Result<JoinHandle<Result<OrderTime>>> {
-    let begun = Instant::now();
-    let session = node.start(WarehouseOrder, Order::new(number)).await?;
-    let started = begun.elapsed();
-    session.output().await?;
-    let output = begun.elapsed();
-    Ok(tokio::spawn(async move {
-        session.settled().await?;
-        Ok(OrderTime { started, output, settled: begun.elapsed() })
-    }))
+/// What carries out orders.
+pub(crate) trait Contender: Clone + Send + Sync + 'static {
+    /// The order `number`. Gives its times once it is settled; the outer result is there with the output.
+    fn order(&self, number: u64) -> impl Future<Output = Result<JoinHandle<Result<OrderTime>>>> + Send;
+}
+
+impl Contender for Node {
+    async fn order(&self, number: u64) -> Result<JoinHandle<Result<OrderTime>>> {
+        let begun = Instant::now();
+        let session = self.start(WarehouseOrder, Order::new(number)).await?;
+        let started = begun.elapsed();
+        session.output().await?;
+        let output = begun.elapsed();
+        Ok(tokio::spawn(async move {
+            session.settled().await?;
+            Ok(OrderTime { started, output, settled: begun.elapsed() })
+        }))
+    }
 }
 
 /// Runs `count` orders with `in_flight` waited for at any time: each follows when one before it has its output. Ends
 /// when all are settled.
-pub(crate) async fn run(node: &Node, count: u64, in_flight: u64, times: &mut OrderTimes) -> Result<()> {
+pub(crate) async fn run(contender: &impl Contender, count: u64, in_flight: u64, times: &mut OrderTimes) -> Result<()> {
     let next = Arc::new(AtomicU64::new(0));
     let mut workers = JoinSet::new();
     for _ in 0..in_flight.min(count) {
-        let (node, next) = (node.clone(), next.clone());
+        let (contender, next) = (contender.clone(), next.clone());
         // A task of its own, as a service's request would be.
         workers.spawn(async move {
             let mut settling = Vec::new();
@@ -69,7 +78,7 @@ pub(crate) async fn run(node: &Node, count: u64, in_flight: u64, times: &mut Ord
                 if number >= count {
                     break;
                 }
-                settling.push(order(&node, number).await?);
+                settling.push(contender.order(number).await?);
             }
             let mut times = Vec::new();
             for settling in settling {

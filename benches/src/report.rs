@@ -25,7 +25,7 @@ struct Fact {
 /// In microseconds.
 #[derive(Debug, Serialize)]
 struct Row {
-    name: &'static str,
+    name: String,
     n: u64,
     p50_us: f64,
     p90_us: f64,
@@ -49,9 +49,15 @@ impl Report {
     }
 
     /// A line of the table.
-    pub(crate) fn times(&mut self, name: &'static str, times: &Times) {
+    pub(crate) fn times(&mut self, name: impl Into<String>, times: &Times) {
         let us = |quantile| round(micros(times.quantile(quantile)));
-        self.times.push(Row { name, n: times.count(), p50_us: us(0.5), p90_us: us(0.9), p99_us: us(0.99) });
+        self.times.push(Row {
+            name: name.into(),
+            n: times.count(),
+            p50_us: us(0.5),
+            p90_us: us(0.9),
+            p99_us: us(0.99),
+        });
     }
 
     /// A number that was worked out.
@@ -64,13 +70,18 @@ impl Report {
         self.results.push(Fact { name, value: text.into().into() });
     }
 
+    /// Prints the facts of the run for people.
+    pub(crate) fn print_facts(&self) {
+        print_facts(&self.facts);
+    }
+
     /// Prints all of it.
     pub(crate) fn print(&self, as_json: bool) -> Result<()> {
         if as_json {
             println!("{}", serde_json::to_string_pretty(self)?);
             return Ok(());
         }
-        print_facts(&self.facts);
+        self.print_facts();
         println!("\n{:<40} {:>8} {:>12} {:>12} {:>12}", "time in us", "n", "p50", "p90", "p99");
         for Row { name, n, p50_us, p90_us, p99_us } in &self.times {
             println!("{name:<40} {n:>8} {p50_us:>12.1} {p90_us:>12.1} {p99_us:>12.1}");

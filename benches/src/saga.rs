@@ -36,11 +36,11 @@ const CUSTOMERS: u64 = 1_000;
 /// What a customer wants.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Order {
-    number: u64,
-    customer: String,
-    item: String,
-    quantity: u32,
-    cents: i64,
+    pub(crate) number: u64,
+    pub(crate) customer: String,
+    pub(crate) item: String,
+    pub(crate) quantity: u32,
+    pub(crate) cents: i64,
 }
 
 impl Order {

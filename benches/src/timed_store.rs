@@ -1,9 +1,9 @@
-//! A store that says how long its writes and syncs take. Changes nothing of what it wraps.
+//! A store that says how long its writes and syncs take, and how much it is given. Changes nothing of what it wraps.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use accompanist::contract::{Batch, Direction, Entry, KeyRange, Space, Store, StoreError};
+use accompanist::contract::{Batch, Change, Direction, Entry, KeyRange, Space, Store, StoreError};
 use anyhow::Result;
 
 use crate::times::Times;
@@ -17,29 +17,61 @@ pub(crate) struct StoreTimes {
     pub(crate) sync: Times,
 }
 
+/// How much a store has been given since it was opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StoreAmounts {
+    /// Syncs, with or without effect.
+    pub(crate) syncs: u64,
+    /// Rows, removals included.
+    pub(crate) rows: u64,
+    /// Bytes of their keys and values.
+    pub(crate) row_bytes: u64,
+}
+
 /// The times of a store that a node has.
 #[derive(Debug, Clone)]
-pub(crate) struct StoreWatch(Arc<Mutex<StoreTimes>>);
+pub(crate) struct StoreWatch(Arc<Mutex<(StoreTimes, StoreAmounts)>>);
 
 impl StoreWatch {
     /// With nothing measured.
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self(Arc::new(Mutex::new(StoreTimes { apply: Times::new()?, sync: Times::new()? }))))
+        let times = StoreTimes { apply: Times::new()?, sync: Times::new()? };
+        Ok(Self(Arc::new(Mutex::new((times, StoreAmounts::default())))))
     }
 
     /// What has been measured by now.
     pub(crate) fn times(&self) -> StoreTimes {
-        self.lock().clone()
+        self.lock().0.clone()
     }
 
-    /// Forgets what has been measured.
+    /// What the store was given by now.
+    pub(crate) fn amounts(&self) -> StoreAmounts {
+        self.lock().1
+    }
+
+    /// Forgets the times that have been measured.
     pub(crate) fn clear(&self) {
-        let mut times = self.lock();
+        let (times, _) = &mut *self.lock();
         times.apply.clear();
         times.sync.clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, StoreTimes> {
+    /// A batch was applied.
+    pub(crate) fn applied(&self, rows: u64, row_bytes: u64, time: Duration) {
+        let (times, amounts) = &mut *self.lock();
+        times.apply.add(time);
+        amounts.rows += rows;
+        amounts.row_bytes += row_bytes;
+    }
+
+    /// A sync has ended.
+    pub(crate) fn synced(&self, time: Duration) {
+        let (times, amounts) = &mut *self.lock();
+        times.sync.add(time);
+        amounts.syncs += 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (StoreTimes, StoreAmounts)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -73,16 +105,18 @@ impl<S: Store> Store for TimedStore<S> {
     }
 
     fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {
+        let bytes = |change: &Change| change.key.len() + change.value.as_ref().map_or(0, Vec::len);
+        let (rows, row_bytes) = (batch.len() as u64, batch.iter().map(bytes).sum::<usize>() as u64);
         let begun = Instant::now();
         let applied = self.store.apply(batch);
-        self.watch.lock().apply.add(begun.elapsed());
+        self.watch.applied(rows, row_bytes, begun.elapsed());
         applied
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
         let begun = Instant::now();
         let synced = self.store.sync();
-        self.watch.lock().sync.add(begun.elapsed());
+        self.watch.synced(begun.elapsed());
         synced
     }
 }

@@ -11,6 +11,7 @@ use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::instance::{Outgoing, OutgoingKey};
 use accompanist_core::{NodeId, Path};
 
+use super::round_trip::RoundTrip;
 use crate::settings::Settings;
 
 /// A frame to be put on the wire now.
@@ -25,6 +26,8 @@ struct UnderWay {
     outgoing: Outgoing,
     due_ms: u64,
     pause_ms: u64,
+    /// When it was sent first; `None` once its receiver was away, which says nothing of how long a frame takes.
+    sent_ms: Option<u64>,
 }
 
 /// What tells a frame from all others of this node.
@@ -43,6 +46,7 @@ struct Window {
     waiting: VecDeque<(InstanceId, Outgoing)>,
     /// How many of those that wait are of no more use.
     stale: usize,
+    trip: RoundTrip,
 }
 
 impl Window {
@@ -122,10 +126,13 @@ impl Outbox {
         let number = self.next_number;
         self.next_number += 1;
         self.known.insert((id, outgoing.key.clone()), Place::UnderWay(number));
-        let due_ms = now_ms.saturating_add(self.pause_min_ms);
+        // A node with much to do acknowledges late: what is sent again meanwhile would be more to do.
+        let usual_ms = self.windows.get(&outgoing.node).map_or(0, |window| window.trip.patience_ms());
+        let pause_ms = usual_ms.clamp(self.pause_min_ms, self.pause_max_ms);
+        let due_ms = now_ms.saturating_add(pause_ms);
         let transmission = Transmission { node: outgoing.node.clone(), number, frame: outgoing.frame.clone() };
         self.due.insert((due_ms, number));
-        self.under_way.insert(number, UnderWay { id, outgoing, due_ms, pause_ms: self.pause_min_ms });
+        self.under_way.insert(number, UnderWay { id, outgoing, due_ms, pause_ms, sent_ms: Some(now_ms) });
         transmission
     }
 
@@ -135,6 +142,15 @@ impl Outbox {
         number: u64,
         now_ms: u64,
     ) -> (Option<(InstanceId, OutgoingKey, NodeId)>, Option<Transmission>) {
+        let Some(frame) = self.under_way.get(&number) else { return (None, None) };
+        if let (Some(sent_ms), Some(window)) = (frame.sent_ms, self.windows.get_mut(&frame.outgoing.node)) {
+            window.trip.took(now_ms.saturating_sub(sent_ms).min(self.pause_max_ms));
+        }
+        self.leave(number, now_ms)
+    }
+
+    /// The frame `number` is not under way any more, and the next one may go in its place.
+    fn leave(&mut self, number: u64, now_ms: u64) -> (Option<(InstanceId, OutgoingKey, NodeId)>, Option<Transmission>) {
         let Some(UnderWay { id, outgoing, due_ms, .. }) = self.under_way.remove(&number) else { return (None, None) };
         self.due.remove(&(due_ms, number));
         let known = (id, outgoing.key);
@@ -171,7 +187,7 @@ impl Outbox {
         for (key, place) in gone {
             self.known.remove(&key);
             match place {
-                Place::UnderWay(number) => next.extend(self.acknowledge(number, now_ms).1),
+                Place::UnderWay(number) => next.extend(self.leave(number, now_ms).1),
                 Place::Waiting(node) => {
                     if let Some(window) = self.windows.get_mut(&node) {
                         window.forget_one(&self.known);
@@ -204,12 +220,54 @@ impl Outbox {
     pub(super) fn hurry(&mut self, node: &NodeId, now_ms: u64) {
         for (number, frame) in self.under_way.iter_mut().filter(|(_, frame)| frame.outgoing.node == *node) {
             self.due.remove(&(frame.due_ms, *number));
-            (frame.due_ms, frame.pause_ms) = (now_ms, self.pause_min_ms / 2);
+            (frame.due_ms, frame.pause_ms, frame.sent_ms) = (now_ms, self.pause_min_ms / 2, None);
             self.due.insert((now_ms, *number));
         }
     }
 
     pub(super) fn next_due_ms(&self) -> Option<u64> {
         self.due.first().map(|(due_ms, _)| *due_ms)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "tests")]
+mod tests {
+    use accompanist_core::SessionId;
+    use accompanist_core::frame::Body;
+
+    use super::*;
+
+    /// Says something of session `number` to the one peer, and gives the frame's number.
+    fn say(outbox: &mut Outbox, number: u128, now_ms: u64) -> u64 {
+        let (session, role) = (SessionId::fresh(0, number << 48), RoleIndex(0));
+        let node = NodeId::new("peer").expect("a name");
+        let frame = Frame { session, from: role, to: RoleIndex(1), header: None, body: Body::Nudge };
+        let outgoing = Outgoing { key: OutgoingKey::Close(RoleIndex(1)), node, frame };
+        outbox.add(InstanceId { session, role }, outgoing, now_ms).expect("the window has room").number
+    }
+
+    #[test]
+    fn a_node_that_acknowledges_late_is_waited_for() {
+        let mut outbox = Outbox::new(&Settings::default());
+        for number in 0..50 {
+            let sent = say(&mut outbox, number, 0);
+            if number == 0 {
+                assert_eq!(outbox.next_due_ms(), Some(80), "nothing is known of it yet");
+            }
+            outbox.acknowledge(sent, 500);
+        }
+        say(&mut outbox, 50, 1_000);
+        assert!((1_500..1_600).contains(&outbox.next_due_ms().unwrap_or(0)), "{:?}", outbox.next_due_ms());
+    }
+
+    #[test]
+    fn what_a_node_could_not_hear_says_nothing_of_its_pace() {
+        let mut outbox = Outbox::new(&Settings::default());
+        let sent = say(&mut outbox, 0, 0);
+        outbox.hurry(&NodeId::new("peer").expect("a name"), 60_000);
+        outbox.acknowledge(sent, 60_001);
+        say(&mut outbox, 1, 60_002);
+        assert_eq!(outbox.next_due_ms(), Some(60_082));
     }
 }
