@@ -4,6 +4,7 @@
 //! durable there. Everything here is memory: after a crash the instances say all unheard things again. Knows
 //! packets and nodes, nothing of programs or stores. `outbox` has the frames under way.
 
+mod news;
 mod outbox;
 
 use std::collections::BTreeMap;
@@ -13,18 +14,18 @@ use std::time::Duration;
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Inbox, Transport, Wire};
-use accompanist_core::frame::{Frame, Offer, Packet, Receipt};
+use accompanist_core::frame::{Frame, OFFER_NODES_BYTES_MAX, Offer, Packet, Receipt};
 use accompanist_core::id::InstanceId;
 use accompanist_core::instance::{Outgoing, OutgoingKey};
 use metrics::counter;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use self::news::{Counted, OFFER_DELAY_MIN};
 use self::outbox::{Outbox, Transmission};
 use crate::instance_actor::InstanceMessage;
 use crate::metric;
 use crate::roles::RolesMessage;
 use crate::shared::{Shared, note_dropped};
-use crate::writer::Job;
 
 /// What the link is told.
 pub(crate) enum LinkMessage {
@@ -38,8 +39,16 @@ pub(crate) enum LinkMessage {
     Flush,
     /// Some frames are due to be sent again.
     Retransmit,
-    /// Tell all what is offered here.
-    Offer,
+    /// Tell all what is offered here, unless a later round has begun.
+    Offer(u64),
+    /// Tell all now: something has changed.
+    Announce,
+    /// Tell one.
+    OfferTo(NodeId),
+    /// Who of those that drain is still needed here?
+    Count,
+    /// These are.
+    Counted(Counted),
 }
 
 /// Bytes that a packet has besides its frames, at most: version, node, epoch, and lengths.
@@ -69,6 +78,9 @@ pub(crate) struct LinkState {
     /// The latest epoch heard of each node.
     epochs: BTreeMap<NodeId, u64>,
     offer_delay: Duration,
+    offer_round: u64,
+    /// Whether the writer counts for nodes that drain.
+    is_counting: bool,
 }
 
 #[derive(Default)]
@@ -116,7 +128,7 @@ impl Actor for Link {
             );
             return Err(text.into());
         }
-        let offer_bytes = shared.offer(true).size();
+        let offer_bytes = shared.offer(true).size() + OFFER_NODES_BYTES_MAX;
         if offer_bytes + PACKET_OVERHEAD_BYTES > packet_max {
             let text = format!(
                 "roles and choreographies take {offer_bytes} bytes, and the transport carries packets of up to \
@@ -126,9 +138,8 @@ impl Actor for Link {
         }
         shared.set_wire(Some(wire.clone()));
         shared.set_link(Some(myself.clone()));
-        myself.cast(LinkMessage::Offer)?;
+        myself.cast(LinkMessage::Offer(0))?;
         let outbox = Outbox::new(&shared.settings);
-        let offer_delay = Duration::from_millis(50);
         Ok(LinkState {
             shared,
             wire: Arc::downgrade(&wire),
@@ -138,7 +149,9 @@ impl Actor for Link {
             flush_asked: false,
             timer_at_ms: None,
             epochs: BTreeMap::new(),
-            offer_delay,
+            offer_delay: OFFER_DELAY_MIN,
+            offer_round: 0,
+            is_counting: false,
         })
     }
 
@@ -165,7 +178,7 @@ impl Actor for Link {
             }
             LinkMessage::Packet(bytes) => {
                 state.shared.inbox.fetch_sub(1, Ordering::Relaxed);
-                state.receive(&bytes);
+                state.receive(&myself, &bytes);
             }
             LinkMessage::Flush => state.flush(),
             LinkMessage::Retransmit => {
@@ -175,7 +188,12 @@ impl Actor for Link {
                     state.transmit(transmission);
                 }
             }
-            LinkMessage::Offer => state.offer(&myself),
+            LinkMessage::Offer(round) if round == state.offer_round => state.offer(&myself),
+            LinkMessage::Offer(_) => {}
+            LinkMessage::Announce => state.announce(&myself),
+            LinkMessage::OfferTo(node) => state.offer_to(node),
+            LinkMessage::Count => state.count(&myself),
+            LinkMessage::Counted(counted) => state.counted(&counted),
         }
         state.schedule(&myself)
     }
@@ -224,7 +242,7 @@ impl LinkState {
         }
     }
 
-    fn receive(&mut self, bytes: &[u8]) {
+    fn receive(&mut self, myself: &ActorRef<LinkMessage>, bytes: &[u8]) {
         let packet = match Packet::from_bytes(bytes) {
             Ok(packet) if packet.from == self.shared.node => {
                 return note_dropped("same name", &format!("another node calls itself `{}`, too", packet.from));
@@ -248,7 +266,7 @@ impl LinkState {
             self.dispatch(frame, receipt);
         }
         if let Some(offer) = offer {
-            self.learn(&from, offer);
+            self.learn(myself, &from, offer);
         }
     }
 
@@ -259,26 +277,6 @@ impl LinkState {
         {
             self.shared.to_roles(RolesMessage::Deliver(frame, receipt));
         }
-    }
-
-    fn learn(&mut self, from: &NodeId, offer: Offer) {
-        if let Err(error) = offer.check() {
-            return note_dropped("offer", &format!("{from}: {error}"));
-        }
-        if offer.ask {
-            self.due.entry(from.clone()).or_default().offer = Some(self.shared.offer(false));
-        }
-        if let Some(changes) = self.shared.peers.learn(from, offer) {
-            let done = Box::new(|_| ()); // The writer itself tells the node of a failure.
-            self.shared.writer.submit(Job::Change { changes, done });
-        }
-    }
-
-    fn offer(&mut self, myself: &ActorRef<LinkMessage>) {
-        let packet = Packet { offer: Some(self.shared.offer(true)), ..self.packet() };
-        self.put(None, &packet);
-        myself.send_after(self.offer_delay, || LinkMessage::Offer);
-        self.offer_delay = (self.offer_delay * 2).min(self.shared.settings.offer_period_max);
     }
 
     /// Asks for what is to happen later.

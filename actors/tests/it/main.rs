@@ -22,6 +22,7 @@ mod long;
 mod node;
 mod opening;
 mod releases;
+mod replicas;
 mod results;
 mod retention;
 mod rogue;
