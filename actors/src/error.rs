@@ -96,13 +96,19 @@ pub enum StartError {
         role: &'static str,
     },
     /// This node drains, and takes no new sessions.
-    #[error("this node drains, and takes no new sessions: start it on another node that plays the role, or `undrain` this one")]
+    #[error(
+        "this node drains, and takes no new sessions: start it on another node that plays the role, or `undrain` this one"
+    )]
     Draining,
     /// This node has left for good, or an operator has had it forgotten.
-    #[error("this node has left, and takes no new sessions: start it on another node, or let this one join anew with `undrain`")]
+    #[error(
+        "this node has left, and takes no new sessions: start it on another node, or let this one join anew with `undrain`"
+    )]
     HasLeft,
     /// Nobody plays a role.
-    #[error("no node is known that plays role `{role}` and takes new sessions: is one running, connected to this one, and not draining?")]
+    #[error(
+        "no node is known that plays role `{role}` and takes new sessions: is one running, connected to this one, and not draining?"
+    )]
     NobodyPlays {
         /// The role.
         role: &'static str,
@@ -166,7 +172,7 @@ impl StartError {
 /// Draining that cannot be waited for.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DrainError {
-    /// The node does not drain, or has left.
+    /// The node does not drain.
     #[error("the node does not drain: call `drain` first")]
     NotDraining,
     /// The node has stopped, or its store has failed. It still drains when it starts again.

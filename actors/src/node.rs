@@ -22,8 +22,8 @@ use ractor::ActorRef;
 use tokio::sync::{oneshot, watch};
 
 pub use self::builder::NodeBuilder;
-pub use self::standing::CastSession;
 use self::root::RootMessage;
+pub use self::standing::CastSession;
 use crate::error::{NodeError, StartError};
 use crate::handle::InstanceHandle;
 use crate::metric;

@@ -25,8 +25,8 @@ use tokio::time::Instant;
 
 pub(crate) use self::cast::{Cast, Choice};
 use self::left::LeftNodes;
-use self::standing::{Own, STANDING_KEY};
 pub use self::standing::{DrainProgress, KnownNode, Standing};
+use self::standing::{Own, STANDING_KEY};
 use crate::shared::note_dropped;
 use crate::writer::Counts;
 
@@ -231,11 +231,7 @@ impl Peers {
     /// All at one moment: an offer that came between two of them would make a start miss the higher one. The cast is held
     /// from the same moment on: what is counted for a node that drains after it knows of this start. Nothing for a node
     /// that takes no new sessions itself.
-    pub(crate) fn choose(
-        &self,
-        session: SessionId,
-        versions: &[Arc<dyn AnyChoreography>],
-    ) -> Result<Choice, Standing> {
+    pub(crate) fn choose(&self, session: SessionId, versions: &[Arc<dyn AnyChoreography>]) -> Result<Choice, Standing> {
         let mut known = self.lock();
         let (own, standing) = (known.node.clone(), known.standing());
         if standing != Standing::Serving {

@@ -14,8 +14,8 @@ use crate::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
 use crate::message::{CodecError, Payload, decode, encode};
 
 pub use self::offer::{
-    Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, Need, OFFER_BYTES_MAX, OFFER_NODES_BYTES_MAX, Offer, OfferError, Offered,
-    PATCHES_MAX,
+    Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, Need, OFFER_BYTES_MAX, OFFER_NODES_BYTES_MAX, Offer,
+    OfferError, Offered, PATCHES_MAX,
 };
 
 /// The first byte of every packet. A packet of another version is dropped and counted.

@@ -88,7 +88,8 @@ impl Node {
     /// cast in. So much is on the disks of all; from then on [`Node::leave`] loses no session.
     ///
     /// It waits for every node known, those that are down included: they may have begun sessions that are still to come
-    /// here. [`Node::drain_progress`] says for whom; [`Node::forget`] is for those that will not come back.
+    /// here. [`Node::drain_progress`] says for whom; [`Node::forget`] is for those that will not come back. Of a node that
+    /// has left, or was forgotten, it waits for the sessions that are open on it.
     ///
     /// # Errors
     /// [`DrainError`]. Cancel-safe: waiting changes nothing.

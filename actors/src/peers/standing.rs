@@ -93,11 +93,11 @@ impl Known {
         }
     }
 
-    /// The nodes that drain, with their memberships and the numbers of their offers.
+    /// The nodes that drain, with their memberships and the numbers of their offers; the own one also when it has left.
     fn draining(&self) -> impl Iterator<Item = (&NodeId, Membership, u64)> {
         let others = self.peers.iter().filter(|(node, peer)| peer.draining && **node != self.node);
         let others = others.map(|(node, peer)| (node, peer.membership, peer.change));
-        let own = (self.standing() == Standing::Draining).then_some((&self.node, self.own.membership, self.own.change));
+        let own = (self.standing() != Standing::Serving).then_some((&self.node, self.own.membership, self.own.change));
         own.into_iter().chain(others)
     }
 
@@ -114,15 +114,18 @@ impl Known {
     /// What another node says that it still needs.
     pub(super) fn note_needs(&mut self, from: &NodeId, needs: &[Need]) {
         let Own { membership, change, .. } = self.own;
-        let own = needs.iter().find(|need| (&need.node, need.membership, need.change) == (&self.node, membership, change));
+        let own =
+            needs.iter().find(|need| (&need.node, need.membership, need.change) == (&self.node, membership, change));
         if let Some(need) = own {
             self.answers.insert(from.clone(), need.open);
         }
     }
 
     fn progress(&self) -> DrainProgress {
-        // One that plays no role begins no session.
-        let known = self.peers.iter().filter(|(_, peer)| !peer.roles.is_empty());
+        // One that plays no role begins no session. Nobody answers one that has left.
+        let has_left = self.standing() == Standing::Left;
+        let asked = |node: &NodeId| !has_left || *node == self.node;
+        let known = self.peers.iter().filter(|(node, peer)| asked(node) && !peer.roles.is_empty());
         DrainProgress { open: known.map(|(node, _)| (node.clone(), self.answers.get(node).copied())).collect() }
     }
 }
@@ -192,10 +195,10 @@ impl Peers {
         told
     }
 
-    /// How far the draining of the own node is; `None` if it does not drain.
+    /// How far the draining of the own node is; `None` if it does not drain. Of one that has left, what is open here.
     pub(crate) fn drain_progress(&self) -> Option<DrainProgress> {
         let known = self.lock();
-        (known.standing() == Standing::Draining).then(|| known.progress())
+        (known.standing() != Standing::Serving).then(|| known.progress())
     }
 
     /// The nodes that do not know yet that the own node has left.

@@ -166,3 +166,6 @@ impl Drop for Census {
         self.show();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,7 @@ mod replicas;
 mod results;
 mod retention;
 mod rogue;
+mod rolling;
 mod saga;
 mod simulation;
 mod state;

@@ -8,9 +8,10 @@ use accompanist::id::InstanceId;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
-use accompanist::{DrainError, ForgetError, LeaveError, NodeBuilder, Standing};
+use accompanist::{DrainError, ForgetError, LeaveError, NodeBuilder, Standing, metric};
 use tokio::task::JoinHandle;
 
+use crate::retention::Numbers;
 use crate::support::{TestNode, node_id, on_disk, quick, until, within};
 use crate::trade::{Back, Deal, Dispatch, Front, Outside, Pay, Side, Tally, deal};
 
@@ -441,4 +442,28 @@ async fn what_is_known_of_the_others_can_be_seen() {
     let gone = seen(&front, "back");
     assert_eq!((gone.standing, gone.roles, gone.last_heard), (Standing::Left, vec![], None));
     knows_that(&side, "back", Standing::Left).await;
+}
+
+/// In one thread, where the numbers of a test are its own.
+#[tokio::test(start_paused = true)]
+async fn a_gauge_shows_what_is_still_open() {
+    let numbers = Numbers::default();
+    let _recorder = metrics::set_default_local_recorder(&numbers);
+    let (street, disk) = (Street::default(), MemoryDisk::default());
+    let builder = Node::builder(node_id("home")).simulated_store(disk.open().unwrap(), Duration::from_millis(1));
+    let builder = builder.transport(street.network.clone()).settings(quick()).choreography(Late);
+    let builder = builder.role(Front, Arc::new(())).role(Back, street.outside.clone()).role(Side, Arc::new(()));
+    let home = TestNode::start(builder).await;
+    street.outside.set_gate(false);
+    let sessions = started(&home, 0..5).await;
+    within(street.outside.asked_times(5)).await;
+    assert!(numbers.gauge(metric::DRAINING_INSTANCES).abs() < 0.1);
+    within(home.drain()).await.unwrap();
+    until("the front's and the back's", || (numbers.gauge(metric::DRAINING_INSTANCES) - 10.0).abs() < 0.1).await;
+    assert_eq!(open_at(&home, "home").await, Some(10));
+    street.outside.set_gate(true);
+    settled(sessions).await;
+    within(home.drained()).await.unwrap();
+    assert!(numbers.gauge(metric::DRAINING_INSTANCES).abs() < 0.1);
+    within(home.shutdown()).await;
 }

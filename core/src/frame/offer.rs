@@ -129,7 +129,8 @@ impl Offer {
             let (choreography, version) = (offered.choreography.clone(), offered.version);
             return Err(OfferError::ManyPatches { choreography, version });
         }
-        if let Some(nodes) = [self.left.len(), self.needs.len()].into_iter().find(|nodes| *nodes > NODES_PER_OFFER_MAX) {
+        if let Some(nodes) = [self.left.len(), self.needs.len()].into_iter().find(|nodes| *nodes > NODES_PER_OFFER_MAX)
+        {
             return Err(OfferError::ManyNodes(nodes));
         }
         let size = self.names_size();

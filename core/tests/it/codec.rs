@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use accompanist_core::contract::{Space, StoreError};
 use accompanist_core::frame::{
-    Body, Frame, Header, Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, Need, OFFER_BYTES_MAX, OFFER_NODES_BYTES_MAX, Offer, OfferError, Offered, Operation, Outcome, PATCHES_MAX,
-    Packet, PacketError, WIRE_VERSION,
+    Body, Frame, Header, Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, Need, OFFER_BYTES_MAX,
+    OFFER_NODES_BYTES_MAX, Offer, OfferError, Offered, Operation, Outcome, PATCHES_MAX, Packet, PacketError,
+    WIRE_VERSION,
 };
 use accompanist_core::id::RoleIndex;
 use accompanist_core::message::Fingerprint;
@@ -109,8 +110,12 @@ fn packet() -> impl Strategy<Value = Packet> {
         node,
         membership,
     });
-    let need = (node(), membership(), any::<u64>(), any::<u64>())
-        .prop_map(|(node, membership, change, open)| Need { node, membership, change, open });
+    let need = (node(), membership(), any::<u64>(), any::<u64>()).prop_map(|(node, membership, change, open)| Need {
+        node,
+        membership,
+        change,
+        open,
+    });
     let says = (names(), any::<bool>(), vec(offered, 0..3));
     let stands = (membership(), any::<u64>(), any::<bool>());
     let offer = (stands, says, vec(left, 0..4), vec(need, 0..4)).prop_map(
