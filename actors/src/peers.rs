@@ -292,6 +292,8 @@ impl Known {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use accompanist_core::frame::Offered;
+
     use super::*;
 
     #[test]
@@ -310,5 +312,25 @@ mod tests {
         // What is known may still change.
         assert!(!is_stored(peers.learn(&node(1), offer("bank"), 0)));
         assert!(is_stored(peers.learn(&node(1), offer("shop"), 0)));
+    }
+
+    /// They are in stores that later releases read.
+    #[test]
+    fn the_bytes_of_what_is_stored_stay() {
+        let offered = Offered { choreography: "sale".into(), version: 2, patches: vec!["p".into()] };
+        let roles = vec!["bank".into()];
+        let offer = Offer { membership: Membership(300), change: 3, draining: true, roles, ..Offer::default() };
+        let peers = Peers::new(NodeId::new("own").unwrap(), Offer::default(), Duration::ZERO);
+        let left = Left { at_unix_ms: 1_000, node: NodeId::new("n1").unwrap(), membership: Membership(300) };
+        let news = Offer { choreographies: vec![offered], left: vec![left], ..offer };
+        let mut changes = peers.learn(&NodeId::new("n2").unwrap(), news, 0).changes;
+        changes.extend(Own { membership: Membership(300), change: 3, draining: true }.stored());
+        let stored = changes.into_iter().map(|change| (change.key, change.value.unwrap()));
+        let expected: [(&[u8], &[u8]); 3] = [
+            (b"left/n1/\0\0\0\0\0\0\x01\x2c", b"\x01\xe8\x07\x02n1\xac\x02"),
+            (b"node/n2", b"\x01\xac\x02\x03\x01\x01\x04bank\x01\x04sale\x02\x01\x01p"),
+            (b"standing", b"\x01\xac\x02\x03\x01"),
+        ];
+        assert_eq!(stored.collect::<Vec<_>>(), expected.map(|(key, value)| (key.to_vec(), value.to_vec())));
     }
 }

@@ -1,6 +1,7 @@
 //! Nodes that come and go: where sessions are placed, what a node that drains waits for, and who is forgotten.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,6 +51,29 @@ impl Choreography for Late {
     }
 }
 
+/// Holds up its first turn, before anything of it is in the store.
+struct Slow;
+static SLOW: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
+impl Choreography for Slow {
+    const NAME: &'static str = "slow";
+    type Roles = (Front, Side);
+    type Input = At<Front, Deal>;
+    type Output = At<Front, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, deal: At<Front, Deal>) -> Result<At<Front, u32>, Abort> {
+        let id = ctx.locally(Front, |here| {
+            let [reached, goes_on] = &SLOW;
+            reached.store(true, Ordering::SeqCst);
+            while !goes_on.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            here.get(&deal).id
+        });
+        let order = ctx.comm(Front, Side, &deal).await?;
+        ctx.transact(Note, &order).await?;
+        Ok(id)
+    }
+}
+
 /// What the side of this node has noted, without what it has taken back.
 pub async fn notes(node: &Node) -> BTreeMap<u32, u32> {
     let read = |state: &State<'_>| NOTES.range(state, ..).collect::<Result<BTreeMap<_, _>, _>>().unwrap();
@@ -74,7 +98,10 @@ impl Street {
     fn builder(&self, name: &str) -> NodeBuilder {
         // So that nobody waits long for what is said from time to time.
         let settings = Settings { offer_period_max: Duration::from_millis(200), ..quick() };
-        let builder = on_disk(name, &self.disk(name), self.network.clone()).settings(settings).choreography(Late);
+        let builder = on_disk(name, &self.disk(name), self.network.clone())
+            .settings(settings)
+            .choreography(Late)
+            .choreography(Slow);
         match name.split('-').next() {
             Some("back") => builder.role(Back, self.outside.clone()),
             Some("front") => builder.role(Front, Arc::new(())),
@@ -250,6 +277,27 @@ async fn a_node_is_needed_by_sessions_that_have_not_come_to_it_yet() {
         within(session.settled()).await.unwrap();
     }
     back.is_idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_is_needed_by_a_start_that_is_under_way() {
+    let street = Street::default();
+    let [front, side] = street.start_all(["front", "side"]).await;
+    let starting = {
+        let front = Node::clone(&front);
+        tokio::spawn(async move { front.start_keyed(Slow, "1", deal(1)).await })
+    };
+    until("a start in its first turn", || SLOW[0].load(Ordering::SeqCst)).await;
+    // Nobody waits for it any more; it takes place all the same.
+    starting.abort();
+    within(side.drain()).await.unwrap();
+    let drained = waits_until_drained(&side);
+    comes_to(&side, "front", Some(1)).await;
+    assert!(within(front.open_versions()).await.unwrap().is_empty(), "it is in the store");
+    assert!(!drained.is_finished());
+    SLOW[1].store(true, Ordering::SeqCst);
+    within(drained).await.unwrap().unwrap();
+    assert_eq!(notes(&side).await, BTreeMap::from([(1, 1)]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
