@@ -90,7 +90,7 @@ fn is_fair(count: u32, sessions: u32, share: f64) -> bool {
 
 #[test]
 fn sessions_are_spread_evenly_and_all_replicas_are_used() {
-    const SESSIONS: u32 = 20_000;
+    const SESSIONS: u32 = 4_000;
     for replicas in [1, 2, 3, 5, 8, 13] {
         let counts = counts(&knowing(0..replicas), SESSIONS);
         assert_eq!(counts.len(), replicas as usize);
@@ -101,7 +101,7 @@ fn sessions_are_spread_evenly_and_all_replicas_are_used() {
 
 #[test]
 fn a_node_that_joins_takes_its_share_and_moves_nothing_else() {
-    const SESSIONS: u32 = 20_000;
+    const SESSIONS: u32 = 4_000;
     for replicas in [1, 2, 5, 9] {
         let (before, after) = (knowing(0..replicas), knowing(0..=replicas));
         let mut taken = 0;
