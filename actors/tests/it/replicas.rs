@@ -281,7 +281,14 @@ async fn a_node_is_needed_by_sessions_that_have_not_come_to_it_yet() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_node_is_needed_by_a_start_that_is_under_way() {
-    let street = Street::default();
+    // If the test fails, too: a runtime does not end before its threads.
+    struct GoesOn;
+    impl Drop for GoesOn {
+        fn drop(&mut self) {
+            SLOW[1].store(true, Ordering::SeqCst);
+        }
+    }
+    let (street, goes_on) = (Street::default(), GoesOn);
     let [front, side] = street.start_all(["front", "side"]).await;
     let starting = {
         let front = Node::clone(&front);
@@ -295,7 +302,7 @@ async fn a_node_is_needed_by_a_start_that_is_under_way() {
     comes_to(&side, "front", Some(1)).await;
     assert!(within(front.open_versions()).await.unwrap().is_empty(), "it is in the store");
     assert!(!drained.is_finished());
-    SLOW[1].store(true, Ordering::SeqCst);
+    drop(goes_on);
     within(drained).await.unwrap().unwrap();
     assert_eq!(notes(&side).await, BTreeMap::from([(1, 1)]));
 }
