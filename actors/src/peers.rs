@@ -7,6 +7,7 @@
 
 mod cast;
 mod left;
+mod placed;
 mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::cast::{Cast, Choice};
 use self::left::LeftNodes;
+pub(crate) use self::placed::Placed;
 pub use self::standing::{DrainProgress, KnownNode, Standing};
 use self::standing::{Own, STANDING_KEY};
 use crate::shared::note_dropped;
@@ -75,7 +77,7 @@ struct Known {
     /// What was counted here for others that drain, at which of their offers.
     counted: BTreeMap<NodeId, ((Membership, u64), u64)>,
     /// Those that have on disk that the own node has left.
-    known_by: BTreeSet<NodeId>,
+    aware: BTreeSet<NodeId>,
     /// How many starts are under way here that have cast a node, and are not in the store yet.
     placed: Counts,
 }
@@ -87,41 +89,6 @@ pub(crate) struct Peers {
     hearing_until: Instant,
     /// Wakes in the order of asking (a watch channel does not, which would make a simulation run differently).
     changed: Notify,
-}
-
-/// Holds the nodes of a start's cast, until its session is in the store: one of them that drains is still needed.
-pub(crate) struct Placed {
-    nodes: Mutex<Vec<NodeId>>,
-    known: Arc<Mutex<Known>>,
-}
-
-impl Placed {
-    fn new(nodes: Vec<NodeId>, known: Arc<Mutex<Known>>) -> Arc<Self> {
-        Arc::new(Self { nodes: Mutex::new(nodes), known })
-    }
-
-    /// The session is in the store, or never will be.
-    pub(crate) fn release(&self) {
-        let nodes = std::mem::take(&mut *lock(&self.nodes));
-        if nodes.is_empty() {
-            return;
-        }
-        let mut known = lock(&self.known);
-        for node in nodes {
-            if let Some(placed) = known.placed.get_mut(&node) {
-                *placed -= 1;
-                if *placed == 0 {
-                    known.placed.remove(&node);
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Placed {
-    fn drop(&mut self) {
-        self.release();
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -151,7 +118,7 @@ impl Peers {
             left: LeftNodes::default(),
             answers: BTreeMap::new(),
             counted: BTreeMap::new(),
-            known_by: BTreeSet::new(),
+            aware: BTreeSet::new(),
             placed: BTreeMap::new(),
         };
         let hearing_until = Instant::now() + hearing;
@@ -174,7 +141,7 @@ impl Peers {
             known.note_needs(node, &offer.needs);
             let (own, membership) = (known.node.clone(), known.own.membership);
             if left.iter().any(|left| left.node == own && left.membership == membership) {
-                known.known_by.insert(node.clone());
+                known.aware.insert(node.clone());
             }
             if !known.left.has(node, offer.membership) {
                 learned.changes.extend(known.take(node, offer.into(), now_ms));
@@ -274,7 +241,7 @@ impl Known {
             if before.membership != peer.membership {
                 tracing::warn!(%node, "a node is back under its name with another store, or two share a name");
                 self.answers.remove(node);
-                self.known_by.remove(node);
+                self.aware.remove(node);
             }
         }
         let is_news = before != Some(&peer);

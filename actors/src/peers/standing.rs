@@ -160,7 +160,7 @@ impl Peers {
             }
             known.own = own;
             known.answers.clear();
-            known.known_by.clear();
+            known.aware.clear();
             known.note_standing();
         }
         self.changed.notify_waiters();
@@ -205,7 +205,7 @@ impl Peers {
     pub(crate) fn unaware(&self) -> Vec<NodeId> {
         let known = self.lock();
         let others = known.peers.iter().filter(|(node, peer)| **node != known.node && !peer.roles.is_empty());
-        others.map(|(node, _)| node.clone()).filter(|node| !known.known_by.contains(node)).collect()
+        others.map(|(node, _)| node.clone()).filter(|node| !known.aware.contains(node)).collect()
     }
 
     /// As the own node has it: the other one has left, at this time. Gives what is to be stored; `None` for one that is

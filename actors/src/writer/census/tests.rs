@@ -30,7 +30,7 @@ fn header(cast: [&str; 2]) -> Arc<Header> {
 
 fn key(number: u128) -> Vec<u8> {
     // Spread over all keys.
-    let session = SessionId::fresh(number as u64 * 0x9e37_79b9 % 1_000_000, number << 64);
+    let session = SessionId::fresh(u64::try_from(number * 0x9e37_79b9 % 1_000_000).unwrap(), number << 64);
     InstanceId { session, role: RoleIndex(0) }.to_bytes().to_vec()
 }
 
