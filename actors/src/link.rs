@@ -128,7 +128,7 @@ impl Actor for Link {
             );
             return Err(text.into());
         }
-        let offer_bytes = shared.offer(true).size() + OFFER_NODES_BYTES_MAX;
+        let offer_bytes = shared.offer(None).size() + OFFER_NODES_BYTES_MAX;
         if offer_bytes + PACKET_OVERHEAD_BYTES > packet_max {
             let text = format!(
                 "roles and choreographies take {offer_bytes} bytes, and the transport carries packets of up to \

@@ -45,6 +45,8 @@ struct Peer {
     /// Counts the changes of `draining`.
     change: u64,
     draining: bool,
+    /// Whether it has the own node on disk, and so asks it when it drains. Nobody else is cast.
+    mutual: bool,
     roles: BTreeSet<String>,
     /// Patches, by name and version.
     choreographies: BTreeMap<(String, u32), BTreeSet<String>>,
@@ -57,7 +59,7 @@ impl From<Offer> for Peer {
             .into_iter()
             .map(|offered| ((offered.choreography, offered.version), offered.patches.into_iter().collect()))
             .collect();
-        Self { membership, change, draining, roles: roles.into_iter().collect(), choreographies }
+        Self { membership, change, draining, mutual: false, roles: roles.into_iter().collect(), choreographies }
     }
 }
 
@@ -71,6 +73,8 @@ struct Known {
     peers: BTreeMap<NodeId, Peer>,
     /// When each spoke last in this life of the own node; of others it is known what they said in an earlier one.
     heard: BTreeMap<NodeId, u64>,
+    /// The memberships that are on disk.
+    stored: BTreeMap<NodeId, Membership>,
     left: LeftNodes,
     /// While the own node drains: how many instances are open at each node that still need it.
     answers: BTreeMap<NodeId, u64>,
@@ -103,6 +107,8 @@ pub(crate) struct Learned {
     pub(crate) changes: Batch,
     /// Those that have left, to be told on once that is on disk.
     pub(crate) left: Vec<Left>,
+    /// The sender's membership, if that is not on disk yet: it is answered when it is.
+    pub(crate) unstored: Option<Membership>,
 }
 
 impl Peers {
@@ -113,8 +119,9 @@ impl Peers {
             node: node.clone(),
             own,
             asked: own,
-            peers: BTreeMap::from([(node.clone(), offer.into())]),
+            peers: BTreeMap::from([(node.clone(), Peer { mutual: true, ..offer.into() })]),
             heard: BTreeMap::from([(node, 0)]),
+            stored: BTreeMap::new(),
             left: LeftNodes::default(),
             answers: BTreeMap::new(),
             counted: BTreeMap::new(),
@@ -144,7 +151,10 @@ impl Peers {
                 known.aware.insert(node.clone());
             }
             if !known.left.has(node, offer.membership) {
-                learned.changes.extend(known.take(node, offer.into(), now_ms));
+                let (knows, peer) = (offer.knows == Some(membership), offer.into());
+                learned.changes.extend(known.take(node, Peer { mutual: knows, ..peer }, now_ms));
+                let taken = known.peers.get(node).map(|peer| peer.membership);
+                learned.unstored = taken.filter(|taken| known.stored.get(node) != Some(taken));
             }
         }
         self.changed.notify_waiters();
@@ -159,6 +169,7 @@ impl Peers {
             let name = String::from_utf8_lossy(key.get(NODE_KEY.len()..).unwrap_or_default()).into_owned();
             let peer: Peer = read_value(Space::Meta, &value)?;
             if let Ok(node) = NodeId::new(name) {
+                known.stored.insert(node.clone(), peer.membership);
                 known.peers.entry(node).or_insert(peer);
             }
         }
@@ -175,9 +186,22 @@ impl Peers {
         Ok(())
     }
 
-    /// Adds to an offer of the own node how it stands, and what it knows of others.
-    pub(crate) fn complete(&self, mut offer: Offer) -> Offer {
+    /// This node is on disk, in this membership.
+    pub(crate) fn stored(&self, node: &NodeId, membership: Membership) {
         let mut known = self.lock();
+        if known.peers.get(node).is_some_and(|peer| peer.membership == membership) {
+            known.stored.insert(node.clone(), membership);
+        }
+    }
+
+    /// Adds to an offer of the own node, to all or `to` one, how it stands, and what it knows of others. One that may not be
+    /// cast yet is asked.
+    pub(crate) fn complete(&self, mut offer: Offer, to: Option<&NodeId>) -> Offer {
+        let mut known = self.lock();
+        if let Some(to) = to {
+            offer.knows = known.stored.get(to).copied();
+            offer.ask = known.peers.get(to).is_some_and(|peer| !peer.mutual && !peer.roles.is_empty());
+        }
         let Own { membership, change, draining } = known.own;
         (offer.membership, offer.change, offer.draining) = (membership, change, draining);
         (offer.left, offer.needs) = (known.left.told(), known.needs());
@@ -228,13 +252,14 @@ impl Peers {
 
 impl Known {
     /// Takes in what a node offers. Gives what has to be stored, if that is news.
-    fn take(&mut self, node: &NodeId, peer: Peer, now_ms: u64) -> Batch {
+    fn take(&mut self, node: &NodeId, mut peer: Peer, now_ms: u64) -> Batch {
         let before = self.peers.get(node);
         if before.is_none() && self.peers.len() >= PEERS_MAX {
             note_dropped("too many nodes", node.as_str());
             return Batch::new();
         }
         if let Some(before) = before {
+            peer.mutual |= before.mutual && before.membership == peer.membership;
             if before.membership == peer.membership && before.change > peer.change {
                 return Batch::new(); // It comes late.
             }
@@ -242,6 +267,7 @@ impl Known {
                 tracing::warn!(%node, "a node is back under its name with another store, or two share a name");
                 self.answers.remove(node);
                 self.aware.remove(node);
+                self.stored.remove(node);
             }
         }
         let is_news = before != Some(&peer);
@@ -289,13 +315,14 @@ mod tests {
         let offer = Offer { membership: Membership(300), change: 3, draining: true, roles, ..Offer::default() };
         let peers = Peers::new(NodeId::new("own").unwrap(), Offer::default(), Duration::ZERO);
         let left = Left { at_unix_ms: 1_000, node: NodeId::new("n1").unwrap(), membership: Membership(300) };
-        let news = Offer { choreographies: vec![offered], left: vec![left], ..offer };
+        let knows = Some(Membership(0));
+        let news = Offer { choreographies: vec![offered], knows, left: vec![left], ..offer };
         let mut changes = peers.learn(&NodeId::new("n2").unwrap(), news, 0).changes;
         changes.extend(Own { membership: Membership(300), change: 3, draining: true }.stored());
         let stored = changes.into_iter().map(|change| (change.key, change.value.unwrap()));
         let expected: [(&[u8], &[u8]); 3] = [
             (b"left/n1/\0\0\0\0\0\0\x01\x2c", b"\x01\xe8\x07\x02n1\xac\x02"),
-            (b"node/n2", b"\x01\xac\x02\x03\x01\x01\x04bank\x01\x04sale\x02\x01\x01p"),
+            (b"node/n2", b"\x01\xac\x02\x03\x01\x01\x01\x04bank\x01\x04sale\x02\x01\x01p"),
             (b"standing", b"\x01\xac\x02\x03\x01"),
         ];
         assert_eq!(stored.collect::<Vec<_>>(), expected.map(|(key, value)| (key.to_vec(), value.to_vec())));

@@ -162,9 +162,9 @@ impl Shared {
         }
     }
 
-    /// What this node tells others of itself.
-    pub(crate) fn offer(&self, ask: bool) -> Offer {
-        self.peers.complete(offer_of(&self.roles, &self.choreographies, ask))
+    /// What this node tells others of itself: all of them, who are to say the same, or one.
+    pub(crate) fn offer(&self, to: Option<&NodeId>) -> Offer {
+        self.peers.complete(offer_of(&self.roles, &self.choreographies, to.is_none()), to)
     }
 
     /// The choreography that this header speaks of, if it is known and fits, and the name of the role.

@@ -26,7 +26,7 @@ pub(crate) struct Counted {
 impl LinkState {
     /// Tells all, and again later.
     pub(super) fn offer(&mut self, myself: &ActorRef<LinkMessage>) {
-        let packet = Packet { offer: Some(self.shared.offer(true)), ..self.packet() };
+        let packet = Packet { offer: Some(self.shared.offer(None)), ..self.packet() };
         self.put(None, &packet);
         let round = self.offer_round;
         myself.send_after(self.offer_delay, move || LinkMessage::Offer(round));
@@ -42,7 +42,8 @@ impl LinkState {
     }
 
     pub(super) fn offer_to(&mut self, node: NodeId) {
-        self.due.entry(node).or_default().offer = Some(self.shared.offer(false));
+        let offer = self.shared.offer(Some(&node));
+        self.due.entry(node).or_default().offer = Some(offer);
     }
 
     pub(super) fn learn(&mut self, myself: &ActorRef<LinkMessage>, from: &NodeId, offer: Offer) {
@@ -52,7 +53,7 @@ impl LinkState {
         let asks = offer.ask;
         let standing = self.shared.peers.standing();
         let learned = self.shared.peers.learn(from, offer, self.shared.now_ms());
-        if asks {
+        if asks && learned.unstored.is_none() {
             self.offer_to(from.clone());
         }
         if self.shared.peers.standing() != standing {
@@ -67,8 +68,11 @@ impl LinkState {
                 return; // The writer itself tells the node of a failure.
             }
             // Only now: who has been told may rely on it.
-            if !learned.left.is_empty() {
-                shared.peers.left_stored(&learned.left);
+            shared.peers.left_stored(&learned.left);
+            if let Some(membership) = learned.unstored {
+                shared.peers.stored(&from, membership);
+            }
+            if learned.unstored.is_some() || !learned.left.is_empty() {
                 let _ = myself.cast(LinkMessage::OfferTo(from)); // Gone with its node.
             }
             let _ = myself.cast(LinkMessage::Count);

@@ -51,7 +51,7 @@ impl Known {
             let plays = |node: &NodeId, peer: &Peer| {
                 if *role == initiator { node == own } else { peer.roles.contains(*role) }
             };
-            let players = self.peers.iter().filter(|(node, peer)| !peer.draining && plays(node, peer));
+            let players = self.peers.iter().filter(|(node, peer)| peer.is_open() && plays(node, peer));
             let able = players.filter_map(|(node, peer)| Some((node, peer.patches(choreography)?)));
             let Some((node, offered)) = able.max_by_key(|(node, _)| weight(session, role, node)) else {
                 return Err(gap(&self.peers, choreography, role));
@@ -65,6 +65,11 @@ impl Known {
 }
 
 impl Peer {
+    /// Whether it takes new sessions from the own node.
+    fn is_open(&self) -> bool {
+        self.mutual && !self.draining
+    }
+
     fn patches(&self, choreography: &dyn AnyChoreography) -> Option<&BTreeSet<String>> {
         self.choreographies.get(&(choreography.name().to_owned(), choreography.version()))
     }
@@ -77,7 +82,7 @@ impl Peer {
 /// Why nobody can play `role`; names the node that comes closest.
 fn gap(known: &BTreeMap<NodeId, Peer>, choreography: &dyn AnyChoreography, role: &'static str) -> Gap {
     let (name, version) = (choreography.name(), choreography.version());
-    let players = known.iter().filter(|(_, peer)| !peer.draining && peer.roles.contains(role));
+    let players = known.iter().filter(|(_, peer)| peer.is_open() && peer.roles.contains(role));
     let players = players.map(|(node, peer)| (node.clone(), peer.versions(name)));
     let player = players.max_by_key(|(_, versions)| versions.last().copied());
     Gap { version, role, player }

@@ -158,6 +158,11 @@ impl Peers {
             if own.change <= known.own.change {
                 return;
             }
+            if own.membership != known.own.membership {
+                // They know the one before, as one that has left.
+                let node = known.node.clone();
+                known.peers.iter_mut().filter(|(other, _)| **other != node).for_each(|(_, peer)| peer.mutual = false);
+            }
             known.own = own;
             known.answers.clear();
             known.aware.clear();
@@ -231,6 +236,7 @@ impl Peers {
                 if is_it && left.node != known.node {
                     known.peers.remove(&left.node);
                     known.heard.remove(&left.node);
+                    known.stored.remove(&left.node);
                     known.answers.remove(&left.node);
                     let key = [NODE_KEY, left.node.as_str().as_bytes()].concat();
                     changes.push(Change { space: Space::Meta, key, value: None });

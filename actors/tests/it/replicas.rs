@@ -8,7 +8,7 @@ use std::time::Duration;
 use accompanist::id::InstanceId;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
-use accompanist::transport::LocalNetwork;
+use accompanist::transport::{Faults, FaultyNetwork, LocalNetwork};
 use accompanist::{DrainError, ForgetError, LeaveError, NodeBuilder, Standing, metric};
 use tokio::task::JoinHandle;
 
@@ -48,6 +48,20 @@ impl Choreography for Late {
         ctx.transact(Note, &order).await?;
         ctx.comm(Back, Front, &bill).await?;
         ctx.transact(Dispatch, &deal).await
+    }
+}
+
+/// The side notes it, and that is all.
+struct Swift;
+impl Choreography for Swift {
+    const NAME: &'static str = "swift";
+    type Roles = (Front, Side);
+    type Input = At<Front, Deal>;
+    type Output = At<Front, Deal>;
+    async fn run(&self, ctx: &Context<Self::Roles>, deal: At<Front, Deal>) -> Result<At<Front, Deal>, Abort> {
+        let order = ctx.comm(Front, Side, &deal).await?;
+        ctx.transact(Note, &order).await?;
+        Ok(deal)
     }
 }
 
@@ -277,6 +291,26 @@ async fn a_node_is_needed_by_sessions_that_have_not_come_to_it_yet() {
         within(session.settled()).await.unwrap();
     }
     back.is_idle().await;
+}
+
+/// What it does not know of it could not ask when it drains.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_has_not_heard_of_the_starter_is_not_cast() {
+    let (network, disks) = (FaultyNetwork::new(1, Faults::none()), [MemoryDisk::default(), MemoryDisk::default()]);
+    let [front, side] = ["front", "side"].map(node_id);
+    network.cut(&front, &side);
+    let hasty = Settings { cast_wait_max: Duration::from_millis(20), ..quick() };
+    let builder = |name, disk| on_disk(name, disk, network.clone()).settings(hasty.clone()).choreography(Swift);
+    let front = TestNode::start(builder("front", &disks[0]).role(Front, Arc::new(()))).await;
+    let side = TestNode::start(builder("side", &disks[1]).role(Side, Arc::new(()))).await;
+    knows_that(&front, "side", Standing::Serving).await;
+    assert!(matches!(within(front.start(Swift, deal(1))).await, Err(StartError::NobodyPlays { role: "side" })));
+    assert!(standings(&side).is_empty());
+    network.heal();
+    within(async { while front.start_keyed(Swift, "2", deal(2)).await.is_err() {} }).await;
+    front.is_idle().await;
+    side.is_idle().await;
+    assert_eq!(notes(&side).await, BTreeMap::from([(2, 1)]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

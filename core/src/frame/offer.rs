@@ -47,6 +47,9 @@ pub struct Offer {
     pub ask: bool,
     /// The choreographies that it has, each version for itself.
     pub choreographies: Vec<Offered>,
+    /// Of an offer to one node: the receiver's membership, once the sender has it on disk. Only then the receiver may cast
+    /// the sender, which so knows of everybody who may.
+    pub knows: Option<Membership>,
     /// Who has left, as it has on disk.
     pub left: Vec<Left>,
     /// Which nodes that drain are still needed, or no longer, as it has on disk.
@@ -140,7 +143,7 @@ impl Offer {
     /// What it takes in a packet, at most.
     pub fn size(&self) -> usize {
         let nodes = (self.left.len() + self.needs.len()) * NODE_BYTES;
-        self.names_size() + nodes + 2 * NUMBER_BYTES
+        self.names_size() + nodes + 3 * NUMBER_BYTES + OFFER_ITEM_BYTES
     }
 
     fn names_size(&self) -> usize {

@@ -118,14 +118,15 @@ fn packet() -> impl Strategy<Value = Packet> {
     });
     let says = (names(), any::<bool>(), vec(offered, 0..3));
     let stands = (membership(), any::<u64>(), any::<bool>());
-    let offer = (stands, says, vec(left, 0..4), vec(need, 0..4)).prop_map(
-        |((membership, change, draining), (roles, ask, choreographies), left, needs)| Offer {
+    let offer = (stands, says, option::of(membership()), vec(left, 0..4), vec(need, 0..4)).prop_map(
+        |((membership, change, draining), (roles, ask, choreographies), knows, left, needs)| Offer {
             membership,
             change,
             draining,
             roles,
             ask,
             choreographies,
+            knows,
             left,
             needs,
         },
@@ -389,6 +390,7 @@ fn golden_offer() -> Offer {
         roles: vec!["buyer".into()],
         ask: true,
         choreographies: vec![Offered { choreography: "order".into(), version: 2, patches: vec!["p".into()] }],
+        knows: Some(Membership(7)),
         left: vec![Left { at_unix_ms: 1_000, node: node.clone(), membership }],
         needs: vec![Need { node, membership, change: 5, open: 6 }],
     }

@@ -48,8 +48,8 @@ fn bank(number: u32) -> NodeId {
 
 fn offer(role: &str, membership: u64) -> Offer {
     let sale = Offered { choreography: "sale".into(), version: 1, patches: Vec::new() };
-    let (roles, choreographies) = (vec![role.into()], vec![sale]);
-    Offer { membership: Membership(membership), roles, choreographies, ..Offer::default() }
+    let (roles, choreographies, knows) = (vec![role.into()], vec![sale], Some(Membership(1)));
+    Offer { membership: Membership(membership), roles, choreographies, knows, ..Offer::default() }
 }
 
 /// What a shop knows that has heard of these banks.
@@ -137,6 +137,30 @@ fn a_node_that_drains_or_has_left_is_not_cast_until_it_is_back() {
     assert_eq!(all(), [bank(1), bank(2)]);
 }
 
+/// Otherwise it would leave, and not know whom to ask whether it may.
+#[test]
+fn only_who_knows_of_this_node_is_cast() {
+    let peers = knowing([]);
+    let says = |knows| Offer { knows, ..offer("bank", 2) };
+    for (knows, cast) in [(None, None), (Some(Membership(7)), None), (Some(Membership(1)), Some(bank(1)))] {
+        peers.learn(&bank(1), says(knows), 0);
+        assert_eq!(placed(&peers, session(1)), cast);
+        assert_eq!(peers.complete(offer("shop", 1), Some(&bank(1))).ask, cast.is_none());
+    }
+    // Said once; and anew by the next one of its name.
+    peers.learn(&bank(1), says(None), 0);
+    assert_eq!(placed(&peers, session(1)), Some(bank(1)));
+    peers.learn(&bank(1), Offer { membership: Membership(3), ..says(None) }, 0);
+    assert_eq!(placed(&peers, session(1)), None);
+    // What is said to it in turn waits for the disk.
+    let knows = || peers.complete(offer("shop", 1), Some(&bank(1))).knows;
+    assert_eq!(knows(), None);
+    peers.stored(&bank(1), Membership(2));
+    assert_eq!(knows(), None);
+    peers.stored(&bank(1), Membership(3));
+    assert_eq!(knows(), Some(Membership(3)));
+}
+
 #[test]
 fn a_node_that_does_not_serve_begins_nothing() {
     let peers = knowing([1]);
@@ -157,8 +181,10 @@ fn a_node_that_does_not_serve_begins_nothing() {
     assert_eq!((peers.standing(), placed(&peers, session(1))), (Standing::Left, None));
     let again = peers.next_standing(false, other);
     peers.stand(again);
-    assert_eq!((peers.standing(), placed(&peers, session(1))), (Standing::Serving, Some(bank(1))));
-    assert_eq!(peers.complete(offer("shop", 1)).membership, other);
+    assert_eq!((peers.standing(), placed(&peers, session(1))), (Standing::Serving, None), "the bank knows another one");
+    assert_eq!(peers.complete(offer("shop", 1), None).membership, other);
+    peers.learn(&bank(1), Offer { knows: Some(other), ..offer("bank", 2) }, 0);
+    assert_eq!(placed(&peers, session(1)), Some(bank(1)));
 }
 
 #[test]
