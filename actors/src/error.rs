@@ -107,7 +107,7 @@ pub enum StartError {
     HasLeft,
     /// Nobody plays a role.
     #[error(
-        "no node is known that plays role `{role}` and takes new sessions: is one running, connected to this one, and not draining?"
+        "no node is known that plays role `{role}` and takes new sessions: is one running, connected to this one in both directions, and not draining?"
     )]
     NobodyPlays {
         /// The role.
