@@ -151,8 +151,8 @@ impl Peers {
                 known.aware.insert(node.clone());
             }
             if !known.left.has(node, offer.membership) {
-                let (knows, peer) = (offer.knows == Some(membership), offer.into());
-                learned.changes.extend(known.take(node, Peer { mutual: knows, ..peer }, now_ms));
+                let (mutual, peer) = (offer.knows == Some(membership), offer.into());
+                learned.changes.extend(known.take(node, Peer { mutual, ..peer }, now_ms));
                 let taken = known.peers.get(node).map(|peer| peer.membership);
                 learned.unstored = taken.filter(|taken| known.stored.get(node) != Some(taken));
             }
