@@ -107,7 +107,7 @@ pub(crate) struct Learned {
     pub(crate) changes: Batch,
     /// Those that have left, to be told on once that is on disk.
     pub(crate) left: Vec<Left>,
-    /// The sender's membership, if that is not on disk yet: it is answered when it is.
+    /// The sender's membership, if that is not on disk yet: it is answered once more when it is.
     pub(crate) unstored: Option<Membership>,
 }
 
@@ -200,7 +200,9 @@ impl Peers {
         let mut known = self.lock();
         if let Some(to) = to {
             offer.knows = known.stored.get(to).copied();
-            offer.ask = known.peers.get(to).is_some_and(|peer| !peer.mutual && !peer.roles.is_empty());
+            // Not before it is on disk here, or the two would ask each other until then.
+            let asks = |peer: &Peer| !peer.mutual && !peer.roles.is_empty() && offer.knows == Some(peer.membership);
+            offer.ask = known.peers.get(to).is_some_and(asks);
         }
         let Own { membership, change, draining } = known.own;
         (offer.membership, offer.change, offer.draining) = (membership, change, draining);

@@ -53,7 +53,7 @@ impl LinkState {
         let asks = offer.ask;
         let standing = self.shared.peers.standing();
         let learned = self.shared.peers.learn(from, offer, self.shared.now_ms());
-        if asks && learned.unstored.is_none() {
+        if asks {
             self.offer_to(from.clone());
         }
         if self.shared.peers.standing() != standing {

@@ -142,6 +142,9 @@ fn a_node_that_drains_or_has_left_is_not_cast_until_it_is_back() {
 fn only_who_knows_of_this_node_is_cast() {
     let peers = knowing([]);
     let says = |knows| Offer { knows, ..offer("bank", 2) };
+    peers.learn(&bank(1), says(None), 0);
+    assert!(!peers.complete(offer("shop", 1), Some(&bank(1))).ask, "it is not on disk");
+    peers.stored(&bank(1), Membership(2));
     for (knows, cast) in [(None, None), (Some(Membership(7)), None), (Some(Membership(1)), Some(bank(1)))] {
         peers.learn(&bank(1), says(knows), 0);
         assert_eq!(placed(&peers, session(1)), cast);
