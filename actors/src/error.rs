@@ -8,6 +8,7 @@ use accompanist_core::message::CodecError;
 use accompanist_core::{Abort, NodeId, SessionId};
 
 use crate::config::ConfigError;
+use crate::peers::{DrainProgress, Standing};
 
 /// A node that cannot start or cannot go on.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -94,8 +95,20 @@ pub enum StartError {
         /// The role.
         role: &'static str,
     },
+    /// This node drains, and takes no new sessions.
+    #[error(
+        "this node drains, and takes no new sessions: start it on another node that plays the role, or `undrain` this one"
+    )]
+    Draining,
+    /// This node has left for good, or an operator has had it forgotten.
+    #[error(
+        "this node has left, and takes no new sessions: start it on another node, or let this one join anew with `undrain`"
+    )]
+    HasLeft,
     /// Nobody plays a role.
-    #[error("no node is known that plays role `{role}`: is one running, and connected to this one?")]
+    #[error(
+        "no node is known that plays role `{role}` and takes new sessions: is one running, connected to this one in both directions, and not draining?"
+    )]
     NobodyPlays {
         /// The role.
         role: &'static str,
@@ -143,12 +156,77 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// Of a node that stands so with the others.
+    pub(crate) fn not_serving(standing: Standing) -> Self {
+        if standing == Standing::Left { Self::HasLeft } else { Self::Draining }
+    }
+
     pub(crate) fn nobody_plays(name: &'static str, gaps: Vec<Gap>) -> Self {
         match gaps.first() {
             Some(Gap { role, .. }) if gaps.iter().all(|gap| gap.player.is_none()) => Self::NobodyPlays { role },
             _ => Self::NoCommonVersion { name, gaps },
         }
     }
+}
+
+/// Draining that cannot be waited for.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DrainError {
+    /// The node does not drain.
+    #[error("the node does not drain: call `drain` first")]
+    NotDraining,
+    /// The node has stopped, or its store has failed. It still drains when it starts again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A node that cannot leave.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LeaveError {
+    /// It does not drain.
+    #[error("the node does not drain: call `drain` and wait for `drained` first")]
+    NotDraining,
+    /// It is still needed.
+    #[error("the node is still needed ({}): wait for `drained` first", needed_text(.0))]
+    Needed(DrainProgress),
+    /// It was let join anew meanwhile.
+    #[error("the node has joined anew meanwhile: it was told to `undrain`")]
+    JoinedAnew,
+    /// The node has stopped, or its store has failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<DrainError> for LeaveError {
+    fn from(error: DrainError) -> Self {
+        match error {
+            DrainError::NotDraining => Self::NotDraining,
+            DrainError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+fn needed_text(progress: &DrainProgress) -> String {
+    let open = progress.open.iter().filter(|(_, open)| **open != Some(0));
+    let texts = open.map(|(node, open)| match open {
+        Some(open) => format!("{open} instances are open at `{node}`"),
+        None => format!("`{node}` has not said yet"),
+    });
+    texts.collect::<Vec<_>>().join(", ")
+}
+
+/// A node that cannot be forgotten.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ForgetError {
+    /// It is this one.
+    #[error("a node cannot forget itself: call `drain`, `drained` and `leave` on it")]
+    Own,
+    /// No such node is known here, or it has left already.
+    #[error("no node `{0}` is known here: see `peers` for those that are")]
+    Unknown(NodeId),
+    /// The node that was asked has stopped, or its store has failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Why no cast can play a version: a role that no known node plays with it.
@@ -166,7 +244,7 @@ impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { version, role, player } = self;
         match player {
-            None => write!(f, "version {version}: no node is known that plays role `{role}`"),
+            None => write!(f, "version {version}: no node is known that plays role `{role}` and takes new sessions"),
             Some((node, versions)) => {
                 write!(f, "version {version}: role `{role}` is played by node `{node}`, which offers ")?;
                 let versions: Vec<_> = versions.iter().map(|version| format!("version {version}")).collect();

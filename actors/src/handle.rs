@@ -205,7 +205,12 @@ impl InstanceHandle {
         }
     }
 
-    pub(crate) async fn cancel(&self, reason: &str) -> Result<bool, AskError> {
+    /// Aborts the session, as [`Session::cancel`](crate::Session::cancel) does: for tools, which do not know the type of
+    /// its choreography. Only the initiating role's part can; at any other this is `false` and changes nothing.
+    ///
+    /// # Errors
+    /// [`AskError`]; after [`AskError::NotOpen`] and [`AskError::NodeStopped`] it may have been aborted all the same.
+    pub async fn cancel(&self, reason: &str) -> Result<bool, AskError> {
         let abort = Abort::new(Abort::CANCELLED, reason);
         self.ask(|reply| Question::Cancel(abort.clone(), reply)).await
     }

@@ -5,6 +5,7 @@
 //! packets and nodes, nothing of programs or stores. `outbox` has the frames under way,
 //! `resting` who has left memory with something unheard.
 
+mod news;
 mod outbox;
 mod queue;
 mod resting;
@@ -17,12 +18,13 @@ use std::time::Duration;
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Inbox, Transport, Wire};
-use accompanist_core::frame::{Frame, Offer, Packet, Receipt};
+use accompanist_core::frame::{Frame, OFFER_NODES_BYTES_MAX, Offer, Packet, Receipt};
 use accompanist_core::id::InstanceId;
 use accompanist_core::instance::{Outgoing, OutgoingKey};
 use metrics::counter;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use self::news::{Counted, OFFER_DELAY_MIN};
 use self::outbox::{Outbox, Transmission};
 pub(crate) use self::queue::LinkHandle;
 use self::resting::Resting;
@@ -30,7 +32,6 @@ use crate::instance_actor::InstanceMessage;
 use crate::metric;
 use crate::roles::RolesMessage;
 use crate::shared::{Shared, note_dropped};
-use crate::writer::Job;
 
 /// What the link is told, by its [`LinkHandle`].
 pub(crate) enum LinkMessage {
@@ -42,6 +43,8 @@ pub(crate) enum LinkMessage {
     Rest { id: InstanceId, unheard: BTreeSet<NodeId> },
     /// A packet has arrived.
     Packet(Vec<u8>),
+    /// Something has changed here: tell all nodes now.
+    Announce,
 }
 
 /// What wakes the link.
@@ -52,8 +55,14 @@ pub(crate) enum LinkSignal {
     Probe,
     /// Some frames are due to be sent again.
     Retransmit,
-    /// Tell all what is offered here.
-    Offer,
+    /// Tell all what is offered here, unless a later round has begun.
+    Offer(u64),
+    /// Tell one.
+    OfferTo(NodeId),
+    /// Who of those that drain is still needed here?
+    Count,
+    /// These are.
+    Counted(Counted),
 }
 
 /// Bytes that a packet has besides its frames, at most: version, node, epoch, and lengths.
@@ -86,6 +95,9 @@ pub(crate) struct LinkState {
     /// The latest epoch heard of each node.
     epochs: BTreeMap<NodeId, u64>,
     offer_delay: Duration,
+    offer_round: u64,
+    /// Whether the writer counts for nodes that drain.
+    is_counting: bool,
 }
 
 #[derive(Default)]
@@ -134,7 +146,7 @@ impl Actor for Link {
             );
             return Err(text.into());
         }
-        let offer_bytes = shared.offer(true).size();
+        let offer_bytes = shared.offer(None).size() + OFFER_NODES_BYTES_MAX;
         if offer_bytes + PACKET_OVERHEAD_BYTES > packet_max {
             let text = format!(
                 "roles and choreographies take {offer_bytes} bytes, and the transport carries packets of up to \
@@ -144,9 +156,8 @@ impl Actor for Link {
         }
         shared.set_wire(Some(wire.clone()));
         shared.set_link(Some(own.clone()));
-        myself.cast(LinkSignal::Offer)?;
+        myself.cast(LinkSignal::Offer(0))?;
         let outbox = Outbox::new(&shared.settings);
-        let offer_delay = Duration::from_millis(50);
         Ok(LinkState {
             shared,
             own,
@@ -158,7 +169,9 @@ impl Actor for Link {
             due: BTreeMap::new(),
             timer_at_ms: None,
             epochs: BTreeMap::new(),
-            offer_delay,
+            offer_delay: OFFER_DELAY_MIN,
+            offer_round: 0,
+            is_counting: false,
         })
     }
 
@@ -169,7 +182,7 @@ impl Actor for Link {
         state: &mut LinkState,
     ) -> Result<(), ActorProcessingErr> {
         match signal {
-            LinkSignal::Told => state.own.take().into_iter().for_each(|message| state.hear(message)),
+            LinkSignal::Told => state.own.take().into_iter().for_each(|message| state.hear(&myself, message)),
             LinkSignal::Probe => {
                 state.probe_asked = false;
                 state.resting.probe();
@@ -181,7 +194,11 @@ impl Actor for Link {
                     state.transmit(transmission);
                 }
             }
-            LinkSignal::Offer => state.offer(&myself),
+            LinkSignal::Offer(round) if round == state.offer_round => state.offer(&myself),
+            LinkSignal::Offer(_) => {}
+            LinkSignal::OfferTo(node) => state.offer_to(node),
+            LinkSignal::Count => state.count(&myself),
+            LinkSignal::Counted(counted) => state.counted(&counted),
         }
         state.flush();
         state.schedule(&myself);
@@ -190,7 +207,7 @@ impl Actor for Link {
 }
 
 impl LinkState {
-    fn hear(&mut self, message: LinkMessage) {
+    fn hear(&mut self, myself: &ActorRef<LinkSignal>, message: LinkMessage) {
         match message {
             LinkMessage::Say { id, frames, acks } => {
                 for outgoing in frames {
@@ -207,8 +224,9 @@ impl LinkState {
             }
             LinkMessage::Packet(bytes) => {
                 self.shared.inbox.fetch_sub(1, Ordering::Relaxed);
-                self.receive(&bytes);
+                self.receive(myself, &bytes);
             }
+            LinkMessage::Announce => self.announce(myself),
         }
     }
 
@@ -261,7 +279,7 @@ impl LinkState {
         }
     }
 
-    fn receive(&mut self, bytes: &[u8]) {
+    fn receive(&mut self, myself: &ActorRef<LinkSignal>, bytes: &[u8]) {
         let packet = match Packet::from_bytes(bytes) {
             Ok(packet) if packet.from == self.shared.node => {
                 return note_dropped("same name", &format!("another node calls itself `{}`, too", packet.from));
@@ -286,7 +304,7 @@ impl LinkState {
             self.dispatch(frame, receipt);
         }
         if let Some(offer) = offer {
-            self.learn(&from, offer);
+            self.learn(myself, &from, offer);
         }
     }
 
@@ -297,26 +315,6 @@ impl LinkState {
         {
             self.shared.to_roles(RolesMessage::Deliver(frame, receipt));
         }
-    }
-
-    fn learn(&mut self, from: &NodeId, offer: Offer) {
-        if let Err(error) = offer.check() {
-            return note_dropped("offer", &format!("{from}: {error}"));
-        }
-        if offer.ask {
-            self.due.entry(from.clone()).or_default().offer = Some(self.shared.offer(false));
-        }
-        if let Some(changes) = self.shared.peers.learn(from, offer) {
-            let done = Box::new(|_| ()); // The writer itself tells the node of a failure.
-            self.shared.writer.submit(Job::Change { changes, done });
-        }
-    }
-
-    fn offer(&mut self, myself: &ActorRef<LinkSignal>) {
-        let packet = Packet { offer: Some(self.shared.offer(true)), ..self.packet() };
-        self.put(None, &packet);
-        myself.send_after(self.offer_delay, || LinkSignal::Offer);
-        self.offer_delay = (self.offer_delay * 2).min(self.shared.settings.offer_period_max);
     }
 
     /// Brings back those whose nodes hear again, as far as the windows have room.

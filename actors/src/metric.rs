@@ -30,6 +30,8 @@ pub const TOMBSTONE_BYTES: &str = "accompanist_tombstone_bytes";
 pub const TOMBSTONES_COLLECTED: &str = "accompanist_tombstones_collected_total";
 /// Counter: times that more tombstones came to be kept than retention allows, all too young to be collected.
 pub const RETENTION_HELD_BACK: &str = "accompanist_retention_held_back_total";
+/// Gauge: role instances that are still open on nodes that drain.
+pub const DRAINING_INSTANCES: &str = "accompanist_draining_instances";
 
 /// Counter: steps that need an operator.
 pub const STEPS_IN_TROUBLE: &str = "accompanist_steps_in_trouble_total";
@@ -55,5 +57,6 @@ pub fn describe() {
     gauge!(TOMBSTONES, "Tombstones kept");
     gauge!(TOMBSTONE_BYTES, metrics::Unit::Bytes, "Bytes of the tombstones kept");
     counter!(TOMBSTONES_COLLECTED, "Tombstones collected");
+    gauge!(DRAINING_INSTANCES, "Role instances still open on nodes that drain");
     counter!(RETENTION_HELD_BACK, "Times that the least age kept more tombstones than retention allows");
 }

@@ -6,6 +6,7 @@
 mod builder;
 mod lookup;
 mod root;
+mod standing;
 mod versions;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use self::builder::NodeBuilder;
 use self::root::RootMessage;
+pub use self::standing::CastSession;
 use crate::error::{NodeError, StartError};
 use crate::handle::InstanceHandle;
 use crate::metric;
@@ -155,7 +157,12 @@ impl Node {
             return Err(StartError::Overloaded(limit));
         }
         let input = self.encoded(&input)?;
-        let mut header = self.cast(session, &versions).await?;
+        let (mut header, mut placed) = match self.cast(session, &versions).await {
+            Err(reason @ (StartError::Draining | StartError::HasLeft)) => {
+                return self.known_under(options.key.as_deref(), reason).await;
+            }
+            cast => cast?,
+        };
         let mut id = InstanceId { session, role: header.initiator };
         if let Some(key) = &options.key {
             let Claimed { id: known, closed } = self.claim(SessionId::keyed(C::NAME, key), id).await?;
@@ -165,19 +172,22 @@ impl Node {
             }
             id = known;
             if id.role != header.initiator {
-                header = self.cast_at(id, &versions).await?.unwrap_or(header);
+                (header, placed) = self.cast_at(id, &versions).await?.unwrap_or((header, placed));
             }
         }
         let deadline = options.deadline.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
         header.deadline_unix_ms = deadline.map(|after_ms| header.started_unix_ms.saturating_add(after_ms));
         let opened = Opened { header: Arc::new(header), input: Some(input) };
         let mut progress = shared.directory.watch(id);
-        if !shared.to_roles(RolesMessage::Start { id, opened, fresh: options.key.is_none() }) {
+        let start = RolesMessage::Start { id, opened, fresh: options.key.is_none(), placed: placed.clone() };
+        if !shared.to_roles(start) {
             return Err(StartError::NodeStopped);
         }
         let handle = Session::new(InstanceHandle::new(id, shared.clone()), progress.clone());
         let opened = progress.wait_for(|progress| progress.opened || progress.stopped.is_some()).await;
         let version = opened.map_err(|_| StartError::NodeStopped)?.version;
+        // It is in the store now, and counted there. Who no longer waits here leaves that to the supervisor.
+        placed.inspect(|placed| placed.release());
         self.check_version::<C>(id.session, version)?;
         counter!(metric::SESSIONS_STARTED).increment(1);
         Ok(handle)

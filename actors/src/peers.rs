@@ -1,15 +1,21 @@
-//! Which nodes play which role and have which choreographies, as far as they have said so; and who plays what in a new
-//! session.
+//! Which nodes play which role and have which choreographies, as far as they have said so; who drains and who has left;
+//! and who plays what in a new session.
 //!
 //! What a node once said is kept in the store, so that a start needs nobody to be up. Presence is no verdict:
-//! a cast node that is away delays its sessions, no more.
+//! a cast node that is away delays its sessions, no more. `cast` has the choice, `standing` the own node's coming and
+//! going, `left` those that are gone.
+
+mod cast;
+mod left;
+mod placed;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
-use accompanist_core::frame::Offer;
+use accompanist_core::frame::{Left, Membership, Offer};
 use accompanist_core::part::AnyChoreography;
 use accompanist_core::record::{read_value, value_bytes};
 use accompanist_core::{NodeId, SessionId};
@@ -17,10 +23,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use crate::error::Gap;
+pub(crate) use self::cast::{Cast, Choice};
+use self::left::LeftNodes;
+pub(crate) use self::placed::Placed;
+pub use self::standing::{DrainProgress, KnownNode, Standing};
+use self::standing::{Own, STANDING_KEY};
 use crate::shared::note_dropped;
+use crate::writer::Counts;
 
 /// Keys of the nodes in [`Space::Meta`] begin so.
 const NODE_KEY: &[u8] = b"node/";
@@ -31,6 +41,12 @@ const PEERS_MAX: usize = 1_024;
 /// What a node has said that it offers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Peer {
+    membership: Membership,
+    /// Counts the changes of `draining`.
+    change: u64,
+    draining: bool,
+    /// Whether it has the own node on disk, and so asks it when it drains. Nobody else is cast.
+    mutual: bool,
     roles: BTreeSet<String>,
     /// Patches, by name and version.
     choreographies: BTreeMap<(String, u32), BTreeSet<String>>,
@@ -38,105 +54,160 @@ struct Peer {
 
 impl From<Offer> for Peer {
     fn from(offer: Offer) -> Self {
-        let offered = offer.choreographies.into_iter();
-        Self {
-            roles: offer.roles.into_iter().collect(),
-            choreographies: offered
-                .map(|offered| ((offered.choreography, offered.version), offered.patches.into_iter().collect()))
-                .collect(),
-        }
+        let Offer { membership, change, draining, roles, choreographies, .. } = offer;
+        let choreographies = choreographies
+            .into_iter()
+            .map(|offered| ((offered.choreography, offered.version), offered.patches.into_iter().collect()))
+            .collect();
+        Self { membership, change, draining, mutual: false, roles: roles.into_iter().collect(), choreographies }
     }
-}
-
-impl Peer {
-    fn patches(&self, choreography: &dyn AnyChoreography) -> Option<&BTreeSet<String>> {
-        self.choreographies.get(&(choreography.name().to_owned(), choreography.version()))
-    }
-
-    fn versions(&self, name: &str) -> Vec<u32> {
-        self.choreographies.keys().filter(|(known, _)| known == name).map(|(_, version)| *version).collect()
-    }
-}
-
-/// What a start can do as far as is known.
-pub(crate) struct Choice {
-    /// The index of the version it takes, and its cast.
-    pub(crate) cast: Option<(usize, Cast)>,
-    /// What the higher versions lack.
-    pub(crate) gaps: Vec<Gap>,
-    /// Until when it is worth waiting for nodes that may fill a gap, and so far have spoken in an earlier life of the own
-    /// node only.
-    pub(crate) hear_until: Option<Instant>,
-}
-
-/// Who plays what in a session, and with which patches.
-pub(crate) struct Cast {
-    pub(crate) nodes: Vec<NodeId>,
-    pub(crate) patches: Vec<String>,
 }
 
 struct Known {
+    node: NodeId,
+    /// As the others are told.
+    own: Own,
+    /// As it will be once it is on disk.
+    asked: Own,
+    /// The own node among them.
     peers: BTreeMap<NodeId, Peer>,
-    /// Those that have said so in this life of the own node; of others it is known what they said in an earlier one.
-    heard: BTreeSet<NodeId>,
+    /// When each spoke last in this life of the own node; of others it is known what they said in an earlier one.
+    heard: BTreeMap<NodeId, u64>,
+    /// The memberships that are on disk.
+    stored: BTreeMap<NodeId, Membership>,
+    left: LeftNodes,
+    /// While the own node drains: how many instances are open at each node that still need it.
+    answers: BTreeMap<NodeId, u64>,
+    /// What was counted here for others that drain, at which of their offers.
+    counted: BTreeMap<NodeId, ((Membership, u64), u64)>,
+    /// Those that have on disk that the own node has left.
+    aware: BTreeSet<NodeId>,
+    /// How many starts are under way here that have cast a node, and are not in the store yet.
+    placed: Counts,
 }
 
 /// See the module's documentation.
 pub(crate) struct Peers {
-    known: Mutex<Known>,
+    known: Arc<Mutex<Known>>,
     /// Until then, nodes that are up and have not been heard may still be.
     hearing_until: Instant,
     /// Wakes in the order of asking (a watch channel does not, which would make a simulation run differently).
     changed: Notify,
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What has come of an offer.
+#[derive(Default)]
+pub(crate) struct Learned {
+    /// What is to be stored.
+    pub(crate) changes: Batch,
+    /// Those that have left, to be told on once that is on disk.
+    pub(crate) left: Vec<Left>,
+    /// The sender's membership, if that is not on disk yet: it is answered once more when it is.
+    pub(crate) unstored: Option<Membership>,
+}
+
 impl Peers {
     /// Within `hearing`, every node that is up says what it offers.
-    pub(crate) fn new(own: NodeId, offer: Offer, hearing: Duration) -> Self {
-        let known = Known { peers: BTreeMap::from([(own.clone(), offer.into())]), heard: BTreeSet::from([own]) };
-        Self { known: Mutex::new(known), hearing_until: Instant::now() + hearing, changed: Notify::new() }
+    pub(crate) fn new(node: NodeId, offer: Offer, hearing: Duration) -> Self {
+        let own = Own { membership: offer.membership, change: 0, draining: false };
+        let known = Known {
+            node: node.clone(),
+            own,
+            asked: own,
+            peers: BTreeMap::from([(node.clone(), Peer { mutual: true, ..offer.into() })]),
+            heard: BTreeMap::from([(node, 0)]),
+            stored: BTreeMap::new(),
+            left: LeftNodes::default(),
+            answers: BTreeMap::new(),
+            counted: BTreeMap::new(),
+            aware: BTreeSet::new(),
+            placed: BTreeMap::new(),
+        };
+        let hearing_until = Instant::now() + hearing;
+        Self { known: Arc::new(Mutex::new(known)), hearing_until, changed: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 
-    /// A node has said what it offers. Gives what has to be stored, if that is news.
-    pub(crate) fn learn(&self, node: &NodeId, offer: Offer) -> Option<Batch> {
-        let peer = Peer::from(offer);
-        let value = value_bytes(&peer).ok()?;
-        let is_news = {
-            let mut known = self.lock();
-            if known.peers.len() >= PEERS_MAX && !known.peers.contains_key(node) {
-                note_dropped("too many nodes", node.as_str());
-                return None;
-            }
-            let is_new = known.heard.insert(node.clone());
-            let is_news = known.peers.get(node) != Some(&peer);
-            if !is_new && !is_news {
-                return None;
-            }
-            known.peers.insert(node.clone(), peer);
-            is_news
-        };
-        self.changed.notify_waiters();
-        if !is_news {
-            return None;
+    /// A node has said what it offers, and what it knows of others.
+    pub(crate) fn learn(&self, node: &NodeId, mut offer: Offer, now_ms: u64) -> Learned {
+        let left = std::mem::take(&mut offer.left);
+        let mut learned = Learned { changes: self.note_left(&left), ..Learned::default() };
+        if !learned.changes.is_empty() {
+            learned.left.clone_from(&left);
         }
-        let key = [NODE_KEY, node.as_str().as_bytes()].concat();
-        Some(vec![Change { space: Space::Meta, key, value: Some(value) }])
+        {
+            let mut known = self.lock();
+            known.note_needs(node, &offer.needs);
+            let (own, membership) = (known.node.clone(), known.own.membership);
+            if left.iter().any(|left| left.node == own && left.membership == membership) {
+                known.aware.insert(node.clone());
+            }
+            if !known.left.has(node, offer.membership) {
+                let (mutual, peer) = (offer.knows == Some(membership), offer.into());
+                learned.changes.extend(known.take(node, Peer { mutual, ..peer }, now_ms));
+                let taken = known.peers.get(node).map(|peer| peer.membership);
+                learned.unstored = taken.filter(|taken| known.stored.get(node) != Some(taken));
+            }
+        }
+        self.changed.notify_waiters();
+        learned
     }
 
-    /// Learns what was stored.
-    pub(crate) fn restore(&self, store: &dyn Store) -> Result<(), StoreError> {
+    /// Learns what was stored, and makes a fresh store a member.
+    pub(crate) fn restore(&self, store: &mut dyn Store, membership: Membership) -> Result<(), StoreError> {
+        let mut known = self.lock();
+        known.left = LeftNodes::restore(store)?;
         for (key, value) in store.scan(Space::Meta, NODE_KEY, None, PEERS_MAX)? {
             let name = String::from_utf8_lossy(key.get(NODE_KEY.len()..).unwrap_or_default()).into_owned();
             let peer: Peer = read_value(Space::Meta, &value)?;
             if let Ok(node) = NodeId::new(name) {
-                self.lock().peers.entry(node).or_insert(peer);
+                known.stored.insert(node.clone(), peer.membership);
+                known.peers.entry(node).or_insert(peer);
             }
         }
+        match store.get(Space::Meta, STANDING_KEY)? {
+            Some(value) => known.own = read_value(Space::Meta, &value)?,
+            None => {
+                known.own.membership = membership;
+                store.apply(known.own.stored())?;
+                store.sync()?; // Before anybody hears of it.
+            }
+        }
+        known.asked = known.own;
+        known.note_standing();
         Ok(())
+    }
+
+    /// This node is on disk, in this membership.
+    pub(crate) fn stored(&self, node: &NodeId, membership: Membership) {
+        let mut known = self.lock();
+        if known.peers.get(node).is_some_and(|peer| peer.membership == membership) {
+            known.stored.insert(node.clone(), membership);
+        }
+    }
+
+    /// Adds to an offer of the own node, to all or `to` one, how it stands, and what it knows of others. One that may not be
+    /// cast yet is asked.
+    pub(crate) fn complete(&self, mut offer: Offer, to: Option<&NodeId>) -> Offer {
+        let mut known = self.lock();
+        if let Some(to) = to {
+            offer.knows = known.stored.get(to).copied();
+            // Not before it is on disk here, or the two would ask each other until then.
+            let asks = |peer: &Peer| !peer.mutual && !peer.roles.is_empty() && offer.knows == Some(peer.membership);
+            offer.ask = known.peers.get(to).is_some_and(asks);
+        }
+        let Own { membership, change, draining } = known.own;
+        (offer.membership, offer.change, offer.draining) = (membership, change, draining);
+        (offer.left, offer.needs) = (known.left.told(), known.needs());
+        offer
     }
 
     /// Ends when a node says something new after this call.
@@ -144,13 +215,24 @@ impl Peers {
         self.changed.notified()
     }
 
+    /// How many starts are under way that have cast each node.
+    pub(crate) fn placed(&self) -> Counts {
+        self.lock().placed.clone()
+    }
+
     /// The highest of `versions` (which come so) that the nodes known can play, and who plays what; see [`Known::cast`].
-    /// All at one moment: an offer that came between two of them would make a start miss the higher one.
-    pub(crate) fn choose(&self, session: SessionId, versions: &[Arc<dyn AnyChoreography>], own: &NodeId) -> Choice {
-        let known = self.lock();
+    /// All at one moment: an offer that came between two of them would make a start miss the higher one. The cast is held
+    /// from the same moment on: what is counted for a node that drains after it knows of this start. Nothing for a node
+    /// that takes no new sessions itself.
+    pub(crate) fn choose(&self, session: SessionId, versions: &[Arc<dyn AnyChoreography>]) -> Result<Choice, Standing> {
+        let mut known = self.lock();
+        let (own, standing) = (known.node.clone(), known.standing());
+        if standing != Standing::Serving {
+            return Err(standing);
+        }
         let mut choice = Choice { cast: None, gaps: Vec::new(), hear_until: None };
         for (index, choreography) in versions.iter().enumerate() {
-            match known.cast(session, choreography.as_ref(), own) {
+            match known.cast(session, choreography.as_ref(), &own) {
                 Ok(cast) => {
                     choice.cast = Some((index, cast));
                     break;
@@ -160,64 +242,62 @@ impl Peers {
         }
         let may_hear = choice.gaps.iter().any(|gap| known.has_unheard(gap.role)) && Instant::now() < self.hearing_until;
         choice.hear_until = may_hear.then_some(self.hearing_until);
-        choice
+        if let Some((_, cast)) = &mut choice.cast {
+            for node in &cast.nodes {
+                *known.placed.entry(node.clone()).or_default() += 1;
+            }
+            cast.placed = Some(Placed::new(cast.nodes.clone(), self.known.clone()));
+        }
+        Ok(choice)
     }
 }
 
 impl Known {
-    /// Whether a node that plays `role` has said so in an earlier life of the own node only.
-    fn has_unheard(&self, role: &str) -> bool {
-        self.peers.iter().any(|(node, peer)| peer.roles.contains(role) && !self.heard.contains(node))
-    }
-
-    /// Who plays what in `session`, among the nodes that have `choreography`, by rendezvous hashing: each session's
-    /// choice is its own, and stays mostly the same when nodes come and go. `own` plays the initiator.
-    fn cast(&self, session: SessionId, choreography: &dyn AnyChoreography, own: &NodeId) -> Result<Cast, Gap> {
-        let initiator = choreography.interface().initiator;
-        let mut patches: Vec<&str> = choreography.patches().to_vec();
-        let mut nodes = Vec::new();
-        for role in choreography.roles() {
-            let plays = |node: &NodeId, peer: &Peer| {
-                if *role == initiator { node == own } else { peer.roles.contains(*role) }
-            };
-            let players = self.peers.iter().filter(|(node, peer)| plays(node, peer));
-            let able = players.filter_map(|(node, peer)| Some((node, peer.patches(choreography)?)));
-            let Some((node, offered)) = able.max_by_key(|(node, _)| weight(session, role, node)) else {
-                return Err(gap(&self.peers, choreography, role));
-            };
-            patches.retain(|patch| offered.contains(*patch));
-            nodes.push(node.clone());
+    /// Takes in what a node offers. Gives what has to be stored, if that is news.
+    fn take(&mut self, node: &NodeId, mut peer: Peer, now_ms: u64) -> Batch {
+        let before = self.peers.get(node);
+        if before.is_none() && self.peers.len() >= PEERS_MAX {
+            note_dropped("too many nodes", node.as_str());
+            return Batch::new();
         }
-        Ok(Cast { nodes, patches: patches.into_iter().map(ToOwned::to_owned).collect() })
+        if let Some(before) = before {
+            peer.mutual |= before.mutual && before.membership == peer.membership;
+            if before.membership == peer.membership && before.change > peer.change {
+                return Batch::new(); // It comes late.
+            }
+            if before.membership != peer.membership {
+                tracing::warn!(%node, "a node is back under its name with another store, or two share a name");
+                self.answers.remove(node);
+                self.aware.remove(node);
+                self.stored.remove(node);
+            }
+        }
+        let is_news = before != Some(&peer);
+        self.heard.insert(node.clone(), now_ms);
+        if !is_news {
+            return Batch::new();
+        }
+        let value = value_bytes(&peer);
+        self.peers.insert(node.clone(), peer);
+        let key = [NODE_KEY, node.as_str().as_bytes()].concat();
+        value.into_iter().map(|value| Change { space: Space::Meta, key: key.clone(), value: Some(value) }).collect()
     }
-}
-
-/// Why nobody can play `role`; names the node that comes closest.
-fn gap(known: &BTreeMap<NodeId, Peer>, choreography: &dyn AnyChoreography, role: &'static str) -> Gap {
-    let (name, version) = (choreography.name(), choreography.version());
-    let players = known.iter().filter(|(_, peer)| peer.roles.contains(role));
-    let players = players.map(|(node, peer)| (node.clone(), peer.versions(name)));
-    let player = players.max_by_key(|(_, versions)| versions.last().copied());
-    Gap { version, role, player }
-}
-
-fn weight(session: SessionId, role: &str, node: &NodeId) -> u128 {
-    // Any stable hash does; this one is at hand.
-    let name = format!("{role}/{node}");
-    Uuid::new_v5(&Uuid::from_bytes(*session.as_bytes()), name.as_bytes()).as_u128()
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use accompanist_core::frame::Offered;
+
     use super::*;
 
     #[test]
     fn strangers_do_not_fill_the_memory() {
-        let offer = |role: &str| Offer { roles: vec![role.into()], ask: false, choreographies: Vec::new() };
+        let offer = |role: &str| Offer { roles: vec![role.into()], ..Offer::default() };
+        let is_stored = |learned: Learned| !learned.changes.is_empty();
         let node = |number: usize| NodeId::new(format!("node-{number}")).unwrap();
         let peers = Peers::new(NodeId::new("own").unwrap(), offer("shop"), Duration::ZERO);
-        let stored = (0..2 * PEERS_MAX).filter(|number| peers.learn(&node(*number), offer("bank")).is_some());
+        let stored = (0..2 * PEERS_MAX).filter(|number| is_stored(peers.learn(&node(*number), offer("bank"), 0)));
         assert_eq!(stored.count() + 1, PEERS_MAX); // Itself is not stored.
         let kept = {
             let known = peers.lock();
@@ -225,7 +305,28 @@ mod tests {
         };
         assert_eq!(kept, [PEERS_MAX, PEERS_MAX]);
         // What is known may still change.
-        assert!(peers.learn(&node(1), offer("bank")).is_none());
-        assert!(peers.learn(&node(1), offer("shop")).is_some());
+        assert!(!is_stored(peers.learn(&node(1), offer("bank"), 0)));
+        assert!(is_stored(peers.learn(&node(1), offer("shop"), 0)));
+    }
+
+    /// They are in stores that later releases read.
+    #[test]
+    fn the_bytes_of_what_is_stored_stay() {
+        let offered = Offered { choreography: "sale".into(), version: 2, patches: vec!["p".into()] };
+        let roles = vec!["bank".into()];
+        let offer = Offer { membership: Membership(300), change: 3, draining: true, roles, ..Offer::default() };
+        let peers = Peers::new(NodeId::new("own").unwrap(), Offer::default(), Duration::ZERO);
+        let left = Left { at_unix_ms: 1_000, node: NodeId::new("n1").unwrap(), membership: Membership(300) };
+        let knows = Some(Membership(0));
+        let news = Offer { choreographies: vec![offered], knows, left: vec![left], ..offer };
+        let mut changes = peers.learn(&NodeId::new("n2").unwrap(), news, 0).changes;
+        changes.extend(Own { membership: Membership(300), change: 3, draining: true }.stored());
+        let stored = changes.into_iter().map(|change| (change.key, change.value.unwrap()));
+        let expected: [(&[u8], &[u8]); 3] = [
+            (b"left/n1/\0\0\0\0\0\0\x01\x2c", b"\x01\xe8\x07\x02n1\xac\x02"),
+            (b"node/n2", b"\x01\xac\x02\x03\x01\x01\x01\x04bank\x01\x04sale\x02\x01\x01p"),
+            (b"standing", b"\x01\xac\x02\x03\x01"),
+        ];
+        assert_eq!(stored.collect::<Vec<_>>(), expected.map(|(key, value)| (key.to_vec(), value.to_vec())));
     }
 }

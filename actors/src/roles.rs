@@ -20,6 +20,7 @@ use crate::instance_actor::{
     CLOSED, InstanceActor, InstanceArguments, InstanceMessage, Origin, opened_by_frame, quarantined,
 };
 use crate::metric;
+use crate::peers::Placed;
 use crate::question::Question;
 use crate::returns::Returns;
 use crate::shared::{Recovery, Shared, note_dropped};
@@ -41,7 +42,8 @@ pub(crate) enum RolesMessage {
     /// A frame for an instance that is not in memory.
     Deliver(Frame, Option<Receipt>),
     /// A session is started here.
-    Start { id: InstanceId, opened: Opened, fresh: bool },
+    /// The cast of a new one is held until its instance is gone from memory.
+    Start { id: InstanceId, opened: Opened, fresh: bool, placed: Option<Arc<Placed>> },
     /// These are open in the store.
     Found(Vec<Vec<u8>>),
     /// An instance leaves memory until then.
@@ -71,7 +73,7 @@ pub(crate) struct RolesState {
     /// Failures of instances that have not ended since, and whether a restart is due.
     failures: HashMap<InstanceId, Failures>,
     /// What callers have started and is in memory: it may fail before any of it is written.
-    starts: HashMap<InstanceId, Opened>,
+    starts: HashMap<InstanceId, (Opened, Option<Arc<Placed>>)>,
     returns: Returns,
     /// When the wall clock is looked at next, on the other clock.
     look_at_ms: Option<u64>,
@@ -109,8 +111,9 @@ impl Actor for Roles {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             RolesMessage::Deliver(frame, receipt) => state.deliver(&myself, frame, receipt),
-            RolesMessage::Start { id, opened, fresh } => {
-                state.starts.insert(id, opened.clone());
+            RolesMessage::Start { id, opened, fresh, placed } => {
+                // The first one stays, which may have begun with its cast.
+                state.starts.entry(id).or_insert_with(|| (opened.clone(), placed));
                 let origin = if fresh { Origin::Fresh(opened.clone()) } else { Origin::Store };
                 state.with(&myself, id, origin, InstanceMessage::Start(opened));
             }
@@ -226,7 +229,8 @@ impl RolesState {
 
     /// Takes an instance up from the store, or from its start if nothing of it is there.
     fn start_again(&mut self, myself: &ActorRef<RolesMessage>, id: InstanceId) {
-        let message = self.starts.get(&id).cloned().map_or(InstanceMessage::Wake, InstanceMessage::Start);
+        let opened = self.starts.get(&id).map(|(opened, _)| opened.clone());
+        let message = opened.map_or(InstanceMessage::Wake, InstanceMessage::Start);
         self.with(myself, id, Origin::Store, message);
     }
 

@@ -169,9 +169,9 @@ impl Shared {
         roles.is_some_and(|roles| roles.cast(message).is_ok())
     }
 
-    /// What this node tells others of itself.
-    pub(crate) fn offer(&self, ask: bool) -> Offer {
-        offer_of(&self.roles, &self.choreographies, ask)
+    /// What this node tells others of itself: all of them, who are to say the same, or one.
+    pub(crate) fn offer(&self, to: Option<&NodeId>) -> Offer {
+        self.peers.complete(offer_of(&self.roles, &self.choreographies, to.is_none()), to)
     }
 
     /// The choreography that this header speaks of, if it is known and fits, and the name of the role.
@@ -242,7 +242,7 @@ impl Shared {
     }
 }
 
-/// What a node offers that plays these roles and has these choreographies.
+/// What a node offers that plays these roles and has these choreographies, but for how it [stands](Peers::complete).
 pub(crate) fn offer_of(
     roles: &[&'static str],
     choreographies: &BTreeMap<(String, u32), Arc<dyn AnyChoreography>>,
@@ -253,7 +253,8 @@ pub(crate) fn offer_of(
         version: choreography.version(),
         patches: choreography.patches().iter().map(ToString::to_string).collect(),
     });
-    Offer { roles: roles.iter().map(ToString::to_string).collect(), ask, choreographies: offered.collect() }
+    let roles = roles.iter().map(ToString::to_string).collect();
+    Offer { roles, ask, choreographies: offered.collect(), ..Offer::default() }
 }
 
 /// Counts something that was dropped, and says so in the log.

@@ -4,6 +4,7 @@
 //! another has replaced. Knows keys and values, no sessions. On a thread of its own for real stores, whose calls
 //! block; as a task for simulated ones.
 
+mod census;
 mod collector;
 mod keys;
 
@@ -21,6 +22,8 @@ use metrics::counter;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use self::census::Census;
+pub(crate) use self::census::{Counts, Question};
 pub(crate) use self::collector::Collector;
 pub use self::collector::Tombstones;
 pub(crate) use self::keys::Claimed;
@@ -70,11 +73,13 @@ pub(crate) enum Job {
         rest: Option<Change>,
     },
     Read(Read),
-    /// A session is to be started under a key.
+    /// How many instances are open whose sessions have a node in their cast?
+    Count(Question),
+    /// A session is to be started under a key, or the one that was is looked for.
     Claim {
         key: SessionId,
-        new: InstanceId,
-        done: Done<Claimed>,
+        new: Option<InstanceId>,
+        done: Done<Option<Claimed>>,
     },
     Change {
         changes: Batch,
@@ -133,6 +138,7 @@ impl Job {
             Self::Load { done, .. } => done(Err(error.clone())),
             Self::Write { done, .. } => done(Err(error.clone())),
             Self::Read(read) => read(Err(error.clone())),
+            Self::Count(Question { done, .. }) => done(Err(error.clone())),
             Self::Claim { done, .. } => done(Err(error.clone())),
             Self::Change { done, .. } => done(Err(error.clone())),
             Self::Leave { .. } | Self::End => {}
@@ -164,6 +170,7 @@ pub(crate) fn start(
         sync_delay: None,
         claims: HashMap::new(),
         collector,
+        census: Census::default(),
     };
     match mode {
         Mode::Thread => {
@@ -215,6 +222,7 @@ struct Writer {
     /// Keys that the group claims, and for which sessions.
     claims: HashMap<SessionId, InstanceId>,
     collector: Collector,
+    census: Census,
 }
 
 impl Writer {
@@ -242,10 +250,21 @@ impl Writer {
                 self.fail(error).await;
                 return None;
             }
+            if self.group.is_empty()
+                && self.census.is_counting()
+                && let Err(error) = self.census.page(self.store.as_ref())
+            {
+                self.fail(error).await;
+                return None;
+            }
             if self.group.len() < self.group_max
                 && let Ok(job) = self.queue.try_recv()
             {
                 return Some(job);
+            }
+            if self.group.is_empty() && self.census.is_counting() {
+                tokio::task::yield_now().await;
+                continue;
             }
             if self.group.is_empty() {
                 let Some(pause) = self.collector.pause() else { return self.queue.recv().await };
@@ -316,6 +335,12 @@ impl Writer {
             }
             Job::Claim { key, new, done } => done(self.claim(key, new)),
             Job::Read(read) => self.read(read),
+            Job::Count(question) => {
+                self.census.ask(question);
+                if self.group.is_empty() {
+                    self.census.committed();
+                }
+            }
             Job::Change { changes, done } => {
                 self.join(true);
                 self.group.push(Member::Change { changes, done });
@@ -370,6 +395,7 @@ impl Writer {
         if written.is_ok() {
             self.claims.clear();
             self.collector.publish();
+            self.census.committed();
         }
         for reply in replies {
             match (reply, &written) {
@@ -405,6 +431,7 @@ impl Writer {
                         self.owners.remove(&id);
                         batch.extend(self.collector.note_closed(id, tombstone));
                     }
+                    self.census.note(&write.changes);
                     batch.extend(write.changes);
                     let result = write.local.map(|job| {
                         // It sees what the steps before it in this group have written.
@@ -433,6 +460,7 @@ impl Writer {
     async fn fail(&mut self, error: StoreError) {
         tracing::error!(%error, "the store failed, the node stops");
         self.failed.send_replace(Some(error.clone()));
+        self.census.refuse(&error);
         while let Some(job) = self.queue.recv().await {
             if matches!(job, Job::End) {
                 break;

@@ -3,6 +3,8 @@
 //! The encoding is positional: variants and fields are only ever appended, and never change their meaning;
 //! the golden bytes in the tests hold the tags. Knows nothing of who sends or stores a frame.
 
+mod offer;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -11,15 +13,13 @@ use crate::abort::Abort;
 use crate::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
 use crate::message::{CodecError, Payload, decode, encode};
 
+pub use self::offer::{
+    Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, Need, OFFER_BYTES_MAX, OFFER_NODES_BYTES_MAX, Offer,
+    OfferError, Offered, PATCHES_MAX,
+};
+
 /// The first byte of every packet. A packet of another version is dropped and counted.
 pub const WIRE_VERSION: u8 = 1;
-
-/// The most bytes that the name of a role, a choreography or a patch has. Headers and offers carry them.
-pub const NAME_BYTES_MAX: usize = 64;
-/// The most patches of one version of a choreography. The next version starts with none again.
-pub const PATCHES_MAX: usize = 16;
-/// The most bytes of an offer, by [`Offer::size`]: every node keeps those of all others in memory.
-pub const OFFER_BYTES_MAX: usize = 32 * 1024;
 
 /// What every role of a session knows of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -157,85 +157,6 @@ pub struct Receipt {
     pub epoch: u64,
     /// The frame's number among those sent by that node in that epoch.
     pub number: u64,
-}
-
-/// What a node offers, said to all from time to time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Offer {
-    /// Names of the roles that it plays.
-    pub roles: Vec<String>,
-    /// Whether the receivers should say what they offer, too.
-    pub ask: bool,
-    /// The choreographies that it has, each version for itself.
-    pub choreographies: Vec<Offered>,
-}
-
-/// One version of a choreography that a node has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Offered {
-    /// The choreography's name.
-    pub choreography: String,
-    /// The version.
-    pub version: u32,
-    /// The patches that its code knows.
-    pub patches: Vec<String>,
-}
-
-/// An offer that no node may make.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OfferError {
-    /// A name is too long.
-    #[error("the name `{0}..` has more than {NAME_BYTES_MAX} bytes: shorten it")]
-    LongName(String),
-    /// A choreography has too many patches.
-    #[error(
-        "`{choreography}` version {version} has more than {PATCHES_MAX} patches: raise its VERSION and leave them out"
-    )]
-    ManyPatches {
-        /// The choreography.
-        choreography: String,
-        /// The version.
-        version: u32,
-    },
-    /// All in all it is too large.
-    #[error(
-        "roles and choreographies take {0} bytes, the limit is {OFFER_BYTES_MAX}: leave out versions that have no open sessions"
-    )]
-    Large(usize),
-}
-
-/// What a name or a number takes besides its bytes, at most.
-const OFFER_ITEM_BYTES: usize = 8;
-
-impl Offer {
-    /// Checks its bounds.
-    ///
-    /// # Errors
-    /// [`OfferError`], which says what to do.
-    pub fn check(&self) -> Result<(), OfferError> {
-        if let Some(name) = self.names().find(|name| name.len() > NAME_BYTES_MAX) {
-            return Err(OfferError::LongName(name.chars().take(NAME_BYTES_MAX / 4).collect()));
-        }
-        if let Some(offered) = self.choreographies.iter().find(|offered| offered.patches.len() > PATCHES_MAX) {
-            let (choreography, version) = (offered.choreography.clone(), offered.version);
-            return Err(OfferError::ManyPatches { choreography, version });
-        }
-        let size = self.size();
-        if size > OFFER_BYTES_MAX { Err(OfferError::Large(size)) } else { Ok(()) }
-    }
-
-    /// What it takes in a packet, at most.
-    pub fn size(&self) -> usize {
-        let names: usize = self.names().map(|name| name.len() + OFFER_ITEM_BYTES).sum();
-        names + self.choreographies.len() * 2 * OFFER_ITEM_BYTES
-    }
-
-    fn names(&self) -> impl Iterator<Item = &String> {
-        let offered = self.choreographies.iter();
-        self.roles
-            .iter()
-            .chain(offered.flat_map(|offered| std::iter::once(&offered.choreography).chain(&offered.patches)))
-    }
 }
 
 /// One message on the wire: frames, acknowledgements and news, together as they come.

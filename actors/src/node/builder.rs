@@ -7,6 +7,7 @@ use std::time::Duration;
 #[cfg(feature = "testing")]
 use accompanist_core::Compensation;
 use accompanist_core::contract::{Environment, Store, StoreError, Transport};
+use accompanist_core::frame::Membership;
 use accompanist_core::part::AnyChoreography;
 use accompanist_core::{Choreography, NodeId, Role, Services};
 use ractor::{Actor, SpawnErr};
@@ -160,7 +161,7 @@ impl NodeBuilder {
         let peers = Peers::new(self.name.clone(), offer, self.settings.offer_period_max);
         // Before the writer has the store, and few keys: this much may block.
         check_format(store.as_mut())?;
-        peers.restore(store.as_ref())?;
+        peers.restore(store.as_mut(), Membership(self.environment.random()))?;
         let settings = self.settings;
         let collector = Collector::new(settings.retention.clone(), self.environment.clone());
         let writer =

@@ -54,7 +54,7 @@ impl Node {
             Found::Open(instance, opened) => {
                 // Before it is asked, so that its end cannot be missed.
                 let progress = self.shared.directory.watch(instance);
-                if !self.shared.to_roles(RolesMessage::Start { id: instance, opened, fresh: false }) {
+                if !self.shared.to_roles(RolesMessage::Start { id: instance, opened, fresh: false, placed: None }) {
                     return Err(SessionLookupError::NodeStopped);
                 }
                 Ok(Session::new(InstanceHandle::new(instance, self.shared.clone()), progress))
@@ -68,11 +68,39 @@ impl Node {
 
     /// The session that `key` stands for: the one known, or else `new`.
     pub(super) async fn claim(&self, key: SessionId, new: InstanceId) -> Result<Claimed, StartError> {
+        self.claimed(key, Some(new)).await?.ok_or(StartError::NodeStopped)
+    }
+
+    async fn claimed(&self, key: SessionId, new: Option<InstanceId>) -> Result<Option<Claimed>, StartError> {
         let (reply, answer) = oneshot::channel();
         let done = Box::new(move |claimed| drop(reply.send(claimed))); // The caller may have gone.
         self.shared.writer.submit(Job::Claim { key, new, done });
         // The store does not fail alone: the node stops with it.
         answer.await.ok().and_then(Result::ok).ok_or(StartError::NodeStopped)
+    }
+
+    /// The session that was begun under `key` before this node took no more of them; otherwise the reason stays.
+    pub(super) async fn known_under<C: Choreography>(
+        &self,
+        key: Option<&str>,
+        reason: StartError,
+    ) -> Result<Session<C>, StartError> {
+        let Some(key) = key else { return Err(reason) };
+        let Some(Claimed { id, closed }) = self.claimed(SessionId::keyed(C::NAME, key), None).await? else {
+            return Err(reason);
+        };
+        if let Some(closed) = closed {
+            self.check_version::<C>(id.session, Some(closed.header.version))?;
+            return Ok(self.closed_session(id, &closed));
+        }
+        self.session::<C>(id.session).await.map_err(|error| match error {
+            SessionLookupError::OtherVersion { session, found, asked } => {
+                StartError::OtherVersion { session, name: C::NAME, version: asked, found }
+            }
+            SessionLookupError::NodeStopped | SessionLookupError::Store(_) => StartError::NodeStopped,
+            // The key was taken, and a crash came before the session.
+            SessionLookupError::Unknown { .. } | SessionLookupError::OtherChoreography { .. } => reason,
+        })
     }
 }
 

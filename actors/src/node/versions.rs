@@ -16,11 +16,11 @@ use tokio::time::Instant;
 
 use super::Node;
 use crate::error::StartError;
-use crate::peers::{Cast, Choice};
+use crate::peers::{Cast, Choice, Placed};
 use crate::writer::Job;
 
 /// Open instances that one look into the store counts; the writer writes between two of them.
-const COUNT_PAGE: usize = 256;
+pub(super) const COUNT_PAGE: usize = 256;
 
 impl Node {
     /// The versions of `C` that a start may choose from, the highest first.
@@ -64,7 +64,7 @@ impl Node {
         &self,
         id: InstanceId,
         versions: &[Arc<dyn AnyChoreography>],
-    ) -> Result<Option<Header>, StartError> {
+    ) -> Result<Option<(Header, Option<Arc<Placed>>)>, StartError> {
         let fits = |known: &&Arc<dyn AnyChoreography>| initiator_of(known.as_ref()) == id.role;
         let versions: Vec<_> = versions.iter().filter(fits).cloned().collect();
         if versions.is_empty() { Ok(None) } else { self.cast(id.session, &versions).await.map(Some) }
@@ -77,17 +77,21 @@ impl Node {
         &self,
         session: SessionId,
         versions: &[Arc<dyn AnyChoreography>],
-    ) -> Result<Header, StartError> {
+    ) -> Result<(Header, Option<Arc<Placed>>), StartError> {
         let name = versions.first().map(|choreography| choreography.name()).unwrap_or_default();
         let deadline = Instant::now() + self.shared.settings.cast_wait_max;
         loop {
             let change = self.shared.peers.change();
-            let Choice { cast, gaps, hear_until } = self.shared.peers.choose(session, versions, &self.shared.node);
-            let chosen = cast.and_then(|(index, cast)| Some(self.header(versions.get(index)?.as_ref(), cast)));
+            let Choice { cast, gaps, hear_until } =
+                self.shared.peers.choose(session, versions).map_err(StartError::not_serving)?;
+            let chosen = cast.and_then(|(index, mut cast)| {
+                let placed = cast.placed.take();
+                Some((self.header(versions.get(index)?.as_ref(), cast), placed))
+            });
             let late = Instant::now() >= deadline;
             let until = match (chosen, hear_until) {
-                (Some(header), None) => return Ok(header),
-                (Some(header), Some(_)) if late => return Ok(header),
+                (Some(chosen), None) => return Ok(chosen),
+                (Some(chosen), Some(_)) if late => return Ok(chosen),
                 (Some(_), Some(until)) => until.min(deadline),
                 (None, _) if late => return Err(StartError::nobody_plays(name, gaps)),
                 (None, _) => deadline,
@@ -134,7 +138,7 @@ impl Node {
         }
     }
 
-    async fn open_page(&self, after: Option<Vec<u8>>) -> Result<Vec<Entry>, StoreError> {
+    pub(super) async fn open_page(&self, after: Option<Vec<u8>>) -> Result<Vec<Entry>, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.shared.writer.submit(Job::Read(Box::new(move |store| {
             let page = store.and_then(|store| store.scan(Space::Open, &[], after.as_deref(), COUNT_PAGE));

@@ -33,6 +33,8 @@ pub enum What {
         /// Of how many.
         of: usize,
     },
+    /// It is taken away for good.
+    Removed,
     /// Packets from this node to the other one are lost from now on.
     Cut(NodeId),
     /// No packet is lost any more because of a cut.
@@ -75,6 +77,7 @@ impl fmt::Display for What {
             Self::Starts => f.write_str("starts"),
             Self::Runs => f.write_str("runs"),
             Self::Crashed { kept, of } => write!(f, "CRASHES, and keeps {kept} of {of} batches that were not synced"),
+            Self::Removed => f.write_str("is REMOVED"),
             Self::Cut(to) => write!(f, "is CUT OFF: nothing gets to {to}"),
             Self::Healed => f.write_str("the network is whole"),
             Self::ClockSet(ms) => write!(f, "has its clock SET by {ms} ms"),

@@ -217,6 +217,26 @@ impl World {
         }
     }
 
+    /// Takes a machine away for good, by a power cut: for a node that has [left](crate::Node::leave). What was open on its
+    /// disk is lost, and fails the world at its end. Its name cannot be used again.
+    ///
+    /// # Panics
+    /// For a name that no node has.
+    pub async fn remove_node(&self, name: &str) {
+        let id = self.id(name);
+        loop {
+            self.crash(&id).await;
+            // A start that is under way finds that the power is gone.
+            match self.site(&id, |site| site.starting) {
+                Some(true) => tokio::time::sleep(Duration::from_millis(1)).await,
+                Some(false) => break,
+                None => self.fail(Some(&id), &"no node has this name"),
+            }
+        }
+        lock(&self.0.sites).remove(&id);
+        self.0.witness.saw(Some(&id), What::Removed);
+    }
+
     /// Nothing that `from` sends to `to` arrives any more.
     pub fn cut(&self, from: &NodeId, to: &NodeId) {
         if from != to {

@@ -41,8 +41,8 @@ pub(super) fn release(store: &dyn Store, id: InstanceId) -> Result<Batch, StoreE
 }
 
 impl Writer {
-    /// The session that `key` stands for; from now on this new one, if it stood for none.
-    pub(super) fn claim(&mut self, key: SessionId, new: InstanceId) -> Result<Claimed, StoreError> {
+    /// The session that `key` stands for; from now on this new one, if there is one and it stood for none.
+    pub(super) fn claim(&mut self, key: SessionId, new: Option<InstanceId>) -> Result<Option<Claimed>, StoreError> {
         let of_key = by_key(key);
         let known = match self.claims.get(&key) {
             Some(id) => Some(*id),
@@ -52,8 +52,9 @@ impl Writer {
             let tombstone = self.store.get(Space::Closed, &id.to_bytes())?;
             // A damaged one is for the instance to find, which then stands still.
             let closed = tombstone.and_then(|bytes| read_value(Space::Closed, &bytes).ok());
-            return Ok(Claimed { id, closed });
+            return Ok(Some(Claimed { id, closed }));
         }
+        let Some(new) = new else { return Ok(None) };
         let of_instance = by_instance(new);
         let put = |key, value| Change { space: Space::Keys, key, value: Some(value) };
         let changes = vec![put(of_key.clone(), new.to_bytes().to_vec()), put(of_instance, of_key)];
@@ -61,6 +62,6 @@ impl Writer {
         // Nobody waits for it: the opening comes behind it.
         self.join(false);
         self.group.push(Member::Change { changes, done: Box::new(|_| ()) });
-        Ok(Claimed { id: new, closed: None })
+        Ok(Some(Claimed { id: new, closed: None }))
     }
 }

@@ -86,7 +86,8 @@ impl Store for Failing {
 
 async fn survives_a_disk_that_fails_after(syncs: u32) {
     let (disk, outside, network) = (MemoryDisk::default(), Arc::new(Outside::default()), LocalNetwork::new());
-    let syncs_left = Arc::new(AtomicU32::new(syncs));
+    // One for its start, over a fresh store.
+    let syncs_left = Arc::new(AtomicU32::new(1 + syncs));
     let store = Failing { store: disk.open().unwrap(), syncs_left };
     let node = TestNode::start(all_roles("home", store, network.clone(), &outside).choreography(Trade)).await;
     let failed = node.failed();

@@ -138,7 +138,7 @@ async fn without_a_common_version_the_start_says_who_has_what() {
         }
     })
     .await;
-    let text = "version 2: no node is known that plays role `side`; \
+    let text = "version 2: no node is known that plays role `side` and takes new sessions; \
                 version 1: role `back` is played by node `back`, which offers version 2";
     assert!(told.to_string().contains(text), "{told}");
     let StartError::NoCommonVersion { name: "order", gaps } = told else { panic!("{told}") };

@@ -78,7 +78,7 @@ async fn what_is_too_old_is_not_kept() {
 
 /// Counters and gauges of the thread that a test runs on.
 #[derive(Default)]
-struct Numbers(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+pub struct Numbers(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
 
 impl Numbers {
     fn number(&self, key: &str) -> Arc<AtomicU64> {
@@ -87,7 +87,7 @@ impl Numbers {
     fn counter(&self, key: &str) -> u64 {
         self.number(key).load(Ordering::SeqCst)
     }
-    fn gauge(&self, key: &str) -> f64 {
+    pub fn gauge(&self, key: &str) -> f64 {
         f64::from_bits(self.counter(key))
     }
 }

@@ -47,7 +47,7 @@ impl Rogue {
     pub async fn is_heard(&self, nodes: &[&str]) {
         for node in nodes {
             let already = self.answers.borrow().iter().filter(|from| from.as_str() == *node).count();
-            let ask = Packet { offer: Some(Offer { roles: vec![], ask: true, choreographies: vec![] }), ..packet() };
+            let ask = Packet { offer: Some(Offer { ask: true, ..Offer::default() }), ..packet() };
             self.send(node, ask.to_bytes().unwrap());
             let mut answers = self.answers.clone();
             let heard = |answers: &Vec<NodeId>| answers.iter().filter(|from| from.as_str() == *node).count() > already;
@@ -134,7 +134,7 @@ fn misfits() -> Vec<Vec<u8>> {
     // Offers to play that are too large: nobody is cast for them.
     let trade = |patches| Offered { choreography: "trade".into(), version: 1, patches };
     for patches in [vec!["p".repeat(1_000)], vec![String::new(); 1_000]] {
-        let offer = Offer { roles: vec!["back".into()], ask: false, choreographies: vec![trade(patches)] };
+        let offer = Offer { roles: vec!["back".into()], choreographies: vec![trade(patches)], ..Offer::default() };
         packets.push(Packet { offer: Some(offer), ..packet() }.to_bytes().unwrap());
     }
     // Acknowledgements of what was never sent.

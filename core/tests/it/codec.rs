@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use accompanist_core::contract::{Space, StoreError};
 use accompanist_core::frame::{
-    Body, Frame, Header, NAME_BYTES_MAX, OFFER_BYTES_MAX, Offer, OfferError, Offered, Operation, Outcome, PATCHES_MAX,
-    Packet, PacketError, WIRE_VERSION,
+    Body, Frame, Header, Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, Need, OFFER_BYTES_MAX,
+    OFFER_NODES_BYTES_MAX, Offer, OfferError, Offered, Operation, Outcome, PATCHES_MAX, Packet, PacketError,
+    WIRE_VERSION,
 };
 use accompanist_core::id::RoleIndex;
 use accompanist_core::message::Fingerprint;
@@ -109,11 +110,33 @@ fn packet() -> impl Strategy<Value = Packet> {
         version,
         patches,
     });
-    let offer = (names(), any::<bool>(), vec(offered, 0..3)).prop_map(|(roles, ask, choreographies)| Offer {
-        roles,
-        ask,
-        choreographies,
+    let membership = || any::<u64>().prop_map(Membership);
+    let left = (any::<u64>(), node(), membership()).prop_map(|(at_unix_ms, node, membership)| Left {
+        at_unix_ms,
+        node,
+        membership,
     });
+    let need = (node(), membership(), any::<u64>(), any::<u64>()).prop_map(|(node, membership, change, open)| Need {
+        node,
+        membership,
+        change,
+        open,
+    });
+    let says = (names(), any::<bool>(), vec(offered, 0..3));
+    let stands = (membership(), any::<u64>(), any::<bool>());
+    let offer = (stands, says, option::of(membership()), vec(left, 0..4), vec(need, 0..4)).prop_map(
+        |((membership, change, draining), (roles, ask, choreographies), knows, left, needs)| Offer {
+            membership,
+            change,
+            draining,
+            roles,
+            ask,
+            choreographies,
+            knows,
+            left,
+            needs,
+        },
+    );
     let acks = vec((any::<u64>(), vec(any::<u64>(), 0..9)), 0..3);
     (node(), any::<u64>(), vec((any::<u64>(), frame()), 0..4), acks, option::of(offer))
         .prop_map(|(from, epoch, frames, acks, offer)| Packet { from, epoch, frames, acks, offer })
@@ -250,7 +273,8 @@ fn a_node_name_that_cannot_be_is_refused() {
 fn offer(patches: usize, name: &str, versions: u32) -> Offer {
     let patches = || (0..patches).map(|number| number.to_string()).collect();
     let offered = |version| Offered { choreography: name.into(), version, patches: patches() };
-    Offer { roles: vec!["buyer".into()], ask: false, choreographies: (1..=versions).map(offered).collect() }
+    let choreographies = (1..=versions).map(offered).collect();
+    Offer { roles: vec!["buyer".into()], choreographies, ..Offer::default() }
 }
 
 #[test]
@@ -265,8 +289,24 @@ fn an_offer_has_bounds() {
     assert!(matches!(offer(0, "order", 10_000).check(), Err(OfferError::Large(size)) if size > OFFER_BYTES_MAX));
     // Nothing is free: neither an empty name, nor a number without one.
     assert!(matches!(offer(0, "", 10_000).check(), Err(OfferError::Large(_))));
-    let roles = Offer { roles: vec![String::new(); 10_000], ask: false, choreographies: vec![] };
+    let roles = Offer { roles: vec![String::new(); 10_000], ..Offer::default() };
     assert!(matches!(roles.check(), Err(OfferError::Large(_))));
+}
+
+#[test]
+fn an_offer_speaks_of_so_many_nodes() {
+    let node = NodeId::new("n".repeat(64)).unwrap();
+    let membership = Membership(u64::MAX);
+    let with = |left, needs| Offer {
+        left: vec![Left { at_unix_ms: u64::MAX, node: node.clone(), membership }; left],
+        needs: vec![Need { node: node.clone(), membership, change: u64::MAX, open: u64::MAX }; needs],
+        ..Offer::default()
+    };
+    let full = with(NODES_PER_OFFER_MAX, NODES_PER_OFFER_MAX);
+    assert_eq!(full.check(), Ok(()));
+    assert_eq!(full.size() - Offer::default().size(), OFFER_NODES_BYTES_MAX);
+    let many = NODES_PER_OFFER_MAX + 1;
+    assert_eq!([with(many, 0).check(), with(0, many).check()], [(); 2].map(|()| Err(OfferError::ManyNodes(many))));
 }
 
 proptest! {
@@ -344,11 +384,22 @@ fn golden_packet() -> Packet {
         epoch: 500,
         frames: frames.collect(),
         acks: vec![(7, vec![1, 128])],
-        offer: Some(Offer {
-            roles: vec!["buyer".into()],
-            ask: true,
-            choreographies: vec![Offered { choreography: "order".into(), version: 2, patches: vec!["p".into()] }],
-        }),
+        offer: Some(golden_offer()),
+    }
+}
+
+fn golden_offer() -> Offer {
+    let (node, membership) = (NodeId::new("n2").unwrap(), Membership(300));
+    Offer {
+        membership: Membership(0xbeef),
+        change: 3,
+        draining: true,
+        roles: vec!["buyer".into()],
+        ask: true,
+        choreographies: vec![Offered { choreography: "order".into(), version: 2, patches: vec!["p".into()] }],
+        knows: Some(Membership(7)),
+        left: vec![Left { at_unix_ms: 1_000, node: node.clone(), membership }],
+        needs: vec![Need { node, membership, change: 5, open: 6 }],
     }
 }
 

@@ -1,0 +1,112 @@
+//! What the link tells of the own node and of those that come and go, and what it makes of what others tell.
+//!
+//! All of it is said again from time to time: what is lost on the wire is only late.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use accompanist_core::NodeId;
+use accompanist_core::frame::{Membership, Offer, Packet};
+use ractor::ActorRef;
+
+use super::{LinkSignal, LinkState};
+use crate::shared::note_dropped;
+use crate::writer::{Counts, Job, Question};
+
+/// The pause before the second offer; it doubles from one to the next.
+pub(super) const OFFER_DELAY_MIN: Duration = Duration::from_millis(50);
+
+/// What has been counted for nodes that drain.
+pub(crate) struct Counted {
+    /// Which ones, at which of their offers.
+    of: BTreeMap<NodeId, (Membership, u64)>,
+    counts: Counts,
+}
+
+impl LinkState {
+    /// Tells all, and again later.
+    pub(super) fn offer(&mut self, myself: &ActorRef<LinkSignal>) {
+        let packet = Packet { offer: Some(self.shared.offer(None)), ..self.packet() };
+        self.put(None, &packet);
+        let round = self.offer_round;
+        myself.send_after(self.offer_delay, move || LinkSignal::Offer(round));
+        self.offer_delay = (self.offer_delay * 2).min(self.shared.settings.offer_period_max);
+        self.count(myself);
+    }
+
+    /// Something has changed here: tells all now, and soon again.
+    pub(super) fn announce(&mut self, myself: &ActorRef<LinkSignal>) {
+        self.offer_round += 1; // What was due later is not said twice.
+        self.offer_delay = OFFER_DELAY_MIN;
+        self.offer(myself);
+    }
+
+    pub(super) fn offer_to(&mut self, node: NodeId) {
+        let offer = self.shared.offer(Some(&node));
+        self.due.entry(node).or_default().offer = Some(offer);
+    }
+
+    pub(super) fn learn(&mut self, myself: &ActorRef<LinkSignal>, from: &NodeId, offer: Offer) {
+        if let Err(error) = offer.check() {
+            return note_dropped("offer", &format!("{from}: {error}"));
+        }
+        let asks = offer.ask;
+        let standing = self.shared.peers.standing();
+        let learned = self.shared.peers.learn(from, offer, self.shared.now_ms());
+        if asks {
+            self.offer_to(from.clone());
+        }
+        if self.shared.peers.standing() != standing {
+            tracing::error!(by = %from, "this node was forgotten, and takes no new sessions: `undrain` joins anew");
+        }
+        if learned.changes.is_empty() {
+            return;
+        }
+        let (shared, myself, from) = (self.shared.clone(), myself.clone(), from.clone());
+        let done = Box::new(move |written: Result<(), _>| {
+            if written.is_err() {
+                return; // The writer itself tells the node of a failure.
+            }
+            // Only now: who has been told may rely on it.
+            shared.peers.left_stored(&learned.left);
+            if let Some(membership) = learned.unstored {
+                shared.peers.stored(&from, membership);
+            }
+            if learned.unstored.is_some() || !learned.left.is_empty() {
+                let _ = myself.cast(LinkSignal::OfferTo(from)); // Gone with its node.
+            }
+            let _ = myself.cast(LinkSignal::Count);
+        });
+        self.shared.writer.submit(Job::Change { changes: learned.changes, done });
+    }
+
+    /// Asks the store for whom of those that drain there are open instances. What was written before that is in it, and
+    /// starts whose opening may not have been written yet hold their casts.
+    pub(super) fn count(&mut self, myself: &ActorRef<LinkSignal>) {
+        let of = self.shared.peers.draining();
+        if of.is_empty() && !self.is_counting {
+            return;
+        }
+        self.is_counting = !of.is_empty(); // Asked for nobody once more, so that the writer stops.
+        let placed = self.shared.peers.placed();
+        let nodes = of.keys().cloned().collect();
+        let (tell, again) = (myself.clone(), myself.clone());
+        let done = Box::new(move |counts| {
+            let Ok(mut counts): Result<Counts, _> = counts else { return };
+            for (node, count) in &mut counts {
+                *count = (*count).max(placed.get(node).copied().unwrap_or_default());
+            }
+            let _ = tell.cast(LinkSignal::Counted(Counted { of, counts })); // Gone with its node.
+        });
+        let emptied: Box<dyn Fn() + Send> = Box::new(move || drop(again.cast(LinkSignal::Count)));
+        let own = self.shared.node.clone();
+        self.shared.writer.submit(Job::Count(Question { nodes, own, done, emptied: Some(emptied) }));
+    }
+
+    /// Tells those that wait for it.
+    pub(super) fn counted(&mut self, Counted { of, counts }: &Counted) {
+        for node in self.shared.peers.counted(of, counts) {
+            self.offer_to(node);
+        }
+    }
+}

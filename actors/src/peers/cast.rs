@@ -1,0 +1,98 @@
+//! Who plays what in a new session: rendezvous hashing over the nodes that take new ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use accompanist_core::part::AnyChoreography;
+use accompanist_core::{NodeId, SessionId};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Known, Peer, Placed};
+use crate::error::Gap;
+
+/// What a start can do as far as is known.
+pub(crate) struct Choice {
+    /// The index of the version it takes, and its cast.
+    pub(crate) cast: Option<(usize, Cast)>,
+    /// What the higher versions lack.
+    pub(crate) gaps: Vec<Gap>,
+    /// Until when it is worth waiting for nodes that may fill a gap, and so far have spoken in an earlier life of the own
+    /// node only.
+    pub(crate) hear_until: Option<Instant>,
+}
+
+/// Who plays what in a session, and with which patches.
+pub(crate) struct Cast {
+    pub(crate) nodes: Vec<NodeId>,
+    pub(crate) patches: Vec<String>,
+    /// Holds its nodes until the session is in the store.
+    pub(crate) placed: Option<Arc<Placed>>,
+}
+
+impl Known {
+    /// Whether a node that plays `role` has said so in an earlier life of the own node only.
+    pub(super) fn has_unheard(&self, role: &str) -> bool {
+        self.peers.iter().any(|(node, peer)| peer.roles.contains(role) && !self.heard.contains_key(node))
+    }
+
+    /// Who plays what in `session`, among the nodes that have `choreography` and take new sessions, by rendezvous hashing:
+    /// each session's choice is its own, and stays mostly the same when nodes come and go. `own` plays the initiator.
+    pub(super) fn cast(
+        &self,
+        session: SessionId,
+        choreography: &dyn AnyChoreography,
+        own: &NodeId,
+    ) -> Result<Cast, Gap> {
+        let initiator = choreography.interface().initiator;
+        let mut patches: Vec<&str> = choreography.patches().to_vec();
+        let mut nodes = Vec::new();
+        for role in choreography.roles() {
+            let plays = |node: &NodeId, peer: &Peer| {
+                if *role == initiator { node == own } else { peer.roles.contains(*role) }
+            };
+            let players = self.peers.iter().filter(|(node, peer)| peer.is_open() && plays(node, peer));
+            let able = players.filter_map(|(node, peer)| Some((node, peer.patches(choreography)?)));
+            let Some((node, offered)) = able.max_by_key(|(node, _)| weight(session, role, node)) else {
+                return Err(gap(&self.peers, choreography, role));
+            };
+            patches.retain(|patch| offered.contains(*patch));
+            nodes.push(node.clone());
+        }
+        let patches = patches.into_iter().map(ToOwned::to_owned).collect();
+        Ok(Cast { nodes, patches, placed: None })
+    }
+}
+
+impl Peer {
+    /// Whether it takes new sessions from the own node.
+    fn is_open(&self) -> bool {
+        self.mutual && !self.draining
+    }
+
+    fn patches(&self, choreography: &dyn AnyChoreography) -> Option<&BTreeSet<String>> {
+        self.choreographies.get(&(choreography.name().to_owned(), choreography.version()))
+    }
+
+    fn versions(&self, name: &str) -> Vec<u32> {
+        self.choreographies.keys().filter(|(known, _)| known == name).map(|(_, version)| *version).collect()
+    }
+}
+
+/// Why nobody can play `role`; names the node that comes closest.
+fn gap(known: &BTreeMap<NodeId, Peer>, choreography: &dyn AnyChoreography, role: &'static str) -> Gap {
+    let (name, version) = (choreography.name(), choreography.version());
+    let players = known.iter().filter(|(_, peer)| peer.is_open() && peer.roles.contains(role));
+    let players = players.map(|(node, peer)| (node.clone(), peer.versions(name)));
+    let player = players.max_by_key(|(_, versions)| versions.last().copied());
+    Gap { version, role, player }
+}
+
+fn weight(session: SessionId, role: &str, node: &NodeId) -> u128 {
+    // Any stable hash does; this one is at hand.
+    let name = format!("{role}/{node}");
+    Uuid::new_v5(&Uuid::from_bytes(*session.as_bytes()), name.as_bytes()).as_u128()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! The casts of starts under way, until their sessions are in the store. Knows names, no sessions.
+
+use std::sync::{Arc, Mutex};
+
+use accompanist_core::NodeId;
+
+use super::{Known, lock};
+
+/// Holds the nodes of a start's cast, until its session is in the store: one of them that drains is still needed.
+pub(crate) struct Placed {
+    nodes: Mutex<Vec<NodeId>>,
+    known: Arc<Mutex<Known>>,
+}
+
+impl Placed {
+    pub(super) fn new(nodes: Vec<NodeId>, known: Arc<Mutex<Known>>) -> Arc<Self> {
+        Arc::new(Self { nodes: Mutex::new(nodes), known })
+    }
+
+    /// The session is in the store, or never will be.
+    pub(crate) fn release(&self) {
+        let nodes = std::mem::take(&mut *lock(&self.nodes));
+        if nodes.is_empty() {
+            return;
+        }
+        let mut known = lock(&self.known);
+        for node in nodes {
+            if let Some(placed) = known.placed.get_mut(&node) {
+                *placed -= 1;
+                if *placed == 0 {
+                    known.placed.remove(&node);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        self.release();
+    }
+}

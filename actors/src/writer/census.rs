@@ -1,0 +1,171 @@
+//! How many open instances belong to sessions that have a node in their cast: counted in the store when a node drains,
+//! and kept up with each group commit from then on.
+//!
+//! Costs nothing while nobody asks. Knows headers, no nodes' standings. The count goes over the store in pages, between
+//! two group commits; what is written meanwhile is added if it lies behind, and is seen by a later page if not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use accompanist_core::NodeId;
+use accompanist_core::contract::{Change, Space, Store, StoreError};
+use accompanist_core::frame::Header;
+use accompanist_core::record::{Closed, Opened, read_value};
+use metrics::gauge;
+
+use super::Done;
+use crate::metric;
+
+/// Open instances that one look counts: about a millisecond's work.
+const PAGE: usize = 256;
+
+/// How many, by node.
+pub(crate) type Counts = BTreeMap<NodeId, u64>;
+
+/// What is to be counted.
+pub(crate) struct Question {
+    /// For these nodes; for none, nothing is counted any more.
+    pub(crate) nodes: BTreeSet<NodeId>,
+    /// The node whose store this is. An opening that cannot be read is counted for it alone.
+    pub(crate) own: NodeId,
+    /// Answered once, when all that was asked of the writer before is on disk and counted.
+    pub(crate) done: Done<Counts>,
+    /// Called whenever a count has come down to 0, until somebody asks again.
+    pub(crate) emptied: Option<Box<dyn Fn() + Send>>,
+}
+
+/// An opening or a closing of the group that is being committed.
+struct Noted {
+    key: Vec<u8>,
+    cast: Vec<NodeId>,
+    opens: bool,
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(super) struct Census {
+    counts: Counts,
+    /// All up to this key is counted; `None` once all is.
+    counting: Option<Vec<u8>>,
+    noted: Vec<Noted>,
+    waiting: Vec<Done<Counts>>,
+    emptied: Option<Box<dyn Fn() + Send>>,
+    own: Option<NodeId>,
+    /// What the gauge has of this node.
+    shown: u64,
+}
+
+impl Census {
+    pub(super) fn ask(&mut self, question: Question) {
+        let Question { nodes, own, done, emptied } = question;
+        if !self.counts.keys().eq(&nodes) {
+            self.counting = (!nodes.is_empty()).then(Vec::new);
+            self.counts = nodes.into_iter().map(|node| (node, 0)).collect();
+        }
+        self.own = Some(own);
+        self.emptied = emptied.or(self.emptied.take());
+        self.waiting.push(done);
+    }
+
+    pub(super) fn is_counting(&self) -> bool {
+        self.counting.is_some()
+    }
+
+    /// An instance's changes that are about to be written.
+    pub(super) fn note(&mut self, changes: &[Change]) {
+        if self.counts.is_empty() {
+            return;
+        }
+        for change in changes {
+            let Some(value) = &change.value else { continue };
+            let header = match change.space {
+                Space::Open => read_value(Space::Open, value).map(|opened: Opened| opened.header),
+                Space::Closed => read_value(Space::Closed, value).map(|closed: Closed| closed.header),
+                _ => continue,
+            };
+            // Written here, so it can be read.
+            if let Ok(header) = header {
+                let (key, cast) = (change.key.clone(), self.concerned(&header));
+                self.noted.push(Noted { key, cast, opens: change.space == Space::Open });
+            }
+        }
+    }
+
+    fn concerned(&self, header: &Header) -> Vec<NodeId> {
+        let nodes: BTreeSet<_> = header.cast.iter().filter(|node| self.counts.contains_key(*node)).collect();
+        nodes.into_iter().cloned().collect()
+    }
+
+    /// What was noted is on disk. Answers, if all is counted.
+    pub(super) fn committed(&mut self) {
+        let mut emptied = false;
+        for Noted { key, cast, opens } in std::mem::take(&mut self.noted) {
+            // What the count has not come by yet it will see.
+            if self.counting.as_ref().is_some_and(|counted_to| key > *counted_to) {
+                continue;
+            }
+            for node in cast {
+                let Some(count) = self.counts.get_mut(&node) else { continue };
+                *count = if opens { *count + 1 } else { count.saturating_sub(1) };
+                emptied |= *count == 0;
+            }
+        }
+        self.answer();
+        if let Some(tell) = self.emptied.as_ref().filter(|_| emptied && self.counting.is_none()) {
+            tell();
+        }
+    }
+
+    /// Counts a page. Only with everything noted in the store.
+    pub(super) fn page(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+        let entries = store.scan(Space::Open, &[], self.counting.as_deref().filter(|key| !key.is_empty()), PAGE)?;
+        for (_, value) in &entries {
+            let cast = match read_value(Space::Open, value) {
+                Ok(Opened { header, .. }) => self.concerned(&header),
+                // It stands still, and belongs to this node in any case.
+                Err(_) => self.own.iter().filter(|own| self.counts.contains_key(*own)).cloned().collect(),
+            };
+            for node in cast {
+                *self.counts.entry(node).or_default() += 1;
+            }
+        }
+        let complete = entries.len() < PAGE;
+        self.counting = entries.into_iter().next_back().map(|(key, _)| key).filter(|_| !complete);
+        self.answer();
+        Ok(())
+    }
+
+    fn answer(&mut self) {
+        if self.counting.is_some() {
+            return;
+        }
+        self.show();
+        for done in std::mem::take(&mut self.waiting) {
+            done(Ok(self.counts.clone()));
+        }
+    }
+
+    /// Says nothing any more.
+    pub(super) fn refuse(&mut self, error: &StoreError) {
+        for done in std::mem::take(&mut self.waiting) {
+            done(Err(error.clone()));
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge's numbers are floating, and exact up to 2^53")]
+    fn show(&mut self) {
+        let now = self.own.as_ref().and_then(|own| self.counts.get(own)).copied().unwrap_or_default();
+        // By differences, so that the nodes of one process add up.
+        let before = std::mem::replace(&mut self.shown, now);
+        gauge!(metric::DRAINING_INSTANCES).increment(now as f64 - before as f64);
+    }
+}
+
+impl Drop for Census {
+    fn drop(&mut self) {
+        self.counts.clear();
+        self.show();
+    }
+}
+
+#[cfg(test)]
+mod tests;

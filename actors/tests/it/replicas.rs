@@ -1,0 +1,558 @@
+//! Nodes that come and go: where sessions are placed, what a node that drains waits for, and who is forgotten.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use accompanist::id::InstanceId;
+use accompanist::prelude::*;
+use accompanist::store::MemoryDisk;
+use accompanist::transport::{Faults, FaultyNetwork, LocalNetwork};
+use accompanist::{DrainError, ForgetError, LeaveError, NodeBuilder, Standing, metric};
+use tokio::task::JoinHandle;
+
+use crate::retention::Numbers;
+use crate::support::{TestNode, node_id, on_disk, quick, until, within};
+use crate::trade::{Back, Deal, Dispatch, Front, Outside, Pay, Side, Tally, deal};
+
+/// What the side has noted of each deal, how often.
+const NOTES: Table<u32, u32> = Table::new("notes");
+
+pub struct Note;
+impl LocalTransaction for Note {
+    const NAME: &'static str = "note";
+    type Role = Side;
+    type Input = Deal;
+    type Output = ();
+    fn commit(&self, state: &mut State<'_>, deal: &Deal) -> Result<(), Abort> {
+        NOTES.update(state, deal.id, |notes| Ok(notes.unwrap_or_default() + 1)).map(drop)
+    }
+    fn compensate(&self, state: &mut State<'_>, deal: &Deal, (): &()) -> Result<(), Retry> {
+        NOTES.update(state, deal.id, |notes| Ok(notes.unwrap_or_default() - 1))?;
+        Ok(())
+    }
+}
+
+/// The side hears of it only when the back has been paid, and nobody waits for it before.
+pub struct Late;
+impl Choreography for Late {
+    const NAME: &'static str = "late";
+    type Roles = (Back, Front, Side);
+    type Input = At<Front, Deal>;
+    type Output = At<Front, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, deal: At<Front, Deal>) -> Result<At<Front, u32>, Abort> {
+        let bill = ctx.comm(Front, Back, &deal).await?;
+        ctx.transact(Pay, &bill).await?;
+        let order = ctx.comm(Back, Side, &bill).await?;
+        ctx.transact(Note, &order).await?;
+        ctx.comm(Back, Front, &bill).await?;
+        ctx.transact(Dispatch, &deal).await
+    }
+}
+
+/// The side notes it, and that is all.
+struct Swift;
+impl Choreography for Swift {
+    const NAME: &'static str = "swift";
+    type Roles = (Front, Side);
+    type Input = At<Front, Deal>;
+    type Output = At<Front, Deal>;
+    async fn run(&self, ctx: &Context<Self::Roles>, deal: At<Front, Deal>) -> Result<At<Front, Deal>, Abort> {
+        let order = ctx.comm(Front, Side, &deal).await?;
+        ctx.transact(Note, &order).await?;
+        Ok(deal)
+    }
+}
+
+/// Holds up its first turn, before anything of it is in the store.
+struct Slow;
+static SLOW: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
+impl Choreography for Slow {
+    const NAME: &'static str = "slow";
+    type Roles = (Front, Side);
+    type Input = At<Front, Deal>;
+    type Output = At<Front, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, deal: At<Front, Deal>) -> Result<At<Front, u32>, Abort> {
+        let id = ctx.locally(Front, |here| {
+            let [reached, goes_on] = &SLOW;
+            reached.store(true, Ordering::SeqCst);
+            while !goes_on.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            here.get(&deal).id
+        });
+        let order = ctx.comm(Front, Side, &deal).await?;
+        ctx.transact(Note, &order).await?;
+        Ok(id)
+    }
+}
+
+/// What the side of this node has noted, without what it has taken back.
+pub async fn notes(node: &Node) -> BTreeMap<u32, u32> {
+    let read = |state: &State<'_>| NOTES.range(state, ..).collect::<Result<BTreeMap<_, _>, _>>().unwrap();
+    let mut notes = node.read_state(Side, read).await.unwrap();
+    notes.retain(|_, notes| *notes > 0);
+    notes
+}
+
+/// Where nodes live that come and go: a disk for each name. The name says what a node plays: `back-1` plays the back.
+#[derive(Default)]
+pub struct Street {
+    disks: Mutex<BTreeMap<String, MemoryDisk>>,
+    pub outside: Arc<Outside>,
+    pub network: LocalNetwork,
+}
+
+impl Street {
+    fn disk(&self, name: &str) -> MemoryDisk {
+        self.disks.lock().unwrap().entry(name.into()).or_default().clone()
+    }
+
+    fn builder(&self, name: &str) -> NodeBuilder {
+        // So that nobody waits long for what is said from time to time.
+        let settings = Settings { offer_period_max: Duration::from_millis(200), ..quick() };
+        let builder = on_disk(name, &self.disk(name), self.network.clone())
+            .settings(settings)
+            .choreography(Late)
+            .choreography(Slow);
+        match name.split('-').next() {
+            Some("back") => builder.role(Back, self.outside.clone()),
+            Some("front") => builder.role(Front, Arc::new(())),
+            _ => builder.role(Side, Arc::new(())),
+        }
+    }
+
+    pub async fn start(&self, name: &str) -> TestNode {
+        TestNode::start(self.builder(name)).await
+    }
+
+    /// Nodes that all know each other.
+    pub async fn start_all<const N: usize>(&self, names: [&str; N]) -> [TestNode; N] {
+        let mut nodes = Vec::new();
+        for name in names {
+            nodes.push(self.start(name).await);
+        }
+        for node in &nodes {
+            knows(node, |known| known.len() + 1 >= N).await;
+        }
+        nodes.try_into().unwrap()
+    }
+
+    /// The power fails, and comes back.
+    pub async fn cut(&self, node: TestNode) -> TestNode {
+        let name = node.name().to_string();
+        self.disk(&name).crash(0);
+        within(node.kill()).await;
+        self.start(&name).await
+    }
+
+    /// Its disk burns with it.
+    pub async fn burn(&self, node: TestNode) {
+        within(node.kill()).await;
+        self.disks.lock().unwrap().remove(node.name().as_str());
+    }
+}
+
+type Standings = BTreeMap<String, Standing>;
+
+fn standings(node: &Node) -> Standings {
+    node.peers().into_iter().map(|known| (known.node.to_string(), known.standing)).collect()
+}
+
+/// Waits for what a node knows of the others.
+async fn knows(node: &Node, holds: impl Fn(&Standings) -> bool) {
+    until(&format!("what {} is to know", node.name()), || holds(&standings(node))).await;
+}
+
+pub async fn knows_that(node: &Node, other: &str, standing: Standing) {
+    knows(node, |known| known.get(other) == Some(&standing)).await;
+}
+
+fn waits_until_drained(node: &Node) -> JoinHandle<Result<(), DrainError>> {
+    let node = node.clone();
+    tokio::spawn(async move { node.drained().await })
+}
+
+/// Drains the node, waits, and lets it leave.
+pub async fn leaves(node: &Node) {
+    within(node.drain()).await.unwrap();
+    within(node.drained()).await.unwrap();
+    within(node.leave()).await.unwrap();
+}
+
+/// Starts these deals, and gives their sessions.
+async fn started(front: &Node, deals: impl IntoIterator<Item = u32>) -> Vec<Session<Late>> {
+    let mut sessions = Vec::new();
+    for id in deals {
+        sessions.push(within(front.start_keyed(Late, &id.to_string(), deal(id))).await.unwrap());
+    }
+    sessions
+}
+
+async fn settled(sessions: Vec<Session<Late>>) {
+    for session in sessions {
+        within(session.settled()).await.unwrap();
+    }
+}
+
+/// How many instances are open at `at`, as the node that drains knows.
+async fn open_at(node: &Node, at: &str) -> Option<u64> {
+    within(node.drain_progress()).await.unwrap().open[&node_id(at)]
+}
+
+async fn comes_to(node: &Node, at: &str, open: Option<u64>) {
+    within(async {
+        while open_at(node, at).await != open {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_draining_node_takes_no_new_sessions_until_it_is_told_to() {
+    let street = Street::default();
+    let [front, _back, one, other] = street.start_all(["front", "back", "side-1", "side-2"]).await;
+    assert!(matches!(within(one.drained()).await, Err(DrainError::NotDraining)));
+    within(one.drain()).await.unwrap();
+    within(one.drain()).await.unwrap();
+    assert_eq!(one.standing(), Standing::Draining);
+    knows_that(&front, "side-1", Standing::Draining).await;
+    settled(started(&front, 0..30).await).await;
+    assert_eq!([notes(&one).await.len(), notes(&other).await.len()], [0, 30]);
+    within(one.drained()).await.unwrap();
+    // It stays so after a power cut, here and there.
+    let (one, front) = (street.cut(one).await, street.cut(front).await);
+    assert_eq!((one.standing(), standings(&front)["side-1"]), (Standing::Draining, Standing::Draining));
+    settled(started(&front, 30..50).await).await;
+    assert_eq!([notes(&one).await.len(), notes(&other).await.len()], [0, 50]);
+    within(one.undrain()).await.unwrap();
+    knows_that(&front, "side-1", Standing::Serving).await;
+    settled(started(&front, 50..100).await).await;
+    assert!(!notes(&one).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_draining_node_starts_nothing_but_follows_what_it_has_begun() {
+    let street = Street::default();
+    let [front, _back, _side] = street.start_all(["front", "back", "side"]).await;
+    let closed = within(front.start_keyed(Late, "1", deal(1))).await.unwrap();
+    within(closed.settled()).await.unwrap();
+    street.outside.set_gate(false);
+    let open = within(front.start_keyed(Late, "2", deal(2))).await.unwrap();
+    within(front.drain()).await.unwrap();
+    let mut front = front;
+    for _ in 0..2 {
+        let refused = within(front.start(Late, deal(3))).await.unwrap_err();
+        assert!(refused.to_string().contains("drains"), "{refused}");
+        assert!(matches!(within(front.start_keyed(Late, "3", deal(3))).await, Err(StartError::Draining)));
+        let again = within(front.start_keyed(Late, "1", deal(9))).await.unwrap();
+        assert_eq!((again.id(), within(again.settled()).await.unwrap()), (closed.id(), 1));
+        assert_eq!(within(front.start_keyed(Late, "2", deal(9))).await.unwrap().id(), open.id());
+        front = street.cut(front).await;
+    }
+    let again = within(front.session::<Late>(open.id())).await.unwrap();
+    street.outside.set_gate(true);
+    assert_eq!(within(again.settled()).await.unwrap(), 2);
+    within(front.drained()).await.unwrap();
+    within(front.undrain()).await.unwrap();
+    settled(started(&front, [3]).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_needed_by_sessions_that_have_not_come_to_it_yet() {
+    let street = Street::default();
+    let [front, back, side] = street.start_all(["front", "back", "side"]).await;
+    street.outside.set_gate(false);
+    let sessions = started(&front, 0..3).await;
+    within(street.outside.asked_times(3)).await;
+    within(side.drain()).await.unwrap();
+    let drained = waits_until_drained(&side);
+    for at in ["front", "back"] {
+        comes_to(&side, at, Some(3)).await;
+    }
+    assert_eq!((open_at(&side, "side").await, side.instances()), (Some(0), 0));
+    let refused = within(side.leave()).await.unwrap_err();
+    let text = "3 instances are open at `back`, 3 instances are open at `front`";
+    assert!(matches!(&refused, LeaveError::Needed(_)) && refused.to_string().contains(text), "{refused}");
+    // Over a crash of each.
+    let (front, side) = (street.cut(front).await, street.cut(side).await);
+    assert!(within(drained).await.unwrap().is_err(), "it was stopped");
+    let drained = waits_until_drained(&side);
+    comes_to(&side, "front", Some(3)).await;
+    assert!(!drained.is_finished());
+    street.outside.set_gate(true);
+    within(drained).await.unwrap().unwrap();
+    within(side.leave()).await.unwrap();
+    within(side.shutdown()).await;
+    for session in sessions {
+        let session = within(front.session::<Late>(session.id())).await.unwrap();
+        within(session.settled()).await.unwrap();
+    }
+    back.is_idle().await;
+}
+
+/// What it does not know of it could not ask when it drains.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_has_not_heard_of_the_starter_is_not_cast() {
+    let (network, disks) = (FaultyNetwork::new(1, Faults::none()), [MemoryDisk::default(), MemoryDisk::default()]);
+    let [front, side] = ["front", "side"].map(node_id);
+    network.cut(&front, &side);
+    let hasty = Settings { cast_wait_max: Duration::from_millis(20), ..quick() };
+    let builder = |name, disk| on_disk(name, disk, network.clone()).settings(hasty.clone()).choreography(Swift);
+    let front = TestNode::start(builder("front", &disks[0]).role(Front, Arc::new(()))).await;
+    let side = TestNode::start(builder("side", &disks[1]).role(Side, Arc::new(()))).await;
+    knows_that(&front, "side", Standing::Serving).await;
+    assert!(matches!(within(front.start(Swift, deal(1))).await, Err(StartError::NobodyPlays { role: "side" })));
+    assert!(standings(&side).is_empty());
+    network.heal();
+    within(async { while front.start_keyed(Swift, "2", deal(2)).await.is_err() {} }).await;
+    front.is_idle().await;
+    side.is_idle().await;
+    assert_eq!(notes(&side).await, BTreeMap::from([(2, 1)]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_is_needed_by_a_start_that_is_under_way() {
+    // If the test fails, too: a runtime does not end before its threads.
+    struct GoesOn;
+    impl Drop for GoesOn {
+        fn drop(&mut self) {
+            SLOW[1].store(true, Ordering::SeqCst);
+        }
+    }
+    let (street, goes_on) = (Street::default(), GoesOn);
+    let [front, side] = street.start_all(["front", "side"]).await;
+    let starting = {
+        let front = Node::clone(&front);
+        tokio::spawn(async move { front.start_keyed(Slow, "1", deal(1)).await })
+    };
+    until("a start in its first turn", || SLOW[0].load(Ordering::SeqCst)).await;
+    // Nobody waits for it any more; it takes place all the same.
+    starting.abort();
+    within(side.drain()).await.unwrap();
+    let drained = waits_until_drained(&side);
+    comes_to(&side, "front", Some(1)).await;
+    assert!(within(front.open_versions()).await.unwrap().is_empty(), "it is in the store");
+    assert!(!drained.is_finished());
+    drop(goes_on);
+    within(drained).await.unwrap().unwrap();
+    assert_eq!(notes(&side).await, BTreeMap::from([(1, 1)]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_down_holds_up_a_draining_until_it_is_back_or_forgotten() {
+    let street = Street::default();
+    let [front, other, _back, side] = street.start_all(["front-1", "front-2", "back", "side"]).await;
+    street.outside.set_gate(false);
+    let session = started(&front, [1]).await.remove(0).id();
+    within(street.outside.asked_times(1)).await;
+    within(front.shutdown()).await;
+    within(other.shutdown()).await;
+    within(side.drain()).await.unwrap();
+    let drained = waits_until_drained(&side);
+    comes_to(&side, "back", Some(1)).await;
+    assert_eq!([open_at(&side, "front-1").await, open_at(&side, "front-2").await], [None, None]);
+    street.outside.set_gate(true);
+    let front = street.start("front-1").await;
+    let session = within(front.session::<Late>(session)).await.unwrap();
+    within(session.settled()).await.unwrap();
+    for at in ["front-1", "back", "side"] {
+        comes_to(&side, at, Some(0)).await;
+    }
+    assert!(!drained.is_finished());
+    let burnt = node_id("front-2");
+    within(front.forget(&burnt)).await.unwrap();
+    within(drained).await.unwrap().unwrap();
+    assert!(matches!(within(front.forget(&burnt)).await, Err(ForgetError::Unknown(_))));
+    assert!(matches!(within(front.forget(front.name())).await, Err(ForgetError::Own)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_left_is_forgotten_by_those_that_were_away_too() {
+    let street = Street::default();
+    let [front, back, one, other] = street.start_all(["front", "back", "side-1", "side-2"]).await;
+    assert!(matches!(within(one.leave()).await, Err(LeaveError::NotDraining)));
+    within(one.drain()).await.unwrap();
+    within(one.drained()).await.unwrap();
+    within(other.shutdown()).await;
+    let leaving = {
+        let one = Node::clone(&one);
+        tokio::spawn(async move { one.leave().await })
+    };
+    for node in [&front, &back] {
+        knows_that(node, "side-1", Standing::Left).await;
+    }
+    assert!(!leaving.is_finished(), "one is still to hear of it");
+    leaving.abort();
+    within(one.shutdown()).await;
+    // From the others, in their later lives.
+    let (front, back) = (street.cut(front).await, street.cut(back).await);
+    assert_eq!(standings(&front)["side-1"], Standing::Left);
+    let other = street.start("side-2").await;
+    knows_that(&other, "side-1", Standing::Left).await;
+    settled(started(&front, 0..20).await).await;
+    assert_eq!(notes(&other).await.len(), 20);
+
+    // The same store again: it knows.
+    let one = street.start("side-1").await;
+    assert_eq!(one.standing(), Standing::Left);
+    within(one.leave()).await.unwrap();
+    assert_eq!(standings(&front)["side-1"], Standing::Left);
+    within(one.undrain()).await.unwrap();
+    knows_that(&front, "side-1", Standing::Serving).await;
+    settled(started(&front, 20..60).await).await;
+    let own = notes(&one).await.len();
+    assert!(own > 0);
+    leaves(&one).await;
+    street.burn(one).await;
+
+    // A fresh one of the same name.
+    let one = street.start("side-1").await;
+    knows_that(&front, "side-1", Standing::Serving).await;
+    settled(started(&front, 60..100).await).await;
+    assert!(!notes(&one).await.is_empty());
+    assert_eq!(notes(&other).await.len() + own + notes(&one).await.len(), 100);
+    back.is_idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_of_a_node_that_burnt_down_are_listed_cancelled_and_ended_by_another_one_of_its_name() {
+    const SESSIONS: u32 = 300; // More than a page.
+    let street = Street::default();
+    let [front, back, side] = street.start_all(["front", "back", "side"]).await;
+    street.outside.set_gate(false);
+    let sessions = started(&front, 0..SESSIONS).await;
+    within(street.outside.asked_times(SESSIONS)).await;
+    street.burn(side).await;
+    let burnt = node_id("side");
+    within(back.forget(&burnt)).await.unwrap();
+    knows_that(&front, "side", Standing::Left).await;
+
+    let (mut listed, mut after) = (Vec::new(), None);
+    loop {
+        let (page, next) = within(front.sessions_cast_to(&burnt, after)).await.unwrap();
+        listed.extend(page);
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let mut ids: Vec<SessionId> = sessions.iter().map(Session::id).collect();
+    ids.sort_unstable();
+    assert_eq!(listed.iter().map(|cast| cast.id.session).collect::<Vec<_>>(), ids);
+    assert!(listed.iter().all(|cast| cast.is_initiator && (cast.choreography.as_str(), cast.version) == ("late", 1)));
+    assert!(within(front.sessions_cast_to(&node_id("nobody"), None)).await.unwrap().0.is_empty());
+    let (at_back, _) = within(back.sessions_cast_to(&burnt, None)).await.unwrap();
+    assert!(at_back.iter().all(|cast| !cast.is_initiator && cast.initiator.as_str() == "front"));
+
+    let InstanceId { session, role } = at_back[0].id;
+    assert!(!within(back.instance_at(session, role).cancel("not here")).await.unwrap());
+    for cast in listed {
+        assert!(within(front.instance_at(cast.id.session, cast.id.role).cancel("burnt down")).await.unwrap());
+    }
+    street.outside.set_gate(true);
+    // They have been taken back, and wait for the one that is gone.
+    until("all taken back", || street.outside.total() == Tally { done: SESSIONS, undone: SESSIONS }).await;
+    assert_eq!(within(front.open_versions()).await.unwrap().values().sum::<usize>(), SESSIONS as usize);
+    let side = street.start("side").await;
+    for session in sessions {
+        assert!(matches!(within(session.settled()).await, Err(SessionError::Aborted(_))));
+    }
+    settled(started(&front, [999]).await).await;
+    for node in [&front, &back, &side] {
+        node.is_idle().await;
+    }
+    assert_eq!(notes(&side).await, BTreeMap::from([(999, 1)]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_forgotten_by_mistake_hears_of_it_and_can_join_anew() {
+    let street = Street::default();
+    let [front, back, _side] = street.start_all(["front", "back", "side"]).await;
+    street.outside.set_gate(false);
+    let session = started(&front, [1]).await.remove(0);
+    within(street.outside.asked_times(1)).await;
+    within(back.forget(&node_id("front"))).await.unwrap();
+    until("the front to hear of it", || front.standing() == Standing::Left).await;
+    assert!(matches!(within(front.start(Late, deal(2))).await, Err(StartError::HasLeft)));
+    // What it has begun goes on.
+    street.outside.set_gate(true);
+    within(session.settled()).await.unwrap();
+    let front = street.cut(front).await;
+    assert_eq!(front.standing(), Standing::Left);
+    within(front.undrain()).await.unwrap();
+    knows_that(&back, "front", Standing::Serving).await;
+    settled(started(&front, [2]).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_stays_with_its_nodes_over_joins_and_restarts() {
+    let street = Street::default();
+    let [front, back, one] = street.start_all(["front", "back", "side-1"]).await;
+    street.outside.set_gate(false);
+    let ids: Vec<SessionId> = started(&front, 0..30).await.iter().map(Session::id).collect();
+    within(street.outside.asked_times(30)).await;
+    let others = [street.start("side-2").await, street.start("side-3").await];
+    for name in ["side-2", "side-3"] {
+        knows_that(&front, name, Standing::Serving).await;
+    }
+    let (front, back, one) = (street.cut(front).await, street.cut(back).await, street.cut(one).await);
+    street.outside.set_gate(true);
+    for id in ids {
+        within(within(front.session::<Late>(id)).await.unwrap().settled()).await.unwrap();
+    }
+    assert_eq!(notes(&one).await.len(), 30);
+    for other in &others {
+        assert!(notes(other).await.is_empty());
+    }
+    settled(started(&front, 30..130).await).await;
+    for node in [&one, &others[0], &others[1]] {
+        assert!(notes(node).await.keys().any(|id| *id >= 30), "{} is not used", node.name());
+    }
+    back.is_idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_known_of_the_others_can_be_seen() {
+    let street = Street::default();
+    let [front, back, side] = street.start_all(["front", "back", "side"]).await;
+    let seen = |node: &Node, of: &str| node.peers().into_iter().find(|known| known.node.as_str() == of).unwrap();
+    let heard = seen(&front, "back");
+    assert_eq!((heard.roles, heard.standing), (vec!["back".to_owned()], Standing::Serving));
+    assert!(heard.last_heard.is_some());
+    within(back.shutdown()).await;
+    let front = street.cut(front).await;
+    knows(&front, |known| known.len() == 2).await;
+    assert_eq!(seen(&front, "back").last_heard, None, "not in this life");
+    until("the side to be heard", || seen(&front, "side").last_heard.is_some()).await;
+    within(front.forget(&node_id("back"))).await.unwrap();
+    let gone = seen(&front, "back");
+    assert_eq!((gone.standing, gone.roles, gone.last_heard), (Standing::Left, vec![], None));
+    knows_that(&side, "back", Standing::Left).await;
+}
+
+/// In one thread, where the numbers of a test are its own.
+#[tokio::test(start_paused = true)]
+async fn a_gauge_shows_what_is_still_open() {
+    let numbers = Numbers::default();
+    let _recorder = metrics::set_default_local_recorder(&numbers);
+    let (street, disk) = (Street::default(), MemoryDisk::default());
+    let builder = Node::builder(node_id("home")).simulated_store(disk.open().unwrap(), Duration::from_millis(1));
+    let builder = builder.transport(street.network.clone()).settings(quick()).choreography(Late);
+    let builder = builder.role(Front, Arc::new(())).role(Back, street.outside.clone()).role(Side, Arc::new(()));
+    let home = TestNode::start(builder).await;
+    street.outside.set_gate(false);
+    let sessions = started(&home, 0..5).await;
+    within(street.outside.asked_times(5)).await;
+    assert!(numbers.gauge(metric::DRAINING_INSTANCES).abs() < 0.1);
+    within(home.drain()).await.unwrap();
+    until("the front's and the back's", || (numbers.gauge(metric::DRAINING_INSTANCES) - 10.0).abs() < 0.1).await;
+    assert_eq!(open_at(&home, "home").await, Some(10));
+    street.outside.set_gate(true);
+    settled(sessions).await;
+    within(home.drained()).await.unwrap();
+    assert!(numbers.gauge(metric::DRAINING_INSTANCES).abs() < 0.1);
+    within(home.shutdown()).await;
+}
