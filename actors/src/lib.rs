@@ -7,6 +7,7 @@
 //!
 //! This crate knows ractor and fjall; Zenoh's types stay inside [`transport`].
 
+pub mod actor;
 mod config;
 mod directory;
 mod environment;
@@ -38,12 +39,13 @@ pub use handle::{AskError, InstanceHandle};
 pub use node::{Node, NodeBuilder, StartOptions};
 pub use ractor;
 pub use session::Session;
-pub use settings::{Durability, Retention, Settings};
+pub use settings::{Actors, Durability, Retention, Settings};
 pub use shared::{StoppedSession, TroubledSession};
 pub use writer::Tombstones;
 
 /// What a service usually needs, to be imported whole.
 pub mod prelude {
+    pub use crate::actor::{ActorError, Address, DurableActor, Here};
     pub use crate::store::FjallStore;
     pub use crate::{
         AskError, Durability, InstanceHandle, Node, NodeError, Retention, Session, SessionError, SessionLookupError,

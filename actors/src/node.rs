@@ -7,6 +7,7 @@ mod builder;
 mod lookup;
 mod root;
 mod versions;
+mod weak;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,9 @@ use ractor::ActorRef;
 use tokio::sync::{oneshot, watch};
 
 pub use self::builder::NodeBuilder;
+pub(crate) use self::weak::WeakNode;
 use self::root::RootMessage;
+use crate::actor::{Address, DurableActor};
 use crate::error::{NodeError, StartError};
 use crate::handle::InstanceHandle;
 use crate::metric;
@@ -187,6 +190,12 @@ impl Node {
         let input: Payload = encode(input)?.into();
         let (found, limit) = (input.len(), self.shared.settings.limits.payload_bytes_max);
         if found > limit { Err(StartError::InputTooLarge { found, limit }) } else { Ok(input) }
+    }
+
+    /// The durable actor `A` as it is reached from this node: to tell it something, or to ask. The node's builder was given
+    /// it, or [`NodeBuilder::talks_to`].
+    pub fn actor<A: DurableActor>(&self) -> Address<A> {
+        Address::new(self.clone())
     }
 
     /// Reads the built-in state of `role`, as of the last group commit.

@@ -14,6 +14,7 @@ use metrics::counter;
 use ractor::ActorRef;
 use tokio::task::JoinHandle;
 
+use crate::actor::Post;
 use crate::directory::Directory;
 use crate::instance_actor::InstanceMessage;
 use crate::link::LinkMessage;
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) writer: WriterHandle,
     pub(crate) directory: Directory,
     pub(crate) peers: Peers,
+    /// What durable actors leave their messages with.
+    pub(crate) post: Arc<Post>,
     pub(crate) stopped: Mutex<BTreeMap<InstanceId, String>>,
     pub(crate) troubled: Mutex<BTreeMap<InstanceId, Vec<(Path, Trouble)>>>,
     /// Packets that wait for the link.
@@ -81,6 +84,7 @@ impl Shared {
         roles: Vec<&'static str>,
         writer: WriterHandle,
         peers: Peers,
+        post: Arc<Post>,
     ) -> Self {
         Self {
             node,
@@ -93,6 +97,7 @@ impl Shared {
             writer,
             directory: Directory::default(),
             peers,
+            post,
             stopped: Mutex::default(),
             troubled: Mutex::default(),
             inbox: AtomicUsize::new(0),

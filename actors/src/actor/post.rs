@@ -1,0 +1,310 @@
+//! What an actor's messages leave by: the channels that are known, the askers that wait, and the step that tells others.
+//!
+//! One per node, the service of both roles of every channel. Knows the node once that has started.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use accompanist_core::contract::BoxFuture;
+use accompanist_core::id::InstanceId;
+use accompanist_core::instance::SignalError;
+use accompanist_core::{Abort, Kind, Local, Payload, SessionId, Transaction};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{oneshot, watch};
+
+use super::channel::{Answer, Channel, LETTER, Letter, Played, Wants};
+use super::{ActorError, DurableActor, address};
+use crate::handle::{AskError, InstanceHandle};
+use crate::node::{Node, WeakNode};
+use crate::settings::Settings;
+
+/// Channels that are found without asking the store. When more are used, all are looked up anew.
+const CHANNELS_KNOWN_MAX: usize = 65_536;
+
+/// What one actor tells another.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Told {
+    /// The name of the other one's channels, and its version.
+    pub(super) actor: String,
+    pub(super) version: u32,
+    /// Which instance of it.
+    pub(super) name: String,
+    /// Its number among all that the channel has caused.
+    pub(super) number: u64,
+    pub(super) body: Payload,
+}
+
+/// The settings that actors go by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(super) payload_bytes_max: usize,
+    pub(super) batch_max: usize,
+    pub(super) tells_max: usize,
+    forward_delay_min: Duration,
+    forward_delay_max: Duration,
+}
+
+impl From<&Settings> for Bounds {
+    fn from(settings: &Settings) -> Self {
+        let actors = &settings.actors;
+        Self {
+            payload_bytes_max: settings.limits.payload_bytes_max,
+            batch_max: actors.batch_max,
+            tells_max: actors.tells_max,
+            forward_delay_min: actors.forward_delay_min,
+            forward_delay_max: actors.forward_delay_max,
+        }
+    }
+}
+
+/// How far a handler sees what leaves.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Way<'a> {
+    Post(&'a Post),
+    /// In a unit test.
+    Alone(Bounds),
+}
+
+impl Way<'_> {
+    pub(super) fn alone() -> Self {
+        Self::Alone(Bounds::from(&Settings::default()))
+    }
+
+    pub(super) fn limits(self) -> Bounds {
+        match self {
+            Self::Post(post) => post.limits(),
+            Self::Alone(bounds) => bounds,
+        }
+    }
+
+    /// Why `B` cannot be told from here, if it cannot.
+    pub(super) fn check<B: DurableActor>(self) -> Result<(), String> {
+        let known = match self {
+            Self::Post(post) => post.knows(Channel::<B>::NAME, B::VERSION),
+            Self::Alone(_) => true,
+        };
+        known.then_some(()).ok_or_else(|| ActorError::UnknownActor { name: B::NAME.to_owned(), version: B::VERSION }.to_string())
+    }
+}
+
+/// A way to actors of one kind, without its type.
+trait Reach: Send + Sync {
+    fn open<'a>(&'a self, node: &'a Node, name: &'a str) -> BoxFuture<'a, Result<InstanceId, ActorError>>;
+}
+
+struct To<A>(PhantomData<fn() -> A>);
+impl<A: DurableActor> Reach for To<A> {
+    fn open<'a>(&'a self, node: &'a Node, name: &'a str) -> BoxFuture<'a, Result<InstanceId, ActorError>> {
+        Box::pin(address::open::<A>(node, name))
+    }
+}
+
+/// By the name of an actor's channels, its version, and the name of its instance.
+type ChannelKey = (String, u32, String);
+
+/// Those who wait for replies, by channel, key, and a number that tells them from each other.
+#[derive(Default)]
+struct Askers {
+    next: u64,
+    waiting: BTreeMap<(SessionId, String, u64), oneshot::Sender<Answer>>,
+}
+
+/// See the module's documentation.
+pub(crate) struct Post {
+    bounds: OnceLock<Bounds>,
+    node: watch::Sender<Option<WeakNode>>,
+    known: Mutex<BTreeMap<(&'static str, u32), Arc<dyn Reach>>>,
+    channels: Mutex<BTreeMap<ChannelKey, InstanceId>>,
+    askers: Mutex<Askers>,
+}
+
+impl Default for Post {
+    fn default() -> Self {
+        Self {
+            bounds: OnceLock::new(),
+            node: watch::channel(None).0,
+            known: Mutex::default(),
+            channels: Mutex::default(),
+            askers: Mutex::default(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Post {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Post")
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Post {
+    /// This node may tell `A`.
+    pub(crate) fn learn<A: DurableActor>(&self) {
+        lock(&self.known).insert((Channel::<A>::NAME, A::VERSION), Arc::new(To::<A>(PhantomData)));
+    }
+
+    /// The node's settings are known.
+    pub(crate) fn bound(&self, settings: &Settings) {
+        let _ = self.bounds.set(Bounds::from(settings)); // Once, by the builder.
+    }
+
+    /// The node runs.
+    pub(crate) fn started(&self, node: WeakNode) {
+        self.node.send_replace(Some(node));
+    }
+
+    pub(super) fn limits(&self) -> Bounds {
+        *self.bounds.get_or_init(|| Bounds::from(&Settings::default()))
+    }
+
+    pub(super) fn way(&self) -> Way<'_> {
+        Way::Post(self)
+    }
+
+    fn knows(&self, actor: &'static str, version: u32) -> bool {
+        lock(&self.known).contains_key(&(actor, version))
+    }
+
+    pub(super) fn channel(&self, key: &ChannelKey) -> Option<InstanceId> {
+        lock(&self.channels).get(key).copied()
+    }
+
+    pub(super) fn note_channel(&self, key: ChannelKey, id: InstanceId) {
+        let mut channels = lock(&self.channels);
+        if channels.len() >= CHANNELS_KNOWN_MAX {
+            channels.clear();
+        }
+        channels.insert(key, id);
+    }
+
+    /// Puts a letter into a channel: on disk when it returns.
+    pub(super) async fn put(
+        &self,
+        node: &Node,
+        (channel, actor): (InstanceId, &str),
+        key: &str,
+        letter: &Letter,
+    ) -> Result<(), ActorError> {
+        let handle = InstanceHandle::new(channel, node.shared().clone());
+        let Err(error) = handle.signal(LETTER, key, letter).await else { return Ok(()) };
+        let actor = actor.to_owned();
+        Err(match error {
+            AskError::Signal(SignalError::Full(waiting)) => ActorError::Full { actor, waiting },
+            AskError::Signal(SignalError::TooLarge { found, limit }) => ActorError::TooLarge { found, limit },
+            AskError::Signal(SignalError::KeyReused { key, .. }) => {
+                ActorError::KeyReused { actor, key: address::callers(&key).to_owned() }
+            }
+            AskError::NodeStopped => ActorError::NodeStopped,
+            source => {
+                // It is looked up anew when it is used again.
+                lock(&self.channels).retain(|_, id| *id != channel);
+                ActorError::Channel { actor, source }
+            }
+        })
+    }
+
+    /// The node, once it runs. Pending for ever when it has gone.
+    async fn node(&self) -> Node {
+        let mut node = self.node.subscribe();
+        let found = match node.wait_for(Option::is_some).await {
+            Ok(node) => node.as_ref().and_then(WeakNode::upgrade),
+            Err(_) => None,
+        };
+        match found {
+            Some(node) => node,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells what a handler has told, however long that takes.
+    async fn forward(&self, cause: SessionId, told: &Told) {
+        let cause = (cause, told.number);
+        let letter = Letter { wants: Wants::Nothing, key: String::new(), cause: Some(cause), body: told.body.clone() };
+        let key = format!("from {} {}", cause.0, cause.1);
+        let mut delay = self.limits().forward_delay_min;
+        loop {
+            let node = self.node().await;
+            match self.forward_once(&node, told, &key, &letter).await {
+                Ok(()) => return,
+                Err(ActorError::Full { actor, .. }) => tracing::debug!(actor, "a full mailbox makes an actor wait"),
+                Err(error) => tracing::warn!(%error, "what an actor tells another one waits"),
+            }
+            drop(node);
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(self.limits().forward_delay_max);
+        }
+    }
+
+    async fn forward_once(&self, node: &Node, told: &Told, key: &str, letter: &Letter) -> Result<(), ActorError> {
+        let Told { actor, version, name, .. } = told;
+        let known = lock(&self.known).iter().find(|((known, of), _)| known == actor && of == version).map(|(_, way)| way.clone());
+        let Some(way) = known else {
+            // An earlier release knew it: it waits for one that does.
+            return Err(ActorError::UnknownActor { name: actor.clone(), version: *version });
+        };
+        let channel = way.open(node, name).await?;
+        self.put(node, (channel, actor), key, letter).await
+    }
+
+    /// Waits for the reply under `key`.
+    pub(super) fn wait(self: &Arc<Self>, channel: SessionId, key: &str) -> Waiter {
+        let (answer, reply) = oneshot::channel();
+        let mut askers = lock(&self.askers);
+        askers.next += 1;
+        let place = (channel, key.to_owned(), askers.next);
+        askers.waiting.insert(place.clone(), answer);
+        Waiter { post: self.clone(), place, reply }
+    }
+
+    /// A reply has come.
+    pub(super) fn answer(&self, channel: SessionId, key: &str, answer: &Answer) {
+        let mut askers = lock(&self.askers);
+        let at = |number| (channel, key.to_owned(), number);
+        let places: Vec<_> = askers.waiting.range(at(0)..=at(u64::MAX)).map(|(place, _)| place.clone()).collect();
+        for asker in places.iter().filter_map(|place| askers.waiting.remove(place)) {
+            let _ = asker.send(answer.clone()); // It may just have gone.
+        }
+    }
+}
+
+/// Someone who waits for a reply; forgotten when dropped.
+pub(super) struct Waiter {
+    post: Arc<Post>,
+    place: (SessionId, String, u64),
+    pub(super) reply: oneshot::Receiver<Answer>,
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        lock(&self.post.askers).waiting.remove(&self.place);
+    }
+}
+
+/// Tells others what the messages of a channel have made the actor tell them. The numbers make it once.
+pub(super) struct Forward<A>(PhantomData<fn() -> A>);
+impl<A> Forward<A> {
+    pub(super) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<A: DurableActor> Transaction for Forward<A> {
+    const NAME: &'static str = "tell others";
+    const KIND: Kind = Kind::Retriable;
+    type Role = Played<A>;
+    type Input = Vec<Told>;
+    type Output = ();
+
+    async fn commit(&self, here: &Local<Played<A>>, told: &Vec<Told>) -> Result<(), Abort> {
+        for told in told {
+            here.service().forward(here.key().session, told).await;
+        }
+        Ok(())
+    }
+}
