@@ -12,7 +12,7 @@ use accompanist_core::id::InstanceId;
 use accompanist_core::instance::SignalError;
 use accompanist_core::{Abort, Kind, Local, Payload, SessionId, Transaction};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 
 use super::channel::{Answer, Channel, LETTER, Letter, Played, Wants};
 use super::{ActorError, DurableActor, address};
@@ -114,7 +114,9 @@ struct Askers {
 /// See the module's documentation.
 pub(crate) struct Post {
     bounds: OnceLock<Bounds>,
-    node: watch::Sender<Option<WeakNode>>,
+    node: OnceLock<WeakNode>,
+    /// Wakes in the order of asking (a watch channel does not, which would make a simulation run differently).
+    runs: Notify,
     known: Mutex<BTreeMap<(&'static str, u32), Arc<dyn Reach>>>,
     channels: Mutex<BTreeMap<ChannelKey, InstanceId>>,
     askers: Mutex<Askers>,
@@ -124,7 +126,8 @@ impl Default for Post {
     fn default() -> Self {
         Self {
             bounds: OnceLock::new(),
-            node: watch::channel(None).0,
+            node: OnceLock::new(),
+            runs: Notify::new(),
             known: Mutex::default(),
             channels: Mutex::default(),
             askers: Mutex::default(),
@@ -156,7 +159,8 @@ impl Post {
 
     /// The node runs.
     pub(crate) fn started(&self, node: WeakNode) {
-        self.node.send_replace(Some(node));
+        let _ = self.node.set(node); // Once, by the builder.
+        self.runs.notify_waiters();
     }
 
     pub(super) fn limits(&self) -> Bounds {
@@ -211,14 +215,13 @@ impl Post {
 
     /// The node, once it runs. Pending for ever when it has gone.
     async fn node(&self) -> Node {
-        let mut node = self.node.subscribe();
-        let found = match node.wait_for(Option::is_some).await {
-            Ok(node) => node.as_ref().and_then(WeakNode::upgrade),
-            Err(_) => None,
-        };
-        match found {
-            Some(node) => node,
-            None => std::future::pending().await,
+        loop {
+            let runs = self.runs.notified();
+            match self.node.get().map(WeakNode::upgrade) {
+                Some(Some(node)) => return node,
+                Some(None) => return std::future::pending().await,
+                None => runs.await,
+            }
         }
     }
 
