@@ -71,7 +71,7 @@ use accompanist_core::message::encode;
 use accompanist_core::{Abort, Message, NodeId, State};
 
 pub use self::address::Address;
-pub(crate) use self::channel::{Channel, SENDER, SenderRole, Played};
+pub(crate) use self::channel::{Channel, Played, SENDER, SenderRole};
 pub use self::error::ActorError;
 pub(crate) use self::post::Post;
 use self::post::{Told, Way};
@@ -114,12 +114,7 @@ pub trait DurableActor: Send + Sync + 'static {
     /// An [`Abort`] refuses the message: its changes are thrown away, nothing is told, and it is handled with that. Who
     /// has asked gets [`ActorError::Refused`]; of one that was only told, the refusal is logged and counted. Pass errors
     /// of tables on with `?`: a value that cannot be read is no refusal, but stops the channel where it is.
-    fn handle(
-        &self,
-        here: &mut Here<'_>,
-        state: &mut State<'_>,
-        message: Self::Message,
-    ) -> Result<Self::Reply, Abort>;
+    fn handle(&self, here: &mut Here<'_>, state: &mut State<'_>, message: Self::Message) -> Result<Self::Reply, Abort>;
 }
 
 /// What a handler knows of the message it handles, and the way to tell other actors.

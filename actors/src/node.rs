@@ -22,8 +22,8 @@ use ractor::ActorRef;
 use tokio::sync::{oneshot, watch};
 
 pub use self::builder::NodeBuilder;
-pub(crate) use self::weak::WeakNode;
 use self::root::RootMessage;
+pub(crate) use self::weak::WeakNode;
 use crate::actor::{Address, DurableActor};
 use crate::error::{NodeError, StartError};
 use crate::handle::InstanceHandle;

@@ -174,7 +174,7 @@ pub(crate) fn wire(port: u16, peers: &[u16]) -> ZenohConfig {
 }
 
 /// Free now; another program could take one before it is used, and the start would say so.
-fn free_ports() -> Result<[u16; 3]> {
+pub(crate) fn free_ports() -> Result<[u16; 3]> {
     let listener = || TcpListener::bind("127.0.0.1:0").context("a free port");
     let listeners = [listener()?, listener()?, listener()?];
     let [one, two, three] = &listeners;

@@ -229,9 +229,11 @@ pub(super) fn check_size(name: &str, bytes: usize, limit: usize) -> Result<(), A
 pub(super) async fn open<A: DurableActor>(node: &Node, name: &str) -> Result<InstanceId, ActorError> {
     let shared = node.shared();
     let known_as = (Channel::<A>::NAME.to_owned(), A::VERSION, name.to_owned());
-    if let Some(channel) = shared.post.channel(&known_as) {
-        return Ok(channel);
-    }
+    shared.post.channel(&known_as, open_anew::<A>(node, name)).await
+}
+
+async fn open_anew<A: DurableActor>(node: &Node, name: &str) -> Result<InstanceId, ActorError> {
+    let shared = node.shared();
     let key = format!("{}/{name}", A::VERSION);
     let nodes = shared.peers.players(A::NAME, Channel::<A>::NAME);
     if nodes.len() > 1 && !is_open::<A>(shared, &key).await? {
@@ -239,11 +241,7 @@ pub(super) async fn open<A: DurableActor>(node: &Node, name: &str) -> Result<Ins
     }
     let opening = Opening::new(name.to_owned(), shared.node.clone());
     match node.start_as::<Channel<A>>(opening, StartOptions::default().key(key)).await {
-        Ok(session) => {
-            let channel = session.initiator().id();
-            shared.post.note_channel(known_as, channel);
-            Ok(channel)
-        }
+        Ok(session) => Ok(session.initiator().id()),
         Err(StartError::UnknownChoreography { .. }) => {
             Err(ActorError::UnknownActor { name: A::NAME.to_owned(), version: A::VERSION })
         }

@@ -134,7 +134,11 @@ impl<A: DurableActor> Choreography for Channel<A> {
     type Input = At<SenderRole, Opening<A>>;
     type Output = At<SenderRole, ()>;
 
-    async fn run(&self, ctx: &Context<Self::Roles>, opening: At<SenderRole, Opening<A>>) -> Result<Self::Output, Abort> {
+    async fn run(
+        &self,
+        ctx: &Context<Self::Roles>,
+        opening: At<SenderRole, Opening<A>>,
+    ) -> Result<Self::Output, Abort> {
         let ends = ctx.locally(SenderRole, |here| {
             let opening = here.get(&opening);
             (opening.name.clone(), opening.sender.clone())

@@ -12,7 +12,9 @@ use crate::handle::AskError;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ActorError {
     /// As many messages wait here as may: the actor, or the way to it, is slower than its senders. Nothing was taken in.
-    #[error("{waiting} messages wait for actor `{actor}` on this node, which is the limit (`limits.signals_max`): slow down, and try again")]
+    #[error(
+        "{waiting} messages wait for actor `{actor}` on this node, which is the limit (`limits.signals_max`): slow down, and try again"
+    )]
     Full {
         /// The actor.
         actor: String,
@@ -20,7 +22,9 @@ pub enum ActorError {
         waiting: usize,
     },
     /// The message is too large. Nothing was taken in.
-    #[error("the message has {found} bytes, the limit is {limit}: send a reference to it, or raise `payload_bytes_max`")]
+    #[error(
+        "the message has {found} bytes, the limit is {limit}: send a reference to it, or raise `payload_bytes_max`"
+    )]
     TooLarge {
         /// Its size in bytes, with what goes around it.
         found: usize,
@@ -28,7 +32,9 @@ pub enum ActorError {
         limit: usize,
     },
     /// The name of an instance is too long. Nothing was taken in.
-    #[error("the name of an actor's instance has {0} bytes, the limit is {INSTANCE_NAME_BYTES_MAX}: give a shorter one")]
+    #[error(
+        "the name of an actor's instance has {0} bytes, the limit is {INSTANCE_NAME_BYTES_MAX}: give a shorter one"
+    )]
     NameTooLong(usize),
     /// Another message was sent under this key before. Nothing was taken in.
     #[error("key `{key}` was used for another message to actor `{actor}`: give each message a key of its own")]

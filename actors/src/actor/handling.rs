@@ -23,9 +23,9 @@ const REPLY_TOO_LARGE: &str = "accompanist.reply-too-large";
 const ANSWER_BYTES: usize = 32;
 /// The runtime's own tables.
 const BOOKS: &str = "accompanist.actors";
-/// The number of the latest message that an actor (its state's name) has handled of those that a channel has caused: one
-/// that is sent again after a crash is known by it.
-const HANDLED: Table<(String, SessionId), u64> = Table::new("handled");
+/// By the channel that has brought them and the one that has caused them, the number of the latest message that was
+/// handled: one that is put into the channel again after a crash is known by it.
+const HANDLED: Table<(SessionId, SessionId), u64> = Table::new("handled");
 /// How many messages to others a channel has caused so far.
 const CAUSED: Table<SessionId, u64> = Table::new("caused");
 
@@ -105,12 +105,12 @@ impl<A: DurableActor> Handle<A> {
         let actor = self.actor.as_ref().ok_or_else(|| Abort::failure("the actor is not played here"))?;
         let name = state_of(A::NAME, &work.name);
         state.within(BOOKS, |books| {
-            if let Some((channel, number)) = letter.cause {
-                let known = HANDLED.get(books, (name.as_str(), channel))?;
+            if let Some((cause, number)) = letter.cause {
+                let known = HANDLED.get(books, (work.channel, cause))?;
                 if known.is_some_and(|known| known >= number) {
                     return Ok(One { answer: None, told: Vec::new() });
                 }
-                HANDLED.put(books, (name.as_str(), channel), &number)?;
+                HANDLED.put(books, (work.channel, cause), &number)?;
             }
             let message: A::Message = decode(letter.body.as_slice()).map_err(|error| {
                 Abort::failure(format!(
@@ -134,7 +134,7 @@ impl<A: DurableActor> Handle<A> {
                     Ok(One { answer: (letter.wants != Wants::Nothing).then_some(Ok(answer)), told })
                 }
                 Err(failure) if failure.is_failure() => Err(failure),
-                Err(refusal) => Ok(One { answer: refused::<A>(work, letter, refusal), told: Vec::new() }),
+                Err(refusal) => Ok(One { answer: self.refused(work, letter, refusal), told: Vec::new() }),
             }
         })
     }
@@ -153,6 +153,20 @@ impl<A: DurableActor> Handle<A> {
             return Err(Abort::new(REPLY_TOO_LARGE, reason));
         }
         Ok(reply.into())
+    }
+
+    /// The answer to a message that the actor refuses. Nobody hears of one that was only told.
+    fn refused(&self, work: &Work, letter: &Letter, refusal: Abort) -> Option<Answer> {
+        if letter.wants == Wants::Nothing {
+            let (actor, name, sender) = (A::NAME, &work.name, &work.sender);
+            tracing::warn!(actor, name, %sender, %refusal, "an actor refuses what it was told");
+            counter!(metric::ACTOR_REFUSALS, "actor" => A::NAME).increment(1);
+            return None;
+        }
+        let limit = reply_bytes_max(self.post.limits().payload_bytes_max);
+        let answer = Err(refusal);
+        let fits = bytes_of(&answer) <= limit;
+        Some(if fits { answer } else { Err(Abort::new(REPLY_TOO_LARGE, "the reason does not fit into a reply")) })
     }
 }
 
@@ -179,12 +193,64 @@ fn numbered(books: &mut State<'_>, channel: SessionId, mut told: Vec<Told>) -> R
     Ok(told)
 }
 
-/// The answer to a message that the actor refuses. Nobody hears of one that was only told.
-fn refused<A: DurableActor>(work: &Work, letter: &Letter, refusal: Abort) -> Option<Answer> {
-    if letter.wants != Wants::Nothing {
-        return Some(Err(refusal));
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use accompanist_core::state::Writes;
+
+    /// Writes down what it is told.
+    struct Diary;
+    const LINES: Table<u32, u32> = Table::new("lines");
+    impl DurableActor for Diary {
+        const NAME: &'static str = "diary";
+        type Message = u32;
+        type Reply = u32;
+        fn handle(&self, _: &mut Here<'_>, state: &mut State<'_>, line: u32) -> Result<u32, Abort> {
+            let last = LINES.last(state, ..)?.map_or(0, |(number, _)| number + 1);
+            LINES.put(state, last, &line)?;
+            assert_ne!(line, 13, "an unlucky number");
+            Ok(last)
+        }
     }
-    tracing::warn!(actor = A::NAME, name = work.name, sender = %work.sender, %refusal, "an actor refuses what it was told");
-    counter!(metric::ACTOR_REFUSALS, "actor" => A::NAME).increment(1);
-    None
+
+    fn letter(cause: Option<(u8, u64)>, line: u32) -> Letter {
+        let cause = cause.map(|(channel, number)| (SessionId::from_bytes([channel; 16]), number));
+        Letter { wants: Wants::Nothing, key: String::new(), cause, body: encode(&line).unwrap().into() }
+    }
+
+    /// Has `letters` handled from `channel`, and says up to which, and what the diary has then.
+    fn handle(stored: &mut Writes, channel: u8, letters: &[Letter]) -> (u32, Vec<u32>) {
+        let step = Handle { actor: Some(Arc::new(Diary)), post: Arc::default() };
+        let channel = SessionId::from_bytes([channel; 16]);
+        let (name, sender) = (String::new(), NodeId::new("edge").unwrap());
+        let work = Work { channel, name, sender, first: 0, letters: letters.to_vec() };
+        let mut state = State::new(stored, "diary");
+        let upto = step.commit(&mut state, &work).unwrap().upto;
+        let writes = state.into_writes();
+        stored.absorb(writes);
+        let lines = LINES.range(&State::new(stored, "diary"), ..).map(|row| row.unwrap().1).collect();
+        (upto, lines)
+    }
+
+    #[test]
+    fn what_comes_again_is_known_by_its_cause_however_much_came_between() {
+        let mut stored = Writes::default();
+        let [one, two, three] = [1, 2, 3].map(|number| letter(Some((7, number)), u32::try_from(number).unwrap()));
+        assert_eq!(handle(&mut stored, 1, &[one.clone(), two.clone()]), (2, vec![1, 2]));
+        // Of another cause, or none: others.
+        assert_eq!(handle(&mut stored, 1, &[letter(Some((8, 1)), 4), letter(None, 5)]), (2, vec![1, 2, 4, 5]));
+        assert_eq!(handle(&mut stored, 1, &[one.clone(), two, three]), (3, vec![1, 2, 4, 5, 3]));
+        // By another channel, such as that of the version before, comes something else.
+        assert_eq!(handle(&mut stored, 2, &[one]), (1, vec![1, 2, 4, 5, 3, 1]));
+    }
+
+    #[test]
+    fn a_panic_leaves_what_came_before_it_handled_and_nothing_of_its_own() {
+        let mut stored = Writes::default();
+        let letters = [letter(None, 1), letter(None, 13), letter(None, 2)];
+        assert_eq!(handle(&mut stored, 1, &letters), (1, vec![1]));
+        let alone = catch_unwind(AssertUnwindSafe(|| handle(&mut stored, 1, letters.get(1..).unwrap_or_default())));
+        assert!(alone.is_err(), "it comes first, and is its step's failure");
+    }
 }

@@ -12,7 +12,7 @@ use accompanist_core::id::InstanceId;
 use accompanist_core::instance::SignalError;
 use accompanist_core::{Abort, Kind, Local, Payload, SessionId, Transaction};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
 
 use super::channel::{Answer, Channel, LETTER, Letter, Played, Wants};
 use super::{ActorError, DurableActor, address};
@@ -85,7 +85,9 @@ impl Way<'_> {
             Self::Post(post) => post.knows(Channel::<B>::NAME, B::VERSION),
             Self::Alone(_) => true,
         };
-        known.then_some(()).ok_or_else(|| ActorError::UnknownActor { name: B::NAME.to_owned(), version: B::VERSION }.to_string())
+        known
+            .then_some(())
+            .ok_or_else(|| ActorError::UnknownActor { name: B::NAME.to_owned(), version: B::VERSION }.to_string())
     }
 }
 
@@ -119,6 +121,8 @@ pub(crate) struct Post {
     runs: Notify,
     known: Mutex<BTreeMap<(&'static str, u32), Arc<dyn Reach>>>,
     channels: Mutex<BTreeMap<ChannelKey, InstanceId>>,
+    /// Those that are being opened: by one caller at a time, in the order of asking.
+    opening: Mutex<BTreeMap<ChannelKey, Arc<AsyncMutex<()>>>>,
     askers: Mutex<Askers>,
 }
 
@@ -130,6 +134,7 @@ impl Default for Post {
             runs: Notify::new(),
             known: Mutex::default(),
             channels: Mutex::default(),
+            opening: Mutex::default(),
             askers: Mutex::default(),
         }
     }
@@ -175,16 +180,35 @@ impl Post {
         lock(&self.known).contains_key(&(actor, version))
     }
 
-    pub(super) fn channel(&self, key: &ChannelKey) -> Option<InstanceId> {
-        lock(&self.channels).get(key).copied()
-    }
-
-    pub(super) fn note_channel(&self, key: ChannelKey, id: InstanceId) {
-        let mut channels = lock(&self.channels);
-        if channels.len() >= CHANNELS_KNOWN_MAX {
-            channels.clear();
+    /// The channel `key`: the one known, or else what `open` gives.
+    pub(super) async fn channel(
+        &self,
+        key: &ChannelKey,
+        open: impl Future<Output = Result<InstanceId, ActorError>>,
+    ) -> Result<InstanceId, ActorError> {
+        let known = || lock(&self.channels).get(key).copied();
+        if let Some(channel) = known() {
+            return Ok(channel);
         }
-        channels.insert(key, id);
+        let turn = lock(&self.opening).entry(key.clone()).or_default().clone();
+        let opened = {
+            let _turn = turn.lock().await;
+            match known() {
+                Some(channel) => Ok(channel),
+                None => open.await,
+            }
+        };
+        if let Ok(channel) = &opened {
+            let mut channels = lock(&self.channels);
+            if channels.len() >= CHANNELS_KNOWN_MAX {
+                channels.clear();
+            }
+            channels.insert(key.clone(), *channel);
+        }
+        drop(turn);
+        // Whoever still waits for it holds it.
+        lock(&self.opening).retain(|_, turn| Arc::strong_count(turn) > 1);
+        opened
     }
 
     /// Puts a letter into a channel: on disk when it returns.
@@ -246,7 +270,10 @@ impl Post {
 
     async fn forward_once(&self, node: &Node, told: &Told, key: &str, letter: &Letter) -> Result<(), ActorError> {
         let Told { actor, version, name, .. } = told;
-        let known = lock(&self.known).iter().find(|((known, of), _)| known == actor && of == version).map(|(_, way)| way.clone());
+        let known = lock(&self.known)
+            .iter()
+            .find(|((known, of), _)| known == actor && of == version)
+            .map(|(_, way)| way.clone());
         let Some(way) = known else {
             // An earlier release knew it: it waits for one that does.
             return Err(ActorError::UnknownActor { name: actor.clone(), version: *version });

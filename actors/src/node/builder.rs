@@ -39,6 +39,7 @@ pub struct NodeBuilder {
     choreographies: Vec<Arc<dyn AnyChoreography>>,
     groups: Vec<Group>,
     post: Arc<Post>,
+    actors: BTreeSet<&'static str>,
     /// Channels to actors that are told from here, and played elsewhere unless they are among the choreographies.
     channels: Vec<Arc<dyn AnyChoreography>>,
 }
@@ -64,6 +65,7 @@ impl NodeBuilder {
             choreographies: Vec::new(),
             groups: Vec::new(),
             post: Arc::default(),
+            actors: BTreeSet::new(),
             channels: Vec::new(),
         }
     }
@@ -130,7 +132,7 @@ impl NodeBuilder {
     #[must_use]
     pub fn actor<A: DurableActor>(mut self, actor: A) -> Self {
         let channel = Channel::new(Some(Arc::new(actor)), self.post.clone());
-        if !self.roles.contains(&A::NAME) {
+        if self.actors.insert(A::NAME) {
             let post = self.post.clone();
             self = self.role(Played::<A>::new(), post);
         }
@@ -181,6 +183,10 @@ impl NodeBuilder {
         let transport = self.transport.ok_or(NodeError::Incomplete("a transport: call `transport` of its builder"))?;
         if self.roles.is_empty() {
             return Err(NodeError::Incomplete("a role to play: call `role` of its builder"));
+        }
+        let played = |name: &&str| self.roles.iter().filter(|role| *role == name).count();
+        if let Some(name) = self.actors.iter().find(|name| played(name) > 1) {
+            return Err(NodeError::ActorAndRole(name));
         }
         let offer = offer_of(&self.roles, &choreographies, false);
         offer.check()?;

@@ -134,7 +134,10 @@ async fn an_actor_is_told_and_asked_by_name_and_each_of_its_instances_has_a_stat
     let place = Place::default();
     let (site, edge) = (place.recorder().await, place.edge().await);
     let recorder = edge.actor::<Recorder>();
-    assert_eq!((recorder.to_string(), recorder.named("north").to_string()), ("recorder".into(), "recorder/north".into()));
+    assert_eq!(
+        (recorder.to_string(), recorder.named("north").to_string()),
+        ("recorder".into(), "recorder/north".into())
+    );
     for number in 0..3 {
         within(recorder.tell(&say(number))).await.unwrap();
     }
@@ -289,10 +292,8 @@ async fn messages_of_another_version_or_type_are_refused_and_not_misread() {
     let site = place.recorder().await;
     let mut settings = quick();
     settings.cast_wait_max = Duration::from_millis(300);
-    let edge = TestNode::start(
-        place.builder("edge").settings(settings).talks_to::<Recorder>().talks_to::<Changed>(),
-    )
-    .await;
+    let edge =
+        TestNode::start(place.builder("edge").settings(settings).talks_to::<Recorder>().talks_to::<Changed>()).await;
     within(edge.actor::<Recorder>().tell(&say(0))).await.unwrap();
     let other = within(edge.actor::<Changed>().tell(&("edge".into(), 1))).await.unwrap_err();
     assert!(other.to_string().contains("offers version 1"), "{other}");
@@ -304,10 +305,7 @@ async fn messages_of_another_version_or_type_are_refused_and_not_misread() {
     // Told while nobody reads it; then comes a release that has both versions, and what waits is handled as what it is.
     within(edge.actor::<Recorder>().tell(&say(1))).await.unwrap();
     let site = TestNode::start(place.builder("site").actor(Recorder).actor(Changed)).await;
-    within(async {
-        while edge.actor::<Changed>().tell(&("edge".into(), 2)).await.is_err() {}
-    })
-    .await;
+    within(async { while edge.actor::<Changed>().tell(&("edge".into(), 2)).await.is_err() {} }).await;
     until_heard(&site, &said(0..3)).await;
     within(site.shutdown()).await;
 
@@ -515,5 +513,14 @@ async fn two_actors_of_one_name_and_version_are_refused() {
     let builder = on_disk("twice", &MemoryDisk::default(), LocalNetwork::new());
     let error = builder.actor(Recorder).actor(Careless).start().await.unwrap_err();
     assert!(error.to_string().contains("`actor recorder` version 1 is given twice"), "{error}");
-}
 
+    #[derive(Clone, Copy)]
+    struct Namesake;
+    impl Role for Namesake {
+        const NAME: &'static str = "recorder";
+        type Service = ();
+    }
+    let builder = on_disk("twice", &MemoryDisk::default(), LocalNetwork::new());
+    let error = builder.actor(Recorder).role(Namesake, Arc::new(())).start().await.unwrap_err();
+    assert!(error.to_string().contains("an actor and a role are named `recorder`"), "{error}");
+}

@@ -123,7 +123,7 @@ async fn chain(world: World) {
 
 #[test]
 fn each_message_is_handled_once_and_in_order_over_crashes_and_a_rough_network() {
-    println!("{}", Simulation::new().seeds(150).twice().run(chain));
+    println!("{}", Simulation::new().seeds(40).twice().run(chain));
 }
 
 /// One that crashes far more often.
@@ -138,7 +138,7 @@ fn crashing() -> Roughness {
 
 #[test]
 fn each_message_is_handled_once_and_in_order_however_often_nodes_crash() {
-    println!("{}", Simulation::new().seeds(60).roughness(crashing()).run(chain));
+    println!("{}", Simulation::new().seeds(40).roughness(crashing()).run(chain));
 }
 
 /// Asks under keys, over crashes of the asker, and asks all again at the end.
@@ -167,5 +167,5 @@ async fn questions(world: World) {
 
 #[test]
 fn a_question_under_a_key_has_one_answer_over_crashes_of_either_side() {
-    println!("{}", Simulation::new().seeds(100).twice().run(questions));
+    println!("{}", Simulation::new().seeds(30).twice().run(questions));
 }

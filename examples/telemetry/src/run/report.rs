@@ -63,7 +63,8 @@ fn curve(reports: &[Report]) -> String {
         sum / i64::try_from(column.len()).unwrap_or(1).max(1)
     });
     let means: Vec<i64> = means.collect();
-    let (low, high) = (means.iter().min().copied().unwrap_or_default(), means.iter().max().copied().unwrap_or_default());
+    let (low, high) =
+        (means.iter().min().copied().unwrap_or_default(), means.iter().max().copied().unwrap_or_default());
     let bar = |mean: &i64| {
         let height = (mean - low) * 7 / (high - low).max(1);
         usize::try_from(height).ok().and_then(|height| BARS.get(height)).copied().unwrap_or(' ')

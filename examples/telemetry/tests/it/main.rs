@@ -74,12 +74,8 @@ fn failed(spoil: impl FnOnce(&mut Vec<Report>)) -> Vec<&'static str> {
 
 #[test]
 fn the_check_finds_what_is_lost_doubled_out_of_order_or_changed() {
-    let [once, order, values, averages] = [
-        "every reading exactly once",
-        "in order, per sensor",
-        "as it was measured",
-        "the gateway's averages right",
-    ];
+    let [once, order, values, averages] =
+        ["every reading exactly once", "in order, per sensor", "as it was measured", "the gateway's averages right"];
     assert_eq!(failed(|_| {}), <[&str; 0]>::default());
     assert_eq!(failed(|log| drop(log.pop())), [once]);
     assert_eq!(failed(|log| log.push(log[9].clone()))[..2], [once, order]);
