@@ -104,15 +104,22 @@ pub(crate) struct Channel<A> {
     post: Arc<Post>,
 }
 
+/// Writes `text` to the beginning of `to`, and gives what is left of it.
+const fn put<'a>(to: &'a mut [u8], text: &[u8]) -> &'a mut [u8] {
+    match (text, to) {
+        ([byte, text @ ..], [place, to @ ..]) => {
+            *place = *byte;
+            put(to, text)
+        }
+        (_, to) => to,
+    }
+}
+
 impl<A: DurableActor> Channel<A> {
     const NAME_LENGTH: usize = CHANNEL.len() + A::NAME.len();
     const NAME_BYTES: [u8; 256] = {
-        let (mut bytes, mut at) = ([b' '; 256], 0);
-        while at < Self::NAME_LENGTH {
-            let (from, index) = if at < CHANNEL.len() { (CHANNEL, at) } else { (A::NAME, at - CHANNEL.len()) };
-            bytes.as_mut_slice().split_at_mut(at).1[0] = from.as_bytes()[index];
-            at += 1;
-        }
+        let mut bytes = [b' '; 256];
+        put(put(&mut bytes, CHANNEL.as_bytes()), A::NAME.as_bytes());
         bytes
     };
     /// The name of its choreography. One that is too long does not compile.

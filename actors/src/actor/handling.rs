@@ -176,7 +176,7 @@ fn reply_bytes_max(payload_bytes_max: usize) -> usize {
 }
 
 fn bytes_of(answer: &Answer) -> usize {
-    ANSWER_BYTES + answer.as_ref().map_or_else(|abort| abort.code().len() + abort.message().len(), |reply| reply.len())
+    ANSWER_BYTES + answer.as_ref().map_or_else(|abort| abort.code().len() + abort.message().len(), Payload::len)
 }
 
 /// Counts on from what this channel has caused so far.

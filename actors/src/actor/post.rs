@@ -103,6 +103,9 @@ impl<A: DurableActor> Reach for To<A> {
     }
 }
 
+/// By the name of an actor's channels, and its version.
+type Reachable = BTreeMap<(&'static str, u32), Arc<dyn Reach>>;
+
 /// By the name of an actor's channels, its version, and the name of its instance.
 type ChannelKey = (String, u32, String);
 
@@ -119,7 +122,7 @@ pub(crate) struct Post {
     node: OnceLock<WeakNode>,
     /// Wakes in the order of asking (a watch channel does not, which would make a simulation run differently).
     runs: Notify,
-    known: Mutex<BTreeMap<(&'static str, u32), Arc<dyn Reach>>>,
+    known: Mutex<Reachable>,
     channels: Mutex<BTreeMap<ChannelKey, InstanceId>>,
     /// Those that are being opened: by one caller at a time, in the order of asking.
     opening: Mutex<BTreeMap<ChannelKey, Arc<AsyncMutex<()>>>>,

@@ -23,7 +23,7 @@ pub struct Report {
 /// What the thermometer shows. No chance is in it, so that anybody can tell later what was measured.
 pub fn measured(sensor: &str, number: u32) -> Reading {
     let place = sensor.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
-    let mean = 1_400 + f64::from(place % 9) * 100.0;
+    let mean = 1_400.0 + f64::from(place % 9) * 100.0;
     let swing = 300.0 + f64::from(place % 5) * 60.0;
     let day = f64::from(number) / (90.0 + f64::from(place % 60)) * std::f64::consts::TAU;
     let noise = f64::from(place.wrapping_add(number).wrapping_mul(2_654_435_761) >> 16) / 65_536.0 - 0.5;

@@ -1,10 +1,9 @@
 //! The example's actors in simulated worlds, and its check on logs that are wrong.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "tests")]
 
 use std::time::Duration;
 
-use accompanist::prelude::*;
 use accompanist::testing::{Simulation, World};
 use telemetry::site::COUNT;
 use telemetry::{Check, Gateway, Log, Report, Site, check, measured, read_log, smoothed};
