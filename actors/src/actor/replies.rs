@@ -79,7 +79,7 @@ mod tests {
         let mut state = State::new(&base, "sender");
         let channel = SessionId::from_bytes([7; 16]);
         for number in 0..REPLIES_KEPT_MAX + 10 {
-            let body = encode(&number).map(Into::into).unwrap_or_else(|_| Vec::new().into());
+            let body = encode(&number).map_or_else(|_| Vec::new().into(), Into::into);
             let letter = Letter { wants: Wants::KeptReply, key: format!("key {number}"), cause: None, body };
             let reply = Ok(letter.body.clone());
             assert_eq!(KeepReplies.commit(&mut state, &(channel, vec![(letter, reply)])), Ok(()));

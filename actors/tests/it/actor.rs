@@ -508,18 +508,20 @@ fn a_handler_can_be_tested_by_itself() {
     assert!(matches!(&told[..], [Note::Say(by, 0)] if by == "edge"), "{told:?}");
 }
 
+/// A role of an actor's name.
+#[derive(Clone, Copy)]
+struct Namesake;
+impl Role for Namesake {
+    const NAME: &'static str = "recorder";
+    type Service = ();
+}
+
 #[tokio::test]
 async fn two_actors_of_one_name_and_version_are_refused() {
     let builder = on_disk("twice", &MemoryDisk::default(), LocalNetwork::new());
     let error = builder.actor(Recorder).actor(Careless).start().await.unwrap_err();
     assert!(error.to_string().contains("`actor recorder` version 1 is given twice"), "{error}");
 
-    #[derive(Clone, Copy)]
-    struct Namesake;
-    impl Role for Namesake {
-        const NAME: &'static str = "recorder";
-        type Service = ();
-    }
     let builder = on_disk("twice", &MemoryDisk::default(), LocalNetwork::new());
     let error = builder.actor(Recorder).role(Namesake, Arc::new(())).start().await.unwrap_err();
     assert!(error.to_string().contains("an actor and a role are named `recorder`"), "{error}");
