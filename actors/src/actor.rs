@@ -61,11 +61,13 @@
 //! ```
 
 mod address;
+mod askers;
 mod channel;
 mod error;
 mod handling;
 mod post;
 mod replies;
+mod way;
 
 use accompanist_core::message::encode;
 use accompanist_core::{Abort, Message, NodeId, State};
@@ -74,7 +76,8 @@ pub use self::address::Address;
 pub(crate) use self::channel::{Channel, Played, SENDER, SenderRole};
 pub use self::error::ActorError;
 pub(crate) use self::post::Post;
-use self::post::{Told, Way};
+use self::post::Told;
+use self::way::Way;
 
 /// The most bytes of the name of one of an actor's [instances](Address::named).
 pub const INSTANCE_NAME_BYTES_MAX: usize = 256;

@@ -159,7 +159,7 @@ impl<A: DurableActor> Address<A> {
         let letter = self.letter(wants, key, message)?;
         let channel = open::<A>(&self.node, &self.name).await?;
         // Before it is looked whether the reply is there, so that none is missed.
-        let mut waiter = self.shared().post.wait(channel.session, key);
+        let mut waiter = self.shared().post.askers.wait(channel.session, key);
         if wants == Wants::KeptReply
             && let Some(answer) = self.kept(channel, key, &letter).await?
         {

@@ -242,7 +242,7 @@ impl<A: DurableActor> Channel<A> {
         // Whoever waits in this life of the node is told; on a replay nobody does, or hears the same.
         ctx.locally(SenderRole, |here| {
             for (letter, answer) in &all {
-                here.service().answer(session, &letter.key, answer);
+                here.service().askers.answer(session, &letter.key, answer);
             }
         });
         Ok(())

@@ -5,16 +5,17 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use accompanist_core::contract::BoxFuture;
 use accompanist_core::id::InstanceId;
 use accompanist_core::instance::SignalError;
 use accompanist_core::{Abort, Kind, Local, Payload, SessionId, Transaction};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 
-use super::channel::{Answer, Channel, LETTER, Letter, Played, Wants};
+use super::askers::Askers;
+use super::channel::{Channel, LETTER, Letter, Played, Wants};
+use super::way::{Bounds, Way};
 use super::{ActorError, DurableActor, address};
 use crate::handle::{AskError, InstanceHandle};
 use crate::node::{Node, WeakNode};
@@ -36,61 +37,6 @@ pub(super) struct Told {
     pub(super) body: Payload,
 }
 
-/// The settings that actors go by.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    pub(super) payload_bytes_max: usize,
-    pub(super) batch_max: usize,
-    pub(super) tells_max: usize,
-    forward_delay_min: Duration,
-    forward_delay_max: Duration,
-}
-
-impl From<&Settings> for Bounds {
-    fn from(settings: &Settings) -> Self {
-        let actors = &settings.actors;
-        Self {
-            payload_bytes_max: settings.limits.payload_bytes_max,
-            batch_max: actors.batch_max,
-            tells_max: actors.tells_max,
-            forward_delay_min: actors.forward_delay_min,
-            forward_delay_max: actors.forward_delay_max,
-        }
-    }
-}
-
-/// How far a handler sees what leaves.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Way<'a> {
-    Post(&'a Post),
-    /// In a unit test.
-    Alone(Bounds),
-}
-
-impl Way<'_> {
-    pub(super) fn alone() -> Self {
-        Self::Alone(Bounds::from(&Settings::default()))
-    }
-
-    pub(super) fn limits(self) -> Bounds {
-        match self {
-            Self::Post(post) => post.limits(),
-            Self::Alone(bounds) => bounds,
-        }
-    }
-
-    /// Why `B` cannot be told from here, if it cannot.
-    pub(super) fn check<B: DurableActor>(self) -> Result<(), String> {
-        let known = match self {
-            Self::Post(post) => post.knows(Channel::<B>::NAME, B::VERSION),
-            Self::Alone(_) => true,
-        };
-        known
-            .then_some(())
-            .ok_or_else(|| ActorError::UnknownActor { name: B::NAME.to_owned(), version: B::VERSION }.to_string())
-    }
-}
-
 /// A way to actors of one kind, without its type.
 trait Reach: Send + Sync {
     fn open<'a>(&'a self, node: &'a Node, name: &'a str) -> BoxFuture<'a, Result<InstanceId, ActorError>>;
@@ -109,13 +55,6 @@ type Reachable = BTreeMap<(&'static str, u32), Arc<dyn Reach>>;
 /// By the name of an actor's channels, its version, and the name of its instance.
 type ChannelKey = (String, u32, String);
 
-/// Those who wait for replies, by channel, key, and a number that tells them from each other.
-#[derive(Default)]
-struct Askers {
-    next: u64,
-    waiting: BTreeMap<(SessionId, String, u64), oneshot::Sender<Answer>>,
-}
-
 /// See the module's documentation.
 pub(crate) struct Post {
     bounds: OnceLock<Bounds>,
@@ -126,7 +65,7 @@ pub(crate) struct Post {
     channels: Mutex<BTreeMap<ChannelKey, InstanceId>>,
     /// Those that are being opened: by one caller at a time, in the order of asking.
     opening: Mutex<BTreeMap<ChannelKey, Arc<AsyncMutex<()>>>>,
-    askers: Mutex<Askers>,
+    pub(super) askers: Arc<Askers>,
 }
 
 impl Default for Post {
@@ -138,7 +77,7 @@ impl Default for Post {
             known: Mutex::default(),
             channels: Mutex::default(),
             opening: Mutex::default(),
-            askers: Mutex::default(),
+            askers: Arc::default(),
         }
     }
 }
@@ -179,7 +118,7 @@ impl Post {
         Way::Post(self)
     }
 
-    fn knows(&self, actor: &'static str, version: u32) -> bool {
+    pub(super) fn knows(&self, actor: &'static str, version: u32) -> bool {
         lock(&self.known).contains_key(&(actor, version))
     }
 
@@ -283,39 +222,6 @@ impl Post {
         };
         let channel = way.open(node, name).await?;
         self.put(node, (channel, actor), key, letter).await
-    }
-
-    /// Waits for the reply under `key`.
-    pub(super) fn wait(self: &Arc<Self>, channel: SessionId, key: &str) -> Waiter {
-        let (answer, reply) = oneshot::channel();
-        let mut askers = lock(&self.askers);
-        askers.next += 1;
-        let place = (channel, key.to_owned(), askers.next);
-        askers.waiting.insert(place.clone(), answer);
-        Waiter { post: self.clone(), place, reply }
-    }
-
-    /// A reply has come.
-    pub(super) fn answer(&self, channel: SessionId, key: &str, answer: &Answer) {
-        let mut askers = lock(&self.askers);
-        let at = |number| (channel, key.to_owned(), number);
-        let places: Vec<_> = askers.waiting.range(at(0)..=at(u64::MAX)).map(|(place, _)| place.clone()).collect();
-        for asker in places.iter().filter_map(|place| askers.waiting.remove(place)) {
-            let _ = asker.send(answer.clone()); // It may just have gone.
-        }
-    }
-}
-
-/// Someone who waits for a reply; forgotten when dropped.
-pub(super) struct Waiter {
-    post: Arc<Post>,
-    place: (SessionId, String, u64),
-    pub(super) reply: oneshot::Receiver<Answer>,
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        lock(&self.post.askers).waiting.remove(&self.place);
     }
 }
 
