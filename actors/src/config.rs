@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
+use accompanist_core::instance::TAKEN_SIGNALS_MAX;
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
@@ -256,12 +257,18 @@ impl Settings {
                 self.retransmission_delay_min,
             ),
             ("retransmission_delay_max", self.retransmission_delay_max, "retention.age_min", self.retention.age_min),
+            (
+                "actors.forward_delay_min",
+                self.actors.forward_delay_min,
+                "actors.forward_delay_max",
+                self.actors.forward_delay_max,
+            ),
         ];
         for (key, time, other, bound) in below {
             if time > bound {
                 let [time, bound] = [time, bound].map(humantime::format_duration);
                 return Err(ConfigError::of_key(
-                    [key],
+                    key.split('.'),
                     format!("{time} is above `{other}`, {bound}: give a shorter one"),
                 ));
             }
@@ -274,12 +281,17 @@ impl Settings {
             ("", "instances_max", self.instances_max),
             ("limits", "unacked_max", limits.unacked_max),
             ("limits", "payload_bytes_max", limits.payload_bytes_max),
+            ("actors", "batch_max", self.actors.batch_max),
         ];
         for (table, key, number) in at_least_one {
             if number == 0 {
                 let key = [table, key].into_iter().filter(|part| !part.is_empty());
                 return Err(ConfigError::of_key(key, "nothing would ever happen: give 1 at least".into()));
             }
+        }
+        if self.actors.batch_max > TAKEN_SIGNALS_MAX {
+            let what = format!("{} is above {TAKEN_SIGNALS_MAX}: give less", self.actors.batch_max);
+            return Err(ConfigError::of_key(["actors", "batch_max"], what));
         }
         let pauses = [
             ("nudge_delay_min_ms", limits.nudge_delay_min_ms, "nudge_delay_max_ms", limits.nudge_delay_max_ms),

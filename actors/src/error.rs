@@ -30,6 +30,9 @@ pub enum NodeError {
         /// The choreography.
         name: &'static str,
     },
+    /// An actor and a role of one name.
+    #[error("an actor and a role are named `{0}`: give one of them another NAME")]
+    ActorAndRole(&'static str),
     /// Roles and choreographies that cannot be told to other nodes.
     #[error(transparent)]
     Offer(#[from] OfferError),

@@ -7,6 +7,7 @@
 //!
 //! This crate knows ractor and fjall; Zenoh's types stay inside [`transport`].
 
+pub mod actor;
 mod config;
 mod directory;
 mod environment;
@@ -40,12 +41,13 @@ pub use node::{CastSession, Node, NodeBuilder, StartOptions};
 pub use peers::{DrainProgress, KnownNode, Standing};
 pub use ractor;
 pub use session::Session;
-pub use settings::{Durability, Retention, Settings};
+pub use settings::{Actors, Durability, Retention, Settings};
 pub use shared::{Recovery, StoppedSession, TroubledSession};
 pub use writer::Tombstones;
 
 /// What a service usually needs, to be imported whole.
 pub mod prelude {
+    pub use crate::actor::{ActorError, Address, DurableActor, Here};
     pub use crate::store::FjallStore;
     pub use crate::{
         AskError, Durability, InstanceHandle, Node, NodeError, Retention, Session, SessionError, SessionLookupError,

@@ -37,6 +37,10 @@ pub const DRAINING_INSTANCES: &str = "accompanist_draining_instances";
 pub const STEPS_IN_TROUBLE: &str = "accompanist_steps_in_trouble_total";
 /// Counter: instances whose journal has grown beyond `journal_records_warn`.
 pub const LONG_JOURNALS: &str = "accompanist_long_journals_total";
+/// Counter: messages that durable actors have handled, with a label `actor`.
+pub const ACTOR_MESSAGES: &str = "accompanist_actor_messages_total";
+/// Counter: messages that durable actors were told and have refused, with a label `actor`.
+pub const ACTOR_REFUSALS: &str = "accompanist_actor_refusals_total";
 
 /// Describes all metrics to the installed recorder.
 pub fn describe() {
@@ -54,6 +58,8 @@ pub fn describe() {
     counter!(INSTANCES_RETURNED, "Role instances that the node brought back by itself");
     counter!(STEPS_IN_TROUBLE, "Steps that need an operator");
     counter!(LONG_JOURNALS, "Instances with a long journal");
+    counter!(ACTOR_MESSAGES, "Messages handled by durable actors");
+    counter!(ACTOR_REFUSALS, "Messages that durable actors were told and have refused");
     gauge!(TOMBSTONES, "Tombstones kept");
     gauge!(TOMBSTONE_BYTES, metrics::Unit::Bytes, "Bytes of the tombstones kept");
     counter!(TOMBSTONES_COLLECTED, "Tombstones collected");

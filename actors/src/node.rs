@@ -8,6 +8,7 @@ mod lookup;
 mod root;
 mod standing;
 mod versions;
+mod weak;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,8 @@ use tokio::sync::{oneshot, watch};
 pub use self::builder::NodeBuilder;
 use self::root::RootMessage;
 pub use self::standing::CastSession;
+pub(crate) use self::weak::WeakNode;
+use crate::actor::{Address, DurableActor};
 use crate::error::{NodeError, StartError};
 use crate::handle::InstanceHandle;
 use crate::metric;
@@ -197,6 +200,12 @@ impl Node {
         let input: Payload = encode(input)?.into();
         let (found, limit) = (input.len(), self.shared.settings.limits.payload_bytes_max);
         if found > limit { Err(StartError::InputTooLarge { found, limit }) } else { Ok(input) }
+    }
+
+    /// The durable actor `A` as it is reached from this node: to tell it something, or to ask. The node's builder was given
+    /// it, or [`NodeBuilder::talks_to`].
+    pub fn actor<A: DurableActor>(&self) -> Address<A> {
+        Address::new(self.clone())
     }
 
     /// Reads the built-in state of `role`, as of the last group commit.

@@ -210,6 +210,13 @@ impl Peers {
         offer
     }
 
+    /// The nodes that are known to play `role`, and have some version of `choreography`.
+    pub(crate) fn players(&self, role: &str, choreography: &str) -> Vec<NodeId> {
+        let known = self.lock();
+        let players = known.peers.iter().filter(|(_, peer)| peer.roles.contains(role));
+        players.filter(|(_, peer)| !peer.versions(choreography).is_empty()).map(|(node, _)| node.clone()).collect()
+    }
+
     /// Ends when a node says something new after this call.
     pub(crate) fn change(&self) -> Notified<'_> {
         self.changed.notified()

@@ -54,6 +54,35 @@ impl Default for Retention {
     }
 }
 
+/// Bounds and pauses of durable actors; their mailboxes are bounded by `limits.signals_max`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Actors {
+    /// The most messages of one sender that are sent to an actor, and handled by it, together. A larger batch makes its
+    /// first message wait, and is one step in the store's writer. At most 1 024, the keys that are remembered.
+    pub batch_max: usize,
+    /// The most messages that handling one may make an actor tell others. More stop it where it is.
+    pub tells_max: usize,
+    /// The pause before what an actor tells another one is tried again, since that one's mailbox is full or nobody is
+    /// known to play it; it doubles from one to the next.
+    #[serde(with = "humantime_serde")]
+    pub forward_delay_min: Duration,
+    /// The longest of these pauses.
+    #[serde(with = "humantime_serde")]
+    pub forward_delay_max: Duration,
+}
+
+impl Default for Actors {
+    fn default() -> Self {
+        Self {
+            batch_max: 256,
+            tells_max: 1_024,
+            forward_delay_min: Duration::from_millis(5),
+            forward_delay_max: Duration::from_secs(1),
+        }
+    }
+}
+
 /// Bounds and pauses of a node; the same names in `accompanist.toml`, see [`Config`](crate::Config).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -93,6 +122,8 @@ pub struct Settings {
     pub offer_period_max: Duration,
     /// Bounds and pauses of each role instance.
     pub limits: Limits,
+    /// Bounds and pauses of durable actors.
+    pub actors: Actors,
     /// How long results and the other remains of closed sessions are kept.
     pub retention: Retention,
     /// What is done about actors that fail.
@@ -114,6 +145,7 @@ impl Default for Settings {
             returns_max: 256,
             cast_wait_max: Duration::from_secs(10),
             offer_period_max: Duration::from_secs(3),
+            actors: Actors::default(),
             retention: Retention::default(),
             supervision: Supervision::default(),
         }

@@ -14,6 +14,7 @@ use metrics::counter;
 use ractor::ActorRef;
 use tokio::task::JoinHandle;
 
+use crate::actor::Post;
 use crate::directory::Directory;
 use crate::link::{LinkHandle, LinkMessage};
 use crate::metric;
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) writer: WriterHandle,
     pub(crate) directory: Directory,
     pub(crate) peers: Peers,
+    /// What durable actors leave their messages with.
+    pub(crate) post: Arc<Post>,
     pub(crate) stopped: Mutex<BTreeMap<InstanceId, String>>,
     pub(crate) troubled: Mutex<BTreeMap<InstanceId, Vec<(Path, Trouble)>>>,
     recovery: Mutex<Recovery>,
@@ -90,6 +93,7 @@ impl Shared {
         roles: Vec<&'static str>,
         writer: WriterHandle,
         peers: Peers,
+        post: Arc<Post>,
     ) -> Self {
         Self {
             node,
@@ -102,6 +106,7 @@ impl Shared {
             writer,
             directory: Directory::default(),
             peers,
+            post,
             stopped: Mutex::default(),
             troubled: Mutex::default(),
             recovery: Mutex::default(),

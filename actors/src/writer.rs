@@ -26,7 +26,7 @@ use self::census::Census;
 pub(crate) use self::census::{Counts, Question};
 pub(crate) use self::collector::Collector;
 pub use self::collector::Tombstones;
-pub(crate) use self::keys::Claimed;
+pub(crate) use self::keys::{Claimed, is_claimed};
 use crate::metric;
 
 /// Which actor writes for an instance: a later one takes over from an earlier one.

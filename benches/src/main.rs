@@ -2,6 +2,7 @@
 //!
 //! Next: [`latency`] for the measurement that the others lean on, [`cluster`] for what is measured.
 
+mod actors;
 mod child;
 mod cluster;
 mod counters;
@@ -54,6 +55,11 @@ enum Bench {
     Sync(sync::Arguments),
     /// A loop of many turns: what is left of it on disk, and the time of a restart.
     Loops(loops::Arguments),
+    /// Messages to a durable actor in another process, per second.
+    Actors(actors::Arguments),
+    /// The process of that actor.
+    #[command(hide = true)]
+    ActorChild(actors::ChildArguments),
     /// One of the other two processes; the benches start it themselves.
     #[command(hide = true)]
     Child(child::Arguments),
@@ -69,6 +75,8 @@ async fn main() -> Result<()> {
         Bench::Stored(arguments) => stored::run(arguments).await,
         Bench::Sync(arguments) => sync::run(arguments),
         Bench::Loops(arguments) => loops::run(arguments).await,
+        Bench::Actors(arguments) => actors::run(arguments).await,
+        Bench::ActorChild(arguments) => actors::child(arguments).await,
         Bench::Child(arguments) => child::run(arguments).await,
     }
 }

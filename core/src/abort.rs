@@ -50,7 +50,8 @@ impl Abort {
     }
 
     /// A step that could not be run at all, which must stop the instance instead of aborting the saga.
-    pub(crate) fn failure(message: impl Into<String>) -> Self {
+    #[doc(hidden)]
+    pub fn failure(message: impl Into<String>) -> Self {
         Self::new(FAILURE, message)
     }
 

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::Node;
 use super::root::{Root, RootArguments};
+use crate::actor::{Channel, DurableActor, Played, Post, SenderRole};
 use crate::config::{Config, ConfigError, Source};
 use crate::environment::SystemEnvironment;
 use crate::error::NodeError;
@@ -38,6 +39,10 @@ pub struct NodeBuilder {
     roles: Vec<&'static str>,
     choreographies: Vec<Arc<dyn AnyChoreography>>,
     groups: Vec<Group>,
+    post: Arc<Post>,
+    actors: BTreeSet<&'static str>,
+    /// Channels to actors that are told from here, and played elsewhere unless they are among the choreographies.
+    channels: Vec<Arc<dyn AnyChoreography>>,
 }
 
 impl std::fmt::Debug for NodeBuilder {
@@ -60,6 +65,9 @@ impl NodeBuilder {
             roles: Vec::new(),
             choreographies: Vec::new(),
             groups: Vec::new(),
+            post: Arc::default(),
+            actors: BTreeSet::new(),
+            channels: Vec::new(),
         }
     }
 
@@ -121,6 +129,29 @@ impl NodeBuilder {
         self
     }
 
+    /// A durable actor it plays, which all nodes may tell and ask that say so; this one, too.
+    #[must_use]
+    pub fn actor<A: DurableActor>(mut self, actor: A) -> Self {
+        let channel = Channel::new(Some(Arc::new(actor)), self.post.clone());
+        if self.actors.insert(A::NAME) {
+            let post = self.post.clone();
+            self = self.role(Played::<A>::new(), post);
+        }
+        self.talks_to::<A>().choreography(channel)
+    }
+
+    /// A durable actor that this node tells or asks, or that its own actors tell.
+    #[must_use]
+    pub fn talks_to<A: DurableActor>(mut self) -> Self {
+        self.post.learn::<A>();
+        self.channels.push(Arc::new(Channel::<A>::new(None, self.post.clone())));
+        if !self.roles.contains(&SenderRole::NAME) {
+            let post = self.post.clone();
+            self = self.role(SenderRole, post);
+        }
+        self
+    }
+
     /// A group of the service's own actors in the node's tree. Groups are started after the node's own actors, in the order
     /// given, and stopped before them, in the reverse order, by [`Node::shutdown`].
     #[must_use]
@@ -145,11 +176,18 @@ impl NodeBuilder {
         if cfg!(panic = "abort") {
             return Err(NodeError::PanicAborts);
         }
-        let choreographies = by_name_and_version(self.choreographies)?;
+        let mut choreographies = by_name_and_version(self.choreographies)?;
+        for channel in self.channels {
+            choreographies.entry((channel.name().to_owned(), channel.version())).or_insert(channel);
+        }
         let mut store = self.store.ok_or(NodeError::Incomplete("a store: call `store` of its builder"))?;
         let transport = self.transport.ok_or(NodeError::Incomplete("a transport: call `transport` of its builder"))?;
         if self.roles.is_empty() {
             return Err(NodeError::Incomplete("a role to play: call `role` of its builder"));
+        }
+        let played = |name: &&str| self.roles.iter().filter(|role| *role == name).count();
+        if let Some(name) = self.actors.iter().find(|name| played(name) > 1) {
+            return Err(NodeError::ActorAndRole(name));
         }
         let offer = offer_of(&self.roles, &choreographies, false);
         offer.check()?;
@@ -162,7 +200,8 @@ impl NodeBuilder {
         // Before the writer has the store, and few keys: this much may block.
         check_format(store.as_mut())?;
         peers.restore(store.as_mut(), Membership(self.environment.random()))?;
-        let settings = self.settings;
+        let (settings, post) = (self.settings, self.post);
+        post.bound(&settings);
         let collector = Collector::new(settings.retention.clone(), self.environment.clone());
         let writer =
             writer::start(store, self.mode, settings.lazy_write_delay_max, settings.group_writes_max, collector)
@@ -176,11 +215,16 @@ impl NodeBuilder {
             self.roles,
             writer.clone(),
             peers,
+            post.clone(),
         ));
         let (failed_sender, failed) = watch::channel(None);
         let arguments = RootArguments { shared: shared.clone(), transport, groups, failed: failed_sender };
         match Root::spawn(None, Root, arguments).await {
-            Ok((root, _)) => Ok(Node { shared, root, failed }),
+            Ok((root, _)) => {
+                let node = Node { shared, root, failed };
+                post.started(node.downgrade());
+                Ok(node)
+            }
             Err(error) => {
                 writer.end().await;
                 Err(match error {

@@ -74,7 +74,7 @@ impl Peer {
         self.choreographies.get(&(choreography.name().to_owned(), choreography.version()))
     }
 
-    fn versions(&self, name: &str) -> Vec<u32> {
+    pub(super) fn versions(&self, name: &str) -> Vec<u32> {
         self.choreographies.keys().filter(|(known, _)| known == name).map(|(_, version)| *version).collect()
     }
 }

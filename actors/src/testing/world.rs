@@ -301,6 +301,33 @@ impl World {
     /// # Panics
     /// When a session stands still or is in trouble (see [`World::allow_trouble`]).
     pub async fn settle(&self) {
+        self.mend().await;
+        while !self.is_idle() {
+            tokio::time::sleep(LOOK_PERIOD).await;
+        }
+        self.0.witness.ended(self.stuck().into_keys());
+        *lock(&self.0.settled) = true;
+    }
+
+    /// As [`World::settle`], for what never ends by itself, such as the channels of durable actors: waits until `done` says
+    /// so instead. Sessions that are open then need not end.
+    ///
+    /// # Panics
+    /// As [`World::settle`].
+    pub async fn settle_when(&self, done: impl AsyncFn() -> bool) {
+        self.mend().await;
+        while !done().await {
+            self.check_trouble();
+            tokio::time::sleep(LOOK_PERIOD).await;
+        }
+        self.check_trouble();
+        let open = self.0.witness.open().into_iter().map(|(_, session)| session);
+        self.0.witness.ended(open.chain(self.stuck().into_keys()));
+        *lock(&self.0.settled) = true;
+    }
+
+    /// Lets the rest of the trouble happen, and mends everything.
+    async fn mend(&self) {
         let trouble = lock(&self.0.trouble).take();
         if let Some(Err(error)) = match trouble {
             Some(trouble) => Some(trouble.await),
@@ -313,19 +340,19 @@ impl World {
         for node in self.names() {
             self.start(&node).await;
         }
-        while !self.is_idle() {
-            tokio::time::sleep(LOOK_PERIOD).await;
+    }
+
+    /// Fails the test if a session needs an operator, unless that is allowed.
+    fn check_trouble(&self) {
+        if let Some(reason) = self.stuck().values().next().filter(|_| !*lock(&self.0.allows_trouble)) {
+            self.fail(None, reason);
         }
-        self.0.witness.ended(self.stuck().into_keys());
-        *lock(&self.0.settled) = true;
     }
 
     /// Whether all that can end has ended, in memory and on the disks.
     fn is_idle(&self) -> bool {
+        self.check_trouble();
         let stuck = self.stuck();
-        if let Some(reason) = stuck.values().next().filter(|_| !*lock(&self.0.allows_trouble)) {
-            self.fail(None, reason);
-        }
         let open = self.0.witness.open();
         let stuck_at =
             |node: &NodeId| open.iter().filter(|(at, session)| at == node && stuck.contains_key(session)).count();

@@ -40,6 +40,11 @@ pub(super) fn release(store: &dyn Store, id: InstanceId) -> Result<Batch, StoreE
     Ok(vec![remove(of_instance), remove(of_key)])
 }
 
+/// Whether the key stands for a session.
+pub(crate) fn is_claimed(store: &dyn Store, key: SessionId) -> Result<bool, StoreError> {
+    Ok(store.get(Space::Keys, &by_key(key))?.is_some())
+}
+
 impl Writer {
     /// The session that `key` stands for; from now on this new one, if there is one and it stood for none.
     pub(super) fn claim(&mut self, key: SessionId, new: Option<InstanceId>) -> Result<Option<Claimed>, StoreError> {

@@ -10,6 +10,10 @@
     reason = "tests"
 )]
 
+mod actor;
+mod actor_worlds;
+#[cfg(feature = "zenoh")]
+mod actor_zenoh;
 mod asked;
 mod config;
 mod damage;

@@ -112,6 +112,35 @@ impl<Roles: RoleSet> Context<Roles> {
         }
     }
 
+    /// As [`Context::signal`], but takes all signals of this name that wait, once there is one: at most `count_max`, and
+    /// together no more bytes than `payload_bytes_max` of [`Limits`](crate::instance::Limits), so that what was taken can
+    /// be sent as one message. What does not fit waits for the next call.
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn signals<R: Role, T: Message, I>(
+        &self,
+        _role: R,
+        name: &'static str,
+        count_max: usize,
+    ) -> impl Future<Output = Result<At<R, Vec<T>>, Abort>> + Send + use<R, T, I, Roles>
+    where
+        Roles: Has<R, I>,
+    {
+        let (engine, path) = (self.engine.clone(), self.take_path());
+        async move {
+            if !engine.plays(R::NAME) {
+                return Ok(At::shared(None));
+            }
+            let payloads = engine.poll(|instance, cx| instance.poll_signals(cx, &path, name, count_max)).await;
+            let mut values = Vec::with_capacity(payloads.len());
+            for payload in &payloads {
+                values.push(engine.decoded(&path, payload).await);
+            }
+            Ok(At::here(values))
+        }
+    }
+
     /// Shows `view` as the role's progress to whoever asks for it (`Node::query` of the runtime), as soon as the
     /// results it depends on are durable. The latest one replaces those before. It is kept in memory: a replay shows
     /// it again.

@@ -15,6 +15,9 @@ use crate::record::Record;
 /// The most keys of signals that are remembered after the program has taken them, to know a repetition.
 pub const TAKEN_SIGNALS_MAX: usize = 1_024;
 
+/// What the encoding puts before a list at most, to say how long it is.
+const LENGTH_BYTES_MAX: usize = 10;
+
 /// A signal that is not taken in. Nothing has happened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignalError {
@@ -138,6 +141,53 @@ impl Instance {
         }
         self.forget_taken_signals();
         Poll::Ready(payload)
+    }
+
+    /// The signals of this name that wait, once there is one: at most `count_max`, and no more than make a message.
+    pub(crate) fn poll_signals(
+        &mut self,
+        cx: &Context<'_>,
+        path: &Path,
+        name: &str,
+        count_max: usize,
+    ) -> Poll<Vec<Payload>> {
+        let recorded_as = format!("signals {name}");
+        match self.poll_observed(cx, path, &recorded_as) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(recorded)) => match decode::<Vec<(u64, Payload)>>(recorded.as_slice()) {
+                Ok(taken) => return Poll::Ready(taken.into_iter().map(|(_, payload)| payload).collect()),
+                Err(error) => {
+                    self.cannot_use(path.clone(), error.to_string());
+                    return Poll::Pending;
+                }
+            },
+            Poll::Ready(None) => {}
+        }
+        // A signal alone always fits: its name and key count, too, when it is taken in.
+        let bytes_max = self.limits.payload_bytes_max.saturating_sub(LENGTH_BYTES_MAX);
+        let (mut taken, mut records, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for (number, signal) in self.signals.entries.iter_mut().filter(|(_, signal)| signal.name == name) {
+            let Some(payload) = &signal.payload else { continue };
+            bytes += payload.len();
+            if taken.len() >= count_max.max(1) || (bytes > bytes_max && !taken.is_empty()) {
+                break;
+            }
+            taken.extend(signal.payload.take().map(|payload| (*number, payload)));
+            records.push(signal.record(*number));
+        }
+        if taken.is_empty() {
+            return self.wait(cx, path, Waiting::for_signal(name));
+        }
+        self.signals.waiting -= taken.len();
+        for record in &records {
+            self.record(record, true);
+        }
+        match encode(&taken) {
+            Ok(result) => self.observe(path.clone(), &recorded_as, result.into()),
+            Err(error) => self.stop(Stop::Undecodable { path: path.clone(), reason: error.to_string() }),
+        }
+        self.forget_taken_signals();
+        Poll::Ready(taken.into_iter().map(|(_, payload)| payload).collect())
     }
 
     /// Keeps the keys of the latest only.

@@ -1,6 +1,7 @@
 //! Writes that wait, over the store they are to be written to: each layer reads as if it had been written already.
 //!
-//! Three layers at most: the writes of a step, those of the steps before it in the same group commit, the store.
+//! The writes of a step, those of the steps before it in the same group commit, the store; and, for each message that an
+//! actor handles within a step, one more.
 //! Knows keys and values as bytes, no tables.
 
 use std::collections::BTreeMap;

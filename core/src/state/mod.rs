@@ -55,6 +55,28 @@ impl<'a> State<'a> {
         self.writes
     }
 
+    /// A step within the step, on the data of `role` (which may be another one's): its writes are kept if it succeeds,
+    /// and thrown away if it does not. A failure below it is its result, and not that of the step around it.
+    ///
+    /// # Errors
+    /// Those of `attempt`.
+    #[doc(hidden)]
+    pub fn within<T>(
+        &mut self,
+        role: &str,
+        attempt: impl FnOnce(&mut State<'_>) -> Result<T, Abort>,
+    ) -> Result<T, Abort> {
+        let (writes, result) = {
+            let below = self.writes.over(self.base);
+            let mut inner = State::new(&below, role);
+            let result = attempt(&mut inner);
+            let result = inner.unless_failed(result)?;
+            (inner.writes, result)
+        };
+        self.writes.absorb(writes);
+        Ok(result)
+    }
+
     /// `result`, unless something failed below the step: its code cannot know how to go on from there.
     pub(crate) fn unless_failed<T, E: From<Abort>>(&self, result: Result<T, E>) -> Result<T, E> {
         self.failed.borrow_mut().take().map_or(result, |failure| Err(failure.into()))

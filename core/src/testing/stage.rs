@@ -528,7 +528,7 @@ fn is_drawn(change: &Change) -> bool {
     let record = record.and_then(|value| read_value::<Record>(Space::Journal, value).ok());
     let Some(Record::Observed { name, .. }) = record else { return false };
     // The others follow from what is said and done.
-    name != "saga" && name != "vote" && !name.starts_with("signal ")
+    name != "saga" && name != "vote" && !name.starts_with("signal ") && !name.starts_with("signals ")
 }
 
 fn session() -> SessionId {

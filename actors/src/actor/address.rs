@@ -1,0 +1,261 @@
+//! The callers' way to an actor: tell, ask, and look.
+//!
+//! Opens the channel from this node when it is first used, and finds it again ever after. Knows no handler.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use accompanist_core::State;
+use accompanist_core::id::InstanceId;
+use accompanist_core::message::{decode, encode};
+use tokio::sync::oneshot;
+
+use super::channel::{Answer, Channel, LETTER, Letter, Opening, Wants};
+use super::{ActorError, DurableActor, INSTANCE_NAME_BYTES_MAX, handling, replies};
+use crate::error::StartError;
+use crate::handle::{AskError, InstanceHandle};
+use crate::node::{Node, StartOptions};
+use crate::shared::Shared;
+use crate::writer::{self, Job};
+
+/// What goes around a message's bytes and the caller's key at most: kinds, lengths, a cause, the key of the signal.
+const ENVELOPE_BYTES: usize = 160;
+/// What the keys that callers give begin with, so that they are never taken for others.
+const GIVEN: &str = "given ";
+
+/// An actor as one node reaches it; from [`Node::actor`](crate::Node::actor).
+///
+/// What is told and asked through one node arrives in the order in which it was taken in here; between nodes there is no
+/// order. Clones are the same address.
+pub struct Address<A> {
+    node: Node,
+    name: String,
+    actor: PhantomData<fn() -> A>,
+}
+
+impl<A> Clone for Address<A> {
+    fn clone(&self) -> Self {
+        Self { node: self.node.clone(), name: self.name.clone(), actor: PhantomData }
+    }
+}
+
+impl<A: DurableActor> fmt::Debug for Address<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Address({self})")
+    }
+}
+
+/// The actor's name, and after a slash that of the instance, if it has one.
+impl<A: DurableActor> fmt::Display for Address<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(A::NAME)?;
+        if self.name.is_empty() { Ok(()) } else { write!(f, "/{}", self.name) }
+    }
+}
+
+impl<A: DurableActor> Address<A> {
+    pub(crate) fn new(node: Node) -> Self {
+        Self { node, name: String::new(), actor: PhantomData }
+    }
+
+    /// One of many instances of the actor, with a state and channels of its own: they are made when they are first told
+    /// something, all where the actor is played. The name has at most [`INSTANCE_NAME_BYTES_MAX`] bytes; an empty one is
+    /// the instance without a name.
+    #[must_use]
+    pub fn named(&self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self.clone() }
+    }
+
+    /// Tells it something: when this returns, the message is on disk here, and will be handled exactly once, after all
+    /// that was told or asked through this node before. Waits for no other node, but for the first time: then it needs to
+    /// know who plays the actor, for which it waits up to `cast_wait_max`.
+    ///
+    /// # Errors
+    /// [`ActorError`]; a full mailbox is one. After [`ActorError::Channel`] and [`ActorError::NodeStopped`] it may have been
+    /// taken in all the same; [`Address::tell_keyed`] can be repeated. Cancel-safe in the same sense.
+    pub async fn tell(&self, message: &A::Message) -> Result<(), ActorError> {
+        self.send(Wants::Nothing, &self.drawn_key(), message).await.map(drop)
+    }
+
+    /// As [`Address::tell`], under a key of the caller's, to be repeated until it succeeds: one key is one message, as
+    /// long as it waits or is among the last 1 024 that were taken from this node's mailbox for the actor.
+    ///
+    /// # Errors
+    /// As [`Address::tell`]; and [`ActorError::KeyReused`].
+    pub async fn tell_keyed(&self, key: &str, message: &A::Message) -> Result<(), ActorError> {
+        self.send(Wants::Nothing, &format!("{GIVEN}{key}"), message).await.map(drop)
+    }
+
+    /// Asks it something, and waits for the reply, for as long as that takes: a time limit is the caller's
+    /// (`tokio::time::timeout`). Whoever stops waiting, or crashes, will not hear the reply; the question is handled once
+    /// all the same.
+    ///
+    /// # Errors
+    /// [`ActorError`]: that it refuses, or why it could not be asked.
+    pub async fn ask(&self, message: &A::Message) -> Result<A::Reply, ActorError> {
+        self.ask_for(Wants::Reply, &self.drawn_key(), message).await
+    }
+
+    /// As [`Address::ask`], under a key of the caller's: asked again, also after a time limit or a crash of this node, it
+    /// is the same question and has the same reply. The replies to the last 1 024 questions under a key are kept on this
+    /// node, for each actor; after that, the same key asks anew.
+    ///
+    /// # Errors
+    /// As [`Address::ask`]; and [`ActorError::KeyReused`].
+    pub async fn ask_keyed(&self, key: &str, message: &A::Message) -> Result<A::Reply, ActorError> {
+        self.ask_for(Wants::KeptReply, &format!("{GIVEN}{key}"), message).await
+    }
+
+    /// Reads the actor's built-in state, on the node that plays it, as of the last group commit.
+    ///
+    /// # Errors
+    /// [`ActorError::NotPlayedHere`], or that the store is closed.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&State<'_>) -> T + Send + 'static,
+    ) -> Result<T, ActorError> {
+        if !self.shared().roles.contains(&A::NAME) {
+            return Err(ActorError::NotPlayedHere(A::NAME));
+        }
+        self.read_as(handling::state_of(A::NAME, &self.name), read).await
+    }
+
+    fn shared(&self) -> &Shared {
+        self.node.shared()
+    }
+
+    async fn read_as<T: Send + 'static>(
+        &self,
+        role: String,
+        read: impl FnOnce(&State<'_>) -> T + Send + 'static,
+    ) -> Result<T, ActorError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared().writer.submit(Job::Read(Box::new(move |store| {
+            let _ = reply.send(store.map(|store| read(&State::new(&store, &role)))); // The caller may have gone.
+        })));
+        Ok(answer.await.map_err(|_| ActorError::NodeStopped)??)
+    }
+
+    fn drawn_key(&self) -> String {
+        let environment = &self.shared().environment;
+        format!("{:016x}{:016x}", environment.random(), environment.random())
+    }
+
+    fn letter(&self, wants: Wants, key: &str, message: &A::Message) -> Result<Letter, ActorError> {
+        let body = encode(message)?;
+        check_size(&self.name, body.len() + 2 * key.len(), self.shared().settings.limits.payload_bytes_max)?;
+        let key = if wants == Wants::Nothing { String::new() } else { key.to_owned() };
+        Ok(Letter { wants, key, cause: None, body: body.into() })
+    }
+
+    async fn send(&self, wants: Wants, key: &str, message: &A::Message) -> Result<InstanceId, ActorError> {
+        let letter = self.letter(wants, key, message)?;
+        let channel = open::<A>(&self.node, &self.name).await?;
+        self.shared().post.put(&self.node, (channel, &self.to_string()), key, &letter).await?;
+        Ok(channel)
+    }
+
+    async fn ask_for(&self, wants: Wants, key: &str, message: &A::Message) -> Result<A::Reply, ActorError> {
+        let letter = self.letter(wants, key, message)?;
+        let channel = open::<A>(&self.node, &self.name).await?;
+        // Before it is looked whether the reply is there, so that none is missed.
+        let mut waiter = self.shared().post.askers.wait(channel.session, key);
+        if wants == Wants::KeptReply
+            && let Some(answer) = self.kept(channel, key, &letter).await?
+        {
+            return self.reply(answer);
+        }
+        let mut progress = self.shared().directory.watch(channel);
+        self.shared().post.put(&self.node, (channel, &self.to_string()), key, &letter).await?;
+        tokio::select! {
+            biased;
+            answer = &mut waiter.reply => self.reply(answer.map_err(|_| ActorError::NodeStopped)?),
+            over = progress.wait_for(|progress| progress.stopped.is_some() || progress.settled.is_some()) => {
+                let actor = self.to_string();
+                Err(match over.map(|progress| progress.stopped.clone()) {
+                    Err(_) => ActorError::NodeStopped,
+                    Ok(Some(reason)) => {
+                        ActorError::Channel { actor, source: AskError::Stopped { session: channel.session, reason } }
+                    }
+                    Ok(None) => ActorError::Channel { actor, source: AskError::NotOpen(channel) },
+                })
+            }
+        }
+    }
+
+    fn reply(&self, answer: Answer) -> Result<A::Reply, ActorError> {
+        let reply = answer.map_err(|abort| ActorError::Refused { actor: self.to_string(), abort })?;
+        Ok(decode(reply.as_slice())?)
+    }
+
+    /// The reply that was given to this question before.
+    async fn kept(&self, channel: InstanceId, key: &str, letter: &Letter) -> Result<Option<Answer>, ActorError> {
+        let (session, key) = (channel.session, key.to_owned());
+        let asked = key.clone();
+        let kept = self.read_as(super::SENDER.to_owned(), move |state| replies::kept(state, session, &key)).await?;
+        match kept {
+            Ok(None) => Ok(None),
+            Ok(Some(kept)) if kept.question == replies::fingerprint(letter) => Ok(Some(kept.answer)),
+            Ok(Some(_)) => Err(ActorError::KeyReused { actor: self.to_string(), key: callers(&asked).to_owned() }),
+            Err(abort) => Err(ActorError::Refused { actor: self.to_string(), abort }),
+        }
+    }
+
+    /// This node's end of the channel, for tools: to look what it waits for, or to let it go on.
+    ///
+    /// # Errors
+    /// As [`Address::tell`].
+    pub async fn channel(&self) -> Result<InstanceHandle, ActorError> {
+        let id = open::<A>(&self.node, &self.name).await?;
+        Ok(InstanceHandle::new(id, self.node.shared().clone()))
+    }
+}
+
+/// The key as the caller gave it.
+pub(super) fn callers(key: &str) -> &str {
+    key.strip_prefix(GIVEN).unwrap_or(key)
+}
+
+/// Whether a message of `bytes` to the instance `name` can be sent.
+pub(super) fn check_size(name: &str, bytes: usize, limit: usize) -> Result<(), ActorError> {
+    let found = bytes + ENVELOPE_BYTES + LETTER.len();
+    if name.len() > INSTANCE_NAME_BYTES_MAX {
+        return Err(ActorError::NameTooLong(name.len()));
+    }
+    if found > limit { Err(ActorError::TooLarge { found, limit }) } else { Ok(()) }
+}
+
+/// The channel from this node to the instance `name` of `A`: the one there is, or a new one.
+pub(super) async fn open<A: DurableActor>(node: &Node, name: &str) -> Result<InstanceId, ActorError> {
+    let shared = node.shared();
+    let known_as = (Channel::<A>::NAME.to_owned(), A::VERSION, name.to_owned());
+    shared.post.channel(&known_as, open_anew::<A>(node, name)).await
+}
+
+async fn open_anew<A: DurableActor>(node: &Node, name: &str) -> Result<InstanceId, ActorError> {
+    let shared = node.shared();
+    let key = format!("{}/{name}", A::VERSION);
+    let nodes = shared.peers.players(A::NAME, Channel::<A>::NAME);
+    if nodes.len() > 1 && !is_open::<A>(shared, &key).await? {
+        return Err(ActorError::PlayedTwice { name: A::NAME, nodes });
+    }
+    let opening = Opening::new(name.to_owned(), shared.node.clone());
+    match node.start_as::<Channel<A>>(opening, StartOptions::default().key(key)).await {
+        Ok(session) => Ok(session.initiator().id()),
+        Err(StartError::UnknownChoreography { .. }) => {
+            Err(ActorError::UnknownActor { name: A::NAME.to_owned(), version: A::VERSION })
+        }
+        Err(StartError::NodeStopped) => Err(ActorError::NodeStopped),
+        Err(source) => Err(ActorError::Unreachable { actor: A::NAME.to_owned(), source }),
+    }
+}
+
+/// Whether the channel under this key was opened before.
+async fn is_open<A: DurableActor>(shared: &Shared, key: &str) -> Result<bool, ActorError> {
+    let key = accompanist_core::SessionId::keyed(Channel::<A>::NAME, key);
+    let (reply, answer) = oneshot::channel();
+    shared.writer.submit(Job::Read(Box::new(move |store| {
+        let _ = reply.send(store.and_then(|store| writer::is_claimed(store, key))); // The caller may have gone.
+    })));
+    Ok(answer.await.map_err(|_| ActorError::NodeStopped)??)
+}

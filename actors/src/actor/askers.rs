@@ -1,0 +1,62 @@
+//! Those who wait for replies, in this life of the node. Knows channels by their session, no actor.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use accompanist_core::SessionId;
+use tokio::sync::oneshot;
+
+use super::channel::Answer;
+
+/// A channel, a key, and a number that tells those who wait for the same apart.
+type Place = (SessionId, String, u64);
+
+#[derive(Default)]
+struct Places {
+    next: u64,
+    waiting: BTreeMap<Place, oneshot::Sender<Answer>>,
+}
+
+/// See the module's documentation. As many as there are callers that wait.
+#[derive(Default)]
+pub(super) struct Askers(Mutex<Places>);
+
+impl Askers {
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        // Nothing that can panic runs under this lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the reply under `key`.
+    pub(super) fn wait(self: &Arc<Self>, channel: SessionId, key: &str) -> Waiter {
+        let (answer, reply) = oneshot::channel();
+        let mut places = self.lock();
+        places.next += 1;
+        let place = (channel, key.to_owned(), places.next);
+        places.waiting.insert(place.clone(), answer);
+        Waiter { askers: self.clone(), place, reply }
+    }
+
+    /// A reply has come.
+    pub(super) fn answer(&self, channel: SessionId, key: &str, answer: &Answer) {
+        let mut places = self.lock();
+        let at = |number| (channel, key.to_owned(), number);
+        let of_key: Vec<_> = places.waiting.range(at(0)..=at(u64::MAX)).map(|(place, _)| place.clone()).collect();
+        for asker in of_key.iter().filter_map(|place| places.waiting.remove(place)) {
+            let _ = asker.send(answer.clone()); // It may just have gone.
+        }
+    }
+}
+
+/// Someone who waits for a reply; forgotten when dropped.
+pub(super) struct Waiter {
+    askers: Arc<Askers>,
+    place: Place,
+    pub(super) reply: oneshot::Receiver<Answer>,
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.askers.lock().waiting.remove(&self.place);
+    }
+}

@@ -1,0 +1,250 @@
+//! The channel from one node to one actor: a session of two roles that never ends by itself.
+//!
+//! What is told waits as signals of the sender's part, durable and bounded. Each turn takes as many as there are, sends them
+//! as one message, and lets the actor's part handle them in a step; a turn that is over is final, and its journal is
+//! dropped. Order and exactly-once are those of signals, messages and steps. Knows no node and no wire.
+
+use std::marker::PhantomData;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use accompanist_core::{Abort, At, Choreography, Context, NodeId, Payload, Role, SessionId};
+use serde::{Deserialize, Serialize};
+
+use super::DurableActor;
+use super::handling::{Handle, Work};
+use super::post::{Forward, Post};
+use super::replies::KeepReplies;
+
+/// The name of the role that sends, at every node that tells or asks.
+pub(crate) const SENDER: &str = "accompanist.sender";
+/// The name of the signals that are messages to an actor.
+pub(super) const LETTER: &str = "letter";
+/// What the name of a channel's choreography begins with; the actor's name comes after it.
+const CHANNEL: &str = "actor ";
+
+/// The role that sends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SenderRole;
+impl Role for SenderRole {
+    const NAME: &'static str = SENDER;
+    type Service = Post;
+}
+
+/// The role of the actor.
+pub(crate) struct Played<A>(PhantomData<fn() -> A>);
+impl<A> Played<A> {
+    pub(crate) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+impl<A> Clone for Played<A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<A> Copy for Played<A> {}
+impl<A: DurableActor> Role for Played<A> {
+    const NAME: &'static str = A::NAME;
+    type Service = Post;
+}
+
+/// What a channel is opened with. Of a type of its own for each actor, so that versions of different actors are not taken
+/// for each other.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+pub(crate) struct Opening<A> {
+    /// Which instance of the actor it leads to.
+    pub(super) name: String,
+    /// The node it comes from.
+    pub(super) sender: NodeId,
+    actor: PhantomData<fn() -> A>,
+}
+
+impl<A> Opening<A> {
+    pub(super) fn new(name: String, sender: NodeId) -> Self {
+        Self { name, sender, actor: PhantomData }
+    }
+}
+
+/// Whether someone waits for a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Wants {
+    Nothing,
+    Reply,
+    /// A reply that is kept, so that it can be asked for again.
+    KeptReply,
+}
+
+/// One message on its way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Letter {
+    pub(super) wants: Wants,
+    /// What the reply is waited for under; empty if nobody waits.
+    pub(super) key: String,
+    /// The channel whose messages made an actor tell this, and its number among all that it made it tell.
+    pub(super) cause: Option<(SessionId, u64)>,
+    pub(super) body: Payload,
+}
+
+/// What an actor answered, or its refusal.
+pub(super) type Answer = Result<Payload, Abort>;
+
+/// How far a batch is handled, with the answers to some of its letters (by their index).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Answered {
+    upto: u32,
+    answers: Vec<(u32, Answer)>,
+}
+
+/// See the module's documentation.
+pub(crate) struct Channel<A> {
+    /// Where the actor is played.
+    actor: Option<Arc<A>>,
+    post: Arc<Post>,
+}
+
+/// Writes `text` to the beginning of `to`, and gives what is left of it.
+const fn put<'a>(to: &'a mut [u8], text: &[u8]) -> &'a mut [u8] {
+    match (text, to) {
+        ([byte, text @ ..], [place, to @ ..]) => {
+            *place = *byte;
+            put(to, text)
+        }
+        (_, to) => to,
+    }
+}
+
+impl<A: DurableActor> Channel<A> {
+    const NAME_LENGTH: usize = CHANNEL.len() + A::NAME.len();
+    const NAME_BYTES: [u8; 256] = {
+        let mut bytes = [b' '; 256];
+        put(put(&mut bytes, CHANNEL.as_bytes()), A::NAME.as_bytes());
+        bytes
+    };
+    /// The name of its choreography. One that is too long does not compile.
+    pub(super) const NAME: &'static str = match std::str::from_utf8(Self::NAME_BYTES.split_at(Self::NAME_LENGTH).0) {
+        Ok(name) => name,
+        Err(_) => panic!("two texts together are a text"),
+    };
+
+    /// The channel at a node that plays the actor, or that only tells it.
+    pub(crate) fn new(actor: Option<Arc<A>>, post: Arc<Post>) -> Self {
+        Self { actor, post }
+    }
+}
+
+impl<A: DurableActor> Choreography for Channel<A> {
+    const NAME: &'static str = Channel::<A>::NAME;
+    const VERSION: u32 = A::VERSION;
+    type Roles = (SenderRole, Played<A>);
+    type Input = At<SenderRole, Opening<A>>;
+    type Output = At<SenderRole, ()>;
+
+    async fn run(
+        &self,
+        ctx: &Context<Self::Roles>,
+        opening: At<SenderRole, Opening<A>>,
+    ) -> Result<Self::Output, Abort> {
+        let ends = ctx.locally(SenderRole, |here| {
+            let opening = here.get(&opening);
+            (opening.name.clone(), opening.sender.clone())
+        });
+        let (name, sender) = &ctx.broadcast(SenderRole, &ends).await?;
+        ctx.repeat((), async |ctx, ()| {
+            self.turn(ctx, name, sender).await?;
+            Ok(ControlFlow::Continue(()))
+        })
+        .await
+    }
+}
+
+impl<A: DurableActor> Channel<A> {
+    /// Takes what waits, and has it handled.
+    async fn turn(&self, ctx: &Context<(SenderRole, Played<A>)>, name: &str, sender: &NodeId) -> Result<(), Abort> {
+        let letters = ctx.signals::<_, Letter, _>(SenderRole, LETTER, self.post.limits().batch_max).await?;
+        let letters = ctx.broadcast(SenderRole, &letters).await?;
+        if letters.iter().all(|letter| letter.wants == Wants::Nothing) {
+            let all = ctx.conclave((Played::<A>::new(),), async |ctx| {
+                let mut from = 0;
+                while from < letters.len() {
+                    let answered = self.handle(ctx, name, sender, &letters, from).await?;
+                    from = ctx.broadcast(Played::<A>::new(), &answered).await?.upto as usize;
+                }
+                Ok(())
+            });
+            return all.await;
+        }
+        let mut from = 0;
+        while from < letters.len() {
+            let handled = ctx
+                .conclave((Played::<A>::new(),), async |ctx| self.handle(ctx, name, sender, &letters, from).await)
+                .await?;
+            let answered = ctx.broadcast(Played::<A>::new(), &handled).await?;
+            from = answered.upto as usize;
+            self.give_back(ctx, &letters, &answered.answers).await?;
+        }
+        Ok(())
+    }
+
+    /// A step that handles the letters `from` on, and what they make the actor tell others.
+    async fn handle(
+        &self,
+        ctx: &Context<(Played<A>,)>,
+        name: &str,
+        sender: &NodeId,
+        letters: &[Letter],
+        from: usize,
+    ) -> Result<At<Played<A>, Answered>, Abort> {
+        let (role, session) = (Played::<A>::new(), ctx.session());
+        let work = ctx.locally(role, |_| Work {
+            channel: session,
+            name: name.to_owned(),
+            sender: sender.clone(),
+            first: u32::try_from(from).unwrap_or(u32::MAX),
+            letters: letters.get(from..).unwrap_or_default().to_vec(),
+        });
+        let step = Handle { actor: self.actor.clone(), post: self.post.clone() };
+        let handled = ctx.transact(step, &work).await?;
+        let told = ctx.locally(role, |here| here.get(&handled).told.clone());
+        let tells = ctx.locally(role, |here| !here.get(&told).is_empty());
+        if ctx.broadcast(role, &tells).await? {
+            ctx.transact(Forward::<A>::new(), &told).await?;
+        }
+        Ok(ctx.locally(role, |here| {
+            let handled = here.get(&handled);
+            Answered { upto: handled.upto, answers: handled.answers.clone() }
+        }))
+    }
+
+    /// The answers have come back to the sender.
+    async fn give_back(
+        &self,
+        ctx: &Context<(SenderRole, Played<A>)>,
+        letters: &[Letter],
+        answers: &[(u32, Answer)],
+    ) -> Result<(), Abort> {
+        let of = |wanted: &dyn Fn(Wants) -> bool| -> Vec<(Letter, Answer)> {
+            let wanted = answers.iter().filter_map(|(index, answer)| {
+                let letter = letters.get(*index as usize).filter(|letter| wanted(letter.wants))?;
+                Some((letter.clone(), answer.clone()))
+            });
+            wanted.collect()
+        };
+        let kept = of(&|wants| wants == Wants::KeptReply);
+        let all = of(&|wants| wants != Wants::Nothing);
+        let session = ctx.session();
+        if !kept.is_empty() {
+            // First on disk, then told: what an asker has heard it hears again.
+            let kept = ctx.locally(SenderRole, |_| (session, kept.clone()));
+            ctx.transact(KeepReplies, &kept).await?;
+        }
+        // Whoever waits in this life of the node is told; on a replay nobody does, or hears the same.
+        ctx.locally(SenderRole, |here| {
+            for (letter, answer) in &all {
+                here.service().askers.answer(session, &letter.key, answer);
+            }
+        });
+        Ok(())
+    }
+}

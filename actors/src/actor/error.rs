@@ -1,0 +1,106 @@
+//! Why an actor was not told, or an asker has no reply. Each says what to do.
+
+use accompanist_core::contract::StoreError;
+use accompanist_core::message::CodecError;
+use accompanist_core::{Abort, NodeId};
+
+use super::INSTANCE_NAME_BYTES_MAX;
+use crate::error::StartError;
+use crate::handle::AskError;
+
+/// An actor that was not told, or has not answered.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ActorError {
+    /// As many messages wait here as may: the actor, or the way to it, is slower than its senders. Nothing was taken in.
+    #[error(
+        "{waiting} messages wait for actor `{actor}` on this node, which is the limit (`limits.signals_max`): slow down, and try again"
+    )]
+    Full {
+        /// The actor.
+        actor: String,
+        /// How many wait.
+        waiting: usize,
+    },
+    /// The message is too large. Nothing was taken in.
+    #[error(
+        "the message has {found} bytes, the limit is {limit}: send a reference to it, or raise `payload_bytes_max`"
+    )]
+    TooLarge {
+        /// Its size in bytes, with what goes around it.
+        found: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The name of an instance is too long. Nothing was taken in.
+    #[error(
+        "the name of an actor's instance has {0} bytes, the limit is {INSTANCE_NAME_BYTES_MAX}: give a shorter one"
+    )]
+    NameTooLong(usize),
+    /// Another message was sent under this key before. Nothing was taken in.
+    #[error("key `{key}` was used for another message to actor `{actor}`: give each message a key of its own")]
+    KeyReused {
+        /// The actor.
+        actor: String,
+        /// The key.
+        key: String,
+    },
+    /// The builder was not told of the actor.
+    #[error(
+        "actor `{name}` version {version} is not known to this node: give its builder `actor` (to play it) or `talks_to` \
+         (to reach it)"
+    )]
+    UnknownActor {
+        /// Its name.
+        name: String,
+        /// Its version.
+        version: u32,
+    },
+    /// Its state can be read where it is played.
+    #[error("actor `{0}` is not played by this node: read its state where it is played, or ask it")]
+    NotPlayedHere(&'static str),
+    /// Its state would be in two places.
+    #[error(
+        "actor `{name}` is played by several nodes ({}): let one of them play it, or give one a name of its own",
+        .nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ")
+    )]
+    PlayedTwice {
+        /// Its name.
+        name: &'static str,
+        /// The nodes that say they play it.
+        nodes: Vec<NodeId>,
+    },
+    /// No channel to the actor could be opened.
+    #[error("actor `{actor}` cannot be reached: {source}")]
+    Unreachable {
+        /// The actor.
+        actor: String,
+        /// Why.
+        source: StartError,
+    },
+    /// The channel to the actor cannot take the message in. After `NodeStopped` or `NotOpen` it may have been taken in
+    /// all the same: repeat it under a key.
+    #[error("the channel to actor `{actor}`: {source}")]
+    Channel {
+        /// The actor.
+        actor: String,
+        /// Why.
+        source: AskError,
+    },
+    /// The actor's decision on what it was asked.
+    #[error("actor `{actor}` refuses: {abort}")]
+    Refused {
+        /// The actor.
+        actor: String,
+        /// Its refusal.
+        abort: Abort,
+    },
+    /// The message has no encoding, or the reply is of another type.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The node has stopped. A message that was taken in is delivered when it starts again.
+    #[error("the node has stopped: what it has taken in goes on when it starts again")]
+    NodeStopped,
+}

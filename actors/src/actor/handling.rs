@@ -1,0 +1,256 @@
+//! The step in which an actor handles messages: its changes of the built-in state, what it tells others, its replies and
+//! the record that the messages are handled are one batch.
+//!
+//! A message that fails (or panics) behind others leaves them handled, and comes first in the next step, which it then
+//! fails alone. Knows no program.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
+use accompanist_core::message::{decode, encode};
+use accompanist_core::{Abort, Kind, LocalTransaction, NodeId, Payload, SessionId, State, Table};
+use metrics::counter;
+use serde::{Deserialize, Serialize};
+
+use super::channel::{Answer, Letter, Played, Wants};
+use super::post::{Post, Told};
+use super::{DurableActor, Here};
+use crate::metric;
+
+/// The code of a refusal because the reply is too large.
+const REPLY_TOO_LARGE: &str = "accompanist.reply-too-large";
+/// What an answer takes besides its bytes, at most.
+const ANSWER_BYTES: usize = 32;
+/// The runtime's own tables.
+const BOOKS: &str = "accompanist.actors";
+/// By the channel that has brought them and the one that has caused them, the number of the latest message that was
+/// handled: one that is put into the channel again after a crash is known by it.
+const HANDLED: Table<(SessionId, SessionId), u64> = Table::new("handled");
+/// How many messages to others a channel has caused so far.
+const CAUSED: Table<SessionId, u64> = Table::new("caused");
+
+/// Messages to be handled, as far as they are not.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Work {
+    pub(super) channel: SessionId,
+    pub(super) name: String,
+    pub(super) sender: NodeId,
+    /// The index of the first of them in their batch.
+    pub(super) first: u32,
+    pub(super) letters: Vec<Letter>,
+}
+
+/// What has come of it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Handled {
+    /// The index in the batch of the first that is not handled.
+    pub(super) upto: u32,
+    pub(super) answers: Vec<(u32, Answer)>,
+    pub(super) told: Vec<Told>,
+}
+
+/// What one message has come to.
+struct One {
+    answer: Option<Answer>,
+    told: Vec<Told>,
+}
+
+/// See the module's documentation.
+pub(super) struct Handle<A> {
+    pub(super) actor: Option<Arc<A>>,
+    pub(super) post: Arc<Post>,
+}
+
+/// The role under which an actor's instance keeps its state: the actor's own, or one below it.
+pub(super) fn state_of(actor: &str, name: &str) -> String {
+    if name.is_empty() { actor.to_owned() } else { format!("{actor}\0{name}") }
+}
+
+impl<A: DurableActor> LocalTransaction for Handle<A> {
+    const NAME: &'static str = "handle";
+    const KIND: Kind = Kind::Retriable;
+    type Role = Played<A>;
+    type Input = Work;
+    type Output = Handled;
+
+    fn commit(&self, state: &mut State<'_>, work: &Work) -> Result<Handled, Abort> {
+        let bytes_max = self.post.limits().payload_bytes_max;
+        let (mut handled, mut answer_bytes, mut told_bytes) = (Handled::default(), 0, 0);
+        for (index, letter) in (work.first..).zip(&work.letters) {
+            // So that all answers fit into one message, and what is told into one record.
+            if answer_bytes >= reply_bytes_max(bytes_max).max(1) || told_bytes >= bytes_max {
+                break;
+            }
+            let one = match catch_unwind(AssertUnwindSafe(|| self.one(state, work, letter))) {
+                Ok(Ok(one)) => one,
+                Ok(Err(_)) | Err(_) if index > work.first => break,
+                Ok(Err(failure)) => return Err(failure),
+                Err(panic) => resume_unwind(panic),
+            };
+            handled.upto = index + 1;
+            told_bytes += one.told.iter().map(|told| told.body.len()).sum::<usize>();
+            handled.told.extend(one.told);
+            if let Some(answer) = one.answer {
+                answer_bytes += bytes_of(&answer);
+                handled.answers.push((index, answer));
+            }
+        }
+        counter!(metric::ACTOR_MESSAGES, "actor" => A::NAME).increment(u64::from(handled.upto - work.first));
+        Ok(handled)
+    }
+}
+
+impl<A: DurableActor> Handle<A> {
+    fn one(&self, state: &mut State<'_>, work: &Work, letter: &Letter) -> Result<One, Abort> {
+        let actor = self.actor.as_ref().ok_or_else(|| Abort::failure("the actor is not played here"))?;
+        let name = state_of(A::NAME, &work.name);
+        state.within(BOOKS, |books| {
+            if let Some((cause, number)) = letter.cause {
+                let known = HANDLED.get(books, (work.channel, cause))?;
+                if known.is_some_and(|known| known >= number) {
+                    return Ok(One { answer: None, told: Vec::new() });
+                }
+                HANDLED.put(books, (work.channel, cause), &number)?;
+            }
+            let message: A::Message = decode(letter.body.as_slice()).map_err(|error| {
+                Abort::failure(format!(
+                    "a message from node `{}` to actor `{name}` version {} is of another type: raise VERSION when a type \
+                     changes, and let the version before handle what waits ({error})",
+                    work.sender,
+                    A::VERSION
+                ))
+            })?;
+            let mut here = Here::new(&work.sender, &work.name, self.post.way());
+            let handled = books.within(&name, |state| {
+                let reply = actor.handle(&mut here, state, message)?;
+                self.encoded(&reply, letter.wants)
+            });
+            if let Some(failure) = here.failure.take() {
+                return Err(failure);
+            }
+            match handled {
+                Ok(answer) => {
+                    let told = numbered(books, work.channel, here.told)?;
+                    Ok(One { answer: (letter.wants != Wants::Nothing).then_some(Ok(answer)), told })
+                }
+                Err(failure) if failure.is_failure() => Err(failure),
+                Err(refusal) => Ok(One { answer: self.refused(work, letter, refusal), told: Vec::new() }),
+            }
+        })
+    }
+
+    fn encoded(&self, reply: &A::Reply, wants: Wants) -> Result<Payload, Abort> {
+        if wants == Wants::Nothing {
+            return Ok(Vec::new().into());
+        }
+        let reply = encode(reply).map_err(|error| Abort::failure(error.to_string()))?;
+        let limit = reply_bytes_max(self.post.limits().payload_bytes_max);
+        if reply.len() > limit {
+            let found = reply.len();
+            let reason = format!(
+                "the reply has {found} bytes, the limit is {limit}: give a reference to it, or raise `payload_bytes_max`"
+            );
+            return Err(Abort::new(REPLY_TOO_LARGE, reason));
+        }
+        Ok(reply.into())
+    }
+
+    /// The answer to a message that the actor refuses. Nobody hears of one that was only told.
+    fn refused(&self, work: &Work, letter: &Letter, refusal: Abort) -> Option<Answer> {
+        if letter.wants == Wants::Nothing {
+            let (actor, name, sender) = (A::NAME, &work.name, &work.sender);
+            tracing::warn!(actor, name, %sender, %refusal, "an actor refuses what it was told");
+            counter!(metric::ACTOR_REFUSALS, "actor" => A::NAME).increment(1);
+            return None;
+        }
+        let limit = reply_bytes_max(self.post.limits().payload_bytes_max);
+        let answer = Err(refusal);
+        let fits = bytes_of(&answer) <= limit;
+        Some(if fits { answer } else { Err(Abort::new(REPLY_TOO_LARGE, "the reason does not fit into a reply")) })
+    }
+}
+
+/// Half of a message, since the answers to several travel together.
+fn reply_bytes_max(payload_bytes_max: usize) -> usize {
+    (payload_bytes_max / 2).saturating_sub(2 * ANSWER_BYTES)
+}
+
+fn bytes_of(answer: &Answer) -> usize {
+    ANSWER_BYTES + answer.as_ref().map_or_else(|abort| abort.code().len() + abort.message().len(), Payload::len)
+}
+
+/// Counts on from what this channel has caused so far.
+fn numbered(books: &mut State<'_>, channel: SessionId, mut told: Vec<Told>) -> Result<Vec<Told>, Abort> {
+    if told.is_empty() {
+        return Ok(told);
+    }
+    let mut number = CAUSED.get(books, channel)?.unwrap_or_default();
+    for told in &mut told {
+        number += 1;
+        told.number = number;
+    }
+    CAUSED.put(books, channel, &number)?;
+    Ok(told)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use accompanist_core::state::Writes;
+
+    /// Writes down what it is told.
+    struct Diary;
+    const LINES: Table<u32, u32> = Table::new("lines");
+    impl DurableActor for Diary {
+        const NAME: &'static str = "diary";
+        type Message = u32;
+        type Reply = u32;
+        fn handle(&self, _: &mut Here<'_>, state: &mut State<'_>, line: u32) -> Result<u32, Abort> {
+            let last = LINES.last(state, ..)?.map_or(0, |(number, _)| number + 1);
+            LINES.put(state, last, &line)?;
+            assert_ne!(line, 13, "an unlucky number");
+            Ok(last)
+        }
+    }
+
+    fn letter(cause: Option<(u8, u64)>, line: u32) -> Letter {
+        let cause = cause.map(|(channel, number)| (SessionId::from_bytes([channel; 16]), number));
+        Letter { wants: Wants::Nothing, key: String::new(), cause, body: encode(&line).unwrap().into() }
+    }
+
+    /// Has `letters` handled from `channel`, and says up to which, and what the diary has then.
+    fn handle(stored: &mut Writes, channel: u8, letters: &[Letter]) -> (u32, Vec<u32>) {
+        let step = Handle { actor: Some(Arc::new(Diary)), post: Arc::default() };
+        let channel = SessionId::from_bytes([channel; 16]);
+        let (name, sender) = (String::new(), NodeId::new("edge").unwrap());
+        let work = Work { channel, name, sender, first: 0, letters: letters.to_vec() };
+        let mut state = State::new(stored, "diary");
+        let upto = step.commit(&mut state, &work).unwrap().upto;
+        let writes = state.into_writes();
+        stored.absorb(writes);
+        let lines = LINES.range(&State::new(stored, "diary"), ..).map(|row| row.unwrap().1).collect();
+        (upto, lines)
+    }
+
+    #[test]
+    fn what_comes_again_is_known_by_its_cause_however_much_came_between() {
+        let mut stored = Writes::default();
+        let [one, two, three] = [1, 2, 3].map(|number| letter(Some((7, number)), u32::try_from(number).unwrap()));
+        assert_eq!(handle(&mut stored, 1, &[one.clone(), two.clone()]), (2, vec![1, 2]));
+        // Of another cause, or none: others.
+        assert_eq!(handle(&mut stored, 1, &[letter(Some((8, 1)), 4), letter(None, 5)]), (2, vec![1, 2, 4, 5]));
+        assert_eq!(handle(&mut stored, 1, &[one.clone(), two, three]), (3, vec![1, 2, 4, 5, 3]));
+        // By another channel, such as that of the version before, comes something else.
+        assert_eq!(handle(&mut stored, 2, &[one]), (1, vec![1, 2, 4, 5, 3, 1]));
+    }
+
+    #[test]
+    fn a_panic_leaves_what_came_before_it_handled_and_nothing_of_its_own() {
+        let mut stored = Writes::default();
+        let letters = [letter(None, 1), letter(None, 13), letter(None, 2)];
+        assert_eq!(handle(&mut stored, 1, &letters), (1, vec![1]));
+        let alone = catch_unwind(AssertUnwindSafe(|| handle(&mut stored, 1, letters.get(1..).unwrap_or_default())));
+        assert!(alone.is_err(), "it comes first, and is its step's failure");
+    }
+}

@@ -1,0 +1,249 @@
+//! What an actor's messages leave by: the channels that are known, the askers that wait, and the step that tells others.
+//!
+//! One per node, the service of both roles of every channel. Knows the node once that has started.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use accompanist_core::contract::BoxFuture;
+use accompanist_core::id::InstanceId;
+use accompanist_core::instance::SignalError;
+use accompanist_core::{Abort, Kind, Local, Payload, SessionId, Transaction};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+
+use super::askers::Askers;
+use super::channel::{Channel, LETTER, Letter, Played, Wants};
+use super::way::{Bounds, Way};
+use super::{ActorError, DurableActor, address};
+use crate::handle::{AskError, InstanceHandle};
+use crate::node::{Node, WeakNode};
+use crate::settings::Settings;
+
+/// Channels that are found without asking the store. When more are used, all are looked up anew.
+const CHANNELS_KNOWN_MAX: usize = 65_536;
+
+/// What one actor tells another.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Told {
+    /// The name of the other one's channels, and its version.
+    pub(super) actor: String,
+    pub(super) version: u32,
+    /// Which instance of it.
+    pub(super) name: String,
+    /// Its number among all that the channel has caused.
+    pub(super) number: u64,
+    pub(super) body: Payload,
+}
+
+/// A way to actors of one kind, without its type.
+trait Reach: Send + Sync {
+    fn open<'a>(&'a self, node: &'a Node, name: &'a str) -> BoxFuture<'a, Result<InstanceId, ActorError>>;
+}
+
+struct To<A>(PhantomData<fn() -> A>);
+impl<A: DurableActor> Reach for To<A> {
+    fn open<'a>(&'a self, node: &'a Node, name: &'a str) -> BoxFuture<'a, Result<InstanceId, ActorError>> {
+        Box::pin(address::open::<A>(node, name))
+    }
+}
+
+/// By the name of an actor's channels, and its version.
+type Reachable = BTreeMap<(&'static str, u32), Arc<dyn Reach>>;
+
+/// By the name of an actor's channels, its version, and the name of its instance.
+type ChannelKey = (String, u32, String);
+
+/// See the module's documentation.
+pub(crate) struct Post {
+    bounds: OnceLock<Bounds>,
+    node: OnceLock<WeakNode>,
+    /// Wakes in the order of asking (a watch channel does not, which would make a simulation run differently).
+    runs: Notify,
+    known: Mutex<Reachable>,
+    channels: Mutex<BTreeMap<ChannelKey, InstanceId>>,
+    /// Those that are being opened: by one caller at a time, in the order of asking.
+    opening: Mutex<BTreeMap<ChannelKey, Arc<AsyncMutex<()>>>>,
+    pub(super) askers: Arc<Askers>,
+}
+
+impl Default for Post {
+    fn default() -> Self {
+        Self {
+            bounds: OnceLock::new(),
+            node: OnceLock::new(),
+            runs: Notify::new(),
+            known: Mutex::default(),
+            channels: Mutex::default(),
+            opening: Mutex::default(),
+            askers: Arc::default(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Post {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Post")
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Post {
+    /// This node may tell `A`.
+    pub(crate) fn learn<A: DurableActor>(&self) {
+        lock(&self.known).insert((Channel::<A>::NAME, A::VERSION), Arc::new(To::<A>(PhantomData)));
+    }
+
+    /// The node's settings are known.
+    pub(crate) fn bound(&self, settings: &Settings) {
+        let _ = self.bounds.set(Bounds::from(settings)); // Once, by the builder.
+    }
+
+    /// The node runs.
+    pub(crate) fn started(&self, node: WeakNode) {
+        let _ = self.node.set(node); // Once, by the builder.
+        self.runs.notify_waiters();
+    }
+
+    pub(super) fn limits(&self) -> Bounds {
+        *self.bounds.get_or_init(|| Bounds::from(&Settings::default()))
+    }
+
+    pub(super) fn way(&self) -> Way<'_> {
+        Way::Post(self)
+    }
+
+    pub(super) fn knows(&self, actor: &'static str, version: u32) -> bool {
+        lock(&self.known).contains_key(&(actor, version))
+    }
+
+    /// The channel `key`: the one known, or else what `open` gives.
+    pub(super) async fn channel(
+        &self,
+        key: &ChannelKey,
+        open: impl Future<Output = Result<InstanceId, ActorError>>,
+    ) -> Result<InstanceId, ActorError> {
+        let known = || lock(&self.channels).get(key).copied();
+        if let Some(channel) = known() {
+            return Ok(channel);
+        }
+        let turn = lock(&self.opening).entry(key.clone()).or_default().clone();
+        let opened = {
+            let _turn = turn.lock().await;
+            match known() {
+                Some(channel) => Ok(channel),
+                None => open.await,
+            }
+        };
+        if let Ok(channel) = &opened {
+            let mut channels = lock(&self.channels);
+            if channels.len() >= CHANNELS_KNOWN_MAX {
+                channels.clear();
+            }
+            channels.insert(key.clone(), *channel);
+        }
+        drop(turn);
+        // Whoever still waits for it holds it.
+        lock(&self.opening).retain(|_, turn| Arc::strong_count(turn) > 1);
+        opened
+    }
+
+    /// Puts a letter into a channel: on disk when it returns.
+    pub(super) async fn put(
+        &self,
+        node: &Node,
+        (channel, actor): (InstanceId, &str),
+        key: &str,
+        letter: &Letter,
+    ) -> Result<(), ActorError> {
+        let handle = InstanceHandle::new(channel, node.shared().clone());
+        let Err(error) = handle.signal(LETTER, key, letter).await else { return Ok(()) };
+        let actor = actor.to_owned();
+        Err(match error {
+            AskError::Signal(SignalError::Full(waiting)) => ActorError::Full { actor, waiting },
+            AskError::Signal(SignalError::TooLarge { found, limit }) => ActorError::TooLarge { found, limit },
+            AskError::Signal(SignalError::KeyReused { key, .. }) => {
+                ActorError::KeyReused { actor, key: address::callers(&key).to_owned() }
+            }
+            AskError::NodeStopped => ActorError::NodeStopped,
+            source => {
+                // It is looked up anew when it is used again.
+                lock(&self.channels).retain(|_, id| *id != channel);
+                ActorError::Channel { actor, source }
+            }
+        })
+    }
+
+    /// The node, once it runs. Pending for ever when it has gone.
+    async fn node(&self) -> Node {
+        loop {
+            let runs = self.runs.notified();
+            match self.node.get().map(WeakNode::upgrade) {
+                Some(Some(node)) => return node,
+                Some(None) => return std::future::pending().await,
+                None => runs.await,
+            }
+        }
+    }
+
+    /// Tells what a handler has told, however long that takes.
+    async fn forward(&self, cause: SessionId, told: &Told) {
+        let cause = (cause, told.number);
+        let letter = Letter { wants: Wants::Nothing, key: String::new(), cause: Some(cause), body: told.body.clone() };
+        let key = format!("from {} {}", cause.0, cause.1);
+        let mut delay = self.limits().forward_delay_min;
+        loop {
+            let node = self.node().await;
+            match self.forward_once(&node, told, &key, &letter).await {
+                Ok(()) => return,
+                Err(ActorError::Full { actor, .. }) => tracing::debug!(actor, "a full mailbox makes an actor wait"),
+                Err(error) => tracing::warn!(%error, "what an actor tells another one waits"),
+            }
+            drop(node);
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(self.limits().forward_delay_max);
+        }
+    }
+
+    async fn forward_once(&self, node: &Node, told: &Told, key: &str, letter: &Letter) -> Result<(), ActorError> {
+        let Told { actor, version, name, .. } = told;
+        let known = lock(&self.known)
+            .iter()
+            .find(|((known, of), _)| known == actor && of == version)
+            .map(|(_, way)| way.clone());
+        let Some(way) = known else {
+            // An earlier release knew it: it waits for one that does.
+            return Err(ActorError::UnknownActor { name: actor.clone(), version: *version });
+        };
+        let channel = way.open(node, name).await?;
+        self.put(node, (channel, actor), key, letter).await
+    }
+}
+
+/// Tells others what the messages of a channel have made the actor tell them. The numbers make it once.
+pub(super) struct Forward<A>(PhantomData<fn() -> A>);
+impl<A> Forward<A> {
+    pub(super) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<A: DurableActor> Transaction for Forward<A> {
+    const NAME: &'static str = "tell others";
+    const KIND: Kind = Kind::Retriable;
+    type Role = Played<A>;
+    type Input = Vec<Told>;
+    type Output = ();
+
+    async fn commit(&self, here: &Local<Played<A>>, told: &Vec<Told>) -> Result<(), Abort> {
+        for told in told {
+            here.service().forward(here.key().session, told).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! The replies that are kept at the node which has asked, so that a question under a caller's key has one answer, also
+//! after a crash.
+//!
+//! Kept are those of the last [`REPLIES_KEPT_MAX`] questions under a key, for each channel. Knows no actor.
+
+use accompanist_core::instance::TAKEN_SIGNALS_MAX;
+use accompanist_core::message::Fingerprint;
+use accompanist_core::state::Under;
+use accompanist_core::{Abort, Kind, LocalTransaction, SessionId, State, Table};
+use serde::{Deserialize, Serialize};
+
+use super::channel::{Answer, Letter, SenderRole};
+
+/// The most replies that a channel keeps; the oldest goes. As many as the keys that signals are known by: a question
+/// that is not sent again, since its key is known, has to find its reply here.
+pub(super) const REPLIES_KEPT_MAX: u64 = TAKEN_SIGNALS_MAX as u64;
+
+/// By the channel and the caller's key.
+const REPLIES: Table<(SessionId, String), Kept> = Table::new("replies");
+/// The keys in the order of their replies.
+const ORDER: Table<(SessionId, u64), String> = Table::new("order");
+
+/// A reply, and what it is one to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Kept {
+    number: u64,
+    pub(super) question: Fingerprint,
+    pub(super) answer: Answer,
+}
+
+/// What tells one question from another under the same key.
+pub(super) fn fingerprint(letter: &Letter) -> Fingerprint {
+    Fingerprint::of(&letter.body)
+}
+
+/// The reply that is kept under `key`.
+pub(super) fn kept(state: &State<'_>, channel: SessionId, key: &str) -> Result<Option<Kept>, Abort> {
+    REPLIES.get(state, (channel, key))
+}
+
+/// Keeps replies.
+pub(super) struct KeepReplies;
+impl LocalTransaction for KeepReplies {
+    const NAME: &'static str = "keep replies";
+    const KIND: Kind = Kind::Retriable;
+    type Role = SenderRole;
+    type Input = (SessionId, Vec<(Letter, Answer)>);
+    type Output = ();
+
+    fn commit(&self, state: &mut State<'_>, (channel, answers): &Self::Input) -> Result<(), Abort> {
+        for (letter, answer) in answers {
+            let newest = ORDER.last(state, Under((*channel,)))?;
+            let number = newest.map_or(0, |((_, number), _)| number + 1);
+            let kept = Kept { number, question: fingerprint(letter), answer: answer.clone() };
+            if let Some(before) = REPLIES.get(state, (*channel, letter.key.as_str()))? {
+                ORDER.remove(state, (*channel, before.number))?;
+            }
+            REPLIES.put(state, (*channel, letter.key.as_str()), &kept)?;
+            ORDER.put(state, (*channel, number), &letter.key)?;
+            let Some(oldest) = number.checked_sub(REPLIES_KEPT_MAX) else { continue };
+            if let Some(key) = ORDER.take(state, (*channel, oldest))? {
+                REPLIES.remove(state, (*channel, key.as_str()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor::channel::Wants;
+    use accompanist_core::message::encode;
+    use accompanist_core::state::Writes;
+
+    #[test]
+    fn the_oldest_replies_go() {
+        let base = Writes::default();
+        let mut state = State::new(&base, "sender");
+        let channel = SessionId::from_bytes([7; 16]);
+        for number in 0..REPLIES_KEPT_MAX + 10 {
+            let body = encode(&number).map_or_else(|_| Vec::new().into(), Into::into);
+            let letter = Letter { wants: Wants::KeptReply, key: format!("key {number}"), cause: None, body };
+            let reply = Ok(letter.body.clone());
+            assert_eq!(KeepReplies.commit(&mut state, &(channel, vec![(letter, reply)])), Ok(()));
+        }
+        let is_kept = |number: u64| kept(&state, channel, &format!("key {number}")).is_ok_and(|kept| kept.is_some());
+        assert!(!is_kept(9));
+        assert!(is_kept(10));
+        assert!(is_kept(REPLIES_KEPT_MAX + 9));
+    }
+}

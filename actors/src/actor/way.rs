@@ -1,0 +1,63 @@
+//! What a handler sees of the way to others: whom this node knows, and how much may be told.
+
+use std::time::Duration;
+
+use super::channel::Channel;
+use super::post::Post;
+use super::{ActorError, DurableActor};
+use crate::settings::Settings;
+
+/// The settings that actors go by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(super) payload_bytes_max: usize,
+    pub(super) batch_max: usize,
+    pub(super) tells_max: usize,
+    pub(super) forward_delay_min: Duration,
+    pub(super) forward_delay_max: Duration,
+}
+
+impl From<&Settings> for Bounds {
+    fn from(settings: &Settings) -> Self {
+        let actors = &settings.actors;
+        Self {
+            payload_bytes_max: settings.limits.payload_bytes_max,
+            batch_max: actors.batch_max,
+            tells_max: actors.tells_max,
+            forward_delay_min: actors.forward_delay_min,
+            forward_delay_max: actors.forward_delay_max,
+        }
+    }
+}
+
+/// How far a handler sees what leaves.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Way<'a> {
+    Post(&'a Post),
+    /// In a unit test.
+    Alone(Bounds),
+}
+
+impl Way<'_> {
+    pub(super) fn alone() -> Self {
+        Self::Alone(Bounds::from(&Settings::default()))
+    }
+
+    pub(super) fn limits(self) -> Bounds {
+        match self {
+            Self::Post(post) => post.limits(),
+            Self::Alone(bounds) => bounds,
+        }
+    }
+
+    /// Why `B` cannot be told from here, if it cannot.
+    pub(super) fn check<B: DurableActor>(self) -> Result<(), String> {
+        let known = match self {
+            Self::Post(post) => post.knows(Channel::<B>::NAME, B::VERSION),
+            Self::Alone(_) => true,
+        };
+        known
+            .then_some(())
+            .ok_or_else(|| ActorError::UnknownActor { name: B::NAME.to_owned(), version: B::VERSION }.to_string())
+    }
+}
