@@ -105,8 +105,8 @@ mod tests {
 
     use super::*;
 
-    fn id(number: u128) -> InstanceId {
-        InstanceId { session: SessionId::fresh(1, number), role: RoleIndex(0) }
+    fn id(number: u64) -> InstanceId {
+        InstanceId { session: SessionId::fresh(number, 0), role: RoleIndex(0) }
     }
 
     #[test]

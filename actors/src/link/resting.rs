@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn they_come_back_as_their_node_hears() {
         let [bank, shop] = ["bank", "shop"].map(|name| NodeId::new(name).unwrap());
-        let id = |number| InstanceId { session: SessionId::fresh(1, number), role: RoleIndex(0) };
+        let id = |number| InstanceId { session: SessionId::fresh(number, 0), role: RoleIndex(0) };
         let mut resting = Resting::default();
         for number in 0..10 {
             resting.add(id(number), [bank.clone()].into());
