@@ -32,6 +32,8 @@ struct Entry {
 #[derive(Default)]
 pub(crate) struct Directory {
     actors: Mutex<BTreeMap<InstanceId, Entry>>,
+    /// Starts that were let in, and whose instances are not there yet.
+    starting: Mutex<usize>,
     watched: Mutex<BTreeMap<InstanceId, watch::Sender<Progress>>>,
 }
 
@@ -121,6 +123,20 @@ impl Directory {
 
     pub(crate) fn clear(&self) {
         lock(&self.actors).clear();
+    }
+
+    /// Lets a start in, if with its instance there are at most `max`. It counts until [`Directory::started`].
+    pub(crate) fn admit(&self, max: usize) -> bool {
+        let actors = lock(&self.actors);
+        let mut starting = lock(&self.starting);
+        let room = actors.len() + *starting < max;
+        *starting += usize::from(room);
+        room
+    }
+
+    /// A start that was let in has its instance, or will have none.
+    pub(crate) fn started(&self) {
+        *lock(&self.starting) -= 1;
     }
 
     pub(crate) fn len(&self) -> usize {

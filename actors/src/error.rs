@@ -151,8 +151,15 @@ pub enum StartError {
     #[error(transparent)]
     Codec(#[from] CodecError),
     /// Too many sessions are in memory.
-    #[error("{0} sessions are open here, which is the limit: try again when some have ended, or raise `instances_max`")]
+    #[error(
+        "{0} sessions are at work here, which is the limit: try again when some have ended, or raise `instances_max`"
+    )]
     Overloaded(usize),
+    /// Too many role instances are open on disk.
+    #[error(
+        "{0} role instances are open in the store, which is the limit: try again when some have ended, or raise `open_max`"
+    )]
+    TooManyOpen(u64),
     /// The node has stopped.
     #[error("the node has stopped")]
     NodeStopped,

@@ -79,6 +79,7 @@ impl InstanceHandle {
     }
 
     async fn ask<T>(&self, question: impl Fn(oneshot::Sender<T>) -> Question) -> Result<T, AskError> {
+        let _permit = self.shared.askers.acquire().await.map_err(|_| AskError::NodeStopped)?;
         let (reply, answer) = oneshot::channel();
         if self.shared.directory.tell(self.id, InstanceMessage::Ask(question(reply))).is_ok()
             && let Ok(answer) = answer.await
@@ -193,13 +194,8 @@ impl InstanceHandle {
     /// # Errors
     /// [`AskError`].
     pub async fn history(&self) -> Result<History, AskError> {
-        let (reply, answer) = oneshot::channel();
-        let (id, read) = (self.id, self.id);
-        self.shared.writer.submit(Job::Read(Box::new(move |store| {
-            let loaded = store.and_then(|store| crate::writer::load(store, read));
-            let _ = reply.send(loaded); // The caller may have gone.
-        })));
-        match answer.await.map_err(|_| AskError::NodeStopped)?? {
+        let id = self.id;
+        match self.shared.writer.read(move |store| crate::writer::load(store, id)).await? {
             Loaded::Open(opened, records) => Ok(History { instance: id, opened, records }),
             Loaded::Nothing | Loaded::Closed(_) => Err(AskError::NotOpen(id)),
         }

@@ -225,6 +225,10 @@ impl InstanceState {
                 (opened, Some(records))
             }
             Loaded::Nothing => match self.opened.take().or_else(|| opened_by(&early)) {
+                Some(opened) if opened.input.is_none() && self.shared.is_disk_full() => {
+                    note_dropped("too many open", &self.id.to_string());
+                    return myself.stop(None);
+                }
                 Some(opened) => (opened, None),
                 None if early.iter().any(is_close) => return self.answer_collected(myself, early),
                 None => {

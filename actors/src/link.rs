@@ -5,6 +5,7 @@
 //! packets and nodes, nothing of programs or stores. `outbox` has the frames under way,
 //! `resting` who has left memory with something unheard.
 
+mod inbox;
 mod news;
 mod outbox;
 mod queue;
@@ -12,18 +13,19 @@ mod resting;
 mod round_trip;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use accompanist_core::NodeId;
-use accompanist_core::contract::{Inbox, Transport, Wire};
+use accompanist_core::contract::{Transport, Wire};
 use accompanist_core::frame::{Frame, OFFER_NODES_BYTES_MAX, Offer, Packet, Receipt};
 use accompanist_core::id::InstanceId;
 use accompanist_core::instance::{Outgoing, OutgoingKey};
 use metrics::counter;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use self::inbox::LinkInbox;
+pub(crate) use self::inbox::Waiting;
 use self::news::{Counted, OFFER_DELAY_MIN};
 use self::outbox::{Outbox, Transmission};
 pub(crate) use self::queue::LinkHandle;
@@ -107,23 +109,6 @@ struct Due {
     offer: Option<Offer>,
 }
 
-/// Hands packets from the network's thread to the link, and drops them when too many wait.
-struct LinkInbox {
-    shared: Arc<Shared>,
-    link: LinkHandle,
-}
-
-impl Inbox for LinkInbox {
-    fn receive(&self, packet: &[u8]) {
-        if self.shared.inbox.fetch_add(1, Ordering::Relaxed) >= self.shared.settings.inbox_packets_max
-            || !self.link.tell(LinkMessage::Packet(packet.to_vec()))
-        {
-            self.shared.inbox.fetch_sub(1, Ordering::Relaxed);
-            counter!(metric::DROPPED, "reason" => "inbox full").increment(1);
-        }
-    }
-}
-
 impl Actor for Link {
     type Msg = LinkSignal;
     type State = LinkState;
@@ -134,7 +119,7 @@ impl Actor for Link {
         myself: ActorRef<LinkSignal>,
         LinkArguments { shared, transport }: LinkArguments,
     ) -> Result<LinkState, ActorProcessingErr> {
-        shared.inbox.store(0, Ordering::Relaxed);
+        shared.waiting.clear();
         let own = LinkHandle::new(myself.clone());
         let inbox = Arc::new(LinkInbox { shared: shared.clone(), link: own.clone() });
         let wire = transport.attach(shared.node.clone(), inbox).await?;
@@ -223,7 +208,7 @@ impl LinkState {
                 self.resting.add(id, unheard);
             }
             LinkMessage::Packet(bytes) => {
-                self.shared.inbox.fetch_sub(1, Ordering::Relaxed);
+                self.shared.waiting.give_back(bytes.len());
                 self.receive(myself, &bytes);
             }
             LinkMessage::Announce => self.announce(myself),

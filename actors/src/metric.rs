@@ -22,6 +22,8 @@ pub const INSTANCES_STOPPED: &str = "accompanist_instances_stopped_total";
 pub const INSTANCES_PASSIVATED: &str = "accompanist_instances_passivated_total";
 /// Counter: role instances that the node brought back by itself: after a start, at a time, or to say something again.
 pub const INSTANCES_RETURNED: &str = "accompanist_instances_returned_total";
+/// Gauge: role instances that are open in the store, in memory or not.
+pub const INSTANCES_OPEN: &str = "accompanist_instances_open";
 /// Gauge: tombstones of closed role instances that are kept.
 pub const TOMBSTONES: &str = "accompanist_tombstones";
 /// Gauge: bytes of the tombstones that are kept, outputs included.
@@ -60,6 +62,7 @@ pub fn describe() {
     counter!(LONG_JOURNALS, "Instances with a long journal");
     counter!(ACTOR_MESSAGES, "Messages handled by durable actors");
     counter!(ACTOR_REFUSALS, "Messages that durable actors were told and have refused");
+    gauge!(INSTANCES_OPEN, "Role instances open in the store");
     gauge!(TOMBSTONES, "Tombstones kept");
     gauge!(TOMBSTONE_BYTES, metrics::Unit::Bytes, "Bytes of the tombstones kept");
     counter!(TOMBSTONES_COLLECTED, "Tombstones collected");

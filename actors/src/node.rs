@@ -33,7 +33,7 @@ use crate::metric;
 use crate::roles::RolesMessage;
 use crate::session::Session;
 use crate::shared::{Recovery, Shared, StoppedSession, TroubledSession};
-use crate::writer::{Claimed, Job, Tombstones};
+use crate::writer::{Claimed, Open, Tombstones};
 
 /// How a session is started, besides its input; see [`Node::start_with`].
 #[derive(Debug, Clone, Default)]
@@ -155,10 +155,7 @@ impl Node {
     ) -> Result<Session<C>, StartError> {
         let shared = &self.shared;
         let versions = self.versions::<C>()?;
-        let (open, limit) = (shared.directory.len(), shared.settings.instances_max / 2);
-        if open >= limit {
-            return Err(StartError::Overloaded(limit));
-        }
+        let admission = shared.admit()?;
         let input = self.encoded(&input)?;
         let (mut header, mut placed) = match self.cast(session, &versions).await {
             Err(reason @ (StartError::Draining | StartError::HasLeft)) => {
@@ -182,7 +179,8 @@ impl Node {
         header.deadline_unix_ms = deadline.map(|after_ms| header.started_unix_ms.saturating_add(after_ms));
         let opened = Opened { header: Arc::new(header), input: Some(input) };
         let mut progress = shared.directory.watch(id);
-        let start = RolesMessage::Start { id, opened, fresh: options.key.is_none(), placed: placed.clone() };
+        let (fresh, placed_too) = (options.key.is_none(), placed.clone());
+        let start = RolesMessage::Start { id, opened, fresh, placed: placed_too, admission: Some(admission) };
         if !shared.to_roles(start) {
             return Err(StartError::NodeStopped);
         }
@@ -217,17 +215,18 @@ impl Node {
         _role: R,
         read: impl FnOnce(&State<'_>) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.shared.writer.submit(Job::Read(Box::new(move |store| {
-            let result = store.map(|store| read(&State::new(&store, R::NAME)));
-            let _ = reply.send(result); // The caller may have gone.
-        })));
-        answer.await.map_err(|_| StoreError::Closed)?
+        self.shared.writer.read(move |store| Ok(read(&State::new(&store, R::NAME)))).await
     }
 
     /// How many role instances are in memory.
     pub fn instances(&self) -> usize {
         self.shared.directory.len()
+    }
+
+    /// How many role instances are open in the store, in memory or not; `None` while they are counted after a start.
+    pub fn open_instances(&self) -> Option<u64> {
+        let Open { count, complete } = self.shared.writer.open();
+        complete.then_some(count)
     }
 
     /// How far it is with taking up again what was open when it started. New sessions do not wait for that.

@@ -23,7 +23,7 @@ use crate::metric;
 use crate::peers::Placed;
 use crate::question::Question;
 use crate::returns::Returns;
-use crate::shared::{Recovery, Shared, note_dropped};
+use crate::shared::{Admission, Recovery, Shared, note_dropped};
 use crate::supervision::{Restarts, Strategy};
 use crate::writer::{Job, Loaded};
 
@@ -31,6 +31,8 @@ use crate::writer::{Job, Loaded};
 const RECOVERY_PAGE: usize = 256;
 /// The longest wait between two looks at the wall clock.
 const CLOCK_LOOK_MAX_MS: u64 = 60_000;
+/// The pause before it is looked again whether there is room in memory.
+const ROOM_LOOK: Duration = Duration::from_millis(20);
 /// After so many instances the log says how far the recovery is.
 const RECOVERY_NEWS: u64 = 100_000;
 
@@ -43,7 +45,7 @@ pub(crate) enum RolesMessage {
     Deliver(Frame, Option<Receipt>),
     /// A session is started here.
     /// The cast of a new one is held until its instance is gone from memory.
-    Start { id: InstanceId, opened: Opened, fresh: bool, placed: Option<Arc<Placed>> },
+    Start { id: InstanceId, opened: Opened, fresh: bool, placed: Option<Arc<Placed>>, admission: Option<Admission> },
     /// These are open in the store.
     Found(Vec<Vec<u8>>),
     /// An instance leaves memory until then.
@@ -111,11 +113,22 @@ impl Actor for Roles {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             RolesMessage::Deliver(frame, receipt) => state.deliver(&myself, frame, receipt),
-            RolesMessage::Start { id, opened, fresh, placed } => {
+            // One that is only followed waits until there is room.
+            RolesMessage::Start { id, opened, fresh, placed, admission: None } if state.is_full_for(id) => {
+                myself.send_after(ROOM_LOOK, move || RolesMessage::Start {
+                    id,
+                    opened,
+                    fresh,
+                    placed,
+                    admission: None,
+                });
+            }
+            RolesMessage::Start { id, opened, fresh, placed, admission } => {
                 // The first one stays, which may have begun with its cast.
                 state.starts.entry(id).or_insert_with(|| (opened.clone(), placed));
                 let origin = if fresh { Origin::Fresh(opened.clone()) } else { Origin::Store };
                 state.with(&myself, id, origin, InstanceMessage::Start(opened));
+                drop(admission); // Its instance counts itself now.
             }
             RolesMessage::Found(keys) => {
                 state.returns.found(&keys, RECOVERY_PAGE);
@@ -148,6 +161,9 @@ impl Actor for Roles {
                     failures.restart_due = false;
                 }
                 state.shared.note_stopped(id, reason);
+            }
+            RolesMessage::Ask(id, question) if state.is_full_for(id) => {
+                myself.send_after(ROOM_LOOK, move || RolesMessage::Ask(id, question));
             }
             RolesMessage::Ask(id, question) if state.is_due(id) => {
                 let pause = state.shared.settings.supervision.instances.delay_min;
@@ -196,12 +212,19 @@ impl Actor for Roles {
 impl RolesState {
     fn deliver(&mut self, myself: &ActorRef<RolesMessage>, frame: Frame, receipt: Option<Receipt>) {
         let id = frame.receiver();
-        let full = self.shared.directory.len() >= self.shared.settings.instances_max;
-        if full && !self.shared.directory.has(id) {
+        if self.is_full_for(id) {
             return note_dropped("too many instances", &id.to_string());
         }
-        let origin = opened_by_frame(&frame).map_or(Origin::Store, Origin::Header);
+        // With a full disk only what the store knows goes on, so that is asked first.
+        let opened = opened_by_frame(&frame).filter(|_| !self.shared.is_disk_full());
+        let origin = opened.map_or(Origin::Store, Origin::Header);
         self.with(myself, id, origin, InstanceMessage::Deliver(frame, receipt));
+    }
+
+    /// Whether there is no room in memory for an instance that is not there yet.
+    fn is_full_for(&self, id: InstanceId) -> bool {
+        let Shared { directory, settings, .. } = self.shared.as_ref();
+        directory.len() >= settings.instances_max && !directory.has(id)
     }
 
     /// Tells an instance, which is started for that if need be. One that stands still or waits for its restart is
@@ -317,14 +340,14 @@ impl RolesState {
 
     /// Brings back the next ones, as many as may be in memory; what is open after a start comes last, page by page.
     fn bring_back(&mut self, myself: &ActorRef<RolesMessage>) {
-        let (unix_ms, instances_max) = (self.shared.environment.unix_ms(), self.shared.settings.instances_max / 2);
+        let (unix_ms, instances_max) = (self.shared.environment.unix_ms(), self.shared.settings.instances_max / 4);
         let under_way_max = self.shared.settings.returns_max;
         loop {
             if let Some(after) = self.returns.next_page() {
                 self.read_page(myself, after);
             }
             if self.shared.directory.len() >= instances_max.max(1) {
-                break; // Those that leave make room.
+                break; // Those that leave make room. As much is left to new sessions.
             }
             let Some(id) = self.returns.next(unix_ms, under_way_max) else { break };
             if !self.shared.directory.has(id) {

@@ -104,9 +104,17 @@ pub struct Settings {
     pub retransmission_delay_max: Duration,
     /// Packets that have arrived and wait for the link. More are dropped, and sent again by their sender.
     pub inbox_packets_max: usize,
+    /// The bytes of these.
+    pub inbox_bytes_max: usize,
     /// Role instances in memory. Half of it is open to sessions started here (a start beyond is refused as
     /// overloaded), the rest to those that others begin, whose frames beyond are dropped and sent again.
     pub instances_max: usize,
+    /// Role instances that are open in the store, in memory or not: with `limits` what the mailboxes of this node may take
+    /// on disk. Starts beyond are refused, frames that would begin more are dropped and sent again; what is open goes on.
+    /// What is on its way to the disk may pass it by its own number.
+    pub open_max: u64,
+    /// What callers have asked of the store, and of instances, and wait for. More wait for their turn.
+    pub callers_max: usize,
     /// How long an instance that only waits (for a message, a signal, a time) stays in memory. Far above the time that a
     /// message takes between its roles, or it is loaded anew for each.
     #[serde(with = "humantime_serde")]
@@ -140,7 +148,10 @@ impl Default for Settings {
             retransmission_delay_min: Duration::from_millis(80),
             retransmission_delay_max: Duration::from_secs(2),
             inbox_packets_max: 16_384,
+            inbox_bytes_max: 64 << 20,
             instances_max: 200_000,
+            open_max: 10_000_000,
+            callers_max: 4_096,
             passivation_delay: Duration::from_secs(1),
             returns_max: 256,
             cast_wait_max: Duration::from_secs(10),

@@ -1,7 +1,7 @@
 //! What all actors of a node have in common: its parts that are no actors.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use accompanist_core::contract::{Environment, Wire};
@@ -12,11 +12,13 @@ use accompanist_core::record::Trouble;
 use accompanist_core::{NodeId, Path, Services, SessionId};
 use metrics::counter;
 use ractor::ActorRef;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::actor::Post;
 use crate::directory::Directory;
-use crate::link::{LinkHandle, LinkMessage};
+use crate::error::StartError;
+use crate::link::{LinkHandle, LinkMessage, Waiting};
 use crate::metric;
 use crate::peers::Peers;
 use crate::roles::RolesMessage;
@@ -69,17 +71,28 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     /// What durable actors leave their messages with.
     pub(crate) post: Arc<Post>,
+    /// Those who have asked instances, and wait.
+    pub(crate) askers: Semaphore,
     pub(crate) stopped: Mutex<BTreeMap<InstanceId, String>>,
     pub(crate) troubled: Mutex<BTreeMap<InstanceId, Vec<(Path, Trouble)>>>,
     recovery: Mutex<Recovery>,
-    /// Packets that wait for the link.
-    pub(crate) inbox: AtomicUsize,
+    /// What has arrived and waits for the link.
+    pub(crate) waiting: Waiting,
     incarnations: AtomicU64,
     link: RwLock<Option<LinkHandle>>,
     roles_actor: RwLock<Option<ActorRef<RolesMessage>>>,
     link_task: Mutex<Option<JoinHandle<()>>>,
     /// The only strong reference: the state of an actor that was killed may live on in an event for its supervisor.
     wire: Mutex<Option<Arc<dyn Wire>>>,
+}
+
+/// The room that a start has taken, until its instance is in memory and counts itself.
+pub(crate) struct Admission(Arc<Shared>);
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.0.directory.started();
+    }
 }
 
 impl Shared {
@@ -95,6 +108,7 @@ impl Shared {
         peers: Peers,
         post: Arc<Post>,
     ) -> Self {
+        let askers = Semaphore::new(settings.callers_max.min(Semaphore::MAX_PERMITS));
         Self {
             node,
             epoch: environment.random() | 1,
@@ -107,16 +121,32 @@ impl Shared {
             directory: Directory::default(),
             peers,
             post,
+            askers,
             stopped: Mutex::default(),
             troubled: Mutex::default(),
             recovery: Mutex::default(),
-            inbox: AtomicUsize::new(0),
+            waiting: Waiting::default(),
             incarnations: AtomicU64::new(0),
             link: RwLock::default(),
             roles_actor: RwLock::default(),
             link_task: Mutex::default(),
             wire: Mutex::default(),
         }
+    }
+
+    /// Lets a start in, if there is room in memory and on disk.
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Admission, StartError> {
+        let Settings { open_max, instances_max, .. } = self.settings;
+        if self.is_disk_full() {
+            return Err(StartError::TooManyOpen(open_max));
+        }
+        let limit = instances_max / 2;
+        if self.directory.admit(limit) { Ok(Admission(self.clone())) } else { Err(StartError::Overloaded(limit)) }
+    }
+
+    /// Whether as many instances are open in the store as may be.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.writer.open().count >= self.settings.open_max
     }
 
     pub(crate) fn recovery(&self) -> Recovery {

@@ -7,9 +7,11 @@
 mod census;
 mod collector;
 mod keys;
+mod open;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
@@ -19,7 +21,7 @@ use accompanist_core::record::{Closed, Opened, Record, read_value};
 use accompanist_core::state::Writes;
 use accompanist_core::{Path, SessionId};
 use metrics::counter;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use self::census::Census;
@@ -27,7 +29,10 @@ pub(crate) use self::census::{Counts, Question};
 pub(crate) use self::collector::Collector;
 pub use self::collector::Tombstones;
 pub(crate) use self::keys::{Claimed, is_claimed};
+pub(crate) use self::open::Open;
+use self::open::OpenCount;
 use crate::metric;
+use crate::settings::Settings;
 
 /// Which actor writes for an instance: a later one takes over from an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,10 +103,13 @@ pub(crate) enum Mode {
     Task { sync: Duration },
 }
 
-/// The way to the writer. Its queue holds at most the writes of the instances in memory, which are bounded.
+/// The way to the writer. Its queue is bounded by those who fill it: the instances in memory, each with the writes that
+/// its window allows; callers, who wait for a permit; and what other nodes say of themselves, one page at a time.
 #[derive(Clone)]
 pub(crate) struct WriterHandle {
     jobs: mpsc::UnboundedSender<Job>,
+    callers: Arc<Semaphore>,
+    open: watch::Receiver<Open>,
     failed: watch::Receiver<Option<StoreError>>,
     ended: watch::Receiver<bool>,
     tombstones: watch::Receiver<Option<Tombstones>>,
@@ -112,6 +120,25 @@ impl WriterHandle {
         if let Err(mpsc::error::SendError(job)) = self.jobs.send(job) {
             job.refuse(&StoreError::Closed);
         }
+    }
+
+    /// Lets a caller look into the store, as of the last group commit. Only so many do at a time; more wait here.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let permit = self.callers.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        self.submit(Job::Read(Box::new(move |store| {
+            let _ = reply.send(store.and_then(read)); // The caller may have gone.
+            drop(permit);
+        })));
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// How many instances are open in the store.
+    pub(crate) fn open(&self) -> Open {
+        *self.open.borrow()
     }
 
     /// The failure that ended the writer, once there is one.
@@ -150,27 +177,29 @@ impl Job {
 pub(crate) fn start(
     store: Box<dyn Store>,
     mode: Mode,
-    lazy_delay_max: Duration,
-    group_max: usize,
+    settings: &Settings,
     collector: Collector,
 ) -> std::io::Result<WriterHandle> {
     let (jobs, queue) = mpsc::unbounded_channel();
     let (failed, failed_receiver) = watch::channel(None);
     let (ended, ended_receiver) = watch::channel(false);
     let tombstones = collector.watch();
+    let open_count = OpenCount::new();
+    let open = open_count.watch();
     let writer = Writer {
         store,
         queue,
         owners: HashMap::new(),
         group: Vec::new(),
         lazy_until: None,
-        lazy_delay_max,
-        group_max,
+        lazy_delay_max: settings.lazy_write_delay_max,
+        group_max: settings.group_writes_max,
         failed,
         sync_delay: None,
         claims: HashMap::new(),
         collector,
         census: Census::default(),
+        open_count,
     };
     match mode {
         Mode::Thread => {
@@ -190,7 +219,8 @@ pub(crate) fn start(
             });
         }
     }
-    Ok(WriterHandle { jobs, failed: failed_receiver, ended: ended_receiver, tombstones })
+    let callers = Arc::new(Semaphore::new(settings.callers_max.min(Semaphore::MAX_PERMITS)));
+    Ok(WriterHandle { jobs, callers, open, failed: failed_receiver, ended: ended_receiver, tombstones })
 }
 
 /// What the writer adds to most writes: the state and the record of a step, or the place of a tombstone.
@@ -223,6 +253,7 @@ struct Writer {
     claims: HashMap<SessionId, InstanceId>,
     collector: Collector,
     census: Census,
+    open_count: OpenCount,
 }
 
 impl Writer {
@@ -251,8 +282,8 @@ impl Writer {
                 return None;
             }
             if self.group.is_empty()
-                && self.census.is_counting()
-                && let Err(error) = self.census.page(self.store.as_ref())
+                && self.is_counting()
+                && let Err(error) = self.count_page()
             {
                 self.fail(error).await;
                 return None;
@@ -262,7 +293,7 @@ impl Writer {
             {
                 return Some(job);
             }
-            if self.group.is_empty() && self.census.is_counting() {
+            if self.group.is_empty() && self.is_counting() {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -284,6 +315,20 @@ impl Writer {
                 return None;
             }
         }
+    }
+
+    fn is_counting(&self) -> bool {
+        self.census.is_counting() || self.open_count.is_counting()
+    }
+
+    fn count_page(&mut self) -> Result<(), StoreError> {
+        if self.census.is_counting() {
+            self.census.page(self.store.as_ref())?;
+        }
+        if self.open_count.is_counting() {
+            self.open_count.page(self.store.as_ref())?;
+        }
+        Ok(())
     }
 
     /// One page of what is to be collected becomes the first member of the next group, and waits for company: what is
@@ -396,6 +441,7 @@ impl Writer {
             self.claims.clear();
             self.collector.publish();
             self.census.committed();
+            self.open_count.committed();
         }
         for reply in replies {
             match (reply, &written) {
@@ -432,6 +478,7 @@ impl Writer {
                         batch.extend(self.collector.note_closed(id, tombstone));
                     }
                     self.census.note(&write.changes);
+                    self.open_count.note(&write.changes);
                     batch.extend(write.changes);
                     let result = write.local.map(|job| {
                         // It sees what the steps before it in this group have written.

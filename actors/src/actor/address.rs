@@ -8,7 +8,6 @@ use std::marker::PhantomData;
 use accompanist_core::State;
 use accompanist_core::id::InstanceId;
 use accompanist_core::message::{decode, encode};
-use tokio::sync::oneshot;
 
 use super::channel::{Answer, Channel, LETTER, Letter, Opening, Wants};
 use super::{ActorError, DurableActor, INSTANCE_NAME_BYTES_MAX, handling, replies};
@@ -16,7 +15,7 @@ use crate::error::StartError;
 use crate::handle::{AskError, InstanceHandle};
 use crate::node::{Node, StartOptions};
 use crate::shared::Shared;
-use crate::writer::{self, Job};
+use crate::writer;
 
 /// What goes around a message's bytes and the caller's key at most: kinds, lengths, a cause, the key of the signal.
 const ENVELOPE_BYTES: usize = 160;
@@ -129,11 +128,7 @@ impl<A: DurableActor> Address<A> {
         role: String,
         read: impl FnOnce(&State<'_>) -> T + Send + 'static,
     ) -> Result<T, ActorError> {
-        let (reply, answer) = oneshot::channel();
-        self.shared().writer.submit(Job::Read(Box::new(move |store| {
-            let _ = reply.send(store.map(|store| read(&State::new(&store, &role)))); // The caller may have gone.
-        })));
-        Ok(answer.await.map_err(|_| ActorError::NodeStopped)??)
+        Ok(self.shared().writer.read(move |store| Ok(read(&State::new(&store, &role)))).await?)
     }
 
     fn drawn_key(&self) -> String {
@@ -253,9 +248,5 @@ async fn open_anew<A: DurableActor>(node: &Node, name: &str) -> Result<InstanceI
 /// Whether the channel under this key was opened before.
 async fn is_open<A: DurableActor>(shared: &Shared, key: &str) -> Result<bool, ActorError> {
     let key = accompanist_core::SessionId::keyed(Channel::<A>::NAME, key);
-    let (reply, answer) = oneshot::channel();
-    shared.writer.submit(Job::Read(Box::new(move |store| {
-        let _ = reply.send(store.and_then(|store| writer::is_claimed(store, key))); // The caller may have gone.
-    })));
-    Ok(answer.await.map_err(|_| ActorError::NodeStopped)??)
+    Ok(shared.writer.read(move |store| writer::is_claimed(store, key)).await?)
 }

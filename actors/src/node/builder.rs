@@ -203,9 +203,8 @@ impl NodeBuilder {
         let (settings, post) = (self.settings, self.post);
         post.bound(&settings);
         let collector = Collector::new(settings.retention.clone(), self.environment.clone());
-        let writer =
-            writer::start(store, self.mode, settings.lazy_write_delay_max, settings.group_writes_max, collector)
-                .map_err(|error| StoreError::Failed(format!("the writer's thread cannot be started: {error}")))?;
+        let writer = writer::start(store, self.mode, &settings, collector)
+            .map_err(|error| StoreError::Failed(format!("the writer's thread cannot be started: {error}")))?;
         let shared = Arc::new(Shared::new(
             self.name,
             settings,

@@ -36,11 +36,7 @@ impl Node {
     /// # Errors
     /// [`SessionLookupError`], which says what to do. Cancel-safe: asking changes nothing.
     pub async fn session<C: Choreography>(&self, id: SessionId) -> Result<Session<C>, SessionLookupError> {
-        let (reply, answer) = oneshot::channel();
-        self.shared.writer.submit(Job::Read(Box::new(move |store| {
-            let _ = reply.send(store.and_then(|store| find(store, id))); // The caller may have gone.
-        })));
-        let found = answer.await.map_err(|_| SessionLookupError::NodeStopped)??;
+        let found = self.shared.writer.read(move |store| find(store, id)).await?;
         let found = found.ok_or(SessionLookupError::Unknown { session: id })?;
         let Header { choreography: name, version, .. } = found.header();
         if name != C::NAME {
@@ -54,7 +50,13 @@ impl Node {
             Found::Open(instance, opened) => {
                 // Before it is asked, so that its end cannot be missed.
                 let progress = self.shared.directory.watch(instance);
-                if !self.shared.to_roles(RolesMessage::Start { id: instance, opened, fresh: false, placed: None }) {
+                if !self.shared.to_roles(RolesMessage::Start {
+                    id: instance,
+                    opened,
+                    fresh: false,
+                    placed: None,
+                    admission: None,
+                }) {
                     return Err(SessionLookupError::NodeStopped);
                 }
                 Ok(Session::new(InstanceHandle::new(instance, self.shared.clone()), progress))

@@ -11,13 +11,11 @@ use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::part::{AnyChoreography, Interface};
 use accompanist_core::record::{Opened, read_value};
 use accompanist_core::{Choreography, SessionId};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Node;
 use crate::error::StartError;
 use crate::peers::{Cast, Choice, Placed};
-use crate::writer::Job;
 
 /// Open instances that one look into the store counts; the writer writes between two of them.
 pub(super) const COUNT_PAGE: usize = 256;
@@ -139,12 +137,7 @@ impl Node {
     }
 
     pub(super) async fn open_page(&self, after: Option<Vec<u8>>) -> Result<Vec<Entry>, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.shared.writer.submit(Job::Read(Box::new(move |store| {
-            let page = store.and_then(|store| store.scan(Space::Open, &[], after.as_deref(), COUNT_PAGE));
-            let _ = reply.send(page); // The caller may have gone.
-        })));
-        answer.await.map_err(|_| StoreError::Closed)?
+        self.shared.writer.read(move |store| store.scan(Space::Open, &[], after.as_deref(), COUNT_PAGE)).await
     }
 }
 

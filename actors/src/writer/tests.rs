@@ -36,7 +36,9 @@ fn submit(writer: &WriterHandle, incarnation: u64, write: Write) -> oneshot::Rec
 fn start_over(disk: &MemoryDisk) -> WriterHandle {
     let store = Box::new(disk.open().unwrap());
     let collector = Collector::new(Retention::default(), Arc::new(SystemEnvironment::default()));
-    start(store, Mode::Task { sync: SYNC }, Duration::from_secs(1), 100, collector).unwrap()
+    let settings =
+        Settings { lazy_write_delay_max: Duration::from_secs(1), group_writes_max: 100, ..Settings::default() };
+    start(store, Mode::Task { sync: SYNC }, &settings, collector).unwrap()
 }
 
 #[tokio::test(start_paused = true)]

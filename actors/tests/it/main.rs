@@ -25,6 +25,7 @@ mod groups;
 mod long;
 mod node;
 mod opening;
+mod overload;
 mod passivation;
 mod releases;
 mod replicas;

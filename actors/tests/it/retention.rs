@@ -84,7 +84,7 @@ impl Numbers {
     fn number(&self, key: &str) -> Arc<AtomicU64> {
         self.0.lock().unwrap().entry(key.into()).or_default().clone()
     }
-    fn counter(&self, key: &str) -> u64 {
+    pub fn counter(&self, key: &str) -> u64 {
         self.number(key).load(Ordering::SeqCst)
     }
     pub fn gauge(&self, key: &str) -> f64 {

@@ -1,0 +1,81 @@
+//! What has arrived and waits for the link: so many packets, and so many bytes. More are dropped; their senders send them
+//! again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use accompanist_core::contract::Inbox;
+use metrics::counter;
+
+use super::{LinkHandle, LinkMessage};
+use crate::metric;
+use crate::shared::Shared;
+
+/// How much waits.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    packets: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Waiting {
+    /// Takes room for a packet, if there is some.
+    fn take(&self, bytes: usize, packets_max: usize, bytes_max: usize) -> bool {
+        let packets_before = self.packets.fetch_add(1, Ordering::Relaxed);
+        let bytes_before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        // One that is larger than all the room is let in alone: it has a bound of its own.
+        let room = packets_before < packets_max && (bytes_before == 0 || bytes_before + bytes <= bytes_max);
+        if !room {
+            self.give_back(bytes);
+        }
+        room
+    }
+
+    /// The link has a packet of so many bytes now.
+    pub(super) fn give_back(&self, bytes: usize) {
+        self.packets.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// What waited for a link that has failed is gone with it.
+    pub(super) fn clear(&self) {
+        self.packets.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Hands packets from the network's thread to the link, and drops them when too many wait.
+pub(super) struct LinkInbox {
+    pub(super) shared: Arc<Shared>,
+    pub(super) link: LinkHandle,
+}
+
+impl Inbox for LinkInbox {
+    fn receive(&self, packet: &[u8]) {
+        let (waiting, settings) = (&self.shared.waiting, &self.shared.settings);
+        if !waiting.take(packet.len(), settings.inbox_packets_max, settings.inbox_bytes_max) {
+            counter!(metric::DROPPED, "reason" => "inbox full").increment(1);
+        } else if !self.link.tell(LinkMessage::Packet(packet.to_vec())) {
+            waiting.give_back(packet.len());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_so_many_packets_and_so_many_bytes() {
+        let waiting = Waiting::default();
+        let taken = |bytes| waiting.take(bytes, 3, 100);
+        assert!(taken(60) && taken(40) && !taken(1), "all bytes are taken");
+        waiting.give_back(60);
+        assert!(taken(10) && taken(10) && !taken(10), "three packets wait");
+        waiting.clear();
+        let taken = |bytes| waiting.take(bytes, 3, 100);
+        assert!(taken(500) && !taken(1), "alone");
+        waiting.give_back(500);
+        assert!(taken(1));
+    }
+}

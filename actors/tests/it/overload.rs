@@ -1,0 +1,171 @@
+//! More than a node can do: what is beyond a bound is refused or waits, and nothing that was accepted is lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use accompanist::prelude::*;
+use accompanist::store::MemoryDisk;
+use accompanist::transport::LocalNetwork;
+use accompanist::{AskError, NodeBuilder, Session, metric};
+
+use crate::retention::Numbers;
+use crate::support::{TestNode, node_id, on_disk, quick, until, within};
+use crate::trade::{Back, Front, Outside};
+
+/// Waits for a signal at the front, when the back has heard of it.
+struct Hold;
+impl Choreography for Hold {
+    const NAME: &'static str = "hold";
+    type Roles = (Front, Back);
+    type Input = At<Front, u32>;
+    type Output = At<Front, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, number: At<Front, u32>) -> Result<At<Front, u32>, Abort> {
+        let heard = ctx.comm(Front, Back, &number).await?;
+        let _: At<Front, ()> = ctx.signal(Front, "go").await?;
+        let go = ctx.comm(Front, Back, &number).await?;
+        let sum = ctx.locally(Back, |here| here.get(&heard) + here.get(&go));
+        ctx.comm(Back, Front, &sum).await
+    }
+}
+
+/// Instances stay in memory while they wait, so that a test can fill it.
+fn patient() -> Settings {
+    Settings { passivation_delay: Duration::from_hours(1), ..quick() }
+}
+
+/// In one thread with the test, whose time is paused.
+fn builder(name: &str, settings: Settings, disk: &MemoryDisk, network: &LocalNetwork) -> NodeBuilder {
+    let builder = Node::builder(node_id(name)).simulated_store(disk.open().unwrap(), Duration::from_millis(1));
+    builder.transport(network.clone()).settings(settings).choreography(Hold)
+}
+
+async fn front(settings: Settings, disk: &MemoryDisk, network: &LocalNetwork) -> TestNode {
+    TestNode::start(builder("front", settings, disk, network).role(Front, Arc::new(()))).await
+}
+
+async fn back(settings: Settings, disk: &MemoryDisk, network: &LocalNetwork) -> TestNode {
+    TestNode::start(builder("back", settings, disk, network).role(Back, Arc::new(Outside::default()))).await
+}
+
+async fn go(session: &Session<Hold>) {
+    within(session.initiator().signal("go", "once", &())).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_starts_at_once_so_many_are_let_in_and_all_those_end() {
+    let settings = Settings { instances_max: 40, ..patient() };
+    let builder = on_disk("home", &MemoryDisk::default(), LocalNetwork::new()).settings(settings).choreography(Hold);
+    let node = builder.role(Front, Arc::new(())).role(Back, Arc::new(Outside::default()));
+    let node = TestNode::start(node).await;
+    for _ in 0..5 {
+        let starts: Vec<_> = (0..300u32)
+            .map(|number| {
+                let node = node.clone();
+                tokio::spawn(async move { (number, node.start(Hold, number).await) })
+            })
+            .collect();
+        let mut sessions = Vec::new();
+        let mut refused = 0;
+        for start in starts {
+            match within(start).await.unwrap() {
+                (number, Ok(session)) => sessions.push((number, session)),
+                (_, Err(error)) => {
+                    assert!(matches!(error, StartError::Overloaded(20)), "{error}");
+                    refused += 1;
+                }
+            }
+            assert!(node.instances() <= 40);
+        }
+        assert!(!sessions.is_empty() && sessions.len() <= 20, "{} were let in", sessions.len());
+        assert_eq!(refused, 300 - sessions.len());
+        for (number, session) in sessions {
+            go(&session).await;
+            assert_eq!(within(session.settled()).await.unwrap(), number * 2);
+        }
+        node.is_idle().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_takes_nothing_new_and_goes_on_with_what_it_has() {
+    let numbers = Numbers::default();
+    let _recorder = metrics::set_default_local_recorder(&numbers);
+    let (disks, network) = (<[MemoryDisk; 2]>::default(), LocalNetwork::new());
+    let front = front(Settings { open_max: 3, ..quick() }, &disks[0], &network).await;
+    let two = Settings { open_max: 2, ..quick() };
+    let back_node = back(two.clone(), &disks[1], &network).await;
+    let mut sessions = Vec::new();
+    for number in 0..2 {
+        sessions.push(within(front.start(Hold, number)).await.unwrap());
+    }
+    until("both at the back", || back_node.open_instances() == Some(2)).await;
+    // What is there was counted, not remembered.
+    within(back_node.shutdown()).await;
+    let back_node = back(two, &disks[1], &network).await;
+    until("both at the back", || back_node.open_instances() == Some(2)).await;
+    let dropped = numbers.counter(metric::DROPPED);
+    sessions.push(within(front.start(Hold, 2)).await.unwrap());
+    until("the third to be dropped, more than once", || numbers.counter(metric::DROPPED) >= dropped + 2).await;
+    assert_eq!(back_node.open_instances(), Some(2));
+    until("all three at the front", || front.open_instances() == Some(3)).await;
+    let full = within(front.start(Hold, 3)).await.unwrap_err();
+    assert!(matches!(full, StartError::TooManyOpen(3)), "{full}");
+    // The last one cannot end before there is room for it; those that are there are not held up.
+    for session in sessions.iter().rev() {
+        go(session).await;
+    }
+    for (number, session) in (0..3).zip(sessions) {
+        assert_eq!(within(session.settled()).await.unwrap(), number * 2);
+    }
+    until("nothing at the front", || front.open_instances() == Some(0)).await;
+    until("nothing at the back", || back_node.open_instances() == Some(0)).await;
+    assert!(numbers.gauge(metric::INSTANCES_OPEN).abs() < 0.1);
+    let another = within(front.start(Hold, 4)).await.unwrap();
+    go(&another).await;
+    assert_eq!(within(another.settled()).await.unwrap(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_an_instance_that_has_no_room_in_memory_waits_for_some() {
+    let (disks, network) = (<[MemoryDisk; 2]>::default(), LocalNetwork::new());
+    let front = front(quick(), &disks[0], &network).await;
+    let back_node = back(quick(), &disks[1], &network).await;
+    let waits = within(front.start(Hold, 1)).await.unwrap();
+    until("it to be at the back", || back_node.open_instances() == Some(1)).await;
+    within(back_node.shutdown()).await;
+    // The next life of the back has no room but for what it takes up again, which is one that it does not keep.
+    let back_node = back(Settings { instances_max: 1, ..quick() }, &disks[1], &network).await;
+    let busy = within(front.start(Hold, 2)).await.unwrap();
+    until("the other at the back", || back_node.open_instances() == Some(2)).await;
+    for _ in 0..20 {
+        let [one, other] = [&waits, &busy].map(|session| back_node.instance(Hold, session.id(), Back));
+        let (one, other) = tokio::join!(within(one.status()), within(other.status()));
+        assert!(matches!((&one, &other), (Ok(_), Ok(_))), "{one:?} {other:?}");
+        assert!(back_node.instances() <= 1);
+    }
+    for (number, session) in [(1, waits), (2, busy)] {
+        go(&session).await;
+        assert_eq!(within(session.settled()).await.unwrap(), number * 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_wait_for_their_turn_and_who_goes_away_gives_it_back() {
+    let (disk, network) = (MemoryDisk::default(), LocalNetwork::new());
+    let node = front(Settings { callers_max: 1, ..quick() }, &disk, &network).await;
+    let read = || node.read_state(Front, |_| ());
+    for _ in 0..3 {
+        let (mut gone, mut waits) = (Box::pin(read()), Box::pin(read()));
+        tokio::select! {
+            biased;
+            _ = &mut gone => {}
+            _ = &mut waits => {}
+            () = std::future::ready(()) => {}
+        }
+        drop(gone);
+        within(waits).await.unwrap();
+    }
+    let unknown = || node.instance(Hold, accompanist::SessionId::fresh(1, 1), Front);
+    let asked = within(futures_util::future::join_all((0..10).map(|_| async move { unknown().status().await }))).await;
+    assert!(asked.iter().all(|answer| matches!(answer, Err(AskError::NotOpen(_)))), "{asked:?}");
+}
