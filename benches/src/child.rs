@@ -6,7 +6,7 @@ use std::io::stdin;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use accompanist::Durability;
+use accompanist::{Durability, Settings};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,9 @@ pub(crate) struct Arguments {
     /// The ports it connects to.
     #[arg(long = "peer")]
     peers: Vec<u16>,
+    /// Role instances in memory.
+    #[arg(long)]
+    instances_max: usize,
     /// Whether to leave out all syncs.
     #[arg(long)]
     no_sync: bool,
@@ -92,7 +95,7 @@ impl NodeNumbers {
 
 /// Plays the role until the input ends.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { role, folder, port, peers, no_sync, floor } = arguments;
+    let Arguments { role, folder, port, peers, instances_max, no_sync, floor } = arguments;
     let durability = if no_sync { Durability::Process } else { Durability::Power };
     if floor {
         let part = floor::Part::start(&role, &folder, durability, port, &peers).await?;
@@ -100,7 +103,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         return answer(part.store_watch(), || part.numbers(), || part.is_heard()).await;
     }
     let counters = Counters::install()?;
-    let member = Member::start(&role, &folder, durability, wire(port, &peers)).await?;
+    let settings = Settings { instances_max, ..Settings::default() };
+    let member = Member::start(&role, &folder, durability, settings, wire(port, &peers)).await?;
     probe::answer(&member.transport, &role).await?;
     println!("{READY}");
     // Nodes send again what was not heard.

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::child::{NodeNumbers, Request};
 use crate::counters::Counters;
+use crate::in_flight::memory_of;
 use crate::process::{Plan, Process, endpoint, free_ports};
 use crate::saga::{Loyalty, ParcelOrder, Payment, Warehouse, WarehouseOrder};
 use crate::timed_store::{StoreWatch, TimedStore};
@@ -28,13 +29,20 @@ pub(crate) struct Member {
 
 impl Member {
     /// Starts the node of `role`.
-    pub(crate) async fn start(role: &str, folder: &Path, durability: Durability, wire: ZenohConfig) -> Result<Self> {
+    pub(crate) async fn start(
+        role: &str,
+        folder: &Path,
+        durability: Durability,
+        settings: Settings,
+        wire: ZenohConfig,
+    ) -> Result<Self> {
         let watch = StoreWatch::new()?;
         let store = FjallStore::open(folder)?.durability(durability);
         let transport = ZenohTransport::open(wire).await?;
         let builder = Node::builder(NodeId::new(role)?)
             .store(TimedStore::new(store, watch.clone()))
             .transport(transport.clone())
+            .settings(settings)
             .choreography(WarehouseOrder)
             .choreography(ParcelOrder);
         let builder = match role {
@@ -71,21 +79,31 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts all three, with their stores below `base`.
     pub(crate) async fn start(base: &Path, durability: Durability) -> Result<Self> {
+        Self::start_with(base, durability, Settings::default()).await
+    }
+
+    /// As [`Cluster::start`]; of the settings only `instances_max` holds for all three.
+    pub(crate) async fn start_with(base: &Path, durability: Durability, settings: Settings) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("accompanist-bench-").tempdir_in(base)?;
-        Self::start_in(folder, durability).await
+        Self::start_over(folder, durability, settings).await
     }
 
     /// Starts all three over stores that may be there already: each in the subfolder of its role.
     pub(crate) async fn start_in(folder: TempDir, durability: Durability) -> Result<Self> {
+        Self::start_over(folder, durability, Settings::default()).await
+    }
+
+    async fn start_over(folder: TempDir, durability: Durability, settings: Settings) -> Result<Self> {
+        let instances_max = settings.instances_max;
         let [warehouse, payment, loyalty] = free_ports()?;
         let start = |role, port, peers: &[u16]| {
             let folder = folder.path().join(role);
-            Process::start(&Plan { role, folder: &folder, durability, port, peers, floor: false })
+            Process::start(&Plan { role, folder: &folder, durability, port, peers, instances_max, floor: false })
         };
         let others = vec![start(Payment::NAME, payment, &[])?, start(Loyalty::NAME, loyalty, &[payment])?];
         let wire = wire(warehouse, &[payment, loyalty]);
         let own = folder.path().join(Warehouse::NAME);
-        let warehouse = Member::start(Warehouse::NAME, &own, durability, wire).await?;
+        let warehouse = Member::start(Warehouse::NAME, &own, durability, settings, wire).await?;
         Ok(Self { warehouse, others, folder })
     }
 
@@ -110,6 +128,13 @@ impl Cluster {
             numbers.push((process.role(), process.numbers()?));
         }
         Ok(numbers)
+    }
+
+    /// A line of what the kernel says of each process's memory, in MiB.
+    pub(crate) fn memory(&self, line: &str) -> Result<Vec<(&'static str, f64)>> {
+        let own = std::process::id();
+        let ids = [(Warehouse::NAME, own)].into_iter().chain(self.others.iter().map(|other| (other.role(), other.id())));
+        ids.map(|(role, id)| Ok((role, memory_of(id, line)?))).collect()
     }
 
     /// Stops all three.

@@ -15,6 +15,7 @@ mod latency;
 mod loops;
 mod machine;
 mod orders;
+mod overload;
 mod probe;
 mod process;
 mod race;
@@ -47,6 +48,8 @@ enum Bench {
     InFlight(in_flight::Arguments),
     /// Many sagas that wait in one node: memory, and the time of a restart with all of them unfinished.
     Waiting(waiting::Arguments),
+    /// Many times more orders than the nodes can do: what is refused, and what it takes of memory.
+    Overload(overload::Arguments),
     /// Sagas per second over three processes, beside the same written by hand.
     Throughput(throughput::Arguments),
     /// What an order costs with few and with many sessions in the stores.
@@ -71,6 +74,7 @@ async fn main() -> Result<()> {
         Bench::Latency(arguments) => latency::run(arguments).await,
         Bench::InFlight(arguments) => in_flight::run(arguments).await,
         Bench::Waiting(arguments) => waiting::run(arguments).await,
+        Bench::Overload(arguments) => overload::run(arguments).await,
         Bench::Throughput(arguments) => throughput::run(arguments).await,
         Bench::Stored(arguments) => stored::run(arguments).await,
         Bench::Sync(arguments) => sync::run(arguments),

@@ -29,6 +29,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) port: u16,
     /// The ports that it connects to.
     pub(crate) peers: &'a [u16],
+    /// Role instances that a node has in memory.
+    pub(crate) instances_max: usize,
     /// Whether it plays the floor's part and not that of a node.
     pub(crate) floor: bool,
 }
@@ -44,11 +46,12 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(plan: &Plan<'_>) -> Result<Self> {
-        let Plan { role, folder, durability, port, peers, floor } = *plan;
+        let Plan { role, folder, durability, port, peers, instances_max, floor } = *plan;
         let program = std::env::current_exe().context("where this program is")?;
         let mut command = Command::new(program);
         command.arg("child").args(["--role", role, "--port", &port.to_string()]).arg("--folder").arg(folder);
         command.args(peers.iter().flat_map(|peer| ["--peer".to_owned(), peer.to_string()]));
+        command.args(["--instances-max", &instances_max.to_string()]);
         command.args((durability == Durability::Process).then_some("--no-sync"));
         command.args(floor.then_some("--floor"));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("a second process")?;
@@ -63,6 +66,11 @@ impl Process {
     /// The role it plays.
     pub(crate) fn role(&self) -> &'static str {
         self.role
+    }
+
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks, and waits for the answer's one line.

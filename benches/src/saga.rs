@@ -57,6 +57,15 @@ fn add(state: &mut State<'_>, table: Table<String, i64>, key: &str, difference: 
     table.update(state, key, |sum| Ok(sum.unwrap_or_default() + difference))
 }
 
+/// How many things were shipped by the orders that are done.
+pub(crate) async fn shipped(node: &Node) -> anyhow::Result<i64> {
+    let sum = |state: &State<'_>| {
+        let rows: Result<Vec<(String, i64)>, _> = Table::new("shipped").range(state, ..).collect();
+        rows.map(|rows| rows.into_iter().map(|(_, count)| count).sum())
+    };
+    Ok(node.read_state(Warehouse, sum).await??)
+}
+
 macro_rules! step {
     ($(#[$doc:meta])* $name:ident, $text:literal, $role:ident, $table:literal, |$order:ident| $key:expr, $difference:expr) => {
         $(#[$doc])*

@@ -28,7 +28,7 @@ mod store;
 use std::path::Path;
 use std::sync::Arc;
 
-use accompanist::{Durability, Role};
+use accompanist::{Durability, Role, Settings};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
@@ -97,9 +97,10 @@ impl Floor {
     /// Starts all three over stores that may be there already: each in the subfolder of its role.
     pub(crate) async fn start_in(folder: TempDir, durability: Durability) -> Result<Self> {
         let [warehouse, payment, loyalty] = free_ports()?;
+        let instances_max = Settings::default().instances_max; // It has none.
         let start = |role, port, peers: &[u16]| {
             let folder = folder.path().join(role);
-            Process::start(&Plan { role, folder: &folder, durability, port, peers, floor: true })
+            Process::start(&Plan { role, folder: &folder, durability, port, peers, instances_max, floor: true })
         };
         let mut others = vec![start(Payment::NAME, payment, &[])?, start(Loyalty::NAME, loyalty, &[payment])?];
         let own = folder.path().join(Warehouse::NAME);
