@@ -3,6 +3,7 @@
 //! A panic in a user's code is this actor's failure; its supervisor starts another one, which replays. Knows no
 //! wire and no database, only the link's and the writer's messages.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -76,6 +77,7 @@ pub(crate) enum Origin {
 pub(crate) struct InstanceActor;
 
 /// An instance, before and after it is loaded.
+#[expect(clippy::struct_excessive_bools, reason = "each is about another thing")]
 pub(crate) struct InstanceState {
     id: InstanceId,
     shared: Arc<Shared>,
@@ -93,6 +95,8 @@ pub(crate) struct InstanceState {
     told: u64,
     /// Its supervisor waits until it is back.
     returns: bool,
+    /// Dead letters that it has been told, and that are dead no more with its next write.
+    letters: BTreeSet<u64>,
     live: Option<Live>,
 }
 
@@ -133,6 +137,7 @@ impl Actor for InstanceActor {
             early: Vec::new(),
             told: 0,
             returns: matches!(origin, Origin::Return),
+            letters: BTreeSet::new(),
             live: None,
         };
         match origin {
@@ -233,6 +238,10 @@ impl InstanceState {
                 None if early.iter().any(is_close) => return self.answer_collected(myself, early),
                 None => {
                     note_dropped("unknown session", &format!("{}: frames without a header", self.id));
+                    self.note_dead(
+                        &early,
+                        "the session is not known here: it is over and forgotten, or another store had it",
+                    );
                     return myself.stop(None);
                 }
             },
@@ -250,6 +259,7 @@ impl InstanceState {
                     self.shared.note_stopped(self.id, reason);
                 } else {
                     note_dropped("cannot be played", &format!("{}: {reason}", self.id));
+                    self.note_dead(&early, &reason);
                 }
                 myself.stop(None);
             }
@@ -259,6 +269,14 @@ impl InstanceState {
                 for message in restored.then_some(InstanceMessage::Wake).into_iter().chain(early) {
                     let _ = myself.cast(message); // To itself: it is alive.
                 }
+            }
+        }
+    }
+
+    fn note_dead(&self, early: &[InstanceMessage], reason: &str) {
+        for message in early {
+            if let InstanceMessage::Deliver(frame, receipt) = message {
+                self.shared.note_dead(frame, receipt.as_ref(), reason);
             }
         }
     }
@@ -296,6 +314,7 @@ impl InstanceState {
                 if self.unproven {
                     self.early.push(InstanceMessage::Deliver(frame.clone(), receipt.clone()));
                 }
+                self.letters.extend(self.shared.dead_letters.number_of(&frame));
                 live.part.deliver(frame, receipt);
             }
             InstanceMessage::Acked(key) => live.part.acked(&key),
@@ -308,6 +327,9 @@ impl InstanceState {
                 }
                 live.part.synced(number, local);
                 live.answers.synced(number);
+                if !self.letters.is_empty() {
+                    self.shared.forget_dead(std::mem::take(&mut self.letters));
+                }
             }
             InstanceMessage::Start(_) => {
                 let known = live.progress.clone();
@@ -405,6 +427,7 @@ impl InstanceState {
             myself.stop(None);
         }
         if let Some(closed) = closed {
+            self.shared.forget_dead(self.shared.dead_letters.of(self.id));
             if closed.header.initiator != self.id.role {
                 // Its last word, if the close has overtaken the acknowledgement. The initiator has been heard.
                 self.shared.to_link(LinkMessage::Forget { id: self.id, all: true });
@@ -434,6 +457,7 @@ impl InstanceState {
             progress.version = Some(closed.header.version);
             progress.settle(closed);
         });
+        self.shared.forget_dead(self.shared.dead_letters.of(self.id));
         let (mut frames, mut acks) = (Vec::new(), Vec::new());
         for message in early {
             let InstanceMessage::Deliver(frame, receipt) = message else { continue };

@@ -9,6 +9,7 @@
 
 pub mod actor;
 mod config;
+mod dead_letters;
 mod directory;
 mod environment;
 mod error;
@@ -34,6 +35,7 @@ mod writer;
 pub use accompanist_core::*;
 pub use accompanist_transport as transport;
 pub use config::{Config, ConfigError};
+pub use dead_letters::DeadLetter;
 pub use environment::SystemEnvironment;
 pub use error::{DrainError, ForgetError, Gap, LeaveError, NodeError, SessionError, SessionLookupError, StartError};
 pub use handle::{AskError, InstanceHandle};

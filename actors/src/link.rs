@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Transport, Wire};
-use accompanist_core::frame::{Frame, OFFER_NODES_BYTES_MAX, Offer, Packet, Receipt};
+use accompanist_core::frame::{Body, Frame, OFFER_NODES_BYTES_MAX, Offer, Packet, Receipt};
 use accompanist_core::id::InstanceId;
 use accompanist_core::instance::{Outgoing, OutgoingKey};
 use metrics::counter;
@@ -295,6 +295,18 @@ impl LinkState {
 
     fn dispatch(&mut self, frame: Frame, receipt: Option<Receipt>) {
         let id = frame.receiver();
+        let bytes_max = self.shared.settings.limits.payload_bytes_max;
+        if let Body::Deliver { payload, path, .. } = &frame.body
+            && payload.len() > bytes_max
+        {
+            let reason = format!(
+                "the message at {path} has {} bytes, the limit here is {bytes_max}: raise `payload_bytes_max`, which is larger \
+                 at its sender",
+                payload.len()
+            );
+            note_dropped("too large", &format!("{id}: {reason}"));
+            return self.shared.note_dead(&frame, receipt.as_ref(), &reason);
+        }
         if let Err(InstanceMessage::Deliver(frame, receipt)) =
             self.shared.directory.tell(id, InstanceMessage::Deliver(frame, receipt))
         {
@@ -381,7 +393,7 @@ impl LinkState {
 
 /// What a frame takes in a packet, at most.
 fn frame_bytes(frame: &Frame) -> usize {
-    use accompanist_core::frame::{Body, Outcome};
+    use accompanist_core::frame::Outcome;
     let payload = match &frame.body {
         Body::Deliver { payload, .. } => payload.len(),
         Body::Abort(abort) | Body::Done(Outcome::Compensated(abort)) | Body::Close(Outcome::Compensated(abort)) => {

@@ -32,6 +32,10 @@ pub const TOMBSTONE_BYTES: &str = "accompanist_tombstone_bytes";
 pub const TOMBSTONES_COLLECTED: &str = "accompanist_tombstones_collected_total";
 /// Counter: times that more tombstones came to be kept than retention allows, all too young to be collected.
 pub const RETENTION_HELD_BACK: &str = "accompanist_retention_held_back_total";
+/// Gauge: dead letters.
+pub const DEAD_LETTERS: &str = "accompanist_dead_letters";
+/// Counter: dead letters that were forgotten, since there were newer ones and no room.
+pub const DEAD_LETTERS_PUSHED_OUT: &str = "accompanist_dead_letters_pushed_out_total";
 /// Gauge: role instances that are still open on nodes that drain.
 pub const DRAINING_INSTANCES: &str = "accompanist_draining_instances";
 
@@ -63,6 +67,8 @@ pub fn describe() {
     counter!(ACTOR_MESSAGES, "Messages handled by durable actors");
     counter!(ACTOR_REFUSALS, "Messages that durable actors were told and have refused");
     gauge!(INSTANCES_OPEN, "Role instances open in the store");
+    gauge!(DEAD_LETTERS, "Dead letters");
+    counter!(DEAD_LETTERS_PUSHED_OUT, "Dead letters that had to make room");
     gauge!(TOMBSTONES, "Tombstones kept");
     gauge!(TOMBSTONE_BYTES, metrics::Unit::Bytes, "Bytes of the tombstones kept");
     counter!(TOMBSTONES_COLLECTED, "Tombstones collected");

@@ -4,6 +4,7 @@
 //! since what was unheard was in its memory, and both start again; the instances replay and say it again.
 
 mod builder;
+mod letters;
 mod lookup;
 mod root;
 mod standing;

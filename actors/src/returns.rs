@@ -15,9 +15,9 @@ pub(crate) struct Returns {
     /// One time for each: the next.
     times: BTreeMap<InstanceId, u64>,
     unheard: BTreeSet<InstanceId>,
-    /// A page of what is open in the store, whose last key `after` is.
+    /// A page of what is open in the store, whose last key `after` is: empty before the first page.
     found: VecDeque<InstanceId>,
-    after: Option<Vec<u8>>,
+    after: Vec<u8>,
     reading: bool,
     read_all: bool,
     /// On their way from the store to their first turn.
@@ -46,7 +46,7 @@ impl Returns {
     }
 
     /// The key after which the store is to be read, if the next page of what is open is wanted: each is asked for once.
-    pub(crate) fn next_page(&mut self) -> Option<Option<Vec<u8>>> {
+    pub(crate) fn next_page(&mut self) -> Option<Vec<u8>> {
         let wanted = !self.reading && !self.read_all && self.found.is_empty();
         self.reading |= wanted;
         wanted.then(|| self.after.clone())
@@ -55,7 +55,9 @@ impl Returns {
     /// A page has been read; the last one is shorter than `page_max`.
     pub(crate) fn found(&mut self, keys: &[Vec<u8>], page_max: usize) {
         (self.reading, self.read_all) = (false, keys.len() < page_max);
-        self.after = keys.last().cloned().or(self.after.take());
+        if let Some(last) = keys.last() {
+            self.after.clone_from(last);
+        }
         self.found.extend(keys.iter().filter_map(|key| InstanceId::from_bytes(key)));
     }
 
@@ -112,7 +114,7 @@ mod tests {
     #[test]
     fn so_many_come_at_a_time_and_what_is_due_comes_first() {
         let mut returns = Returns::default();
-        assert_eq!(returns.next_page(), Some(None));
+        assert_eq!(returns.next_page(), Some(vec![]));
         assert_eq!(returns.next_page(), None, "it is being read");
         let keys: Vec<_> = (0..4).map(|number| id(number).to_bytes().to_vec()).collect();
         returns.found(&keys, 4);
@@ -133,7 +135,7 @@ mod tests {
         for next in [2, 3].map(id) {
             assert_eq!(returns.next(100, 9), Some(next));
         }
-        assert_eq!(returns.next_page(), Some(Some(id(3).to_bytes().to_vec())));
+        assert_eq!(returns.next_page(), Some(id(3).to_bytes().to_vec()));
         returns.found(&[], 4);
         assert_eq!((returns.next(100, 9), returns.next_page()), (None, None));
         returns.forget_time(id(21));

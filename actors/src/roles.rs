@@ -385,10 +385,11 @@ impl RolesState {
         self.shared.note_recovery(Recovery { instances, finished });
     }
 
-    fn read_page(&self, myself: &ActorRef<RolesMessage>, after: Option<Vec<u8>>) {
+    fn read_page(&self, myself: &ActorRef<RolesMessage>, after: Vec<u8>) {
         let myself = myself.clone();
         self.shared.writer.submit(Job::Read(Box::new(move |store| {
-            let page = store.and_then(|store| store.scan(Space::Open, &[], after.as_deref(), RECOVERY_PAGE));
+            let after = Some(after.as_slice()).filter(|after| !after.is_empty());
+            let page = store.and_then(|store| store.scan(Space::Open, &[], after, RECOVERY_PAGE));
             match page {
                 Ok(entries) => {
                     let keys = entries.into_iter().map(|(key, _)| key).collect();

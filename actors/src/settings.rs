@@ -106,6 +106,10 @@ pub struct Settings {
     pub inbox_packets_max: usize,
     /// The bytes of these.
     pub inbox_bytes_max: usize,
+    /// Dead letters that are kept: what has arrived and could not be handled. More push the oldest out; none turns it off.
+    pub dead_letters_max: usize,
+    /// The bytes of these.
+    pub dead_letter_bytes_max: usize,
     /// Role instances in memory. Half of it is open to sessions started here (a start beyond is refused as
     /// overloaded), the rest to those that others begin, whose frames beyond are dropped and sent again.
     pub instances_max: usize,
@@ -149,6 +153,8 @@ impl Default for Settings {
             retransmission_delay_max: Duration::from_secs(2),
             inbox_packets_max: 16_384,
             inbox_bytes_max: 64 << 20,
+            dead_letters_max: 1_024,
+            dead_letter_bytes_max: 16 << 20,
             instances_max: 200_000,
             open_max: 10_000_000,
             callers_max: 4_096,

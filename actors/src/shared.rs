@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use accompanist_core::contract::{Environment, Wire};
-use accompanist_core::frame::{Header, Offer, Offered};
+use accompanist_core::frame::{Frame, Header, Offer, Offered, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::part::AnyChoreography;
 use accompanist_core::record::Trouble;
@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::actor::Post;
+use crate::dead_letters::{DeadLetters, is_letter};
 use crate::directory::Directory;
 use crate::error::StartError;
 use crate::link::{LinkHandle, LinkMessage, Waiting};
@@ -23,7 +24,7 @@ use crate::metric;
 use crate::peers::Peers;
 use crate::roles::RolesMessage;
 use crate::settings::Settings;
-use crate::writer::{Incarnation, WriterHandle};
+use crate::writer::{Incarnation, Job, WriterHandle};
 
 /// A session that stands still on a node until someone looks at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     /// What durable actors leave their messages with.
     pub(crate) post: Arc<Post>,
+    pub(crate) dead_letters: DeadLetters,
     /// Those who have asked instances, and wait.
     pub(crate) askers: Semaphore,
     pub(crate) stopped: Mutex<BTreeMap<InstanceId, String>>,
@@ -107,6 +109,7 @@ impl Shared {
         writer: WriterHandle,
         peers: Peers,
         post: Arc<Post>,
+        dead_letters: DeadLetters,
     ) -> Self {
         let askers = Semaphore::new(settings.callers_max.min(Semaphore::MAX_PERMITS));
         Self {
@@ -121,6 +124,7 @@ impl Shared {
             directory: Directory::default(),
             peers,
             post,
+            dead_letters,
             askers,
             stopped: Mutex::default(),
             troubled: Mutex::default(),
@@ -235,6 +239,28 @@ impl Shared {
             return Err(format!("role `{role_name}` of `{name}` is not played by node `{}`", self.node));
         }
         Ok((choreography.clone(), role_name))
+    }
+
+    /// A frame could not be handled, and waits as a dead letter; its sender sends it again, too.
+    pub(crate) fn note_dead(self: &Arc<Self>, frame: &Frame, receipt: Option<&Receipt>, reason: &str) {
+        if !is_letter(frame) {
+            return;
+        }
+        let of_header = || frame.header.as_ref().and_then(|header| header.node_of(frame.from));
+        let from = receipt.map(|receipt| &receipt.to).or_else(of_header).cloned();
+        if let Some(changes) = self.dead_letters.note(frame, from, reason, self.environment.unix_ms()) {
+            let shared = self.clone();
+            let done = Box::new(move |_| shared.dead_letters.written()); // The writer itself tells the node of a failure.
+            self.writer.submit(Job::Change { changes, done });
+        }
+    }
+
+    /// These are handled, and dead no more.
+    pub(crate) fn forget_dead(&self, numbers: impl IntoIterator<Item = u64>) {
+        let changes = self.dead_letters.remove(numbers);
+        if !changes.is_empty() {
+            self.writer.submit(Job::Change { changes, done: Box::new(|_| ()) });
+        }
     }
 
     /// Lists what an operator has to see to, as it is now.

@@ -133,7 +133,8 @@ impl Cluster {
     /// A line of what the kernel says of each process's memory, in MiB.
     pub(crate) fn memory(&self, line: &str) -> Result<Vec<(&'static str, f64)>> {
         let own = std::process::id();
-        let ids = [(Warehouse::NAME, own)].into_iter().chain(self.others.iter().map(|other| (other.role(), other.id())));
+        let ids =
+            [(Warehouse::NAME, own)].into_iter().chain(self.others.iter().map(|other| (other.role(), other.id())));
         ids.map(|(role, id)| Ok((role, memory_of(id, line)?))).collect()
     }
 

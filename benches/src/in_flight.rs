@@ -102,7 +102,8 @@ pub(crate) fn memory(name: &str) -> Result<f64> {
 
 /// As [`memory`], of another process.
 pub(crate) fn memory_of(process: u32, name: &str) -> Result<f64> {
-    let status = read_to_string(format!("/proc/{process}/status")).context("this bench reads /proc, so it needs Linux")?;
+    let status =
+        read_to_string(format!("/proc/{process}/status")).context("this bench reads /proc, so it needs Linux")?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)).context("the memory of this process")?;
     let kib: u32 = line.split_whitespace().nth(1).context("the memory of this process")?.parse()?;
     Ok(f64::from(kib) / 1024.0)

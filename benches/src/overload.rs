@@ -139,7 +139,7 @@ async fn flood(node: &Node, rate: f64, length: Duration) -> Result<Flood> {
                 }
             });
             flood.offered += 1;
-            if flood.offered % 64 == 0 {
+            if flood.offered.is_multiple_of(64) {
                 tokio::task::yield_now().await; // This one must not hold up the nodes.
             }
         }

@@ -17,6 +17,7 @@ use super::Node;
 use super::root::{Root, RootArguments};
 use crate::actor::{Channel, DurableActor, Played, Post, SenderRole};
 use crate::config::{Config, ConfigError, Source};
+use crate::dead_letters::DeadLetters;
 use crate::environment::SystemEnvironment;
 use crate::error::NodeError;
 use crate::peers::Peers;
@@ -201,6 +202,8 @@ impl NodeBuilder {
         check_format(store.as_mut())?;
         peers.restore(store.as_mut(), Membership(self.environment.random()))?;
         let (settings, post) = (self.settings, self.post);
+        let (letters_max, bytes_max) = (settings.dead_letters_max, settings.dead_letter_bytes_max);
+        let dead_letters = DeadLetters::restore(store.as_ref(), letters_max, bytes_max)?;
         post.bound(&settings);
         let collector = Collector::new(settings.retention.clone(), self.environment.clone());
         let writer = writer::start(store, self.mode, &settings, collector)
@@ -215,6 +218,7 @@ impl NodeBuilder {
             writer.clone(),
             peers,
             post.clone(),
+            dead_letters,
         ));
         let (failed_sender, failed) = watch::channel(None);
         let arguments = RootArguments { shared: shared.clone(), transport, groups, failed: failed_sender };

@@ -22,6 +22,7 @@ mod delivery;
 mod evolution;
 mod forgotten;
 mod groups;
+mod letters;
 mod long;
 mod node;
 mod opening;

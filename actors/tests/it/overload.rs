@@ -13,7 +13,7 @@ use crate::support::{TestNode, node_id, on_disk, quick, until, within};
 use crate::trade::{Back, Front, Outside};
 
 /// Waits for a signal at the front, when the back has heard of it.
-struct Hold;
+pub struct Hold;
 impl Choreography for Hold {
     const NAME: &'static str = "hold";
     type Roles = (Front, Back);
@@ -47,7 +47,7 @@ async fn back(settings: Settings, disk: &MemoryDisk, network: &LocalNetwork) -> 
     TestNode::start(builder("back", settings, disk, network).role(Back, Arc::new(Outside::default()))).await
 }
 
-async fn go(session: &Session<Hold>) {
+pub async fn go(session: &Session<Hold>) {
     within(session.initiator().signal("go", "once", &())).await.unwrap();
 }
 

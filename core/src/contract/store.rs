@@ -24,12 +24,14 @@ pub enum Space {
     Ended,
     /// Which session a caller's key stands for, and the key of each such session.
     Keys,
+    /// What has arrived and could not be handled: key is a number.
+    Dead,
 }
 
 impl Space {
     /// Every space, in the order of their tags.
-    pub const ALL: [Self; 7] =
-        [Self::Meta, Self::Open, Self::Closed, Self::Journal, Self::State, Self::Ended, Self::Keys];
+    pub const ALL: [Self; 8] =
+        [Self::Meta, Self::Open, Self::Closed, Self::Journal, Self::State, Self::Ended, Self::Keys, Self::Dead];
 
     /// The name a database keeps the space under. Never reused for another meaning.
     pub fn name(self) -> &'static str {
@@ -41,6 +43,7 @@ impl Space {
             Self::State => "state",
             Self::Ended => "ended",
             Self::Keys => "keys",
+            Self::Dead => "dead",
         }
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn read(batch: &Batch) -> Result<Vec<Fact>, Violation> {
         let strange = || unreadable(format!("its key {key:?} names no instance"));
         let head = |from: usize| InstanceId::from_bytes(key.get(from..from + InstanceId::BYTES)?);
         facts.push(match space {
-            Space::Meta => continue,
+            Space::Meta | Space::Dead => continue,
             Space::State => Fact::State,
             Space::Keys => Fact::Key(key.clone(), change.value.clone()),
             Space::Ended => Fact::Place(head(size_of::<u64>()).ok_or_else(strange)?, value.is_some()),

@@ -187,8 +187,8 @@ fn keeps_records(Change { id, node, before, after }: &Change<'_>) -> Verdict {
     for (key, Entry { record, .. }) in &before.records {
         match (record.as_ref(), after.records.get(key).map(|entry| entry.record.as_ref())) {
             (before, Some(after)) if before == after => {}
-            (Record::Troubled { .. } | Record::Quarantined { .. } | Record::Signalled { .. }, _) => {}
-            (Record::Rested(_), Some(_)) => {}
+            (Record::Troubled { .. } | Record::Quarantined { .. } | Record::Signalled { .. }, _)
+            | (Record::Rested(_), Some(_)) => {}
             // Its commit had not begun when the session was aborted.
             (Record::Intended { path, .. }, None) if !has_result(before, path) => {}
             // A timer that is over.
