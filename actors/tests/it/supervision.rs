@@ -219,7 +219,8 @@ impl Choreography for Watch {
 /// Of three sessions the middle one panics; gives how many programs begin anew.
 async fn restarted_with(strategy: Strategy, by_role: bool) -> u32 {
     let lives = Arc::new(Lives::default());
-    let mut settings = quick();
+    // One that left memory would begin anew, too.
+    let mut settings = Settings { passivation_delay: Duration::from_hours(1), ..quick() };
     let change = PolicyChange { strategy: Some(strategy), ..PolicyChange::default() };
     let supervision = &mut settings.supervision;
     let (changes, name) =

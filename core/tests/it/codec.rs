@@ -483,7 +483,7 @@ fn the_bytes_of_openings_and_ends_stay() {
 #[test]
 fn the_names_of_spaces_and_the_text_of_ids_stay() {
     let names: Vec<_> = Space::ALL.iter().map(|space| space.name()).collect();
-    assert_eq!(names, ["meta", "open", "closed", "journal", "state", "ended", "keys"]);
+    assert_eq!(names, ["meta", "open", "closed", "journal", "state", "ended", "keys", "dead"]);
     assert_eq!(hex(&crate::rig::id(3).to_bytes()), "f307ad8698655e4bb087596cdcd9563a03");
     let key = accompanist_core::IdempotencyKey { session: SessionId::keyed("order", "42"), path: golden_path() };
     assert_eq!(key.to_string(), "5dabc4c7-755b-5530-a863-3698cb24e93f/3.300");
