@@ -66,13 +66,14 @@ mod channel;
 mod error;
 mod handling;
 mod post;
+mod refusals;
 mod replies;
 mod way;
 
 use accompanist_core::message::encode;
 use accompanist_core::{Abort, Message, NodeId, State};
 
-pub use self::address::Address;
+pub use self::address::{Address, RefusedMessage};
 pub(crate) use self::channel::{Channel, Played, SENDER, SenderRole};
 pub use self::error::ActorError;
 pub(crate) use self::post::Post;
@@ -115,7 +116,8 @@ pub trait DurableActor: Send + Sync + 'static {
     ///
     /// # Errors
     /// An [`Abort`] refuses the message: its changes are thrown away, nothing is told, and it is handled with that. Who
-    /// has asked gets [`ActorError::Refused`]; of one that was only told, the refusal is logged and counted. Pass errors
+    /// has asked gets [`ActorError::Refused`]; one that was only told is kept with the
+    /// refusal, see [`Address::refused`]. Pass errors
     /// of tables on with `?`: a value that cannot be read is no refusal, but stops the channel where it is.
     fn handle(&self, here: &mut Here<'_>, state: &mut State<'_>, message: Self::Message) -> Result<Self::Reply, Abort>;
 }

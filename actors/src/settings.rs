@@ -63,6 +63,8 @@ pub struct Actors {
     pub batch_max: usize,
     /// The most messages that handling one may make an actor tell others. More stop it where it is.
     pub tells_max: usize,
+    /// The most messages that each instance of an actor was told and has refused that are kept. More push the oldest out.
+    pub refusals_max: usize,
     /// The pause before what an actor tells another one is tried again, since that one's mailbox is full or nobody is
     /// known to play it; it doubles from one to the next.
     #[serde(with = "humantime_serde")]
@@ -77,6 +79,7 @@ impl Default for Actors {
         Self {
             batch_max: 256,
             tells_max: 1_024,
+            refusals_max: 256,
             forward_delay_min: Duration::from_millis(5),
             forward_delay_max: Duration::from_secs(1),
         }

@@ -5,11 +5,12 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use accompanist_core::State;
 use accompanist_core::id::InstanceId;
 use accompanist_core::message::{decode, encode};
+use accompanist_core::{Abort, Message, NodeId, State};
 
-use super::channel::{Answer, Channel, LETTER, Letter, Opening, Wants};
+use super::channel::{Answer, Channel, LETTER, Letter, Opening, Refused, Wants};
+use super::refusals::{self, Refusal};
 use super::{ActorError, DurableActor, INSTANCE_NAME_BYTES_MAX, handling, replies};
 use crate::error::StartError;
 use crate::handle::{AskError, InstanceHandle};
@@ -119,6 +120,45 @@ impl<A: DurableActor> Address<A> {
         self.read_as(handling::state_of(A::NAME, &self.name), read).await
     }
 
+    /// The messages that it was told and has refused, the oldest first, on the node that plays it, as of the last group
+    /// commit. At most `actors.refusals_max` are kept. Who asked has heard of a refusal, so that is not kept.
+    ///
+    /// # Errors
+    /// As [`Address::read`].
+    pub async fn refused(&self) -> Result<Vec<RefusedMessage<A::Message>>, ActorError> {
+        if !self.shared().roles.contains(&A::NAME) {
+            return Err(ActorError::NotPlayedHere(A::NAME));
+        }
+        let instance = handling::state_of(A::NAME, &self.name);
+        let list = self.read_as(handling::BOOKS.to_owned(), move |books| refusals::list(books, &instance)).await?;
+        let list = list.map_err(|abort| ActorError::Refused { actor: self.to_string(), abort })?;
+        Ok(list.into_iter().map(RefusedMessage::from).collect())
+    }
+
+    /// Has a message that was refused handled again: exactly once, after all that was told through this node before. One
+    /// that is refused again keeps its number; one that is not there any more changes nothing.
+    ///
+    /// # Errors
+    /// As [`Address::tell`].
+    pub async fn handle_refused(&self, number: u64) -> Result<(), ActorError> {
+        self.say_of_refused(Refused::Handle(number)).await
+    }
+
+    /// Throws a message away that was refused.
+    ///
+    /// # Errors
+    /// As [`Address::tell`].
+    pub async fn discard_refused(&self, number: u64) -> Result<(), ActorError> {
+        self.say_of_refused(Refused::Discard(number)).await
+    }
+
+    async fn say_of_refused(&self, refused: Refused) -> Result<(), ActorError> {
+        let (key, body) = (String::new(), Vec::new().into());
+        let letter = Letter { refused: Some(refused), wants: Wants::Nothing, key, cause: None, body };
+        check_size(&self.name, 0, self.shared().settings.limits.payload_bytes_max)?;
+        self.put(&self.drawn_key(), &letter).await.map(drop)
+    }
+
     fn shared(&self) -> &Shared {
         self.node.shared()
     }
@@ -140,13 +180,16 @@ impl<A: DurableActor> Address<A> {
         let body = encode(message)?;
         check_size(&self.name, body.len() + 2 * key.len(), self.shared().settings.limits.payload_bytes_max)?;
         let key = if wants == Wants::Nothing { String::new() } else { key.to_owned() };
-        Ok(Letter { wants, key, cause: None, body: body.into() })
+        Ok(Letter { refused: None, wants, key, cause: None, body: body.into() })
     }
 
     async fn send(&self, wants: Wants, key: &str, message: &A::Message) -> Result<InstanceId, ActorError> {
-        let letter = self.letter(wants, key, message)?;
+        self.put(key, &self.letter(wants, key, message)?).await
+    }
+
+    async fn put(&self, key: &str, letter: &Letter) -> Result<InstanceId, ActorError> {
         let channel = open::<A>(&self.node, &self.name).await?;
-        self.shared().post.put(&self.node, (channel, &self.to_string()), key, &letter).await?;
+        self.shared().post.put(&self.node, (channel, &self.to_string()), key, letter).await?;
         Ok(channel)
     }
 
@@ -203,6 +246,25 @@ impl<A: DurableActor> Address<A> {
     pub async fn channel(&self) -> Result<InstanceHandle, ActorError> {
         let id = open::<A>(&self.node, &self.name).await?;
         Ok(InstanceHandle::new(id, self.node.shared().clone()))
+    }
+}
+
+/// A message that an actor was told and has refused; see [`Address::refused`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedMessage<M> {
+    /// Its number among those that this instance has refused.
+    pub number: u64,
+    /// The node that told it.
+    pub sender: NodeId,
+    /// The message; `None` if it is of another type by now.
+    pub message: Option<M>,
+    /// Why it was refused.
+    pub abort: Abort,
+}
+
+impl<M: Message> From<(u64, Refusal)> for RefusedMessage<M> {
+    fn from((number, Refusal { sender, body, abort }): (u64, Refusal)) -> Self {
+        Self { number, sender, message: decode(body.as_slice()).ok(), abort }
     }
 }
 

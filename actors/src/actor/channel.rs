@@ -76,9 +76,18 @@ pub(super) enum Wants {
     KeptReply,
 }
 
+/// What is to be done with a message that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Refused {
+    Handle(u64),
+    Discard(u64),
+}
+
 /// One message on its way.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Letter {
+    /// It is no message but says this of one.
+    pub(super) refused: Option<Refused>,
     pub(super) wants: Wants,
     /// What the reply is waited for under; empty if nobody waits.
     pub(super) key: String,

@@ -12,8 +12,9 @@ use accompanist_core::{Abort, Kind, LocalTransaction, NodeId, Payload, SessionId
 use metrics::counter;
 use serde::{Deserialize, Serialize};
 
-use super::channel::{Answer, Letter, Played, Wants};
+use super::channel::{Answer, Letter, Played, Refused, Wants};
 use super::post::{Post, Told};
+use super::refusals::{self, Refusal};
 use super::{DurableActor, Here};
 use crate::metric;
 
@@ -22,7 +23,7 @@ const REPLY_TOO_LARGE: &str = "accompanist.reply-too-large";
 /// What an answer takes besides its bytes, at most.
 const ANSWER_BYTES: usize = 32;
 /// The runtime's own tables.
-const BOOKS: &str = "accompanist.actors";
+pub(super) const BOOKS: &str = "accompanist.actors";
 /// By the channel that has brought them and the one that has caused them, the number of the latest message that was
 /// handled: one that is put into the channel again after a crash is known by it.
 const HANDLED: Table<(SessionId, SessionId), u64> = Table::new("handled");
@@ -53,6 +54,12 @@ pub(super) struct Handled {
 struct One {
     answer: Option<Answer>,
     told: Vec<Told>,
+}
+
+impl One {
+    fn nothing() -> Self {
+        Self { answer: None, told: Vec::new() }
+    }
 }
 
 /// See the module's documentation.
@@ -108,11 +115,25 @@ impl<A: DurableActor> Handle<A> {
             if let Some((cause, number)) = letter.cause {
                 let known = HANDLED.get(books, (work.channel, cause))?;
                 if known.is_some_and(|known| known >= number) {
-                    return Ok(One { answer: None, told: Vec::new() });
+                    return Ok(One::nothing());
                 }
                 HANDLED.put(books, (work.channel, cause), &number)?;
             }
-            let message: A::Message = decode(letter.body.as_slice()).map_err(|error| {
+            let (sender, body) = match letter.refused {
+                None => (work.sender.clone(), letter.body.clone()),
+                Some(Refused::Handle(number) | Refused::Discard(number)) => {
+                    let Some(refusal) = refusals::take(books, &name, number)? else { return Ok(One::nothing()) };
+                    if matches!(letter.refused, Some(Refused::Discard(_))) {
+                        return Ok(One::nothing());
+                    }
+                    if decode::<A::Message>(refusal.body.as_slice()).is_err() {
+                        refusals::put(books, &name, number, &refusal)?; // Of another type by now.
+                        return Ok(One::nothing());
+                    }
+                    (refusal.sender, refusal.body)
+                }
+            };
+            let message: A::Message = decode(body.as_slice()).map_err(|error| {
                 Abort::failure(format!(
                     "a message from node `{}` to actor `{name}` version {} is of another type: raise VERSION when a type \
                      changes, and let the version before handle what waits ({error})",
@@ -120,7 +141,7 @@ impl<A: DurableActor> Handle<A> {
                     A::VERSION
                 ))
             })?;
-            let mut here = Here::new(&work.sender, &work.name, self.post.way());
+            let mut here = Here::new(&sender, &work.name, self.post.way());
             let handled = books.within(&name, |state| {
                 let reply = actor.handle(&mut here, state, message)?;
                 self.encoded(&reply, letter.wants)
@@ -134,7 +155,17 @@ impl<A: DurableActor> Handle<A> {
                     Ok(One { answer: (letter.wants != Wants::Nothing).then_some(Ok(answer)), told })
                 }
                 Err(failure) if failure.is_failure() => Err(failure),
-                Err(refusal) => Ok(One { answer: self.refused(work, letter, refusal), told: Vec::new() }),
+                Err(abort) if letter.wants == Wants::Nothing => {
+                    counter!(metric::ACTOR_REFUSALS, "actor" => A::NAME).increment(1);
+                    tracing::warn!(actor = %name, %sender, %abort, "an actor refuses what it was told");
+                    let refusal = Refusal { sender, body, abort };
+                    match letter.refused {
+                        Some(Refused::Handle(number)) => refusals::put(books, &name, number, &refusal)?,
+                        _ => refusals::keep(books, &name, &refusal, self.post.limits().refusals_max)?,
+                    }
+                    Ok(One::nothing())
+                }
+                Err(abort) => Ok(One { answer: Some(self.refused(abort)), told: Vec::new() }),
             }
         })
     }
@@ -155,18 +186,12 @@ impl<A: DurableActor> Handle<A> {
         Ok(reply.into())
     }
 
-    /// The answer to a message that the actor refuses. Nobody hears of one that was only told.
-    fn refused(&self, work: &Work, letter: &Letter, refusal: Abort) -> Option<Answer> {
-        if letter.wants == Wants::Nothing {
-            let (actor, name, sender) = (A::NAME, &work.name, &work.sender);
-            tracing::warn!(actor, name, %sender, %refusal, "an actor refuses what it was told");
-            counter!(metric::ACTOR_REFUSALS, "actor" => A::NAME).increment(1);
-            return None;
-        }
+    /// The answer to a question that the actor refuses.
+    fn refused(&self, refusal: Abort) -> Answer {
         let limit = reply_bytes_max(self.post.limits().payload_bytes_max);
         let answer = Err(refusal);
         let fits = bytes_of(&answer) <= limit;
-        Some(if fits { answer } else { Err(Abort::new(REPLY_TOO_LARGE, "the reason does not fit into a reply")) })
+        if fits { answer } else { Err(Abort::new(REPLY_TOO_LARGE, "the reason does not fit into a reply")) }
     }
 }
 
@@ -216,7 +241,8 @@ mod tests {
 
     fn letter(cause: Option<(u8, u64)>, line: u32) -> Letter {
         let cause = cause.map(|(channel, number)| (SessionId::from_bytes([channel; 16]), number));
-        Letter { wants: Wants::Nothing, key: String::new(), cause, body: encode(&line).unwrap().into() }
+        let (key, body) = (String::new(), encode(&line).unwrap().into());
+        Letter { refused: None, wants: Wants::Nothing, key, cause, body }
     }
 
     /// Has `letters` handled from `channel`, and says up to which, and what the diary has then.

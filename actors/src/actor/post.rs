@@ -194,7 +194,8 @@ impl Post {
     /// Tells what a handler has told, however long that takes.
     async fn forward(&self, cause: SessionId, told: &Told) {
         let cause = (cause, told.number);
-        let letter = Letter { wants: Wants::Nothing, key: String::new(), cause: Some(cause), body: told.body.clone() };
+        let body = told.body.clone();
+        let letter = Letter { refused: None, wants: Wants::Nothing, key: String::new(), cause: Some(cause), body };
         let key = format!("from {} {}", cause.0, cause.1);
         let mut delay = self.limits().forward_delay_min;
         loop {

@@ -80,7 +80,8 @@ mod tests {
         let channel = SessionId::from_bytes([7; 16]);
         for number in 0..REPLIES_KEPT_MAX + 10 {
             let body = encode(&number).map_or_else(|_| Vec::new().into(), Into::into);
-            let letter = Letter { wants: Wants::KeptReply, key: format!("key {number}"), cause: None, body };
+            let letter =
+                Letter { refused: None, wants: Wants::KeptReply, key: format!("key {number}"), cause: None, body };
             let reply = Ok(letter.body.clone());
             assert_eq!(KeepReplies.commit(&mut state, &(channel, vec![(letter, reply)])), Ok(()));
         }

@@ -13,6 +13,7 @@ pub(crate) struct Bounds {
     pub(super) payload_bytes_max: usize,
     pub(super) batch_max: usize,
     pub(super) tells_max: usize,
+    pub(super) refusals_max: usize,
     pub(super) forward_delay_min: Duration,
     pub(super) forward_delay_max: Duration,
 }
@@ -24,6 +25,7 @@ impl From<&Settings> for Bounds {
             payload_bytes_max: settings.limits.payload_bytes_max,
             batch_max: actors.batch_max,
             tells_max: actors.tells_max,
+            refusals_max: actors.refusals_max,
             forward_delay_min: actors.forward_delay_min,
             forward_delay_max: actors.forward_delay_max,
         }

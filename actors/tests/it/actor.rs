@@ -167,6 +167,71 @@ async fn what_an_actor_refuses_changes_nothing_and_its_asker_hears_why() {
     assert_eq!(within(recorder.ask_keyed("k", &Note::Refuse)).await.unwrap_err().to_string(), first);
 }
 
+/// A gate that can be shut: then it refuses those who come.
+struct Gate;
+const SHUT: Table<u8, bool> = Table::new("shut");
+const THROUGH: Table<u32, ()> = Table::new("through");
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum Way {
+    Shut(bool),
+    Pass(u32),
+}
+
+impl DurableActor for Gate {
+    const NAME: &'static str = "gate";
+    type Message = Way;
+    type Reply = usize;
+    fn handle(&self, _: &mut Here<'_>, state: &mut State<'_>, way: Way) -> Result<usize, Abort> {
+        match way {
+            Way::Shut(shut) => SHUT.put(state, 0, &shut)?,
+            Way::Pass(_) if SHUT.get(state, 0)? == Some(true) => return Err(Abort::new("shut", "come again later")),
+            Way::Pass(number) => {
+                if THROUGH.get(state, number)?.is_some() {
+                    return Err(Abort::new("twice", "it has passed before"));
+                }
+                THROUGH.put(state, number, &())?;
+            }
+        }
+        Ok(THROUGH.range(state, ..).count())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_actor_was_told_and_has_refused_is_kept_and_handled_again_once() {
+    let place = Place::default();
+    let mut settings = quick();
+    settings.actors.refusals_max = 4;
+    let site = || TestNode::start(place.builder("site").settings(settings.clone()).actor(Gate));
+    let edge = place.builder("edge").talks_to::<Gate>();
+    let (at_site, edge) = (site().await, TestNode::start(edge).await);
+    let gate = edge.actor::<Gate>();
+    within(gate.tell(&Way::Shut(true))).await.unwrap();
+    for number in 0..6 {
+        within(gate.tell(&Way::Pass(number))).await.unwrap();
+    }
+    // Who asks hears of it, and nothing is kept.
+    within(gate.ask(&Way::Pass(9))).await.unwrap_err();
+    place.crash("site", at_site).await;
+    let at_site = site().await;
+    let refused = within(at_site.actor::<Gate>().refused()).await.unwrap();
+    let numbers: Vec<_> = refused.iter().map(|refused| (refused.number, refused.message.clone())).collect();
+    assert_eq!(numbers, [3, 4, 5, 6].map(|number| (number, Some(Way::Pass(u32::try_from(number).unwrap() - 1)))));
+    assert!(refused.iter().all(|refused| refused.abort.code() == "shut" && refused.sender == node_id("edge")));
+    // Refused again, it stays as it is.
+    within(gate.handle_refused(4)).await.unwrap();
+    within(gate.tell(&Way::Shut(false))).await.unwrap();
+    for number in [4, 4, 1, 99] {
+        within(gate.handle_refused(number)).await.unwrap();
+    }
+    within(gate.discard_refused(6)).await.unwrap();
+    assert_eq!(within(gate.ask(&Way::Pass(30))).await.unwrap(), 2, "one that was refused, once, and this");
+    let left = within(at_site.actor::<Gate>().refused()).await.unwrap();
+    assert_eq!(left.iter().map(|refused| refused.number).collect::<Vec<_>>(), [3, 5]);
+    let elsewhere = within(gate.refused()).await.unwrap_err();
+    assert!(matches!(elsewhere, ActorError::NotPlayedHere("gate")), "{elsewhere}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_wait_on_disk_for_an_actor_that_is_down_and_outlive_their_sender() {
     let place = Place::default();
