@@ -25,32 +25,32 @@ fn holds(play: &Play, bounds: Bounds, floor: usize, happens: &[&[&'static str]])
 #[test]
 fn a_message_a_step_and_a_message_back() {
     let bounds = Bounds { crashes: 2, any_time: true, ..Bounds::default() };
-    holds(&programs::there(), bounds, 5_500, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH, DOUBT]]);
+    holds(&programs::there(), bounds, 29_000, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH, DOUBT]]);
 }
 
 #[test]
 fn two_messages_one_way() {
     let bounds = Bounds { crashes: 1, any_time: true, ..Bounds::default() };
-    holds(&programs::twice(), bounds, 7_200, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
+    holds(&programs::twice(), bounds, 46_000, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
 }
 
 #[test]
 fn something_drawn_by_chance() {
     let bounds = Bounds { crashes: 2, any_time: true, ..Bounds::default() };
-    holds(&programs::draw(), bounds, 5_800, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
+    holds(&programs::draw(), bounds, 28_000, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
 }
 
 #[test]
 fn a_step_on_the_built_in_state() {
     let bounds = Bounds { crashes: 2, any_time: true, ..Bounds::default() };
-    holds(&programs::local(), bounds, 5_300, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
+    holds(&programs::local(), bounds, 26_500, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
 }
 
 #[test]
 fn a_refusal_and_a_service_too_busy_to_take_a_step_back() {
     let bounds = Bounds { crashes: 1, any_time: true, busy: 1, ..Bounds::default() };
     let ends = &[FINISHED, FINISHED_AFTER_CRASH, COMPENSATED, COMPENSATED_AFTER_CRASH, DOUBT];
-    holds(&programs::pair(), bounds, 8_500, &[CRASHES, ends]);
+    holds(&programs::pair(), bounds, 45_000, &[CRASHES, ends]);
 }
 
 #[test]
