@@ -271,7 +271,7 @@ async fn a_full_mailbox_is_an_error_and_nothing_of_it_is_lost_or_doubled() {
         }
     };
     assert!(matches!(full, ActorError::Full { waiting: 8, .. }), "{full}");
-    assert_eq!(taken, 1 + 8 + 1, "as many as may wait, besides the one that is under way");
+    assert!((1 + 8..=1 + 8 + 3).contains(&taken), "as many as may wait, besides a batch under way: {taken}");
     let site = place.recorder().await;
     until_heard(&site, &said(0..taken)).await;
     within(edge.actor::<Recorder>().tell(&say(taken))).await.unwrap();
