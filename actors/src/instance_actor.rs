@@ -288,7 +288,7 @@ impl InstanceState {
         records: Option<Vec<Record>>,
     ) -> Result<Live, String> {
         let (choreography, role) = self.shared.choreography_of(&opened.header, self.id.role)?;
-        let limits = self.shared.settings.limits.clone();
+        let limits = self.shared.limits();
         let version = Some(opened.header.version);
         let progress = Progress { opened: records.is_some(), version, ..Progress::default() };
         let instance = match records {

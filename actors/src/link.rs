@@ -254,6 +254,7 @@ impl LinkState {
             return; // Of an earlier life of this node.
         }
         let (acked, next) = self.outbox.acknowledge(number, self.shared.now_ms());
+        self.shared.note_patience(self.outbox.patience_ms());
         if let Some((id, key, node)) = acked {
             self.resting.acknowledged(&node);
             // An instance that is not in memory asks nothing.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use accompanist_core::contract::{Environment, Wire};
 use accompanist_core::frame::{Frame, Header, Offer, Offered, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
+use accompanist_core::instance::Limits;
 use accompanist_core::part::AnyChoreography;
 use accompanist_core::record::Trouble;
 use accompanist_core::{NodeId, Path, Services, SessionId};
@@ -81,6 +82,8 @@ pub(crate) struct Shared {
     /// What has arrived and waits for the link.
     pub(crate) waiting: Waiting,
     incarnations: AtomicU64,
+    /// How long the nodes take now to acknowledge a frame; see [`Shared::limits`].
+    patience_ms: AtomicU64,
     link: RwLock<Option<LinkHandle>>,
     roles_actor: RwLock<Option<ActorRef<RolesMessage>>>,
     link_task: Mutex<Option<JoinHandle<()>>>,
@@ -131,6 +134,7 @@ impl Shared {
             recovery: Mutex::default(),
             waiting: Waiting::default(),
             incarnations: AtomicU64::new(0),
+            patience_ms: AtomicU64::new(0),
             link: RwLock::default(),
             roles_actor: RwLock::default(),
             link_task: Mutex::default(),
@@ -163,6 +167,15 @@ impl Shared {
 
     pub(crate) fn next_incarnation(&self) -> Incarnation {
         Incarnation(self.incarnations.fetch_add(1, Ordering::SeqCst))
+    }
+
+    pub(crate) fn note_patience(&self, patience_ms: u64) {
+        self.patience_ms.store(patience_ms, Ordering::Relaxed);
+    }
+
+    /// The limits of an instance that begins now.
+    pub(crate) fn limits(&self) -> Limits {
+        patient(&self.settings.limits, self.patience_ms.load(Ordering::Relaxed))
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
@@ -303,6 +316,16 @@ impl Shared {
     }
 }
 
+/// A role is nudged no sooner than after so many times of what an acknowledgement takes: it may wait for others in turn.
+const NUDGE_ACKNOWLEDGEMENTS: u64 = 4;
+
+/// While the nodes are slow to acknowledge, a role that is waited for is nudged later: it has much to do, and would have
+/// more.
+fn patient(limits: &Limits, patience_ms: u64) -> Limits {
+    let usual_ms = patience_ms.saturating_mul(NUDGE_ACKNOWLEDGEMENTS).min(limits.nudge_delay_max_ms);
+    Limits { nudge_delay_min_ms: limits.nudge_delay_min_ms.max(usual_ms), ..limits.clone() }
+}
+
 /// What a node offers that plays these roles and has these choreographies, but for how it [stands](Peers::complete).
 pub(crate) fn offer_of(
     roles: &[&'static str],
@@ -322,4 +345,17 @@ pub(crate) fn offer_of(
 pub(crate) fn note_dropped(reason: &'static str, detail: &str) {
     counter!(metric::DROPPED, "reason" => reason).increment(1);
     tracing::warn!(reason, detail, "dropped");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_waited_for_is_nudged_later_while_nodes_acknowledge_late() {
+        let limits = || Limits { nudge_delay_min_ms: 50, nudge_delay_max_ms: 5_000, ..Limits::default() };
+        for (patience_ms, delay_ms) in [(0, 50), (5, 50), (100, 400), (60_000, 5_000)] {
+            assert_eq!(patient(&limits(), patience_ms), Limits { nudge_delay_min_ms: delay_ms, ..limits() });
+        }
+    }
 }

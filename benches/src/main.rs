@@ -32,6 +32,10 @@ mod waiting;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+/// Of ours and of the floor. glibc's takes a slow path for what an actor of ractor allocates with its channels.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures Accompanist on this machine.
 #[derive(Debug, Parser)]
 #[command(version)]

@@ -83,6 +83,8 @@ pub(super) struct Outbox {
     /// What is under way or waits already: an instance that has been restarted says it again.
     known: BTreeMap<FrameKey, Place>,
     windows: BTreeMap<NodeId, Window>,
+    /// Of all nodes together.
+    trip: RoundTrip,
     window_max: usize,
     pause_min_ms: u64,
     pause_max_ms: u64,
@@ -100,6 +102,7 @@ impl Outbox {
             due: BTreeSet::new(),
             known: BTreeMap::new(),
             windows: BTreeMap::new(),
+            trip: RoundTrip::default(),
             window_max: settings.window_frames_max,
             pause_min_ms: millis(settings.retransmission_delay_min),
             pause_max_ms: millis(settings.retransmission_delay_max),
@@ -144,9 +147,16 @@ impl Outbox {
     ) -> (Option<(InstanceId, OutgoingKey, NodeId)>, Option<Transmission>) {
         let Some(frame) = self.under_way.get(&number) else { return (None, None) };
         if let (Some(sent_ms), Some(window)) = (frame.sent_ms, self.windows.get_mut(&frame.outgoing.node)) {
-            window.trip.took(now_ms.saturating_sub(sent_ms).min(self.pause_max_ms));
+            let took_ms = now_ms.saturating_sub(sent_ms).min(self.pause_max_ms);
+            window.trip.took(took_ms);
+            self.trip.took(took_ms);
         }
         self.leave(number, now_ms)
+    }
+
+    /// After so long a frame is usually acknowledged, whichever node it went to; 0 while nothing is known.
+    pub(super) fn patience_ms(&self) -> u64 {
+        self.trip.patience_ms()
     }
 
     /// The frame `number` is not under way any more, and the next one may go in its place.
@@ -259,6 +269,7 @@ mod tests {
         }
         say(&mut outbox, 50, 1_000);
         assert!((1_500..1_600).contains(&outbox.next_due_ms().unwrap_or(0)), "{:?}", outbox.next_due_ms());
+        assert!((500..600).contains(&outbox.patience_ms()), "{}", outbox.patience_ms());
     }
 
     #[test]
@@ -267,6 +278,7 @@ mod tests {
         let sent = say(&mut outbox, 0, 0);
         outbox.hurry(&NodeId::new("peer").expect("a name"), 60_000);
         outbox.acknowledge(sent, 60_001);
+        assert_eq!(outbox.patience_ms(), 0);
         say(&mut outbox, 1, 60_002);
         assert_eq!(outbox.next_due_ms(), Some(60_082));
     }

@@ -10,7 +10,8 @@ pub struct Limits {
     pub unacked_max: usize,
     /// The largest message. A larger one aborts the session.
     pub payload_bytes_max: usize,
-    /// The pause before the first nudge to a role that is waited for; it doubles from one to the next.
+    /// The pause before the first nudge to a role that is waited for; it doubles from one to the next. A node lengthens it
+    /// for instances that begin while acknowledgements take long.
     pub nudge_delay_min_ms: u64,
     /// The longest pause between two nudges.
     pub nudge_delay_max_ms: u64,
