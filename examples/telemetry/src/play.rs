@@ -12,9 +12,9 @@ use accompanist::store::FjallStore;
 use accompanist::transport::{ZenohConfig, ZenohTransport};
 use anyhow::Context as _;
 use clap::Args;
+use fleet::told_to_stop;
 use telemetry::site::COUNT;
 use telemetry::{Gateway, Site, measured};
-use tokio::sync::oneshot;
 
 /// How often the site says how much has arrived.
 const COUNT_PERIOD: Duration = Duration::from_millis(20);
@@ -126,29 +126,4 @@ pub(crate) async fn sensor(arguments: SensorArguments) -> anyhow::Result<ExitCod
         std::future::pending().await // What waits here still has to get through.
     };
     arguments.until_told(node.clone(), work).await
-}
-
-/// Waits for Ctrl-C or, if asked to, the end of standard input (so that no process outlives its parent).
-async fn told_to_stop(until_stdin_closes: bool) {
-    let stdin_closed = async {
-        if !until_stdin_closes {
-            return std::future::pending().await;
-        }
-        let (closed, is_closed) = oneshot::channel();
-        // On a thread of its own: tokio's reader would keep a node that has failed from ending.
-        std::thread::spawn(move || {
-            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-            let _ = closed.send(()); // It has ended by then, or ends now.
-        });
-        let _ = is_closed.await;
-    };
-    let interrupted = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        () = stdin_closed => {}
-        () = interrupted => {}
-    }
 }
