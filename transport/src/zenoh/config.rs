@@ -60,6 +60,7 @@ pub struct ZenohConfig {
     listen: Vec<String>,
     connect: Vec<String>,
     mode: Option<ZenohMode>,
+    gossip: Option<bool>,
     config_file: Option<PathBuf>,
     namespace: String,
     packet_bytes_max: usize,
@@ -71,6 +72,7 @@ impl Default for ZenohConfig {
             listen: Vec::new(),
             connect: Vec::new(),
             mode: None,
+            gossip: None,
             config_file: None,
             namespace: "accompanist".into(),
             packet_bytes_max: PACKET_BYTES_MAX_DEFAULT,
@@ -105,6 +107,15 @@ impl ZenohConfig {
     #[must_use]
     pub fn mode(mut self, mode: ZenohMode) -> Self {
         self.mode = Some(mode);
+        self
+    }
+
+    /// Sets whether nodes find each other through nodes that they have in common; they do, unless a configuration file
+    /// says otherwise. Without, a node is connected to those alone that it was told of, or that were told of it: each pair
+    /// of nodes that talk has to be. For networks in which who reaches whom is laid down.
+    #[must_use]
+    pub fn gossip(mut self, gossip: bool) -> Self {
+        self.gossip = Some(gossip);
         self
     }
 
@@ -173,6 +184,9 @@ impl ZenohConfig {
             Some(ZenohMode::Peer) => set(&mut config, "mode", "\"peer\"")?,
             Some(ZenohMode::Client) => set(&mut config, "mode", "\"client\"")?,
             None => {}
+        }
+        if let Some(gossip) = self.gossip {
+            set(&mut config, "scouting/gossip/enabled", &gossip.to_string())?;
         }
         if !self.listen.is_empty() {
             set(&mut config, "listen/endpoints", &json_list(&self.listen))?;

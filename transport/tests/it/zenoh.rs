@@ -48,6 +48,23 @@ async fn nodes_that_know_only_a_third_find_each_other() {
     c.send_until_received(&b, b"hello").await;
 }
 
+/// Long after they would have found each other: the third has talked to each of them a hundred times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_gossip_nodes_are_connected_as_they_were_told() {
+    let first = free_endpoint();
+    let common = open(ZenohConfig::new().gossip(false).listen(&first)).await;
+    let quiet = || ZenohConfig::new().gossip(false).listen(free_endpoint()).connect(&first);
+    let (one, other) = (open(quiet()).await, open(quiet()).await);
+    let a = Member::attach(&common, "a").await;
+    let (b, c) = (Member::attach(&one, "b").await, Member::attach(&other, "c").await);
+    for number in 0..100_u8 {
+        a.send_until_received(&b, &[b'b', number]).await;
+        a.send_until_received(&c, &[b'c', number]).await;
+        b.wire.send(&c.id, b"to the third".to_vec());
+    }
+    assert!(!c.inbox.has(b"to the third"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_nodes_may_share_a_session() {
     let session = open(ZenohConfig::new().listen(free_endpoint())).await;
