@@ -83,7 +83,7 @@ pub(crate) async fn child(ChildArguments { folder, port }: ChildArguments) -> Re
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let Arguments { messages, in_flight, single, json, folder } = arguments;
     let folder = tempfile::Builder::new().prefix("accompanist-bench-").tempdir_in(machine::base(folder))?;
-    let [own, other, _] = free_ports()?;
+    let [own, other, ..] = free_ports()?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["actor-child", "--port", &other.to_string()]).arg("--folder").arg(folder.path().join("plays"));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("a second process")?;

@@ -13,7 +13,7 @@ use crate::child::{NodeNumbers, Request};
 use crate::counters::Counters;
 use crate::in_flight::memory_of;
 use crate::process::{Plan, Process, endpoint, free_ports};
-use crate::saga::{Loyalty, ParcelOrder, Payment, Warehouse, WarehouseOrder};
+use crate::saga::{CentralOrder, Checkout, Loyalty, ParcelOrder, Payment, Warehouse, WarehouseOrder};
 use crate::timed_store::{StoreWatch, TimedStore};
 use crate::usage::Usage;
 
@@ -44,11 +44,13 @@ impl Member {
             .transport(transport.clone())
             .settings(settings)
             .choreography(WarehouseOrder)
-            .choreography(ParcelOrder);
+            .choreography(ParcelOrder)
+            .choreography(CentralOrder);
         let builder = match role {
             Warehouse::NAME => builder.role(Warehouse, ().into()),
             Payment::NAME => builder.role(Payment, ().into()),
             Loyalty::NAME => builder.role(Loyalty, ().into()),
+            Checkout::NAME => builder.role(Checkout, ().into()),
             _ => bail!("there is no role `{role}`"),
         };
         Ok(Self { node: builder.start().await?, transport, watch })
@@ -69,8 +71,9 @@ impl Member {
 
 /// See the module's documentation.
 pub(crate) struct Cluster {
-    /// The node that starts the sagas.
-    pub(crate) warehouse: Member,
+    /// The node of this process, that starts the sagas.
+    pub(crate) own: Member,
+    own_role: &'static str,
     others: Vec<Process>,
     /// Removed with the cluster.
     folder: TempDir,
@@ -94,17 +97,34 @@ impl Cluster {
     }
 
     async fn start_over(folder: TempDir, durability: Durability, settings: Settings) -> Result<Self> {
+        Self::start_roles(folder, durability, settings, &[Payment::NAME, Loyalty::NAME], Warehouse::NAME).await
+    }
+
+    /// A coordinator in this process, and the three services in processes of their own.
+    pub(crate) async fn start_central_in(folder: TempDir, durability: Durability) -> Result<Self> {
+        let services = [Warehouse::NAME, Payment::NAME, Loyalty::NAME];
+        Self::start_roles(folder, durability, Settings::default(), &services, Checkout::NAME).await
+    }
+
+    async fn start_roles(
+        folder: TempDir,
+        durability: Durability,
+        settings: Settings,
+        roles: &[&'static str],
+        own_role: &'static str,
+    ) -> Result<Self> {
         let instances_max = settings.instances_max;
-        let [warehouse, payment, loyalty] = free_ports()?;
-        let start = |role, port, peers: &[u16]| {
+        let (mut others, mut peers) = (Vec::new(), Vec::new());
+        let [own_port, ports @ ..] = free_ports()?;
+        for (role, port) in roles.iter().copied().zip(ports) {
             let folder = folder.path().join(role);
-            Process::start(&Plan { role, folder: &folder, durability, port, peers, instances_max, floor: false })
-        };
-        let others = vec![start(Payment::NAME, payment, &[])?, start(Loyalty::NAME, loyalty, &[payment])?];
-        let wire = wire(warehouse, &[payment, loyalty]);
-        let own = folder.path().join(Warehouse::NAME);
-        let warehouse = Member::start(Warehouse::NAME, &own, durability, settings, wire).await?;
-        Ok(Self { warehouse, others, folder })
+            let plan = Plan { role, folder: &folder, durability, port, peers: &peers, instances_max, floor: false };
+            others.push(Process::start(&plan)?);
+            peers.push(port);
+        }
+        let own = folder.path().join(own_role);
+        let own = Member::start(own_role, &own, durability, settings, wire(own_port, &peers)).await?;
+        Ok(Self { own, own_role, others, folder })
     }
 
     /// Where its stores are.
@@ -114,7 +134,7 @@ impl Cluster {
 
     /// Forgets the times that the nodes have measured.
     pub(crate) fn clear(&mut self) -> Result<()> {
-        self.warehouse.watch.clear();
+        self.own.watch.clear();
         for process in &mut self.others {
             process.ask(Request::Clear)?;
         }
@@ -123,7 +143,7 @@ impl Cluster {
 
     /// What the nodes have measured, by role. The counters of this process are those of all its nodes.
     pub(crate) fn numbers(&mut self, counters: &Counters) -> Result<Vec<(&'static str, NodeNumbers)>> {
-        let mut numbers = vec![(Warehouse::NAME, self.warehouse.numbers(counters)?)];
+        let mut numbers = vec![(self.own_role, self.own.numbers(counters)?)];
         for process in &mut self.others {
             numbers.push((process.role(), process.numbers()?));
         }
@@ -133,14 +153,13 @@ impl Cluster {
     /// A line of what the kernel says of each process's memory, in MiB.
     pub(crate) fn memory(&self, line: &str) -> Result<Vec<(&'static str, f64)>> {
         let own = std::process::id();
-        let ids =
-            [(Warehouse::NAME, own)].into_iter().chain(self.others.iter().map(|other| (other.role(), other.id())));
+        let ids = [(self.own_role, own)].into_iter().chain(self.others.iter().map(|other| (other.role(), other.id())));
         ids.map(|(role, id)| Ok((role, memory_of(id, line)?))).collect()
     }
 
     /// Stops all three.
     pub(crate) async fn end(self) {
-        self.warehouse.end().await;
+        self.own.end().await;
     }
 }
 

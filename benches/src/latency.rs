@@ -68,7 +68,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let mut process = Cluster::start(&base, Durability::Process).await?;
     let mut samplers = Samplers {
         disk: Disk::new(power.folder())?,
-        probe: Probe::new(&power.warehouse.transport, &[Payment::NAME, Loyalty::NAME]).await?,
+        probe: Probe::new(&power.own.transport, &[Payment::NAME, Loyalty::NAME]).await?,
         handover: Handover::new()?,
     };
 
@@ -116,14 +116,14 @@ impl Measured {
         while left > 0 {
             let count = left.min(ROUND_ORDERS);
             left -= count;
-            orders::run(&power.warehouse.node, count, 1, &mut self.synced).await?;
+            orders::run(&power.own.node, count, 1, &mut self.synced).await?;
             for _ in 0..ROUND_SAMPLES {
                 // In turn, as disk and wire are used in a saga.
                 self.disk.add(samplers.disk.append()?);
                 self.frame.add(samplers.probe.frame()?);
                 self.handover.add(samplers.handover.round_trip().await?);
             }
-            orders::run(&process.warehouse.node, count, 1, &mut self.unsynced).await?;
+            orders::run(&process.own.node, count, 1, &mut self.unsynced).await?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Next: [`latency`] for the measurement that the others lean on, [`cluster`] for what is measured.
 
 mod actors;
+mod chain;
 mod child;
 mod cluster;
 mod counters;
@@ -56,6 +57,8 @@ enum Bench {
     Overload(overload::Arguments),
     /// Sagas per second over three processes, beside the same written by hand.
     Throughput(throughput::Arguments),
+    /// A chain of services with slow lines between them: handed on, or called from one place.
+    Chain(chain::Arguments),
     /// What an order costs with few and with many sessions in the stores.
     Stored(stored::Arguments),
     /// What a sync costs on files made in different ways.
@@ -80,6 +83,7 @@ async fn main() -> Result<()> {
         Bench::Waiting(arguments) => waiting::run(arguments).await,
         Bench::Overload(arguments) => overload::run(arguments).await,
         Bench::Throughput(arguments) => throughput::run(arguments).await,
+        Bench::Chain(arguments) => chain::run(arguments).await,
         Bench::Stored(arguments) => stored::run(arguments).await,
         Bench::Sync(arguments) => sync::run(arguments),
         Bench::Loops(arguments) => loops::run(arguments).await,

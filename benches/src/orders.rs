@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use accompanist::Node;
+use accompanist::{Choreography, Node, Session};
 use anyhow::Result;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::saga::{Order, WarehouseOrder};
+use crate::saga::{CentralOrder, Order, WarehouseOrder};
 use crate::times::Times;
 
 /// The times of orders from their start.
@@ -52,15 +52,30 @@ pub(crate) trait Contender: Clone + Send + Sync + 'static {
 impl Contender for Node {
     async fn order(&self, number: u64) -> Result<JoinHandle<Result<OrderTime>>> {
         let begun = Instant::now();
-        let session = self.start(WarehouseOrder, Order::new(number)).await?;
-        let started = begun.elapsed();
-        session.output().await?;
-        let output = begun.elapsed();
-        Ok(tokio::spawn(async move {
-            session.settled().await?;
-            Ok(OrderTime { started, output, settled: begun.elapsed() })
-        }))
+        follow(self.start(WarehouseOrder, Order::new(number)).await?, begun).await
     }
+}
+
+/// The node of a coordinator in the middle.
+#[derive(Clone)]
+pub(crate) struct Coordinator(pub(crate) Node);
+
+impl Contender for Coordinator {
+    async fn order(&self, number: u64) -> Result<JoinHandle<Result<OrderTime>>> {
+        let begun = Instant::now();
+        follow(self.0.start(CentralOrder, Order::new(number)).await?, begun).await
+    }
+}
+
+/// Waits for the output of what has just been started.
+async fn follow<C: Choreography>(session: Session<C>, begun: Instant) -> Result<JoinHandle<Result<OrderTime>>> {
+    let started = begun.elapsed();
+    session.output().await?;
+    let output = begun.elapsed();
+    Ok(tokio::spawn(async move {
+        session.settled().await?;
+        Ok(OrderTime { started, output, settled: begun.elapsed() })
+    }))
 }
 
 /// Runs `count` orders with `in_flight` waited for at any time: each follows when one before it has its output. Ends

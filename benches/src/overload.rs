@@ -68,7 +68,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let base = machine::base(folder);
     let settings = Settings { instances_max, ..Settings::default() };
     let cluster = Cluster::start_with(&base, Durability::Power, settings).await?;
-    let node = cluster.warehouse.node.clone();
+    let node = cluster.own.node.clone();
 
     let (mut before, mut usual, mut after) = (OrderTimes::new()?, OrderTimes::new()?, OrderTimes::new()?);
     orders::run(&node, orders / 4, IN_FLIGHT, &mut OrderTimes::new()?).await?; // To warm up.

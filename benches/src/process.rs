@@ -110,11 +110,12 @@ impl Drop for Process {
 }
 
 /// Free now; another program could take one before it is used, and the start would say so.
-pub(crate) fn free_ports() -> Result<[u16; 3]> {
+pub(crate) fn free_ports() -> Result<[u16; 4]> {
     let listener = || TcpListener::bind("127.0.0.1:0").context("a free port");
-    let listeners = [listener()?, listener()?, listener()?];
-    let [one, two, three] = &listeners;
-    Ok([one.local_addr()?.port(), two.local_addr()?.port(), three.local_addr()?.port()])
+    let listeners = [listener()?, listener()?, listener()?, listener()?];
+    let [one, two, three, four] = &listeners;
+    let port = |listener: &TcpListener| anyhow::Ok(listener.local_addr()?.port());
+    Ok([port(one)?, port(two)?, port(three)?, port(four)?])
 }
 
 /// The address of `port` on this machine, in Zenoh's words.

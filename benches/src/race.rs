@@ -9,7 +9,7 @@ use crate::child::NodeNumbers;
 use crate::cluster::Cluster;
 use crate::counters::Counters;
 use crate::floor::Floor;
-use crate::orders::{self, OrderTimes};
+use crate::orders::{self, Coordinator, OrderTimes};
 use crate::usage::Usage;
 
 /// What is measured.
@@ -18,31 +18,36 @@ pub(crate) enum System {
     Ours(Box<Cluster>, Counters),
     /// The order written by hand.
     Floor(Box<Floor>),
+    /// The same services with a coordinator in the middle.
+    Central(Box<Cluster>, Counters),
 }
 
 impl System {
     /// Carries out `count` orders, `in_flight` at any time.
     pub(crate) async fn run(&self, count: u64, in_flight: u64, times: &mut OrderTimes) -> Result<()> {
         match self {
-            Self::Ours(cluster, _) => orders::run(&cluster.warehouse.node, count, in_flight, times).await,
+            Self::Ours(cluster, _) => orders::run(&cluster.own.node, count, in_flight, times).await,
+            Self::Central(cluster, _) => {
+                orders::run(&Coordinator(cluster.own.node.clone()), count, in_flight, times).await
+            }
             Self::Floor(floor) => orders::run(&floor.orders(), count, in_flight, times).await,
         }
     }
 
     fn numbers(&mut self) -> Result<Vec<(&'static str, NodeNumbers)>> {
         match self {
-            Self::Ours(cluster, counters) => cluster.numbers(counters),
+            Self::Ours(cluster, counters) | Self::Central(cluster, counters) => cluster.numbers(counters),
             Self::Floor(floor) => floor.numbers(),
         }
     }
 
-    /// What its three processes have used.
+    /// What its processes have used.
     pub(crate) fn usage(&mut self) -> Result<Usage> {
         Ok(self.numbers()?.into_iter().fold(Usage::default(), |sum, (_, numbers)| sum + numbers.usage))
     }
 
     pub(crate) async fn end(self) {
-        if let Self::Ours(cluster, _) = self {
+        if let Self::Ours(cluster, _) | Self::Central(cluster, _) = self {
             cluster.end().await;
         }
     }
@@ -107,7 +112,7 @@ impl Tally {
     }
 }
 
-/// One line of the table: from `cpu_us` on, all is per saga and of all three processes.
+/// One line of the table: from `cpu_us` on, all is per saga and of all processes of a system.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Line {
     pub(crate) sagas_per_second: f64,

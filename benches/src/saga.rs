@@ -124,6 +124,41 @@ impl Choreography for WarehouseOrder {
     }
 }
 
+/// Stands in the middle, where there is one who does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Checkout;
+impl Role for Checkout {
+    const NAME: &'static str = "checkout";
+    type Service = ();
+}
+
+/// The same steps as a durable orchestrator has them done: a coordinator asks one service after the other, and hears from
+/// each before it asks the next. Services, steps, stores and network are those of [`WarehouseOrder`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CentralOrder;
+
+impl Choreography for CentralOrder {
+    const NAME: &'static str = "bench-central-order";
+    type Roles = (Checkout, Warehouse, Payment, Loyalty);
+    type Input = At<Checkout, Order>;
+    type Output = At<Checkout, i64>;
+
+    async fn run(&self, ctx: &Context<Self::Roles>, order: At<Checkout, Order>) -> Result<At<Checkout, i64>, Abort> {
+        let asked = ctx.comm(Checkout, Warehouse, &order).await?;
+        let reserved = ctx.transact(Reserve, &asked).await?;
+        ctx.comm(Warehouse, Checkout, &reserved).await?;
+        let asked = ctx.comm(Checkout, Payment, &order).await?;
+        let charged = ctx.transact(Charge, &asked).await?;
+        ctx.comm(Payment, Checkout, &charged).await?;
+        let asked = ctx.comm(Checkout, Loyalty, &order).await?;
+        let awarded = ctx.transact(Award, &asked).await?;
+        ctx.comm(Loyalty, Checkout, &awarded).await?;
+        let asked = ctx.comm(Checkout, Warehouse, &order).await?;
+        let shipped = ctx.transact(Ship, &asked).await?;
+        ctx.comm(Warehouse, Checkout, &shipped).await
+    }
+}
+
 /// The same, but for the parcel: it is sent when somebody says so, with the signal [`PARCEL`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ParcelOrder;

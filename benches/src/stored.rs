@@ -115,7 +115,7 @@ async fn ours(base: &Path, kind: Kind, count: u64, counters: &Counters) -> Resul
         Kind::Closed => Cluster::start_in(filled(base, count)?, Durability::Power).await?,
         Kind::Open => Cluster::start(base, Durability::Power).await?,
     };
-    let node = cluster.warehouse.node.clone();
+    let node = cluster.own.node.clone();
     let mut system = System::Ours(Box::new(cluster), counters.clone());
     match kind {
         Kind::Closed => ensure!(counted(&node).await >= count, "the node has not found what is in its store"),

@@ -1,5 +1,6 @@
-//! Ours beside the floor, in turns, with different numbers of orders in flight: one table.
+//! Ours beside the floor, and beside a central orchestrator, in turns, with different numbers of orders in flight: one table.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use accompanist::Durability;
@@ -16,6 +17,7 @@ use crate::report::Report;
 
 /// Options.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub(crate) struct Arguments {
     /// Orders in flight, one part of the table for each.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 256, 1024])]
@@ -23,12 +25,15 @@ pub(crate) struct Arguments {
     /// Orders of each round; four times those in flight if that is more.
     #[arg(long, default_value_t = 500)]
     orders: u64,
-    /// Rounds of each of the two, in turns.
+    /// Rounds of each system, in turns.
     #[arg(long, default_value_t = 6)]
     rounds: u32,
-    /// Measure ours alone, for a profiler: no floor, no ratios.
+    /// Leave the floor out: for a profiler, or for a comparison with others.
     #[arg(long)]
     without_floor: bool,
+    /// Measure the same services with one coordinator in the middle, too: a durable orchestrator.
+    #[arg(long)]
+    central: bool,
     /// Leave out all syncs (`Durability::Process`).
     #[arg(long)]
     no_sync: bool,
@@ -40,40 +45,51 @@ pub(crate) struct Arguments {
     folder: Option<PathBuf>,
 }
 
-/// Ours and the floor, with one number of orders in flight.
+/// What is measured first, and compared with the others.
+const OURS: &str = "ours";
+const FLOOR: &str = "floor";
+
+/// All systems, with one number of orders in flight.
 #[derive(Debug, Serialize)]
 struct Part {
     in_flight: u64,
-    ours: Line,
-    floor: Line,
-    /// Ours by the floor's.
-    throughput_ratio: f64,
+    #[serde(flatten)]
+    lines: BTreeMap<&'static str, Line>,
+    /// Ours by each of the others.
+    ratios: BTreeMap<&'static str, Ratio>,
+}
+
+#[derive(Debug, Serialize)]
+struct Ratio {
+    throughput: f64,
     /// The same for the worst and the best round.
-    throughput_ratio_of_rounds: (f64, f64),
-    p50_ratio: f64,
-    p99_ratio: f64,
-    cpu_ratio: f64,
+    throughput_of_rounds: (f64, f64),
+    p50: f64,
+    p99: f64,
+    cpu: f64,
 }
 
 /// Runs the bench.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { in_flight, orders, rounds, without_floor, no_sync, json, folder } = arguments;
+    let Arguments { in_flight, orders, rounds, without_floor, central, no_sync, json, folder } = arguments;
     let durability = if no_sync { Durability::Process } else { Durability::Power };
     let base = machine::base(folder);
     let folder = || tempfile::Builder::new().prefix("accompanist-bench-").tempdir_in(&base);
     let counters = Counters::install()?;
-    let mut ours = System::Ours(Box::new(Cluster::start_in(folder()?, durability).await?), counters);
-    if without_floor {
-        let outcome = alone(&mut ours, &in_flight, orders, rounds).await;
-        ours.end().await;
-        return outcome;
+    let ours = Cluster::start_in(folder()?, durability).await?;
+    let mut systems = vec![(OURS, System::Ours(Box::new(ours), counters.clone()))];
+    if !without_floor {
+        systems.push((FLOOR, System::Floor(Box::new(Floor::start_in(folder()?, durability).await?))));
     }
-    let mut floor = System::Floor(Box::new(Floor::start_in(folder()?, durability).await?));
+    if central {
+        let cluster = Cluster::start_central_in(folder()?, durability).await?;
+        systems.push(("central", System::Central(Box::new(cluster), counters)));
+    }
 
     let mut parts = Vec::new();
     for in_flight in in_flight {
         let count = orders.max(4 * in_flight);
-        parts.push(measure(&mut ours, &mut floor, count, in_flight, rounds).await?);
+        parts.push(measure(&mut systems, count, in_flight, rounds).await?);
     }
 
     let mut report = Report::default();
@@ -91,66 +107,69 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         report.print_facts();
         print(&parts);
     }
-    ours.end().await;
-    let fewest = parts.iter().min_by_key(|part| part.in_flight);
-    fewest.filter(|part| part.in_flight <= CHECKED_MAX).map_or(Ok(()), |part| check(&part.ours, &part.floor))
-}
-
-/// What a profiler is to look at.
-async fn alone(ours: &mut System, in_flight: &[u64], orders: u64, rounds: u32) -> Result<()> {
-    println!("in flight        {HEAD}");
-    for in_flight in in_flight {
-        let mut tally = Tally::new()?;
-        for _ in 0..rounds {
-            tally.round(ours, orders.max(4 * in_flight), *in_flight).await?;
-        }
-        println!("{in_flight:<9} ours   {}", tally.line().text());
+    for (_, system) in systems {
+        system.end().await;
     }
-    Ok(())
+    let fewest = parts.iter().min_by_key(|part| part.in_flight).filter(|part| part.in_flight <= CHECKED_MAX);
+    match fewest.map(|part| (part.lines.get(OURS), part.lines.get(FLOOR))) {
+        Some((Some(ours), Some(floor))) => check(ours, floor),
+        _ => Ok(()),
+    }
 }
 
-async fn measure(ours: &mut System, floor: &mut System, count: u64, in_flight: u64, rounds: u32) -> Result<Part> {
+async fn measure(systems: &mut [(&'static str, System)], count: u64, in_flight: u64, rounds: u32) -> Result<Part> {
     let mut warmup = OrderTimes::new()?;
-    ours.run(count, in_flight, &mut warmup).await?;
-    floor.run(count, in_flight, &mut warmup).await?;
-    let (mut our_tally, mut floor_tally) = (Tally::new()?, Tally::new()?);
+    let mut tallies = Vec::new();
+    for (_, system) in systems.iter() {
+        system.run(count, in_flight, &mut warmup).await?;
+        tallies.push(Tally::new()?);
+    }
     for round in 0..rounds {
+        let mut turns: Vec<_> = systems.iter_mut().zip(&mut tallies).collect();
         // Each comes first in turn, since who comes second finds a disk that is tired by the first.
-        if round % 2 == 0 {
-            our_tally.round(ours, count, in_flight).await?;
-            floor_tally.round(floor, count, in_flight).await?;
-        } else {
-            floor_tally.round(floor, count, in_flight).await?;
-            our_tally.round(ours, count, in_flight).await?;
+        let first = round as usize % turns.len().max(1);
+        turns.rotate_left(first);
+        for ((_, system), tally) in turns {
+            tally.round(system, count, in_flight).await?;
         }
     }
-    let (ours, floor) = (our_tally.line(), floor_tally.line());
-    Ok(Part {
-        in_flight,
-        ours,
-        floor,
-        throughput_ratio: ours.sagas_per_second / floor.sagas_per_second,
-        throughput_ratio_of_rounds: our_tally.rate_ratios(&floor_tally),
-        p50_ratio: ours.p50_ms / floor.p50_ms,
-        p99_ratio: ours.p99_ms / floor.p99_ms,
-        cpu_ratio: ours.cpu_us / floor.cpu_us,
-    })
+    let mut named = systems.iter().map(|(name, _)| *name).zip(&tallies);
+    let lines = named.clone().map(|(name, tally)| (name, tally.line())).collect();
+    let ratios = named.next().map(|(_, ours)| named.map(|(name, other)| (name, Ratio::of(ours, other))).collect());
+    Ok(Part { in_flight, lines, ratios: ratios.unwrap_or_default() })
+}
+
+impl Ratio {
+    fn of(ours: &Tally, other: &Tally) -> Self {
+        let throughput_of_rounds = ours.rate_ratios(other);
+        let (ours, other) = (ours.line(), other.line());
+        Self {
+            throughput: ours.sagas_per_second / other.sagas_per_second,
+            throughput_of_rounds,
+            p50: ours.p50_ms / other.p50_ms,
+            p99: ours.p99_ms / other.p99_ms,
+            cpu: ours.cpu_us / other.cpu_us,
+        }
+    }
 }
 
 fn print(parts: &[Part]) {
     println!("\nin flight        {HEAD}");
-    for part in parts {
-        let Part { in_flight, ours, floor, throughput_ratio, throughput_ratio_of_rounds, .. } = part;
-        let Part { p50_ratio, p99_ratio, cpu_ratio, .. } = part;
-        println!("{in_flight:<9} ours   {}", ours.text());
-        println!("          floor  {}", floor.text());
-        let (least, most) = throughput_ratio_of_rounds;
-        println!(
-            "          ratio  {throughput_ratio:>9.2} {p50_ratio:>8.2} {p99_ratio:>8.2} {cpu_ratio:>8.2}   \
-             (sagas/s by round: {least:.2} to {most:.2})"
-        );
+    for Part { in_flight, lines, ratios } in parts {
+        if let Some(ours) = lines.get(OURS) {
+            println!("{in_flight:<9} {OURS:<7}{}", ours.text());
+        }
+        for (name, Ratio { throughput, throughput_of_rounds: (least, most), p50, p99, cpu }) in ratios {
+            if let Some(line) = lines.get(name) {
+                println!("          {name:<7}{}", line.text());
+            }
+            println!(
+                "          ratio  {throughput:>9.2} {p50:>8.2} {p99:>8.2} {cpu:>8.2}   \
+                 (sagas/s by round: {least:.2} to {most:.2})"
+            );
+        }
     }
-    println!("\nFrom `cpu us` on all is per saga, of all three processes. Ratios are ours by the floor's.");
+    println!("\nFrom `cpu us` on all is per saga, of all processes of a system. Ratios are ours by the other's.");
 }
 
 /// The most that what is written and said may differ between ours and the floor, as a part of the floor's.

@@ -96,7 +96,7 @@ pub(crate) struct Floor {
 impl Floor {
     /// Starts all three over stores that may be there already: each in the subfolder of its role.
     pub(crate) async fn start_in(folder: TempDir, durability: Durability) -> Result<Self> {
-        let [warehouse, payment, loyalty] = free_ports()?;
+        let [warehouse, payment, loyalty, _] = free_ports()?;
         let instances_max = Settings::default().instances_max; // It has none.
         let start = |role, port, peers: &[u16]| {
             let folder = folder.path().join(role);

@@ -1,0 +1,198 @@
+//! A chain of services: handed on from one to the next, or called one after the other from a place in the middle.
+//!
+//! The latency study of the paper, with delays on the lines between all. Next: [`program`] for what is run, [`layout`] for
+//! the delays.
+
+mod layout;
+mod plain;
+mod program;
+mod sites;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use accompanist::Durability;
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
+use self::layout::Layout;
+use self::plain::Plain;
+use self::sites::Sites;
+use crate::machine;
+use crate::report::Report;
+use crate::times::Times;
+
+/// Requests before those that are measured: connections are made, and Zenoh's routes.
+const WARMUP: u64 = 10;
+
+/// Options.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Services of a chain: 1, 3 or 5.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 3, 5])]
+    services: Vec<usize>,
+    /// Delays of a line, one way, in milliseconds.
+    #[arg(long, value_delimiter = ',', default_values_t = [0, 1, 2, 5, 9])]
+    delay_ms: Vec<u64>,
+    /// Requests of each kind, in turns.
+    #[arg(long, default_value_t = 100)]
+    requests: u64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Where the stores go, in a folder that is removed at the end [default: the folder for temporary files].
+    #[arg(long)]
+    folder: Option<PathBuf>,
+}
+
+/// How a request goes its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// From service to service.
+    Choreography,
+    /// The same programs, stores and network, with the client in the middle.
+    Coordinator,
+    /// HTTP by hand, with the client in the middle; nothing is durable.
+    Http,
+}
+
+const WAYS: [Way; 3] = [Way::Choreography, Way::Coordinator, Way::Http];
+
+/// What was measured of one way.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Line {
+    p50_ms: f64,
+    p99_ms: f64,
+}
+
+impl Line {
+    fn of(times: &Times) -> Self {
+        let ms = |quantile| times.quantile(quantile).as_secs_f64() * 1e3;
+        Self { p50_ms: ms(0.5), p99_ms: ms(0.99) }
+    }
+}
+
+/// One line of the table.
+#[derive(Debug, Serialize)]
+struct Row {
+    /// Whether what is handed on is on disk.
+    durable: bool,
+    layout: Layout,
+    services: usize,
+    n: u64,
+    choreography: Line,
+    coordinator: Line,
+    http: Line,
+    /// The choreography's median by the coordinator's.
+    ratio: f64,
+    /// The same if only the delays took time.
+    limit: Option<f64>,
+}
+
+/// Runs the bench.
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
+    let Arguments { services, delay_ms, requests, json, folder } = arguments;
+    let base = machine::base(folder);
+    let even = delay_ms.iter().map(|delay_ms| Layout::Even { delay_ms: *delay_ms });
+    let zones = delay_ms.iter().filter(|delay_ms| **delay_ms > 0).map(|delay_ms| Layout::Zones { delay_ms: *delay_ms });
+    let layouts: Vec<_> = even.chain(zones).collect();
+    let mut rows = Vec::new();
+    for durable in [false, true] {
+        let durability = if durable { Durability::Power } else { Durability::Process };
+        for layout in &layouts {
+            let sites = Sites::start(&base, durability, *layout).await?;
+            let plain = Plain::start(*layout).await?;
+            for services in &services {
+                rows.push(measure(&sites, &plain, durable, *layout, *services, requests).await?);
+            }
+            sites.end().await;
+        }
+    }
+    let mut report = Report::default();
+    machine::describe(&mut report, &base);
+    report
+        .text("durability", "as each line says: Power (fdatasync before anything is acknowledged), or Process (none)");
+    report.text(
+        "nodes",
+        "a node for the client and each service, in one process; Zenoh over TCP through lines with a delay",
+    );
+    report.fact("requests of each way, in turns", requests);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "facts": report, "rows": rows }))?);
+    } else {
+        report.print_facts();
+        print(&rows);
+    }
+    Ok(())
+}
+
+async fn measure(
+    sites: &Sites,
+    plain: &Plain,
+    durable: bool,
+    layout: Layout,
+    services: usize,
+    requests: u64,
+) -> Result<Row> {
+    let client = sites.client()?;
+    let [mut choreography, mut coordinator, mut http] = [Times::new()?, Times::new()?, Times::new()?];
+    for (number, first) in (0..WARMUP + requests).zip((0..WAYS.len()).cycle()) {
+        let mut turns = WAYS;
+        turns.rotate_left(first);
+        for way in turns {
+            let begun = Instant::now();
+            let answer = match way {
+                Way::Choreography => program::run(client, services, false, number).await?,
+                Way::Coordinator => program::run(client, services, true, number).await?,
+                Way::Http => plain.run(services, number).await?,
+            };
+            let took = begun.elapsed();
+            ensure!(answer == number + services as u64, "{way:?} has lost a step: {answer} came of {number}");
+            let times = match way {
+                Way::Choreography => &mut choreography,
+                Way::Coordinator => &mut coordinator,
+                Way::Http => &mut http,
+            };
+            if number >= WARMUP {
+                times.add(took);
+            }
+            sites.are_idle().await;
+        }
+    }
+    let seconds = |time: Duration| time.as_secs_f64();
+    let limit = seconds(layout.of_chain(services)) / seconds(layout.of_coordinator(services));
+    Ok(Row {
+        durable,
+        layout,
+        services,
+        n: requests,
+        choreography: Line::of(&choreography),
+        coordinator: Line::of(&coordinator),
+        http: Line::of(&http),
+        ratio: seconds(choreography.p50()) / seconds(coordinator.p50()),
+        limit: limit.is_finite().then_some(limit),
+    })
+}
+
+fn print(rows: &[Row]) {
+    println!(
+        "\n{:<8} {:<20} {:>8}  {:>17}  {:>17}  {:>17}  {:>6} {:>6}",
+        "durable", "delay", "services", "choreography", "coordinator", "http, in memory", "ratio", "limit"
+    );
+    for Row { durable, layout, services, choreography, coordinator, http, ratio, limit, .. } in rows {
+        let line = |Line { p50_ms, p99_ms }: &Line| format!("{p50_ms:>8.2} {p99_ms:>8.2}");
+        let limit = limit.map_or_else(String::new, |limit| format!("{limit:.2}"));
+        println!(
+            "{:<8} {:<20} {services:>8}  {}  {}  {}  {ratio:>6.2} {limit:>6}",
+            if *durable { "yes" } else { "no" },
+            layout.to_string(),
+            line(choreography),
+            line(coordinator),
+            line(http),
+        );
+    }
+    println!(
+        "\nMilliseconds, p50 and p99. The ratio is that of the choreography's median to the coordinator's; the limit is"
+    );
+    println!("that of the delays alone.");
+}
