@@ -11,13 +11,12 @@ mod sites;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use accompanist::Durability;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use self::layout::Layout;
 use self::plain::Plain;
-use self::sites::Sites;
+use self::sites::{Kept, Sites};
 use crate::machine;
 use crate::report::Report;
 use crate::times::Times;
@@ -75,8 +74,8 @@ impl Line {
 /// One line of the table.
 #[derive(Debug, Serialize)]
 struct Row {
-    /// Whether what is handed on is on disk.
-    durable: bool,
+    /// What our nodes keep; the plain HTTP services keep nothing.
+    kept: Kept,
     layout: Layout,
     services: usize,
     n: u64,
@@ -97,13 +96,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let zones = delay_ms.iter().filter(|delay_ms| **delay_ms > 0).map(|delay_ms| Layout::Zones { delay_ms: *delay_ms });
     let layouts: Vec<_> = even.chain(zones).collect();
     let mut rows = Vec::new();
-    for durable in [false, true] {
-        let durability = if durable { Durability::Power } else { Durability::Process };
+    for kept in Kept::ALL {
         for layout in &layouts {
-            let sites = Sites::start(&base, durability, *layout).await?;
+            let sites = Sites::start(&base, kept, *layout).await?;
             let plain = Plain::start(*layout).await?;
             for services in &services {
-                rows.push(measure(&sites, &plain, durable, *layout, *services, requests).await?);
+                rows.push(measure(&sites, &plain, kept, *layout, *services, requests).await?);
             }
             sites.end().await;
         }
@@ -129,7 +127,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
 async fn measure(
     sites: &Sites,
     plain: &Plain,
-    durable: bool,
+    kept: Kept,
     layout: Layout,
     services: usize,
     requests: u64,
@@ -162,7 +160,7 @@ async fn measure(
     let seconds = |time: Duration| time.as_secs_f64();
     let limit = seconds(layout.of_chain(services)) / seconds(layout.of_coordinator(services));
     Ok(Row {
-        durable,
+        kept,
         layout,
         services,
         n: requests,
@@ -176,15 +174,15 @@ async fn measure(
 
 fn print(rows: &[Row]) {
     println!(
-        "\n{:<8} {:<20} {:>8}  {:>17}  {:>17}  {:>17}  {:>6} {:>6}",
-        "durable", "delay", "services", "choreography", "coordinator", "http, in memory", "ratio", "limit"
+        "\n{:<10} {:<20} {:>8}  {:>17}  {:>17}  {:>17}  {:>6} {:>6}",
+        "survives", "delay", "services", "choreography", "coordinator", "http, in memory", "ratio", "limit"
     );
-    for Row { durable, layout, services, choreography, coordinator, http, ratio, limit, .. } in rows {
+    for Row { kept, layout, services, choreography, coordinator, http, ratio, limit, .. } in rows {
         let line = |Line { p50_ms, p99_ms }: &Line| format!("{p50_ms:>8.2} {p99_ms:>8.2}");
         let limit = limit.map_or_else(String::new, |limit| format!("{limit:.2}"));
         println!(
-            "{:<8} {:<20} {services:>8}  {}  {}  {}  {ratio:>6.2} {limit:>6}",
-            if *durable { "yes" } else { "no" },
+            "{:<10} {:<20} {services:>8}  {}  {}  {}  {ratio:>6.2} {limit:>6}",
+            kept.to_string(),
             layout.to_string(),
             line(choreography),
             line(coordinator),

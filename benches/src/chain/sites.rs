@@ -1,18 +1,46 @@
 //! A node for the client and each service, in this process, every two connected by a line of their own.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use accompanist::prelude::*;
-use accompanist::store::FjallStore;
+use accompanist::store::{FjallStore, MemoryDisk};
 use accompanist::transport::{ZenohConfig, ZenohTransport};
 use accompanist::{Durability, Node};
 use anyhow::{Context as _, Result};
 use fleet::{DelayLine, Ports};
+use serde::Serialize;
 use tempfile::TempDir;
 
 use super::layout::Layout;
 use super::program::{ROLES, play};
+
+/// What is left of a session when something ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Kept {
+    /// Nothing: it is in memory.
+    InMemory,
+    /// What the process has handed to the system, when the process ends.
+    OverKill,
+    /// All, when the power is cut: a sync before anything is acknowledged.
+    OverPower,
+}
+
+impl Kept {
+    pub(super) const ALL: [Self; 3] = [Self::InMemory, Self::OverKill, Self::OverPower];
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InMemory => "no",
+            Self::OverKill => "kill -9",
+            Self::OverPower => "power cut",
+        })
+    }
+}
 
 /// See the module's documentation.
 pub(super) struct Sites {
@@ -23,7 +51,7 @@ pub(super) struct Sites {
 }
 
 impl Sites {
-    pub(super) async fn start(base: &Path, durability: Durability, layout: Layout) -> Result<Self> {
+    pub(super) async fn start(base: &Path, kept: Kept, layout: Layout) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("accompanist-bench-").tempdir_in(base)?;
         let mut ports = Ports::default();
         let taken: Vec<u16> = ROLES.iter().map(|_| ports.take()).collect::<Result<_>>()?;
@@ -38,8 +66,13 @@ impl Sites {
                 lines.push(line);
             }
             let transport = ZenohTransport::open(config).await?;
-            let store = FjallStore::open(folder.path().join(name))?.durability(durability);
-            let builder = Node::builder(NodeId::new(*name)?).store(store).transport(transport.clone());
+            let builder = Node::builder(NodeId::new(*name)?).transport(transport.clone());
+            let on_disk = |durability| anyhow::Ok(FjallStore::open(folder.path().join(name))?.durability(durability));
+            let builder = match kept {
+                Kept::InMemory => builder.store(MemoryDisk::default().open()?),
+                Kept::OverKill => builder.store(on_disk(Durability::Process)?),
+                Kept::OverPower => builder.store(on_disk(Durability::Power)?),
+            };
             nodes.push((play(builder, place).start().await?, transport));
         }
         Ok(Self { nodes, _lines: lines, _folder: folder })
