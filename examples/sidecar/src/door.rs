@@ -39,7 +39,9 @@ async fn deliver(State(node): State<Node>, headers: HeaderMap, Json(order): Json
     // Settled, and not only put out: what it says is not taken back later.
     match session.settled().await {
         Ok(tracking) => Json(tracking).into_response(),
-        Err(SessionError::Aborted(abort)) => (StatusCode::UNPROCESSABLE_ENTITY, abort.to_string()).into_response(),
+        Err(SessionError::Aborted(abort)) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, abort.message().to_owned()).into_response()
+        }
         Err(error) => stopped(&error),
     }
 }

@@ -109,13 +109,13 @@ impl Office {
     async fn order(&self, key: &str, order: &Order) -> Result<Outcome, Trouble> {
         let Services { billing, deliveries, .. } = &self.services;
         if let Err(refusal) = self.step(billing, "charge", &format!("{key}/charge"), order).await? {
-            return Ok(Outcome::Refused(refusal.to_string()));
+            return Ok(Outcome::Refused(refusal.message().into()));
         }
         match self.step(deliveries, "deliveries", &format!("{key}/deliver"), order).await? {
             Ok(tracking) => Ok(Outcome::Done(tracking.number)),
             Err(refusal) => {
                 self.undo(billing, "charge", &format!("{key}/charge"), order).await;
-                Ok(Outcome::Refused(refusal.to_string()))
+                Ok(Outcome::Refused(refusal.message().into()))
             }
         }
     }
@@ -127,7 +127,7 @@ impl Office {
         for effect in ["declare", "stamp"] {
             match self.step(customs, effect, &format!("{key}/{effect}"), order).await? {
                 Ok(noted) => papers = noted.number,
-                Err(refusal) => return Ok(Outcome::Refused(refusal.to_string())),
+                Err(refusal) => return Ok(Outcome::Refused(refusal.message().into())),
             }
         }
         Ok(Outcome::Done(papers))
