@@ -17,6 +17,7 @@ mod loops;
 mod machine;
 mod orders;
 mod overload;
+mod plot;
 mod probe;
 mod process;
 mod race;
@@ -59,6 +60,8 @@ enum Bench {
     Throughput(throughput::Arguments),
     /// A chain of services with slow lines between them: handed on, or called from one place.
     Chain(chain::Arguments),
+    /// Draws what `chain --json` has printed.
+    Plot(plot::Arguments),
     /// What an order costs with few and with many sessions in the stores.
     Stored(stored::Arguments),
     /// What a sync costs on files made in different ways.
@@ -84,6 +87,7 @@ async fn main() -> Result<()> {
         Bench::Overload(arguments) => overload::run(arguments).await,
         Bench::Throughput(arguments) => throughput::run(arguments).await,
         Bench::Chain(arguments) => chain::run(arguments).await,
+        Bench::Plot(arguments) => plot::run(&arguments),
         Bench::Stored(arguments) => stored::run(arguments).await,
         Bench::Sync(arguments) => sync::run(arguments),
         Bench::Loops(arguments) => loops::run(arguments).await,

@@ -12,11 +12,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use self::layout::Layout;
+pub(crate) use self::layout::Layout;
 use self::plain::Plain;
-use self::sites::{Kept, Sites};
+pub(crate) use self::sites::Kept;
+use self::sites::Sites;
 use crate::machine;
 use crate::report::Report;
 use crate::times::Times;
@@ -58,10 +59,10 @@ enum Way {
 const WAYS: [Way; 3] = [Way::Choreography, Way::Coordinator, Way::Http];
 
 /// What was measured of one way.
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Line {
-    p50_ms: f64,
-    p99_ms: f64,
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Line {
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
 }
 
 impl Line {
@@ -72,16 +73,16 @@ impl Line {
 }
 
 /// One line of the table.
-#[derive(Debug, Serialize)]
-struct Row {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Row {
     /// What our nodes keep; the plain HTTP services keep nothing.
-    kept: Kept,
-    layout: Layout,
-    services: usize,
+    pub(crate) kept: Kept,
+    pub(crate) layout: Layout,
+    pub(crate) services: usize,
     n: u64,
-    choreography: Line,
-    coordinator: Line,
-    http: Line,
+    pub(crate) choreography: Line,
+    pub(crate) coordinator: Line,
+    pub(crate) http: Line,
     /// The choreography's median by the coordinator's.
     ratio: f64,
     /// The same if only the delays took time.

@@ -10,16 +10,16 @@ use accompanist::transport::{ZenohConfig, ZenohTransport};
 use accompanist::{Durability, Node};
 use anyhow::{Context as _, Result};
 use fleet::{DelayLine, Ports};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::layout::Layout;
 use super::program::{ROLES, play};
 
 /// What is left of a session when something ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Kept {
+pub(crate) enum Kept {
     /// Nothing: it is in memory.
     InMemory,
     /// What the process has handed to the system, when the process ends.
