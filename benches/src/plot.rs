@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use fleet::Kept;
 use plotters::prelude::*;
 use plotters::style::FontTransform;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::chain::{Kept, Layout, Line, Row};
+use crate::chain::{Layout, Line, Row};
 
 /// Options.
 #[derive(Debug, clap::Args)]

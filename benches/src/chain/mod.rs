@@ -6,18 +6,16 @@
 mod layout;
 mod plain;
 mod program;
-mod sites;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use fleet::{Kept, Sites};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::layout::Layout;
 use self::plain::Plain;
-pub(crate) use self::sites::Kept;
-use self::sites::Sites;
 use crate::machine;
 use crate::report::Report;
 use crate::times::Times;
@@ -99,7 +97,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let mut rows = Vec::new();
     for kept in Kept::ALL {
         for layout in &layouts {
-            let sites = Sites::start(&base, kept, *layout).await?;
+            let folder = tempfile::Builder::new().prefix("accompanist-bench-").tempdir_in(&base)?;
+            let delay = |one, other| layout.delay(one, other);
+            let sites = Sites::start(&program::ROLES, folder.path(), kept, delay, program::play).await?;
             let plain = Plain::start(*layout).await?;
             for services in &services {
                 rows.push(measure(&sites, &plain, kept, *layout, *services, requests).await?);
@@ -133,7 +133,7 @@ async fn measure(
     services: usize,
     requests: u64,
 ) -> Result<Row> {
-    let client = sites.client()?;
+    let client = sites.first()?;
     let [mut choreography, mut coordinator, mut http] = [Times::new()?, Times::new()?, Times::new()?];
     for (number, first) in (0..WARMUP + requests).zip((0..WAYS.len()).cycle()) {
         let mut turns = WAYS;

@@ -1,14 +1,17 @@
 //! What the examples share: they start themselves as several processes, kill those, and look at what has become of it.
 //!
 //! [`Fleet`] has the processes, [`Ports`] gives them addresses, [`told_to_stop`] is how each of them ends, and
-//! [`DelayLine`] stands between two of them where the network shall be slow. Knows nothing of nodes and services.
+//! [`DelayLine`] stands between two of them where the network shall be slow. [`Sites`] are nodes of one process with such
+//! lines between them, to measure. Knows no choreography and no service.
 
 mod delay;
 mod ports;
 mod processes;
+mod sites;
 mod stop;
 
 pub use delay::DelayLine;
 pub use ports::Ports;
 pub use processes::Fleet;
+pub use sites::{Kept, Sites};
 pub use stop::told_to_stop;

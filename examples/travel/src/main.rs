@@ -1,0 +1,49 @@
+//! The command line: the demonstration, the comparison, and each process by hand.
+
+mod compare;
+mod play;
+mod run;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Travel booking: a trip is two flights and a hotel, or nothing.
+#[derive(Debug, Parser)]
+#[command(name = "travel", version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: run::RunArguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the four roles as processes, book trips, kill the processes, check the books (the default)
+    Run(run::RunArguments),
+    /// Play one role, by hand
+    Role(play::RoleArguments),
+    /// Measure the choreography beside an orchestrator, with slow lines between the roles
+    Compare(compare::CompareArguments),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
+    let arguments = Arguments::parse();
+    let ended = match arguments.command {
+        None => run::run(arguments.run).await,
+        Some(Command::Run(arguments)) => run::run(arguments).await,
+        Some(Command::Role(arguments)) => play::play(arguments).await,
+        Some(Command::Compare(arguments)) => compare::run(arguments).await,
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
