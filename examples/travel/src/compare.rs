@@ -113,7 +113,7 @@ async fn measure(sites: &Sites, atlas: &Atlas, delay_ms: u64, trips: u32) -> any
             };
             let took = begun.elapsed();
             if round >= WARMUP {
-                times.saturating_record(u64::try_from(took.as_micros())?);
+                times.record(u64::try_from(took.as_micros())?)?;
             }
             sites.are_idle().await;
         }

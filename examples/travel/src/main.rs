@@ -30,9 +30,12 @@ enum Command {
     Compare(compare::CompareArguments),
 }
 
+/// Without gossip, as in the comparison, Zenoh warns of what is missing where regions meet; there are none.
+const LOGGED: &str = "warn,zenoh::net::routing::hat=error";
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
     let arguments = Arguments::parse();
