@@ -2,14 +2,18 @@
 //!
 //! [`Fleet`] has the processes, [`Ports`] gives them addresses, [`told_to_stop`] is how each of them ends, and
 //! [`DelayLine`] stands between two of them where the network shall be slow. [`Sites`] are nodes of one process with such
-//! lines between them, to measure. Knows no choreography and no service.
+//! lines between them, to measure. With the feature `book`, [`Book`] is what a service outside keeps. Knows no choreography.
 
+#[cfg(feature = "book")]
+mod book;
 mod delay;
 mod ports;
 mod processes;
 mod sites;
 mod stop;
 
+#[cfg(feature = "book")]
+pub use book::{Book, Effect, open_database};
 pub use delay::DelayLine;
 pub use ports::Ports;
 pub use processes::Fleet;

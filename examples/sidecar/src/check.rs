@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use fleet::Effect;
+
 use crate::model::{ISLAND, Order, Outcome};
-use crate::service::Effect;
 
 /// What is done for an order that is delivered.
 pub const EFFECTS: [&str; 5] = ["charge", "pack", "declare", "stamp", "book"];
@@ -20,8 +21,8 @@ pub struct Check {
 /// Checks the books of all services against the orders and what the office answered.
 pub fn check(effects: &[Effect], answers: &[(Order, Outcome)]) -> [Check; 3] {
     let mut done: BTreeMap<(&str, &str), Vec<bool>> = BTreeMap::new();
-    for Effect { effect, order_id, undone } in effects {
-        done.entry((order_id, effect)).or_default().push(*undone);
+    for Effect { effect, subject, undone, .. } in effects {
+        done.entry((subject, effect)).or_default().push(*undone);
     }
     let twice = done.iter().filter(|(_, times)| times.len() > 1);
     let twice = twice.map(|((order, effect), times)| format!("{effect} of {order}: {} times", times.len())).collect();

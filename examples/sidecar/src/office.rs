@@ -15,11 +15,12 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use fleet::open_database;
 use sqlx::sqlite::SqlitePool;
 
 use crate::api::Api;
 use crate::model::{Noted, Order, Outcome};
-use crate::service::{key_of, open};
+use crate::service::key_of;
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS workflows (key TEXT PRIMARY KEY, name TEXT NOT NULL, input TEXT NOT NULL, outcome TEXT) STRICT;
@@ -57,7 +58,8 @@ impl Office {
     /// # Errors
     /// When the journal cannot be used.
     pub async fn open(file: &Path, services: Services) -> Result<Arc<Self>, Trouble> {
-        let office = Arc::new(Self { journal: open(file, SCHEMA).await?, services, running: Mutex::default() });
+        let office =
+            Arc::new(Self { journal: open_database(file, SCHEMA).await?, services, running: Mutex::default() });
         let unfinished = sqlx::query_as("SELECT name, key, input FROM workflows WHERE outcome IS NULL");
         let unfinished: Vec<(String, String, String)> = unfinished.fetch_all(&office.journal).await?;
         for (name, key, input) in unfinished {

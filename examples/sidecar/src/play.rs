@@ -11,7 +11,7 @@ use accompanist::transport::{ZenohConfig, ZenohTransport};
 use anyhow::Context as _;
 use axum::Router;
 use clap::Args;
-use fleet::told_to_stop;
+use fleet::{Book, told_to_stop};
 use sidecar::api::Api;
 use sidecar::office::{Office, Services};
 use sidecar::program::{Carrier, Delivery, Depot, DepotServices};
@@ -113,7 +113,7 @@ impl Common {
 
 pub(crate) async fn service(arguments: ServiceArguments) -> anyhow::Result<ExitCode> {
     let ServiceArguments { listen, common } = arguments;
-    let router = service::router(&common.file(BOOK)?).await?;
+    let router = service::router(Book::open(&common.file(BOOK)?).await?);
     common.serve(&listen, router).await
 }
 

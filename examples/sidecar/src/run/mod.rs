@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use fleet::Book;
 use sidecar::api::Api;
 use sidecar::check::{Check, check};
 use sidecar::model::{ISLAND, Order, Outcome};
@@ -75,7 +76,7 @@ async fn demonstrate(arguments: &RunArguments, data: &Path) -> anyhow::Result<[C
     town.stop().await;
     let mut effects = Vec::new();
     for service in SERVICES {
-        effects.extend(sidecar::service::read(&town.book(service)).await?);
+        effects.extend(Book::open(&town.book(service)).await?.read().await?);
     }
     let checks = check(&effects, &answers);
     print(effects.len(), &answers, victims.len(), &checks);

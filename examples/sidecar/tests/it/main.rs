@@ -2,20 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
 use axum::Router;
+use fleet::{Book, Effect};
 use sidecar::api::Api;
 use sidecar::check::{EFFECTS, check};
 use sidecar::door;
 use sidecar::model::{ISLAND, Noted, Order, Outcome};
 use sidecar::office::{Office, Services};
 use sidecar::program::{Carrier, Delivery, Depot, DepotServices};
-use sidecar::service::{self, Effect};
+use sidecar::service;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -47,10 +48,10 @@ impl Served {
 }
 
 /// All services on one book, which is in the folder.
-async fn services(folder: &Path) -> (Served, PathBuf) {
-    let book = folder.join("book");
+async fn services(folder: &Path) -> (Served, Book) {
+    let book = Book::open(&folder.join("book")).await.unwrap();
     let (listener, address) = Served::bind().await;
-    (Served::on(listener, address, service::router(&book).await.unwrap()), book)
+    (Served::on(listener, address, service::router(book.clone())), book)
 }
 
 fn order(id: &str, to: &str) -> Order {
@@ -60,7 +61,7 @@ fn order(id: &str, to: &str) -> Order {
 fn effects(book: &[Effect], order_id: &str, undone: bool) -> Vec<String> {
     let mut of: Vec<_> = book
         .iter()
-        .filter(|effect| effect.order_id == order_id && effect.undone == undone)
+        .filter(|effect| effect.subject == order_id && effect.undone == undone)
         .map(|e| e.effect.clone())
         .collect();
     of.sort();
@@ -94,7 +95,7 @@ async fn an_order_crosses_the_border_twice_and_is_whole_or_taken_back_on_both_si
     let refused = ask(&bad).await;
     assert!(matches!(&refused, Outcome::Refused(why) if why.contains("island")), "{refused:?}");
 
-    let book = service::read(&book).await.unwrap();
+    let book = book.read().await.unwrap();
     let mut all = EFFECTS.map(String::from);
     all.sort();
     assert_eq!(effects(&book, "good", false), all);
@@ -115,7 +116,7 @@ async fn a_key_is_one_effect_and_what_was_taken_back_is_not_done_any_more() {
     assert!(api.call::<Noted>("charge", "a", &order).await.is_err());
     api.undo("charge", "never done", &order).await.unwrap();
     assert!(api.call::<Noted>("charge", "never done", &order).await.is_err(), "it comes too late");
-    let book = service::read(&book).await.unwrap();
+    let book = book.read().await.unwrap();
     assert_eq!(effects(&book, "o", true), ["charge", "charge"]);
 }
 
@@ -135,7 +136,7 @@ async fn a_workflow_goes_on_after_a_restart_and_asks_for_nothing_twice() {
         let (api, order) = (first_life.api(), order.clone());
         async move { api.call::<Outcome>("workflows/order", "o", &order).await }
     });
-    let is_charged = async || !service::read(&book).await.unwrap().is_empty();
+    let is_charged = async || !book.read().await.unwrap().is_empty();
     while !is_charged().await {
         tokio::task::yield_now().await;
     }
@@ -149,12 +150,12 @@ async fn a_workflow_goes_on_after_a_restart_and_asks_for_nothing_twice() {
     let _door = Served::on(deliveries, address, delivered);
     let outcome: Outcome = second_life.api().call("workflows/order", "o", &order).await.unwrap();
     assert_eq!(outcome, Outcome::Done(7));
-    assert_eq!(effects(&service::read(&book).await.unwrap(), "o", false), ["charge"]);
+    assert_eq!(effects(&book.read().await.unwrap(), "o", false), ["charge"]);
 }
 
 #[test]
 fn the_check_finds_what_it_is_for() {
-    let effect = |effect: &str, undone| Effect { effect: effect.into(), order_id: "o".into(), undone };
+    let effect = |effect: &str, undone| Effect { key: "k".into(), effect: effect.into(), subject: "o".into(), undone };
     let whole: Vec<_> = EFFECTS.map(|name| effect(name, false)).into();
     let done = [(order("o", "mainland"), Outcome::Done(1))];
     let faults = |book: &[Effect], answers: &[(Order, Outcome)]| check(book, answers).map(|check| check.faults.len());

@@ -1,0 +1,58 @@
+//! The command line: the demonstration, the comparison, and each process by hand.
+
+mod compare;
+mod play;
+mod run;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Online Boutique: an order over seven roles, beside services with a gRPC interface.
+#[derive(Debug, Parser)]
+#[command(name = "boutique", version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: run::RunArguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start services and sidecars as processes, place orders, kill the processes, check the books (the default)
+    Run(run::RunArguments),
+    /// One of the services
+    Service(play::ServiceArguments),
+    /// One of the sidecars
+    Role(play::RoleArguments),
+    /// Place an order as the original does: from one place, with nothing durable
+    Order(play::OrderArguments),
+    /// Measure the choreography beside two orchestrators, with slow lines between the hosts
+    Compare(compare::CompareArguments),
+}
+
+/// Without gossip, as in the comparison, Zenoh warns of what is missing where regions meet; there are none.
+const LOGGED: &str = "warn,zenoh::net::routing::hat=error";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
+    let arguments = Arguments::parse();
+    let ended = match arguments.command {
+        None => run::run(arguments.run).await,
+        Some(Command::Run(arguments)) => run::run(arguments).await,
+        Some(Command::Service(arguments)) => play::service(arguments).await,
+        Some(Command::Role(arguments)) => play::role(arguments).await,
+        Some(Command::Order(arguments)) => play::order(arguments).await,
+        Some(Command::Compare(arguments)) => compare::run(arguments).await,
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
