@@ -167,7 +167,11 @@ impl Actor for Link {
         state: &mut LinkState,
     ) -> Result<(), ActorProcessingErr> {
         match signal {
-            LinkSignal::Told => state.own.take().into_iter().for_each(|message| state.hear(&myself, message)),
+            LinkSignal::Told => {
+                // Whoever is ready to speak does so first: what is due to one node then shares a packet.
+                tokio::task::yield_now().await;
+                state.own.take().into_iter().for_each(|message| state.hear(&myself, message));
+            }
             LinkSignal::Probe => {
                 state.probe_asked = false;
                 state.resting.probe();
