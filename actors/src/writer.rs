@@ -450,6 +450,9 @@ impl Writer {
                 (Reply::Change(done), written) => done(written.clone()),
             }
         }
+        if written.is_ok() {
+            self.store.make_ready();
+        }
         written
     }
 

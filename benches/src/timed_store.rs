@@ -119,4 +119,8 @@ impl<S: Store> Store for TimedStore<S> {
         self.watch.synced(begun.elapsed());
         synced
     }
+
+    fn make_ready(&mut self) {
+        self.store.make_ready();
+    }
 }

@@ -1,7 +1,8 @@
 //! The store on disk. The one place that knows fjall.
 //!
 //! fjall has no group commit and its calls block: the writer makes one batch and one sync of many requests, on
-//! a thread of its own. What it does not notice of damage is noticed here: see `journals.rs` and `mark.rs`.
+//! a thread of its own. What it does not notice of damage is noticed here: see `journals.rs` and `mark.rs`; `ahead.rs`
+//! makes its syncs quicker.
 
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,6 +12,7 @@ use accompanist_core::contract::{Batch, Change, Direction, Entry, KeyRange, Spac
 use accompanist_core::instance::panic_text;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
+use super::ahead::Ahead;
 use super::half_made;
 use super::journals::{self, COMMIT_KEY};
 use super::mark::{Found, Mark};
@@ -26,13 +28,24 @@ pub struct FjallSizes {
     /// Bytes of journals before old ones are cleared away; at least 64 MiB. Opening a store reads all of them, which
     /// takes about a second for each 64 MiB.
     pub journals_bytes_max: u64,
+    /// How far a journal is written ahead, with zeros, which makes each sync quicker by about a third and doubles what is written
+    /// to it: a device whose flash has to last sets 0, for never. On Linux, and until a journal is opened again.
+    pub journal_bytes_ahead: u64,
 }
 
 impl Default for FjallSizes {
     fn default() -> Self {
-        Self { cache_bytes: 32 << 20, memtable_bytes: 16 << 20, journals_bytes_max: 64 << 20 }
+        Self {
+            cache_bytes: 32 << 20,
+            memtable_bytes: 16 << 20,
+            journals_bytes_max: 64 << 20,
+            journal_bytes_ahead: 256 << 10,
+        }
     }
 }
+
+/// What a journal has for each row beside its key and value.
+const ITEM_BYTES: u64 = 19;
 
 /// The keyspace with the number of the last batch.
 const COMMITS: &str = "commits";
@@ -45,6 +58,7 @@ pub struct FjallStore {
     /// The last batch that was applied.
     commit: u64,
     mark: Mark,
+    ahead: Ahead,
     path: String,
     sync: PersistMode,
 }
@@ -95,7 +109,8 @@ impl FjallStore {
             return Err(damaged("its file `synced` is missing".into()));
         }
         let mark = Mark::open(folder, found).map_err(unusable)?;
-        let mut store = Self { database, spaces, commits, commit, mark, path, sync: PersistMode::SyncData };
+        let ahead = Ahead::new(folder, sizes.journal_bytes_ahead);
+        let mut store = Self { database, spaces, commits, commit, mark, ahead, path, sync: PersistMode::SyncData };
         super::check_format(&mut store)?;
         Ok(store)
     }
@@ -194,6 +209,7 @@ impl Store for FjallStore {
     fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {
         let mut write = self.database.batch();
         for Change { space, key, value } in batch {
+            self.ahead.note((key.len() + value.as_ref().map_or(0, Vec::len)) as u64 + ITEM_BYTES);
             let keyspace = self.keyspace(space)?;
             match value {
                 Some(value) => write.insert(keyspace, key, value),
@@ -213,6 +229,13 @@ impl Store for FjallStore {
             // What is in the buffers of the system only may be gone after a power cut: nothing is promised of it.
             PersistMode::Buffer => Ok(()),
             _ => self.mark.set(self.commit).map_err(|error| StoreError::Failed(error.to_string())),
+        }
+    }
+
+    fn make_ready(&mut self) {
+        // Without syncs there is nothing to be made quicker.
+        if self.sync != PersistMode::Buffer {
+            self.ahead.fill();
         }
     }
 }

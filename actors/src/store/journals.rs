@@ -57,7 +57,7 @@ pub(super) fn check(folder: &Path, synced: u64) -> Result<(), String> {
 }
 
 /// The journals of a store, the oldest first.
-fn journals(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn journals(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut found: Vec<(u64, PathBuf)> = entries
         .filter(|path| path.extension().is_some_and(|extension| extension == "jnl"))

@@ -1,6 +1,7 @@
 //! The stores: fjall for nodes, memory for tests and simulations. Both are plain ordered databases; who writes
 //! what, and when, is the writer's business.
 
+mod ahead;
 mod fjall;
 mod half_made;
 mod journals;

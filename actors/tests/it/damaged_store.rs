@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use accompanist::contract::{Change, Space, Store, StoreError};
+use accompanist::contract::{Batch, Change, Space, Store, StoreError};
 use accompanist::prelude::*;
 use tempfile::TempDir;
 
@@ -27,10 +27,16 @@ fn store_of(batches: u32) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let mut store = FjallStore::open(folder.path()).unwrap();
     for number in 0..batches {
-        store.apply(vec![put(number)]).unwrap();
-        store.sync().unwrap();
+        write(&mut store, vec![put(number)]);
     }
     folder
+}
+
+/// As the writer does it.
+fn write(store: &mut FjallStore, batch: Batch) {
+    store.apply(batch).unwrap();
+    store.sync().unwrap();
+    store.make_ready();
 }
 
 fn journal(folder: &Path) -> PathBuf {
@@ -204,8 +210,7 @@ fn store_of_two_journals() -> TempDir {
         // Some batches are in the second one, too.
         more -= u32::from(folder.path().join("1.jnl").exists());
         let key = number.to_be_bytes().into();
-        store.apply(vec![Change { space: Space::State, key, value: Some(random_bytes(number)) }]).unwrap();
-        store.sync().unwrap();
+        write(&mut store, vec![Change { space: Space::State, key, value: Some(random_bytes(number)) }]);
         number += 1;
         assert!(number < 2_000, "there is no second journal");
     }
@@ -263,4 +268,39 @@ fn a_store_that_was_not_made_to_the_end_is_made_anew_and_nothing_else_is() {
     }
     let rows = fs::read(journal(folder.path())).unwrap();
     assert!(rows.iter().any(|byte| *byte != 0), "it was thrown away");
+}
+
+#[test]
+fn a_store_whose_journal_is_written_ahead_has_all_that_was_synced_after_a_crash_at_any_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let sizes = accompanist::store::FjallSizes { journal_bytes_ahead: 10_000, ..Default::default() };
+    let mut store = FjallStore::open_with(folder.path(), &sizes).unwrap();
+    for number in 0..200 {
+        write(&mut store, vec![put(number)]);
+        if number % 10 == 0 {
+            // What a process that is killed now leaves behind.
+            let left = tempfile::tempdir().unwrap();
+            copy(folder.path(), left.path());
+            let opened = FjallStore::open(left.path()).unwrap();
+            assert_eq!((count(&opened), opened.commits()), (number as usize + 1, store.commits()));
+        }
+    }
+    drop(store);
+    // It goes on, in a journal that only grows.
+    let mut store = FjallStore::open_with(folder.path(), &sizes).unwrap();
+    (200..300).for_each(|number| write(&mut store, vec![put(number)]));
+    drop(store);
+    assert_eq!(count(&FjallStore::open(folder.path()).unwrap()), 300);
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&to).unwrap();
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), &to).unwrap();
+        }
+    }
 }

@@ -115,6 +115,10 @@ pub trait Store: Send + 'static {
     /// # Errors
     /// [`StoreError`]; the node then stops, since the store's state is unknown.
     fn sync(&mut self) -> Result<(), StoreError>;
+
+    /// All that waited for the last sync has been answered: does now what makes the next one quick. Changes nothing that can
+    /// be read.
+    fn make_ready(&mut self) {}
 }
 
 /// A store that cannot be used. Each says what to do.
