@@ -1,52 +1,21 @@
-//! Where the numbers come from: machine, file system, commit, command.
+//! Where the numbers come from, as all benches say it.
 
-use std::fs::{canonicalize, read_to_string};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+use fleet::machine;
 
 use crate::report::Report;
 
 /// Says where the numbers of `report` come from; the stores are in `folder`.
 pub(crate) fn describe(report: &mut Report, folder: &Path) {
-    let processors = std::thread::available_parallelism().map_or(0, usize::from);
-    report.text("machine", format!("{processors} processors ({}), kernel {}", model(), kernel()));
-    report.text("file system", format!("{} (kind of the stores' file system)", file_system(folder)));
+    report.text("machine", machine::machine());
+    report.text("file system", format!("{} (kind of the stores' file system)", machine::file_system(folder)));
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     report.text("command", format!("cargo run --release -p accompanist-benches -- {}", arguments.join(" ")));
-    report.text("commit", commit());
+    report.text("commit", machine::commit());
 }
 
 /// Where the stores go unless an option says otherwise.
 pub(crate) fn base(folder: Option<PathBuf>) -> PathBuf {
     folder.unwrap_or_else(std::env::temp_dir)
-}
-
-fn model() -> String {
-    let text = read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("model name"));
-    let model = line.and_then(|line| line.split_once(':')).map(|(_, model)| model.trim().to_owned());
-    model.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
-}
-
-fn kernel() -> String {
-    let text = read_to_string("/proc/version").unwrap_or_default();
-    text.split_whitespace().nth(2).unwrap_or("unknown").to_owned()
-}
-
-/// The kind of the file system that `folder` is on: that of the longest mount point above it.
-fn file_system(folder: &Path) -> String {
-    let folder = canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
-    let mounts = read_to_string("/proc/self/mounts").unwrap_or_default();
-    let kinds = mounts.lines().filter_map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let (point, kind) = (words.next()?, words.next()?);
-        folder.starts_with(point).then(|| (point.len(), kind.to_owned()))
-    });
-    kinds.max_by_key(|(length, _)| *length).map_or_else(|| "unknown".to_owned(), |(_, kind)| kind)
-}
-
-fn commit() -> String {
-    let output = Command::new("git").args(["describe", "--always", "--dirty"]).output();
-    let known = output.ok().filter(|output| output.status.success());
-    known.map_or_else(|| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -1,6 +1,5 @@
 //! Who is how far from whom.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -33,15 +32,6 @@ impl Layout {
     /// The same when each answers the client, which asks the next.
     pub(crate) fn of_coordinator(self, services: usize) -> Duration {
         (1..=services).map(|place| 2 * self.delay(0, place)).sum()
-    }
-}
-
-impl fmt::Display for Layout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Even { delay_ms } => write!(f, "{delay_ms} ms everywhere"),
-            Self::Zones { delay_ms } => write!(f, "{delay_ms} ms between zones"),
-        }
     }
 }
 

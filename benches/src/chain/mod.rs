@@ -173,25 +173,41 @@ async fn measure(
     })
 }
 
-fn print(rows: &[Row]) {
-    println!(
-        "\n{:<10} {:<20} {:>8}  {:>17}  {:>17}  {:>17}  {:>6} {:>6}",
-        "survives", "delay", "services", "choreography", "coordinator", "http, in memory", "ratio", "limit"
-    );
-    for Row { kept, layout, services, choreography, coordinator, http, ratio, limit, .. } in rows {
-        let line = |Line { p50_ms, p99_ms }: &Line| format!("{p50_ms:>8.2} {p99_ms:>8.2}");
-        let limit = limit.map_or_else(String::new, |limit| format!("{limit:.2}"));
-        println!(
-            "{:<10} {:<20} {services:>8}  {}  {}  {}  {ratio:>6.2} {limit:>6}",
-            kept.to_string(),
-            layout.to_string(),
-            line(choreography),
-            line(coordinator),
-            line(http),
-        );
+/// Tables in Markdown: one for what is kept, and where the delay is.
+pub(crate) fn print(rows: &[Row]) {
+    for kept in Kept::ALL.into_iter().rev() {
+        for (zones, words) in [(false, "the delay on every line"), (true, "the delay between zones only")] {
+            let is_in = |row: &&Row| row.kept == kept && matches!(row.layout, Layout::Zones { .. }) == zones;
+            let mut rows = rows.iter().filter(is_in).peekable();
+            if rows.peek().is_some() {
+                let survives = match kept {
+                    Kept::OverPower => "All synced",
+                    Kept::OverKill => "On disk, not synced",
+                    Kept::InMemory => "In memory",
+                };
+                println!("\n{survives}, {words}:\n\n{HEAD}");
+                rows.for_each(|row| println!("{}", row.line()));
+            }
+        }
     }
     println!(
-        "\nMilliseconds, p50 and p99. The ratio is that of the choreography's median to the coordinator's; the limit is"
+        "\nMilliseconds, p50 / p99. The ratio is that of the choreography's median to the coordinator's; the limit is that of the \
+         delays alone."
     );
-    println!("that of the delays alone.");
+}
+
+/// The head of a table.
+const HEAD: &str = "| delay, ms | services | choreography | coordinator | HTTP, in memory | ratio | limit |\n\
+                    |--:|--:|--:|--:|--:|--:|--:|";
+
+impl Row {
+    /// A line of it.
+    fn line(&self) -> String {
+        let Self { layout, services, choreography, coordinator, http, ratio, limit, .. } = self;
+        let (Layout::Even { delay_ms } | Layout::Zones { delay_ms }) = layout;
+        let times = |Line { p50_ms, p99_ms }: &Line| format!("{p50_ms:.2} / {p99_ms:.2}");
+        let limit = limit.map_or_else(String::new, |limit| format!("{limit:.2}"));
+        let (choreography, coordinator, http) = (times(choreography), times(coordinator), times(http));
+        format!("| {delay_ms} | {services} | {choreography} | {coordinator} | {http} | {ratio:.2} | {limit} |")
+    }
 }

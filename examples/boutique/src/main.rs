@@ -31,7 +31,7 @@ enum Command {
     /// Place an order as the original does: from one place, with nothing durable
     Order(play::OrderArguments),
     /// Measure the choreography beside two orchestrators, with slow lines between the hosts
-    Compare(compare::CompareArguments),
+    Compare(fleet::Comparison),
 }
 
 /// Without gossip, as in the comparison, Zenoh warns of what is missing where regions meet; there are none.

@@ -2,11 +2,14 @@
 //!
 //! [`Fleet`] has the processes, [`Ports`] gives them addresses, [`told_to_stop`] is how each of them ends, and
 //! [`DelayLine`] stands between two of them where the network shall be slow. [`Sites`] are nodes of one process with such
-//! lines between them, to measure. With the feature `book`, [`Book`] is what a service outside keeps. Knows no choreography.
+//! lines between them, and [`Comparison`] measures several ways over them; [`machine`] says where the numbers come from. With
+//! the feature `book`, [`Book`] is what a service outside keeps. Knows no choreography.
 
 #[cfg(feature = "book")]
 mod book;
+mod compare;
 mod delay;
+pub mod machine;
 mod ports;
 mod processes;
 mod sites;
@@ -14,6 +17,7 @@ mod stop;
 
 #[cfg(feature = "book")]
 pub use book::{Book, Effect, open_database};
+pub use compare::{Comparison, Turns, Way};
 pub use delay::DelayLine;
 pub use ports::Ports;
 pub use processes::Fleet;

@@ -1,6 +1,5 @@
 //! Nodes of one process, every two connected by a line of its own: to measure what a network does to a program.
 
-use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,16 +30,6 @@ pub enum Kept {
 impl Kept {
     /// All of them, from the least.
     pub const ALL: [Self; 3] = [Self::InMemory, Self::OverKill, Self::OverPower];
-}
-
-impl fmt::Display for Kept {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::InMemory => "no",
-            Self::OverKill => "kill -9",
-            Self::OverPower => "power cut",
-        })
-    }
 }
 
 /// See the module's documentation.

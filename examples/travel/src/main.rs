@@ -27,7 +27,7 @@ enum Command {
     /// Play one role, by hand
     Role(play::RoleArguments),
     /// Measure the choreography beside an orchestrator, with slow lines between the roles
-    Compare(compare::CompareArguments),
+    Compare(fleet::Comparison),
 }
 
 /// Without gossip, as in the comparison, Zenoh warns of what is missing where regions meet; there are none.
