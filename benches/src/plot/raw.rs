@@ -132,7 +132,11 @@ fn of_systems(facts: &[Fact], rows: &[OfSystem], name: &str) -> Vec<Sheet> {
     let sheet = |kind: &str, title: &str, unit, bars| Sheet {
         name: format!("{name}-{kind}"),
         title: format!("A warehouse saga of four steps: {title}"),
-        source: format!("{}; medians of {} rounds in turns; {name}.json", origin(facts), fact(facts, "rounds")),
+        source: format!(
+            "{}; medians of {} rounds in turns; synced as benches/peers says; {name}.json",
+            origin(facts),
+            fact(facts, "rounds")
+        ),
         plot: Plot::Bars { unit, bars },
     };
     vec![
