@@ -9,6 +9,7 @@ use accompanist::Durability;
 use accompanist::prelude::*;
 use accompanist::transport::ZenohTransport;
 use anyhow::{Context, Result, ensure};
+use fleet::Times;
 use tokio::task::JoinSet;
 
 use crate::child::READY;
@@ -16,7 +17,6 @@ use crate::cluster::wire;
 use crate::machine;
 use crate::process::free_ports;
 use crate::report::Report;
-use crate::times::Times;
 
 /// Options.
 #[derive(Debug, clap::Args)]

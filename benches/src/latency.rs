@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use accompanist::{Durability, Role};
 use anyhow::Result;
+use fleet::Times;
 
 use crate::child::NodeNumbers;
 use crate::cluster::Cluster;
@@ -15,7 +16,6 @@ use crate::orders::{self, OrderTimes};
 use crate::probe::{FRAME_BYTES, Probe};
 use crate::report::{Report, micros};
 use crate::saga::{Loyalty, Payment};
-use crate::times::Times;
 use crate::usage::Usage;
 
 /// Syncs that the saga cannot do without: one per step.

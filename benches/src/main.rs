@@ -27,7 +27,6 @@ mod stored;
 mod sync;
 mod throughput;
 mod timed_store;
-mod times;
 mod usage;
 mod waiting;
 

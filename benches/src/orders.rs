@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use accompanist::{Choreography, Node, Session};
 use anyhow::Result;
+use fleet::Times;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::saga::{CentralOrder, Order, WarehouseOrder};
-use crate::times::Times;
 
 /// The times of orders from their start.
 #[derive(Debug, Clone)]

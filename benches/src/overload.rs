@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use accompanist::prelude::*;
 use anyhow::{Result, ensure};
+use fleet::Times;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -17,7 +18,6 @@ use crate::orders::{self, OrderTimes};
 use crate::race::number;
 use crate::report::Report;
 use crate::saga::{Order, WarehouseOrder, shipped};
-use crate::times::Times;
 
 /// Options.
 #[derive(Debug, clap::Args)]

@@ -85,12 +85,11 @@ impl Tally {
     /// What is told of it.
     pub(crate) fn line(&self) -> Line {
         let per_saga = |sum: u64| number(sum) / number(self.orders).max(1.0);
-        let millis = |quantile| self.times.output.quantile(quantile).as_secs_f64() * 1e3;
         let usage = &self.usage;
         Line {
             sagas_per_second: number(self.orders) / self.seconds,
-            p50_ms: millis(0.5),
-            p99_ms: millis(0.99),
+            p50_ms: self.times.output.millis(0.5),
+            p99_ms: self.times.output.millis(0.99),
             cpu_us: per_saga(usage.cpu_us),
             switches: per_saga(usage.switches),
             syncs: per_saga(usage.syncs),

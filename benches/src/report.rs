@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use fleet::Times;
 use serde::Serialize;
 use serde_json::Value;
-
-use crate::times::Times;
 
 /// Collects what is printed.
 #[derive(Debug, Default, Serialize)]

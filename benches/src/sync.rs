@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
+use fleet::Times;
 
 use crate::machine;
 use crate::report::Report;
-use crate::times::Times;
 
 /// Bytes of a journal, as fjall makes it.
 const JOURNAL_BYTES: u64 = 64 << 20;

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use accompanist::contract::{Batch, Change, Direction, Entry, KeyRange, Space, Store, StoreError};
 use anyhow::Result;
-
-use crate::times::Times;
+use fleet::Times;
 
 /// What has been measured of a store.
 #[derive(Debug, Clone)]

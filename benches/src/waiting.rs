@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use accompanist::prelude::*;
 use accompanist::transport::LocalNetwork;
 use anyhow::{Context as _, Result, ensure};
+use fleet::Times;
 use tokio::task::JoinSet;
 
 use crate::in_flight::memory;
 use crate::machine;
 use crate::report::Report;
 use crate::saga::{Loyalty, Order, PARCEL, ParcelOrder, Payment, Warehouse, WarehouseOrder};
-use crate::times::Times;
 
 /// Starts at a time.
 const STARTERS: u64 = 256;

@@ -4,7 +4,6 @@
 //! write that down, too. Here the holes in front of the journal's end are filled with zeros, which is what they read as
 //! anyway. Nothing else is ever written: no byte that is in the file, and none behind its end.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::journals;
@@ -42,17 +41,18 @@ impl Ahead {
     }
 }
 
-/// What is written at a time.
-const BLOCK_BYTES: u64 = 4_096;
-static ZEROS: [u8; 4_096] = [0; 4_096];
-
 /// Fills the first hole of a file with zeros, up to so many bytes, and syncs it.
 #[cfg(target_os = "linux")]
 fn fill(path: &Path, bytes_max: u64) -> std::io::Result<()> {
+    use std::fs::File;
     use std::os::unix::fs::FileExt;
 
     use rustix::fs::{SeekFrom, seek};
     use rustix::io::Errno;
+
+    /// What is written at a time.
+    const BLOCK_BYTES: u64 = 4_096;
+    static ZEROS: [u8; 4_096] = [0; 4_096];
 
     let file = File::options().write(true).open(path)?;
     let length = file.metadata()?.len();
@@ -79,14 +79,15 @@ fn fill(path: &Path, bytes_max: u64) -> std::io::Result<()> {
 
 /// Elsewhere a journal stays as it is.
 #[cfg(not(target_os = "linux"))]
-fn fill(path: &Path, _bytes_max: u64) -> std::io::Result<()> {
-    File::open(path).map(drop)
+#[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
+fn fill(_path: &Path, _bytes_max: u64) -> std::io::Result<()> {
+    Ok(())
 }
 
 #[cfg(all(test, target_os = "linux"))]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::fs;
+    use std::fs::{self, File};
     use std::os::unix::fs::{FileExt, MetadataExt};
 
     use proptest::prelude::*;

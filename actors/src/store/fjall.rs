@@ -28,8 +28,8 @@ pub struct FjallSizes {
     /// Bytes of journals before old ones are cleared away; at least 64 MiB. Opening a store reads all of them, which
     /// takes about a second for each 64 MiB.
     pub journals_bytes_max: u64,
-    /// How far a journal is written ahead, with zeros, which makes each sync quicker by about a third and doubles what is written
-    /// to it: a device whose flash has to last sets 0, for never. On Linux, and until a journal is opened again.
+    /// How far a journal is written ahead, with zeros, which makes each sync quicker by a third to two thirds and doubles what is
+    /// written to it: a device whose flash has to last sets 0, for never. On Linux, and until a journal is opened again.
     pub journal_bytes_ahead: u64,
 }
 

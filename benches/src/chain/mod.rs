@@ -11,14 +11,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use fleet::{Kept, Sites};
+use fleet::{Kept, Sites, Times};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::layout::Layout;
 use self::plain::Plain;
 use crate::machine;
 use crate::report::Report;
-use crate::times::Times;
 
 /// Requests before those that are measured: connections are made, and Zenoh's routes.
 const WARMUP: u64 = 10;
@@ -65,8 +64,7 @@ pub(crate) struct Line {
 
 impl Line {
     fn of(times: &Times) -> Self {
-        let ms = |quantile| times.quantile(quantile).as_secs_f64() * 1e3;
-        Self { p50_ms: ms(0.5), p99_ms: ms(0.99) }
+        Self { p50_ms: times.millis(0.5), p99_ms: times.millis(0.99) }
     }
 }
 

@@ -82,12 +82,12 @@ fn bars(area: &Area<'_>, title: &str, unit: &str, all: &[(String, f64)]) -> Resu
         values.fold((f64::INFINITY, 0.0_f64), |(least, most), value| (least.min(value), most.max(value)));
     let (from, to) = (least.log10() - 0.3, most.log10());
     let mut y = i32::try_from(HEAD_HEIGHT)?;
-    for ((name, value), first) in all.iter().zip([true].into_iter().chain(std::iter::repeat(false))) {
+    for (place, (name, value)) in all.iter().enumerate() {
         let part = ((value.max(f64::MIN_POSITIVE).log10() - from) / (to - from).max(f64::EPSILON)).clamp(0.0, 1.0);
         #[expect(clippy::cast_possible_truncation, reason = "at most the width of the plot")]
         let right = 10 + (part * f64::from(WIDTH - 90)) as i32;
         let [ours, others, ..] = COLORS;
-        let color = if first { ours } else { others };
+        let color = if place == 0 { ours } else { others };
         area.draw_text(name, &ink(12), (10, y))?;
         area.draw(&Rectangle::new([(10, y + 15), (right, y + 27)], color.filled()))?;
         let digits = if *value < 100.0 { format!("{value:.2}") } else { format!("{value:.0}") };

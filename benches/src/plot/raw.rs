@@ -147,7 +147,7 @@ fn of_systems(facts: &[Fact], rows: &[OfSystem], name: &str) -> Vec<Sheet> {
 
 /// Where the numbers come from, in a line.
 fn source(facts: &[Fact], name: &str) -> String {
-    let n = fact(facts, "requests").replace("unknown", &fact(facts, "rounds"));
+    let n = told(facts, "requests").unwrap_or_else(|| fact(facts, "rounds"));
     format!("{}; fdatasync before each acknowledgement; n = {n} each; {name}.json", origin(facts))
 }
 
@@ -155,10 +155,14 @@ fn origin(facts: &[Fact]) -> String {
     format!("{}; commit {}", fact(facts, "machine"), fact(facts, "commit"))
 }
 
-/// The fact whose name begins so.
+/// The fact whose name begins so, or that it is not told.
 fn fact(facts: &[Fact], begin: &str) -> String {
-    let found = facts.iter().find(|fact| fact.name.starts_with(begin)).map(|fact| &fact.value);
-    found.map_or_else(|| "unknown".into(), |value| value.as_str().map_or(value.to_string(), String::from))
+    told(facts, begin).unwrap_or_else(|| "unknown".into())
+}
+
+fn told(facts: &[Fact], begin: &str) -> Option<String> {
+    let value = facts.iter().find(|fact| fact.name.starts_with(begin)).map(|fact| &fact.value)?;
+    Some(value.as_str().map_or_else(|| value.to_string(), String::from))
 }
 
 #[cfg(test)]

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use hdrhistogram::Histogram;
 use serde_json::json;
 
-use crate::machine;
+use crate::{Times, machine};
 
 /// Rounds before those that are measured: connections are made, and routes.
 const WARMUP: u32 = 5;
@@ -52,7 +51,7 @@ impl Comparison {
             let folder = tempfile::Builder::new().prefix("compare-").tempdir_in(&base)?;
             let mut turns = Turns::new(ways, self.rounds)?;
             measure(Duration::from_millis(*delay_ms), folder.path(), &mut turns).await?;
-            let medians: Vec<_> = turns.times.iter().map(Times::millis).collect();
+            let medians: Vec<_> = turns.times.iter().map(|times| (times.millis(0.5), times.millis(0.99))).collect();
             table.add(*delay_ms, &medians);
             lines.extend(ways.iter().zip(medians).map(|((_, way), (p50_ms, p99_ms))| {
                 json!({ "delay_ms": delay_ms, "way": way, "n": self.rounds, "p50_ms": p50_ms, "p99_ms": p99_ms })
@@ -99,45 +98,26 @@ impl<W: Copy> Turns<W> {
     /// The round and the way of the next turn, until all have had theirs.
     #[expect(clippy::should_implement_trait, reason = "what a turn took is told between two calls")]
     pub fn next(&mut self) -> Option<(u32, W)> {
-        let round = u32::try_from(self.begun / self.ways.len()).ok().filter(|round| *round < self.rounds)?;
         self.begun += 1;
-        Some((round, *self.ways.get(self.place()?)?))
+        let (round, place) = self.turn()?;
+        let way = self.ways.get(place).filter(|_| round < self.rounds)?;
+        Some((round, *way))
     }
 
     /// How long that turn took.
     pub fn took(&mut self, time: Duration) {
-        let round = self.begun.saturating_sub(1) / self.ways.len().max(1);
-        let times = self.place().and_then(|place| self.times.get_mut(place));
-        if let (Some(times), true) = (times, round >= WARMUP as usize) {
+        if let Some((WARMUP.., place)) = self.turn()
+            && let Some(times) = self.times.get_mut(place)
+        {
             times.add(time);
         }
     }
 
-    /// Which way it is now.
-    fn place(&self) -> Option<usize> {
-        let turn = self.begun.checked_sub(1)?;
-        let (round, step) = (turn.checked_div(self.ways.len())?, turn.checked_rem(self.ways.len())?);
-        Some((round + step) % self.ways.len())
-    }
-}
-
-#[derive(Debug)]
-struct Times(Histogram<u64>);
-
-impl Times {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self(Histogram::new(3)?))
-    }
-
-    fn add(&mut self, time: Duration) {
-        // It makes room for any value by itself, so that there is no error.
-        let _ = self.0.record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
-    }
-
-    /// p50 and p99.
-    fn millis(&self) -> (f64, f64) {
-        let millis = |quantile| Duration::from_micros(self.0.value_at_quantile(quantile)).as_secs_f64() * 1e3;
-        (millis(0.5), millis(0.99))
+    /// The round of the turn that was begun last, and the place of its way.
+    fn turn(&self) -> Option<(u32, usize)> {
+        let (turn, ways) = (self.begun.checked_sub(1)?, self.ways.len());
+        let (round, step) = (turn.checked_div(ways)?, turn.checked_rem(ways)?);
+        Some((u32::try_from(round).ok()?, (round + step) % ways))
     }
 }
 
@@ -181,7 +161,7 @@ mod tests {
         }
         assert_eq!(seen, "abcbcacababcbcacab");
         // Three digits are kept.
-        let medians: Vec<_> = turns.times.iter().map(|times| times.millis().0.round()).collect();
+        let medians: Vec<_> = turns.times.iter().map(|times| times.millis(0.5).round()).collect();
         assert_eq!(medians, [1.0, 2.0, 3.0], "the first rounds do not count");
     }
 

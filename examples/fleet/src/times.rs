@@ -12,36 +12,44 @@ const DIGITS: u8 = 3;
 
 /// An HDR histogram of times.
 #[derive(Debug, Clone)]
-pub(crate) struct Times(Histogram<u64>);
+pub struct Times(Histogram<u64>);
 
 impl Times {
     /// With nothing in it.
-    pub(crate) fn new() -> Result<Self> {
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn new() -> Result<Self> {
         Ok(Self(Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).context("a histogram's bounds")?))
     }
 
     /// Adds one.
-    pub(crate) fn add(&mut self, time: Duration) {
+    pub fn add(&mut self, time: Duration) {
         self.0.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(LONGEST_NS));
     }
 
     /// Forgets all.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.0.reset();
     }
 
     /// How many there are.
-    pub(crate) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.0.len()
     }
 
     /// The time that `quantile` of all do not exceed.
-    pub(crate) fn quantile(&self, quantile: f64) -> Duration {
+    pub fn quantile(&self, quantile: f64) -> Duration {
         Duration::from_nanos(self.0.value_at_quantile(quantile))
     }
 
+    /// The same in milliseconds.
+    pub fn millis(&self, quantile: f64) -> f64 {
+        self.quantile(quantile).as_secs_f64() * 1e3
+    }
+
     /// The median.
-    pub(crate) fn p50(&self) -> Duration {
+    pub fn p50(&self) -> Duration {
         self.quantile(0.5)
     }
 }
