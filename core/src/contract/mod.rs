@@ -11,4 +11,4 @@ mod transport;
 pub use environment::Environment;
 pub use range::{ByteBounds, Direction, KeyRange};
 pub use store::{Batch, Change, Entry, Space, Store, StoreError};
-pub use transport::{BoxFuture, Inbox, Transport, TransportError, Wire};
+pub use transport::{BoxFuture, Heal, Inbox, Transport, TransportError, Wire};
