@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
 use accompanist_core::frame::{Body, Frame};
 use accompanist_core::id::{InstanceId, RoleIndex};
-use accompanist_core::message::{Fingerprint, encode};
+use accompanist_core::message::{Fingerprint, pack};
 use accompanist_core::record::{read_value, value_bytes};
 use accompanist_core::{NodeId, SessionId};
 use metrics::{counter, gauge};
@@ -61,7 +61,7 @@ struct Kept {
 type Identity = (InstanceId, RoleIndex, Fingerprint);
 
 fn identity(frame: &Frame) -> Option<Identity> {
-    let body = encode(&frame.body).ok()?;
+    let body = pack(&frame.body).ok()?;
     Some((frame.receiver(), frame.from, Fingerprint::of(&body.into())))
 }
 

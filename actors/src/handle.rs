@@ -6,7 +6,7 @@ use accompanist_core::contract::{Change, StoreError};
 use accompanist_core::frame::Outcome;
 use accompanist_core::id::InstanceId;
 use accompanist_core::instance::{Remedy, SignalError, Status};
-use accompanist_core::message::{CodecError, decode, encode};
+use accompanist_core::message::{CodecError, decode, encode_repeatable};
 use accompanist_core::record::Record;
 use accompanist_core::testing::History;
 use accompanist_core::{Abort, Message, Path, Payload, SessionId};
@@ -104,7 +104,7 @@ impl InstanceHandle {
     /// # Errors
     /// [`AskError`]; after [`AskError::NotOpen`] or [`AskError::NodeStopped`] it may have been taken in all the same.
     pub async fn signal<T: Message>(&self, name: &str, key: &str, value: &T) -> Result<(), AskError> {
-        let payload: Payload = encode(value)?.into();
+        let payload: Payload = encode_repeatable(value)?.into();
         let question = |reply| {
             let (name, key, payload) = (name.to_owned(), key.to_owned(), payload.clone());
             Question::Signal { name, key, payload, reply }
@@ -158,6 +158,9 @@ impl InstanceHandle {
     /// have. Its program runs only as far as what is on disk, so this helps when it fails after that; not if it does
     /// something else than is on disk. Says whether it stood still. An operator's abort has the code [`Abort::CANCELLED`].
     ///
+    /// A commit in doubt (its intent is on disk, its result is not) is run once more under its key, so that its output can be
+    /// compensated; each is logged as a warning. A pivot is not, and a step in trouble waits for a [`Remedy`].
+    ///
     /// # Errors
     /// [`AskError`]; [`AskError::HasFinished`] for a role that has nothing to say about that any more.
     pub async fn abort(&self, reason: &str) -> Result<bool, AskError> {
@@ -169,8 +172,26 @@ impl InstanceHandle {
             return Err(AskError::HasFinished(self.id));
         }
         let aborted = records.iter().any(|record| matches!(record, Record::Aborted { .. }));
+        self.warn_of_doubts(&records);
         let abort = Record::Aborted { abort: Abort::new(Abort::CANCELLED, reason), own: true };
         self.try_again((!aborted).then(|| abort.change(self.id)).transpose()?).await
+    }
+
+    fn warn_of_doubts(&self, records: &[Record]) {
+        let is_known = |step: &Path| {
+            records.iter().any(|record| match record {
+                Record::Committed { path, .. } | Record::Troubled { path, .. } => path == step,
+                _ => false,
+            })
+        };
+        for record in records {
+            if let Record::Intended { path, name, .. } = record
+                && !is_known(path)
+            {
+                tracing::warn!(session = %self.id.session, step = name, %path,
+                    "an abort runs a commit in doubt once more under its key, to compensate it, unless it is a pivot");
+            }
+        }
     }
 
     /// Makes `change`, and lets it load again.

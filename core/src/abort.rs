@@ -40,6 +40,9 @@ impl Abort {
     pub const CANCELLED: &'static str = "accompanist.cancelled";
     /// The code of an abort because a message is larger than `payload_bytes_max`.
     pub const PAYLOAD_TOO_LARGE: &'static str = "accompanist.payload-too-large";
+    /// The code of an abort because a value cannot be sent or recorded: its type does not read back what it writes, or a
+    /// value that has to have the same bytes each time has a `HashMap` in it.
+    pub const NOT_ENCODABLE: &'static str = "accompanist.not-encodable";
     /// The most characters that a code or a message has.
     pub const CHARACTERS_MAX: usize = 400;
 

@@ -1,7 +1,7 @@
 //! The state that a loop carries from turn to turn, in a form that each role can keep its own part of.
 
 use crate::located::{At, Located};
-use crate::message::{CodecError, Message, decode, encode};
+use crate::message::{CodecError, Message, Payload, decode, encode, pack, unpack};
 use crate::role::Role;
 
 /// What [`Context::repeat`](crate::Context::repeat) carries from one turn to the next: located values, values known
@@ -22,27 +22,25 @@ pub trait Carried: Sized + Send {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known<T>(pub T);
 
-fn next_part<T: Message>(parts: &mut std::vec::IntoIter<Vec<u8>>) -> Result<T, CodecError> {
-    decode(&parts.next().unwrap_or_default())
-}
-
 impl<T: Message> Carried for Known<T> {
     fn take_apart(&self, parts: &mut Vec<Vec<u8>>) -> Result<(), CodecError> {
         parts.push(encode(&self.0)?);
         Ok(())
     }
     fn put_together(parts: &mut std::vec::IntoIter<Vec<u8>>) -> Result<Self, CodecError> {
-        next_part(parts).map(Self)
+        decode(&parts.next().unwrap_or_default()).map(Self)
     }
 }
 
 impl<R: Role, T: Message> Carried for At<R, T> {
     fn take_apart(&self, parts: &mut Vec<Vec<u8>>) -> Result<(), CodecError> {
-        parts.push(encode(&self.value())?);
+        parts.push(pack(&self.bytes()?)?);
         Ok(())
     }
     fn put_together(parts: &mut std::vec::IntoIter<Vec<u8>>) -> Result<Self, CodecError> {
-        next_part(parts).map(Self::place)
+        let bytes: Option<Payload> = unpack(&parts.next().unwrap_or_default())?;
+        let value = bytes.map(|bytes| Ok((decode(bytes.as_slice())?, bytes)));
+        Ok(Self::place(value.transpose()?))
     }
 }
 

@@ -97,7 +97,8 @@ pub trait Transaction: Send + Sync + 'static {
     type Role: Role;
     /// What it needs.
     type Input: Message;
-    /// What it gives; kept until the session is closed, for the compensation.
+    /// What it gives; kept until the session is closed, for the compensation. One that cannot be encoded is found out after
+    /// the effect, and needs an operator ([`Task::Record`](crate::record::Task::Record)).
     type Output: Message;
 
     /// Does it.
@@ -226,7 +227,8 @@ pub(crate) enum StepPlace {
 }
 
 pub(crate) trait ExternalStep: Send + Sync {
-    fn commit(self: Arc<Self>) -> BoxFuture<'static, Result<Payload, Abort>>;
+    /// The outer error is of a commit that has taken effect, and whose output has no bytes.
+    fn commit(self: Arc<Self>) -> BoxFuture<'static, Result<Result<Payload, Abort>, CodecError>>;
     fn compensate(self: Arc<Self>, output: Payload) -> BoxFuture<'static, Result<(), Retry>>;
     fn outcome(self: Arc<Self>) -> BoxFuture<'static, Result<Doubt<Payload>, Retry>>;
 }
@@ -264,10 +266,12 @@ impl<T: LocalTransaction> Step<BuiltIn> for T {
 }
 
 impl<T: Transaction> ExternalStep for Bound<T, T::Role, T::Input> {
-    fn commit(self: Arc<Self>) -> BoxFuture<'static, Result<Payload, Abort>> {
+    fn commit(self: Arc<Self>) -> BoxFuture<'static, Result<Result<Payload, Abort>, CodecError>> {
         Box::pin(async move {
-            let output = self.step.commit(&self.here, &self.input).await?;
-            Ok(encode(&output).map_err(unencodable)?.into())
+            match self.step.commit(&self.here, &self.input).await {
+                Ok(output) => Ok(Ok(encode(&output)?.into())),
+                Err(refusal) => Ok(Err(refusal)),
+            }
         })
     }
     fn compensate(self: Arc<Self>, output: Payload) -> BoxFuture<'static, Result<(), Retry>> {
@@ -279,7 +283,10 @@ impl<T: Transaction> ExternalStep for Bound<T, T::Role, T::Input> {
     fn outcome(self: Arc<Self>) -> BoxFuture<'static, Result<Doubt<Payload>, Retry>> {
         Box::pin(async move {
             Ok(match self.step.outcome(&self.here, &self.input).await? {
-                Doubt::Committed(output) => Doubt::Committed(encode(&output).map_err(unencodable)?.into()),
+                Doubt::Committed(output) => {
+                    let bytes = encode(&output).map_err(|error| Retry::new(error.to_string()))?;
+                    Doubt::Committed(bytes.into())
+                }
                 Doubt::NotCommitted => Doubt::NotCommitted,
                 Doubt::Unknown => Doubt::Unknown,
             })
@@ -291,16 +298,12 @@ impl<T: LocalTransaction> BuiltInStep for Bound<T, T::Role, T::Input> {
     fn commit(&self, state: &mut State<'_>) -> Result<Payload, Abort> {
         let output = self.step.commit(state, &self.input);
         let output = state.unless_failed(output)?;
-        Ok(encode(&output).map_err(unencodable)?.into())
+        // Its changes are thrown away with it.
+        Ok(encode(&output).map_err(|error| Abort::failure(error.to_string()))?.into())
     }
     fn compensate(&self, state: &mut State<'_>, output: &Payload) -> Result<(), Retry> {
         let output = decode(output.as_slice()).map_err(|error| Retry::new(error.to_string()))?;
         let result = self.step.compensate(state, &self.input, &output);
         state.unless_failed(result)
     }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
-fn unencodable(error: CodecError) -> Abort {
-    Abort::failure(error.to_string())
 }

@@ -21,7 +21,7 @@ use crate::engine::Engine;
 use crate::frame::Operation;
 use crate::group::{Gather, Targets};
 use crate::id::{Path, SessionId};
-use crate::located::{Absent, At, Local};
+use crate::located::{Absent, At, Held, Local};
 use crate::message::Message;
 use crate::role::{Has, Includes, Role, RoleSet};
 
@@ -128,10 +128,10 @@ impl<Roles: RoleSet> Context<Roles> {
         let (engine, path, value) = (self.engine.clone(), self.take_path(), value.share());
         async move {
             if A::NAME == B::NAME {
-                return Ok(At::shared(value));
+                return Ok(At::held(value));
             }
             let value = engine.distribute(&path, Operation::Comm, A::NAME, &[B::NAME], value).await;
-            Ok(At::shared(value.filter(|_| engine.plays(B::NAME))))
+            Ok(At::held(value.filter(|_| engine.plays(B::NAME))))
         }
     }
 
@@ -186,7 +186,7 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Includes<From, I> + Has<C, J>,
     {
         let (engine, path, values) = (self.engine.clone(), self.take_path(), values.share());
-        async move { Ok(At::shared(V::gather(&engine, &path, C::NAME, values).await.map(Arc::new))) }
+        async move { Ok(At::held(V::gather(&engine, &path, C::NAME, values).await.map(Held::new))) }
     }
 
     /// Computes at `role`. Runs again on replay, so it has to be a pure function.
@@ -195,7 +195,7 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<R, I>,
     {
         let path = self.take_path();
-        At::shared(self.engine.local::<R>(&path).map(|here| Arc::new(compute(&here))))
+        At::held(self.engine.local::<R>(&path).map(|here| Held::new(compute(&here))))
     }
 
     /// Does something that is not deterministic at `role` (asks a clock, reads over HTTP) and records what came
@@ -216,13 +216,12 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path) = (self.engine.clone(), self.take_path());
         async move {
-            let Some(here) = engine.local::<R>(&path) else { return Ok(At::shared(None)) };
+            let Some(here) = engine.local::<R>(&path) else { return Ok(At::held(None)) };
             if let Some(recorded) = engine.observed(&path, name).await {
-                return Ok(At::here(recorded));
+                return Ok(At::held(Some(recorded)));
             }
             let value = engine.as_effect(observe(&here)).await;
-            engine.observe(&path, name, &value).await;
-            Ok(At::here(value))
+            Ok(At::held(Some(engine.observe(&path, name, &value).await)))
         }
     }
 
@@ -242,8 +241,8 @@ impl<Roles: RoleSet> Context<Roles> {
         async move {
             match engine.step(&path, step, input).await {
                 Some(Err(refusal)) => engine.abort(&path, &refusal).await,
-                Some(Ok(output)) => Ok(At::here(output)),
-                None => Ok(At::shared(None)),
+                Some(Ok((output, bytes))) => Ok(At::held(Some(Held::read(output, bytes)))),
+                None => Ok(At::held(None)),
             }
         }
     }
@@ -262,7 +261,11 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<S::Role, I>,
     {
         let (engine, path, input) = (self.engine.clone(), self.take_path(), input.share());
-        async move { Ok(At::shared(engine.step(&path, step, input).await.map(Arc::new))) }
+        async move {
+            let Some(ended) = engine.step(&path, step, input).await else { return Ok(At::held(None)) };
+            // The bytes are those of the output alone, not of the result that it is in.
+            Ok(At::here(ended.map(|(output, _)| output)))
+        }
     }
 
     /// A part that only some roles take; the others go on at once.

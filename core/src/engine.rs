@@ -14,8 +14,8 @@ use crate::contract::Environment;
 use crate::frame::Operation;
 use crate::id::{IdempotencyKey, Path, RoleIndex, SessionId};
 use crate::instance::Instance;
-use crate::located::{Local, Service};
-use crate::message::{Fingerprint, Message, Payload, decode, encode};
+use crate::located::{Held, Local, Service};
+use crate::message::{CodecError, Fingerprint, Message, Payload, decode, encode, encode_and_read, encode_repeatable};
 use crate::role::Role;
 use crate::uses;
 
@@ -105,24 +105,44 @@ impl Engine {
         poll_fn(move |cx| ask(&mut self.instance(), cx))
     }
 
-    /// Stands still, since `reason` makes it impossible to go on.
-    pub(crate) async fn cannot_use<T>(&self, path: &Path, reason: String) -> T {
-        self.instance().cannot_use(path.clone(), reason);
+    /// Stands still, since what is recorded or was received cannot be read.
+    pub(crate) async fn cannot_read<T>(&self, path: &Path, error: &CodecError) -> T {
+        self.instance().cannot_use(path.clone(), error.to_string());
         std::future::pending().await
     }
 
+    /// Aborts, since a value cannot be sent or recorded. Nothing was done with it yet.
+    pub(crate) async fn cannot_write<T>(&self, path: &Path, error: &CodecError) -> T {
+        self.instance().refuse_value(path, error);
+        std::future::pending().await
+    }
+
+    /// The bytes of what is recorded once.
     pub(crate) async fn encoded<T: Message>(&self, path: &Path, value: &T) -> Payload {
         match encode(value) {
             Ok(bytes) => bytes.into(),
-            Err(error) => self.cannot_use(path, error.to_string()).await,
+            Err(error) => self.cannot_write(path, &error).await,
+        }
+    }
+
+    /// The bytes of what every replay has to give the same bytes for: those it came in, or else those of a value that is
+    /// encoded the same each time.
+    async fn repeatable<T: Message>(&self, path: &Path, held: &Held<T>) -> Payload {
+        match held.bytes.clone().map_or_else(|| encode_repeatable(&*held.value).map(Payload::from), Ok) {
+            Ok(bytes) => bytes,
+            Err(error) => self.cannot_write(path, &error).await,
         }
     }
 
     pub(crate) async fn decoded<T: Message>(&self, path: &Path, payload: &Payload) -> T {
         match decode(payload.as_slice()) {
             Ok(value) => value,
-            Err(error) => self.cannot_use(path, error.to_string()).await,
+            Err(error) => self.cannot_read(path, &error).await,
         }
+    }
+
+    pub(crate) async fn held<T: Message>(&self, path: &Path, payload: Payload) -> Held<T> {
+        Held::read(self.decoded(path, &payload).await, payload)
     }
 
     /// The roles of these names.
@@ -156,7 +176,14 @@ impl Engine {
         }
     }
 
-    pub(crate) async fn receive<T: Message>(&self, path: &Path, operation: Operation, from: &'static str) -> T {
+    pub(crate) async fn receive<T: Message>(&self, path: &Path, operation: Operation, from: &'static str) -> Held<T> {
+        let from = self.index_of(from);
+        let payload = self.poll(|instance, cx| instance.poll_receive(cx, path, operation, from)).await;
+        self.held(path, payload).await
+    }
+
+    /// As [`Engine::receive`], of a value that the program is given without its bytes.
+    pub(crate) async fn hear<T: Message>(&self, path: &Path, operation: Operation, from: &'static str) -> T {
         let from = self.index_of(from);
         let payload = self.poll(|instance, cx| instance.poll_receive(cx, path, operation, from)).await;
         self.decoded(path, &payload).await
@@ -169,18 +196,18 @@ impl Engine {
         operation: Operation,
         from: &'static str,
         to: &[&'static str],
-        value: Option<Arc<T>>,
-    ) -> Option<Arc<T>> {
-        match value.filter(|_| self.plays(from)) {
-            Some(value) => {
-                let payload = self.encoded(path, &*value).await;
+        held: Option<Held<T>>,
+    ) -> Option<Held<T>> {
+        match held.filter(|_| self.plays(from)) {
+            Some(held) => {
+                let payload = self.repeatable(path, &held).await;
                 self.send(path, operation, to, &payload).await;
-                Some(value)
+                Some(held)
             }
             None if to.contains(&self.role) => {
-                let value = Arc::new(self.receive(path, operation, from).await);
-                uses::received(path, from, &value);
-                Some(value)
+                let held = self.receive(path, operation, from).await;
+                uses::received(path, from, &held.value);
+                Some(held)
             }
             None => None,
         }
@@ -191,12 +218,12 @@ impl Engine {
         path: &Path,
         from: &'static str,
         to: &[&'static str],
-        value: Option<Arc<T>>,
+        held: Option<Held<T>>,
     ) -> T {
-        let Some(value) = value.filter(|_| self.plays(from)) else {
-            return self.receive(path, Operation::Broadcast, from).await;
+        let Some(held) = held.filter(|_| self.plays(from)) else {
+            return self.hear(path, Operation::Broadcast, from).await;
         };
-        let payload = self.encoded(path, &*value).await;
+        let payload = self.repeatable(path, &held).await;
         self.send(path, Operation::Broadcast, to, &payload).await;
         // Read back, so that the sender goes on with what the others got, to the bit.
         self.decoded(path, &payload).await
@@ -207,34 +234,41 @@ impl Engine {
         path: &Path,
         from: &'static str,
         to: &'static str,
-        value: Option<&T>,
+        held: Option<&Held<T>>,
     ) {
-        if let Some(value) = value.filter(|_| self.plays(from)) {
-            let payload = self.encoded(path, value).await;
+        if let Some(held) = held.filter(|_| self.plays(from)) {
+            let payload = self.repeatable(path, held).await;
             self.send(path, Operation::Gather, &[to], &payload).await;
         }
     }
 
-    pub(crate) async fn collect<T: Message>(&self, path: &Path, from: &'static str, own: Option<&T>) -> T {
+    pub(crate) async fn collect<T: Message>(&self, path: &Path, from: &'static str, own: Option<&Held<T>>) -> T {
         match own.filter(|_| self.plays(from)) {
-            Some(value) => {
-                let payload = self.encoded(path, value).await;
+            Some(held) => {
+                let payload = self.repeatable(path, held).await;
                 self.decoded(path, &payload).await
             }
-            None => self.receive(path, Operation::Gather, from).await,
+            None => self.hear(path, Operation::Gather, from).await,
         }
     }
 
-    pub(crate) async fn observed<T: Message>(&self, path: &Path, name: &str) -> Option<T> {
+    pub(crate) async fn observed<T: Message>(&self, path: &Path, name: &str) -> Option<Held<T>> {
         match self.poll(|instance, cx| instance.poll_observed(cx, path, name)).await {
-            Some(payload) => Some(self.decoded(path, &payload).await),
+            Some(payload) => Some(self.held(path, payload).await),
             None => None,
         }
     }
 
-    pub(crate) async fn observe<T: Message>(&self, path: &Path, name: &str, value: &T) {
-        let payload = self.encoded(path, value).await;
-        self.instance().observe(path.clone(), name, payload);
+    /// Records `value`, and gives it as a replay will read it.
+    pub(crate) async fn observe<T: Message>(&self, path: &Path, name: &str, value: &T) -> Held<T> {
+        match encode_and_read(value) {
+            Ok((bytes, value)) => {
+                let payload = Payload::from(bytes);
+                self.instance().observe(path.clone(), name, payload.clone());
+                Held::read(value, payload)
+            }
+            Err(error) => self.cannot_write(path, &error).await,
+        }
     }
 
     /// Runs a saga step where it is played; `None` elsewhere.
@@ -242,14 +276,14 @@ impl Engine {
         &self,
         path: &Path,
         step: S,
-        input: Option<Arc<S::Input>>,
-    ) -> Option<Result<S::Output, Abort>> {
+        input: Option<Held<S::Input>>,
+    ) -> Option<Result<(S::Output, Payload), Abort>> {
         let (Some(here), Some(input)) = (self.local::<S::Role>(path), input) else { return None };
-        let fingerprint = Fingerprint::of(&self.encoded(path, &*input).await);
-        let step = step.erase(here, input);
+        let fingerprint = Fingerprint::of(&self.repeatable(path, &input).await);
+        let step = step.erase(here, input.value);
         self.instance().begin_step(path, S::NAME, fingerprint, step);
         match self.poll(|instance, cx| instance.poll_step(cx, path)).await {
-            Ok(payload) => Some(Ok(self.decoded(path, &payload).await)),
+            Ok(payload) => Some(Ok((self.decoded(path, &payload).await, payload))),
             Err(refusal) => Some(Err(refusal)),
         }
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::abort::Abort;
 use crate::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
-use crate::message::{CodecError, Payload, decode, encode};
+use crate::message::{CodecError, Payload, pack, unpack};
 
 pub use self::offer::{
     Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, Need, OFFER_BYTES_MAX, OFFER_NODES_BYTES_MAX, Offer,
@@ -204,7 +204,7 @@ impl Packet {
     /// # Errors
     /// Never for packets made of values of this module.
     pub fn to_bytes(&self) -> Result<Vec<u8>, CodecError> {
-        encode(&(WIRE_VERSION, self))
+        pack(&(WIRE_VERSION, self))
     }
 
     /// Reads [`Packet::to_bytes`].
@@ -214,7 +214,7 @@ impl Packet {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PacketError> {
         match bytes.split_first() {
             None => Err(PacketError::Empty),
-            Some((&WIRE_VERSION, rest)) => Ok(decode(rest)?),
+            Some((&WIRE_VERSION, rest)) => Ok(unpack(rest)?),
             Some((&version, _)) => Err(PacketError::Version(version)),
         }
     }

@@ -3,11 +3,10 @@
 //! Only the tuple plumbing; the operations are on [`crate::Context`].
 
 use std::future::Future;
-use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::id::Path;
-use crate::located::At;
+use crate::located::{At, Held};
 use crate::message::Message;
 use crate::role::{Role, RoleSet};
 
@@ -16,7 +15,7 @@ pub trait Targets: RoleSet {
     /// The value at each of them: `(At<A, T>, At<B, T>)`.
     type Located<T: Message>: Send;
     #[doc(hidden)]
-    fn locate<T: Message>(value: Option<Arc<T>>, role: &str) -> Self::Located<T>;
+    fn locate<T: Message>(value: Option<Held<T>>, role: &str) -> Self::Located<T>;
 }
 
 /// Values at the roles `From`, such as `(&at_buyer, &at_seller)`.
@@ -44,15 +43,15 @@ macro_rules! groups {
     ($( ($($role:ident $value:ident $item:ident $index:tt),+) )+) => {$(
         impl<$($role: Role),+> Targets for ($($role,)+) {
             type Located<T: Message> = ($(At<$role, T>,)+);
-            fn locate<T: Message>(value: Option<Arc<T>>, role: &str) -> Self::Located<T> {
-                ($(At::shared(value.clone().filter(|_| role == $role::NAME)),)+)
+            fn locate<T: Message>(value: Option<Held<T>>, role: &str) -> Self::Located<T> {
+                ($(At::held(value.clone().filter(|_| role == $role::NAME)),)+)
             }
         }
 
         #[diagnostic::do_not_recommend]
         impl<$($role: Role, $value: Message),+> Gather<($($role,)+)> for ($(&At<$role, $value>,)+) {
             type Values = ($($value,)+);
-            type Shared = ($(Option<Arc<$value>>,)+);
+            type Shared = ($(Option<Held<$value>>,)+);
             fn share(self) -> Self::Shared {
                 ($(self.$index.share(),)+)
             }
@@ -62,12 +61,12 @@ macro_rules! groups {
                 to: &'static str,
                 values: Self::Shared,
             ) -> Option<Self::Values> {
-                $(engine.contribute(path, $role::NAME, to, values.$index.as_deref()).await;)+
+                $(engine.contribute(path, $role::NAME, to, values.$index.as_ref()).await;)+
                 if !engine.plays(to) {
                     return None;
                 }
                 // One after the other is in any arrival order: all of them land in the mailbox meanwhile.
-                $(let $item: $value = engine.collect(path, $role::NAME, values.$index.as_deref()).await;)+
+                $(let $item: $value = engine.collect(path, $role::NAME, values.$index.as_ref()).await;)+
                 Some(($($item,)+))
             }
         }

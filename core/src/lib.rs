@@ -24,6 +24,7 @@ mod local;
 mod located;
 mod role;
 mod uses;
+mod value;
 
 pub use abort::{Abort, Retry};
 pub use carried::{Carried, Known};

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::id::IdempotencyKey;
-use crate::message::Message;
+use crate::message::{CodecError, Message, Payload, encode};
 use crate::role::Role;
 use crate::uses;
 
@@ -17,21 +17,44 @@ use crate::uses;
 /// Only `R` can look inside, with [`Local::get`]. That is what keeps the roles in step: no role can branch
 /// on what it does not have.
 pub struct At<R, T> {
-    value: Option<Arc<T>>,
+    value: Option<Held<T>>,
     role: PhantomData<fn() -> R>,
+}
+
+/// A value where it is, and the bytes that it was read from, if it was: sent on, it is sent as it came.
+#[doc(hidden)]
+pub struct Held<T> {
+    pub(crate) value: Arc<T>,
+    pub(crate) bytes: Option<Payload>,
+}
+
+impl<T> Held<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { value: Arc::new(value), bytes: None }
+    }
+
+    pub(crate) fn read(value: T, bytes: Payload) -> Self {
+        Self { value: Arc::new(value), bytes: Some(bytes) }
+    }
+}
+
+impl<T> Clone for Held<T> {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), bytes: self.bytes.clone() }
+    }
 }
 
 impl<R: Role, T> At<R, T> {
     pub(crate) fn here(value: T) -> Self {
-        Self::shared(Some(Arc::new(value)))
+        Self::held(Some(Held::new(value)))
     }
 
-    pub(crate) fn shared(value: Option<Arc<T>>) -> Self {
+    pub(crate) fn held(value: Option<Held<T>>) -> Self {
         Self { value, role: PhantomData }
     }
 
-    pub(crate) fn share(&self) -> Option<Arc<T>> {
-        self.value.clone().inspect(uses::used)
+    pub(crate) fn share(&self) -> Option<Held<T>> {
+        self.value.clone().inspect(|held| uses::used(&held.value))
     }
 }
 
@@ -60,21 +83,25 @@ pub trait Located: Sized + Send + 'static {
     type Value: Message;
 
     #[doc(hidden)]
-    fn place(value: Option<Self::Value>) -> Self;
+    fn place(value: Option<(Self::Value, Payload)>) -> Self;
     #[doc(hidden)]
-    fn value(&self) -> Option<&Self::Value>;
+    fn bytes(&self) -> Result<Option<Payload>, CodecError>;
 }
 
 impl<R: Role, T: Message> Located for At<R, T> {
     type Role = R;
     type Value = T;
 
-    fn place(value: Option<T>) -> Self {
-        Self::shared(value.map(Arc::new))
+    fn place(value: Option<(T, Payload)>) -> Self {
+        Self::held(value.map(|(value, bytes)| Held::read(value, bytes)))
     }
 
-    fn value(&self) -> Option<&T> {
-        self.value.as_ref().inspect(|value| uses::used(value)).map(Arc::as_ref)
+    fn bytes(&self) -> Result<Option<Payload>, CodecError> {
+        let Some(Held { value, bytes }) = self.share() else { return Ok(None) };
+        match bytes {
+            Some(bytes) => Ok(Some(bytes)),
+            None => Ok(Some(encode(&*value)?.into())),
+        }
     }
 }
 
@@ -96,9 +123,9 @@ impl<R: Role> Local<R> {
     /// static, say) may be absent; its program is stopped, as any panicking program is.
     #[expect(clippy::expect_used, reason = "documented: only a value from outside of the program can be absent")]
     pub fn get<'a, T>(&self, value: &'a At<R, T>) -> &'a T {
-        let value = value.value.as_ref().expect("a value located here is present here");
-        uses::used(value);
-        value
+        let held = value.value.as_ref().expect("a value located here is present here");
+        uses::used(&held.value);
+        &held.value
     }
 
     /// The service this role works with.
@@ -135,7 +162,7 @@ impl Absent for () {
 
 impl<R: Role, T> Absent for At<R, T> {
     fn absent() -> Self {
-        Self::shared(None)
+        Self::held(None)
     }
 }
 

@@ -1,15 +1,26 @@
-//! Values as bytes: the one place that knows the encoding (postcard).
+//! Values as bytes: what users define is self-describing ([`encode`]), what the runtime defines is not ([`pack`]).
+//!
+//! The one place that knows both encodings. Next: `value/`, the format of the former.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde::de::{DeserializeOwned, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What can be sent between roles or recorded: every `serde` type that owns its data.
+use crate::instance::panic_text;
+use crate::value::{Encoded, Order};
+
+/// Room for most of what is packed. A vector that begins with none is moved four times on its way there.
+const PACKED_BYTES_USUAL: usize = 128;
+
+/// What can be sent between roles or recorded: every `serde` type that owns its data and reads back what it writes.
 ///
-/// The encoding is positional (postcard): fields may not be added, removed or reordered while sessions
-/// that hold such a value are open.
+/// The encoding is self-describing, with the names of fields and variants, so all of serde's attributes work. A value is
+/// read back when it is encoded, and refused there if its type cannot do that; one that a replay encodes anew (a message, a
+/// step's input) may hold no `HashMap` or `HashSet`. Which changes of a type open sessions bear: see
+/// `docs/programming-model.md`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent or recorded",
     label = "this type has no bytes",
@@ -34,7 +45,7 @@ impl Payload {
         self.0.len()
     }
 
-    /// Whether there are none (as for `()`).
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -110,16 +121,94 @@ pub struct CodecError {
     reason: String,
 }
 
-/// Room for most values. A vector that begins with none is moved four times on its way there.
-const ENCODED_BYTES_USUAL: usize = 128;
+impl CodecError {
+    fn new<T: ?Sized>(action: &'static str, reason: &impl fmt::Display) -> Self {
+        Self { type_name: std::any::type_name::<T>(), action, reason: reason.to_string() }
+    }
+}
 
-/// The bytes of a value.
+/// What is done to a value that is sent or recorded.
+const ENCODED: &str = "encoded";
+/// What is done to a value that a replay has to encode once more, to the same bytes.
+const REPEATED: &str = "encoded to the same bytes twice";
+
+/// The bytes of a value that is encoded once. It is read back at once: what cannot be read is refused here, where it is
+/// known, and not by its receiver.
 ///
 /// # Errors
-/// [`CodecError`] for a type that the encoding has no form for, such as a sequence of unknown length.
-pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
-    let bytes = Vec::with_capacity(ENCODED_BYTES_USUAL);
-    postcard::to_extend(value, bytes).map_err(|error| codec_error::<T>("encoded", &error))
+/// [`CodecError`] for a value that its own type cannot read back, or whose `Serialize` fails or panics.
+pub fn encode<T: Message>(value: &T) -> Result<Vec<u8>, CodecError> {
+    encode_and_read(value).map(|(bytes, _)| bytes)
+}
+
+/// As [`encode`], and the value as whoever gets the bytes will read it.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_and_read<T: Message>(value: &T) -> Result<(Vec<u8>, T), CodecError> {
+    let Encoded { bytes, .. } = written(value)?;
+    let read = read_back(&bytes)?;
+    Ok((bytes, read))
+}
+
+/// As [`encode`], for a value that a replay computes and encodes anew, or a caller repeats: the same value has to have the
+/// same bytes each time.
+///
+/// # Errors
+/// As [`encode`]; and for a value with a `HashMap` or `HashSet`, or another collection without an order.
+pub fn encode_repeatable<T: Message>(value: &T) -> Result<Vec<u8>, CodecError> {
+    let Encoded { bytes, order } = written(value)?;
+    let advice = "use a `BTreeMap` or `BTreeSet`, which have one order";
+    let mut copy: T = read_back(&bytes)?;
+    let rounds = match order {
+        Order::Fixed => 0,
+        Order::Hashed(collection) => {
+            let reason = format!("a `{collection}` has another order each time it is made: {advice}");
+            return Err(CodecError::new::<T>(REPEATED, &reason));
+        }
+        Order::Unknown(entries) => rounds_to_tell_an_order(entries),
+    };
+    for _ in 0..rounds {
+        if written(&copy)?.bytes != bytes {
+            let reason = format!("read back, it has other bytes, as collections without an order have: {advice}");
+            return Err(CodecError::new::<T>(REPEATED, &reason));
+        }
+        copy = read_back(&bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// How often a collection without an order is written anew until it has shown that, but for one time in a million.
+fn rounds_to_tell_an_order(entries: usize) -> usize {
+    match entries {
+        0..=2 => 20,
+        3 => 8,
+        4 => 5,
+        5..=9 => 3,
+        _ => 1,
+    }
+}
+
+/// A panic in `Serialize` or `Deserialize` of a user is an error as any other: after an effect, nothing else may lose its
+/// result.
+fn caught<T, R>(action: &'static str, code: impl FnOnce() -> Result<R, crate::value::Error>) -> Result<R, CodecError> {
+    match catch_unwind(AssertUnwindSafe(code)) {
+        Ok(result) => result.map_err(|error| CodecError::new::<T>(action, &error)),
+        Err(panic) => Err(CodecError::new::<T>(action, &format!("it panicked: {}", panic_text(panic.as_ref())))),
+    }
+}
+
+fn written<T: Serialize>(value: &T) -> Result<Encoded, CodecError> {
+    caught::<T, _>(ENCODED, || crate::value::encode(value))
+}
+
+fn read_back<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    caught::<T, _>(ENCODED, || crate::value::decode(bytes)).map_err(|CodecError { reason, .. }| {
+        let reason = format!(
+            "its `Deserialize` does not read what its `Serialize` writes ({reason}): look at its serde attributes"
+        );
+        CodecError::new::<T>(ENCODED, &reason)
+    })
 }
 
 /// The value of these bytes.
@@ -127,17 +216,27 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
 /// # Errors
 /// [`CodecError`] when they are no such value, or have bytes left over.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => Err(CodecError {
-            type_name: std::any::type_name::<T>(),
-            action: "decoded",
-            reason: format!("{} bytes are left over", rest.len()),
-        }),
-        Err(error) => Err(codec_error::<T>("decoded", &error)),
-    }
+    crate::value::decode(bytes).map_err(|error| CodecError::new::<T>("decoded", &error))
 }
 
-fn codec_error<T: ?Sized>(action: &'static str, error: &postcard::Error) -> CodecError {
-    CodecError { type_name: std::any::type_name::<T>(), action, reason: error.to_string() }
+/// The bytes of what the runtime itself defines, such as frames and records: positional (postcard), without names.
+/// Variants and fields are only appended.
+///
+/// # Errors
+/// [`CodecError`] for a type that the encoding has no form for.
+pub fn pack<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
+    let bytes = Vec::with_capacity(PACKED_BYTES_USUAL);
+    postcard::to_extend(value, bytes).map_err(|error| CodecError::new::<T>("packed", &error))
+}
+
+/// What [`pack`] has made of a value.
+///
+/// # Errors
+/// As [`decode`].
+pub fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(CodecError::new::<T>("unpacked", &format!("{} bytes are left over", rest.len()))),
+        Err(error) => Err(CodecError::new::<T>("unpacked", &error)),
+    }
 }

@@ -23,7 +23,7 @@ use crate::id::{InstanceId, Path};
 use crate::instance::StepSeen;
 use crate::instance::{Effects, Idle, Instance, JobResult, LocalResult, OutgoingKey, Remedy, SignalError, Status};
 use crate::located::{Located, Service};
-use crate::message::{Payload, decode, encode};
+use crate::message::{Payload, decode};
 use crate::role::{Role, RoleSet};
 
 /// What a choreography is to a caller who starts it. Versions with the same one can stand in for each other.
@@ -111,21 +111,16 @@ async fn run<C: Choreography>(
     engine: Arc<Engine>,
     input: Option<Payload>,
 ) -> Result<Option<Payload>, Abort> {
-    let input = match input.map(|input| decode::<<C::Input as Located>::Value>(input.as_slice())).transpose() {
+    let read = |bytes: Payload| Ok((decode(bytes.as_slice())?, bytes));
+    let input = match input.map(read).transpose() {
         Ok(input) => C::Input::place(input),
-        Err(error) => {
-            engine.instance().cannot_use(Path::root(), error.to_string());
-            return std::future::pending().await;
-        }
+        Err(error) => return engine.cannot_read(&Path::root(), &error).await,
     };
     let ctx = ChoreographyContext::<C::Roles>::new(engine.clone(), Path::root());
     let output = choreography.run(&ctx, input).await?;
-    match output.value().map(encode).transpose() {
-        Ok(output) => Ok(output.map(Payload::from)),
-        Err(error) => {
-            engine.instance().cannot_use(Path::root(), error.to_string());
-            std::future::pending().await
-        }
+    match output.bytes() {
+        Ok(output) => Ok(output),
+        Err(error) => engine.cannot_write(&Path::root(), &error).await,
     }
 }
 

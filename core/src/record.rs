@@ -11,7 +11,7 @@ use crate::abort::Abort;
 use crate::contract::{Batch, Change, Space, StoreError};
 use crate::frame::{Header, Operation, Outcome};
 use crate::id::{InstanceId, Path, RoleIndex};
-use crate::message::{CodecError, Fingerprint, Payload, decode, encode};
+use crate::message::{CodecError, Fingerprint, Payload, pack, unpack};
 
 /// The store format this release writes.
 pub const STORE_FORMAT: u32 = 1;
@@ -185,6 +185,8 @@ pub enum Task {
     FindOut,
     /// To live with it: it is committed, cannot be compensated, and the session was aborted.
     Reconcile,
+    /// To record what it gave: its commit has taken effect, and its output has no bytes.
+    Record,
 }
 
 impl std::fmt::Display for Task {
@@ -194,6 +196,7 @@ impl std::fmt::Display for Task {
             Self::Compensate => "be compensated",
             Self::FindOut => "be found out about",
             Self::Reconcile => "be reconciled with the abort",
+            Self::Record => "have its output recorded",
         })
     }
 }
@@ -201,6 +204,9 @@ impl std::fmt::Display for Task {
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { step, task, reason, tries } = self;
+        if *task == Task::Record {
+            return write!(f, "step `{step}` has taken effect, and its output cannot be recorded: {reason}");
+        }
         write!(f, "step `{step}` has to {task}, which failed {tries} times, the last time with: {reason}")
     }
 }
@@ -292,7 +298,7 @@ pub fn close(instance: InstanceId, closed: &Closed, journal: Vec<Vec<u8>>) -> Re
 /// # Errors
 /// When the type has no encoding.
 pub fn value_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
-    encode(&(RECORD_VERSION, value))
+    pack(&(RECORD_VERSION, value))
 }
 
 /// Reads [`value_bytes`].
@@ -302,7 +308,7 @@ pub fn value_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
 pub fn read_value<T: serde::de::DeserializeOwned>(space: Space, bytes: &[u8]) -> Result<T, StoreError> {
     let corrupt = |reason: String| StoreError::Corrupt { space, reason };
     match bytes.split_first() {
-        Some((&RECORD_VERSION, rest)) => decode(rest).map_err(|error| corrupt(error.to_string())),
+        Some((&RECORD_VERSION, rest)) => unpack(rest).map_err(|error| corrupt(error.to_string())),
         Some((version, _)) => Err(corrupt(format!("it has record version {version}"))),
         None => Err(corrupt("it is empty".into())),
     }

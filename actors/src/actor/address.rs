@@ -6,7 +6,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use accompanist_core::id::InstanceId;
-use accompanist_core::message::{decode, encode};
+use accompanist_core::message::{decode, encode_repeatable};
 use accompanist_core::{Abort, Message, NodeId, State};
 
 use super::channel::{Answer, Channel, LETTER, Letter, Opening, Refused, Wants};
@@ -19,7 +19,7 @@ use crate::shared::Shared;
 use crate::writer;
 
 /// What goes around a message's bytes and the caller's key at most: kinds, lengths, a cause, the key of the signal.
-const ENVELOPE_BYTES: usize = 160;
+const ENVELOPE_BYTES: usize = 224;
 /// What the keys that callers give begin with, so that they are never taken for others.
 const GIVEN: &str = "given ";
 
@@ -177,7 +177,7 @@ impl<A: DurableActor> Address<A> {
     }
 
     fn letter(&self, wants: Wants, key: &str, message: &A::Message) -> Result<Letter, ActorError> {
-        let body = encode(message)?;
+        let body = encode_repeatable(message)?;
         check_size(&self.name, body.len() + 2 * key.len(), self.shared().settings.limits.payload_bytes_max)?;
         let key = if wants == Wants::Nothing { String::new() } else { key.to_owned() };
         Ok(Letter { refused: None, wants, key, cause: None, body: body.into() })

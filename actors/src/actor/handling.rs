@@ -21,7 +21,7 @@ use crate::metric;
 /// The code of a refusal because the reply is too large.
 const REPLY_TOO_LARGE: &str = "accompanist.reply-too-large";
 /// What an answer takes besides its bytes, at most.
-const ANSWER_BYTES: usize = 32;
+const ANSWER_BYTES: usize = 48;
 /// The runtime's own tables.
 pub(super) const BOOKS: &str = "accompanist.actors";
 /// By the channel that has brought them and the one that has caused them, the number of the latest message that was

@@ -87,9 +87,9 @@ mod tests {
     #[test]
     fn the_bytes_of_a_result_stay() {
         let committed = Marker::committed(&("a", 300_u32).1).unwrap();
-        assert_eq!(committed.columns(), ("committed", Some(&[1, 0xac, 0x02][..])));
+        assert_eq!(committed.columns(), ("committed", Some(&[1, 0xa5, 0xac, 0x02][..])));
         let refused = Marker::refused(&Abort::new("no", "why")).unwrap();
-        assert_eq!(refused.columns(), ("refused", Some(&[1, 2, b'n', b'o', 3, b'w', b'h', b'y'][..])));
+        assert_eq!(refused.columns(), ("refused", Some(&b"\x01\xb0\x02\x04code\x82no\x07message\x83why"[..])));
         assert_eq!(Marker::Compensated.columns(), ("compensated", None));
     }
 

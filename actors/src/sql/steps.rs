@@ -141,7 +141,10 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
                 return Ok(known(&marker)?);
             }
             let output = effect(&mut *connection).await?;
-            DB::record(connection, key, &Marker::committed(&output)?).await?;
+            // Rolled back and refused: another try would not get further, and what cannot be kept cannot be taken back.
+            let unkept = |error: sqlx::Error| Abort::new(Abort::NOT_ENCODABLE, error.to_string());
+            let marker = Marker::committed(&output).map_err(|error| EffectError::Refused(unkept(error)))?;
+            DB::record(connection, key, &marker).await?;
             Ok(Ok(output))
         });
         match committed.await {

@@ -45,6 +45,7 @@ mod town;
 mod trade;
 mod tree;
 mod upgrade;
+mod values;
 mod worlds;
 #[cfg(feature = "zenoh")]
 mod zenoh;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use accompanist::prelude::*;
 use accompanist::sql::{COMPENSATED_BEFORE, SqlSteps};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::Notify;
 
 use crate::backend::{Backend, Connected};
@@ -74,6 +75,34 @@ pub async fn a_refusal_is_kept_and_its_changes_are_not<B: Backend>(base: B) {
     // It stays refused, even if the effect would succeed by now.
     assert_eq!(commit::<B>(&steps, &key, "late").await, Err(Abort::new("no-cover", "refusal 0")));
     assert_eq!((effects(&base).await, asked.load(SeqCst)), ([0, 0], 1));
+}
+
+/// No release can write it down.
+struct Blank;
+impl Serialize for Blank {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("it is blank"))
+    }
+}
+impl<'de> Deserialize<'de> for Blank {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Ok(Self)
+    }
+}
+
+pub async fn an_output_that_cannot_be_kept_is_rolled_back_and_refused<B: Backend>(base: B) {
+    let (steps, key) = (base.steps(), fresh_key());
+    for _ in 0..2 {
+        let effect = async |connection: &mut Connected<B>| {
+            B::affect(connection, "done").await?;
+            Ok(Blank)
+        };
+        let refused = steps.commit(&key, effect).await.map(|Blank| ()).unwrap_err();
+        assert_eq!(refused.code(), Abort::NOT_ENCODABLE);
+        assert!(refused.message().contains("Blank") && refused.message().contains("it is blank"), "{refused}");
+    }
+    compensate::<B>(&steps, &key).await.unwrap();
+    assert_eq!(effects(&base).await, [0, 0]);
 }
 
 pub async fn a_compensation_takes_back_once<B: Backend>(base: B) {

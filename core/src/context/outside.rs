@@ -77,15 +77,16 @@ impl<Roles: RoleSet> Context<Roles> {
         let (engine, path, value) = (self.engine.clone(), self.take_path(), value.share());
         async move {
             if A::NAME == B::NAME {
-                let Some(value) = value else { return Ok(At::shared(None)) };
-                let payload = engine.encoded(&path, &*value).await;
+                // Read back, so that it is what another role would have got.
+                let Some(held) = value else { return Ok(At::held(None)) };
+                let payload = engine.encoded(&path, &*held.value).await;
                 return Ok(At::here(Some(engine.decoded(&path, &payload).await)));
             }
             if engine.plays(B::NAME) {
                 return Ok(At::here(engine.receive_within(&path, A::NAME, time).await));
             }
             engine.distribute(&path, Operation::Comm, A::NAME, &[B::NAME], value).await;
-            Ok(At::shared(None))
+            Ok(At::held(None))
         }
     }
 
@@ -105,10 +106,10 @@ impl<Roles: RoleSet> Context<Roles> {
         let (engine, path) = (self.engine.clone(), self.take_path());
         async move {
             if !engine.plays(R::NAME) {
-                return Ok(At::shared(None));
+                return Ok(At::held(None));
             }
             let payload = engine.poll(|instance, cx| instance.poll_signal(cx, &path, name)).await;
-            Ok(At::here(engine.decoded(&path, &payload).await))
+            Ok(At::held(Some(engine.held(&path, payload).await)))
         }
     }
 
@@ -130,7 +131,7 @@ impl<Roles: RoleSet> Context<Roles> {
         let (engine, path) = (self.engine.clone(), self.take_path());
         async move {
             if !engine.plays(R::NAME) {
-                return Ok(At::shared(None));
+                return Ok(At::held(None));
             }
             let payloads = engine.poll(|instance, cx| instance.poll_signals(cx, &path, name, count_max)).await;
             let mut values = Vec::with_capacity(payloads.len());
@@ -150,7 +151,7 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let path = self.take_path();
         if let Some(view) = view.share().filter(|_| self.engine.plays(R::NAME)) {
-            self.engine.publish(&path, &*view);
+            self.engine.publish(&path, &*view.value);
         }
     }
 
@@ -211,14 +212,13 @@ impl<Roles: RoleSet> Context<Roles> {
         let (engine, path) = (self.engine.clone(), self.take_path());
         async move {
             if !engine.plays(R::NAME) {
-                return Ok(At::shared(None));
+                return Ok(At::held(None));
             }
             if let Some(recorded) = engine.observed(&path, name).await {
-                return Ok(At::here(recorded));
+                return Ok(At::held(Some(recorded)));
             }
             let value = make(&engine);
-            engine.observe(&path, name, &value).await;
-            Ok(At::here(value))
+            Ok(At::held(Some(engine.observe(&path, name, &value).await)))
         }
     }
 }
@@ -227,14 +227,14 @@ impl Engine {
     fn publish<V: Message>(&self, path: &Path, view: &V) {
         match crate::message::encode(view) {
             Ok(view) => self.instance().publish(view.into()),
-            Err(error) => self.instance().cannot_use(path.clone(), error.to_string()),
+            Err(error) => self.instance().refuse_value(path, &error),
         }
     }
 
     /// The timer `path`, begun now unless it is recorded.
     async fn timer(&self, path: &Path, name: &'static str, time: Duration) -> Timer {
-        if let Some(timer) = self.observed(path, name).await {
-            return timer;
+        if let Some(recorded) = self.poll(|instance, cx| instance.poll_observed(cx, path, name)).await {
+            return self.decoded(path, &recorded).await;
         }
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let until_unix_ms = self.environment().unix_ms().saturating_add(millis);

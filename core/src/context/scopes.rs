@@ -14,7 +14,7 @@ use crate::frame::Operation;
 use crate::id::Path;
 use crate::instance::{SagaPaths, TURN_VOTE, Verdict};
 use crate::located::{Absent, Located};
-use crate::message::{decode, encode};
+use crate::message::{Payload, pack, unpack};
 use crate::role::{Includes, RoleSet};
 
 impl<Roles: RoleSet> Context<Roles> {
@@ -71,7 +71,7 @@ impl<Roles: RoleSet> Context<Roles> {
         async move {
             let [decider, ..] = Sub::NAMES else { return Ok(Ok(T::absent())) };
             if !Sub::NAMES.contains(&engine.role()) {
-                let verdict: Verdict = engine.receive(&paths.verdict, Operation::Verdict, decider).await;
+                let verdict: Verdict = engine.hear(&paths.verdict, Operation::Verdict, decider).await;
                 return Ok(verdict.map(|()| T::absent()));
             }
             engine.instance().enter_saga(&paths.saga, engine.index_of(decider), &engine.indices_of(Sub::NAMES));
@@ -172,11 +172,11 @@ impl<Roles: RoleSet> Context<Roles> {
                 let ctx = Self::new(engine.clone(), path.child(number));
                 state = match turn.clone()(&ctx, state).await? {
                     ControlFlow::Break(result) => return Ok(result),
+                    ControlFlow::Continue(next) if checkpoints => {
+                        engine.end_turn(&path, number, Roles::NAMES, &next).await
+                    }
                     ControlFlow::Continue(next) => next,
                 };
-                if checkpoints {
-                    engine.end_turn(&path, number, Roles::NAMES, &state).await;
-                }
                 number += 1;
             }
         }
@@ -203,7 +203,7 @@ impl Engine {
             if let Some(vote) = vote {
                 self.send(&paths.vote, Operation::Vote, &[decider], &vote).await;
             }
-            let verdict = self.receive(&paths.verdict, Operation::Verdict, decider).await;
+            let verdict = self.hear(&paths.verdict, Operation::Verdict, decider).await;
             self.instance().hear_verdict(&paths.body, &verdict);
             verdict
         };
@@ -217,25 +217,27 @@ impl Engine {
         let decider = self.indices_of(members).first().copied().unwrap_or_default();
         let (turn, state) = self.instance().enter_loop(path, decider);
         let Some(state) = state else { return (turn, first) };
-        let parts = decode::<Vec<Vec<u8>>>(state.as_slice()).map(Vec::into_iter);
+        let parts = unpack::<Vec<Vec<u8>>>(state.as_slice()).map(Vec::into_iter);
         match parts.and_then(|mut parts| S::put_together(&mut parts)) {
             Ok(state) => (turn, state),
-            Err(error) => self.cannot_use(path, error.to_string()).await,
+            Err(error) => self.cannot_read(path, &error).await,
         }
     }
 
-    /// This role's part of a turn is over: goes on when that of all members is.
-    async fn end_turn<S: Carried>(&self, path: &Path, turn: u32, members: &[&'static str], next: &S) {
+    /// This role's part of a turn is over: goes on when that of all members is, with what a replay would read.
+    async fn end_turn<S: Carried>(&self, path: &Path, turn: u32, members: &[&'static str], next: &S) -> S {
         let mut parts = Vec::new();
-        let taken = next.take_apart(&mut parts).and_then(|()| encode(&parts));
-        let state = match taken {
-            Ok(state) => state.into(),
-            Err(error) => return self.cannot_use(path, error.to_string()).await,
+        let taken = next.take_apart(&mut parts).and_then(|()| pack(&parts));
+        let read = taken.and_then(|state| Ok((Payload::from(state), S::put_together(&mut parts.into_iter())?)));
+        let (state, next) = match read {
+            Ok(read) => read,
+            Err(error) => return self.cannot_write(path, &error).await,
         };
         let (vote, all) = (path.child(turn).child(TURN_VOTE), self.indices_of(members));
         let nothing = self.encoded(path, &()).await;
         self.send(&vote, Operation::Vote, members.get(..1).unwrap_or_default(), &nothing).await;
         self.poll(|instance, cx| instance.poll_turn_over(cx, path, turn, &all)).await;
         self.instance().checkpoint(path, turn + 1, state, &all);
+        next
     }
 }

@@ -16,7 +16,9 @@ use crate::record::{Record, Task, Trouble};
 /// What an operator wants done about the steps that are in trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// Try again, as often as at first: what was in the way is gone.
+    /// Try again, as often as at first: what was in the way is gone. A step whose output could not be recorded is committed
+    /// once more under its key, as after a crash; if the session is aborted, its service is asked what became of it
+    /// ([`Transaction::outcome`](crate::Transaction::outcome)) instead.
     Retry,
     /// It has been dealt with by hand: the saga goes on as if the step were taken back. Not for a step that has to
     /// be committed, since the program waits for its output.
@@ -136,15 +138,17 @@ impl Instance {
     pub fn remedy(&mut self, remedy: Remedy) -> (usize, u64) {
         let mut concerned = 0;
         for (path, trouble) in self.troubles() {
-            match (remedy, trouble.task) {
-                (Remedy::Resolve, Task::Commit) => continue,
-                (Remedy::Resolve, _) => self.note_compensated(&path),
-                (Remedy::Retry, _) => {}
+            // The program waits for its output.
+            let forward = matches!(trouble.task, Task::Commit | Task::Record) && !self.is_aborted(&path);
+            match remedy {
+                Remedy::Resolve if forward => continue,
+                Remedy::Resolve => self.note_compensated(&path),
+                Remedy::Retry => {}
             }
             concerned += 1;
             self.forget_tries(&path);
             self.pending.urgent = true;
-            if trouble.task == Task::Commit {
+            if forward {
                 self.retrying.insert(path);
             }
         }

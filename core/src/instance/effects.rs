@@ -8,7 +8,7 @@ use crate::choreography::{BuiltInStep, Doubt, ExternalStep, Kind};
 use crate::contract::{Batch, BoxFuture, Change};
 use crate::frame::{Frame, Receipt};
 use crate::id::{InstanceId, NodeId, Path, RoleIndex};
-use crate::message::{Fingerprint, Payload};
+use crate::message::{CodecError, Fingerprint, Payload};
 use crate::record::{Closed, Record, Trouble};
 use crate::state::{ReadState, State, Writes};
 
@@ -150,6 +150,8 @@ pub(crate) enum JobTask {
 /// How a [`Job`] ended.
 pub(crate) enum JobResult {
     Committed(Result<Payload, Abort>),
+    /// It has taken effect, and its output cannot be recorded.
+    CommittedUnrecorded(CodecError),
     Compensated(Result<(), Retry>),
     FoundOut(Result<Doubt<Payload>, Retry>),
 }
@@ -158,7 +160,10 @@ impl Job {
     pub(crate) fn run(self) -> BoxFuture<'static, (Path, JobResult)> {
         Box::pin(async move {
             let result = match self.task {
-                JobTask::Commit => JobResult::Committed(self.step.commit().await),
+                JobTask::Commit => match self.step.commit().await {
+                    Ok(result) => JobResult::Committed(result),
+                    Err(error) => JobResult::CommittedUnrecorded(error),
+                },
                 JobTask::Compensate(output) => JobResult::Compensated(self.step.compensate(output).await),
                 JobTask::FindOut => JobResult::FoundOut(self.step.outcome().await),
             };
@@ -180,7 +185,7 @@ pub enum Stop {
         /// What the program (or the sender's) did.
         replayed: String,
     },
-    /// A value cannot be read or written.
+    /// A value that is recorded or was received cannot be read.
     #[error("a value at {path} cannot be used ({reason}): do all nodes run the same version of the choreography?")]
     Undecodable {
         /// The operation.

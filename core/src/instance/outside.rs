@@ -9,7 +9,7 @@ use super::waiting::Waiting;
 use super::{Instance, Observation, Pending, Stop};
 use crate::abort::Abort;
 use crate::id::Path;
-use crate::message::{Fingerprint, Payload, decode, encode};
+use crate::message::{Fingerprint, Payload, pack, unpack};
 use crate::record::Record;
 
 /// The most keys of signals that are remembered after the program has taken them, to know a repetition.
@@ -118,7 +118,7 @@ impl Instance {
         let recorded_as = format!("signal {name}");
         match self.poll_observed(cx, path, &recorded_as) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Some(recorded)) => match decode::<(u64, Payload)>(recorded.as_slice()) {
+            Poll::Ready(Some(recorded)) => match unpack::<(u64, Payload)>(recorded.as_slice()) {
                 Ok((_, payload)) => return Poll::Ready(payload),
                 Err(error) => {
                     self.cannot_use(path.clone(), error.to_string());
@@ -135,7 +135,7 @@ impl Instance {
         let taken = signal.record(number);
         self.signals.waiting -= 1;
         self.record(&taken, true);
-        match encode(&(number, &payload)) {
+        match pack(&(number, &payload)) {
             Ok(result) => self.observe(path.clone(), &recorded_as, result.into()),
             Err(error) => self.stop(Stop::Undecodable { path: path.clone(), reason: error.to_string() }),
         }
@@ -154,7 +154,7 @@ impl Instance {
         let recorded_as = format!("signals {name}");
         match self.poll_observed(cx, path, &recorded_as) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Some(recorded)) => match decode::<Vec<(u64, Payload)>>(recorded.as_slice()) {
+            Poll::Ready(Some(recorded)) => match unpack::<Vec<(u64, Payload)>>(recorded.as_slice()) {
                 Ok(taken) => return Poll::Ready(taken.into_iter().map(|(_, payload)| payload).collect()),
                 Err(error) => {
                     self.cannot_use(path.clone(), error.to_string());
@@ -182,7 +182,7 @@ impl Instance {
         for record in &records {
             self.record(record, true);
         }
-        match encode(&taken) {
+        match pack(&taken) {
             Ok(result) => self.observe(path.clone(), &recorded_as, result.into()),
             Err(error) => self.stop(Stop::Undecodable { path: path.clone(), reason: error.to_string() }),
         }

@@ -13,7 +13,7 @@ use crate::abort::{self, Abort};
 use crate::choreography::{AnyStep, Doubt, Kind, StepPlace};
 use crate::frame::{Body, Operation};
 use crate::id::{Path, RoleIndex};
-use crate::message::{Fingerprint, Payload};
+use crate::message::{CodecError, Fingerprint, Payload};
 use crate::record::{Record, Task};
 
 impl Instance {
@@ -185,9 +185,14 @@ impl Instance {
         self.wait(cx, path, Waiting::for_step(&name))
     }
 
-    /// A value cannot be read or written: the instance stands still.
+    /// What is recorded or was received cannot be read: the instance stands still.
     pub(crate) fn cannot_use(&mut self, path: Path, reason: String) {
         self.stop(Stop::Undecodable { path, reason });
+    }
+
+    /// A value of the program cannot be sent or recorded: that aborts, as nothing was done with it.
+    pub(crate) fn refuse_value(&mut self, path: &Path, error: &CodecError) {
+        self.abort_at(path, &Abort::new(Abort::NOT_ENCODABLE, format!("a value at {path} cannot be used: {error}")));
     }
 
     /// The role has no service to work with: the instance stands still.
@@ -232,6 +237,8 @@ impl Instance {
                 self.try_again_later(path, Task::Commit, &refusal.to_string());
             }
             JobResult::Committed(result) => self.step_committed(path, result),
+            // It is not committed again unless an operator wants that: who knows what it would do.
+            JobResult::CommittedUnrecorded(error) => self.note_trouble(path, Task::Record, &error.to_string()),
             JobResult::FoundOut(Ok(Doubt::Committed(output))) => self.step_committed(path, Ok(output)),
             JobResult::FoundOut(Ok(Doubt::NotCommitted)) => {
                 let refusal =

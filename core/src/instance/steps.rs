@@ -131,7 +131,7 @@ impl Instance {
     /// that can be taken back, and in the end those that cannot.
     pub(super) fn next_task(&self, scope: &Path) -> Option<(Path, Task)> {
         let rank = |task| match task {
-            Task::Commit | Task::FindOut => 2,
+            Task::Commit | Task::FindOut | Task::Record => 2,
             Task::Compensate => 1,
             Task::Reconcile => 0,
         };

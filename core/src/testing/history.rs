@@ -14,7 +14,7 @@ use crate::id::{InstanceId, Path};
 use crate::instance::{Instance, Limits, Status, Stop};
 use crate::local::Services;
 use crate::located::Service;
-use crate::message::{CodecError, decode, encode};
+use crate::message::{CodecError, pack, unpack};
 use crate::part::{Alarm, AnyChoreography};
 use crate::record::{Opened, Record};
 use crate::role::RoleSet;
@@ -39,7 +39,7 @@ impl History {
     /// # Errors
     /// Never for a history that was exported or read.
     pub fn to_bytes(&self) -> Result<Vec<u8>, CodecError> {
-        encode(&(HISTORY_VERSION, self))
+        pack(&(HISTORY_VERSION, self))
     }
 
     /// Reads [`History::to_bytes`].
@@ -48,7 +48,7 @@ impl History {
     /// [`ReplayError`] for anything else.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ReplayError> {
         match bytes.split_first() {
-            Some((&HISTORY_VERSION, rest)) => Ok(decode(rest)?),
+            Some((&HISTORY_VERSION, rest)) => Ok(unpack(rest)?),
             Some((version, _)) => Err(ReplayError::Version(*version)),
             None => Err(ReplayError::Version(0)),
         }

@@ -8,7 +8,7 @@ use crate::choreography::{Choreography, Kind};
 use crate::frame::{Body, Operation};
 use crate::id::Path;
 use crate::located::Located;
-use crate::message::encode;
+use crate::message::{decode, encode};
 use crate::role::RoleSet;
 use crate::uses::{self, Received};
 
@@ -160,7 +160,7 @@ impl Seen {
             *mine = (*mine).max(*theirs);
         }
         if let Some(Body::Deliver { path, payload, .. }) = stage.saying(from, number) {
-            self.signs.extend(payload.is_empty().then(|| path.clone()));
+            self.signs.extend(decode::<()>(payload.as_slice()).is_ok().then(|| path.clone()));
         }
     }
 

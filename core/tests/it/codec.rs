@@ -71,7 +71,7 @@ fn rested() -> impl Strategy<Value = Rested> {
 }
 
 fn trouble() -> impl Strategy<Value = Trouble> {
-    let task = prop::sample::select(vec![Task::Commit, Task::Compensate, Task::FindOut, Task::Reconcile]);
+    let task = prop::sample::select(vec![Task::Commit, Task::Compensate, Task::FindOut, Task::Reconcile, Task::Record]);
     (any::<String>(), task, any::<String>(), any::<u32>()).prop_map(|(step, task, reason, tries)| Trouble {
         step,
         task,
@@ -442,6 +442,7 @@ pub fn golden_records() -> Vec<Record> {
         troubled(Task::Compensate),
         troubled(Task::FindOut),
         troubled(Task::Reconcile),
+        troubled(Task::Record),
         Record::Signalled {
             number: 300,
             name: name(),

@@ -25,4 +25,6 @@ mod rig;
 mod stage;
 mod tables;
 mod ui;
+mod unrecorded;
+mod values;
 mod watch;

@@ -1,0 +1,312 @@
+//! Reads values. What it reads may come from anybody: lengths are held against the bytes that are there, and depth has a
+//! bound.
+
+use serde::de::value::{BorrowedStrDeserializer, SeqDeserializer};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
+};
+use serde::forward_to_deserialize_any;
+
+use super::{DEPTH_MAX, Error, kind};
+
+/// Reads a value, which is all of `bytes`.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    let mut decoder = Decoder { bytes, depth: 0 };
+    let value = T::deserialize(&mut decoder)?;
+    match decoder.bytes.len() {
+        0 => Ok(value),
+        left => Err(Error::custom(format!("{left} bytes are left over"))),
+    }
+}
+
+struct Decoder<'de> {
+    bytes: &'de [u8],
+    depth: u32,
+}
+
+impl<'de> Decoder<'de> {
+    fn byte(&mut self) -> Result<u8, Error> {
+        let (byte, rest) = self.bytes.split_first().ok_or_else(Error::cut_off)?;
+        self.bytes = rest;
+        Ok(*byte)
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.first().copied()
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'de [u8], Error> {
+        let (taken, rest) = self.bytes.split_at_checked(length).ok_or_else(Error::cut_off)?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        let (taken, rest) = self.bytes.split_first_chunk().ok_or_else(Error::cut_off)?;
+        self.bytes = rest;
+        Ok(*taken)
+    }
+
+    fn varint(&mut self) -> Result<u64, Error> {
+        let mut number = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if (bits << shift) >> shift != bits {
+                break;
+            }
+            number |= bits << shift;
+            if byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err(Error::custom("a number has more than 64 bits"))
+    }
+
+    /// How many follow, of which each has a byte at least.
+    fn length(&mut self) -> Result<usize, Error> {
+        let length = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
+        if length > self.bytes.len() { Err(Error::cut_off()) } else { Ok(length) }
+    }
+
+    fn text(&mut self, length: usize) -> Result<&'de str, Error> {
+        std::str::from_utf8(self.take(length)?).map_err(Error::custom)
+    }
+
+    fn name(&mut self) -> Result<&'de str, Error> {
+        let length = self.length()?;
+        self.text(length)
+    }
+
+    fn negative(&mut self) -> Result<i64, Error> {
+        let complement = i64::try_from(self.varint()?).map_err(|_| Error::custom("a number has more than 64 bits"))?;
+        Ok(!complement)
+    }
+
+    /// Reads what is one level deeper.
+    fn deeper<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(Error::too_deep());
+        }
+        let value = read(self)?;
+        self.depth -= 1;
+        Ok(value)
+    }
+
+    /// Reads a sequence or map of so many, or up to its end, with `read`, which has to come to its end.
+    fn parts<T>(
+        &mut self,
+        left: Option<usize>,
+        read: impl FnOnce(&mut Parts<'_, 'de>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.deeper(|decoder| {
+            let mut parts = Parts { decoder, left };
+            let value = read(&mut parts)?;
+            if parts.next()? { Err(Error::custom("it has more parts than its type")) } else { Ok(value) }
+        })
+    }
+
+    fn bytes_one_by_one<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        let length = self.length()?;
+        let mut items = SeqDeserializer::new(self.take(length)?.iter().copied());
+        let value = visitor.visit_seq(&mut items)?;
+        items.end()?;
+        Ok(value)
+    }
+
+    fn any<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        match self.byte()? {
+            number if number < kind::TEXT_SHORT => visitor.visit_u8(number),
+            short if short < kind::TEXT_SHORT + kind::TEXT_SHORT_BYTES => {
+                visitor.visit_borrowed_str(self.text(usize::from(short - kind::TEXT_SHORT))?)
+            }
+            kind::UNIT => visitor.visit_unit(),
+            kind::NONE => visitor.visit_none(),
+            kind::SOME => self.deeper(|decoder| visitor.visit_some(decoder)),
+            kind::FALSE => visitor.visit_bool(false),
+            kind::TRUE => visitor.visit_bool(true),
+            kind::NUMBER => visitor.visit_u64(self.varint()?),
+            kind::NEGATIVE => visitor.visit_i64(self.negative()?),
+            kind::NUMBER_128 => visitor.visit_u128(u128::from_le_bytes(self.array()?)),
+            kind::NEGATIVE_128 => visitor.visit_i128(i128::from_le_bytes(self.array()?)),
+            kind::F32 => visitor.visit_f32(f32::from_bits(u32::from_le_bytes(self.array()?))),
+            kind::F64 => visitor.visit_f64(f64::from_bits(u64::from_le_bytes(self.array()?))),
+            kind::TEXT | kind::UNIT_VARIANT => visitor.visit_borrowed_str(self.name()?),
+            kind::BYTES => {
+                let length = self.length()?;
+                visitor.visit_borrowed_bytes(self.take(length)?)
+            }
+            kind::CHAR => {
+                let character = u32::try_from(self.varint()?).ok().and_then(char::from_u32);
+                visitor.visit_char(character.ok_or_else(|| Error::custom("a character is none"))?)
+            }
+            kind::SEQUENCE => {
+                let length = self.length()?;
+                self.parts(Some(length), |parts| visitor.visit_seq(parts))
+            }
+            kind::SEQUENCE_OPEN => self.parts(None, |parts| visitor.visit_seq(parts)),
+            kind::SEQUENCE_OF_BYTES => self.bytes_one_by_one(visitor),
+            kind::MAP => {
+                let length = self.length()?;
+                self.parts(Some(length), |parts| visitor.visit_map(parts))
+            }
+            kind::MAP_OPEN => self.parts(None, |parts| visitor.visit_map(parts)),
+            kind::STRUCT => {
+                let length = self.length()?;
+                self.parts(Some(length), |parts| visitor.visit_map(Fields(parts)))
+            }
+            // As serde's own buffer for values of which the type is not known yet takes it.
+            kind::VARIANT => self.parts(Some(1), |parts| visitor.visit_map(Fields(parts))),
+            unknown => Err(Error::custom(format!("{unknown:#04x} is no kind of value"))),
+        }
+    }
+}
+
+impl<'de> Deserializer<'de> for &mut Decoder<'de> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.any(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.peek() {
+            Some(kind::NONE | kind::SOME) => self.any(visitor),
+            _ => Err(Error::custom("it was not optional when it was written")),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+        self.deeper(|decoder| visitor.visit_newtype_struct(decoder))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match self.byte()? {
+            kind::UNIT_VARIANT => visitor.visit_enum(self.name()?.into_deserializer()),
+            kind::VARIANT => self.deeper(|decoder| visitor.visit_enum(Variant(decoder))),
+            _ => Err(Error::custom(format!("it was no enum `{name}` when it was written"))),
+        }
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.peek() {
+            Some(kind::SEQUENCE_OF_BYTES) => {
+                self.byte()?;
+                let length = self.length()?;
+                visitor.visit_borrowed_bytes(self.take(length)?)
+            }
+            _ => self.any(visitor),
+        }
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_bytes(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string unit unit_struct seq tuple tuple_struct map
+        struct identifier ignored_any
+    }
+}
+
+/// The parts of a sequence or map.
+struct Parts<'a, 'de> {
+    decoder: &'a mut Decoder<'de>,
+    /// How many are left; nothing if that is not known.
+    left: Option<usize>,
+}
+
+impl Parts<'_, '_> {
+    /// Whether there is one more, which is read next.
+    fn next(&mut self) -> Result<bool, Error> {
+        match &mut self.left {
+            Some(0) => return Ok(false),
+            Some(left) => *left -= 1,
+            None if self.decoder.peek() == Some(kind::END) => {
+                self.decoder.byte()?;
+                self.left = Some(0);
+                return Ok(false);
+            }
+            None => {}
+        }
+        Ok(true)
+    }
+}
+
+impl<'de> SeqAccess<'de> for &mut Parts<'_, 'de> {
+    type Error = Error;
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+        if self.next()? { seed.deserialize(&mut *self.decoder).map(Some) } else { Ok(None) }
+    }
+    fn size_hint(&self) -> Option<usize> {
+        self.left
+    }
+}
+
+impl<'de> MapAccess<'de> for &mut Parts<'_, 'de> {
+    type Error = Error;
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+        if self.next()? { seed.deserialize(&mut *self.decoder).map(Some) } else { Ok(None) }
+    }
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
+        seed.deserialize(&mut *self.decoder)
+    }
+    fn size_hint(&self) -> Option<usize> {
+        self.left
+    }
+}
+
+/// The fields of a struct, by their names.
+struct Fields<'a, 'b, 'de>(&'a mut Parts<'b, 'de>);
+
+impl<'de> MapAccess<'de> for Fields<'_, '_, 'de> {
+    type Error = Error;
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+        if !self.0.next()? {
+            return Ok(None);
+        }
+        let name = self.0.decoder.name()?;
+        seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some)
+    }
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
+        seed.deserialize(&mut *self.0.decoder)
+    }
+    fn size_hint(&self) -> Option<usize> {
+        self.0.left
+    }
+}
+
+/// A variant with content.
+struct Variant<'a, 'de>(&'a mut Decoder<'de>);
+
+impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
+    type Error = Error;
+    type Variant = Self;
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Error> {
+        let name = self.0.name()?;
+        Ok((seed.deserialize(BorrowedStrDeserializer::<Error>::new(name))?, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
+    type Error = Error;
+    fn unit_variant(self) -> Result<(), Error> {
+        Err(Error::custom("the variant had content when it was written"))
+    }
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
+        seed.deserialize(self.0)
+    }
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
+        self.0.any(visitor)
+    }
+    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+        self.0.any(visitor)
+    }
+}

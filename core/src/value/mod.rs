@@ -1,0 +1,82 @@
+//! The format of values: what a program sends and records, self-describing, one byte of kind before each value.
+//!
+//! Structs carry the names of their fields and enums those of their variants, so that a value is read as what it was
+//! written as, whatever its type has become since (decision 0028). Knows serde, nothing of messages; next: `encoder.rs`,
+//! `decoder.rs`, and `order.rs` for values that are written differently each time.
+
+mod decoder;
+mod encoder;
+mod order;
+
+pub(crate) use decoder::decode;
+pub(crate) use encoder::{Encoded, encode};
+pub(crate) use order::Order;
+
+/// The deepest nesting of a value. What is read comes from other nodes, and must not use up the stack.
+const DEPTH_MAX: u32 = 128;
+
+/// The first byte of each value. Below [`kind::TEXT_SHORT`] it is the number itself. Kinds are only appended.
+mod kind {
+    /// A text of less than [`TEXT_SHORT_BYTES`] bytes; how many is added to the kind.
+    pub(super) const TEXT_SHORT: u8 = 0x80;
+    pub(super) const TEXT_SHORT_BYTES: u8 = 0x20;
+    pub(super) const UNIT: u8 = 0xa0;
+    pub(super) const NONE: u8 = 0xa1;
+    pub(super) const SOME: u8 = 0xa2;
+    pub(super) const FALSE: u8 = 0xa3;
+    pub(super) const TRUE: u8 = 0xa4;
+    /// A number of up to 64 bits, seven of them in each byte, the lowest first.
+    pub(super) const NUMBER: u8 = 0xa5;
+    /// The complement of a number below zero, in the same form.
+    pub(super) const NEGATIVE: u8 = 0xa6;
+    /// Numbers beyond 64 bits: sixteen bytes, the lowest first.
+    pub(super) const NUMBER_128: u8 = 0xa7;
+    pub(super) const NEGATIVE_128: u8 = 0xa8;
+    pub(super) const F32: u8 = 0xa9;
+    pub(super) const F64: u8 = 0xaa;
+    pub(super) const TEXT: u8 = 0xab;
+    pub(super) const BYTES: u8 = 0xac;
+    pub(super) const CHAR: u8 = 0xad;
+    /// Its length, and so many values.
+    pub(super) const SEQUENCE: u8 = 0xae;
+    /// Its length, and so many keys with values.
+    pub(super) const MAP: u8 = 0xaf;
+    /// The number of fields, and so many names with values.
+    pub(super) const STRUCT: u8 = 0xb0;
+    /// The name of a variant without content.
+    pub(super) const UNIT_VARIANT: u8 = 0xb1;
+    /// The name of a variant, and its content as a value.
+    pub(super) const VARIANT: u8 = 0xb2;
+    /// As `SEQUENCE` and `MAP`, with `END` instead of a length.
+    pub(super) const SEQUENCE_OPEN: u8 = 0xb3;
+    pub(super) const MAP_OPEN: u8 = 0xb4;
+    pub(super) const END: u8 = 0xb5;
+    /// A sequence of which each value is one byte: its length, and the bytes.
+    pub(super) const SEQUENCE_OF_BYTES: u8 = 0xb6;
+}
+
+/// Why a value cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Error(Box<str>);
+
+impl Error {
+    fn too_deep() -> Self {
+        Self(format!("it is nested deeper than {DEPTH_MAX} levels").into())
+    }
+    fn cut_off() -> Self {
+        Self("the bytes end within it".into())
+    }
+}
+
+impl serde::ser::Error for Error {
+    fn custom<T: std::fmt::Display>(reason: T) -> Self {
+        Self(reason.to_string().into())
+    }
+}
+
+impl serde::de::Error for Error {
+    fn custom<T: std::fmt::Display>(reason: T) -> Self {
+        Self(reason.to_string().into())
+    }
+}
