@@ -186,9 +186,9 @@ async fn a_message_over_the_limit_aborts() {
     let mut settings = quick();
     settings.limits.payload_bytes_max = 1_000;
     let front = TestNode::start(knowing(front).settings(settings)).await;
-    let fits = within(front.start(Bulky, 998)).await.unwrap();
-    assert_eq!(within(fits.settled()).await.unwrap(), 998);
-    let large = within(front.start(Bulky, 999)).await.unwrap();
+    let fits = within(front.start(Bulky, 997)).await.unwrap();
+    assert_eq!(within(fits.settled()).await.unwrap(), 997);
+    let large = within(front.start(Bulky, 998)).await.unwrap();
     let told = within(large.settled()).await.unwrap_err();
     let SessionError::Aborted(abort) = told else { panic!("{told}") };
     assert_eq!(abort.code(), Abort::PAYLOAD_TOO_LARGE);

@@ -134,7 +134,7 @@ async fn a_message_that_is_too_large_here_is_kept_until_the_limit_is_raised() {
     // It is invited to the session, and knows nothing else of it.
     until("a dead letter", || !back.dead_letters().is_empty()).await;
     let [letter] = back.dead_letters().try_into().unwrap();
-    assert!(letter.reason.contains("2002 bytes, the limit here is 1000"), "{}", letter.reason);
+    assert!(letter.reason.contains("2003 bytes, the limit here is 1000"), "{}", letter.reason);
     within(back.shutdown()).await;
     let back = street.back(false).await;
     assert_eq!(within(large.settled()).await.unwrap(), 2_000);

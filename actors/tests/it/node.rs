@@ -174,11 +174,11 @@ async fn what_cannot_be_started_says_why() {
     assert!(matches!(unknown, StartError::UnknownChoreography { name: "alone", version: 2 }), "{unknown}");
     let nobody = within(node.start(Together, vec![])).await.unwrap_err();
     assert!(matches!(nobody, StartError::NobodyPlays { role: "side" }), "{nobody}");
-    // Two bytes more than it holds, for its length.
+    // Two bytes more than it holds, for its kind and its length.
     let large = within(node.start(Alone, vec![1; 100])).await.unwrap_err();
-    assert!(matches!(large, StartError::InputTooLarge { found: 101, limit: 100 }), "{large}");
-    let fits = within(node.start(Alone, vec![1; 99])).await.unwrap();
-    assert_eq!(within(fits.settled()).await.unwrap(), 99);
+    assert!(matches!(large, StartError::InputTooLarge { found: 102, limit: 100 }), "{large}");
+    let fits = within(node.start(Alone, vec![1; 98])).await.unwrap();
+    assert_eq!(within(fits.settled()).await.unwrap(), 98);
 
     let builder = on_disk("back", &MemoryDisk::default(), LocalNetwork::new());
     let back = TestNode::start(builder.role(Back, home.outside.clone()).choreography(Trade)).await;
