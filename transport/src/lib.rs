@@ -13,6 +13,8 @@
 
 mod faulty;
 mod local;
+#[cfg(feature = "zenoh")]
+mod log;
 pub mod metric;
 mod registry;
 #[cfg(feature = "zenoh")]
@@ -21,6 +23,8 @@ mod zenoh;
 pub use faulty::{Counts, Faults, FaultyNetwork};
 pub use local::LocalNetwork;
 
+#[cfg(feature = "zenoh")]
+pub use self::log::ZenohLogFilter;
 #[cfg(feature = "zenoh")]
 pub use self::zenoh::{ZenohConfig, ZenohMode, ZenohTransport};
 

@@ -15,7 +15,12 @@ pub const PACKETS_DROPPED: &str = "accompanist_transport_packets_dropped_total";
 pub const BYTES_SENT: &str = "accompanist_transport_bytes_sent_total";
 /// Bytes of the packets received.
 pub const BYTES_RECEIVED: &str = "accompanist_transport_bytes_received_total";
-/// The label of [`PACKETS_DROPPED`] that says why.
+/// Sessions of the network that were closed and opened anew while nodes were attached, by [`REASON`].
+pub const SESSIONS_REOPENED: &str = "accompanist_transport_sessions_reopened_total";
+/// Log lines of Zenoh that [`crate::ZenohLogFilter`] left out, since they repeat what was logged.
+#[cfg(feature = "zenoh")]
+pub const LOG_LINES_LEFT_OUT: &str = "accompanist_transport_log_lines_left_out_total";
+/// The label of [`PACKETS_DROPPED`] and [`SESSIONS_REOPENED`] that says why.
 pub const REASON: &str = "reason";
 
 /// Why a packet was dropped.
@@ -49,11 +54,34 @@ impl Drop {
     }
 }
 
+/// Why a session was closed and opened anew.
+#[cfg(feature = "zenoh")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reopening {
+    /// The link asked for it: a peer receives nothing from here.
+    Asked,
+    /// A connection is new here and old at the peer, so nothing is received from it.
+    NotHeard,
+}
+
+#[cfg(feature = "zenoh")]
+impl Reopening {
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::NotHeard => "peer_not_heard",
+        }
+    }
+}
+
 /// Tells the installed recorder what the counters mean.
 pub fn describe() {
     describe_counter!(PACKETS_SENT, "packets handed to the network");
     describe_counter!(PACKETS_RECEIVED, "packets given to an inbox");
     describe_counter!(PACKETS_DROPPED, "packets dropped before they left or arrived, by reason");
+    describe_counter!(SESSIONS_REOPENED, "network sessions closed and opened anew under attached nodes, by reason");
+    #[cfg(feature = "zenoh")]
+    describe_counter!(LOG_LINES_LEFT_OUT, "repeated log lines of zenoh that were left out");
     describe_counter!(BYTES_SENT, metrics::Unit::Bytes, "bytes of the packets sent");
     describe_counter!(BYTES_RECEIVED, metrics::Unit::Bytes, "bytes of the packets received");
 }
@@ -70,4 +98,14 @@ pub(crate) fn received(bytes: usize) {
 
 pub(crate) fn dropped(reason: Drop) {
     counter!(PACKETS_DROPPED, REASON => reason.label()).increment(1);
+}
+
+#[cfg(feature = "zenoh")]
+pub(crate) fn reopened(reason: Reopening) {
+    counter!(SESSIONS_REOPENED, REASON => reason.label()).increment(1);
+}
+
+#[cfg(feature = "zenoh")]
+pub(crate) fn log_line_left_out() {
+    counter!(LOG_LINES_LEFT_OUT).increment(1);
 }

@@ -171,6 +171,13 @@ impl ZenohConfig {
     pub(super) fn to_zenoh(&self) -> Result<Config, TransportError> {
         self.check()?;
         let mut config = self.base()?;
+        if config.get_json("id").is_ok_and(|id| id != "null") {
+            return Err(TransportError::Config(
+                "the zenoh configuration file sets an `id`: leave it out, since peers tell a session that was opened \
+                 anew from the one before by its id"
+                    .into(),
+            ));
+        }
         for (key, value) in DEFAULTS {
             if config.get_json(key).is_ok_and(|set| set == "null") {
                 set(&mut config, key, value)?;

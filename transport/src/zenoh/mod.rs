@@ -8,24 +8,32 @@
 //! (Zenoh's `lowlatency` transport is an exception; a configuration file that enables it
 //! needs a multi-thread runtime.)
 //!
+//! The session may be closed and opened anew under the wires that share it ([`keeper`]).
+//!
 //! Next: [`wire`] for sending and receiving, [`config`] for what Zenoh is told.
 
 mod config;
+mod keeper;
+mod presence;
 mod publishers;
+mod session;
 mod wire;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use ::zenoh::{Session, Wait};
+use ::zenoh::Wait;
 use accompanist_core::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
 use accompanist_core::id::NodeId;
 use tokio::sync::oneshot;
 
 pub use self::config::{ZenohConfig, ZenohMode};
+use self::keeper::Reopen;
+use self::session::Sessions;
+use self::wire::Job;
 
 /// How long [`ZenohTransport::close`] waits: Zenoh itself may take ten seconds, and nothing depends on its end.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -42,11 +50,12 @@ pub struct ZenohTransport {
 
 /// What the transport and its wires have in common.
 struct Shared {
-    /// `None` only while it is being dropped.
-    session: Option<Session>,
+    sessions: Sessions,
     namespace: String,
     packet_bytes_max: usize,
-    attached: Mutex<BTreeSet<NodeId>>,
+    /// The queues of the wires' threads.
+    attached: Mutex<BTreeMap<NodeId, mpsc::SyncSender<Job>>>,
+    keeper: mpsc::SyncSender<Reopen>,
 }
 
 impl ZenohTransport {
@@ -59,15 +68,19 @@ impl ZenohTransport {
     /// Zenoh cannot be started with it, for instance because an address is in use.
     pub async fn open(config: ZenohConfig) -> Result<Self, TransportError> {
         let settings = config.to_zenoh()?;
+        let again = settings.clone();
         let opened = on_thread("accompanist-zenoh-open", move || ::zenoh::open(settings).wait()).await?;
         let session = opened.map_err(|error| TransportError::Open(config.explain(&plain(&error))))?;
-        let shared = Shared {
-            session: Some(session),
+        let (keeper, requests) = mpsc::sync_channel(1);
+        let shared = Arc::new(Shared {
+            sessions: Sessions::new(session),
             packet_bytes_max: config.packet_bytes_limit(),
             namespace: config.into_namespace(),
             attached: Mutex::default(),
-        };
-        Ok(Self { shared: Arc::new(shared) })
+            keeper,
+        });
+        keeper::spawn(&shared, requests, again)?;
+        Ok(Self { shared })
     }
 
     /// Closes the session, so that its addresses are free when this returns. Its wires send and get nothing more.
@@ -75,13 +88,16 @@ impl ZenohTransport {
     /// Waits a few seconds at most; after that Zenoh goes on closing in the background.
     /// Dropping the transport and all of its wires closes it too, in the background from the start.
     pub async fn close(&self) {
-        let Some(session) = self.shared.session.clone() else { return };
+        let session = self.shared.sessions.close();
+        let shared = Arc::clone(&self.shared);
         let closed = on_thread("accompanist-zenoh-close", move || {
             let (done, is_done) = mpsc::channel();
             let closer = move || {
-                if let Err(error) = session.close().wait() {
-                    tracing::warn!(error = plain(&error), "zenoh did not close cleanly");
+                if let Some(session) = session {
+                    session::close_kept(&session);
                 }
+                // One that is being opened just now is closed by who opens it.
+                drop(shared.sessions.changing());
                 let _ = done.send(());
             };
             // The inner thread may outlive this one: that is the bound on the wait.
@@ -103,8 +119,16 @@ impl Transport for ZenohTransport {
 }
 
 impl Shared {
-    fn session(&self) -> Option<&Session> {
-        self.session.as_ref()
+    /// Asks for the session to be opened anew; a request that waits already is enough.
+    fn ask_to_reopen(&self) {
+        let _ = self.keeper.try_send(Reopen);
+    }
+
+    /// Tells the wires that there is another session. One whose queue is full sees it with the next job.
+    fn wake_wires(&self) {
+        for jobs in self.attached().values() {
+            let _ = jobs.try_send(Job::Declare(None));
+        }
     }
 
     /// The key expression of packets for one node.
@@ -117,17 +141,8 @@ impl Shared {
         format!("{}/all", self.namespace)
     }
 
-    fn attached(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
+    fn attached(&self) -> MutexGuard<'_, BTreeMap<NodeId, mpsc::SyncSender<Job>>> {
         self.attached.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // Dropping the last handle of a session closes it, which blocks, and panics on a current-thread runtime.
-        if let Some(session) = self.session.take() {
-            let _ = thread::Builder::new().name("accompanist-zenoh-drop".into()).spawn(move || drop(session));
-        }
     }
 }
 

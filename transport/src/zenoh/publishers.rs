@@ -51,6 +51,11 @@ impl Publishers {
         declared.remove(&oldest).map(|entry| entry.publisher)
     }
 
+    /// Takes the publisher for `to` out, to be dropped by the caller.
+    pub(super) fn remove(&self, to: &Addressee) -> Option<Arc<Publisher<'static>>> {
+        self.lock().remove(to).map(|entry| entry.publisher)
+    }
+
     /// Takes all publishers out, to be dropped by the caller.
     pub(super) fn take(&self) -> impl Sized + use<> {
         std::mem::take(&mut *self.lock())

@@ -6,22 +6,27 @@
 //! Zenoh holds a lock per priority while it blocks, so a small packet of the same priority would wait too.
 //! Zenoh's reliability marker is left at `Reliable`, which picks the link (TCP rather than UDP) and retransmits nothing.
 //!
+//! When the session is opened anew, the thread declares anew what it had declared at the one before.
+//!
 //! Must not know what is in a packet. Next: [`super::publishers`].
 
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
+use std::time::Duration;
 
-use ::zenoh::Wait;
 use ::zenoh::pubsub::Subscriber;
 use ::zenoh::qos::{CongestionControl, Priority};
 use ::zenoh::sample::Sample;
-use accompanist_core::contract::{Inbox, TransportError, Wire};
+use ::zenoh::{Session, Wait};
+use accompanist_core::contract::{Heal, Inbox, TransportError, Wire};
 use accompanist_core::id::NodeId;
 use tokio::sync::oneshot;
 
 use super::publishers::{Addressee, Publishers};
+use super::session::{Found, Kept};
 use super::{Shared, plain};
 use crate::metric;
 
@@ -32,9 +37,14 @@ const INLINE_BYTES_MAX: usize = 32 * 1024;
 /// them again. With packets of 1 MiB it holds 32 MiB at most.
 const JOBS_MAX: usize = 32;
 
+/// The pause before subscribers are declared again when Zenoh has refused them, or has no session.
+const SUBSCRIBE_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
 /// Work for the wire's thread: what may block.
-enum Job {
+pub(super) enum Job {
     Declare(Addressee),
+    /// Declares a publisher anew that is there.
+    Redeclare(Addressee),
     SendLarge(Addressee, Vec<u8>),
 }
 
@@ -65,12 +75,13 @@ pub(super) async fn attach(
     node: NodeId,
     inbox: Arc<dyn Inbox>,
 ) -> Result<Arc<dyn Wire>, TransportError> {
-    if !shared.attached().insert(node.clone()) {
-        return Err(TransportError::NameTaken(node));
-    }
+    let (jobs, queue) = mpsc::sync_channel(JOBS_MAX);
+    match shared.attached().entry(node.clone()) {
+        Entry::Occupied(_) => return Err(TransportError::NameTaken(node)),
+        Entry::Vacant(place) => place.insert(jobs.clone()),
+    };
     let slot = Arc::new(Slot { node: node.clone(), inbox: RwLock::new(Some(inbox)) });
     let link = Arc::new(Link { shared, publishers: Publishers::default(), slot, is_detached: AtomicBool::new(false) });
-    let (jobs, queue) = mpsc::sync_channel(JOBS_MAX);
     // Made before anything can fail: dropping it takes the name back.
     let wire = ZenohWire { node, link: Arc::clone(&link), jobs };
     let (ready, is_ready) = oneshot::channel();
@@ -93,6 +104,19 @@ impl Wire for ZenohWire {
 
     fn packet_bytes_max(&self) -> usize {
         self.link.shared.packet_bytes_max
+    }
+
+    fn heal(&self, to: &NodeId, level: Heal) {
+        match level {
+            Heal::Publisher => {
+                // If the queue is full the link asks again.
+                for to in [Some(to.clone()), None] {
+                    let _ = self.jobs.try_send(Job::Redeclare(to));
+                }
+            }
+            // With the session go all publishers.
+            Heal::Session => self.link.shared.ask_to_reopen(),
+        }
     }
 }
 
@@ -130,42 +154,92 @@ enum Put {
     Refused,
 }
 
+/// The subscribers of one life of the session; dropping them undeclares them.
+struct Subscribed {
+    life: u64,
+    _subscribers: [Subscriber<()>; 2],
+}
+
 impl Link {
     /// The wire's thread.
     fn run(&self, queue: &Receiver<Job>, ready: oneshot::Sender<Result<(), TransportError>>) {
-        let subscribers = match self.subscribe() {
-            Ok(subscribers) => subscribers,
-            Err(error) => {
-                let _ = ready.send(Err(error));
-                return;
+        let mut ready = Some(ready);
+        let mut declared = None;
+        loop {
+            if declared.as_ref().is_none_or(|declared: &Subscribed| declared.life != self.shared.sessions.life()) {
+                drop(declared.take());
+                drop(self.publishers.take());
+                declared = match (self.subscribe(), &mut ready) {
+                    (Ok(subscribers), _) => subscribers,
+                    (Err(error), Some(_)) => {
+                        let _ = ready.take().map(|ready| ready.send(Err(error)));
+                        return;
+                    }
+                    (Err(error), None) => {
+                        tracing::warn!(%error, node = %self.slot.node, "nothing can be received yet; it is tried again");
+                        None
+                    }
+                };
             }
-        };
-        let _ = ready.send(Ok(()));
-        while let Ok(job) = queue.recv() {
+            if declared.is_some() {
+                let _ = ready.take().map(|ready| ready.send(Ok(())));
+            }
+            let job = match queue.recv_timeout(SUBSCRIBE_RETRY_PAUSE) {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             if self.is_detached.load(Ordering::Acquire) {
                 break;
             }
-            match job {
-                Job::Declare(to) => self.declare(to),
-                Job::SendLarge(to, packet) => {
-                    self.put(&to, packet, CongestionControl::Block, Priority::DataLow);
-                }
-            }
+            self.carry_out(job);
         }
-        drop(subscribers);
+        drop(declared);
         drop(self.publishers.take());
     }
 
-    fn subscribe(&self) -> Result<[Subscriber<()>; 2], TransportError> {
-        let Some(session) = self.shared.session() else {
-            return Err(TransportError::Open("the zenoh session is closed: open another".into()));
+    fn carry_out(&self, job: Job) {
+        match job {
+            Job::Declare(to) => self.declare(to),
+            Job::Redeclare(to) => {
+                if let Some(publisher) = self.publishers.remove(&to) {
+                    drop(publisher);
+                    self.declare(to);
+                }
+            }
+            Job::SendLarge(to, packet) => {
+                self.put(&to, packet, CongestionControl::Block, Priority::DataLow);
+            }
+        }
+    }
+
+    /// Declares the subscribers at the present session; `None` while there is no session.
+    fn subscribe(&self) -> Result<Option<Subscribed>, TransportError> {
+        let (session, life) = match self.shared.sessions.get() {
+            Found::Open(session, life) => (session, life),
+            Found::Reopening => return Ok(None),
+            Found::Closed => {
+                return Err(TransportError::Open("the zenoh session is closed: open another".into()));
+            }
         };
-        let declare = |key: String| {
-            let slot = Arc::clone(&self.slot);
-            let declared = session.declare_subscriber(key).callback(move |sample| slot.receive(&sample)).wait();
-            declared.map_err(|error| TransportError::Open(format!("zenoh refuses a subscriber: {}", plain(&error))))
-        };
-        Ok([declare(self.shared.node_key(&self.slot.node))?, declare(self.shared.all_key())?])
+        let Some(session) = session.get() else { return Ok(None) };
+        let node = self.subscribe_to(session, self.shared.node_key(&self.slot.node))?;
+        let all = self.subscribe_to(session, self.shared.all_key())?;
+        Ok(Some(Subscribed { life, _subscribers: [node, all] }))
+    }
+
+    fn subscribe_to(&self, session: &Session, key: String) -> Result<Subscriber<()>, TransportError> {
+        let slot = Arc::clone(&self.slot);
+        let declared = session.declare_subscriber(key).callback(move |sample| slot.receive(&sample)).wait();
+        declared.map_err(|error| TransportError::Open(format!("zenoh refuses a subscriber: {}", plain(&error))))
+    }
+
+    /// The present session, if there is one.
+    fn session(&self) -> Option<Arc<Kept>> {
+        match self.shared.sessions.get() {
+            Found::Open(session, _) => Some(session),
+            Found::Reopening | Found::Closed => None,
+        }
     }
 
     fn declare(&self, to: Addressee) {
@@ -173,7 +247,8 @@ impl Link {
         if self.publishers.get(&to).is_some() {
             return;
         }
-        let Some(session) = self.shared.session() else { return };
+        let session = self.session();
+        let Some(session) = session.as_ref().and_then(|session| session.get()) else { return };
         let declared = session
             .declare_publisher(self.key(&to))
             .congestion_control(CongestionControl::Drop)
@@ -195,7 +270,7 @@ impl Link {
         let publisher = if congestion == CongestionControl::Drop { self.publishers.get(to) } else { None };
         let (result, put) = if let Some(publisher) = publisher {
             (publisher.put(packet).attachment(sender).wait(), Put::Declared)
-        } else if let Some(session) = self.shared.session() {
+        } else if let Some(session) = self.session().as_ref().and_then(|session| session.get()) {
             let put = session.put(self.key(to), packet).congestion_control(congestion).priority(priority);
             (put.express(true).attachment(sender).wait(), Put::Undeclared)
         } else {

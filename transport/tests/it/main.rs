@@ -13,9 +13,17 @@
 
 mod contract;
 mod faulty;
+#[cfg(feature = "zenoh")]
+mod half_new;
 mod local;
+#[cfg(feature = "zenoh")]
+mod log;
+#[cfg(feature = "zenoh")]
+mod proxy;
 mod recorder;
 #[cfg(feature = "zenoh")]
 mod zenoh;
 #[cfg(feature = "zenoh")]
 mod zenoh_errors;
+#[cfg(feature = "zenoh")]
+mod zenoh_healing;

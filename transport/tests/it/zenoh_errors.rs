@@ -52,6 +52,13 @@ async fn a_configuration_file_that_cannot_be_used_is_named() {
     check(ZenohConfig::new().config_file("/no/such/file.json5"), Kind::Config, &["/no/such/file.json5"]).await;
 }
 
+/// Peers would take the session that is opened after it for the one that they still have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_in_the_configuration_file_is_refused() {
+    let file = ConfigFile::new("id", "{ id: 'abcdef' }");
+    check(ZenohConfig::new().config_file(&file.0), Kind::Config, &["`id`", "leave it out"]).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_endpoint_is_named_with_an_example() {
     for bad in ["", "tcp", "127.0.0.1:7447", "tcp/127.0.0.1", "tcp/127.0.0.1:99999", "tcp/:7447"] {

@@ -1,0 +1,182 @@
+//! Zenoh's log lines, without their repetitions.
+//!
+//! Zenoh says some things for each packet, thousands of times a minute ("Route data with unknown scope", "Unable to connect").
+//! Must not know what they mean. Next: [`crate::metric`] for the count of what is left out.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Filter};
+
+use crate::metric;
+
+/// How many lines of one place in the source pass in each period, unless it is told otherwise.
+const LINES_MAX_DEFAULT: u32 = 5;
+/// The period.
+const PERIOD: Duration = Duration::from_mins(1);
+
+/// A filter for a `tracing_subscriber` layer: of each place in Zenoh's source that logs, only the first lines of each minute
+/// pass. A line of its own says how many were left out, with the first line of any place that comes after that
+/// minute; [`metric::LOG_LINES_LEFT_OUT`] counts them at once. All that does not come from Zenoh passes.
+///
+/// ```
+/// use accompanist_transport::ZenohLogFilter;
+/// use tracing_subscriber::prelude::*;
+///
+/// let lines = tracing_subscriber::fmt::layer().with_filter(ZenohLogFilter::default());
+/// tracing_subscriber::registry().with(lines).init();
+/// ```
+#[derive(Debug)]
+pub struct ZenohLogFilter {
+    lines_max: u32,
+    places: Mutex<HashMap<Place, Lines>>,
+}
+
+/// A place in the source: its module and line. There is a fixed number of them.
+type Place = (&'static str, u32);
+
+/// The lines of one place in the present period.
+#[derive(Debug)]
+struct Lines {
+    began: Instant,
+    passed: u32,
+    left_out: u64,
+}
+
+impl Default for ZenohLogFilter {
+    fn default() -> Self {
+        Self { lines_max: LINES_MAX_DEFAULT, places: Mutex::default() }
+    }
+}
+
+impl ZenohLogFilter {
+    /// Sets how many lines of each place pass in a minute; 5 by default.
+    #[must_use]
+    pub fn lines_per_minute(mut self, lines_max: u32) -> Self {
+        self.lines_max = lines_max;
+        self
+    }
+
+    /// Whether a line of `place` passes, and how many lines were left out of those places whose minute is over.
+    fn admit(&self, place: Place, now: Instant) -> (bool, Vec<(Place, u64)>) {
+        let mut places = self.places();
+        let over = places.iter_mut().filter_map(|(place, lines)| Some((*place, lines.end(now)?))).collect();
+        let lines = places.entry(place).or_insert(Lines { began: now, passed: 0, left_out: 0 });
+        let passes = lines.passed < self.lines_max;
+        if passes {
+            lines.passed += 1;
+        } else {
+            lines.left_out += 1;
+        }
+        (passes, over)
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<Place, Lines>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lines {
+    /// Begins a new period if this one is over, and says how many lines were left out, if any were.
+    fn end(&mut self, now: Instant) -> Option<u64> {
+        if now.duration_since(self.began) < PERIOD {
+            return None;
+        }
+        (self.began, self.passed) = (now, 0);
+        Some(std::mem::take(&mut self.left_out)).filter(|&left_out| left_out > 0)
+    }
+}
+
+impl<S: Subscriber> Filter<S> for ZenohLogFilter {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        if !is_of_zenoh(metadata.target()) {
+            return true;
+        }
+        let place = (metadata.target(), metadata.line().unwrap_or_default());
+        let (passes, over) = self.admit(place, Instant::now());
+        if !passes {
+            metric::log_line_left_out();
+        }
+        for ((module, line), count) in over {
+            tracing::warn!(count, module, line, "repeated log lines of zenoh were left out");
+        }
+        passes
+    }
+}
+
+fn is_of_zenoh(target: &str) -> bool {
+    target.split("::").next().is_some_and(|name| name == "zenoh" || name.starts_with("zenoh_"))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use tracing_subscriber::prelude::*;
+
+    use super::*;
+
+    /// What has been written.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The lines that are written while `say` runs.
+    fn lines(filter: ZenohLogFilter, say: impl FnOnce()) -> Vec<String> {
+        let written = Written::default();
+        let writer = written.clone();
+        let layer =
+            tracing_subscriber::fmt::layer().without_time().with_ansi(false).with_writer(move || writer.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.with_filter(filter)), say);
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn only_the_first_lines_of_a_place_in_zenoh_pass() {
+        let lines = lines(ZenohLogFilter::default().lines_per_minute(2), || {
+            for scope in 0..100 {
+                tracing::error!(target: "zenoh::net::routing", "unknown scope {scope}");
+                tracing::warn!(target: "zenoh_transport::unicast", "another place");
+                tracing::warn!(target: "accompanist::link", "ours");
+                tracing::warn!(target: "zenohlike", "somebody else's");
+            }
+        });
+        let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+        assert_eq!((count("unknown scope"), count("another place")), (2, 2), "{lines:?}");
+        assert_eq!((count("ours"), count("somebody else's")), (100, 100));
+        assert!(lines.iter().any(|line| line.ends_with("unknown scope 1")), "{lines:?}");
+    }
+
+    #[test]
+    fn what_was_left_out_is_said_after_its_minute() {
+        let (filter, start) = (ZenohLogFilter::default().lines_per_minute(1), Instant::now());
+        let (one, other) = (("zenoh::one", 1), ("zenoh::one", 2));
+        let passed: Vec<bool> = (0..4).map(|_| filter.admit(one, start).0).collect();
+        assert_eq!(passed, [true, false, false, false]);
+        assert_eq!(filter.admit(other, start + PERIOD / 2), (true, vec![]), "each place for itself");
+
+        let (passes, over) = filter.admit(other, start + PERIOD);
+        assert!(!passes, "its own minute is not over");
+        assert_eq!(over, [(one, 3)]);
+        assert_eq!(filter.admit(one, start + PERIOD), (true, vec![]), "a new minute, and said once");
+    }
+}

@@ -1,0 +1,155 @@
+//! The thread that opens a transport's session anew, when it is asked to or sees that a peer is not heard any more.
+//!
+//! A session that is opened anew has another id in Zenoh, so no peer can take it for the one before: nothing of what
+//! went wrong is left. All wires of the transport lose packets meanwhile, for as long as it takes to listen and
+//! to connect again. Decision 0019.
+//!
+//! Must not know wires: those see by the session's life that they have to declare anew. Next: [`super::wire`].
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ::zenoh::{Config, Session, Wait};
+use accompanist_core::contract::TransportError;
+
+use super::presence::Presence;
+use super::session::{Found, Kept, close, close_kept};
+use super::{Shared, plain};
+use crate::metric::{self, Reopening};
+
+/// How often it is looked whether a peer is not heard any more.
+const LOOK_PERIOD: Duration = Duration::from_millis(500);
+/// The least time between two openings: what does not help at once does not help more if it is done more often.
+const REOPEN_PAUSE_MIN: Duration = Duration::from_secs(10);
+/// The pause before it is tried again when a session could not be opened; its address may not be free yet.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// What is asked of the keeper: that the session be opened anew.
+pub(super) struct Reopen;
+
+/// Starts the keeper of `shared`; it ends with it.
+pub(super) fn spawn(shared: &Arc<Shared>, requests: Receiver<Reopen>, settings: Config) -> Result<(), TransportError> {
+    let keeper = Keeper { shared: Arc::downgrade(shared), requests, settings };
+    thread::Builder::new()
+        .name("accompanist-zenoh-keeper".into())
+        .spawn(move || keeper.run())
+        .map(drop)
+        .map_err(|error| TransportError::Open(format!("no thread for zenoh ({error}): raise the thread limit")))
+}
+
+struct Keeper {
+    /// Weak, and so the thread keeps nothing alive.
+    shared: Weak<Shared>,
+    requests: Receiver<Reopen>,
+    settings: Config,
+}
+
+impl Keeper {
+    fn run(&self) {
+        let mut presence = None;
+        let mut life_seen = None;
+        let mut reopened_at: Option<Instant> = None;
+        loop {
+            let Some((session, life)) = self.session() else { return };
+            if life_seen != Some(life) {
+                life_seen = Some(life);
+                presence = session
+                    .get()
+                    .zip(self.namespace())
+                    .and_then(|(session, namespace)| Presence::new(session, &namespace));
+            }
+            let asked = match self.requests.recv_timeout(LOOK_PERIOD) {
+                Ok(Reopen) => true,
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let reason = if asked { Some(Reopening::Asked) } else { not_heard(presence.as_ref(), &session) };
+            drop(session);
+            let may = reopened_at.is_none_or(|at| at.elapsed() >= REOPEN_PAUSE_MIN);
+            if let Some(reason) = reason.filter(|_| may) {
+                presence = None;
+                if !self.reopen(reason) {
+                    return;
+                }
+                reopened_at = Some(Instant::now());
+            }
+        }
+    }
+
+    /// The session and its life, unless the transport is closed or gone.
+    fn session(&self) -> Option<(Arc<Kept>, u64)> {
+        match self.shared.upgrade()?.sessions.get() {
+            Found::Open(session, life) => Some((session, life)),
+            // Nobody else opens sessions anew.
+            Found::Reopening | Found::Closed => None,
+        }
+    }
+
+    fn namespace(&self) -> Option<String> {
+        Some(self.shared.upgrade()?.namespace.clone())
+    }
+
+    /// Closes the session and opens another one; `false` when the transport is closed or gone.
+    fn reopen(&self, reason: Reopening) -> bool {
+        let Some(shared) = self.shared.upgrade() else { return false };
+        let changing = shared.sessions.changing();
+        let Some(session) = shared.sessions.take() else { return false };
+        tracing::warn!(reason = reason.label(), "the zenoh session is closed and opened anew");
+        metric::reopened(reason);
+        // Closing may take ten seconds. The addresses are free long before, and that is seen when one is opened.
+        let closer = move || close_kept(&session);
+        let _ = thread::Builder::new().name("accompanist-zenoh-closer".into()).spawn(closer);
+        drop(changing);
+        drop(shared);
+        self.open()
+    }
+
+    fn open(&self) -> bool {
+        let mut is_told = false;
+        loop {
+            let opened = {
+                let Some(shared) = self.shared.upgrade() else { return false };
+                let _changing = shared.sessions.changing();
+                if matches!(shared.sessions.get(), Found::Closed) {
+                    return false;
+                }
+                ::zenoh::open(self.settings.clone()).wait().map(|session| take_in(&shared, session))
+            };
+            match opened {
+                Ok(is_open) => return is_open,
+                Err(error) if !is_told => {
+                    is_told = true;
+                    tracing::warn!(error = plain(&error), "the zenoh session cannot be opened yet; it is tried again");
+                }
+                Err(error) => tracing::debug!(error = plain(&error), "the zenoh session cannot be opened yet"),
+            }
+            // Who asks meanwhile gets what he wants; who has gone ends this.
+            if matches!(self.requests.recv_timeout(RETRY_PAUSE), Err(RecvTimeoutError::Disconnected)) {
+                return false;
+            }
+        }
+    }
+}
+
+/// Makes `session` that of the transport, unless this was closed meanwhile.
+fn take_in(shared: &Shared, session: Session) -> bool {
+    match shared.sessions.reopened(session) {
+        Ok(()) => {
+            shared.wake_wires();
+            tracing::info!("the zenoh session is open anew");
+            true
+        }
+        Err(session) => {
+            close(&session);
+            false
+        }
+    }
+}
+
+fn not_heard(presence: Option<&Presence>, session: &Kept) -> Option<Reopening> {
+    let peer = presence.zip(session.get()).and_then(|(presence, session)| presence.deaf_to(session))?;
+    tracing::warn!(peer, "zenoh has a connection that is new here and old at the peer: nothing is heard of it");
+    Some(Reopening::NotHeard)
+}

@@ -1,0 +1,144 @@
+//! The Zenoh session that the wires of one transport share, and which may be closed and opened anew under them.
+//!
+//! Each session has a *life*, a number that rises: by it a wire sees that what it has declared is gone.
+//! Must not know why a session is opened anew. Next: [`super::keeper`].
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread;
+
+use ::zenoh::{Session, Wait};
+
+use super::plain;
+
+/// A session that any thread may let go of.
+///
+/// Zenoh closes a session when its last handle is dropped, which blocks, and panics on a current-thread runtime.
+pub(super) struct Kept(Option<Session>);
+
+impl Kept {
+    /// The session; `None` only while it is being dropped.
+    pub(super) fn get(&self) -> Option<&Session> {
+        self.0.as_ref()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(session) = self.0.take() {
+            let _ = thread::Builder::new().name("accompanist-zenoh-drop".into()).spawn(move || drop(session));
+        }
+    }
+}
+
+/// Where a transport's session stands.
+enum State {
+    Open(Arc<Kept>),
+    /// One has been taken away, and another one is being opened.
+    Reopening,
+    /// For good.
+    Closed,
+}
+
+/// What [`Sessions::get`] finds.
+pub(super) enum Found {
+    /// The session of the life that is given.
+    Open(Arc<Kept>, u64),
+    /// There will be another one, with the next life.
+    Reopening,
+    /// There will be none any more.
+    Closed,
+}
+
+/// The session of a transport, one after the other.
+pub(super) struct Sessions {
+    state: RwLock<State>,
+    life: AtomicU64,
+    /// Held while a session is opened anew, so that who closes for good can wait for the end of it.
+    changing: Mutex<()>,
+}
+
+impl Sessions {
+    pub(super) fn new(session: Session) -> Self {
+        let state = RwLock::new(State::Open(Arc::new(Kept(Some(session)))));
+        Self { state, life: AtomicU64::new(0), changing: Mutex::default() }
+    }
+
+    /// The present session, if there is one.
+    pub(super) fn get(&self) -> Found {
+        // Life first: at worst it is that of a session before, and what is declared is declared once more.
+        let life = self.life();
+        match &*self.read() {
+            State::Open(session) => Found::Open(Arc::clone(session), life),
+            State::Reopening => Found::Reopening,
+            State::Closed => Found::Closed,
+        }
+    }
+
+    /// The number of the present session, or of the last one.
+    pub(super) fn life(&self) -> u64 {
+        self.life.load(Ordering::Acquire)
+    }
+
+    /// Takes the session away, so that another one can be opened; `None` when there is none.
+    pub(super) fn take(&self) -> Option<Arc<Kept>> {
+        self.replace_open(State::Reopening)
+    }
+
+    /// Takes the session away for good.
+    pub(super) fn close(&self) -> Option<Arc<Kept>> {
+        let taken = self.replace_open(State::Closed);
+        *self.write() = State::Closed;
+        taken
+    }
+
+    fn replace_open(&self, next: State) -> Option<Arc<Kept>> {
+        let mut state = self.write();
+        if !matches!(*state, State::Open(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut *state, next) {
+            State::Open(session) => Some(session),
+            State::Reopening | State::Closed => None,
+        }
+    }
+
+    /// Takes in a session that was opened anew; it is given back when the transport has been closed meanwhile.
+    pub(super) fn reopened(&self, session: Session) -> Result<(), Session> {
+        let mut state = self.write();
+        if matches!(*state, State::Closed) {
+            return Err(session);
+        }
+        *state = State::Open(Arc::new(Kept(Some(session))));
+        drop(state);
+        self.life.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Held while a session is opened anew.
+    pub(super) fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes a session, which may take ten seconds.
+pub(super) fn close_kept(session: &Kept) {
+    if let Some(session) = session.get() {
+        close(session);
+    }
+}
+
+/// As [`close_kept`].
+pub(super) fn close(session: &Session) {
+    if let Err(error) = session.close().wait() {
+        tracing::warn!(error = plain(&error), "zenoh did not close cleanly");
+    }
+}
