@@ -28,6 +28,8 @@ pub(crate) struct Report {
     pub(crate) finished: usize,
     pub(crate) aborted: usize,
     pub(crate) late: usize,
+    /// The longest time in which orders were open and none ended.
+    pub(crate) standstill: Duration,
     pub(crate) violations: Vec<String>,
 }
 
@@ -56,6 +58,7 @@ impl Report {
             self.aborted,
             self.late
         );
+        println!("no progress     {:.1} s at the longest", self.standstill.as_secs_f64());
         println!("time            {:.0} s", self.took.as_secs_f64());
         println!("violations      {}", self.violations.len());
         for violation in self.violations.iter().take(VIOLATIONS_PRINTED_MAX) {

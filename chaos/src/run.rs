@@ -234,7 +234,7 @@ async fn hurt_and_check(
     };
     let done = tokio::try_join!(placing, hurting);
     (report.finished, report.aborted) = (source.count(Outcome::Finished), source.count(Outcome::Aborted));
-    report.late = late(&source.told);
+    (report.late, report.standstill) = (late(&source.told), source.standstill);
     done?;
     close(fleet, &mut source, pace).await?;
     let mut books = BTreeMap::new();

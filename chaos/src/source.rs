@@ -36,12 +36,25 @@ pub(crate) struct Source {
     random: fastrand::Rng,
     placed: u32,
     open: BTreeSet<String>,
+    /// When an order ended last, or none was open.
+    progress: Instant,
+    /// The longest time in which orders were open and none ended.
+    pub(crate) standstill: Duration,
     pub(crate) told: BTreeMap<String, Told>,
 }
 
 impl Source {
     pub(crate) fn new(desk: Arc<Desk>, answers: mpsc::Receiver<Answer>, random: fastrand::Rng) -> Self {
-        Self { desk, answers, random, placed: 0, open: BTreeSet::new(), told: BTreeMap::new() }
+        Self {
+            desk,
+            answers,
+            random,
+            placed: 0,
+            open: BTreeSet::new(),
+            progress: Instant::now(),
+            standstill: Duration::ZERO,
+            told: BTreeMap::new(),
+        }
     }
 
     /// Places orders until there are enough or `enough` says so, and waits until all have ended.
@@ -49,17 +62,18 @@ impl Source {
         let mut tick = interval(Duration::from_secs(1) / pace.per_second.max(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut lives = self.desk.lives();
-        let mut deadline = Instant::now() + STALL_MAX;
+        self.note_progress();
         loop {
             let is_enough = *enough.borrow() || self.placed >= pace.orders_max;
             if is_enough && self.open.is_empty() {
                 return Ok(());
             }
+            let deadline = self.progress + STALL_MAX;
             tokio::select! {
                 answer = timeout_at(deadline, self.answers.recv()) => {
+                    self.note_progress();
                     let Ok(Some(answer)) = answer else { bail!("no order has ended for {STALL_MAX:?}; open are {}", self.describe_open()) };
                     self.take(answer)?;
-                    deadline = Instant::now() + STALL_MAX;
                 }
                 Ok(()) = lives.changed() => self.say_open_again().await,
                 _ = tick.tick() => {
@@ -69,11 +83,17 @@ impl Source {
                         self.say(order).await;
                     }
                     if self.open.is_empty() {
-                        deadline = Instant::now() + STALL_MAX;
+                        self.note_progress();
                     }
                 }
             }
         }
+    }
+
+    /// From here on the time without progress counts anew.
+    fn note_progress(&mut self) {
+        self.standstill = self.standstill.max(self.progress.elapsed());
+        self.progress = Instant::now();
     }
 
     /// Asks what became of each order once more, and waits for all the answers.

@@ -20,7 +20,12 @@ fn run(arguments: &[&str]) -> (bool, String) {
 fn a_short_run_has_no_violation() {
     let (holds, said) = run(&["--seed", "7"]);
     assert!(holds, "{said}");
-    for line in ["skipped         partitions, as asked for", "violations      0", "--without damage --seed 7"] {
+    for line in [
+        "skipped         partitions, as asked for",
+        "no progress     ",
+        "violations      0",
+        "--without damage --seed 7",
+    ] {
         assert!(said.contains(line), "`{line}` is not in: {said}");
     }
 }

@@ -8,8 +8,10 @@ mod run;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use accompanist::transport::ZenohLogFilter;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::prelude::*;
 
 /// Telemetry on durable actors: readings that survive an outage and kill -9.
 #[derive(Debug, Parser)]
@@ -37,7 +39,8 @@ enum Command {
 async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,zenoh=error"));
     let ansi = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(filter).with(lines.with_filter(ZenohLogFilter::default())).init();
     let arguments = Arguments::parse();
     let ended = match arguments.command {
         None => run::run(arguments.run).await,

@@ -13,8 +13,10 @@ mod wire;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use accompanist::transport::ZenohLogFilter;
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::prelude::*;
 
 /// The warehouse saga on Accompanist: orders that survive kill -9.
 #[derive(Debug, Parser)]
@@ -85,7 +87,8 @@ impl Ledger {
 async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     let ansi = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(filter).with(lines.with_filter(ZenohLogFilter::default())).init();
     let arguments = Arguments::parse();
     let ended = match arguments.command {
         None => run::run(arguments.run).await,
