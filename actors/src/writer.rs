@@ -357,13 +357,17 @@ impl Writer {
             }
             Job::Write { id, begins: true, done, incarnation, .. } if self.knows(id)? => {
                 // What it writes after this is refused, too.
-                self.owners.insert(id, Incarnation(incarnation.0 + 1));
+                let next = Incarnation(incarnation.0 + 1);
+                let owner = self.owners.entry(id).or_insert(next);
+                *owner = (*owner).max(next);
                 done(Ok(Written::Known));
             }
             Job::Write { id, incarnation, write, done, .. } => {
                 let owner = self.owners.entry(id).or_insert(incarnation);
                 if *owner > incarnation {
-                    tracing::warn!(%id, "dropped a write of an actor that has been replaced");
+                    // Nothing is wrong: most often a frame has begun an instance that had left memory, and its actor wrote
+                    // again before it heard that the store knows the instance.
+                    tracing::debug!(%id, "dropped a write of an actor that has been replaced");
                     done(Err(StoreError::Closed));
                 } else {
                     *owner = incarnation;
