@@ -1,6 +1,10 @@
 //! Values as bytes: which types of serde travel, which changes of a type are read, and what is refused before it is sent.
 
-#![allow(clippy::trivially_copy_pass_by_ref, reason = "as serde asks for it")]
+#![allow(
+    clippy::trivially_copy_pass_by_ref,
+    clippy::needless_pass_by_value,
+    reason = "as serde asks for it, and as it reads better in a call"
+)]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
