@@ -40,7 +40,7 @@ pub use environment::SystemEnvironment;
 pub use error::{DrainError, ForgetError, Gap, LeaveError, NodeError, SessionError, SessionLookupError, StartError};
 pub use handle::{AskError, InstanceHandle};
 pub use node::{CastSession, Node, NodeBuilder, StartOptions};
-pub use peers::{DrainProgress, KnownNode, Standing};
+pub use peers::{Contact, DrainProgress, KnownNode, Standing};
 pub use ractor;
 pub use session::Session;
 pub use settings::{Actors, Durability, Retention, Settings};

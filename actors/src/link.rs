@@ -3,12 +3,14 @@
 //! The wire may lose, double, reorder and delay; a frame is sent again until its receiver's node says that it is
 //! durable there. Everything here is memory: after a crash the instances say all unheard things again. Knows
 //! packets and nodes, nothing of programs or stores. `outbox` has the frames under way,
-//! `resting` who has left memory with something unheard.
+//! `resting` who has left memory with something unheard, `reachability` whether what is sent to a peer arrives at all.
 
 mod inbox;
 mod news;
 mod outbox;
 mod queue;
+mod reachability;
+mod reception;
 mod resting;
 mod round_trip;
 
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Transport, Wire};
-use accompanist_core::frame::{Body, Frame, OFFER_NODES_BYTES_MAX, Offer, Packet, Receipt};
+use accompanist_core::frame::{Body, Frame, OFFER_NODES_BYTES_MAX, Offer, Packet, Receipt, Round};
 use accompanist_core::id::InstanceId;
 use accompanist_core::instance::{Outgoing, OutgoingKey};
 use metrics::counter;
@@ -27,8 +29,10 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use self::inbox::LinkInbox;
 pub(crate) use self::inbox::Waiting;
 use self::news::{Counted, OFFER_DELAY_MIN};
-use self::outbox::{Outbox, Transmission};
+use self::outbox::{Outbox, Transmission, millis};
 pub(crate) use self::queue::LinkHandle;
+use self::reachability::Reachability;
+use self::reception::Receptions;
 use self::resting::Resting;
 use crate::instance_actor::InstanceMessage;
 use crate::metric;
@@ -84,6 +88,8 @@ pub(crate) struct LinkArguments {
 
 pub(crate) struct LinkState {
     shared: Arc<Shared>,
+    /// Drawn at random when this link starts: the numbers of its frames and rounds count within it.
+    epoch: u64,
     /// Where it is told.
     own: LinkHandle,
     wire: Weak<dyn Wire>,
@@ -94,8 +100,8 @@ pub(crate) struct LinkState {
     /// What goes out once all that waits has been heard, by node.
     due: BTreeMap<NodeId, Due>,
     timer_at_ms: Option<u64>,
-    /// The latest epoch heard of each node.
-    epochs: BTreeMap<NodeId, u64>,
+    receptions: Receptions,
+    reachability: Reachability,
     offer_delay: Duration,
     offer_round: u64,
     /// Whether the writer counts for nodes that drain.
@@ -107,6 +113,8 @@ struct Due {
     frames: Vec<(u64, Frame)>,
     acks: BTreeMap<u64, Vec<u64>>,
     offer: Option<Offer>,
+    /// Something has to go there, if only to learn whether it arrives.
+    probe: bool,
 }
 
 impl Actor for Link {
@@ -143,8 +151,12 @@ impl Actor for Link {
         shared.set_link(Some(own.clone()));
         myself.cast(LinkSignal::Offer(0))?;
         let outbox = Outbox::new(&shared.settings);
+        let epoch = shared.environment.random() | 1;
+        let reachability = Reachability::new(shared.node.clone(), epoch, millis(shared.settings.offer_period_max));
+        shared.peers.begin_link();
         Ok(LinkState {
             shared,
+            epoch,
             own,
             wire: Arc::downgrade(&wire),
             packet_bytes_max: wire.packet_bytes_max(),
@@ -153,7 +165,8 @@ impl Actor for Link {
             probe_asked: false,
             due: BTreeMap::new(),
             timer_at_ms: None,
-            epochs: BTreeMap::new(),
+            receptions: Receptions::default(),
+            reachability,
             offer_delay: OFFER_DELAY_MIN,
             offer_round: 0,
             is_counting: false,
@@ -237,7 +250,7 @@ impl LinkState {
 
     fn transmit(&mut self, Transmission { node, number, frame }: Transmission) {
         if node == self.shared.node {
-            let receipt = (number > 0).then(|| Receipt { to: node, epoch: self.shared.epoch, number });
+            let receipt = (number > 0).then(|| Receipt { to: node, epoch: self.epoch, number });
             self.dispatch(frame, receipt);
         } else {
             self.due.entry(node).or_default().frames.push((number, frame));
@@ -254,8 +267,8 @@ impl LinkState {
 
     /// The receiver has made a frame durable: tells its sender, and lets another one go in its place.
     fn acknowledged(&mut self, epoch: u64, number: u64) {
-        if epoch != self.shared.epoch {
-            return; // Of an earlier life of this node.
+        if epoch != self.epoch {
+            return; // Of an earlier life of this link.
         }
         let (acked, next) = self.outbox.acknowledge(number, self.shared.now_ms());
         self.shared.note_patience(self.outbox.patience_ms());
@@ -277,9 +290,8 @@ impl LinkState {
             Ok(packet) => packet,
             Err(error) => return note_dropped("garbled", &error.to_string()),
         };
-        let Packet { from, epoch, frames, acks, offer } = packet;
-        if self.epochs.get(&from) != Some(&epoch) {
-            self.epochs.insert(from.clone(), epoch);
+        let Packet { from, epoch, round, frames, acks, offer } = packet;
+        if self.receptions.note(&from, epoch, round) {
             // It has just come (back): what waits for it need not wait longer.
             self.outbox.hurry(&from, self.shared.now_ms());
             self.resting.hurry(&from, self.shared.settings.returns_max);
@@ -347,14 +359,17 @@ impl LinkState {
     }
 
     fn packet(&self) -> Packet {
-        Packet::new(self.shared.node.clone(), self.shared.epoch)
+        let round = Round::Direct(self.reachability.round());
+        Packet { round, ..Packet::new(self.shared.node.clone(), self.epoch) }
     }
 
     /// All that has become due goes out together.
     fn flush(&mut self) {
         let bytes_max = self.packet_bytes_max.saturating_sub(PACKET_OVERHEAD_BYTES);
-        for (node, Due { frames, acks, offer }) in std::mem::take(&mut self.due) {
-            if offer.is_some() {
+        for (node, Due { frames, acks, offer, probe }) in std::mem::take(&mut self.due) {
+            self.reachability.sent(&node);
+            let is_probe = probe && frames.is_empty() && acks.is_empty() && offer.is_none();
+            if offer.is_some() || is_probe {
                 // Alone, since it may be large.
                 self.put(Some(&node), &Packet { offer, ..self.packet() });
             }

@@ -8,6 +8,11 @@ pub const WRITES: &str = "accompanist_writes_total";
 pub const FRAMES_SENT: &str = "accompanist_frames_sent_total";
 /// Counter: frames sent again, since no acknowledgement came in time.
 pub const FRAMES_SENT_AGAIN: &str = "accompanist_frames_sent_again_total";
+/// Counter: times that the way to a peer was made anew, since the peer received nothing; with a label `level` of `publisher` or
+/// `session`.
+pub const HEALS: &str = "accompanist_heals_total";
+/// Gauge: peers that are received and receive nothing from this node.
+pub const PEERS_DEAF: &str = "accompanist_peers_deaf";
 /// Counter: what arrived and was dropped, with a label `reason`.
 pub const DROPPED: &str = "accompanist_dropped_total";
 /// Counter: sessions started here.
@@ -55,6 +60,8 @@ pub fn describe() {
     counter!(WRITES, "Writes of instances");
     counter!(FRAMES_SENT, "Frames sent for the first time");
     counter!(FRAMES_SENT_AGAIN, "Frames sent again");
+    counter!(HEALS, "Times that the way to a peer was made anew, by level");
+    gauge!(PEERS_DEAF, "Peers that are received and receive nothing");
     counter!(DROPPED, "What arrived and was dropped, by reason");
     counter!(SESSIONS_STARTED, "Sessions started here");
     counter!(INSTANCES_CLOSED, "Role instances closed, by outcome");

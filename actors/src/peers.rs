@@ -2,10 +2,11 @@
 //! and who plays what in a new session.
 //!
 //! What a node once said is kept in the store, so that a start needs nobody to be up. Presence is no verdict:
-//! a cast node that is away delays its sessions, no more. `cast` has the choice, `standing` the own node's coming and
+//! a cast node that is away delays its sessions, no more. `cast` has the choice, `contact` who is received and receives, `standing` the own node's coming and
 //! going, `left` those that are gone.
 
 mod cast;
+mod contact;
 mod left;
 mod placed;
 mod standing;
@@ -25,6 +26,7 @@ use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 pub(crate) use self::cast::{Cast, Choice};
+pub use self::contact::Contact;
 use self::left::LeftNodes;
 pub(crate) use self::placed::Placed;
 pub use self::standing::{DrainProgress, KnownNode, Standing};
@@ -36,7 +38,7 @@ use crate::writer::Counts;
 const NODE_KEY: &[u8] = b"node/";
 /// The most nodes that are kept in mind. What others offer beyond is dropped: no system has as many, but a stranger may
 /// say that it has.
-const PEERS_MAX: usize = 1_024;
+pub(crate) const PEERS_MAX: usize = 1_024;
 
 /// What a node has said that it offers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +75,8 @@ struct Known {
     peers: BTreeMap<NodeId, Peer>,
     /// When each spoke last in this life of the own node; of others it is known what they said in an earlier one.
     heard: BTreeMap<NodeId, u64>,
+    /// Those that are received, and receive nothing from the own node; since when.
+    deaf: BTreeMap<NodeId, u64>,
     /// The memberships that are on disk.
     stored: BTreeMap<NodeId, Membership>,
     left: LeftNodes,
@@ -121,6 +125,7 @@ impl Peers {
             asked: own,
             peers: BTreeMap::from([(node.clone(), Peer { mutual: true, ..offer.into() })]),
             heard: BTreeMap::from([(node, 0)]),
+            deaf: BTreeMap::new(),
             stored: BTreeMap::new(),
             left: LeftNodes::default(),
             answers: BTreeMap::new(),

@@ -61,8 +61,6 @@ pub struct Recovery {
 /// Everything a node has that is no actor, and the way to the actors of its present tree.
 pub(crate) struct Shared {
     pub(crate) node: NodeId,
-    /// Drawn at random at every start: numbers of frames count within it.
-    pub(crate) epoch: u64,
     pub(crate) settings: Settings,
     pub(crate) environment: Arc<dyn Environment>,
     pub(crate) choreographies: BTreeMap<(String, u32), Arc<dyn AnyChoreography>>,
@@ -117,7 +115,6 @@ impl Shared {
         let askers = Semaphore::new(settings.callers_max.min(Semaphore::MAX_PERMITS));
         Self {
             node,
-            epoch: environment.random() | 1,
             settings,
             environment,
             choreographies,

@@ -15,7 +15,7 @@ use crate::message::{CodecError, Payload, pack, unpack};
 
 pub use self::offer::{
     Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, Need, OFFER_BYTES_MAX, OFFER_NODES_BYTES_MAX, Offer,
-    OfferError, Offered, PATCHES_MAX,
+    OfferError, Offered, PATCHES_MAX, Reception,
 };
 
 /// The first byte of every packet. A packet of another version is dropped and counted.
@@ -159,13 +159,25 @@ pub struct Receipt {
     pub number: u64,
 }
 
+/// When, and by which of the two ways, a packet was sent: the sender counts its rounds of offers to all within its epoch, from
+/// 1. Each receiver says in its own offers which it received last of each way, see [`Reception`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Round {
+    /// To one node.
+    Direct(u64),
+    /// To all.
+    Broadcast(u64),
+}
+
 /// One message on the wire: frames, acknowledgements and news, together as they come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packet {
     /// The node that sends it.
     pub from: NodeId,
-    /// Its epoch: a random number drawn at its start.
+    /// Its epoch: a random number drawn when its link starts.
     pub epoch: u64,
+    /// Its round.
+    pub round: Round,
     /// Frames with their numbers; number 0 asks for no acknowledgement.
     pub frames: Vec<(u64, Frame)>,
     /// Numbers of the receiver's frames that are durable here, with the epoch they were sent in.
@@ -189,9 +201,9 @@ pub enum PacketError {
 }
 
 impl Packet {
-    /// An empty packet of this node.
+    /// An empty packet of this node to one other, of round 0.
     pub fn new(from: NodeId, epoch: u64) -> Self {
-        Self { from, epoch, frames: Vec::new(), acks: Vec::new(), offer: None }
+        Self { from, epoch, round: Round::Direct(0), frames: Vec::new(), acks: Vec::new(), offer: None }
     }
 
     /// Whether it says nothing.

@@ -1,15 +1,15 @@
-//! The network of tests and simulation: it loses, doubles, delays, reorders and splits, all out of one seed.
+//! The network of tests and simulation: it loses, doubles, delays, reorders, splits and goes deaf, all out of one seed.
 //!
 //! With a current-thread runtime and paused time a seed always gives the same deliveries: chance is drawn
 //! in the order of the calls, and nothing depends on the order of a hash map.
 //! Must not know frames. Next: `tests/it/faulty.rs` for its use.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use accompanist_core::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
+use accompanist_core::contract::{BoxFuture, Heal, Inbox, Transport, TransportError, Wire};
 use accompanist_core::id::NodeId;
 use fastrand::Rng;
 use tokio::runtime::Handle;
@@ -46,6 +46,17 @@ impl Faults {
     }
 }
 
+/// One-way deafness: what a node sends to another one does not arrive, although both are up and the other direction works.
+/// No end of a partition ends it; see [`FaultyNetwork::deafen`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Deafness {
+    /// How much has to be made anew at the sender until packets arrive again.
+    pub until: Heal,
+    /// Whether packets to all still arrive. Real networks know the receivers of those by another name, so that one of the
+    /// two can be lost alone.
+    pub broadcasts_arrive: bool,
+}
+
 /// What has happened to the packets of a [`FaultyNetwork`] so far.
 ///
 /// When nothing is in flight, `lost + delivered` is the number of packets sent plus `duplicated`.
@@ -80,6 +91,7 @@ struct State {
     faults: Faults,
     cuts: BTreeSet<(NodeId, NodeId)>,
     isolated: BTreeSet<NodeId>,
+    deaf: BTreeMap<(NodeId, NodeId), Deafness>,
     counts: Counts,
 }
 
@@ -91,6 +103,7 @@ impl FaultyNetwork {
             faults,
             cuts: BTreeSet::new(),
             isolated: BTreeSet::new(),
+            deaf: BTreeMap::new(),
             counts: Counts::default(),
         };
         Self { shared: Arc::new(Shared { registry: Registry::default(), state: Mutex::new(state) }) }
@@ -122,7 +135,18 @@ impl FaultyNetwork {
         self.shared.lock().isolated.insert(node.clone());
     }
 
-    /// Ends every partition and isolation.
+    /// Makes `to` deaf to what `from` sends from now on: until `from` [heals](Wire::heal) the way to it, or one of the two
+    /// is attached anew, or makes its session anew.
+    pub fn deafen(&self, from: &NodeId, to: &NodeId, deafness: Deafness) {
+        self.shared.lock().deaf.insert((from.clone(), to.clone()), deafness);
+    }
+
+    /// Whether `to` is deaf to `from`.
+    pub fn is_deaf(&self, from: &NodeId, to: &NodeId) -> bool {
+        self.shared.lock().deaf.contains_key(&(from.clone(), to.clone()))
+    }
+
+    /// Ends every partition and isolation. Who is deaf stays so.
     pub fn heal(&self) {
         let mut state = self.shared.lock();
         state.cuts.clear();
@@ -145,20 +169,25 @@ impl Transport for FaultyNetwork {
 
 impl State {
     /// The delays of the copies of a packet: none, one or two.
-    fn fate(&mut self, from: &NodeId, to: &NodeId) -> [Option<Duration>; 2] {
+    fn fate(&mut self, from: &NodeId, to: &NodeId, is_broadcast: bool) -> [Option<Duration>; 2] {
         // Four draws for every packet, whatever they decide: a fault changed or a partition healed
         // shifts nothing for the packets after it, so a failing seed stays close to itself while it is studied.
         let [loss, duplication, first, second] = [(); 4].map(|()| self.rng.f64());
-        let is_cut = self.isolated.contains(from)
-            || self.isolated.contains(to)
-            || self.cuts.contains(&(from.clone(), to.clone()));
-        if is_cut || loss < self.faults.loss {
+        let way = (from.clone(), to.clone());
+        let is_cut = self.isolated.contains(from) || self.isolated.contains(to) || self.cuts.contains(&way);
+        let is_deaf = self.deaf.get(&way).is_some_and(|deafness| !(is_broadcast && deafness.broadcasts_arrive));
+        if is_cut || is_deaf || loss < self.faults.loss {
             self.counts.lost += 1;
             return [None, None];
         }
         let is_doubled = duplication < self.faults.duplication;
         self.counts.duplicated += u64::from(is_doubled);
         [Some(self.faults.delay(first)), is_doubled.then(|| self.faults.delay(second))]
+    }
+
+    /// The session of `node` is another one from now on, to all others and from them.
+    fn renew_session(&mut self, node: &NodeId) {
+        self.deaf.retain(|(from, to), _| from != node && to != node);
     }
 }
 
@@ -185,13 +214,13 @@ struct FaultyWire {
 }
 
 impl FaultyWire {
-    fn travel(&self, to: &NodeId, packet: &Arc<[u8]>) {
+    fn travel(&self, to: &NodeId, packet: &Arc<[u8]>, is_broadcast: bool) {
         if packet.len() > PACKET_BYTES_MAX_DEFAULT {
             metric::dropped(metric::Drop::Oversize);
             return;
         }
         metric::sent(packet.len());
-        let fate = self.shared.lock().fate(&self.node, to);
+        let fate = self.shared.lock().fate(&self.node, to, is_broadcast);
         if fate == [None, None] {
             metric::dropped(metric::Drop::Fault);
         }
@@ -213,23 +242,37 @@ impl FaultyWire {
 
 impl Wire for FaultyWire {
     fn send(&self, to: &NodeId, packet: Vec<u8>) {
-        self.travel(to, &packet.into());
+        self.travel(to, &packet.into(), false);
     }
 
     fn broadcast(&self, packet: Vec<u8>) {
         let packet = packet.into();
         for to in self.shared.registry.others(&self.node) {
-            self.travel(&to, &packet);
+            self.travel(&to, &packet, true);
         }
     }
 
     fn packet_bytes_max(&self) -> usize {
         PACKET_BYTES_MAX_DEFAULT
     }
+
+    fn heal(&self, to: &NodeId, level: Heal) {
+        let mut state = self.shared.lock();
+        match level {
+            Heal::Publisher => {
+                let way = (self.node.clone(), to.clone());
+                if state.deaf.get(&way).is_some_and(|deafness| deafness.until == Heal::Publisher) {
+                    state.deaf.remove(&way);
+                }
+            }
+            Heal::Session => state.renew_session(&self.node),
+        }
+    }
 }
 
 impl Drop for FaultyWire {
     fn drop(&mut self) {
+        self.shared.lock().renew_session(&self.node);
         self.shared.registry.detach(&self.node);
     }
 }

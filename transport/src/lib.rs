@@ -20,7 +20,7 @@ mod registry;
 #[cfg(feature = "zenoh")]
 mod zenoh;
 
-pub use faulty::{Counts, Faults, FaultyNetwork};
+pub use faulty::{Counts, Deafness, Faults, FaultyNetwork};
 pub use local::LocalNetwork;
 
 #[cfg(feature = "zenoh")]

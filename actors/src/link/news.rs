@@ -1,4 +1,5 @@
-//! What the link tells of the own node and of those that come and go, and what it makes of what others tell.
+//! What the link tells of the own node and of those that come and go, and what it makes of what others tell: of a peer that
+//! does not receive what is sent to it, too.
 //!
 //! All of it is said again from time to time: what is lost on the wire is only late.
 
@@ -6,10 +7,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use accompanist_core::NodeId;
-use accompanist_core::frame::{Membership, Offer, Packet};
+use accompanist_core::contract::Heal;
+use accompanist_core::frame::{Membership, Offer, Packet, Round};
+use metrics::counter;
 use ractor::ActorRef;
 
+use super::reachability::Change;
 use super::{LinkSignal, LinkState};
+use crate::metric;
 use crate::shared::note_dropped;
 use crate::writer::{Counts, Job, Question};
 
@@ -26,8 +31,15 @@ pub(crate) struct Counted {
 impl LinkState {
     /// Tells all, and again later.
     pub(super) fn offer(&mut self, myself: &ActorRef<LinkSignal>) {
-        let packet = Packet { offer: Some(self.shared.offer(None)), ..self.packet() };
-        self.put(None, &packet);
+        let peers = &self.shared.peers;
+        self.receptions.make_room(|node| peers.knows(node));
+        for node in self.reachability.begin_round(|node| peers.knows(node)) {
+            self.due.entry(node).or_default().probe = true;
+        }
+        self.shared.peers.note_contacts(self.shared.now_ms());
+        let offer = Offer { received: self.receptions.report(), ..self.shared.offer(None) };
+        let round = Round::Broadcast(self.reachability.round());
+        self.put(None, &Packet { offer: Some(offer), round, ..self.packet() });
         let round = self.offer_round;
         myself.send_after(self.offer_delay, move || LinkSignal::Offer(round));
         self.offer_delay = (self.offer_delay * 2).min(self.shared.settings.offer_period_max);
@@ -42,19 +54,22 @@ impl LinkState {
     }
 
     pub(super) fn offer_to(&mut self, node: NodeId) {
-        let offer = self.shared.offer(Some(&node));
+        let offer = Offer { received: self.receptions.report(), ..self.shared.offer(Some(&node)) };
         self.due.entry(node).or_default().offer = Some(offer);
     }
 
-    pub(super) fn learn(&mut self, myself: &ActorRef<LinkSignal>, from: &NodeId, offer: Offer) {
+    pub(super) fn learn(&mut self, myself: &ActorRef<LinkSignal>, from: &NodeId, mut offer: Offer) {
         if let Err(error) = offer.check() {
             return note_dropped("offer", &format!("{from}: {error}"));
         }
-        let asks = offer.ask;
+        let (asks, received) = (offer.ask, std::mem::take(&mut offer.received));
         let standing = self.shared.peers.standing();
         let learned = self.shared.peers.learn(from, offer, self.shared.now_ms());
         if asks {
             self.offer_to(from.clone());
+        }
+        if let Some(change) = self.reachability.report(from, &received, self.shared.now_ms()) {
+            self.note_reachability(from, &change);
         }
         if self.shared.peers.standing() != standing {
             tracing::error!(by = %from, "this node was forgotten, and takes no new sessions: `undrain` joins anew");
@@ -78,6 +93,31 @@ impl LinkState {
             let _ = myself.cast(LinkSignal::Count);
         });
         self.shared.writer.submit(Job::Change { changes: learned.changes, done });
+    }
+
+    /// Makes anew what a deaf peer is sent to with, and shows how it stands.
+    fn note_reachability(&self, peer: &NodeId, change: &Change) {
+        match *change {
+            Change::Deaf { for_ms, heal } => {
+                let level = match heal {
+                    Heal::Publisher => "publisher",
+                    Heal::Session => "session",
+                };
+                counter!(metric::HEALS, "level" => level).increment(1);
+                tracing::warn!(
+                    %peer, for_ms, level,
+                    "a peer says that it receives nothing from this node, which receives it: the way to it is made anew"
+                );
+                self.shared.peers.note_deaf(peer, Some(self.shared.now_ms().saturating_sub(for_ms)));
+                if let Some(wire) = self.wire.upgrade() {
+                    wire.heal(peer, heal);
+                }
+            }
+            Change::Receives { after_ms } => {
+                tracing::info!(%peer, after_ms, "a peer receives again what this node sends");
+                self.shared.peers.note_deaf(peer, None);
+            }
+        }
     }
 
     /// Asks the store for whom of those that drain there are open instances. What was written before that is in it, and

@@ -90,7 +90,7 @@ pub(super) struct Outbox {
     pause_max_ms: u64,
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -13,7 +13,7 @@ use accompanist_core::frame::{Left, Membership, NODES_PER_OFFER_MAX, Need};
 use accompanist_core::record::value_bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Known, NODE_KEY, Peers};
+use super::{Contact, Known, NODE_KEY, Peers};
 use crate::writer::Counts;
 
 /// The key of the own node's standing in [`Space::Meta`].
@@ -41,6 +41,8 @@ pub struct KnownNode {
     pub roles: Vec<String>,
     /// How long ago it last said what it offers; `None` if not in this life of the own node.
     pub last_heard: Option<Duration>,
+    /// Whether packets go to and fro between it and this node.
+    pub contact: Contact,
 }
 
 /// How far a node's draining is; see [`Node::drain_progress`](crate::Node::drain_progress).
@@ -236,6 +238,7 @@ impl Peers {
                 if is_it && left.node != known.node {
                     known.peers.remove(&left.node);
                     known.heard.remove(&left.node);
+                    known.deaf.remove(&left.node);
                     known.stored.remove(&left.node);
                     known.answers.remove(&left.node);
                     let key = [NODE_KEY, left.node.as_str().as_bytes()].concat();
@@ -263,6 +266,7 @@ impl Peers {
             standing: if peer.draining { Standing::Draining } else { Standing::Serving },
             roles: peer.roles.iter().cloned().collect(),
             last_heard: known.heard.get(node).map(|at_ms| Duration::from_millis(now_ms.saturating_sub(*at_ms))),
+            contact: known.contact(node, now_ms),
         });
         // One that has come back under its name has not left.
         let gone: BTreeSet<_> = known.left.names().filter(|node| !known.peers.contains_key(*node)).collect();
@@ -271,6 +275,7 @@ impl Peers {
             standing: Standing::Left,
             roles: Vec::new(),
             last_heard: None,
+            contact: Contact::Unknown,
         });
         others.chain(gone).collect()
     }

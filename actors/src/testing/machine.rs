@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::{
-    Batch, BoxFuture, Direction, Entry, Inbox, KeyRange, Space, Store, StoreError, Transport, TransportError, Wire,
+    Batch, BoxFuture, Direction, Entry, Heal, Inbox, KeyRange, Space, Store, StoreError, Transport, TransportError,
+    Wire,
 };
 use accompanist_core::frame::Packet;
 use accompanist_transport::FaultyNetwork;
@@ -145,5 +146,12 @@ impl Wire for WatchedWire {
 
     fn packet_bytes_max(&self) -> usize {
         self.wire.packet_bytes_max()
+    }
+
+    fn heal(&self, to: &NodeId, level: Heal) {
+        if self.power.is_on() {
+            self.witness.saw(Some(&self.node), What::Heals(to.clone(), level));
+            self.wire.heal(to, level);
+        }
     }
 }

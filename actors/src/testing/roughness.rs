@@ -4,7 +4,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use accompanist_core::NodeId;
-use accompanist_transport::Faults;
+use accompanist_core::contract::Heal;
+use accompanist_transport::{Deafness, Faults};
 use fastrand::Rng;
 
 use super::world::World;
@@ -25,6 +26,8 @@ pub struct Roughness {
     pub partitions_max: u32,
     /// The longest time to the next partition, and that one lasts.
     pub partition_max: Duration,
+    /// Times at which a node goes deaf to what another one sends, and stays so until that is noticed; at most.
+    pub deafnesses_max: u32,
     /// How many millionths a node's clock is too fast or too slow, at most.
     pub drift_ppm_max: u32,
     /// Times at which a node's wall clock is set, at most.
@@ -47,6 +50,7 @@ impl Roughness {
             down_max: Duration::ZERO,
             partitions_max: 0,
             partition_max: Duration::ZERO,
+            deafnesses_max: 0,
             drift_ppm_max: 0,
             clocks_set_max: 0,
             clock_error_max: Duration::ZERO,
@@ -64,6 +68,7 @@ impl Roughness {
             down_max: Duration::from_millis(200),
             partitions_max: 3,
             partition_max: Duration::from_millis(400),
+            deafnesses_max: 2,
             drift_ppm_max: 500,
             clocks_set_max: 2,
             clock_error_max: Duration::from_mins(1),
@@ -75,7 +80,7 @@ impl Roughness {
     /// What one world gets of it.
     pub(super) fn drawn(self, random: &mut Rng) -> Self {
         let mut some = || u32::from(random.u8(0..4) > 0);
-        let [faults, crashes, partitions, drift, clocks_set] = [(); 5].map(|()| some());
+        let [faults, crashes, partitions, drift, clocks_set, deafnesses] = [(); 6].map(|()| some());
         let share = random.f64() * f64::from(faults);
         Self {
             faults: Faults {
@@ -86,6 +91,7 @@ impl Roughness {
             },
             crashes_max: self.crashes_max * crashes,
             partitions_max: self.partitions_max * partitions,
+            deafnesses_max: self.deafnesses_max * deafnesses,
             drift_ppm_max: self.drift_ppm_max * drift,
             clocks_set_max: self.clocks_set_max * clocks_set,
             ..self
@@ -114,9 +120,10 @@ pub(super) fn trouble(world: World, rough: Roughness, random: &mut Rng) -> impl 
         crashes(world.clone(), rough, random.fork(), second / 2),
     );
     let partitions = partitions(world.clone(), rough, random.fork());
-    let clocks = set_clocks(world, rough, random.fork());
+    let clocks = set_clocks(world.clone(), rough, random.fork());
+    let deafnesses = deafnesses(world, rough, random.fork());
     async move {
-        tokio::join!(crashing.0, crashing.1, partitions, clocks);
+        tokio::join!(crashing.0, crashing.1, partitions, clocks, deafnesses);
     }
 }
 
@@ -157,6 +164,15 @@ async fn partitions(world: World, rough: Roughness, mut random: Rng) {
         }
         tokio::time::sleep(up_to(&mut random, rough.partition_max)).await;
         world.heal();
+    }
+}
+
+async fn deafnesses(world: World, rough: Roughness, mut random: Rng) {
+    for _ in 0..random.u32(0..=rough.deafnesses_max) {
+        tokio::time::sleep(up_to(&mut random, rough.partition_max)).await;
+        let (Some(from), Some(to)) = (pick(&world, &mut random), pick(&world, &mut random)) else { continue };
+        let until = if random.bool() { Heal::Session } else { Heal::Publisher };
+        world.deafen(&from, &to, Deafness { until, broadcasts_arrive: random.bool() });
     }
 }
 

@@ -5,8 +5,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use accompanist_core::NodeId;
+use accompanist_core::contract::Heal;
 use accompanist_core::frame::{Body, Outcome, Packet};
 use accompanist_core::id::InstanceId;
+use accompanist_transport::Deafness;
 
 /// One thing that has happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,8 +39,13 @@ pub enum What {
     Removed,
     /// Packets from this node to the other one are lost from now on.
     Cut(NodeId),
+    /// The other one is deaf to this node from now on, until this node makes so much of the way to it anew; packets to all
+    /// may arrive still.
+    Deafened(NodeId, Deafness),
     /// No packet is lost any more because of a cut.
     Healed,
+    /// It makes anew the way to the other one, so much of it.
+    Heals(NodeId, Heal),
     /// Its wall clock was set, by so many milliseconds.
     ClockSet(i64),
     /// It has sent a packet to one node, or to all.
@@ -79,6 +86,11 @@ impl fmt::Display for What {
             Self::Crashed { kept, of } => write!(f, "CRASHES, and keeps {kept} of {of} batches that were not synced"),
             Self::Removed => f.write_str("is REMOVED"),
             Self::Cut(to) => write!(f, "is CUT OFF: nothing gets to {to}"),
+            Self::Deafened(to, Deafness { until, broadcasts_arrive }) => {
+                let arrives = if *broadcasts_arrive { "alone" } else { "or to all" };
+                write!(f, "has {to} DEAF to what it sends there {arrives}, until its {until:?} is made anew")
+            }
+            Self::Heals(to, level) => write!(f, "makes its {level:?} to {to} anew"),
             Self::Healed => f.write_str("the network is whole"),
             Self::ClockSet(ms) => write!(f, "has its clock SET by {ms} ms"),
             Self::Sent { to, says, lost, doubled } => {
@@ -141,6 +153,9 @@ pub(super) fn described(packet: &Packet) -> String {
     }
     if packet.offer.is_some() {
         words.push("offer".into());
+    }
+    if words.is_empty() {
+        words.push("probe".into());
     }
     words.join(", ")
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use accompanist_core::{Abort, Choreography, Located, NodeId, SessionId};
-use accompanist_transport::FaultyNetwork;
+use accompanist_transport::{Deafness, FaultyNetwork};
 use fastrand::Rng;
 use tokio::task::JoinHandle;
 
@@ -242,6 +242,15 @@ impl World {
         if from != to {
             self.0.witness.saw(Some(from), What::Cut(to.clone()));
             self.0.network.cut(from, to);
+        }
+    }
+
+    /// `to` is deaf to `from` from now on. That lasts until `from` notices, or one of the two starts anew; no
+    /// [healing](World::heal) of the network ends it.
+    pub fn deafen(&self, from: &NodeId, to: &NodeId, deafness: Deafness) {
+        if from != to {
+            self.0.witness.saw(Some(from), What::Deafened(to.clone(), deafness));
+            self.0.network.deafen(from, to, deafness);
         }
     }
 

@@ -20,6 +20,8 @@ fn settings() -> Settings {
     let mut settings = Settings {
         retransmission_delay_min: Duration::from_millis(20),
         retransmission_delay_max: Duration::from_millis(60),
+        // Deafness is noticed after some of these, and a world waits for that.
+        offer_period_max: Duration::from_millis(300),
         ..Settings::default()
     };
     // Small enough that batches end for every reason there is.

@@ -18,6 +18,7 @@ mod asked;
 mod config;
 mod damage;
 mod damaged_store;
+mod deaf;
 mod delivery;
 mod evolution;
 mod forgotten;

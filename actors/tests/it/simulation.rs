@@ -22,6 +22,8 @@ fn settings(forgetful: bool, passivation_delay: Duration, age_min_ms: u64) -> Se
         passivation_delay,
         retransmission_delay_min: Duration::from_millis(20),
         retransmission_delay_max: Duration::from_millis(60),
+        // Deafness is noticed after some of these, and a world waits for that.
+        offer_period_max: Duration::from_millis(300),
         ..Settings::default()
     };
     if forgetful { Settings { retention, ..pauses } } else { pauses }

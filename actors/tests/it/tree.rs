@@ -1,9 +1,11 @@
 //! The tree of a node: a link that fails takes the roles down with it, and both come back, or the node says it is over.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use accompanist::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
+use accompanist::frame::Packet;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
@@ -18,9 +20,11 @@ struct Broken {
     /// How many packets still panic.
     panics_left: Arc<AtomicU32>,
     refuses: Arc<AtomicU32>,
+    /// The epochs that its packets had.
+    epochs: Arc<Mutex<BTreeSet<u64>>>,
 }
 
-struct BrokenWire(Arc<dyn Wire>, Arc<AtomicU32>);
+struct BrokenWire(Arc<dyn Wire>, Broken);
 
 fn takes_one(left: &AtomicU32) -> bool {
     left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
@@ -33,14 +37,15 @@ impl Transport for Broken {
                 return Err(TransportError::Open("the cable is cut".into()));
             }
             let wire = self.network.attach(node, inbox).await?;
-            Ok(Arc::new(BrokenWire(wire, self.panics_left.clone())) as Arc<dyn Wire>)
+            Ok(Arc::new(BrokenWire(wire, self.clone())) as Arc<dyn Wire>)
         })
     }
 }
 
 impl Wire for BrokenWire {
     fn send(&self, to: &NodeId, packet: Vec<u8>) {
-        assert!(!takes_one(&self.1), "the wire panics, as the test wants");
+        self.1.epochs.lock().unwrap().insert(Packet::from_bytes(&packet).unwrap().epoch);
+        assert!(!takes_one(&self.1.panics_left), "the wire panics, as the test wants");
         self.0.send(to, packet);
     }
     fn broadcast(&self, packet: Vec<u8>) {
@@ -82,6 +87,8 @@ async fn a_link_that_fails_comes_back_with_its_sessions() {
         assert_eq!(within(session.settled()).await.unwrap(), id * 101);
     }
     assert_eq!(pair.broken.panics_left.load(Ordering::SeqCst), 0);
+    // Each link counts its frames from 1: what is acknowledged of an earlier one must not be taken for its own.
+    assert_eq!(pair.broken.epochs.lock().unwrap().len(), 4);
     pair.front.is_idle().await;
     pair.back.is_idle().await;
 }

@@ -178,6 +178,8 @@ fn worlds_are_as_rough_as_is_said() {
                 What::Crashed { kept, of } if kept < of => vec!["crashed", "lost what was not synced"],
                 What::Crashed { .. } => vec!["crashed"],
                 What::Cut(_) => vec!["cut"],
+                What::Deafened(..) => vec!["deafened"],
+                What::Heals(..) => vec!["healed"],
                 What::ClockSet(_) => vec!["clock set"],
                 What::Sent { lost, doubled, .. } => [("lost", *lost), ("doubled", *doubled)]
                     .into_iter()
@@ -195,5 +197,9 @@ fn worlds_are_as_rough_as_is_said() {
     assert_eq!(happens(Roughness::calm()), BTreeMap::new());
     let rough = happens(Roughness::rough());
     let kinds: Vec<_> = rough.keys().copied().collect();
-    assert_eq!(kinds, ["clock set", "crashed", "cut", "doubled", "lost", "lost what was not synced"], "{rough:?}");
+    assert_eq!(
+        kinds,
+        ["clock set", "crashed", "cut", "deafened", "doubled", "healed", "lost", "lost what was not synced"],
+        "{rough:?}"
+    );
 }

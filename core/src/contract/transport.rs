@@ -39,11 +39,11 @@ pub trait Wire: Send + Sync + 'static {
 
     /// Makes anew what packets to `to` are sent with: it is up, and what is sent to it does not arrive.
     ///
-    /// The link asks for it when `to` itself reports, in packets that do arrive here, that it receives nothing from this
-    /// node. It asks seldom, with a back-off, [`Heal::Publisher`] first. Returns at once and must
-    /// not block: the work is the network's own, in its own time. Packets may be lost meanwhile, also those of other nodes.
-    /// A request that comes while an earlier one is carried out may be dropped. Does nothing by default: a network that
-    /// keeps no state for a peer has nothing to make anew.
+    /// The link asks for it when `to` itself reports, in packets that do arrive here, that it receives nothing of what
+    /// this node sends to it alone, or to all (decision 0020). It asks seldom, with a back-off, [`Heal::Publisher`] first.
+    /// Returns at once and must not block: the work is the network's own, in its own time. Packets may be lost meanwhile,
+    /// also those of other nodes. A request that comes while an earlier one is carried out may be dropped. Does nothing by
+    /// default: a network that keeps no state for a peer has nothing to make anew.
     fn heal(&self, to: &NodeId, level: Heal) {
         let _ = (to, level);
     }
@@ -52,7 +52,8 @@ pub trait Wire: Send + Sync + 'static {
 /// How much of the way to a peer is made anew by [`Wire::heal`]. A greater level includes the lesser ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Heal {
-    /// What was declared at the network to send to this peer, such as its publishers. Costs the other peers nothing.
+    /// What was declared at the network to send to this peer, such as its publishers, that to all
+    /// included. Costs the other peers nothing.
     Publisher,
     /// The transport session as well: closed and opened anew, if need be with all peers.
     Session,

@@ -1,5 +1,5 @@
-//! What a node says to all others from time to time: what it offers, whether it drains, who has left, and which nodes
-//! that drain are still needed.
+//! What a node says to all others from time to time: what it offers, whether it drains, who has left, which nodes
+//! that drain are still needed, and what it last received from each.
 //!
 //! Part of a packet, with the same rules. Every list has a bound. Knows nothing of who keeps an offer, or casts by it.
 
@@ -13,11 +13,11 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const PATCHES_MAX: usize = 16;
 /// The most bytes of what an offer has of roles and choreographies: every node keeps those of all others in memory.
 pub const OFFER_BYTES_MAX: usize = 32 * 1024;
-/// The most nodes in each list of an offer: those that have left, and those that drain. Who knows of more says them in
-/// turn.
+/// The most nodes in each list of an offer: those that have left, those that drain, and those that were received from. Who
+/// knows of more says them in turn.
 pub const NODES_PER_OFFER_MAX: usize = 64;
 /// The most bytes of these lists.
-pub const OFFER_NODES_BYTES_MAX: usize = 2 * NODES_PER_OFFER_MAX * NODE_BYTES;
+pub const OFFER_NODES_BYTES_MAX: usize = 3 * NODES_PER_OFFER_MAX * NODE_BYTES;
 
 /// What a name or a number takes besides its bytes, at most.
 const OFFER_ITEM_BYTES: usize = 8;
@@ -54,6 +54,9 @@ pub struct Offer {
     pub left: Vec<Left>,
     /// Which nodes that drain are still needed, or no longer, as it has on disk.
     pub needs: Vec<Need>,
+    /// From which nodes the sender has received something in this life, and what last. A list with fewer than
+    /// [`NODES_PER_OFFER_MAX`] entries is complete: nothing was received from those that are not in it.
+    pub received: Vec<Reception>,
 }
 
 /// One version of a choreography that a node has.
@@ -91,6 +94,20 @@ pub struct Need {
     pub change: u64,
     /// How many role instances are open at the sender whose sessions have it in their cast.
     pub open: u64,
+}
+
+/// What the sender of an offer has received from another node: so that one learns whether what it sends arrives. The
+/// numbers are those of [`Round`](super::Round)s; 0 stands for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reception {
+    /// The node whose packets these were.
+    pub node: NodeId,
+    /// The epoch in which it sent them.
+    pub epoch: u64,
+    /// The latest round of its packets to the offer's sender alone.
+    pub direct: u64,
+    /// The latest round of its packets to all.
+    pub broadcast: u64,
 }
 
 /// An offer that no node may make.
@@ -132,8 +149,8 @@ impl Offer {
             let (choreography, version) = (offered.choreography.clone(), offered.version);
             return Err(OfferError::ManyPatches { choreography, version });
         }
-        if let Some(nodes) = [self.left.len(), self.needs.len()].into_iter().find(|nodes| *nodes > NODES_PER_OFFER_MAX)
-        {
+        let mut lists = [self.left.len(), self.needs.len(), self.received.len()].into_iter();
+        if let Some(nodes) = lists.find(|nodes| *nodes > NODES_PER_OFFER_MAX) {
             return Err(OfferError::ManyNodes(nodes));
         }
         let size = self.names_size();
@@ -142,7 +159,7 @@ impl Offer {
 
     /// What it takes in a packet, at most.
     pub fn size(&self) -> usize {
-        let nodes = (self.left.len() + self.needs.len()) * NODE_BYTES;
+        let nodes = (self.left.len() + self.needs.len() + self.received.len()) * NODE_BYTES;
         self.names_size() + nodes + 3 * NUMBER_BYTES + OFFER_ITEM_BYTES
     }
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use accompanist_core::contract::{Space, StoreError};
 use accompanist_core::frame::{
     Body, Frame, Header, Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, Need, OFFER_BYTES_MAX,
-    OFFER_NODES_BYTES_MAX, Offer, OfferError, Offered, Operation, Outcome, PATCHES_MAX, Packet, PacketError,
-    WIRE_VERSION,
+    OFFER_NODES_BYTES_MAX, Offer, OfferError, Offered, Operation, Outcome, PATCHES_MAX, Packet, PacketError, Reception,
+    Round, WIRE_VERSION,
 };
 use accompanist_core::id::RoleIndex;
 use accompanist_core::message::Fingerprint;
@@ -122,10 +122,13 @@ fn packet() -> impl Strategy<Value = Packet> {
         change,
         open,
     });
+    let reception = (node(), any::<u64>(), any::<u64>(), any::<u64>())
+        .prop_map(|(node, epoch, direct, broadcast)| Reception { node, epoch, direct, broadcast });
+    let nodes = (vec(left, 0..4), vec(need, 0..4), vec(reception, 0..4));
     let says = (names(), any::<bool>(), vec(offered, 0..3));
     let stands = (membership(), any::<u64>(), any::<bool>());
-    let offer = (stands, says, option::of(membership()), vec(left, 0..4), vec(need, 0..4)).prop_map(
-        |((membership, change, draining), (roles, ask, choreographies), knows, left, needs)| Offer {
+    let offer = (stands, says, option::of(membership()), nodes).prop_map(
+        |((membership, change, draining), (roles, ask, choreographies), knows, (left, needs, received))| Offer {
             membership,
             change,
             draining,
@@ -135,11 +138,13 @@ fn packet() -> impl Strategy<Value = Packet> {
             knows,
             left,
             needs,
+            received,
         },
     );
+    let round = prop_oneof![any::<u64>().prop_map(Round::Direct), any::<u64>().prop_map(Round::Broadcast)];
     let acks = vec((any::<u64>(), vec(any::<u64>(), 0..9)), 0..3);
-    (node(), any::<u64>(), vec((any::<u64>(), frame()), 0..4), acks, option::of(offer))
-        .prop_map(|(from, epoch, frames, acks, offer)| Packet { from, epoch, frames, acks, offer })
+    (node(), any::<u64>(), round, vec((any::<u64>(), frame()), 0..4), acks, option::of(offer))
+        .prop_map(|(from, epoch, round, frames, acks, offer)| Packet { from, epoch, round, frames, acks, offer })
 }
 
 pub fn record() -> impl Strategy<Value = Record> {
@@ -297,16 +302,22 @@ fn an_offer_has_bounds() {
 fn an_offer_speaks_of_so_many_nodes() {
     let node = NodeId::new("n".repeat(64)).unwrap();
     let membership = Membership(u64::MAX);
-    let with = |left, needs| Offer {
+    let with = |left, needs, received| Offer {
         left: vec![Left { at_unix_ms: u64::MAX, node: node.clone(), membership }; left],
         needs: vec![Need { node: node.clone(), membership, change: u64::MAX, open: u64::MAX }; needs],
+        received: vec![
+            Reception { node: node.clone(), epoch: u64::MAX, direct: u64::MAX, broadcast: u64::MAX };
+            received
+        ],
         ..Offer::default()
     };
-    let full = with(NODES_PER_OFFER_MAX, NODES_PER_OFFER_MAX);
+    let full = with(NODES_PER_OFFER_MAX, NODES_PER_OFFER_MAX, NODES_PER_OFFER_MAX);
     assert_eq!(full.check(), Ok(()));
     assert_eq!(full.size() - Offer::default().size(), OFFER_NODES_BYTES_MAX);
     let many = NODES_PER_OFFER_MAX + 1;
-    assert_eq!([with(many, 0).check(), with(0, many).check()], [(); 2].map(|()| Err(OfferError::ManyNodes(many))));
+    for offer in [with(many, 0, 0), with(0, many, 0), with(0, 0, many)] {
+        assert_eq!(offer.check(), Err(OfferError::ManyNodes(many)));
+    }
 }
 
 proptest! {
@@ -382,6 +393,7 @@ fn golden_packet() -> Packet {
     Packet {
         from: NodeId::new("n1").unwrap(),
         epoch: 500,
+        round: Round::Broadcast(300),
         frames: frames.collect(),
         acks: vec![(7, vec![1, 128])],
         offer: Some(golden_offer()),
@@ -399,7 +411,8 @@ fn golden_offer() -> Offer {
         choreographies: vec![Offered { choreography: "order".into(), version: 2, patches: vec!["p".into()] }],
         knows: Some(Membership(7)),
         left: vec![Left { at_unix_ms: 1_000, node: node.clone(), membership }],
-        needs: vec![Need { node, membership, change: 5, open: 6 }],
+        needs: vec![Need { node: node.clone(), membership, change: 5, open: 6 }],
+        received: vec![Reception { node, epoch: 400, direct: 8, broadcast: 9 }],
     }
 }
 
@@ -414,9 +427,10 @@ fn the_bytes_of_a_packet_stay() {
 
 /// Packets with one frame, or with none.
 pub fn golden_packets() -> Vec<(String, Packet)> {
-    let Packet { from, epoch, frames, acks, offer } = golden_packet();
+    let Packet { from, epoch, round, frames, acks, offer } = golden_packet();
     let empty = || Packet::new(from.clone(), epoch);
-    let mut packets = vec![("empty".into(), empty()), ("acks and offer".into(), Packet { acks, offer, ..empty() })];
+    let to_all = Packet { round, acks, offer, ..empty() };
+    let mut packets = vec![("empty".into(), empty()), ("acks and offer".into(), to_all)];
     for frame in frames {
         packets.push((format!("{:?}", frame.1.body), Packet { frames: vec![frame], ..empty() }));
     }

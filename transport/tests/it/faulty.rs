@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use accompanist_transport::{Counts, Faults, FaultyNetwork};
+use accompanist_core::contract::Heal;
+use accompanist_transport::{Counts, Deafness, Faults, FaultyNetwork};
 
 use crate::contract::{Ends, keeps_the_contract};
 use crate::recorder::{Member, node};
@@ -127,6 +128,61 @@ async fn an_isolated_node_is_cut_from_all() {
     a.wire.broadcast(b"from a".to_vec());
     settle().await;
     assert!(b.inbox.has(b"from a") && c.inbox.has(b"from a"));
+}
+
+/// What `b` gets of one packet of `a` to it, and of one to all.
+async fn arrives(a: &Member, b: &Member) -> [bool; 2] {
+    let before = b.inbox.packets().len();
+    a.wire.send(&b.id, b"alone".to_vec());
+    a.wire.broadcast(b"all".to_vec());
+    settle().await;
+    let new = b.inbox.packets().split_off(before);
+    [b"alone".to_vec(), b"all".to_vec()].map(|packet| new.contains(&packet))
+}
+
+#[tokio::test(start_paused = true)]
+async fn deafness_is_one_way_and_lasts_until_what_is_needed_is_made_anew() {
+    let network = FaultyNetwork::new(1, Faults::none());
+    let a = Member::attach(&network, "a").await;
+    let b = Member::attach(&network, "b").await;
+    let c = Member::attach(&network, "c").await;
+    for until in [Heal::Publisher, Heal::Session] {
+        for broadcasts_arrive in [true, false] {
+            network.deafen(&a.id, &b.id, Deafness { until, broadcasts_arrive });
+            let deaf = [false, broadcasts_arrive];
+            assert_eq!(arrives(&a, &b).await, deaf);
+            for (from, to) in [(&b, &a), (&a, &c), (&c, &b)] {
+                assert_eq!(arrives(from, to).await, [true; 2]);
+            }
+            // Neither ends it what ends a partition, nor what is done on another way.
+            network.heal();
+            a.wire.heal(&c.id, Heal::Publisher);
+            b.wire.heal(&a.id, Heal::Publisher);
+            c.wire.heal(&b.id, Heal::Session);
+            assert_eq!(arrives(&a, &b).await, deaf);
+            a.wire.heal(&b.id, Heal::Publisher);
+            let ends = until == Heal::Publisher;
+            assert_eq!(network.is_deaf(&a.id, &b.id), !ends);
+            assert_eq!(arrives(&a, &b).await, [ends, ends || broadcasts_arrive]);
+            a.wire.heal(&b.id, Heal::Session);
+            assert_eq!(arrives(&a, &b).await, [true; 2]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn deafness_ends_with_the_session_of_either_end() {
+    let network = FaultyNetwork::new(1, Faults::none());
+    let a = Member::attach(&network, "a").await;
+    let b = Member::attach(&network, "b").await;
+    let deafness = Deafness { until: Heal::Session, broadcasts_arrive: false };
+    network.deafen(&a.id, &b.id, deafness);
+    b.wire.heal(&a.id, Heal::Session);
+    assert_eq!(arrives(&a, &b).await, [true; 2]);
+    network.deafen(&a.id, &b.id, deafness);
+    drop(b);
+    let b = Member::attach(&network, "b").await;
+    assert_eq!(arrives(&a, &b).await, [true; 2]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,116 @@
+//! What arrives here from other nodes, by the numbers that they give their packets: so that each of them can be told in the
+//! next offers what was received from it last. Pure.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use accompanist_core::NodeId;
+use accompanist_core::frame::{NODES_PER_OFFER_MAX, Reception, Round};
+
+use crate::peers::PEERS_MAX;
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(super) struct Receptions {
+    of: BTreeMap<NodeId, Reception>,
+    /// The place of the next one to be reported, when they are too many for one offer.
+    turn: usize,
+}
+
+impl Receptions {
+    /// A packet of this node has arrived. Returns whether it is the first one of the epoch: its sender has just (re)started.
+    pub(super) fn note(&mut self, from: &NodeId, epoch: u64, round: Round) -> bool {
+        let is_full = self.of.len() >= PEERS_MAX;
+        let (reception, is_first) = match self.of.entry(from.clone()) {
+            // No system has as many nodes: strangers make up names.
+            Entry::Vacant(_) if is_full => return false,
+            Entry::Vacant(place) => (place.insert(nothing(from, epoch)), true),
+            Entry::Occupied(place) => {
+                let is_first = place.get().epoch != epoch;
+                let reception = place.into_mut();
+                if is_first {
+                    *reception = nothing(from, epoch);
+                }
+                (reception, is_first)
+            }
+        };
+        let (last, round) = match round {
+            Round::Direct(round) => (&mut reception.direct, round),
+            Round::Broadcast(round) => (&mut reception.broadcast, round),
+        };
+        *last = round.max(*last); // Packets overtake each other.
+        is_first
+    }
+
+    /// Once names are running out, those that are not `known` are forgotten.
+    pub(super) fn make_room(&mut self, known: impl Fn(&NodeId) -> bool) {
+        if self.of.len() >= PEERS_MAX {
+            self.of.retain(|node, _| known(node));
+        }
+    }
+
+    /// What the next offer says: of all, or of some in turn.
+    pub(super) fn report(&mut self) -> Vec<Reception> {
+        let (of, count) = (self.of.len(), self.of.len().min(NODES_PER_OFFER_MAX));
+        let report = self.of.values().cycle().skip(self.turn).take(count).cloned().collect();
+        self.turn = (self.turn + count).checked_rem(of).unwrap_or_default();
+        report
+    }
+}
+
+fn nothing(from: &NodeId, epoch: u64) -> Reception {
+    Reception { node: from.clone(), epoch, direct: 0, broadcast: 0 }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn node(number: usize) -> NodeId {
+        NodeId::new(format!("node-{number}")).unwrap()
+    }
+
+    #[test]
+    fn the_latest_rounds_of_the_latest_epoch_are_reported() {
+        let mut receptions = Receptions::default();
+        let packets = [
+            (7, Round::Broadcast(1), true),
+            (7, Round::Direct(3), false),
+            (7, Round::Direct(2), false),
+            (7, Round::Broadcast(4), false),
+        ];
+        for (epoch, round, is_first) in packets {
+            assert_eq!(receptions.note(&node(1), epoch, round), is_first);
+        }
+        assert_eq!(receptions.report(), [Reception { node: node(1), epoch: 7, direct: 3, broadcast: 4 }]);
+        assert!(receptions.note(&node(1), 8, Round::Direct(1)), "it has restarted");
+        assert_eq!(receptions.report(), [Reception { node: node(1), epoch: 8, direct: 1, broadcast: 0 }]);
+    }
+
+    #[test]
+    fn many_nodes_are_reported_in_turn() {
+        let mut receptions = Receptions::default();
+        assert!(receptions.report().is_empty());
+        for number in 0..150 {
+            receptions.note(&node(number), 1, Round::Direct(1));
+        }
+        let reports = [(); 3].map(|()| receptions.report());
+        assert!(reports.iter().all(|report| report.len() == NODES_PER_OFFER_MAX));
+        let nodes: BTreeSet<_> = reports.iter().flatten().map(|reception| &reception.node).collect();
+        assert_eq!(nodes.len(), 150);
+    }
+
+    #[test]
+    fn names_that_are_made_up_do_not_fill_the_memory() {
+        let mut receptions = Receptions::default();
+        let noted = (0..2 * PEERS_MAX).filter(|number| receptions.note(&node(*number), 1, Round::Direct(1))).count();
+        assert_eq!(noted, PEERS_MAX);
+        receptions.make_room(|known| *known == node(1));
+        assert!(receptions.note(&node(PEERS_MAX), 1, Round::Direct(1)));
+        assert!(!receptions.note(&node(1), 1, Round::Direct(2)));
+        assert_eq!(receptions.report().len(), 2);
+    }
+}
