@@ -15,6 +15,7 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
+use crate::link::OFFER_DELAY_MIN;
 use crate::settings::Settings;
 use crate::supervision::Group;
 
@@ -296,6 +297,11 @@ impl Settings {
         if self.actors.batch_max > TAKEN_SIGNALS_MAX {
             let what = format!("{} is above {TAKEN_SIGNALS_MAX}: give less", self.actors.batch_max);
             return Err(ConfigError::of_key(["actors", "batch_max"], what));
+        }
+        if self.offer_period_max < OFFER_DELAY_MIN {
+            let [period, min] = [self.offer_period_max, OFFER_DELAY_MIN].map(humantime::format_duration);
+            let what = format!("{period} is below {min}, the first pause: give a longer one");
+            return Err(ConfigError::of_key(["offer_period_max"], what));
         }
         let pauses = [
             ("nudge_delay_min_ms", limits.nudge_delay_min_ms, "nudge_delay_max_ms", limits.nudge_delay_max_ms),

@@ -110,7 +110,7 @@ pub enum StartError {
     HasLeft,
     /// Nobody plays a role.
     #[error(
-        "no node is known that plays role `{role}` and takes new sessions: is one running, connected to this one in both directions, and not draining?"
+        "no node is known that plays role `{role}` and takes new sessions: is one running, connected to this one in both directions, not draining, and not cordoned here?"
     )]
     NobodyPlays {
         /// The role.
@@ -232,6 +232,20 @@ pub enum ForgetError {
     #[error("a node cannot forget itself: call `drain`, `drained` and `leave` on it")]
     Own,
     /// No such node is known here, or it has left already.
+    #[error("no node `{0}` is known here: see `peers` for those that are")]
+    Unknown(NodeId),
+    /// The node that was asked has stopped, or its store has failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A node that cannot be cordoned, or no longer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CordonError {
+    /// It is this one.
+    #[error("a node cannot cordon itself: call `drain` on it")]
+    Own,
+    /// No such node is known here.
     #[error("no node `{0}` is known here: see `peers` for those that are")]
     Unknown(NodeId),
     /// The node that was asked has stopped, or its store has failed.

@@ -37,7 +37,9 @@ pub use accompanist_transport as transport;
 pub use config::{Config, ConfigError};
 pub use dead_letters::DeadLetter;
 pub use environment::SystemEnvironment;
-pub use error::{DrainError, ForgetError, Gap, LeaveError, NodeError, SessionError, SessionLookupError, StartError};
+pub use error::{
+    CordonError, DrainError, ForgetError, Gap, LeaveError, NodeError, SessionError, SessionLookupError, StartError,
+};
 pub use handle::{AskError, InstanceHandle};
 pub use node::{CastSession, Node, NodeBuilder, StartOptions};
 pub use peers::{Contact, DrainProgress, KnownNode, Standing};

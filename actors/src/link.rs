@@ -28,7 +28,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use self::inbox::LinkInbox;
 pub(crate) use self::inbox::Waiting;
-use self::news::{Counted, OFFER_DELAY_MIN};
+use self::news::Counted;
+pub(crate) use self::news::OFFER_DELAY_MIN;
 use self::outbox::{Outbox, Transmission, millis};
 pub(crate) use self::queue::LinkHandle;
 use self::reachability::Reachability;
@@ -291,6 +292,7 @@ impl LinkState {
             Err(error) => return note_dropped("garbled", &error.to_string()),
         };
         let Packet { from, epoch, round, frames, acks, offer } = packet;
+        self.shared.peers.note_received(&from, self.shared.now_ms());
         if self.receptions.note(&from, epoch, round) {
             // It has just come (back): what waits for it need not wait longer.
             self.outbox.hurry(&from, self.shared.now_ms());

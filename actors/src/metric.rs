@@ -13,6 +13,12 @@ pub const FRAMES_SENT_AGAIN: &str = "accompanist_frames_sent_again_total";
 pub const HEALS: &str = "accompanist_heals_total";
 /// Gauge: peers that are received and receive nothing from this node.
 pub const PEERS_DEAF: &str = "accompanist_peers_deaf";
+/// Gauge: peers from which nothing is received.
+pub const PEERS_SILENT: &str = "accompanist_peers_silent";
+/// Counter: times that a peer went silent.
+pub const PEERS_WENT_SILENT: &str = "accompanist_peers_went_silent_total";
+/// Counter: times that a peer that was silent came back.
+pub const PEERS_CAME_BACK: &str = "accompanist_peers_came_back_total";
 /// Counter: what arrived and was dropped, with a label `reason`.
 pub const DROPPED: &str = "accompanist_dropped_total";
 /// Counter: sessions started here.
@@ -62,6 +68,9 @@ pub fn describe() {
     counter!(FRAMES_SENT_AGAIN, "Frames sent again");
     counter!(HEALS, "Times that the way to a peer was made anew, by level");
     gauge!(PEERS_DEAF, "Peers that are received and receive nothing");
+    gauge!(PEERS_SILENT, "Peers from which nothing is received");
+    counter!(PEERS_WENT_SILENT, "Times that a peer went silent");
+    counter!(PEERS_CAME_BACK, "Times that a silent peer came back");
     counter!(DROPPED, "What arrived and was dropped, by reason");
     counter!(SESSIONS_STARTED, "Sessions started here");
     counter!(INSTANCES_CLOSED, "Role instances closed, by outcome");

@@ -7,6 +7,7 @@
 
 mod cast;
 mod contact;
+mod cordon;
 mod left;
 mod placed;
 mod standing;
@@ -27,6 +28,8 @@ use tokio::time::Instant;
 
 pub(crate) use self::cast::{Cast, Choice};
 pub use self::contact::Contact;
+use self::contact::silence_ms;
+use self::cordon::restore_cordoned;
 use self::left::LeftNodes;
 pub(crate) use self::placed::Placed;
 pub use self::standing::{DrainProgress, KnownNode, Standing};
@@ -77,6 +80,14 @@ struct Known {
     heard: BTreeMap<NodeId, u64>,
     /// Those that are received, and receive nothing from the own node; since when.
     deaf: BTreeMap<NodeId, u64>,
+    /// Those that were told to be silent; since when.
+    silent: BTreeMap<NodeId, u64>,
+    /// Nothing was received from a node that is silent for so long.
+    silence_ms: u64,
+    /// When the own node began to listen.
+    begun_ms: u64,
+    /// Those that an operator has barred from new sessions of this node.
+    cordoned: BTreeSet<NodeId>,
     /// The memberships that are on disk.
     stored: BTreeMap<NodeId, Membership>,
     left: LeftNodes,
@@ -116,8 +127,8 @@ pub(crate) struct Learned {
 }
 
 impl Peers {
-    /// Within `hearing`, every node that is up says what it offers.
-    pub(crate) fn new(node: NodeId, offer: Offer, hearing: Duration) -> Self {
+    /// Within `hearing`, every node that is up says what it offers, and at least as often again.
+    pub(crate) fn new(node: NodeId, offer: Offer, hearing: Duration, now_ms: u64) -> Self {
         let own = Own { membership: offer.membership, change: 0, draining: false };
         let known = Known {
             node: node.clone(),
@@ -126,6 +137,10 @@ impl Peers {
             peers: BTreeMap::from([(node.clone(), Peer { mutual: true, ..offer.into() })]),
             heard: BTreeMap::from([(node, 0)]),
             deaf: BTreeMap::new(),
+            silent: BTreeMap::new(),
+            silence_ms: silence_ms(hearing),
+            begun_ms: now_ms,
+            cordoned: BTreeSet::new(),
             stored: BTreeMap::new(),
             left: LeftNodes::default(),
             answers: BTreeMap::new(),
@@ -170,6 +185,7 @@ impl Peers {
     pub(crate) fn restore(&self, store: &mut dyn Store, membership: Membership) -> Result<(), StoreError> {
         let mut known = self.lock();
         known.left = LeftNodes::restore(store)?;
+        known.cordoned = restore_cordoned(store)?;
         for (key, value) in store.scan(Space::Meta, NODE_KEY, None, PEERS_MAX)? {
             let name = String::from_utf8_lossy(key.get(NODE_KEY.len()..).unwrap_or_default()).into_owned();
             let peer: Peer = read_value(Space::Meta, &value)?;
@@ -233,26 +249,37 @@ impl Peers {
     }
 
     /// The highest of `versions` (which come so) that the nodes known can play, and who plays what; see [`Known::cast`].
+    /// A version whose cast was received from lately comes before a higher one for which a node is needed that was not.
     /// All at one moment: an offer that came between two of them would make a start miss the higher one. The cast is held
     /// from the same moment on: what is counted for a node that drains after it knows of this start. Nothing for a node
     /// that takes no new sessions itself.
-    pub(crate) fn choose(&self, session: SessionId, versions: &[Arc<dyn AnyChoreography>]) -> Result<Choice, Standing> {
+    pub(crate) fn choose(
+        &self,
+        session: SessionId,
+        versions: &[Arc<dyn AnyChoreography>],
+        now_ms: u64,
+    ) -> Result<Choice, Standing> {
         let mut known = self.lock();
         let (own, standing) = (known.node.clone(), known.standing());
         if standing != Standing::Serving {
             return Err(standing);
         }
+        let is_hearing = Instant::now() < self.hearing_until;
+        let is_lively = |node: &NodeId| known.is_lively(node, now_ms, is_hearing);
         let mut choice = Choice { cast: None, gaps: Vec::new(), hear_until: None };
         for (index, choreography) in versions.iter().enumerate() {
-            match known.cast(session, choreography.as_ref(), &own) {
-                Ok(cast) => {
+            match known.cast(session, choreography.as_ref(), &own, is_lively) {
+                Ok(cast) if cast.nodes.iter().all(is_lively) => {
                     choice.cast = Some((index, cast));
                     break;
                 }
-                Err(gap) => choice.gaps.push(gap),
+                // The highest one, unless a lower one is found that need not wait for anybody.
+                Ok(cast) => drop(choice.cast.get_or_insert((index, cast))),
+                Err(gap) if choice.cast.is_none() => choice.gaps.push(gap),
+                Err(_) => {}
             }
         }
-        let may_hear = choice.gaps.iter().any(|gap| known.has_unheard(gap.role)) && Instant::now() < self.hearing_until;
+        let may_hear = choice.gaps.iter().any(|gap| known.has_unheard(gap.role)) && is_hearing;
         choice.hear_until = may_hear.then_some(self.hearing_until);
         if let Some((_, cast)) = &mut choice.cast {
             for node in &cast.nodes {
@@ -308,7 +335,7 @@ mod tests {
         let offer = |role: &str| Offer { roles: vec![role.into()], ..Offer::default() };
         let is_stored = |learned: Learned| !learned.changes.is_empty();
         let node = |number: usize| NodeId::new(format!("node-{number}")).unwrap();
-        let peers = Peers::new(NodeId::new("own").unwrap(), offer("shop"), Duration::ZERO);
+        let peers = Peers::new(NodeId::new("own").unwrap(), offer("shop"), Duration::ZERO, 0);
         let stored = (0..2 * PEERS_MAX).filter(|number| is_stored(peers.learn(&node(*number), offer("bank"), 0)));
         assert_eq!(stored.count() + 1, PEERS_MAX); // Itself is not stored.
         let kept = {
@@ -327,7 +354,7 @@ mod tests {
         let offered = Offered { choreography: "sale".into(), version: 2, patches: vec!["p".into()] };
         let roles = vec!["bank".into()];
         let offer = Offer { membership: Membership(300), change: 3, draining: true, roles, ..Offer::default() };
-        let peers = Peers::new(NodeId::new("own").unwrap(), Offer::default(), Duration::ZERO);
+        let peers = Peers::new(NodeId::new("own").unwrap(), Offer::default(), Duration::ZERO, 0);
         let left = Left { at_unix_ms: 1_000, node: NodeId::new("n1").unwrap(), membership: Membership(300) };
         let knows = Some(Membership(0));
         let news = Offer { choreographies: vec![offered], knows, left: vec![left], ..offer };

@@ -132,7 +132,8 @@ pub struct Settings {
     /// How long a start waits until a node for each role is known.
     #[serde(with = "humantime_serde")]
     pub cast_wait_max: Duration,
-    /// The longest pause between two offers of this node to all.
+    /// The longest pause between two offers of this node to all; 50 ms at least. A peer of which nothing arrives for three of
+    /// them is silent, one that reports for three that nothing arrives there is deaf: give all nodes the same.
     #[serde(with = "humantime_serde")]
     pub offer_period_max: Duration,
     /// Bounds and pauses of each role instance.

@@ -19,7 +19,7 @@ use crate::shared::note_dropped;
 use crate::writer::{Counts, Job, Question};
 
 /// The pause before the second offer; it doubles from one to the next.
-pub(super) const OFFER_DELAY_MIN: Duration = Duration::from_millis(50);
+pub(crate) const OFFER_DELAY_MIN: Duration = Duration::from_millis(50);
 
 /// What has been counted for nodes that drain.
 pub(crate) struct Counted {

@@ -197,7 +197,8 @@ impl NodeBuilder {
         let checked = checked.and_then(|()| self.settings.check_names(&self.roles, &known, &self.groups));
         checked.map_err(|error| self.source.locate(error))?;
         let groups = resolve(self.groups, &self.settings.supervision, &self.source)?;
-        let peers = Peers::new(self.name.clone(), offer, self.settings.offer_period_max);
+        let now_ms = self.environment.monotonic_ms();
+        let peers = Peers::new(self.name.clone(), offer, self.settings.offer_period_max, now_ms);
         // Before the writer has the store, and few keys: this much may block.
         check_format(store.as_mut())?;
         peers.restore(store.as_mut(), Membership(self.environment.random()))?;

@@ -1,4 +1,4 @@
-//! How a node comes and goes: draining, leaving, forgetting another one; and what is known of the others.
+//! How a node comes and goes: draining, leaving, forgetting or cordoning another one; and what is known of the others.
 //!
 //! Each change is on disk before it is told, and told until all have heard of it. Knows standings, no frames; see
 //! `docs/decisions/0014`.
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::Node;
 use super::versions::COUNT_PAGE;
-use crate::error::{DrainError, ForgetError, LeaveError};
+use crate::error::{CordonError, DrainError, ForgetError, LeaveError};
 use crate::link::LinkMessage;
 use crate::peers::{DrainProgress, KnownNode, Standing};
 use crate::writer::{Job, Question};
@@ -178,6 +178,34 @@ impl Node {
         if self.note_left(node).await? { Ok(()) } else { Err(ForgetError::Unknown(node.clone())) }
     }
 
+    /// From now on this node casts another one in no new session, until [`Node::uncordon`]. Sessions that it is cast in go on,
+    /// and it is not told: other nodes cast it as ever, unless they are told the same. To take a node out for all of them,
+    /// [`Node::drain`] it. Durable when it returns, by name, until the other one leaves or is forgotten.
+    ///
+    /// # Errors
+    /// [`CordonError`]. Cancel-safe: it may be cordoned all the same.
+    pub async fn cordon(&self, node: &NodeId) -> Result<(), CordonError> {
+        self.set_cordon(node, true).await
+    }
+
+    /// The other node may be cast again. Durable when it returns. Nothing happens to one that is not cordoned.
+    ///
+    /// # Errors
+    /// As [`Node::cordon`].
+    pub async fn uncordon(&self, node: &NodeId) -> Result<(), CordonError> {
+        self.set_cordon(node, false).await
+    }
+
+    async fn set_cordon(&self, node: &NodeId, cordoned: bool) -> Result<(), CordonError> {
+        if *node == self.shared.node {
+            return Err(CordonError::Own);
+        }
+        let unknown = || CordonError::Unknown(node.clone());
+        let changes = self.shared.peers.cordon(node, cordoned).ok_or_else(unknown)?;
+        let (shared, node) = (self.shared.clone(), node.clone());
+        Ok(self.change(changes, move || shared.peers.note_cordon(&node, cordoned)).await?)
+    }
+
     /// Whether the node is known.
     async fn note_left(&self, node: &NodeId) -> Result<bool, StoreError> {
         let Some((changes, left)) = self.shared.peers.forget(node, self.shared.environment.unix_ms()) else {
@@ -191,7 +219,8 @@ impl Node {
         self.change(changes, told).await.map(|()| true)
     }
 
-    /// The nodes that are known besides this one: their roles, how they stand, and when they were last heard of.
+    /// The nodes that are known besides this one: their roles, how they stand, whether packets go to and fro, and whether
+    /// they are cordoned.
     pub fn peers(&self) -> Vec<KnownNode> {
         self.shared.peers.list(self.shared.now_ms())
     }

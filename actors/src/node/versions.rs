@@ -81,7 +81,7 @@ impl Node {
         loop {
             let change = self.shared.peers.change();
             let Choice { cast, gaps, hear_until } =
-                self.shared.peers.choose(session, versions).map_err(StartError::not_serving)?;
+                self.shared.peers.choose(session, versions, self.shared.now_ms()).map_err(StartError::not_serving)?;
             let chosen = cast.and_then(|(index, mut cast)| {
                 let placed = cast.placed.take();
                 Some((self.header(versions.get(index)?.as_ref(), cast), placed))

@@ -1,6 +1,7 @@
-//! Who plays what in a new session: rendezvous hashing over the nodes that take new ones.
+//! Who plays what in a new session: rendezvous hashing over the nodes that take new ones, those first that were received
+//! from lately.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use accompanist_core::part::AnyChoreography;
@@ -37,12 +38,14 @@ impl Known {
     }
 
     /// Who plays what in `session`, among the nodes that have `choreography` and take new sessions, by rendezvous hashing:
-    /// each session's choice is its own, and stays mostly the same when nodes come and go. `own` plays the initiator.
+    /// each session's choice is its own, and stays mostly the same when nodes come and go. Those that are lively come first:
+    /// a hint, by which nobody is left out. `own` plays the initiator.
     pub(super) fn cast(
         &self,
         session: SessionId,
         choreography: &dyn AnyChoreography,
         own: &NodeId,
+        is_lively: impl Fn(&NodeId) -> bool,
     ) -> Result<Cast, Gap> {
         let initiator = choreography.interface().initiator;
         let mut patches: Vec<&str> = choreography.patches().to_vec();
@@ -51,10 +54,11 @@ impl Known {
             let plays = |node: &NodeId, peer: &Peer| {
                 if *role == initiator { node == own } else { peer.roles.contains(*role) }
             };
-            let players = self.peers.iter().filter(|(node, peer)| peer.is_open() && plays(node, peer));
+            let players = self.peers.iter().filter(|(node, peer)| self.is_open(node, peer) && plays(node, peer));
             let able = players.filter_map(|(node, peer)| Some((node, peer.patches(choreography)?)));
-            let Some((node, offered)) = able.max_by_key(|(node, _)| weight(session, role, node)) else {
-                return Err(gap(&self.peers, choreography, role));
+            let Some((node, offered)) = able.max_by_key(|(node, _)| (is_lively(node), weight(session, role, node)))
+            else {
+                return Err(self.gap(choreography, role));
             };
             patches.retain(|patch| offered.contains(*patch));
             nodes.push(node.clone());
@@ -62,14 +66,23 @@ impl Known {
         let patches = patches.into_iter().map(ToOwned::to_owned).collect();
         Ok(Cast { nodes, patches, placed: None })
     }
+
+    /// Whether it takes new sessions from the own node.
+    fn is_open(&self, node: &NodeId, peer: &Peer) -> bool {
+        peer.mutual && !peer.draining && !self.cordoned.contains(node)
+    }
+
+    /// Why nobody can play `role`; names the node that comes closest.
+    fn gap(&self, choreography: &dyn AnyChoreography, role: &'static str) -> Gap {
+        let (name, version) = (choreography.name(), choreography.version());
+        let players = self.peers.iter().filter(|(node, peer)| self.is_open(node, peer) && peer.roles.contains(role));
+        let players = players.map(|(node, peer)| (node.clone(), peer.versions(name)));
+        let player = players.max_by_key(|(_, versions)| versions.last().copied());
+        Gap { version, role, player }
+    }
 }
 
 impl Peer {
-    /// Whether it takes new sessions from the own node.
-    fn is_open(&self) -> bool {
-        self.mutual && !self.draining
-    }
-
     fn patches(&self, choreography: &dyn AnyChoreography) -> Option<&BTreeSet<String>> {
         self.choreographies.get(&(choreography.name().to_owned(), choreography.version()))
     }
@@ -77,15 +90,6 @@ impl Peer {
     pub(super) fn versions(&self, name: &str) -> Vec<u32> {
         self.choreographies.keys().filter(|(known, _)| known == name).map(|(_, version)| *version).collect()
     }
-}
-
-/// Why nobody can play `role`; names the node that comes closest.
-fn gap(known: &BTreeMap<NodeId, Peer>, choreography: &dyn AnyChoreography, role: &'static str) -> Gap {
-    let (name, version) = (choreography.name(), choreography.version());
-    let players = known.iter().filter(|(_, peer)| peer.is_open() && peer.roles.contains(role));
-    let players = players.map(|(node, peer)| (node.clone(), peer.versions(name)));
-    let player = players.max_by_key(|(_, versions)| versions.last().copied());
-    Gap { version, role, player }
 }
 
 fn weight(session: SessionId, role: &str, node: &NodeId) -> u128 {

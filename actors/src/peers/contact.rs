@@ -1,33 +1,90 @@
-//! Whether packets go to and fro between the own node and each other one, as far as is known: shown to operators.
+//! Whether packets go to and fro between the own node and each other one, as far as is known: new sessions prefer those, and
+//! operators see it.
 //!
-//! A hint and never a verdict: nothing is taken from a node that is not received.
+//! A hint and never a verdict: nothing is taken from a node that is not received, and when nobody is, all are cast as if
+//! they were (decision 0021).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use accompanist_core::NodeId;
-use metrics::gauge;
+use metrics::{counter, gauge};
 
 use super::{Known, Peers};
 use crate::metric;
 
+/// After so many periods of the offers in which nothing was received from a peer it is silent. A peer sends at least one
+/// packet in each, so that two may be lost in a row; and new sessions go there no longer than that.
+const SILENT_AFTER: u64 = 3;
+
 /// Whether packets go to and fro between this node and another one; see [`Node::peers`](crate::Node::peers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contact {
-    /// Nothing was received from it in this life of this node, or it has left.
+    /// Nothing was received from it yet in this life of this node, which has just begun; or it has left.
     Unknown,
-    /// It was received, and does not complain.
+    /// Something was received from it lately, and it does not complain.
     Good,
+    /// Nothing was received from it for so long, or at all in this life of this node: it is down, or cut off. New sessions
+    /// go to others, if there are any.
+    Silent(Duration),
     /// It is received, and has said for so long that it receives nothing from this node. The network carries nothing in one
-    /// direction; this node makes the way there anew, more and more seldom while that does not help.
+    /// direction; this node makes the way there anew, more and more seldom while that does not help. New sessions go to
+    /// others, if there are any.
     Deaf(Duration),
+}
+
+/// What has become of a peer.
+#[derive(Debug)]
+enum Turn {
+    Silent { for_ms: u64 },
+    Back { after_ms: u64 },
 }
 
 impl Known {
     pub(super) fn contact(&self, node: &NodeId, now_ms: u64) -> Contact {
-        if let Some(since_ms) = self.deaf.get(node) {
-            return Contact::Deaf(Duration::from_millis(now_ms.saturating_sub(*since_ms)));
+        let received = self.heard.get(node);
+        let silent_ms = now_ms.saturating_sub(received.copied().unwrap_or(self.begun_ms));
+        if silent_ms >= self.silence_ms {
+            return Contact::Silent(Duration::from_millis(silent_ms));
         }
-        if self.heard.contains_key(node) { Contact::Good } else { Contact::Unknown }
+        match (received, self.deaf.get(node)) {
+            (None, _) => Contact::Unknown,
+            (_, None) => Contact::Good,
+            (_, Some(since_ms)) => Contact::Deaf(Duration::from_millis(now_ms.saturating_sub(*since_ms))),
+        }
+    }
+
+    /// Whether a new session that is cast there is likely to go on at once. While this node has just begun
+    /// (`is_hearing`), those that are still to be heard get the benefit of the doubt.
+    pub(super) fn is_lively(&self, node: &NodeId, now_ms: u64, is_hearing: bool) -> bool {
+        *node == self.node
+            || match self.contact(node, now_ms) {
+                Contact::Good => true,
+                Contact::Unknown => is_hearing,
+                Contact::Silent(_) | Contact::Deaf(_) => false,
+            }
+    }
+
+    /// Notes who has gone silent and who has come back since the last time.
+    fn turns(&mut self, now_ms: u64) -> Vec<(NodeId, Turn)> {
+        let others = self.peers.keys().filter(|node| **node != self.node);
+        let mut silent = BTreeMap::new();
+        for node in others {
+            if let Contact::Silent(time) = self.contact(node, now_ms) {
+                let for_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                silent.insert(node.clone(), now_ms.saturating_sub(for_ms));
+            }
+        }
+        let gone = silent.iter().filter(|(node, _)| !self.silent.contains_key(*node));
+        let gone =
+            gone.map(|(node, since_ms)| (node.clone(), Turn::Silent { for_ms: now_ms.saturating_sub(*since_ms) }));
+        let is_back = |node: &NodeId| !silent.contains_key(node) && self.peers.contains_key(node);
+        let back = self.silent.iter().filter(|(node, _)| is_back(node));
+        let back =
+            back.map(|(node, since_ms)| (node.clone(), Turn::Back { after_ms: now_ms.saturating_sub(*since_ms) }));
+        let turns = gone.chain(back).collect();
+        self.silent = silent;
+        turns
     }
 }
 
@@ -35,6 +92,13 @@ impl Peers {
     /// Whether this is a node that has said what it offers, and has not left.
     pub(crate) fn knows(&self, node: &NodeId) -> bool {
         self.lock().peers.contains_key(node)
+    }
+
+    /// Something was received from a node. What it offers is taken by [`Peers::learn`].
+    pub(crate) fn note_received(&self, node: &NodeId, now_ms: u64) {
+        if let Some(at_ms) = self.lock().heard.get_mut(node) {
+            *at_ms = now_ms;
+        }
     }
 
     /// Since when a peer receives nothing from the own node; `None` once it receives again.
@@ -51,13 +115,38 @@ impl Peers {
         self.lock().deaf.clear();
     }
 
-    /// Counts those that are not in good contact; from time to time.
+    /// Says who has gone silent and who has come back, once for each change, and counts them.
     pub(crate) fn note_contacts(&self, now_ms: u64) {
-        let known = self.lock();
-        let contacts = known.peers.keys().map(|node| known.contact(node, now_ms));
-        let deaf = contacts.filter(|contact| matches!(contact, Contact::Deaf(_))).count();
+        let (turns, silent, deaf) = {
+            let mut known = self.lock();
+            let turns = known.turns(now_ms);
+            let contacts = known.peers.keys().map(|node| known.contact(node, now_ms));
+            let deaf = contacts.filter(|contact| matches!(contact, Contact::Deaf(_))).count();
+            (turns, known.silent.len(), deaf)
+        };
+        gauge!(metric::PEERS_SILENT).set(float(silent));
         gauge!(metric::PEERS_DEAF).set(float(deaf));
+        for (peer, turn) in turns {
+            match turn {
+                Turn::Silent { for_ms } => {
+                    counter!(metric::PEERS_WENT_SILENT).increment(1);
+                    tracing::warn!(
+                        %peer, for_ms,
+                        "nothing is received from a peer: sessions that it is cast in wait, and new ones go to others if they can"
+                    );
+                }
+                Turn::Back { after_ms } => {
+                    counter!(metric::PEERS_CAME_BACK).increment(1);
+                    tracing::info!(%peer, after_ms, "a peer that was silent is received again");
+                }
+            }
+        }
     }
+}
+
+/// How long nothing is received from a node that is silent, where offers have this period.
+pub(super) fn silence_ms(period: Duration) -> u64 {
+    u64::try_from(period.as_millis()).unwrap_or(u64::MAX).saturating_mul(SILENT_AFTER)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "they are few")]

@@ -39,10 +39,12 @@ pub struct KnownNode {
     pub standing: Standing,
     /// The roles that it plays, in order; none for one that has left.
     pub roles: Vec<String>,
-    /// How long ago it last said what it offers; `None` if not in this life of the own node.
+    /// How long ago something was last received from it; `None` if not in this life of the own node.
     pub last_heard: Option<Duration>,
     /// Whether packets go to and fro between it and this node.
     pub contact: Contact,
+    /// Whether an operator has barred it from new sessions of this node; see [`Node::cordon`](crate::Node::cordon).
+    pub cordoned: bool,
 }
 
 /// How far a node's draining is; see [`Node::drain_progress`](crate::Node::drain_progress).
@@ -243,6 +245,9 @@ impl Peers {
                     known.answers.remove(&left.node);
                     let key = [NODE_KEY, left.node.as_str().as_bytes()].concat();
                     changes.push(Change { space: Space::Meta, key, value: None });
+                    if known.cordoned.remove(&left.node) {
+                        changes.push(Known::cordon_change(&left.node, false));
+                    }
                 }
             }
             known.note_standing();
@@ -267,6 +272,7 @@ impl Peers {
             roles: peer.roles.iter().cloned().collect(),
             last_heard: known.heard.get(node).map(|at_ms| Duration::from_millis(now_ms.saturating_sub(*at_ms))),
             contact: known.contact(node, now_ms),
+            cordoned: known.cordoned.contains(node),
         });
         // One that has come back under its name has not left.
         let gone: BTreeSet<_> = known.left.names().filter(|node| !known.peers.contains_key(*node)).collect();
@@ -276,6 +282,7 @@ impl Peers {
             roles: Vec::new(),
             last_heard: None,
             contact: Contact::Unknown,
+            cordoned: false,
         });
         others.chain(gone).collect()
     }

@@ -68,7 +68,7 @@ impl Roughness {
             down_max: Duration::from_millis(200),
             partitions_max: 3,
             partition_max: Duration::from_millis(400),
-            deafnesses_max: 2,
+            deafnesses_max: 1,
             drift_ppm_max: 500,
             clocks_set_max: 2,
             clock_error_max: Duration::from_mins(1),

@@ -116,6 +116,11 @@ fn numbers_that_cannot_work_are_refused_where_they_are_set() {
         &[("ACCOMPANIST__RETENTION__AGE_MIN", "1s")],
         "a.toml: retransmission_delay_max: 2s is above `retention.age_min`, 1s: give a shorter one",
     );
+    check(
+        "offer_period_max = \"0s\"\n",
+        &[],
+        "a.toml:1: offer_period_max: 0s is below 50ms, the first pause: give a longer one",
+    );
 }
 
 #[test]

@@ -72,20 +72,21 @@ fn is_deaf(node: &Node, peer: &str) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn sessions_end_although_one_direction_carries_nothing_until_it_is_made_anew() {
-    for until in [Heal::Publisher, Heal::Session] {
+    for level in [Heal::Publisher, Heal::Session] {
         for broadcasts_arrive in [true, false] {
             for way in [["front", "back"], ["back", "front"]] {
                 let numbers = Numbers::default();
                 let _recorder = metrics::set_default_local_recorder(&numbers);
                 let three = Three::start().await;
+                three.trades(1).await; // From now on each has the other one on disk.
                 let [from, to] = way.map(node_id);
-                three.network.deafen(&from, &to, Deafness { until, broadcasts_arrive });
-                three.trades(1).await;
-                assert!(!three.network.is_deaf(&from, &to), "{until:?}");
+                three.network.deafen(&from, &to, Deafness { until: level, broadcasts_arrive });
+                three.trades(2).await;
+                assert!(!three.network.is_deaf(&from, &to), "{level:?}");
                 three.is_well().await;
-                let asked = if until == Heal::Publisher { 1 } else { 2 };
-                assert_eq!(numbers.counter(metric::HEALS), asked, "{until:?} {broadcasts_arrive} {way:?}");
-                assert!(numbers.gauge(metric::PEERS_DEAF).abs() < 0.1);
+                let asked = if level == Heal::Publisher { 1 } else { 2 };
+                assert_eq!(numbers.counter(metric::HEALS), asked, "{level:?} {broadcasts_arrive} {way:?}");
+                until("nobody to be deaf", || numbers.gauge(metric::PEERS_DEAF).abs() < 0.1).await;
             }
         }
     }
@@ -109,11 +110,12 @@ async fn what_cannot_be_healed_is_shown_and_tried_ever_more_seldom() {
     let _recorder = metrics::set_default_local_recorder(&numbers);
     let three = Three::start().await;
     // A cable that is cut for one direction, which nothing heals.
-    three.network.cut(three.front.name(), three.back.name());
+    three.network.cut(three.side.name(), three.back.name());
     tokio::time::sleep(10 * MINUTE).await;
-    let Contact::Deaf(time) = contact(&three.front, "back") else { panic!("{:?}", contact(&three.front, "back")) };
+    let Contact::Deaf(time) = contact(&three.side, "back") else { panic!("{:?}", contact(&three.side, "back")) };
     assert!(time > 9 * MINUTE, "{time:?}");
-    assert!((numbers.gauge(metric::PEERS_DEAF) - 1.0).abs() < 0.1);
+    // Each node sets it, the side last.
+    until("one to be deaf", || (numbers.gauge(metric::PEERS_DEAF) - 1.0).abs() < 0.1).await;
     let first = numbers.counter(metric::HEALS);
     assert!((5..=9).contains(&first), "{first}");
     tokio::time::sleep(60 * MINUTE).await;
@@ -122,6 +124,33 @@ async fn what_cannot_be_healed_is_shown_and_tried_ever_more_seldom() {
     three.network.heal();
     three.is_well().await;
     three.trades(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_goes_silent_and_comes_back_is_shown_and_counted_once_each() {
+    let numbers = Numbers::default();
+    let _recorder = metrics::set_default_local_recorder(&numbers);
+    let three = Three::start().await;
+    for times in 1..=3 {
+        let start = tokio::time::Instant::now();
+        three.network.isolate(three.back.name());
+        until("silence", || matches!(contact(&three.front, "back"), Contact::Silent(_))).await;
+        assert!((Duration::from_secs(6)..Duration::from_secs(10)).contains(&start.elapsed()), "three periods");
+        assert_eq!(contact(&three.front, "side"), Contact::Good);
+        tokio::time::sleep(MINUTE).await;
+        // Each of the two sees the back go, and the back sees both.
+        assert_eq!(numbers.counter(metric::PEERS_WENT_SILENT), 4 * times);
+        assert_eq!(numbers.counter(metric::PEERS_CAME_BACK), 4 * (times - 1));
+        let Contact::Silent(time) = contact(&three.side, "back") else { panic!("it is silent") };
+        assert!(time > MINUTE && numbers.gauge(metric::PEERS_SILENT) > 0.1, "{time:?}");
+        three.network.heal();
+        three.is_well().await;
+        until("all back", || numbers.counter(metric::PEERS_CAME_BACK) == 4 * times).await;
+    }
+    tokio::time::sleep(10 * MINUTE).await;
+    assert!(numbers.gauge(metric::PEERS_SILENT).abs() < 0.1);
+    assert_eq!(numbers.counter(metric::PEERS_WENT_SILENT), 12);
+    assert_eq!(numbers.counter(metric::HEALS), 0, "who is silent is not deaf");
 }
 
 /// The back receives, and has reasons not to acknowledge: the message is too large for it.

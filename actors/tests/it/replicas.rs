@@ -9,7 +9,9 @@ use accompanist::id::InstanceId;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::{Faults, FaultyNetwork, LocalNetwork};
-use accompanist::{DrainError, ForgetError, LeaveError, NodeBuilder, Standing, metric};
+use accompanist::{
+    Contact, CordonError, DrainError, ForgetError, KnownNode, LeaveError, NodeBuilder, Standing, metric,
+};
 use tokio::task::JoinHandle;
 
 use crate::retention::Numbers;
@@ -169,6 +171,15 @@ pub async fn knows_that(node: &Node, other: &str, standing: Standing) {
     knows(node, |known| known.get(other) == Some(&standing)).await;
 }
 
+/// What a node knows of another one.
+fn seen(node: &Node, other: &str) -> KnownNode {
+    node.peers().into_iter().find(|known| known.node.as_str() == other).unwrap()
+}
+
+fn is_silent(node: &Node, other: &str) -> bool {
+    matches!(seen(node, other).contact, Contact::Silent(_))
+}
+
 fn waits_until_drained(node: &Node) -> JoinHandle<Result<(), DrainError>> {
     let node = node.clone();
     tokio::spawn(async move { node.drained().await })
@@ -291,6 +302,89 @@ async fn a_node_is_needed_by_sessions_that_have_not_come_to_it_yet() {
         within(session.settled()).await.unwrap();
     }
     back.is_idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_sessions_go_to_those_that_are_received_from_and_open_ones_stay() {
+    let street = Street::default();
+    let [front, back, one, two, three] = street.start_all(["front", "back", "side-1", "side-2", "side-3"]).await;
+    street.outside.set_gate(false);
+    let open = started(&front, 0..30).await;
+    within(street.outside.asked_times(30)).await;
+    within(two.shutdown()).await;
+    until("silence", || is_silent(&front, "side-2")).await;
+    // A key stands for the session that there is, wherever that was cast.
+    let again = started(&front, 0..30).await;
+    assert!(open.iter().zip(&again).all(|(open, again)| open.id() == again.id()));
+    street.outside.set_gate(true);
+    settled(started(&front, 100..160).await).await;
+    let of = |notes: &BTreeMap<u32, u32>, new: bool| notes.keys().filter(|id| (**id >= 100) == new).count();
+    let [ones, threes] = [notes(&one).await, notes(&three).await];
+    assert!(of(&ones, true) > 0 && of(&threes, true) > 0);
+    assert_eq!(of(&ones, true) + of(&threes, true), 60);
+
+    let two = street.start("side-2").await;
+    settled(open).await;
+    let twos = notes(&two).await;
+    assert!(of(&twos, false) > 0 && of(&twos, true) == 0, "what was cast to it before");
+    until("it is back", || seen(&front, "side-2").contact == Contact::Good).await;
+    settled(started(&front, 200..300).await).await;
+    assert!(of(&notes(&two).await, true) > 0, "its share again");
+    for node in [&front, &back, &one, &two, &three] {
+        node.is_idle().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_works_when_nobody_is_received_from_also_in_the_next_life() {
+    let street = Street::default();
+    let [front, back, one] = street.start_all(["front", "back", "side-1"]).await;
+    for node in [back, one] {
+        within(node.shutdown()).await;
+    }
+    until("silence", || is_silent(&front, "back") && is_silent(&front, "side-1")).await;
+    let mut sessions = started(&front, 0..5).await;
+    within(front.shutdown()).await;
+    let front = street.start("front").await;
+    sessions.extend(started(&front, 5..10).await);
+    until("silence", || is_silent(&front, "back") && is_silent(&front, "side-1")).await;
+    sessions.extend(started(&front, 10..15).await);
+    let [_back, one] = street.start_all(["back", "side-1"]).await;
+    for session in sessions {
+        let session = within(front.session::<Late>(session.id())).await.unwrap();
+        within(session.settled()).await.unwrap();
+    }
+    assert_eq!(notes(&one).await.len(), 15);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cordoned_node_keeps_its_sessions_and_gets_no_new_ones() {
+    let street = Street::default();
+    let [front, back, one, other] = street.start_all(["front", "back", "side-1", "side-2"]).await;
+    street.outside.set_gate(false);
+    let open = started(&front, 0..20).await;
+    within(street.outside.asked_times(20)).await;
+    let name = one.name().clone();
+    within(front.cordon(&name)).await.unwrap();
+    within(front.cordon(&name)).await.unwrap();
+    assert!(matches!(within(front.cordon(front.name())).await, Err(CordonError::Own)));
+    assert!(matches!(within(front.uncordon(&node_id("nobody"))).await, Err(CordonError::Unknown(_))));
+    let known = seen(&front, "side-1");
+    assert_eq!((known.cordoned, known.standing), (true, Standing::Serving));
+    assert!(!seen(&front, "side-2").cordoned && !seen(&back, "side-1").cordoned, "the front alone says so");
+    street.outside.set_gate(true);
+    settled(open).await;
+    let before = notes(&one).await.len();
+    assert!(before > 0);
+    settled(started(&front, 20..60).await).await;
+    let front = street.cut(front).await;
+    assert!(seen(&front, "side-1").cordoned);
+    settled(started(&front, 60..100).await).await;
+    assert_eq!([notes(&one).await.len(), notes(&other).await.len()], [before, 100 - before]);
+    within(front.uncordon(&name)).await.unwrap();
+    assert!(!seen(&front, "side-1").cordoned);
+    settled(started(&front, 100..160).await).await;
+    assert!(notes(&one).await.len() > before);
 }
 
 /// What it does not know of it could not ask when it drains.
@@ -518,7 +612,6 @@ async fn a_session_stays_with_its_nodes_over_joins_and_restarts() {
 async fn what_is_known_of_the_others_can_be_seen() {
     let street = Street::default();
     let [front, back, side] = street.start_all(["front", "back", "side"]).await;
-    let seen = |node: &Node, of: &str| node.peers().into_iter().find(|known| known.node.as_str() == of).unwrap();
     let heard = seen(&front, "back");
     assert_eq!((heard.roles, heard.standing), (vec!["back".to_owned()], Standing::Serving));
     assert!(heard.last_heard.is_some());

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use accompanist::NodeBuilder;
 use accompanist::prelude::*;
 use accompanist::testing::{Failure, Roughness, Simulation, What, Witness, World};
 
@@ -88,10 +89,12 @@ impl Choreography for Broken {
 }
 
 async fn add_nodes(world: &World, accounts: Arc<Accounts>) {
-    world.add_node("shop", |node| node.choreography(Sale).choreography(Broken).role(Shop, Arc::new(()))).await;
-    let bank =
-        move |node: accompanist::NodeBuilder| node.choreography(Sale).choreography(Broken).role(Bank, accounts.clone());
-    world.add_node("bank", bank).await;
+    // Deafness is noticed after some of these, and a world waits for that.
+    let settings = Settings { offer_period_max: Duration::from_millis(300), ..Settings::default() };
+    let describe = move |node: NodeBuilder| node.settings(settings.clone()).choreography(Sale).choreography(Broken);
+    let shop = describe.clone();
+    world.add_node("shop", move |node| shop(node).role(Shop, Arc::new(()))).await;
+    world.add_node("bank", move |node| describe(node).role(Bank, accounts.clone())).await;
 }
 
 async fn sales(world: World, honours_keys: bool) {

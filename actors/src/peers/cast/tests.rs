@@ -54,7 +54,7 @@ fn offer(role: &str, membership: u64) -> Offer {
 
 /// What a shop knows that has heard of these banks.
 fn knowing(banks: impl IntoIterator<Item = u32>) -> Peers {
-    let peers = Peers::new(id("shop"), offer("shop", 1), Duration::ZERO);
+    let peers = Peers::new(id("shop"), offer("shop", 1), Duration::ZERO, 0);
     for number in banks {
         peers.learn(&bank(number), offer("bank", 2), 0);
     }
@@ -67,8 +67,12 @@ fn session(number: u32) -> SessionId {
 
 /// The bank of a session.
 fn placed(peers: &Peers, session: SessionId) -> Option<NodeId> {
+    placed_at(peers, session, 0)
+}
+
+fn placed_at(peers: &Peers, session: SessionId, now_ms: u64) -> Option<NodeId> {
     let versions: [Arc<dyn AnyChoreography>; 1] = [Arc::new(Sale)];
-    let (_, cast) = peers.choose(session, &versions).ok()?.cast?;
+    let (_, cast) = peers.choose(session, &versions, now_ms).ok()?.cast?;
     assert_eq!(cast.nodes[0], id("shop"));
     Some(cast.nodes[1].clone())
 }
@@ -164,6 +168,130 @@ fn only_who_knows_of_this_node_is_cast() {
     assert_eq!(knows(), Some(Membership(3)));
 }
 
+/// A shop whose nodes say their offers each second.
+fn listening() -> Peers {
+    Peers::new(id("shop"), offer("shop", 1), Duration::from_secs(1), 0)
+}
+
+/// The banks of a hundred sessions.
+fn used(peers: &Peers, now_ms: u64) -> Vec<NodeId> {
+    let placed = (0..100).filter_map(|number| placed_at(peers, session(number), now_ms));
+    placed.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+#[test]
+fn nodes_that_were_received_from_lately_come_first() {
+    let peers = listening();
+    let says = |numbers: &[u32], now_ms| {
+        for number in numbers {
+            peers.learn(&bank(*number), offer("bank", 2), now_ms);
+        }
+    };
+    says(&[1, 2, 3], 0);
+    let all = [1, 2, 3].map(bank);
+    let before: Vec<_> = (0..100).map(|number| placed_at(&peers, session(number), 2_999)).collect();
+    assert_eq!(used(&peers, 2_999), all);
+    says(&[1, 2], 2_999);
+    assert_eq!(used(&peers, 3_000), [1, 2].map(bank));
+    // Of the others nothing moves.
+    for (number, before) in (0..).zip(&before).filter(|(_, before)| **before != Some(bank(3))) {
+        assert_eq!(&placed_at(&peers, session(number), 3_000), before);
+    }
+    // Any packet will do.
+    peers.note_received(&bank(1), 7_000);
+    peers.note_received(&id("stranger"), 7_000);
+    assert_eq!(used(&peers, 7_000), [bank(1)]);
+    assert_eq!(used(&peers, 10_000), all, "nobody was, so all are cast as ever");
+    says(&[3], 10_001);
+    assert_eq!(used(&peers, 10_001), [bank(3)]);
+    says(&[1, 2], 10_002);
+    let after: Vec<_> = (0..100).map(|number| placed_at(&peers, session(number), 10_002)).collect();
+    assert_eq!(after, before, "each has its share again");
+    // One that is received, and does not receive.
+    peers.note_deaf(&bank(2), Some(10_000));
+    assert_eq!(used(&peers, 10_002), [1, 3].map(bank));
+    peers.note_deaf(&bank(2), None);
+    assert_eq!(used(&peers, 10_002), all);
+}
+
+#[test]
+fn the_own_node_counts_as_received_from() {
+    let both = |membership| Offer { roles: vec!["shop".into(), "bank".into()], ..offer("", membership) };
+    let peers = Peers::new(id("shop"), both(1), Duration::from_secs(1), 0);
+    peers.learn(&bank(1), offer("bank", 2), 0);
+    assert_eq!(used(&peers, 0), [bank(1), id("shop")]);
+    assert_eq!(used(&peers, 1_000_000), [id("shop")]);
+    peers.learn(&bank(1), offer("bank", 2), 1_000_000);
+    assert_eq!(used(&peers, 1_000_000), [bank(1), id("shop")]);
+}
+
+/// The next version of the sale.
+struct Sale2;
+impl Choreography for Sale2 {
+    const NAME: &'static str = "sale";
+    const VERSION: u32 = 2;
+    type Roles = (Shop, Bank);
+    type Input = At<Shop, u32>;
+    type Output = At<Shop, u32>;
+    async fn run(&self, _: &Context<Self::Roles>, input: At<Shop, u32>) -> Result<At<Shop, u32>, Abort> {
+        Ok(input)
+    }
+}
+
+#[test]
+fn a_lower_version_whose_cast_is_there_comes_before_a_higher_one_that_waits() {
+    let with = |role: &str, membership, versions: &[u32]| {
+        let offered = |version: &u32| Offered { choreography: "sale".into(), version: *version, patches: Vec::new() };
+        Offer { choreographies: versions.iter().map(offered).collect(), ..offer(role, membership) }
+    };
+    let peers = Peers::new(id("shop"), with("shop", 1, &[1, 2]), Duration::from_secs(1), 0);
+    let versions: [Arc<dyn AnyChoreography>; 2] = [Arc::new(Sale2), Arc::new(Sale)];
+    let chosen = |now_ms| {
+        let (index, cast) = peers.choose(session(1), &versions, now_ms).unwrap().cast.unwrap();
+        (versions[index].version(), cast.nodes[1].clone())
+    };
+    peers.learn(&bank(1), with("bank", 2, &[1]), 0);
+    peers.learn(&bank(2), with("bank", 2, &[1, 2]), 0);
+    assert_eq!(chosen(0), (2, bank(2)));
+    peers.note_received(&bank(1), 10_000);
+    assert_eq!(chosen(10_000), (1, bank(1)));
+    assert_eq!(chosen(20_000), (2, bank(2)), "nobody is there");
+}
+
+#[test]
+fn a_node_that_is_cordoned_is_not_cast_over_restarts_until_it_is_uncordoned_or_has_left() {
+    use accompanist_core::contract::Store;
+    let (disk, peers) = (MemoryDisk::default(), knowing([1, 2]));
+    let mut store = disk.open().unwrap();
+    for number in [1, 2] {
+        store.apply(listening().learn(&bank(number), offer("bank", 2), 0).changes).unwrap();
+    }
+    assert!(peers.cordon(&bank(3), true).is_none(), "it is not known");
+    store.apply(peers.cordon(&bank(1), true).unwrap()).unwrap();
+    assert_eq!(used(&peers, 0), [1, 2].map(bank), "it is not on disk");
+    peers.note_cordon(&bank(1), true);
+    assert_eq!(used(&peers, 0), [bank(2)]);
+    let restored = |store: &mut dyn Store| {
+        let peers = Peers::new(id("shop"), offer("shop", 1), Duration::ZERO, 0);
+        peers.restore(store, Membership(1)).unwrap();
+        let cordoned = peers.list(0).into_iter().filter(|known| known.cordoned).map(|known| known.node);
+        (used(&peers, 0), cordoned.collect::<Vec<_>>())
+    };
+    assert_eq!(restored(&mut store), (vec![bank(2)], vec![bank(1)]));
+    store.apply(peers.cordon(&bank(2), true).unwrap()).unwrap();
+    peers.note_cordon(&bank(2), true);
+    assert_eq!(used(&peers, 0), [], "nobody is left, and an operator's word is no hint");
+    store.apply(peers.cordon(&bank(2), false).unwrap()).unwrap();
+    peers.note_cordon(&bank(2), false);
+    assert_eq!(used(&peers, 0), [bank(2)]);
+    // One that comes under the name of one that has left is not meant.
+    let left = vec![Left { at_unix_ms: 1, node: bank(1), membership: Membership(2) }];
+    store.apply(peers.learn(&bank(2), Offer { left, ..offer("bank", 2) }, 0).changes).unwrap();
+    store.apply(peers.learn(&bank(1), offer("bank", 3), 0).changes).unwrap();
+    assert_eq!(used(&peers, 0), [1, 2].map(bank));
+    assert_eq!(restored(&mut store), ([1, 2].map(bank).to_vec(), vec![]));
+}
+
 #[test]
 fn a_node_that_does_not_serve_begins_nothing() {
     let peers = knowing([1]);
@@ -194,7 +322,7 @@ fn a_node_that_does_not_serve_begins_nothing() {
 fn a_start_under_way_holds_its_cast_until_it_is_released() {
     let peers = knowing([1]);
     let versions: [Arc<dyn AnyChoreography>; 1] = [Arc::new(Sale)];
-    let cast = |number| peers.choose(session(number), &versions).unwrap().cast.unwrap().1;
+    let cast = |number| peers.choose(session(number), &versions, 0).unwrap().cast.unwrap().1;
     let (one, other) = (cast(1), cast(2));
     assert_eq!(peers.placed(), BTreeMap::from([(bank(1), 2), (id("shop"), 2)]));
     let held = one.placed.clone();
@@ -227,9 +355,9 @@ proptest! {
         }
         let gone = shuffled[go.index(shuffled.len())];
         // After a restart of a node that has learned in another order.
-        let (disk, again) = (MemoryDisk::default(), Peers::new(id("shop"), offer("shop", 1), Duration::ZERO));
+        let (disk, again) = (MemoryDisk::default(), Peers::new(id("shop"), offer("shop", 1), Duration::ZERO, 0));
         let mut store = disk.open().unwrap();
-        let learner = Peers::new(id("shop"), offer("shop", 1), Duration::ZERO);
+        let learner = Peers::new(id("shop"), offer("shop", 1), Duration::ZERO, 0);
         for number in &shuffled {
             use accompanist_core::contract::Store;
             store.apply(learner.learn(&bank(*number), offer("bank", 2), 0).changes).unwrap();

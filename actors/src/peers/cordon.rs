@@ -1,0 +1,45 @@
+//! Peers that an operator has barred from new sessions of this node, without forgetting them. On disk, by name.
+
+use std::collections::BTreeSet;
+
+use accompanist_core::NodeId;
+use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
+
+use super::{Known, PEERS_MAX, Peers};
+
+/// Keys of those that are barred begin so in [`Space::Meta`].
+const CORDON_KEY: &[u8] = b"cordon/";
+
+impl Known {
+    /// What is to be stored when a peer is barred, or no longer.
+    pub(super) fn cordon_change(node: &NodeId, cordoned: bool) -> Change {
+        let key = [CORDON_KEY, node.as_str().as_bytes()].concat();
+        Change { space: Space::Meta, key, value: cordoned.then(Vec::new) }
+    }
+}
+
+impl Peers {
+    /// What is to be stored; `None` for a node that is not known.
+    pub(crate) fn cordon(&self, node: &NodeId, cordoned: bool) -> Option<Batch> {
+        self.knows(node).then(|| Batch::from([Known::cordon_change(node, cordoned)]))
+    }
+
+    /// It is on disk.
+    pub(crate) fn note_cordon(&self, node: &NodeId, cordoned: bool) {
+        let is_news = {
+            let mut known = self.lock();
+            if cordoned { known.cordoned.insert(node.clone()) } else { known.cordoned.remove(node) }
+        };
+        if is_news {
+            tracing::info!(peer = %node, cordoned, "an operator has said whether a peer takes new sessions of this node");
+        }
+        self.changed.notify_waiters();
+    }
+}
+
+pub(super) fn restore_cordoned(store: &mut dyn Store) -> Result<BTreeSet<NodeId>, StoreError> {
+    let stored = store.scan(Space::Meta, CORDON_KEY, None, PEERS_MAX)?.into_iter();
+    let names =
+        stored.map(|(key, _)| String::from_utf8_lossy(key.get(CORDON_KEY.len()..).unwrap_or_default()).into_owned());
+    Ok(names.filter_map(|name| NodeId::new(name).ok()).collect())
+}
