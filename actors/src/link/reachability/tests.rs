@@ -1,5 +1,5 @@
 //! Two nodes and a network between them that is deaf one way or another, second by second.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use accompanist_core::frame::Round;
 use proptest::prelude::*;
