@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
+use accompanist_core::contract::VALUE_BYTES_MAX;
 use accompanist_core::instance::TAKEN_SIGNALS_MAX;
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
@@ -302,6 +303,13 @@ impl Settings {
             let [period, min] = [self.offer_period_max, OFFER_DELAY_MIN].map(humantime::format_duration);
             let what = format!("{period} is below {min}, the first pause: give a longer one");
             return Err(ConfigError::of_key(["offer_period_max"], what));
+        }
+        // With all that is kept beside it.
+        let payload_limit = VALUE_BYTES_MAX / 2;
+        if limits.payload_bytes_max > payload_limit {
+            let what =
+                format!("{} is above {payload_limit}, which a store can hold: give less", limits.payload_bytes_max);
+            return Err(ConfigError::of_key(["limits", "payload_bytes_max"], what));
         }
         let pauses = [
             ("nudge_delay_min_ms", limits.nudge_delay_min_ms, "nudge_delay_max_ms", limits.nudge_delay_max_ms),

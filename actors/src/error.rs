@@ -61,6 +61,15 @@ pub enum NodeError {
     /// The settings are no good.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Something that the node cannot go on without has ended: the thread or the task of its writer, the supervisor of all
+    /// its actors, or the tokio runtime that they run on.
+    #[error("the node's {part} has ended ({reason}): start the node again; what was acknowledged is kept")]
+    Ended {
+        /// Which of them.
+        part: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// The actors of the node failed again and again.
     #[error("the node's {part} failed {times} times in {period_s} s, the last time with: {reason}")]
     RestartedTooOften {

@@ -56,8 +56,19 @@ impl InstanceMessage {
 /// So often, at least, a frame has been sent before its instance leaves memory with it unheard.
 const UNHEARD_TRANSMISSIONS_MIN: u32 = 10;
 
-/// The reason with which the actor of an instance that has closed stops.
-pub(crate) const CLOSED: &str = "closed";
+/// Why the actor of an instance stops. Any other end is a failure.
+pub(crate) mod ends {
+    /// The session is over here.
+    pub(crate) const CLOSED: &str = "closed";
+    /// It waits on disk.
+    pub(crate) const LEFT: &str = "left memory";
+    /// It is listed as standing still.
+    pub(crate) const STANDS_STILL: &str = "stands still";
+    /// Nothing is known of the session, or it cannot be played.
+    pub(crate) const DROPPED: &str = "dropped";
+    /// The writer has refused it: another actor plays the instance, or the node stops.
+    pub(crate) const REFUSED: &str = "refused by the writer";
+}
 
 /// Where an instance comes from.
 #[derive(Clone)]
@@ -179,7 +190,26 @@ impl Actor for InstanceActor {
     }
 }
 
+impl Drop for InstanceState {
+    fn drop(&mut self) {
+        self.discard();
+    }
+}
+
+fn stop(myself: &ActorRef<InstanceMessage>, end: &str) {
+    myself.stop(Some(end.into()));
+}
+
 impl InstanceState {
+    /// Throws away what lives in memory. Values of a user's are dropped with it, whose panics are nobody's failure: least
+    /// of all that of the supervisor, which is given the state of an actor that has stopped.
+    fn discard(&mut self) {
+        let Some(Live { part, .. }) = self.live.take() else { return };
+        for panic in part.discard() {
+            tracing::error!(id = %self.id, reason = panic, "a value of a program panicked when it was dropped");
+        }
+    }
+
     fn load(&self, myself: &ActorRef<InstanceMessage>) {
         let myself = myself.clone();
         let done = Box::new(move |loaded| {
@@ -211,7 +241,8 @@ impl InstanceState {
 
     /// The store knew the instance after all: what was begun is thrown away, and what it was told is told again.
     fn load_instead(&mut self, myself: &ActorRef<InstanceMessage>) {
-        (self.live, self.unproven) = (None, false);
+        self.discard();
+        self.unproven = false;
         self.incarnation = self.shared.next_incarnation();
         // It comes by them once more.
         self.told = self.told.saturating_sub(self.early.len() as u64);
@@ -225,14 +256,14 @@ impl InstanceState {
             Loaded::Open(opened, records) => {
                 if let Some(reason) = quarantine(&records) {
                     self.shared.note_stopped(self.id, reason);
-                    return myself.stop(None);
+                    return stop(myself, ends::STANDS_STILL);
                 }
                 (opened, Some(records))
             }
             Loaded::Nothing => match self.opened.take().or_else(|| opened_by(&early)) {
                 Some(opened) if opened.input.is_none() && self.shared.is_disk_full() => {
                     note_dropped("too many open", &self.id.to_string());
-                    return myself.stop(None);
+                    return stop(myself, ends::DROPPED);
                 }
                 Some(opened) => (opened, None),
                 None if early.iter().any(is_close) => return self.answer_collected(myself, early),
@@ -242,7 +273,7 @@ impl InstanceState {
                         &early,
                         "the session is not known here: it is over and forgotten, or another store had it",
                     );
-                    return myself.stop(None);
+                    return stop(myself, ends::DROPPED);
                 }
             },
         };
@@ -257,11 +288,12 @@ impl InstanceState {
                 if accepted {
                     // It is not forgotten: it waits for a release that can play it.
                     self.shared.note_stopped(self.id, reason);
+                    stop(myself, ends::STANDS_STILL);
                 } else {
                     note_dropped("cannot be played", &format!("{}: {reason}", self.id));
                     self.note_dead(&early, &reason);
+                    stop(myself, ends::DROPPED);
                 }
-                myself.stop(None);
             }
             Ok(live) => {
                 self.live = Some(live);
@@ -383,7 +415,7 @@ impl InstanceState {
         };
         if self.shared.directory.leave(self.id, myself.get_id(), self.told, farewell) {
             counter!(metric::INSTANCES_PASSIVATED).increment(1);
-            myself.stop(None);
+            stop(myself, ends::LEFT);
         }
     }
 
@@ -422,9 +454,9 @@ impl InstanceState {
             tracing::warn!(id = %self.id, records, "a journal is long: make the program's loops `repeat`s");
             counter!(metric::LONG_JOURNALS).increment(1);
         }
-        if let Some(stop) = stopped {
-            self.shared.note_stopped(self.id, stop.to_string());
-            myself.stop(None);
+        if let Some(reason) = stopped {
+            self.shared.note_stopped(self.id, reason.to_string());
+            stop(myself, ends::STANDS_STILL);
         }
         if let Some(closed) = closed {
             self.shared.forget_dead(self.shared.dead_letters.of(self.id));
@@ -438,7 +470,7 @@ impl InstanceState {
                 Outcome::Compensated(_) => "compensated",
             };
             counter!(metric::INSTANCES_CLOSED, "outcome" => outcome).increment(1);
-            myself.stop(Some(CLOSED.into()));
+            stop(myself, ends::CLOSED);
         }
     }
 
@@ -473,7 +505,7 @@ impl InstanceState {
             }
         }
         self.shared.to_link(LinkMessage::Say { id: self.id, frames, acks });
-        myself.stop(None);
+        stop(myself, ends::CLOSED);
     }
 
     /// The session is over for all, and its tombstone has been collected: nothing else is said of it than `Close`.
@@ -483,15 +515,17 @@ impl InstanceState {
             _ => None,
         });
         self.shared.to_link(LinkMessage::Say { id: self.id, frames: Vec::new(), acks: receipts.collect() });
-        myself.stop(None);
+        stop(myself, ends::CLOSED);
     }
 
     fn store_failed(&self, myself: &ActorRef<InstanceMessage>, error: &StoreError) {
-        if let StoreError::Corrupt { .. } = error {
+        if let StoreError::Corrupt { .. } | StoreError::Unstorable { .. } = error {
             self.shared.note_stopped(self.id, error.to_string());
+            stop(myself, ends::STANDS_STILL);
+        } else {
+            // The whole node stops, or another actor has taken over.
+            stop(myself, ends::REFUSED);
         }
-        // Otherwise the whole node stops, or another actor has taken over.
-        myself.stop(None);
     }
 }
 

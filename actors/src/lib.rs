@@ -15,6 +15,7 @@ mod environment;
 mod error;
 mod handle;
 mod instance_actor;
+mod latch;
 mod link;
 pub mod metric;
 mod node;

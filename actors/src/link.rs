@@ -50,6 +50,10 @@ pub(crate) enum LinkMessage {
     Rest { id: InstanceId, unheard: BTreeSet<NodeId> },
     /// A packet has arrived.
     Packet(Vec<u8>),
+    /// The wire has ended by itself.
+    WireClosed(String),
+    #[cfg(feature = "testing")]
+    Panic,
     /// Something has changed here: tell all nodes now.
     Announce,
 }
@@ -130,7 +134,7 @@ impl Actor for Link {
     ) -> Result<LinkState, ActorProcessingErr> {
         shared.waiting.clear();
         let own = LinkHandle::new(myself.clone());
-        let inbox = Arc::new(LinkInbox { shared: shared.clone(), link: own.clone() });
+        let inbox = Arc::new(LinkInbox::new(&shared, own.clone()));
         let wire = transport.attach(shared.node.clone(), inbox).await?;
         let (payload_max, packet_max) = (shared.settings.limits.payload_bytes_max, wire.packet_bytes_max());
         if payload_max + FRAME_OVERHEAD_BYTES + PACKET_OVERHEAD_BYTES > packet_max {
@@ -184,7 +188,9 @@ impl Actor for Link {
             LinkSignal::Told => {
                 // Whoever is ready to speak does so first: what is due to one node then shares a packet.
                 tokio::task::yield_now().await;
-                state.own.take().into_iter().for_each(|message| state.hear(&myself, message));
+                for message in state.own.take() {
+                    state.hear(&myself, message)?;
+                }
             }
             LinkSignal::Probe => {
                 state.probe_asked = false;
@@ -210,7 +216,7 @@ impl Actor for Link {
 }
 
 impl LinkState {
-    fn hear(&mut self, myself: &ActorRef<LinkSignal>, message: LinkMessage) {
+    fn hear(&mut self, myself: &ActorRef<LinkSignal>, message: LinkMessage) -> Result<(), ActorProcessingErr> {
         match message {
             LinkMessage::Say { id, frames, acks } => {
                 for outgoing in frames {
@@ -230,7 +236,12 @@ impl LinkState {
                 self.receive(myself, &bytes);
             }
             LinkMessage::Announce => self.announce(myself),
+            // The next link attaches anew.
+            LinkMessage::WireClosed(reason) => return Err(format!("its wire has ended: {reason}").into()),
+            #[cfg(feature = "testing")]
+            LinkMessage::Panic => crate::testing::as_ordered(),
         }
+        Ok(())
     }
 
     fn forget(&mut self, id: InstanceId, useless: impl Fn(&OutgoingKey) -> bool) {

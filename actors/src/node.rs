@@ -5,6 +5,7 @@
 
 mod builder;
 mod letters;
+mod life;
 mod lookup;
 mod root;
 mod standing;
@@ -14,21 +15,21 @@ mod weak;
 use std::sync::Arc;
 use std::time::Duration;
 
-use accompanist_core::contract::{BoxFuture, StoreError};
+use accompanist_core::contract::StoreError;
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::message::encode;
 use accompanist_core::record::Opened;
 use accompanist_core::{Choreography, Has, Located, Message, NodeId, Payload, Role, RoleSet, SessionId, State};
 use metrics::counter;
 use ractor::ActorRef;
-use tokio::sync::{oneshot, watch};
 
 pub use self::builder::NodeBuilder;
+pub(crate) use self::life::End;
 use self::root::RootMessage;
 pub use self::standing::CastSession;
 pub(crate) use self::weak::WeakNode;
 use crate::actor::{Address, DurableActor};
-use crate::error::{NodeError, StartError};
+use crate::error::StartError;
 use crate::handle::InstanceHandle;
 use crate::metric;
 use crate::roles::RolesMessage;
@@ -60,12 +61,12 @@ impl StartOptions {
     }
 }
 
-/// A running node. Clones are handles on the same one; it runs until [`Node::shutdown`] or [`Node::kill`].
+/// A running node. Clones are handles on the same one; it runs until [`Node::shutdown`] or [`Node::kill`], or until the
+/// tokio runtime that it was started on is gone.
 #[derive(Clone)]
 pub struct Node {
     shared: Arc<Shared>,
     root: ActorRef<RootMessage>,
-    failed: watch::Receiver<Option<NodeError>>,
 }
 
 impl std::fmt::Debug for Node {
@@ -280,39 +281,5 @@ impl Node {
     /// As [`Node::instance`], by the role's place in the choreography's roles: for tools.
     pub fn instance_at(&self, session: SessionId, role: RoleIndex) -> InstanceHandle {
         InstanceHandle::new(InstanceId { session, role }, self.shared.clone())
-    }
-
-    /// Waits until the node cannot go on, and says why. Never returns while all is well.
-    pub fn failed(&self) -> BoxFuture<'static, NodeError> {
-        let mut failed = self.failed.clone();
-        Box::pin(async move {
-            match failed.wait_for(Option::is_some).await.map(|error| error.clone()) {
-                Ok(Some(error)) => error,
-                // Shut down on purpose: that is no failure.
-                _ => std::future::pending().await,
-            }
-        })
-    }
-
-    /// Stops the node and closes its store. Sessions that are open go on when it starts again. The groups of
-    /// [`NodeBuilder::supervise`] are stopped first, and may say their last words.
-    pub async fn shutdown(&self) {
-        let (done, stopped) = oneshot::channel();
-        if self.root.cast(RootMessage::StopGroups(done)).is_ok() {
-            let _ = stopped.await; // An error says that the root has ended meanwhile.
-        }
-        self.kill().await;
-        self.shared.writer.end().await;
-    }
-
-    /// Stops all actors where they stand, as a crash would. The writer keeps the store open; use
-    /// [`Node::shutdown`] to open it again in this process.
-    pub async fn kill(&self) {
-        self.shared.set_link(None);
-        self.shared.set_roles(None);
-        // An error says that it is gone already.
-        let _ = self.root.get_cell().kill_and_wait(None).await;
-        self.shared.link_left().await;
-        self.shared.directory.close();
     }
 }

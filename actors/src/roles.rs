@@ -17,14 +17,14 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, Supervi
 
 use crate::directory::Played;
 use crate::instance_actor::{
-    CLOSED, InstanceActor, InstanceArguments, InstanceMessage, Origin, opened_by_frame, quarantined,
+    InstanceActor, InstanceArguments, InstanceMessage, Origin, ends, opened_by_frame, quarantined,
 };
 use crate::metric;
 use crate::peers::Placed;
 use crate::question::Question;
 use crate::returns::Returns;
 use crate::shared::{Admission, Recovery, Shared, note_dropped};
-use crate::supervision::{Restarts, Strategy};
+use crate::supervision::{Guarded, Restarts, Strategy};
 use crate::writer::{Job, Loaded};
 
 /// Instances that are read from the store at a time.
@@ -64,6 +64,8 @@ pub(crate) enum RolesMessage {
     Ask(InstanceId, Question),
     /// An operator lets an instance that stands still try again.
     Resume(InstanceId),
+    #[cfg(feature = "testing")]
+    Panic,
 }
 
 /// See the module's documentation.
@@ -177,6 +179,8 @@ impl Actor for Roles {
                 state.failures.remove(&id);
                 state.start_again(&myself, id);
             }
+            #[cfg(feature = "testing")]
+            RolesMessage::Panic => crate::testing::as_ordered(),
         }
         Ok(())
     }
@@ -189,10 +193,12 @@ impl Actor for Roles {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorTerminated(actor, _, reason) => {
-                if let Some((id, _)) = state.forget(actor.get_id()) {
-                    match reason.as_deref() {
-                        Some(WITH_ANOTHER) => state.start_again(&myself, id),
-                        reason => state.terminated(&myself, id, reason == Some(CLOSED)),
+                if let Some((id, played)) = state.forget(actor.get_id()) {
+                    let reason = reason.unwrap_or_default();
+                    if reason == WITH_ANOTHER {
+                        state.start_again(&myself, id);
+                    } else if !state.has_ended(&myself, id, &reason) {
+                        state.failed(&myself, id, actor.get_id(), played, &format!("it has ended: {reason}"));
                     }
                     state.bring_back(&myself);
                 }
@@ -236,7 +242,7 @@ impl RolesState {
         }
         self.returns.forget_time(id);
         let arguments = InstanceArguments { id, origin, shared: self.shared.clone() };
-        let spawn = || ActorRuntime::spawn_linked_instant(None, InstanceActor, arguments, myself.get_cell());
+        let spawn = || ActorRuntime::spawn_linked_instant(None, Guarded(InstanceActor), arguments, myself.get_cell());
         match self.shared.directory.insert_new(id, || spawn().map(|(actor, _)| actor), message) {
             Ok(actor) => {
                 self.children.insert(actor, id);
@@ -257,16 +263,21 @@ impl RolesState {
         self.with(myself, id, Origin::Store, message);
     }
 
-    fn terminated(&mut self, myself: &ActorRef<RolesMessage>, id: InstanceId, closed: bool) {
-        if closed {
+    /// An actor has stopped; says whether that is as it should be. Otherwise it is a failure: whatever starts an instance
+    /// again is counted, or a caller has asked for it anew.
+    fn has_ended(&mut self, myself: &ActorRef<RolesMessage>, id: InstanceId, reason: &str) -> bool {
+        if reason == ends::CLOSED {
             self.failures.remove(&id);
         }
-        if !self.shared.is_stopped(id) && self.shared.directory.is_unanswered(id) {
+        let unanswered = !self.shared.is_stopped(id) && self.shared.directory.is_unanswered(id);
+        match reason {
             // A caller asked between its last word and now, and was not heard.
-            self.start_again(myself, id);
-        } else {
-            self.starts.remove(&id);
+            ends::CLOSED | ends::LEFT if unanswered => self.start_again(myself, id),
+            ends::CLOSED | ends::LEFT | ends::STANDS_STILL => drop(self.starts.remove(&id)),
+            ends::DROPPED | ends::REFUSED if !unanswered => drop(self.starts.remove(&id)),
+            _ => return false,
         }
+        true
     }
 
     fn forget(&mut self, actor: ActorId) -> Option<(InstanceId, Option<Played>)> {

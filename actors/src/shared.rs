@@ -10,18 +10,21 @@ use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::instance::Limits;
 use accompanist_core::part::AnyChoreography;
 use accompanist_core::record::Trouble;
-use accompanist_core::{NodeId, Path, Services, SessionId};
+use accompanist_core::{NodeId, Path, Services, SessionId, panics};
 use metrics::counter;
 use ractor::ActorRef;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::actor::Post;
 use crate::dead_letters::{DeadLetters, is_letter};
 use crate::directory::Directory;
 use crate::error::StartError;
+use crate::latch::Latch;
 use crate::link::{LinkHandle, LinkMessage, Waiting};
 use crate::metric;
+use crate::node::End;
 use crate::peers::Peers;
 use crate::roles::RolesMessage;
 use crate::settings::Settings;
@@ -78,7 +81,13 @@ pub(crate) struct Shared {
     pub(crate) troubled: Mutex<BTreeMap<InstanceId, Vec<(Path, Trouble)>>>,
     recovery: Mutex<Recovery>,
     /// What has arrived and waits for the link.
-    pub(crate) waiting: Waiting,
+    pub(crate) waiting: Arc<Waiting>,
+    /// The runtime that the node was started on.
+    pub(crate) runtime: Handle,
+    /// Held by whoever stops the actors.
+    pub(crate) stopping: tokio::sync::Mutex<()>,
+    /// Set when the node runs no more.
+    pub(crate) end: Latch<End>,
     incarnations: AtomicU64,
     /// How long the nodes take now to acknowledge a frame; see [`Shared::limits`].
     patience_ms: AtomicU64,
@@ -129,7 +138,10 @@ impl Shared {
             stopped: Mutex::default(),
             troubled: Mutex::default(),
             recovery: Mutex::default(),
-            waiting: Waiting::default(),
+            waiting: Arc::default(),
+            runtime: Handle::current(),
+            stopping: tokio::sync::Mutex::default(),
+            end: Latch::default(),
             incarnations: AtomicU64::new(0),
             patience_ms: AtomicU64::new(0),
             link: RwLock::default(),
@@ -188,14 +200,20 @@ impl Shared {
     }
 
     pub(crate) fn set_wire(&self, wire: Option<Arc<dyn Wire>>) {
-        *self.wire.lock().unwrap_or_else(PoisonError::into_inner) = wire;
+        let before = std::mem::replace(&mut *self.wire.lock().unwrap_or_else(PoisonError::into_inner), wire);
+        if let Err(panic) = panics::catch(|| drop(before)) {
+            tracing::error!(reason = panic, "the wire panicked when it was dropped");
+        }
     }
 
     /// Waits until the link that was told to stop has, and leaves the network, so that another one of its name can join.
     pub(crate) async fn link_left(&self) {
         let task = self.link_task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {
-            let _ = task.await; // An error says that it panicked: it has ended, too.
+            // An error says that it panicked: it has ended, too.
+            if let Err(Ok(panic)) = task.await.map_err(JoinError::try_into_panic) {
+                drop(panics::text(panic));
+            }
         }
         self.set_wire(None);
     }

@@ -6,6 +6,7 @@
 //! (see [`Config::load`](crate::Config::load)). Why it is not `ractor-supervisor`: decision 0003.
 
 mod group;
+mod guarded;
 mod policy;
 mod restarts;
 mod tree;
@@ -14,5 +15,6 @@ pub use self::group::{Group, Restart};
 pub use self::policy::{Policy, PolicyChange, Strategy, Supervision};
 pub(crate) use self::{
     group::{GroupSupervisor, stop},
+    guarded::Guarded,
     restarts::Restarts,
 };

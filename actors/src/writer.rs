@@ -6,17 +6,19 @@
 
 mod census;
 mod collector;
+mod end;
 mod keys;
 mod open;
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
 use accompanist_core::id::InstanceId;
-use accompanist_core::instance::{LocalResult, Write, panic_text};
+use accompanist_core::instance::{LocalResult, Write};
+use accompanist_core::panics;
 use accompanist_core::record::{Closed, Opened, Record, read_value};
 use accompanist_core::state::Writes;
 use accompanist_core::{Path, SessionId};
@@ -28,9 +30,12 @@ use self::census::Census;
 pub(crate) use self::census::{Counts, Question};
 pub(crate) use self::collector::Collector;
 pub use self::collector::Tombstones;
+use self::end::End;
 pub(crate) use self::keys::{Claimed, is_claimed};
 pub(crate) use self::open::Open;
 use self::open::OpenCount;
+use crate::error::NodeError;
+use crate::latch::Latch;
 use crate::metric;
 use crate::settings::Settings;
 
@@ -110,9 +115,11 @@ pub(crate) struct WriterHandle {
     jobs: mpsc::UnboundedSender<Job>,
     callers: Arc<Semaphore>,
     open: watch::Receiver<Open>,
-    failed: watch::Receiver<Option<StoreError>>,
-    ended: watch::Receiver<bool>,
+    failed: Latch<NodeError>,
+    ended: Latch<()>,
     tombstones: watch::Receiver<Option<Tombstones>>,
+    /// With [`Mode::Thread`].
+    thread: Option<ThreadId>,
 }
 
 impl WriterHandle {
@@ -122,7 +129,8 @@ impl WriterHandle {
         }
     }
 
-    /// Lets a caller look into the store, as of the last group commit. Only so many do at a time; more wait here.
+    /// Lets a caller look into the store, as of the last group commit. Only so many do at a time; more wait here. A panic of
+    /// `read` is its error: the writer goes on.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
@@ -130,7 +138,8 @@ impl WriterHandle {
         let permit = self.callers.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let (reply, answer) = oneshot::channel();
         self.submit(Job::Read(Box::new(move |store| {
-            let _ = reply.send(store.and_then(read)); // The caller may have gone.
+            let found = panics::catch(|| store.and_then(read)).unwrap_or_else(|panic| Err(StoreError::Panicked(panic)));
+            let _ = reply.send(found); // The caller may have gone.
             drop(permit);
         })));
         answer.await.map_err(|_| StoreError::Closed)?
@@ -141,9 +150,9 @@ impl WriterHandle {
         *self.open.borrow()
     }
 
-    /// The failure that ended the writer, once there is one.
-    pub(crate) fn failed(&self) -> watch::Receiver<Option<StoreError>> {
-        self.failed.clone()
+    /// Waits for the failure that ends the writer.
+    pub(crate) fn failed(&self) -> impl Future<Output = NodeError> + use<> {
+        self.failed.wait()
     }
 
     /// What is kept of closed instances; `None` while it is being counted.
@@ -154,8 +163,23 @@ impl WriterHandle {
     /// Ends the writer, and waits until the store is closed.
     pub(crate) async fn end(&self) {
         self.submit(Job::End);
-        let mut ended = self.ended.clone();
-        let _ = ended.wait_for(|ended| *ended).await; // An error says that it has ended, too.
+        self.ended().await;
+    }
+
+    /// Waits until the writer has ended, and the store is closed.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + use<> {
+        self.ended.wait()
+    }
+
+    /// Ends the writer as long as someone else still has a handle on it.
+    pub(crate) fn ender(&self) -> impl Fn() + Send + use<> {
+        let jobs = self.jobs.downgrade();
+        move || drop(jobs.upgrade().map(|jobs| jobs.send(Job::End)))
+    }
+
+    /// Whether this is the writer's own thread, which must not wait for its end.
+    pub(crate) fn is_own_thread(&self) -> bool {
+        self.thread == Some(std::thread::current().id())
     }
 }
 
@@ -164,7 +188,8 @@ impl Job {
         match self {
             Self::Load { done, .. } => done(Err(error.clone())),
             Self::Write { done, .. } => done(Err(error.clone())),
-            Self::Read(read) => read(Err(error.clone())),
+            // It drops what a caller has given.
+            Self::Read(read) => drop(panics::catch(|| read(Err(error.clone())))),
             Self::Count(Question { done, .. }) => done(Err(error.clone())),
             Self::Claim { done, .. } => done(Err(error.clone())),
             Self::Change { done, .. } => done(Err(error.clone())),
@@ -181,8 +206,8 @@ pub(crate) fn start(
     collector: Collector,
 ) -> std::io::Result<WriterHandle> {
     let (jobs, queue) = mpsc::unbounded_channel();
-    let (failed, failed_receiver) = watch::channel(None);
-    let (ended, ended_receiver) = watch::channel(false);
+    let end = End::default();
+    let (failed, ended) = (end.failed.clone(), end.ended.clone());
     let tombstones = collector.watch();
     let open_count = OpenCount::new();
     let open = open_count.watch();
@@ -194,33 +219,28 @@ pub(crate) fn start(
         lazy_until: None,
         lazy_delay_max: settings.lazy_write_delay_max,
         group_max: settings.group_writes_max,
-        failed,
         sync_delay: None,
         claims: HashMap::new(),
         collector,
         census: Census::default(),
         open_count,
     };
-    match mode {
+    let thread = match mode {
         Mode::Thread => {
             // A runtime for the channel and its time-outs alone: its one thread is this one.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-            let run = move || {
-                runtime.block_on(writer.run());
-                let _ = ended.send(true); // Nobody has to be listening.
-            };
-            std::thread::Builder::new().name("accompanist-writer".into()).spawn(run)?;
+            let run = move || runtime.block_on(end::run(writer, end));
+            let thread = std::thread::Builder::new().name("accompanist-writer".into()).spawn(run)?;
+            Some(thread.thread().id())
         }
         Mode::Task { sync } => {
             let writer = Writer { sync_delay: Some(sync), ..writer };
-            tokio::spawn(async move {
-                writer.run().await;
-                let _ = ended.send(true);
-            });
+            tokio::spawn(end::run(writer, end));
+            None
         }
-    }
+    };
     let callers = Arc::new(Semaphore::new(settings.callers_max.min(Semaphore::MAX_PERMITS)));
-    Ok(WriterHandle { jobs, callers, open, failed: failed_receiver, ended: ended_receiver, tombstones })
+    Ok(WriterHandle { jobs, callers, open, failed, ended, tombstones, thread })
 }
 
 /// What the writer adds to most writes: the state and the record of a step, or the place of a tombstone.
@@ -247,7 +267,6 @@ struct Writer {
     lazy_until: Option<Instant>,
     lazy_delay_max: Duration,
     group_max: usize,
-    failed: watch::Sender<Option<StoreError>>,
     sync_delay: Option<Duration>,
     /// Keys that the group claims, and for which sessions.
     claims: HashMap<SessionId, InstanceId>,
@@ -257,50 +276,38 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self) {
-        while let Some(job) = self.next().await {
+    async fn run(&mut self) -> Result<(), StoreError> {
+        while let Some(job) = self.next().await? {
             if matches!(job, Job::End) {
                 break;
             }
-            if let Err(error) = self.take(job).await {
-                return self.fail(error).await;
-            }
+            self.take(job).await?;
         }
-        if let Err(error) = self.commit().await {
-            self.fail(error).await;
-        }
+        self.commit().await
     }
 
     /// The next job; commits the group whenever there is none to be had before it is due.
-    async fn next(&mut self) -> Option<Job> {
+    async fn next(&mut self) -> Result<Option<Job>, StoreError> {
         loop {
-            if self.group.is_empty()
-                && self.collector.is_due()
-                && let Err(error) = self.collect_tombstones().await
-            {
-                self.fail(error).await;
-                return None;
+            if self.group.is_empty() && self.collector.is_due() {
+                self.collect_tombstones().await?;
             }
-            if self.group.is_empty()
-                && self.is_counting()
-                && let Err(error) = self.count_page()
-            {
-                self.fail(error).await;
-                return None;
+            if self.group.is_empty() && self.is_counting() {
+                self.count_page()?;
             }
             if self.group.len() < self.group_max
                 && let Ok(job) = self.queue.try_recv()
             {
-                return Some(job);
+                return Ok(Some(job));
             }
             if self.group.is_empty() && self.is_counting() {
                 tokio::task::yield_now().await;
                 continue;
             }
             if self.group.is_empty() {
-                let Some(pause) = self.collector.pause() else { return self.queue.recv().await };
+                let Some(pause) = self.collector.pause() else { return Ok(self.queue.recv().await) };
                 if let Ok(job) = tokio::time::timeout(pause, self.queue.recv()).await {
-                    return job;
+                    return Ok(job);
                 }
                 continue;
             }
@@ -308,12 +315,9 @@ impl Writer {
                 && self.group.len() < self.group_max
                 && let Ok(job) = tokio::time::timeout_at(until, self.queue.recv()).await
             {
-                return job;
+                return Ok(job);
             }
-            if let Err(error) = self.commit().await {
-                self.fail(error).await;
-                return None;
-            }
+            self.commit().await?;
         }
     }
 
@@ -369,6 +373,10 @@ impl Writer {
                     // again before it heard that the store knows the instance.
                     tracing::debug!(%id, "dropped a write of an actor that has been replaced");
                     done(Err(StoreError::Closed));
+                } else if let Err(error) = check(&write.changes) {
+                    // Refused alone, since the others of its group are not to blame; and what comes after it, too.
+                    *owner = Incarnation(incarnation.0 + 1);
+                    done(Err(error));
                 } else {
                     *owner = incarnation;
                     self.join(write.urgent);
@@ -383,28 +391,23 @@ impl Writer {
                 }
             }
             Job::Claim { key, new, done } => done(self.claim(key, new)),
-            Job::Read(read) => self.read(read),
+            Job::Read(read) => read(Ok(self.store.as_ref())),
             Job::Count(question) => {
                 self.census.ask(question);
                 if self.group.is_empty() {
                     self.census.committed();
                 }
             }
-            Job::Change { changes, done } => {
-                self.join(true);
-                self.group.push(Member::Change { changes, done });
-            }
+            Job::Change { changes, done } => match check(&changes) {
+                Err(error) => done(Err(error)),
+                Ok(()) => {
+                    self.join(true);
+                    self.group.push(Member::Change { changes, done });
+                }
+            },
             Job::Leave { .. } | Job::End => {}
         }
         Ok(())
-    }
-
-    /// A panic in a caller's code that reads is that caller's, who gets no answer: the writer goes on.
-    fn read(&self, read: Read) {
-        let store = self.store.as_ref();
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| read(Ok(store)))) {
-            tracing::error!(reason = panic_text(panic.as_ref()), "what was to read the store panicked");
-        }
     }
 
     fn is_in_group(&self, id: InstanceId) -> bool {
@@ -492,7 +495,10 @@ impl Writer {
                         let (writes, record, result) = job.run(&state.over(&store));
                         state.absorb(writes);
                         batch.extend(record);
-                        (job.path().clone(), result)
+                        let path = job.path().clone();
+                        // With the step's input, which is a user's value.
+                        let _ = panics::catch(|| drop(job));
+                        (path, result)
                     });
                     replies.push(Reply::Write(done, result));
                 }
@@ -511,18 +517,28 @@ impl Writer {
     }
 
     /// The store's state is unknown now: nothing is written any more, and everybody is told.
-    async fn fail(&mut self, error: StoreError) {
-        tracing::error!(%error, "the store failed, the node stops");
-        self.failed.send_replace(Some(error.clone()));
-        self.census.refuse(&error);
+    async fn refuse(&mut self, error: &StoreError) {
+        for member in self.group.drain(..) {
+            match member {
+                Member::Write { done, .. } => done(Err(error.clone())),
+                Member::Change { done, .. } => done(Err(error.clone())),
+                Member::Leave { .. } => {}
+            }
+        }
+        self.census.refuse(error);
         while let Some(job) = self.queue.recv().await {
             if matches!(job, Job::End) {
                 break;
             }
-            job.refuse(&error);
+            job.refuse(error);
         }
         self.queue.close();
     }
+}
+
+/// Whether stores can hold these.
+fn check(changes: &[Change]) -> Result<(), StoreError> {
+    changes.iter().try_for_each(Change::check)
 }
 
 /// What the store knows of an instance.

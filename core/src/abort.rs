@@ -43,6 +43,8 @@ impl Abort {
     /// The code of an abort because a value cannot be sent or recorded: its type does not read back what it writes, or a
     /// value that has to have the same bytes each time has a `HashMap` in it.
     pub const NOT_ENCODABLE: &'static str = "accompanist.not-encodable";
+    /// The code of an abort because a row's key or value is larger than any store can hold.
+    pub const ROW_TOO_LARGE: &'static str = "accompanist.row-too-large";
     /// The most characters that a code or a message has.
     pub const CHARACTERS_MAX: usize = 400;
 

@@ -54,7 +54,11 @@ impl<Roles: RoleSet> Context<Roles> {
 
     /// The path of the operation that is being called. All roles count alike.
     fn take_path(&self) -> Path {
-        self.scope.path.child(self.scope.next.fetch_add(1, Ordering::Relaxed))
+        let path = self.scope.path.child(self.scope.next.fetch_add(1, Ordering::Relaxed));
+        if path.depth() > Path::DEPTH_MAX {
+            self.engine.instance().is_too_deep();
+        }
+        path
     }
 
     /// The session, the same at every role.

@@ -204,10 +204,30 @@ impl fmt::Debug for InstanceId {
 /// Every role counts alike, so a path is the same at every role and on every replay. With session,
 /// sender and receiver it is a message's deduplication id; with the session it is a step's idempotency key.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
-#[serde(transparent)]
+#[serde(try_from = "SmallVec<[u32; 4]>")]
 pub struct Path(SmallVec<[u32; 4]>);
 
+/// One from outside is no deeper than a program can make one, so that it fits into the keys of a store.
+impl TryFrom<SmallVec<[u32; 4]>> for Path {
+    type Error = &'static str;
+
+    fn try_from(counters: SmallVec<[u32; 4]>) -> Result<Self, Self::Error> {
+        let limit = Self::DEPTH_MAX + Self::DEPTH_WITHIN;
+        if counters.len() > limit { Err("a path is too deep") } else { Ok(Self(counters)) }
+    }
+}
+
 impl Path {
+    /// The most scopes around an operation, and the operation: with them its record's key is one that a store holds.
+    pub const DEPTH_MAX: usize = 16_000;
+    /// What the runtime's own operations add at most, such as the vote of a loop.
+    const DEPTH_WITHIN: usize = 16;
+
+    /// How many scopes there are around this operation, and one more for itself.
+    pub fn depth(&self) -> usize {
+        self.0.len()
+    }
+
     /// The outermost scope.
     pub fn root() -> Self {
         Self::default()
@@ -278,6 +298,7 @@ impl fmt::Display for IdempotencyKey {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -301,6 +322,19 @@ mod tests {
         assert_eq!(key.under_key(1), key.under_key(1));
         assert_ne!(key.under_key(1), key.under_key(2));
         assert!(key.under_key(1).has_key() && !SessionId::fresh(7, 9).has_key());
+    }
+
+    #[test]
+    fn a_path_from_outside_is_no_deeper_than_a_program_can_make_one() {
+        let path = |depth: usize| Path(SmallVec::from_elem(7, depth));
+        let most = Path::DEPTH_MAX + Path::DEPTH_WITHIN;
+        for (depth, fits) in [(0, true), (3, true), (most, true), (most + 1, false), (100_000, false)] {
+            let bytes = crate::message::pack(&path(depth)).unwrap();
+            assert_eq!(crate::message::unpack::<Path>(&bytes).is_ok(), fits, "{depth}");
+        }
+        let record = crate::record::Record::Compensated { path: path(most) };
+        let change = record.change(InstanceId { session: SessionId::fresh(7, 9), role: RoleIndex(3) }).unwrap();
+        assert!(change.check().is_ok());
     }
 
     #[test]

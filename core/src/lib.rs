@@ -9,6 +9,7 @@ pub mod frame;
 pub mod id;
 pub mod instance;
 pub mod message;
+pub mod panics;
 pub mod part;
 pub mod record;
 pub mod state;

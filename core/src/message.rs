@@ -3,13 +3,12 @@
 //! The one place that knows both encodings. Next: `value/`, the format of the former.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde::de::{DeserializeOwned, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::instance::panic_text;
+use crate::panics;
 use crate::value::{Encoded, Order};
 
 /// Room for most of what is packed. A vector that begins with none is moved four times on its way there.
@@ -192,9 +191,9 @@ fn rounds_to_tell_an_order(entries: usize) -> usize {
 /// A panic in `Serialize` or `Deserialize` of a user is an error as any other: after an effect, nothing else may lose its
 /// result.
 fn caught<T, R>(action: &'static str, code: impl FnOnce() -> Result<R, crate::value::Error>) -> Result<R, CodecError> {
-    match catch_unwind(AssertUnwindSafe(code)) {
+    match panics::catch(code) {
         Ok(result) => result.map_err(|error| CodecError::new::<T>(action, &error)),
-        Err(panic) => Err(CodecError::new::<T>(action, &format!("it panicked: {}", panic_text(panic.as_ref())))),
+        Err(panic) => Err(CodecError::new::<T>(action, &format!("it panicked: {panic}"))),
     }
 }
 

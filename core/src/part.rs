@@ -24,6 +24,7 @@ use crate::instance::StepSeen;
 use crate::instance::{Effects, Idle, Instance, JobResult, LocalResult, OutgoingKey, Remedy, SignalError, Status};
 use crate::located::{Located, Service};
 use crate::message::{Payload, decode};
+use crate::panics;
 use crate::role::{Role, RoleSet};
 
 /// What a choreography is to a caller who starts it. Versions with the same one can stand in for each other.
@@ -293,6 +294,17 @@ impl Part {
             (self.alarm.notify)(); // It rang between the last look and now.
         }
         self.engine.instance().take_effects()
+    }
+
+    /// Drops it piece by piece, so that a value of a user's whose drop panics takes nothing else with it. Gives what the
+    /// panics said.
+    pub fn discard(self) -> Vec<String> {
+        let Self { engine, program, jobs, .. } = self;
+        let mut panics = Vec::new();
+        panics.extend(panics::catch(|| drop(program)).err());
+        panics.extend(jobs.into_iter().filter_map(|job| panics::catch(|| drop(job)).err()));
+        panics.extend(panics::catch(|| drop(engine)).err());
+        panics
     }
 
     fn poll_program(&mut self, cx: &mut Context<'_>) {

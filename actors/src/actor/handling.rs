@@ -4,10 +4,10 @@
 //! A message that fails (or panics) behind others leaves them handled, and comes first in the next step, which it then
 //! fails alone. Knows no program.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use accompanist_core::message::{decode, encode};
+use accompanist_core::panics;
 use accompanist_core::{Abort, Kind, LocalTransaction, NodeId, Payload, SessionId, State, Table};
 use metrics::counter;
 use serde::{Deserialize, Serialize};
@@ -88,11 +88,12 @@ impl<A: DurableActor> LocalTransaction for Handle<A> {
             if answer_bytes >= reply_bytes_max(bytes_max).max(1) || told_bytes >= bytes_max {
                 break;
             }
-            let one = match catch_unwind(AssertUnwindSafe(|| self.one(state, work, letter))) {
+            let one = match panics::catch(|| self.one(state, work, letter)) {
                 Ok(Ok(one)) => one,
                 Ok(Err(_)) | Err(_) if index > work.first => break,
                 Ok(Err(failure)) => return Err(failure),
-                Err(panic) => resume_unwind(panic),
+                // Without the hook: what it says has been printed.
+                Err(panic) => std::panic::resume_unwind(Box::new(panic)),
             };
             handled.upto = index + 1;
             told_bytes += one.told.iter().map(|told| told.body.len()).sum::<usize>();
@@ -276,7 +277,7 @@ mod tests {
         let mut stored = Writes::default();
         let letters = [letter(None, 1), letter(None, 13), letter(None, 2)];
         assert_eq!(handle(&mut stored, 1, &letters), (1, vec![1]));
-        let alone = catch_unwind(AssertUnwindSafe(|| handle(&mut stored, 1, letters.get(1..).unwrap_or_default())));
+        let alone = panics::catch(|| handle(&mut stored, 1, letters.get(1..).unwrap_or_default()));
         assert!(alone.is_err(), "it comes first, and is its step's failure");
     }
 }

@@ -9,6 +9,7 @@ use metrics::counter;
 
 use super::{LinkHandle, LinkMessage};
 use crate::metric;
+use crate::settings::Settings;
 use crate::shared::Shared;
 
 /// How much waits.
@@ -44,20 +45,33 @@ impl Waiting {
     }
 }
 
-/// Hands packets from the network's thread to the link, and drops them when too many wait.
+/// Hands packets from the network's thread to the link, and drops them when too many wait. The network holds it, so it holds
+/// nothing of the node: one that nobody stops would keep itself alive.
 pub(super) struct LinkInbox {
-    pub(super) shared: Arc<Shared>,
-    pub(super) link: LinkHandle,
+    waiting: Arc<Waiting>,
+    packets_max: usize,
+    bytes_max: usize,
+    link: LinkHandle,
+}
+
+impl LinkInbox {
+    pub(super) fn new(shared: &Shared, link: LinkHandle) -> Self {
+        let Settings { inbox_packets_max: packets_max, inbox_bytes_max: bytes_max, .. } = shared.settings;
+        Self { waiting: shared.waiting.clone(), packets_max, bytes_max, link }
+    }
 }
 
 impl Inbox for LinkInbox {
     fn receive(&self, packet: &[u8]) {
-        let (waiting, settings) = (&self.shared.waiting, &self.shared.settings);
-        if !waiting.take(packet.len(), settings.inbox_packets_max, settings.inbox_bytes_max) {
+        if !self.waiting.take(packet.len(), self.packets_max, self.bytes_max) {
             counter!(metric::DROPPED, "reason" => "inbox full").increment(1);
         } else if !self.link.tell(LinkMessage::Packet(packet.to_vec())) {
-            waiting.give_back(packet.len());
+            self.waiting.give_back(packet.len());
         }
+    }
+
+    fn closed(&self, reason: &str) {
+        self.link.tell(LinkMessage::WireClosed(reason.to_owned()));
     }
 }
 

@@ -11,10 +11,9 @@ use accompanist_core::frame::Membership;
 use accompanist_core::part::AnyChoreography;
 use accompanist_core::{Choreography, NodeId, Role, Services};
 use ractor::{Actor, SpawnErr};
-use tokio::sync::watch;
 
-use super::Node;
 use super::root::{Root, RootArguments};
+use super::{Node, life};
 use crate::actor::{Channel, DurableActor, Played, Post, SenderRole};
 use crate::config::{Config, ConfigError, Source};
 use crate::dead_letters::DeadLetters;
@@ -24,7 +23,7 @@ use crate::peers::Peers;
 use crate::settings::Settings;
 use crate::shared::{Shared, offer_of};
 use crate::store::check_format;
-use crate::supervision::{Group, Supervision};
+use crate::supervision::{Group, Guarded, Supervision};
 use crate::writer::{self, Collector, Mode};
 
 /// Collects what a [`Node`] needs: a store, a transport, the roles it plays, and the choreographies it knows.
@@ -221,11 +220,11 @@ impl NodeBuilder {
             post.clone(),
             dead_letters,
         ));
-        let (failed_sender, failed) = watch::channel(None);
-        let arguments = RootArguments { shared: shared.clone(), transport, groups, failed: failed_sender };
-        match Root::spawn(None, Root, arguments).await {
-            Ok((root, _)) => {
-                let node = Node { shared, root, failed };
+        let arguments = RootArguments { shared: shared.clone(), transport, groups };
+        match Actor::spawn(None, Guarded(Root), arguments).await {
+            Ok((root, task)) => {
+                life::watch(&shared, root.clone(), task);
+                let node = Node { shared, root };
                 post.started(node.downgrade());
                 Ok(node)
             }

@@ -2,26 +2,28 @@
 
 use std::sync::Arc;
 
-use accompanist_core::contract::{StoreError, Transport};
+use accompanist_core::contract::Transport;
+use accompanist_core::panics;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::error::NodeError;
 use crate::link::{Link, LinkArguments};
 use crate::roles::Roles;
 use crate::shared::Shared;
-use crate::supervision::{Group, GroupSupervisor, Restarts, stop};
+use crate::supervision::{Group, GroupSupervisor, Guarded, Restarts, stop};
 
 /// The place of the node's own actors in the tree; the groups come after.
 const OWN: usize = 0;
 
 /// What the root is told.
 pub(super) enum RootMessage {
-    StoreFailed(StoreError),
     /// The pause after a failure is over: start these again, by their places.
     StartAgain(Vec<usize>),
     /// The node is shut down: let the groups stop, the last first, while the node is still there for them.
     StopGroups(oneshot::Sender<()>),
+    #[cfg(feature = "testing")]
+    Panic,
 }
 
 pub(super) struct Root;
@@ -30,7 +32,6 @@ pub(super) struct RootArguments {
     pub(super) shared: Arc<Shared>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) groups: Vec<Arc<Group>>,
-    pub(super) failed: watch::Sender<Option<NodeError>>,
 }
 
 /// Link and roles.
@@ -57,7 +58,6 @@ impl Actor for Root {
         myself: ActorRef<RootMessage>,
         arguments: RootArguments,
     ) -> Result<RootState, ActorProcessingErr> {
-        let mut failed = arguments.shared.writer.failed();
         let groups = arguments.groups.iter().map(|_| None).collect();
         let mut state = RootState { arguments, own: None, groups, restarts: Restarts::default() };
         for place in OWN..=state.groups.len() {
@@ -67,13 +67,6 @@ impl Actor for Root {
                 return Err(Box::new(reason));
             }
         }
-        let root = myself.clone();
-        tokio::spawn(async move {
-            // An error says that the writer has ended without one.
-            if let Ok(Some(error)) = failed.wait_for(Option::is_some).await.map(|error| error.clone()) {
-                let _ = root.cast(RootMessage::StoreFailed(error)); // Stopped already, if it is gone.
-            }
-        });
         Ok(state)
     }
 
@@ -83,24 +76,8 @@ impl Actor for Root {
         message: RootMessage,
         state: &mut RootState,
     ) -> Result<(), ActorProcessingErr> {
-        match message {
-            // The store's state is unknown: restarting actors over it would be a trap.
-            RootMessage::StoreFailed(error) => state.give_up(&myself, error.into()),
-            RootMessage::StartAgain(places) => {
-                for (index, place) in places.iter().enumerate() {
-                    if let Err(reason) = state.start(&myself, *place).await {
-                        let rest = places.get(index..).unwrap_or_default();
-                        state.failed(&myself, *place, state.name(*place), rest, reason.to_string()).await;
-                        break;
-                    }
-                }
-            }
-            RootMessage::StopGroups(done) => {
-                let all: Vec<usize> = (OWN + 1..=state.groups.len()).collect();
-                state.stop(&all).await;
-                let _ = done.send(()); // Nobody waits any more.
-            }
-        }
+        let heard = panics::catch_async(state.hear(&myself, message)).await;
+        state.unless_panicked(&myself, heard);
         Ok(())
     }
 
@@ -117,13 +94,42 @@ impl Actor for Root {
         };
         // One that is not there any more was stopped here.
         if let Some((place, part)) = state.place_of(&actor) {
-            state.failed(&myself, place, part, &[], reason).await;
+            let answered = panics::catch_async(state.failed(&myself, place, part, &[], reason)).await;
+            state.unless_panicked(&myself, answered);
         }
         Ok(())
     }
 }
 
 impl RootState {
+    async fn hear(&mut self, root: &ActorRef<RootMessage>, message: RootMessage) {
+        match message {
+            RootMessage::StartAgain(places) => {
+                for (index, place) in places.iter().enumerate() {
+                    if let Err(reason) = self.start(root, *place).await {
+                        let rest = places.get(index..).unwrap_or_default();
+                        self.failed(root, *place, self.name(*place), rest, reason.to_string()).await;
+                        break;
+                    }
+                }
+            }
+            RootMessage::StopGroups(done) => {
+                let all: Vec<usize> = (OWN + 1..=self.groups.len()).collect();
+                self.stop(&all).await;
+                let _ = done.send(()); // Nobody waits any more.
+            }
+            #[cfg(feature = "testing")]
+            RootMessage::Panic => crate::testing::as_ordered(),
+        }
+    }
+
+    /// Nobody supervises the root: it says itself why the node ends.
+    fn unless_panicked(&self, root: &ActorRef<RootMessage>, answered: Result<(), String>) {
+        if let Err(panic) = answered {
+            self.give_up(root, NodeError::Ended { part: "root", reason: format!("it panicked: {panic}") });
+        }
+    }
+
     /// Starts what belongs to this place, unless it is there.
     async fn start(&mut self, root: &ActorRef<RootMessage>, place: usize) -> Result<(), NodeError> {
         if place == OWN {
@@ -139,7 +145,7 @@ impl RootState {
         };
         if running.is_none() {
             let arguments = (group.clone(), self.arguments.shared.environment.clone());
-            let started = GroupSupervisor::spawn_linked(None, GroupSupervisor, arguments, root.get_cell()).await;
+            let started = Actor::spawn_linked(None, Guarded(GroupSupervisor), arguments, root.get_cell()).await;
             let cannot =
                 |error: ractor::SpawnErr| NodeError::Group { name: group.name.clone(), reason: error.to_string() };
             let (actor, _) = started.map_err(cannot)?;
@@ -207,12 +213,7 @@ impl RootState {
     }
 
     fn give_up(&self, root: &ActorRef<RootMessage>, error: NodeError) {
-        tracing::error!(%error, "the node stops");
-        self.arguments.failed.send_replace(Some(error));
-        self.arguments.shared.set_link(None);
-        self.arguments.shared.set_roles(None);
-        self.arguments.shared.set_wire(None);
-        self.arguments.shared.directory.close();
+        self.arguments.shared.fail(error);
         root.kill();
     }
 }
@@ -222,9 +223,9 @@ impl RootArguments {
         // The link first: what a recovered instance says into the void it does not say again. A packet that comes
         // before the roles are there is one more that the wire has lost.
         let arguments = LinkArguments { shared: self.shared.clone(), transport: self.transport.clone() };
-        let (link, task) = Link::spawn_linked(None, Link, arguments, root.get_cell()).await?;
+        let (link, task) = Actor::spawn_linked(None, Guarded(Link), arguments, root.get_cell()).await?;
         self.shared.set_link_task(task);
-        match Roles::spawn_linked(None, Roles, self.shared.clone(), root.get_cell()).await {
+        match Actor::spawn_linked(None, Guarded(Roles), self.shared.clone(), root.get_cell()).await {
             Ok((roles, _)) => Ok(Own { link: link.get_cell(), roles: roles.get_cell() }),
             Err(error) => {
                 link.kill();

@@ -104,12 +104,11 @@ impl Node {
         }
     }
 
-    async fn unless_stopped(&self, change: impl Future<Output = ()>) -> Result<(), StoreError> {
-        let mut failed = self.failed.clone();
+    pub(super) async fn unless_stopped(&self, change: impl Future<Output = ()>) -> Result<(), StoreError> {
         tokio::select! {
             biased;
             // Also when it has been shut down: nobody is left to say why.
-            _ = failed.wait_for(Option::is_some) => Err(StoreError::Closed),
+            _ = self.shared.end.wait() => Err(StoreError::Closed),
             () = change => Ok(()),
         }
     }

@@ -94,8 +94,10 @@ impl Node {
                 (None, _) if late => return Err(StartError::nobody_plays(name, gaps)),
                 (None, _) => deadline,
             };
-            // Whichever comes first, it is looked again.
-            let _ = tokio::time::timeout_at(until, change).await;
+            // Whichever comes first, it is looked again; unless the node stops.
+            if let Ok(Err(_)) = tokio::time::timeout_at(until, self.unless_stopped(change)).await {
+                return Err(StartError::NodeStopped);
+            }
         }
     }
 

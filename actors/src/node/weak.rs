@@ -3,25 +3,22 @@
 use std::sync::{Arc, Weak};
 
 use ractor::ActorRef;
-use tokio::sync::watch;
 
 use super::Node;
 use super::root::RootMessage;
-use crate::error::NodeError;
 use crate::shared::Shared;
 
 /// See the module's documentation.
 pub(crate) struct WeakNode {
     shared: Weak<Shared>,
     root: ActorRef<RootMessage>,
-    failed: watch::Receiver<Option<NodeError>>,
 }
 
 impl WeakNode {
     /// The node, unless all of it has gone.
     pub(crate) fn upgrade(&self) -> Option<Node> {
         let shared = self.shared.upgrade()?;
-        Some(Node { shared, root: self.root.clone(), failed: self.failed.clone() })
+        Some(Node { shared, root: self.root.clone() })
     }
 }
 
@@ -31,6 +28,6 @@ impl Node {
     }
 
     pub(crate) fn downgrade(&self) -> WeakNode {
-        WeakNode { shared: Arc::downgrade(&self.shared), root: self.root.clone(), failed: self.failed.clone() }
+        WeakNode { shared: Arc::downgrade(&self.shared), root: self.root.clone() }
     }
 }

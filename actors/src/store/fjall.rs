@@ -5,11 +5,13 @@
 //! makes its syncs quicker.
 
 use std::io::ErrorKind;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ops::Bound;
 use std::path::Path;
 
-use accompanist_core::contract::{Batch, Change, Direction, Entry, KeyRange, Space, Store, StoreError};
-use accompanist_core::instance::panic_text;
+use accompanist_core::contract::{
+    Batch, ByteBounds, Change, Direction, Entry, KEY_BYTES_MAX, KeyRange, Space, Store, StoreError,
+};
+use accompanist_core::panics;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::ahead::Ahead;
@@ -96,8 +98,7 @@ impl FjallStore {
         half_made::clear(folder).map_err(unusable)?;
         journals::check(folder, synced).map_err(damaged)?;
         // fjall asserts some of what a damaged store does not keep.
-        let opened = catch_unwind(AssertUnwindSafe(|| open_spaces(folder, sizes)));
-        let opened = opened.map_err(|panic| damaged(panic_text(panic.as_ref())))?;
+        let opened = panics::catch(|| open_spaces(folder, sizes)).map_err(damaged)?;
         let (database, spaces, commits) = opened.map_err(|error| cannot_open(&path, &error))?;
         let commit = commits.get(COMMIT_KEY).map_err(|error| failed(&path, &error))?;
         let commit = commit.map_or(Some(0), |value| journals::commit_of(&value));
@@ -133,6 +134,24 @@ impl FjallStore {
     fn keyspace(&self, space: Space) -> Result<&Keyspace, StoreError> {
         let found = self.spaces.iter().find(|(known, _)| *known == space);
         found.map(|(_, keyspace)| keyspace).ok_or_else(|| StoreError::Failed(format!("there is no space `{space}`")))
+    }
+}
+
+/// The same keys, with bounds that fjall takes: between a long one and its beginning there is no key that can be stored.
+fn within_limits((from, to): ByteBounds<'_>) -> Option<ByteBounds<'_>> {
+    fn beginning(bound: Bound<&[u8]>) -> Option<&[u8]> {
+        match bound {
+            Bound::Included(key) | Bound::Excluded(key) => {
+                key.get(..KEY_BYTES_MAX).filter(|_| key.len() > KEY_BYTES_MAX)
+            }
+            Bound::Unbounded => None,
+        }
+    }
+    match (beginning(from), beginning(to)) {
+        (Some(from), Some(to)) if from == to => None,
+        (from_beginning, to_beginning) => {
+            Some((from_beginning.map_or(from, Bound::Excluded), to_beginning.map_or(to, Bound::Included)))
+        }
     }
 }
 
@@ -183,6 +202,9 @@ fn failed(path: &str, error: &fjall::Error) -> StoreError {
 
 impl Store for FjallStore {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        if key.is_empty() || key.len() > KEY_BYTES_MAX {
+            return Ok(None); // fjall panics.
+        }
         Ok(self.keyspace(space)?.get(key).map_err(|error| failed(&self.path, &error))?.map(|value| value.to_vec()))
     }
 
@@ -193,7 +215,7 @@ impl Store for FjallStore {
         direction: Direction,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        let Some(bounds) = keys.bounds() else { return Ok(Vec::new()) };
+        let Some(bounds) = keys.bounds().and_then(within_limits) else { return Ok(Vec::new()) };
         let mut found = self.keyspace(space)?.range::<&[u8], _>(bounds);
         let next = || match direction {
             Direction::Forward => found.next(),
@@ -207,6 +229,7 @@ impl Store for FjallStore {
     }
 
     fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {
+        batch.iter().try_for_each(Change::check)?;
         let mut write = self.database.batch();
         for Change { space, key, value } in batch {
             self.ahead.note((key.len() + value.as_ref().map_or(0, Vec::len)) as u64 + ITEM_BYTES);

@@ -155,6 +155,7 @@ impl Store for MemoryStore {
     }
 
     fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {
+        batch.iter().try_for_each(Change::check)?;
         self.alive()?.unsynced.push(batch.clone());
         for Change { space, key, value } in batch {
             let key = (space, key);

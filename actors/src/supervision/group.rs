@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use accompanist_core::contract::{BoxFuture, Environment};
+use accompanist_core::panics;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 
 use super::policy::Policy;
@@ -181,10 +182,24 @@ impl Actor for GroupSupervisor {
                 Some((place, Restart::Temporary)) => state.note(place, &error),
                 None => {} // One that was stopped here.
             },
-            SupervisionEvent::ActorTerminated(actor, _, reason) => {
-                if let Some((place, Restart::Permanent)) = state.ended(actor.get_id()) {
-                    let reason = reason.unwrap_or_else(|| "it has stopped".into());
-                    state.failed(&myself, place, &[], &reason).await?;
+            SupervisionEvent::ActorTerminated(actor, kept, reason) => {
+                let reason = reason.unwrap_or_else(|| "it has stopped".into());
+                // One that was killed, or whose task is gone, has not stopped by itself and leaves no state.
+                let (has_failed, ended) = (kept.is_none(), state.ended(actor.get_id()));
+                if let Err(panic) = panics::catch(|| drop(kept)) {
+                    tracing::error!(
+                        group = state.group.name,
+                        reason = panic,
+                        "the state of an actor panicked when it was dropped"
+                    );
+                }
+                match ended {
+                    Some((place, Restart::Permanent)) => state.failed(&myself, place, &[], &reason).await?,
+                    Some((place, Restart::Transient)) if has_failed => {
+                        state.failed(&myself, place, &[], &reason).await?;
+                    }
+                    Some((place, Restart::Temporary)) if has_failed => state.note(place, &reason),
+                    _ => {} // One that was stopped here, or by itself.
                 }
             }
             _ => {}

@@ -35,7 +35,7 @@ impl fmt::Display for Supervision {
         instances.extend(roles.chain(choreographies).map(|(who, policy)| (who, policy.to_string())));
         let mut lines = vec![
             ("node".to_owned(), format!("{}; then the node stops", self.tree)),
-            ("|- writer".into(), "a thread; if the store fails, the node stops".into()),
+            ("|- writer".into(), "a thread; if it or the store fails, the node stops".into()),
             (
                 format!("{} link and roles", if self.groups.is_empty() { "`-" } else { "|-" }),
                 "restarted together".into(),

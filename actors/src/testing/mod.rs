@@ -3,6 +3,8 @@
 #[cfg(feature = "testing")]
 mod clock;
 #[cfg(feature = "testing")]
+mod faults;
+#[cfg(feature = "testing")]
 mod machine;
 #[cfg(feature = "testing")]
 mod observer;
@@ -18,8 +20,11 @@ mod world;
 pub use accompanist_core::testing::*;
 
 #[cfg(feature = "testing")]
+pub(crate) use self::faults::as_ordered;
+#[cfg(feature = "testing")]
 pub use self::{
     clock::SimulatedClock,
+    faults::NodeActor,
     observer::Witness,
     roughness::Roughness,
     simulation::{Failure, Simulation, Summary},

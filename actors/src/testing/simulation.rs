@@ -1,10 +1,9 @@
 //! Worlds one after the other, each from a seed: runs them, and says how to run the one that failed again.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use accompanist_core::instance::panic_text;
+use accompanist_core::panics;
 
 use super::roughness::Roughness;
 use super::trace::{Trace, What};
@@ -163,11 +162,7 @@ impl Simulation {
         let guard = runtime.enter();
         let world = World::new(seed, self.rough);
         drop(guard);
-        let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(self.end(&world, body))));
-        let reason = match ended {
-            Ok(reason) => reason,
-            Err(panic) => Some(panic_text(panic.as_ref())),
-        };
+        let reason = panics::catch(|| runtime.block_on(self.end(&world, body))).unwrap_or_else(Some);
         let reason = world.witness().failure().or(reason);
         let trace = world.take_trace();
         reason.map_or(Ok(trace.clone()), |reason| Err(failed(reason, trace)))

@@ -175,7 +175,7 @@ fn the_tree_is_shown_as_it_will_be() {
     let tree = read(text, &[]).unwrap().supervision.to_string();
     let expected = "\
 node                 rest_for_one, 5 restarts in 1m after 20ms to 10s (+10 %), calm after 30s; then the node stops
-|- writer            a thread; if the store fails, the node stops
+|- writer            a thread; if it or the store fails, the node stops
 |- link and roles    restarted together
 |  |- every instance one_for_one, 5 restarts in 1m after 20ms to 10s (+10 %), calm after 30s; then quarantine
 |  `- of role `bank` one_for_one, 10 restarts in 1m after 20ms to 10s (+10 %), calm after 30s

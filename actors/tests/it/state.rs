@@ -10,7 +10,7 @@ use accompanist::transport::LocalNetwork;
 use tokio::task::JoinHandle;
 
 use crate::opening::{Lock, Slow};
-use crate::support::{TestNode, all_roles, quick, until, within};
+use crate::support::{TestNode, all_roles, node_id, quick, until, within};
 use crate::trade::{Back, Deal, Dispatch, Front, Outside, Pay, Side, UNLUCKY, deal};
 
 /// How many cakes are left.
@@ -409,4 +409,48 @@ async fn a_reader_that_panics_harms_nobody_else() {
     let session = within(bakery.node.start(Sale::default(), deal(1))).await.unwrap();
     within(session.settled()).await.unwrap();
     assert_eq!(bakery.books(Front).await, (0, vec![1]));
+}
+
+/// Remembers what it has seen, by its name.
+struct Urls;
+const SEEN: Table<String, u32> = Table::new("seen");
+impl DurableActor for Urls {
+    const NAME: &'static str = "urls";
+    type Message = String;
+    type Reply = u32;
+    fn handle(&self, _: &mut Here<'_>, state: &mut State<'_>, url: String) -> Result<u32, Abort> {
+        SEEN.update(state, &url, |times| Ok(times.unwrap_or_default() + 1))
+    }
+}
+
+/// Such a key has killed the writer of a store on disk, in each life, and was taken by one in memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_no_store_holds_is_refused_alone_over_every_store() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), MemoryDisk::default());
+    for life in 0..2_u32 {
+        for on_disk in [false, true] {
+            let builder = Node::builder(node_id("one")).transport(LocalNetwork::new()).settings(quick()).actor(Urls);
+            let builder = if on_disk {
+                builder.store(FjallStore::open(folder.path()).unwrap())
+            } else {
+                builder.store(disk.open().unwrap())
+            };
+            let node = within(builder.start()).await.unwrap();
+            let (urls, other) = (node.actor::<Urls>(), node.actor::<Urls>().named("other"));
+            for bytes in [70_000, 65_536, 200_000] {
+                let refused = within(urls.ask(&"u".repeat(bytes))).await;
+                let Err(ActorError::Refused { abort, .. }) = refused else { panic!("{refused:?}") };
+                assert_eq!(abort.code(), Abort::ROW_TOO_LARGE);
+            }
+            // One that was told and is refused is kept as such.
+            within(urls.tell(&"t".repeat(70_000))).await.unwrap();
+            for actor in [&urls, &other] {
+                assert_eq!(within(actor.ask(&"short".into())).await.unwrap(), life + 1);
+            }
+            let kept = within(urls.refused()).await.unwrap();
+            assert_eq!(kept.len(), usize::try_from(life).unwrap() + 1);
+            assert_eq!(node.stopped_sessions(), []);
+            within(node.shutdown()).await;
+        }
+    }
 }

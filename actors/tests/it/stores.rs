@@ -1,6 +1,6 @@
 //! What stores promise, on disk and in memory, and what they say when they cannot be opened. Next: `damage.rs`.
 
-use accompanist::contract::{Change, Direction, KeyRange, Space, Store, StoreError};
+use accompanist::contract::{Change, Direction, KEY_BYTES_MAX, KeyRange, Space, Store, StoreError};
 use accompanist::prelude::*;
 use accompanist::record::{STORE_FORMAT, value_bytes};
 use accompanist::store::MemoryDisk;
@@ -49,6 +49,41 @@ fn keeps_the_contract_of_ranges(store: &dyn Store) {
     assert_eq!(other, [], "spaces are apart");
 }
 
+/// One rule for all stores: what one of them cannot hold, none holds. It may be asked for.
+fn keeps_the_contract_of_limits(store: &mut dyn Store) {
+    let long = |bytes: usize, last: u8| [vec![b'l'; bytes - 1], vec![last]].concat();
+    let change = |key: Vec<u8>| Change { space: Space::Journal, key, value: Some(vec![7]) };
+    let (fits, too_long) = (long(KEY_BYTES_MAX, b'l'), long(KEY_BYTES_MAX + 1, b'l'));
+    store.apply(vec![change(fits.clone()), change(b"k".to_vec()), change(b"m".to_vec())]).unwrap();
+    for key in [too_long.clone(), long(200_000, b'x'), Vec::new()] {
+        let batch = vec![change(b"other".to_vec()), change(key.clone())];
+        let error = store.apply(batch).unwrap_err();
+        assert!(matches!(error, StoreError::Unstorable { space: Space::Journal, .. }), "{error}");
+        let removal = Change { value: None, ..change(key.clone()) };
+        assert!(matches!(store.apply(vec![removal]), Err(StoreError::Unstorable { .. })));
+        assert_eq!(store.get(Space::Journal, &key).unwrap(), None);
+    }
+    store.sync().unwrap();
+    assert_eq!(store.get(Space::Journal, b"other").unwrap(), None, "all of a batch or nothing");
+    assert_eq!(store.get(Space::Journal, &fits).unwrap(), Some(vec![7]));
+    let check = |from: &[u8], to: Option<&[u8]>, expected: &[&[u8]]| {
+        let keys = KeyRange { from: from.to_vec(), to: to.map(<[u8]>::to_vec) };
+        for direction in [Direction::Forward, Direction::Backward] {
+            let found = store.range(Space::Journal, &keys, direction, 9).unwrap();
+            let mut found: Vec<_> = found.into_iter().map(|(key, _)| key).collect();
+            found.sort();
+            assert_eq!(found, expected, "{}..{:?}", from.len(), to.map(<[u8]>::len));
+        }
+    };
+    let later = long(KEY_BYTES_MAX + 9, b'z');
+    check(b"k", Some(&too_long), &[b"k", &fits]);
+    check(&too_long, None, &[b"m"]);
+    check(&too_long, Some(&later), &[]);
+    check(b"k", Some(&long(70_000, b'a')), &[b"k", &fits]);
+    check(&long(KEY_BYTES_MAX, b'k'), Some(b"n"), &[&fits, b"m"]);
+    store.apply([fits, b"k".to_vec(), b"m".to_vec()].map(|key| Change { value: None, ..change(key) }).into()).unwrap();
+}
+
 fn keeps_the_contract<S: Store>(open: impl Fn() -> S) {
     let mut store = open();
     assert_eq!(get(&store, "a"), None);
@@ -82,6 +117,7 @@ fn keeps_the_contract<S: Store>(open: impl Fn() -> S) {
     drop(store);
     let mut store = open();
     assert_eq!(scan(&store, "", None, 10), ["b=4", "b/1=z", "b/2=y", "b/3=", "c=5", "d=6"]);
+    keeps_the_contract_of_limits(&mut store);
     // Keys and values are any bytes.
     let change = Change { space: Space::Journal, key: vec![0, 255], value: Some(vec![0; 100_000]) };
     store.apply(vec![change.clone()]).unwrap();

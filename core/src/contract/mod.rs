@@ -10,5 +10,6 @@ mod transport;
 
 pub use environment::Environment;
 pub use range::{ByteBounds, Direction, KeyRange};
-pub use store::{Batch, Change, Entry, Space, Store, StoreError};
+pub(crate) use store::unstorable;
+pub use store::{Batch, Change, Entry, KEY_BYTES_MAX, Space, Store, StoreError, VALUE_BYTES_MAX};
 pub use transport::{BoxFuture, Heal, Inbox, Transport, TransportError, Wire};

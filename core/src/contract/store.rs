@@ -65,6 +65,34 @@ pub struct Change {
     pub value: Option<Vec<u8>>,
 }
 
+/// The longest key, in bytes, that any store holds. The shortest has one.
+pub const KEY_BYTES_MAX: usize = 65_535;
+
+/// The largest value, in bytes, that any store holds: 1 GiB.
+pub const VALUE_BYTES_MAX: usize = 1 << 30;
+
+impl Change {
+    /// Whether a store can hold it: one rule for all stores, so that what works in memory works on disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Unstorable`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        let value_bytes = self.value.as_ref().map_or(0, Vec::len);
+        let reason = unstorable(self.key.len(), value_bytes);
+        reason.map_or(Ok(()), |reason| Err(StoreError::Unstorable { space: self.space, reason }))
+    }
+}
+
+/// Why no store can hold a key and a value of so many bytes, if none can.
+pub(crate) fn unstorable(key_bytes: usize, value_bytes: usize) -> Option<String> {
+    if key_bytes == 0 {
+        return Some("its key is empty".into());
+    }
+    let parts = [("key", key_bytes, KEY_BYTES_MAX), ("value", value_bytes, VALUE_BYTES_MAX)];
+    let (part, found, limit) = parts.into_iter().find(|(_, found, limit)| found > limit)?;
+    Some(format!("its {part} has {found} bytes, the limit is {limit}"))
+}
+
 /// A key with its value.
 pub type Entry = (Vec<u8>, Vec<u8>);
 
@@ -73,14 +101,15 @@ pub type Batch = Vec<Change>;
 
 /// An ordered key-value database with atomic batches.
 pub trait Store: Send + 'static {
-    /// The value of `key`.
+    /// The value of `key`. One that no store holds has none.
     ///
     /// # Errors
     /// [`StoreError`] when the database cannot be read.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// At most `limit` entries whose key is in `keys`: the first ones as seen from where reading begins, in that order.
-    /// An empty or inverted range has none. Nothing outside of the range is read, not even what was removed there.
+    /// An empty or inverted range has none. Nothing outside of the range is read, not even what was removed there. The bounds
+    /// may be keys that no store holds.
     ///
     /// # Errors
     /// [`StoreError`] when the database cannot be read.
@@ -104,7 +133,8 @@ pub trait Store: Send + 'static {
         self.range(space, &keys, Direction::Forward, limit)
     }
 
-    /// Makes the whole batch visible to later reads. It survives a crash only once [`Store::sync`] returned.
+    /// Makes the whole batch visible to later reads. It survives a crash only once [`Store::sync`] returned. A batch with a
+    /// change that [`Change::check`] refuses is refused whole, and changes nothing: the node asks first, and never gives one.
     ///
     /// # Errors
     /// [`StoreError`]; the node then stops, since the store's state is unknown.
@@ -169,6 +199,19 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// No store can hold this.
+    #[error(
+        "a change of `{space}` cannot be stored ({reason}): make keys and values smaller, and keep large ones elsewhere; nothing of it was written"
+    )]
+    Unstorable {
+        /// Where it was to be kept.
+        space: Space,
+        /// What is too large.
+        reason: String,
+    },
+    /// What a caller has given to read the store with panicked.
+    #[error("the code that was to read the store panicked ({0}): mend it; nothing was changed")]
+    Panicked(String),
     /// Reading or writing failed.
     #[error(
         "the store failed ({0}): free disk space or mend the disk, then start the node again; what was acknowledged is kept"
@@ -177,4 +220,24 @@ pub enum StoreError {
     /// The writer has ended, so that nothing is written any more.
     #[error("the store is closed: the node has stopped")]
     Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_values_up_to_the_limits_can_be_stored() {
+        for (key_bytes, value_bytes) in [(1, 0), (KEY_BYTES_MAX, VALUE_BYTES_MAX)] {
+            assert_eq!(unstorable(key_bytes, value_bytes), None);
+        }
+        let cases = [
+            (0, 1, "its key is empty"),
+            (KEY_BYTES_MAX + 1, 0, "its key has 65536 bytes, the limit is 65535"),
+            (1, VALUE_BYTES_MAX + 1, "its value has 1073741825 bytes, the limit is 1073741824"),
+        ];
+        for (key_bytes, value_bytes, expected) in cases {
+            assert_eq!(unstorable(key_bytes, value_bytes).as_deref(), Some(expected));
+        }
+    }
 }

@@ -63,6 +63,12 @@ pub enum Heal {
 pub trait Inbox: Send + Sync + 'static {
     /// Takes one packet. Must not block: it is called on the network's own thread.
     fn receive(&self, packet: &[u8]);
+
+    /// The wire has ended by itself (its thread has, say), and carries nothing any more: to be told instead of being silent for
+    /// ever. Whoever is attached attaches anew. Nothing has to be told of a wire that was dropped. Must not block.
+    fn closed(&self, reason: &str) {
+        let _ = reason;
+    }
 }
 
 /// A network that cannot be used.

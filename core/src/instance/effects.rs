@@ -1,6 +1,5 @@
 //! What an instance wants done: writes, frames, acknowledgements, jobs. It does none of it itself.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::abort::{Abort, Retry};
@@ -9,6 +8,7 @@ use crate::contract::{Batch, BoxFuture, Change};
 use crate::frame::{Frame, Receipt};
 use crate::id::{InstanceId, NodeId, Path, RoleIndex};
 use crate::message::{CodecError, Fingerprint, Payload};
+use crate::panics;
 use crate::record::{Closed, Record, Trouble};
 use crate::state::{ReadState, State, Writes};
 
@@ -94,18 +94,22 @@ impl LocalJob {
     pub fn run(&self, base: &dyn ReadState) -> (Writes, Option<Change>, LocalResult) {
         let mut state = State::new(base, self.role);
         // The writer must survive a panic in a user's code; the actor that asked for it panics in its stead.
-        let result = catch_unwind(AssertUnwindSafe(|| match &self.compensates {
+        let result = panics::catch(|| match &self.compensates {
             None => LocalResult::Committed(self.step.commit(&mut state)),
             Some(output) => LocalResult::Compensated(self.step.compensate(&mut state, output)),
-        }));
+        });
         let result = match result {
             Ok(LocalResult::Committed(Err(abort))) if abort.is_failure() => LocalResult::Failed(abort.to_string()),
             Ok(LocalResult::Committed(Err(abort))) if self.kind == Kind::Retriable => LocalResult::Refused(abort),
             Ok(result) => result,
-            Err(panic) => LocalResult::Panicked(panic_text(panic.as_ref())),
+            Err(panic) => LocalResult::Panicked(panic),
         };
-        match self.record(&result).map(|record| record.change(self.instance)).transpose() {
-            Err(error) => (Writes::default(), None, LocalResult::Failed(error.to_string())),
+        let change = self.record(&result).map(|record| record.change(self.instance)).transpose();
+        let change = change.map_err(|error| error.to_string());
+        let storable =
+            |change: &Option<Change>| change.iter().try_for_each(Change::check).map_err(|error| error.to_string());
+        match change.and_then(|change| storable(&change).map(|()| change)) {
+            Err(error) => (Writes::default(), None, LocalResult::Failed(error)),
             Ok(change) => {
                 let keep = matches!(result, LocalResult::Committed(Ok(_)) | LocalResult::Compensated(Ok(())));
                 (if keep { state.into_writes() } else { Writes::default() }, change, result)
@@ -123,12 +127,6 @@ impl LocalJob {
             _ => None,
         }
     }
-}
-
-/// What a panic said.
-pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a text".into())
 }
 
 /// Work on a service outside.
@@ -204,6 +202,18 @@ pub enum Stop {
     UnknownPatch {
         /// The patch.
         patch: String,
+    },
+    /// The program nests its scopes (sagas, loops, other choreographies) too deeply.
+    #[error("the program nests more than {limit} scopes: let a loop take the place of what calls itself")]
+    TooDeep {
+        /// The limit.
+        limit: usize,
+    },
+    /// What has happened cannot be recorded.
+    #[error("what has happened at this role cannot be recorded ({reason})")]
+    Unstorable {
+        /// What is too large.
+        reason: String,
     },
     /// A step could not be run.
     #[error("the step at {path} cannot be run ({reason})")]

@@ -42,7 +42,7 @@ use self::turns::{Heard, Loop};
 use self::waiting::Waiting;
 
 pub use compensation::Remedy;
-pub use effects::{Effects, LocalJob, LocalResult, Outgoing, OutgoingKey, Stop, Write, panic_text};
+pub use effects::{Effects, LocalJob, LocalResult, Outgoing, OutgoingKey, Stop, Write};
 pub(crate) use effects::{Job, JobResult, JobTask};
 pub use idle::Idle;
 pub use limits::Limits;

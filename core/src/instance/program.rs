@@ -195,6 +195,11 @@ impl Instance {
         self.abort_at(path, &Abort::new(Abort::NOT_ENCODABLE, format!("a value at {path} cannot be used: {error}")));
     }
 
+    /// The program has come to an operation that no record could be kept of: the instance stands still.
+    pub(crate) fn is_too_deep(&mut self) {
+        self.stop(Stop::TooDeep { limit: Path::DEPTH_MAX });
+    }
+
     /// The role has no service to work with: the instance stands still.
     pub(crate) fn lacks_service(&mut self, role: &'static str) {
         self.stop(Stop::NoService { role });

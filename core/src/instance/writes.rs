@@ -49,6 +49,9 @@ impl Instance {
     pub(super) fn record(&mut self, record: &Record, urgent: bool) {
         match record.change(self.id) {
             Ok(change) => {
+                if let Err(error) = change.check() {
+                    return self.stop(Stop::Unstorable { reason: error.to_string() });
+                }
                 self.pending.changes.push(change);
                 self.pending.urgent |= urgent;
             }

@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use std::fmt::Debug;
 
 use crate::abort::Abort;
-use crate::contract::{Direction, Entry, KeyRange};
+use crate::contract::{Direction, Entry, KeyRange, unstorable};
 use crate::message::CodecError;
 
 pub use bounds::{KeyBounds, Under};
@@ -112,6 +112,15 @@ impl<'a> State<'a> {
     ) -> Result<Vec<Entry>, Abort> {
         let found = self.writes.over(self.base).read_range(keys, direction, limit);
         found.map_err(|error| self.failure(table, &error.to_string()))
+    }
+
+    /// Refuses a row that no store can hold: the step decides what to do instead.
+    fn check(&self, table: &str, key: &[u8], value: &[u8]) -> Result<(), Abort> {
+        let Some(reason) = unstorable(key.len(), value.len()) else { return Ok(()) };
+        let role = self.role;
+        let what_to_do = "shorten the key (to a hash, say), or keep a large value elsewhere";
+        let text = format!("a row of table `{table}` of role `{role:.80}` cannot be stored ({reason}): {what_to_do}");
+        Err(Abort::new(Abort::ROW_TOO_LARGE, text))
     }
 
     /// Why a step cannot be run. No decision of the step: it stops the session where it is.

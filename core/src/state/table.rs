@@ -119,12 +119,14 @@ impl<K: Key, V: Message> Table<K, V> {
     /// ```
     ///
     /// # Errors
-    /// When the value has no bytes; see [`Table`].
+    /// When the value has no bytes; [`Abort::ROW_TOO_LARGE`] when no store can hold the row, which is then as it was; see
+    /// [`Table`].
     pub fn put(self, state: &mut State<'_>, key: impl AsKey<K>, value: &V) -> Result<(), Abort> {
         let bytes = encode(value).map_err(|error| {
             state.failure(self.name, &format!("the value for {:.80} cannot be kept: {error}", format!("{key:?}")))
         })?;
         let key = state.key(self.name, &key);
+        state.check(self.name, &key, &bytes)?;
         state.writes.set(key, Some(bytes));
         Ok(())
     }
@@ -143,7 +145,7 @@ impl<K: Key, V: Message> Table<K, V> {
     /// ```
     ///
     /// # Errors
-    /// The refusal of `change`; see [`Table`].
+    /// The refusal of `change`; as of [`Table::put`]; see [`Table`].
     pub fn update(
         self,
         state: &mut State<'_>,
@@ -172,8 +174,10 @@ impl<K: Key, V: Message> Table<K, V> {
     /// See [`Table`].
     pub fn remove(self, state: &mut State<'_>, key: impl AsKey<K>) -> Result<bool, Abort> {
         let there = self.contains(state, &key)?;
-        let key = state.key(self.name, &key);
-        state.writes.set(key, None);
+        if there {
+            let key = state.key(self.name, &key);
+            state.writes.set(key, None);
+        }
         Ok(there)
     }
 

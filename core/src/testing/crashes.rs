@@ -5,16 +5,15 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
 
 use crate::abort::Abort;
 use crate::choreography::Choreography;
 use crate::frame::Outcome;
-use crate::instance::panic_text;
 use crate::located::Located;
 use crate::message::{Payload, decode, encode};
+use crate::panics;
 use crate::role::RoleSet;
 
 use super::disk::Disk;
@@ -243,8 +242,8 @@ async fn play<C: Choreography>(stage: &mut Stage<C>, plan: &Plan) -> Result<(), 
             Some(crash) => Event::Crash(crash.role),
             None => next_event(stage).await?,
         };
-        let happened = catch_unwind(AssertUnwindSafe(|| stage.happen(event)));
-        happened.map_err(|panic| format!("a panic at {event:?}: {}", panic_text(panic.as_ref())))?;
+        let happened = panics::catch(|| stage.happen(event));
+        happened.map_err(|panic| format!("a panic at {event:?}: {panic}"))?;
     }
     stage.stuck.take().map_or(Ok(()), Err)
 }
@@ -297,8 +296,7 @@ fn judge<C: Choreography>(
         };
         let disks = C::Roles::NAMES.iter().copied().zip(stage.disks().cloned()).collect();
         let ended = Ended { output: told, disks };
-        let judged = catch_unwind(AssertUnwindSafe(|| judge(&ended)));
-        judged.map_err(|panic| format!("the scene's judge says: {}", panic_text(panic.as_ref())))?;
+        panics::catch(|| judge(&ended)).map_err(|panic| format!("the scene's judge says: {panic}"))?;
     }
     Ok((output, finished))
 }

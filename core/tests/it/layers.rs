@@ -83,15 +83,29 @@ fn actors_know_zenoh_only_through_the_transport() {
     check_absent("actors", &["accompanist-core", "accompanist-transport", "ractor"], &["zenoh"]);
 }
 
+/// A payload that nobody holds cannot panic when it is dropped.
+#[test]
+fn panics_are_caught_in_one_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut sources = Vec::new();
+    for folder in ["core/src", "transport/src", "actors/src"] {
+        files(&root.join(folder), &mut sources);
+    }
+    assert!(sources.len() > 100, "the sources were not found");
+    sources.retain(|file| fs::read_to_string(file).unwrap().contains("catch_unwind"));
+    assert_eq!(sources, [root.join("core/src/panics.rs")]);
+}
+
+fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files(&path, found) } else { found.push(path) }
+    }
+}
+
 /// Not even by name: a comment or a doc link may speak of them, code may not.
 #[test]
 fn no_code_of_core_names_what_it_must_not_know() {
-    fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { files(&path, found) } else { found.push(path) }
-        }
-    }
     let mut sources = Vec::new();
     files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut sources);
     assert!(sources.len() > 10, "the sources were not found");

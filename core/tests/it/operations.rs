@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use accompanist_core::contract::BoxFuture;
 use accompanist_core::id::Path;
 use accompanist_core::{
     Abort, At, Choreography, Context, Kind, Local, LocalTransaction, Located, Retry, Services, State, Table,
     Transaction, run_local,
 };
+use futures_util::FutureExt;
 use uuid::Uuid;
 
 use crate::rig::{Bank, bank_step, choreography, roles};
@@ -596,4 +598,36 @@ async fn a_patch_that_the_choreography_does_not_name_is_a_mistake() {
     let stopped = run_local(Patched, "no-such".into(), &services()).await.unwrap_err();
     assert_eq!(stopped.code(), "accompanist.stopped");
     insta::assert_snapshot!(stopped.message(), @"patch `no-such` is not among the PATCHES of the choreography: add it there, or correct its name");
+}
+
+/// Performs itself, as a part of itself, so many times.
+struct Nested;
+impl Choreography for Nested {
+    const NAME: &'static str = "nested";
+    type Roles = (C,);
+    type Input = At<C, u32>;
+    type Output = At<C, u32>;
+    async fn run(&self, ctx: &Context<(C,)>, times: At<C, u32>) -> Result<At<C, u32>, Abort> {
+        let left = AtomicU32::new(0);
+        let less = ctx.locally(C, |here| {
+            left.store(*here.get(&times), Ordering::Relaxed);
+            here.get(&times).saturating_sub(1)
+        });
+        if left.load(Ordering::Relaxed) == 0 {
+            return Ok(less);
+        }
+        let below: BoxFuture<'_, Result<At<C, u32>, Abort>> = Box::pin(ctx.perform(&Nested, less));
+        below.await
+    }
+}
+
+#[test]
+fn scopes_are_nested_as_deep_as_a_record_of_them_can_be_kept() {
+    let run = |times: u32| {
+        let run = move || run_local(Nested, times, &Services::new()).now_or_never().unwrap();
+        std::thread::Builder::new().stack_size(2 << 30).spawn(run).unwrap().join().unwrap()
+    };
+    assert_eq!(run(15_900), Ok(0));
+    let stopped = run(17_000).unwrap_err();
+    assert!(stopped.message().contains("nests more than 16000 scopes"), "{stopped}");
 }

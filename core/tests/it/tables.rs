@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ops::Bound;
 
-use accompanist_core::contract::{Direction, Entry, KeyRange, StoreError};
+use accompanist_core::contract::{Direction, Entry, KEY_BYTES_MAX, KeyRange, StoreError};
 use accompanist_core::state::{ROWS_MAX, ReadState, Under, Writes};
 use accompanist_core::{Abort, At, LocalTransaction, Retry, Services, State, Table, run_local};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,54 @@ const QUEUE: Table<u64, u64> = Table::new("queue");
 /// The state of a role that has nothing stored yet.
 fn shop(base: &dyn ReadState) -> State<'_> {
     State::new(base, "shop")
+}
+
+#[test]
+fn a_row_that_no_store_holds_is_refused_and_may_be_asked_for() {
+    let base = Writes::default();
+    let mut own = shop(&base);
+    let state = &mut own;
+    // The names of role and table with their lengths come before a key, and two zeros behind a text.
+    let longest = "a".repeat(KEY_BYTES_MAX - "shop".len() - "stock".len() - 4 - 2);
+    STOCK.put(state, &longest, &1).unwrap();
+    for key in [format!("{longest}a"), "a".repeat(200_000), "\0".repeat(longest.len() / 2 + 1)] {
+        let refused = |result: Result<_, Abort>| assert_eq!(result.unwrap_err().code(), Abort::ROW_TOO_LARGE);
+        refused(STOCK.put(state, &key, &1));
+        refused(STOCK.update(state, &key, |left| Ok(left.unwrap_or_default())).map(drop));
+        assert_eq!((STOCK.get(state, &key), STOCK.contains(state, &key)), (Ok(None), Ok(false)));
+        assert_eq!((STOCK.take(state, &key), STOCK.remove(state, &key)), (Ok(None), Ok(false)));
+        let found: Result<Vec<_>, _> = STOCK.range(state, key.as_str()..).collect();
+        assert_eq!(found.unwrap(), if key < longest { vec![(longest.clone(), 1)] } else { vec![] });
+    }
+    assert_eq!(STOCK.count(state, ..), Ok(1));
+    let batch = own.into_writes().into_batch();
+    assert!(batch.len() == 1 && batch.iter().all(|change| change.check().is_ok()));
+}
+
+/// Writes a row under a key of so many bytes.
+struct Label;
+impl LocalTransaction for Label {
+    const NAME: &'static str = "label";
+    type Role = Shop;
+    type Input = u32;
+    type Output = bool;
+    fn commit(&self, state: &mut State<'_>, bytes: &u32) -> Result<bool, Abort> {
+        STOCK.put(state, "a".repeat(usize::try_from(*bytes).unwrap()), bytes)?;
+        Ok(true)
+    }
+    fn compensate(&self, _: &mut State<'_>, _: &u32, _: &bool) -> Result<(), Retry> {
+        Ok(())
+    }
+}
+
+choreography!(Labelled: (Shop,), At<Shop, u32> => At<Shop, bool>, |ctx, bytes| { ctx.transact(Label, &bytes).await });
+
+#[tokio::test]
+async fn a_step_whose_row_no_store_holds_aborts_the_session() {
+    assert_eq!(run_local(Labelled, 60_000, &Services::new()).await, Ok(true));
+    let refused = run_local(Labelled, 70_000, &Services::new()).await.unwrap_err();
+    assert_eq!(refused.code(), Abort::ROW_TOO_LARGE);
+    assert!(refused.message().contains("`stock`") && refused.message().contains("the limit is 65535"), "{refused}");
 }
 
 #[test]

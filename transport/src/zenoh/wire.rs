@@ -23,6 +23,7 @@ use ::zenoh::sample::Sample;
 use ::zenoh::{Session, Wait};
 use accompanist_core::contract::{Heal, Inbox, TransportError, Wire};
 use accompanist_core::id::NodeId;
+use accompanist_core::panics;
 use tokio::sync::oneshot;
 
 use super::publishers::{Addressee, Publishers};
@@ -87,7 +88,10 @@ pub(super) async fn attach(
     let (ready, is_ready) = oneshot::channel();
     thread::Builder::new()
         .name("accompanist-zenoh-wire".into())
-        .spawn(move || link.run(&queue, ready))
+        .spawn(move || {
+            let ran = panics::catch(|| link.run(&queue, ready));
+            link.slot.closed(ran.err().as_deref().unwrap_or("its thread has ended"));
+        })
         .map_err(|error| TransportError::Open(format!("no thread for zenoh ({error}): raise the thread limit")))?;
     is_ready.await.map_err(|_| TransportError::Open("the wire's thread has panicked: see the log".into()))??;
     Ok(Arc::new(wire))
@@ -295,6 +299,14 @@ impl Link {
 }
 
 impl Slot {
+    /// The wire's thread has ended. If the wire was dropped, nobody is told.
+    fn closed(&self, reason: &str) {
+        let inbox = self.inbox.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(inbox) = inbox {
+            inbox.closed(reason);
+        }
+    }
+
     /// Called on Zenoh's thread.
     fn receive(&self, sample: &Sample) {
         let is_own = sample.attachment().is_some_and(|name| *name.to_bytes() == *self.node.as_str().as_bytes());

@@ -1,0 +1,60 @@
+//! A fact that becomes known once, and those who wait for it.
+//!
+//! They are woken in the order of asking; a watch channel has an order of its own each time, which would make a simulation
+//! run differently.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+/// See the module's documentation. Clones are the same latch.
+#[derive(Debug)]
+pub(crate) struct Latch<T>(Arc<Inner<T>>);
+
+#[derive(Debug)]
+struct Inner<T> {
+    value: Mutex<Option<T>>,
+    set: Notify,
+}
+
+impl<T> Clone for Latch<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Default for Latch<T> {
+    fn default() -> Self {
+        Self(Arc::new(Inner { value: Mutex::new(None), set: Notify::new() }))
+    }
+}
+
+impl<T: Clone> Latch<T> {
+    /// Sets it, unless it is set; says whether it was not.
+    pub(crate) fn set(&self, value: T) -> bool {
+        let mut known = self.0.value.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = known.is_none();
+        known.get_or_insert(value);
+        drop(known);
+        if is_first {
+            self.0.set.notify_waiters();
+        }
+        is_first
+    }
+
+    /// Waits until it is set.
+    pub(crate) fn wait(&self) -> impl Future<Output = T> + use<T> {
+        let inner = self.0.clone();
+        async move {
+            loop {
+                // Before it is looked, so that nothing is missed.
+                let set = inner.set.notified();
+                let known = inner.value.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                match known {
+                    Some(value) => return value,
+                    None => set.await,
+                }
+            }
+        }
+    }
+}

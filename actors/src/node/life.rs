@@ -1,0 +1,177 @@
+//! Whether a node runs, and how it ends: the first reason stays, and all who wait are let go.
+//!
+//! Knows no actors but the root.
+
+use std::sync::{Arc, Weak};
+
+use accompanist_core::contract::BoxFuture;
+use accompanist_core::panics;
+use ractor::ActorRef;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::Node;
+use super::root::RootMessage;
+use crate::error::NodeError;
+use crate::shared::Shared;
+
+/// How a node has ended.
+#[derive(Debug, Clone)]
+pub(crate) enum End {
+    /// It was told to stop.
+    Stopped,
+    Failed(NodeError),
+}
+
+impl Shared {
+    /// The node cannot go on: nothing is sent, started or answered any more, and all who wait are let go. Says whether that
+    /// is new.
+    pub(super) fn fail(&self, error: NodeError) -> bool {
+        let text = error.to_string();
+        let is_first = self.end.set(End::Failed(error));
+        if is_first {
+            tracing::error!(error = text, "the node stops");
+        }
+        self.set_link(None);
+        self.set_roles(None);
+        self.set_wire(None);
+        self.directory.close();
+        is_first
+    }
+}
+
+/// What is done when the runtime goes away with the node on it: nobody is left to do it.
+struct RuntimeGone<F: Fn()> {
+    shared: Weak<Shared>,
+    end_writer: F,
+    is_over: bool,
+}
+
+impl<F: Fn()> RuntimeGone<F> {
+    fn disarm(mut self) {
+        self.is_over = true;
+    }
+}
+
+impl<F: Fn()> Drop for RuntimeGone<F> {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        if let Some(shared) = self.shared.upgrade() {
+            let reason = "it was shut down before the node: call `Node::shutdown` first".to_owned();
+            shared.fail(NodeError::Ended { part: "runtime", reason });
+        }
+        (self.end_writer)();
+    }
+}
+
+/// Watches what the node cannot go on without, and whose end no supervisor is told of: the writer, the root, and the runtime
+/// that this is a task of.
+pub(super) fn watch(shared: &Arc<Shared>, root: ActorRef<RootMessage>, task: JoinHandle<()>) {
+    let (failed, ended) = (shared.writer.failed(), shared.writer.ended());
+    let end_writer = shared.writer.ender();
+    let gone = RuntimeGone { shared: Arc::downgrade(shared), end_writer, is_over: false };
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        let error = tokio::select! {
+            biased;
+            error = failed => Some(error),
+            _ = task => None, // A panic has been made its failure.
+        };
+        // Changes nothing if the node was told to stop, or has said why it ends.
+        shared.fail(error.unwrap_or_else(|| NodeError::Ended { part: "root", reason: "its task is gone".into() }));
+        root.kill();
+        drop(shared);
+        // Those who have a handle keep the store open until they let it go, or the runtime does.
+        ended.await;
+        gone.disarm();
+    });
+}
+
+impl Node {
+    /// Waits until the node cannot go on, and says why. Never returns while all is well, nor when it was told to stop: that is
+    /// no failure.
+    ///
+    /// Whatever a node consists of, its end is told here, within a second: the store or the writer's thread; link, roles and
+    /// groups, if they fail more often than their [policy](crate::Settings::supervision) allows; the root of its tree; the
+    /// tokio runtime that it runs on. All who wait for the node are let go then, with an error.
+    pub fn failed(&self) -> BoxFuture<'static, NodeError> {
+        let end = self.shared.end.wait();
+        Box::pin(async move {
+            match end.await {
+                End::Failed(error) => error,
+                End::Stopped => std::future::pending().await,
+            }
+        })
+    }
+
+    /// Stops the node and closes its store. Sessions that are open go on when it starts again. The groups of
+    /// [`NodeBuilder::supervise`](crate::NodeBuilder::supervise) are stopped first, and may say their last words.
+    ///
+    /// It runs to its end once it has been polled, also if nobody waits for it any more, and however often it is called.
+    /// Called from a step, a program or an actor of the node itself, it stops that one, too, where it waits: a step that is
+    /// cut off like that is run again in the next life, and would stop that one as well. Tell it to a task of your own
+    /// instead. On the writer's thread (within a step on the built-in state) it returns before the node has stopped.
+    pub async fn shutdown(&self) {
+        self.apart(|node| async move {
+            let (done, stopped) = oneshot::channel();
+            if node.root.cast(RootMessage::StopGroups(done)).is_ok() {
+                let _ = stopped.await; // An error says that the root has ended meanwhile.
+            }
+            node.stop_actors().await;
+            node.shared.writer.end().await;
+        })
+        .await;
+    }
+
+    /// Stops all actors where they stand, as a crash would. The writer keeps the store open as long as there is a handle on
+    /// the node; use [`Node::shutdown`] to open it again in this process. Runs to its end as [`Node::shutdown`] does.
+    pub async fn kill(&self) {
+        // At once, whenever the task comes to run.
+        self.silence();
+        self.apart(|node| async move { node.stop_actors().await }).await;
+    }
+
+    /// An actor of the node's own panics, as soon as it comes to it: for tests.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn panic_in(&self, actor: crate::testing::NodeActor) {
+        match actor {
+            crate::testing::NodeActor::Root => drop(self.root.cast(RootMessage::Panic)),
+            crate::testing::NodeActor::Link => self.shared.to_link(crate::link::LinkMessage::Panic),
+            crate::testing::NodeActor::Roles => drop(self.shared.to_roles(crate::roles::RolesMessage::Panic)),
+        }
+    }
+
+    fn silence(&self) {
+        self.shared.end.set(End::Stopped);
+        self.shared.set_link(None);
+        self.shared.set_roles(None);
+    }
+
+    async fn stop_actors(&self) {
+        // One after the other, so that each has an end to wait for.
+        let _turn = self.shared.stopping.lock().await;
+        self.silence();
+        // An error says that it is gone already.
+        let _ = self.root.get_cell().kill_and_wait(None).await;
+        self.shared.link_left().await;
+        self.shared.directory.close();
+    }
+
+    /// Does it in a task of its own, which ends whoever waits for it: that may be what the task stops.
+    async fn apart<F: Future<Output = ()> + Send + 'static>(&self, work: impl Fn(Self) -> F) {
+        let task = self.shared.runtime.spawn(work(self.clone()));
+        if self.shared.writer.is_own_thread() {
+            return;
+        }
+        if let Err(error) = task.await {
+            if let Ok(panic) = error.try_into_panic() {
+                tracing::error!(reason = panics::text(panic), "stopping the node panicked");
+            }
+            // The runtime is gone, and with it all that has to be stopped on it.
+            work(self.clone()).await;
+        }
+    }
+}

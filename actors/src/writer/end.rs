@@ -1,0 +1,52 @@
+//! The end of the writer, which is told whichever way it comes: as it was asked to, by an error of the store, by a panic, or
+//! because its thread or its task is gone.
+//!
+//! Knows no writes.
+
+use accompanist_core::contract::StoreError;
+use accompanist_core::panics;
+
+use super::Writer;
+use crate::error::NodeError;
+use crate::latch::Latch;
+
+/// Tells how the writer has ended; also when it is dropped where it stands.
+#[derive(Default)]
+pub(super) struct End {
+    pub(super) failed: Latch<NodeError>,
+    pub(super) ended: Latch<()>,
+    is_orderly: bool,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if !self.is_orderly {
+            self.failed.set(ended("it was ended from outside"));
+        }
+        self.ended.set(());
+    }
+}
+
+fn ended(reason: &str) -> NodeError {
+    NodeError::Ended { part: "writer", reason: reason.to_owned() }
+}
+
+/// Runs the writer to its end, and closes the store.
+pub(super) async fn run(mut writer: Writer, mut end: End) {
+    let error = match panics::catch_async(writer.run()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some((error.clone().into(), error)),
+        Err(panic) => Some((ended(&format!("it panicked: {panic}")), StoreError::Closed)),
+    };
+    if let Some((error, refusal)) = error {
+        tracing::error!(%error, "the writer has failed, the node stops");
+        end.failed.set(error);
+        if let Err(panic) = panics::catch_async(writer.refuse(&refusal)).await {
+            tracing::error!(reason = panic, "the writer panicked again, and refuses nothing any more");
+        }
+    }
+    if let Err(panic) = panics::catch(|| drop(writer)) {
+        tracing::error!(reason = panic, "the store panicked when it was closed");
+    }
+    end.is_orderly = true;
+}

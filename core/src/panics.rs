@@ -1,0 +1,87 @@
+//! Catches panics in users' code, so that what they leave behind does no harm either.
+//!
+//! A payload is a value of any type, and dropping it may panic as well: outside of a guard that would end the thread, or the
+//! actor, that has just been saved. So the payload becomes a text at once, and nobody ever holds it. The one place that calls
+//! the standard library's and futures' `catch_unwind`.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use futures_util::FutureExt;
+
+/// What is said of a panic whose payload is no text.
+const NO_TEXT: &str = "a panic without a text";
+
+/// The result of `work`, or the text of its panic.
+///
+/// What `work` has taken with it is dropped under the guard as well, if it drops it itself.
+///
+/// # Errors
+/// The text of the panic.
+pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(text)
+}
+
+/// As [`catch`], for what has to be awaited.
+///
+/// # Errors
+/// The text of the panic.
+pub async fn catch_async<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    AssertUnwindSafe(work).catch_unwind().await.map_err(text)
+}
+
+/// The text of a panic's payload. If dropping the payload panics, the payload of that panic is leaked: it could go on
+/// like that for ever.
+pub fn text(payload: Box<dyn Any + Send>) -> String {
+    let of_str = payload.downcast_ref::<&str>().map(ToString::to_string);
+    let text = of_str.or_else(|| payload.downcast_ref::<String>().cloned());
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    text.unwrap_or_else(|| NO_TEXT.to_owned())
+}
+
+#[cfg(test)]
+#[expect(clippy::panic, reason = "tests")]
+mod tests {
+    use std::panic::panic_any;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// Panics whenever it is dropped, with another one of its kind.
+    struct Bomb(&'static AtomicU32);
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            panic_any(Bomb(self.0));
+        }
+    }
+
+    fn check(panics: impl Fn() + Copy, expected: &str) {
+        assert_eq!(catch(panics), Err(expected.to_owned()));
+        let awaited = catch_async(async move { panics() });
+        let waker = std::task::Waker::noop();
+        let polled = Box::pin(awaited).as_mut().poll(&mut std::task::Context::from_waker(waker));
+        assert_eq!(polled, std::task::Poll::Ready(Err(expected.to_owned())));
+    }
+
+    #[test]
+    fn a_panic_becomes_its_text_whatever_its_payload_is() {
+        static DROPS: AtomicU32 = AtomicU32::new(0);
+        check(|| panic!("a text"), "a text");
+        let number = 7;
+        check(|| panic!("text number {number}"), "text number 7");
+        check(|| panic_any(7_u32), NO_TEXT);
+        check(|| panic_any(Bomb(&DROPS)), NO_TEXT);
+        assert_eq!(DROPS.load(Ordering::SeqCst), 2, "each payload once, and not the payload of its drop");
+    }
+
+    #[test]
+    fn what_does_not_panic_gives_its_result() {
+        assert_eq!(catch(|| 7), Ok(7));
+        assert_eq!(catch_async(async { 7 }).now_or_never(), Some(Ok(7)));
+    }
+}
