@@ -262,7 +262,7 @@ impl LinkState {
 
     fn transmit(&mut self, Transmission { node, number, frame }: Transmission) {
         if node == self.shared.node {
-            let receipt = (number > 0).then(|| Receipt { to: node, epoch: self.epoch, number });
+            let receipt = (number > 0).then_some(Receipt { to: node, epoch: self.epoch, number });
             self.dispatch(frame, receipt);
         } else {
             self.due.entry(node).or_default().frames.push((number, frame));

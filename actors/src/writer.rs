@@ -174,7 +174,11 @@ impl WriterHandle {
     /// Ends the writer as long as someone else still has a handle on it.
     pub(crate) fn ender(&self) -> impl Fn() + Send + use<> {
         let jobs = self.jobs.downgrade();
-        move || drop(jobs.upgrade().map(|jobs| jobs.send(Job::End)))
+        move || {
+            if let Some(jobs) = jobs.upgrade() {
+                let _ = jobs.send(Job::End);
+            }
+        }
     }
 
     /// Whether this is the writer's own thread, which must not wait for its end.

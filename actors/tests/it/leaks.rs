@@ -155,7 +155,7 @@ fn nothing_keeps_a_node_whose_runtime_and_handles_are_gone_alone() {
     #[cfg(feature = "zenoh")]
     {
         use accompanist::transport::{ZenohConfig, ZenohTransport};
-        let config = ZenohConfig::new().listen(&crate::support::free_endpoint());
+        let config = ZenohConfig::new().listen(crate::support::free_endpoint());
         let opener = runtime();
         let network = opener.block_on(within(ZenohTransport::open(config))).unwrap();
         check("Zenoh", &network, runtime);

@@ -139,7 +139,7 @@ impl House {
     }
 
     /// The node has stopped whole, or is about to: who waits is let go, the store is free, and it was no failure.
-    async fn is_off(self) {
+    async fn ends_whole(self) {
         assert!(matches!(within(self.session.settled()).await, Err(SessionError::NodeStopped)));
         until("the store is free", || FjallStore::open(self.folder.path()).is_ok()).await;
         assert!(tokio::time::timeout(Duration::ZERO, self.node.failed()).await.is_err());
@@ -155,7 +155,7 @@ impl House {
 async fn a_node_can_be_shut_down_within_a_commit_of_its_own() {
     let house = House::new().await;
     house.start(By::Commit).await;
-    house.is_off().await;
+    house.ends_whole().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -163,7 +163,7 @@ async fn a_node_can_be_shut_down_within_a_program_of_its_own() {
     let house = House::new().await;
     // It may be off before that is answered.
     let _ = within(house.node.start(Evening(house.switch.clone()), By::Program)).await;
-    house.is_off().await;
+    house.ends_whole().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,7 +171,7 @@ async fn a_node_can_be_shut_down_within_the_handler_of_an_actor() {
     for handler in [Handler::Spawns, Handler::Polls] {
         let house = House::new().await;
         let _ = within(house.node.actor::<Butler>().tell(&handler)).await;
-        house.is_off().await;
+        house.ends_whole().await;
     }
 }
 
@@ -182,7 +182,7 @@ async fn a_shutdown_that_nobody_waits_for_any_more_goes_on() {
         let mut stopped = pin!(house.node.shutdown());
         let _ = stopped.as_mut().poll(&mut TaskContext::from_waker(Waker::noop()));
     }
-    house.is_off().await;
+    house.ends_whole().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -192,7 +192,7 @@ async fn shutdowns_and_kills_at_once_all_come_to_their_end() {
     let shutdowns = async { tokio::join!(first.shutdown(), second.shutdown(), house.node.kill(), second.kill()) };
     within(shutdowns).await;
     drop(FjallStore::open(house.folder.path()).unwrap());
-    house.is_off().await;
+    house.ends_whole().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,7 +204,7 @@ async fn a_kill_that_nobody_waits_for_any_more_goes_on() {
     }
     assert!(matches!(within(house.session.settled()).await, Err(SessionError::NodeStopped)));
     within(house.node.shutdown()).await;
-    house.is_off().await;
+    house.ends_whole().await;
 }
 
 #[test]

@@ -85,6 +85,7 @@ struct Note {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::option_option, reason = "each depth of it has to come back as itself")]
 struct Nested {
     options: Vec<Option<Option<Option<()>>>>,
     results: Vec<Result<Option<u8>, ()>>,
@@ -155,7 +156,7 @@ fn every_form_of_serde_comes_back() {
 fn the_bytes_of_values_stay() {
     let bytes = |value: Result<Vec<u8>, _>| -> String {
         let value: Vec<u8> = value.unwrap_or_else(|error: accompanist_core::message::CodecError| panic!("{error}"));
-        value.iter().map(|byte| format!("{byte:02x}")).collect()
+        value.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
     };
     assert_eq!(
         bytes(encode(&(0_u8, 127_u64, 128_u32, -1_i8, u128::MAX, i128::MIN))),
@@ -428,7 +429,7 @@ impl Choreography for Broadcasts {
     async fn run(&self, ctx: &Context<Self::Roles>, place: At<Shop, u32>) -> Result<Self::Output, Abort> {
         let lopsided = ctx.locally(Shop, |_| Lopsided { cents: 1 });
         match ctx.broadcast(Shop, &place).await? {
-            0 => drop(ctx.broadcast(Shop, &lopsided).await?),
+            0 => return ctx.broadcast(Shop, &lopsided).await.map(|_| lopsided),
             1 => drop(ctx.gather((Shop,), Bank, (&lopsided,)).await?),
             2 => drop(ctx.multicast(Shop, (Bank,), &lopsided).await?),
             3 => ctx.publish(Shop, &lopsided),
