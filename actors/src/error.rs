@@ -44,6 +44,14 @@ pub enum NodeError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The markers of steps on a database cannot be used, or are not those that the node has used before.
+    #[error("the markers of steps on database `{name}`: {reason}")]
+    Markers {
+        /// What the builder calls the database.
+        name: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The transport cannot be used.
     #[error("{0}")]
     Transport(String),

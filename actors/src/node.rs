@@ -23,6 +23,7 @@ use accompanist_core::{Choreography, Has, Located, Message, NodeId, Payload, Rol
 use metrics::counter;
 use ractor::ActorRef;
 
+pub(crate) use self::builder::Attach;
 pub use self::builder::NodeBuilder;
 pub(crate) use self::life::End;
 use self::root::RootMessage;

@@ -49,13 +49,24 @@
 //!     }
 //! }
 //!
-//! async fn service() -> sqlx::Result<PostgresSteps> {
-//!     PostgresSteps::new(PgPool::connect("postgres://bank@database/bank").await?).await
+//! async fn node(builder: accompanist::NodeBuilder) -> Result<Node, Box<dyn std::error::Error>> {
+//!     let steps = PostgresSteps::new(PgPool::connect("postgres://bank@database/bank").await?);
+//!     Ok(builder.sql("bank", &steps).role(Bank, std::sync::Arc::new(steps)).start().await?)
 //! }
 //! # }
 //! ```
 //!
 //! `sqlx` is version 0.9; whether it speaks TLS is up to the features that your own `Cargo.toml` gives it.
+//!
+//! # Markers that are lost
+//!
+//! The runtime compensates only what it has recorded as committed. So a compensation that finds no marker is not "nothing
+//! to do": its step needs an operator ([`Node::troubled_sessions`](crate::Node::troubled_sessions)), who is told so. And
+//! each start of a node pins the table of markers with a row of its own, which the node's store remembers: a table that
+//! was emptied, dropped, made anew or restored from an older copy, or another database, is noticed at the start (the node
+//! does not start, and says what to do) and by each step (a commit stops its session, a compensation needs an operator;
+//! nothing is done). The table is made only for a store that has never used one of that name. A database that moves
+//! takes its pin with it: nothing is to be said. Several nodes may share one database; each has a pin of its own.
 //!
 //! # What you owe
 //!
@@ -70,6 +81,7 @@
 
 mod database;
 mod marker;
+mod pin;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "sqlite")]
@@ -80,6 +92,7 @@ mod trouble;
 use accompanist_core::Abort;
 
 pub use self::database::SqlDatabase;
+pub(crate) use self::pin::NamedSteps;
 pub use self::steps::SqlSteps;
 
 /// Steps on a `PostgreSQL` database.

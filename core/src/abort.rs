@@ -85,20 +85,33 @@ impl fmt::Display for Abort {
 
 impl std::error::Error for Abort {}
 
-/// A compensation that did not succeed and has to be tried again.
+/// A compensation that did not succeed and has to be tried again, or needs an operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Retry(pub String);
+#[error("{reason}")]
+pub struct Retry {
+    reason: String,
+    needs_operator: bool,
+}
 
 impl Retry {
-    /// Says why, for the log.
+    /// It is tried again, up to `tries_max` of [`Limits`](crate::instance::Limits). Says why, for the log.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self(reason.into())
+        Self { reason: reason.into(), needs_operator: false }
+    }
+
+    /// No further try will help: the step needs an operator at once, who is told this reason.
+    pub fn needs_operator(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), needs_operator: true }
+    }
+
+    /// Whether no further try will help.
+    pub fn is_for_operator(&self) -> bool {
+        self.needs_operator
     }
 }
 
 impl From<Abort> for Retry {
     fn from(abort: Abort) -> Self {
-        Self(abort.to_string())
+        Self::new(abort.to_string())
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 #[cfg(feature = "testing")]
 use accompanist_core::Compensation;
-use accompanist_core::contract::{Environment, Store, StoreError, Transport};
+use accompanist_core::contract::{BoxFuture, Environment, Store, StoreError, Transport};
 use accompanist_core::frame::Membership;
 use accompanist_core::part::AnyChoreography;
 use accompanist_core::{Choreography, NodeId, Role, Services};
@@ -26,6 +26,16 @@ use crate::store::check_format;
 use crate::supervision::{Group, Guarded, Supervision};
 use crate::writer::{self, Collector, Mode};
 
+/// What has to know the node's store before anything runs.
+pub(crate) trait Attach: Send + Sync {
+    /// Looks into the store, which this may block for few keys, and writes down what it has to know in a later life.
+    fn attach<'a>(
+        &'a self,
+        store: &'a mut dyn Store,
+        environment: Arc<dyn Environment>,
+    ) -> BoxFuture<'a, Result<(), NodeError>>;
+}
+
 /// Collects what a [`Node`] needs: a store, a transport, the roles it plays, and the choreographies it knows.
 pub struct NodeBuilder {
     name: NodeId,
@@ -43,6 +53,7 @@ pub struct NodeBuilder {
     actors: BTreeSet<&'static str>,
     /// Channels to actors that are told from here, and played elsewhere unless they are among the choreographies.
     channels: Vec<Arc<dyn AnyChoreography>>,
+    attached: Vec<Box<dyn Attach>>,
 }
 
 impl std::fmt::Debug for NodeBuilder {
@@ -68,6 +79,7 @@ impl NodeBuilder {
             post: Arc::default(),
             actors: BTreeSet::new(),
             channels: Vec::new(),
+            attached: Vec::new(),
         }
     }
 
@@ -152,6 +164,20 @@ impl NodeBuilder {
         self
     }
 
+    /// The steps on a database that its roles work with. The node's store remembers under `name` whose markers it has used, so
+    /// it is the same in every life of the node, and each database has one of its own. See [`sql`](crate::sql).
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    #[must_use]
+    pub fn sql<DB: crate::sql::SqlDatabase>(
+        mut self,
+        name: impl Into<String>,
+        steps: &crate::sql::SqlSteps<DB>,
+    ) -> Self {
+        let steps = crate::sql::NamedSteps { name: name.into(), steps: steps.clone() };
+        self.attached.push(Box::new(steps));
+        self
+    }
+
     /// A group of the service's own actors in the node's tree. Groups are started after the node's own actors, in the order
     /// given, and stopped before them, in the reverse order, by [`Node::shutdown`].
     #[must_use]
@@ -201,6 +227,9 @@ impl NodeBuilder {
         // Before the writer has the store, and few keys: this much may block.
         check_format(store.as_mut())?;
         peers.restore(store.as_mut(), Membership(self.environment.random()))?;
+        for attached in &self.attached {
+            attached.attach(store.as_mut(), self.environment.clone()).await?;
+        }
         let (settings, post) = (self.settings, self.post);
         let (letters_max, bytes_max) = (settings.dead_letters_max, settings.dead_letter_bytes_max);
         let dead_letters = DeadLetters::restore(store.as_ref(), letters_max, bytes_max)?;

@@ -6,6 +6,7 @@ use accompanist_core::contract::BoxFuture;
 use sqlx::{Database, Pool, Transaction};
 
 use super::marker::Marker;
+use super::pin::Pin;
 use super::trouble::Trouble;
 
 /// The most markers that are deleted in one transaction: its locks are short, and nobody waits long for it.
@@ -19,6 +20,9 @@ pub(super) const FORGET_BATCH: i64 = 1_000;
 pub trait SqlDatabase: Markers {}
 impl<DB: Markers> SqlDatabase for DB {}
 
+/// A claimed marker, if its step has run before, and what the markers are pinned with.
+pub type Claimed = (Option<Marker>, Option<Vec<u8>>);
+
 /// The table of markers.
 pub trait Markers: Database {
     /// Makes the table.
@@ -27,11 +31,25 @@ pub trait Markers: Database {
     /// Makes the table if there is none.
     fn prepare(pool: &Pool<Self>) -> BoxFuture<'_, sqlx::Result<()>>;
 
+    /// Whether the table is there.
+    fn has_table(pool: &Pool<Self>) -> BoxFuture<'_, sqlx::Result<bool>>;
+
+    /// What is in the row of a pin; nothing if that is not there, or the table is not.
+    fn pinned<'a>(pool: &'a Pool<Self>, key: &'a str) -> BoxFuture<'a, sqlx::Result<Option<Vec<u8>>>>;
+
+    /// Pins the markers, in a table that is made if there is none and `makes_table` is set.
+    fn pin<'a>(pool: &'a Pool<Self>, pin: &'a Pin, makes_table: bool) -> BoxFuture<'a, sqlx::Result<()>>;
+
     /// Begins a transaction that may write.
     fn begin(connection: &mut Self::Connection) -> BoxFuture<'_, sqlx::Result<Transaction<'_, Self>>>;
 
-    /// Gives the marker of `key`, or makes one. Waits until no other transaction holds it; then this one does.
-    fn claim<'a>(connection: &'a mut Self::Connection, key: &'a str) -> BoxFuture<'a, sqlx::Result<Option<Marker>>>;
+    /// Gives the marker of `key`, or makes one; and what is in the row of the pin. Waits until no other transaction holds
+    /// the marker; then this one does.
+    fn claim<'a>(
+        connection: &'a mut Self::Connection,
+        key: &'a str,
+        pin: &'a str,
+    ) -> BoxFuture<'a, sqlx::Result<Claimed>>;
 
     /// Writes the claimed marker.
     fn record<'a>(

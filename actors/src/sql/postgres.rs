@@ -5,19 +5,29 @@
 use accompanist_core::contract::BoxFuture;
 use sqlx::{Connection, PgConnection, Pool, Postgres, Transaction, query, query_as, query_scalar, raw_sql};
 
-use super::database::{FORGET_BATCH, Markers, one_row};
+use super::database::{Claimed, FORGET_BATCH, Markers, one_row};
 use super::marker::Marker;
+use super::pin::Pin;
 use super::trouble::Trouble;
 
 /// Held while the table is made: `CREATE .. IF NOT EXISTS` at two places at once fails at one of them.
 const SCHEMA_LOCK: i64 = 0x6163_636f_6d70_616e;
+
+const HAS_TABLE: &str = "SELECT to_regclass('accompanist_steps') IS NOT NULL";
 
 /// A row that is there is locked and given as it is; one that was left as claimed is nobody's.
 const CLAIM: &str = "
     INSERT INTO accompanist_steps (key, state) VALUES ($1, 'claimed')
     ON CONFLICT (key) DO UPDATE SET state =
         CASE accompanist_steps.state WHEN 'claimed' THEN 'abandoned' ELSE accompanist_steps.state END
-    RETURNING state, result";
+    RETURNING state, result,
+        (SELECT pin.result FROM accompanist_steps pin WHERE pin.key = $2 AND pin.state = 'store')";
+
+const PINNED: &str = "SELECT result FROM accompanist_steps WHERE key = $1 AND state = 'store'";
+
+const PIN: &str = "
+    INSERT INTO accompanist_steps (key, state, result) VALUES ($1, 'store', $2)
+    ON CONFLICT (key) DO UPDATE SET result = excluded.result, written_at = now()";
 
 const RECORD: &str = "
     UPDATE accompanist_steps SET state = $2, result = COALESCE($3, result), written_at = now() WHERE key = $1";
@@ -25,7 +35,7 @@ const RECORD: &str = "
 /// The age is looked at twice, since a marker may be written while this waits for it.
 const FORGET: &str = "
     DELETE FROM accompanist_steps WHERE written_at < now() - make_interval(secs => $1) AND key IN (
-        SELECT key FROM accompanist_steps WHERE written_at < now() - make_interval(secs => $1)
+        SELECT key FROM accompanist_steps WHERE state <> 'store' AND written_at < now() - make_interval(secs => $1)
         ORDER BY written_at LIMIT $2)";
 
 impl Markers for Postgres {
@@ -43,8 +53,8 @@ impl Markers for Postgres {
             let mut transaction = pool.begin().await?;
             query("SELECT pg_advisory_xact_lock($1)").bind(SCHEMA_LOCK).execute(&mut *transaction).await?;
             // Looked up first: who may not make tables may not ask for one that is there, either.
-            let there = query_scalar("SELECT to_regclass('accompanist_steps') IS NOT NULL");
-            if !there.fetch_one(&mut *transaction).await? {
+            let there: bool = query_scalar(HAS_TABLE).fetch_one(&mut *transaction).await?;
+            if !there {
                 raw_sql(Self::SCHEMA).execute(&mut *transaction).await?;
             }
             transaction.commit().await
@@ -55,8 +65,33 @@ impl Markers for Postgres {
         Box::pin(connection.begin())
     }
 
-    fn claim<'a>(connection: &'a mut PgConnection, key: &'a str) -> BoxFuture<'a, sqlx::Result<Option<Marker>>> {
-        Box::pin(async move { Marker::claimed(query_as(CLAIM).bind(key).fetch_one(connection).await?) })
+    fn claim<'a>(connection: &'a mut PgConnection, key: &'a str, pin: &'a str) -> BoxFuture<'a, sqlx::Result<Claimed>> {
+        Box::pin(async move {
+            let row: (String, _, _) = query_as(CLAIM).bind(key).bind(pin).fetch_one(connection).await?;
+            Ok((Marker::claimed((row.0, row.1))?, row.2))
+        })
+    }
+
+    fn has_table(pool: &Pool<Self>) -> BoxFuture<'_, sqlx::Result<bool>> {
+        Box::pin(async move { query_scalar(HAS_TABLE).fetch_one(pool).await })
+    }
+
+    fn pinned<'a>(pool: &'a Pool<Self>, key: &'a str) -> BoxFuture<'a, sqlx::Result<Option<Vec<u8>>>> {
+        Box::pin(async move {
+            if !Self::has_table(pool).await? {
+                return Ok(None);
+            }
+            query_scalar(PINNED).bind(key).fetch_optional(pool).await
+        })
+    }
+
+    fn pin<'a>(pool: &'a Pool<Self>, pin: &'a Pin, makes_table: bool) -> BoxFuture<'a, sqlx::Result<()>> {
+        Box::pin(async move {
+            if makes_table {
+                Self::prepare(pool).await?;
+            }
+            query(PIN).bind(&pin.key).bind(&pin.life).execute(pool).await.map(drop)
+        })
     }
 
     fn record<'a>(

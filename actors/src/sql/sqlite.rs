@@ -3,24 +3,35 @@
 //! Knows SQL and error codes, nothing of when they are used. Next: `postgres.rs`, the same for `PostgreSQL`.
 
 use accompanist_core::contract::BoxFuture;
-use sqlx::{Connection, Pool, Sqlite, SqliteConnection, Transaction, query, query_as, raw_sql};
+use sqlx::{Connection, Pool, Sqlite, SqliteConnection, Transaction, query, query_as, query_scalar, raw_sql};
 
-use super::database::{FORGET_BATCH, Markers, one_row};
+use super::database::{Claimed, FORGET_BATCH, Markers, one_row};
 use super::marker::Marker;
+use super::pin::Pin;
 use super::trouble::Trouble;
 
 /// A row that is there is given as it is; one that was left as claimed is nobody's.
 const CLAIM: &str = "
     INSERT INTO accompanist_steps (key, state) VALUES (?1, 'claimed')
     ON CONFLICT (key) DO UPDATE SET state = CASE state WHEN 'claimed' THEN 'abandoned' ELSE state END
-    RETURNING state, result";
+    RETURNING state, result,
+        (SELECT pin.result FROM accompanist_steps pin WHERE pin.key = ?2 AND pin.state = 'store')";
+
+const HAS_TABLE: &str = "SELECT COUNT(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = 'accompanist_steps'";
+
+const PINNED: &str = "SELECT result FROM accompanist_steps WHERE key = ?1 AND state = 'store'";
+
+const PIN: &str = "
+    INSERT INTO accompanist_steps (key, state, result) VALUES (?1, 'store', ?2)
+    ON CONFLICT (key) DO UPDATE SET result = excluded.result, written_at = unixepoch()";
 
 const RECORD: &str = "
     UPDATE accompanist_steps SET state = ?2, result = COALESCE(?3, result), written_at = unixepoch() WHERE key = ?1";
 
 const FORGET: &str = "
     DELETE FROM accompanist_steps WHERE key IN (
-        SELECT key FROM accompanist_steps WHERE written_at < unixepoch() - ?1 ORDER BY written_at LIMIT ?2)";
+        SELECT key FROM accompanist_steps WHERE state <> 'store' AND written_at < unixepoch() - ?1
+        ORDER BY written_at LIMIT ?2)";
 
 impl Markers for Sqlite {
     const SCHEMA: &str = "
@@ -46,8 +57,37 @@ impl Markers for Sqlite {
         Box::pin(connection.begin_with("BEGIN IMMEDIATE"))
     }
 
-    fn claim<'a>(connection: &'a mut SqliteConnection, key: &'a str) -> BoxFuture<'a, sqlx::Result<Option<Marker>>> {
-        Box::pin(async move { Marker::claimed(query_as(CLAIM).bind(key).fetch_one(connection).await?) })
+    fn claim<'a>(
+        connection: &'a mut SqliteConnection,
+        key: &'a str,
+        pin: &'a str,
+    ) -> BoxFuture<'a, sqlx::Result<Claimed>> {
+        Box::pin(async move {
+            let row: (String, _, _) = query_as(CLAIM).bind(key).bind(pin).fetch_one(connection).await?;
+            Ok((Marker::claimed((row.0, row.1))?, row.2))
+        })
+    }
+
+    fn has_table(pool: &Pool<Self>) -> BoxFuture<'_, sqlx::Result<bool>> {
+        Box::pin(async move { query_scalar(HAS_TABLE).fetch_one(pool).await })
+    }
+
+    fn pinned<'a>(pool: &'a Pool<Self>, key: &'a str) -> BoxFuture<'a, sqlx::Result<Option<Vec<u8>>>> {
+        Box::pin(async move {
+            if !Self::has_table(pool).await? {
+                return Ok(None);
+            }
+            query_scalar(PINNED).bind(key).fetch_optional(pool).await
+        })
+    }
+
+    fn pin<'a>(pool: &'a Pool<Self>, pin: &'a Pin, makes_table: bool) -> BoxFuture<'a, sqlx::Result<()>> {
+        Box::pin(async move {
+            if makes_table {
+                Self::prepare(pool).await?;
+            }
+            query(PIN).bind(&pin.key).bind(&pin.life).execute(pool).await.map(drop)
+        })
     }
 
     fn record<'a>(

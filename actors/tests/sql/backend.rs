@@ -52,7 +52,7 @@ impl Postgres {
     }
 
     pub async fn on(server: Arc<Server>) -> Self {
-        let steps = PostgresSteps::new(server.database().await).await.unwrap();
+        let steps = PostgresSteps::standalone(server.database().await).await.unwrap();
         raw_sql(EFFECTS).execute(steps.pool()).await.unwrap();
         Self { server, steps }
     }
@@ -68,7 +68,7 @@ impl Sqlite {
         let folder = tempfile::tempdir().unwrap();
         let file = SqliteConnectOptions::new().filename(folder.path().join("file")).create_if_missing(true);
         let pool = SqlitePoolOptions::new().max_connections(10).connect_lazy_with(file);
-        let steps = SqliteSteps::new(pool).await.unwrap();
+        let steps = SqliteSteps::standalone(pool).await.unwrap();
         raw_sql(EFFECTS).execute(steps.pool()).await.unwrap();
         Self { folder, steps }
     }

@@ -15,6 +15,7 @@
 
 mod backend;
 mod contract;
+mod lost;
 mod node;
 mod postgres;
 mod server;
@@ -50,6 +51,7 @@ on_both! {
     contract::a_compensation_takes_back_once,
     contract::many_compensations_at_once_take_back_once,
     contract::a_commit_after_its_compensation_is_refused,
+    contract::a_compensation_that_finds_no_marker_is_an_operators,
     contract::a_commit_and_its_compensation_at_once_agree,
     contract::tries_of_one_key_that_differ_agree,
     contract::a_refused_step_is_not_taken_back,
@@ -67,4 +69,11 @@ on_both! {
     node::a_killed_node_finds_what_it_has_committed,
     node::a_killed_node_finds_what_it_has_taken_back,
     node::a_refusal_ends_the_session_and_changes_nothing,
+    lost::a_compensation_without_its_marker_is_listed_and_nothing_is_done,
+    lost::a_marker_that_is_brought_back_is_taken_back,
+    lost::a_node_does_not_start_on_markers_that_are_not_those_it_has_used,
+    lost::a_step_does_not_run_on_markers_that_are_not_those_of_the_start,
+    lost::nodes_share_a_database_and_a_fresh_one_starts_on_it,
+    lost::markers_that_are_given_up_are_watched_again,
+    lost::steps_that_are_no_nodes_say_so,
 }

@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use accompanist::NodeBuilder;
 use accompanist::prelude::*;
 use accompanist::sql::SqlSteps;
 use accompanist::store::MemoryDisk;
@@ -13,13 +14,13 @@ use crate::backend::{Backend, Connected};
 use crate::support::{node_id, quick, until};
 
 #[derive(Clone, Copy)]
-struct Shop;
+pub struct Shop;
 impl Role for Shop {
     const NAME: &'static str = "shop";
     type Service = ();
 }
 
-struct Bank<B>(PhantomData<B>);
+pub struct Bank<B>(pub PhantomData<B>);
 impl<B> Clone for Bank<B> {
     fn clone(&self) -> Self {
         *self
@@ -32,21 +33,21 @@ impl<B: Backend> Role for Bank<B> {
 }
 
 /// Steps on a database, and gates behind their ends: what is done there is not yet recorded at the node.
-struct Till<B: Backend> {
-    steps: SqlSteps<B::Db>,
-    committed: Gate,
-    compensated: Gate,
+pub struct Till<B: Backend> {
+    pub steps: SqlSteps<B::Db>,
+    pub committed: Gate,
+    pub compensated: Gate,
 }
 
 impl<B: Backend> Till<B> {
-    fn of(base: &B, committed_open: bool, compensated_open: bool) -> Arc<Self> {
+    pub fn of(base: &B, committed_open: bool, compensated_open: bool) -> Arc<Self> {
         let [committed, compensated] = [committed_open, compensated_open].map(Gate::new);
-        Arc::new(Self { steps: base.steps(), committed, compensated })
+        Arc::new(Self { steps: SqlSteps::new(base.steps().pool().clone()), committed, compensated })
     }
 }
 
-struct Gate {
-    open: watch::Sender<bool>,
+pub struct Gate {
+    pub open: watch::Sender<bool>,
     reached: watch::Sender<u32>,
 }
 
@@ -60,7 +61,7 @@ impl Gate {
         self.open.subscribe().wait_for(|open| *open).await.unwrap();
     }
 
-    async fn is_reached(&self) {
+    pub async fn is_reached(&self) {
         self.reached.subscribe().wait_for(|reached| *reached > 0).await.unwrap();
     }
 
@@ -100,7 +101,7 @@ impl<B: Backend> Transaction for Charge<B> {
 }
 
 /// The bank charges; the shop gives what is odd back.
-struct Sale<B>(PhantomData<B>);
+pub struct Sale<B>(pub PhantomData<B>);
 impl<B: Backend> Choreography for Sale<B> {
     const NAME: &'static str = "sale";
     type Roles = (Shop, Bank<B>);
@@ -119,10 +120,15 @@ impl<B: Backend> Choreography for Sale<B> {
     }
 }
 
-async fn start<B: Backend>(disk: &MemoryDisk, till: &Arc<Till<B>>) -> Node {
+pub async fn start<B: Backend>(disk: &MemoryDisk, till: &Arc<Till<B>>) -> Node {
+    builder(disk, till).sql("bank", &till.steps).start().await.unwrap()
+}
+
+/// The builder of a node that has not been told of the steps yet.
+pub fn builder<B: Backend>(disk: &MemoryDisk, till: &Arc<Till<B>>) -> NodeBuilder {
     let builder = Node::builder(node_id("home")).store(disk.open().unwrap()).transport(LocalNetwork::new());
     let builder = builder.settings(quick()).role(Shop, Arc::new(())).role(Bank(PhantomData), till.clone());
-    builder.choreography(Sale::<B>(PhantomData)).start().await.unwrap()
+    builder.choreography(Sale::<B>(PhantomData))
 }
 
 async fn ends<B: Backend>(node: &Node, base: &B) -> [i64; 2] {

@@ -65,7 +65,7 @@ async fn steps_wait_for_a_server_that_is_away() {
     // Its pool does not wait long by itself.
     let impatient = PgPoolOptions::new().acquire_timeout(Duration::from_millis(50));
     let options = (*base.steps().pool().connect_options()).clone();
-    let steps = PostgresSteps::new(impatient.connect_with(options).await.unwrap()).await.unwrap();
+    let steps = PostgresSteps::standalone(impatient.connect_with(options).await.unwrap()).await.unwrap();
     base.server.crash();
     let committed = steps.commit(&key, async |connection| Ok(Postgres::affect(connection, "done").await?));
     let compensated = async {
@@ -116,7 +116,7 @@ async fn conflicts_of_serializable_steps_pass() {
     raw_sql(AssertSqlSafe(strict)).execute(base.steps().pool()).await.unwrap();
     let pool = base.steps().pool().clone();
     let strict = sqlx::Pool::connect_with((*pool.connect_options()).clone()).await.unwrap();
-    let steps = PostgresSteps::new(strict).await.unwrap();
+    let steps = PostgresSteps::standalone(strict).await.unwrap();
     let keys = [fresh_key(), fresh_key(), fresh_key(), fresh_key()];
     // Four tries of each of four steps.
     let tries = (0..16).map(|number: usize| {
@@ -163,7 +163,7 @@ async fn who_may_not_make_tables_uses_one_that_is_there() {
     );
     raw_sql(AssertSqlSafe(grant)).execute(base.steps().pool()).await.unwrap();
     let options = (*base.steps().pool().connect_options()).clone().username(&role);
-    let steps = PostgresSteps::new(sqlx::Pool::connect_with(options).await.unwrap()).await.unwrap();
+    let steps = PostgresSteps::standalone(sqlx::Pool::connect_with(options).await.unwrap()).await.unwrap();
     let key = fresh_key();
     assert_eq!(within(steps.commit(&key, async |_| Ok(1_u32))).await, Ok(1));
     within(steps.compensate(&key, async |_| Ok(()))).await.unwrap();

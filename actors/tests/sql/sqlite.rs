@@ -13,7 +13,7 @@ use crate::support::{fresh_key, until, warnings, within};
 async fn steps_wait_for_a_file_that_is_busy() {
     let base = Sqlite::open().await;
     let impatient = SqliteConnectOptions::new().filename(base.folder.path().join("file")).busy_timeout(Duration::ZERO);
-    let steps = SqliteSteps::new(SqlitePool::connect_lazy_with(impatient)).await.unwrap();
+    let steps = SqliteSteps::standalone(SqlitePool::connect_lazy_with(impatient)).await.unwrap();
     let key = fresh_key();
     let busy = base.steps().pool().begin_with("BEGIN IMMEDIATE").await.unwrap();
     let committed = steps.commit(&key, async |connection| Ok(Sqlite::affect(connection, "done").await?));
@@ -32,7 +32,7 @@ async fn a_file_opened_anew_has_its_markers() {
     let key = fresh_key();
     for output in ["first", "second"] {
         let file = SqliteConnectOptions::new().filename(base.folder.path().join("file"));
-        let steps = SqliteSteps::new(SqlitePool::connect_lazy_with(file)).await.unwrap();
+        let steps = SqliteSteps::standalone(SqlitePool::connect_lazy_with(file)).await.unwrap();
         let effect = async |connection: &mut SqliteConnection| {
             Sqlite::affect(connection, "done").await?;
             Ok(output.to_owned())

@@ -48,7 +48,7 @@ pub async fn a_compensation_in_trouble_is_tried_again<B: Backend>(base: B) {
         B::affect(&mut *connection, "undone").await?;
         Ok(B::run(connection, "DELETE FROM later").await?)
     });
-    assert!(trouble.await.unwrap_err().0.contains("later"));
+    assert!(trouble.await.unwrap_err().to_string().contains("later"));
     assert_eq!(warnings(&key, "correct the statement, or the tables"), 1);
     let refused = steps.compensate(&key, async |connection| {
         B::affect(connection, "undone").await?;

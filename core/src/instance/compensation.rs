@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::{Instance, Job, JobTask, LocalJob, Pause, Stop};
-use crate::abort::Abort;
+use crate::abort::{Abort, Retry};
 use crate::choreography::{AnyStep, BuiltInStep, Compensation, Kind, StepPlace};
 use crate::frame::{Body, Outcome};
 use crate::id::{Path, RoleIndex};
@@ -90,13 +90,13 @@ impl Instance {
         self.flush(Some(LocalJob { instance, role, path, name, input, kind, order, step, compensates }));
     }
 
-    /// A step did not succeed: it is tried again after a pause, or has been tried often enough.
-    pub(super) fn try_again_later(&mut self, path: &Path, task: Task, reason: &str) {
+    /// A step did not succeed: it is tried again after a pause, or has been tried often enough, or that would not help.
+    pub(super) fn try_again_later(&mut self, path: &Path, task: Task, retry: &Retry) {
         let (now_ms, limits) = (self.now_ms, self.limits.clone());
         let Some(entry) = self.steps.get_mut(path) else { return };
         entry.tries += 1;
-        if entry.tries >= limits.tries_max {
-            return self.note_trouble(path, task, reason);
+        if retry.is_for_operator() || entry.tries >= limits.tries_max {
+            return self.note_trouble(path, task, &retry.to_string());
         }
         let next = entry.pause.map(|pause| pause.next(now_ms, limits.retry_delay_max_ms));
         entry.pause = Some(next.unwrap_or(Pause::first(now_ms, limits.retry_delay_min_ms)));

@@ -239,7 +239,7 @@ impl Instance {
                 self.stop(Stop::StepFailed { path: path.clone(), reason: abort.to_string() });
             }
             JobResult::Committed(Err(refusal)) if self.only_goes_forward(path) => {
-                self.try_again_later(path, Task::Commit, &refusal.to_string());
+                self.try_again_later(path, Task::Commit, &refusal.into());
             }
             JobResult::Committed(result) => self.step_committed(path, result),
             // It is not committed again unless an operator wants that: who knows what it would do.
@@ -254,8 +254,8 @@ impl Instance {
                 self.note_trouble(path, Task::FindOut, "its service does not know (see `Transaction::outcome`)");
             }
             JobResult::Compensated(Ok(())) => self.note_compensated(path),
-            JobResult::Compensated(Err(retry)) => self.try_again_later(path, Task::Compensate, &retry.0),
-            JobResult::FoundOut(Err(retry)) => self.try_again_later(path, Task::FindOut, &retry.0),
+            JobResult::Compensated(Err(retry)) => self.try_again_later(path, Task::Compensate, &retry),
+            JobResult::FoundOut(Err(retry)) => self.try_again_later(path, Task::FindOut, &retry),
         }
         self.wake();
     }
@@ -285,11 +285,11 @@ impl Instance {
                 }
             }
             LocalResult::Refused(refusal) if self.only_goes_forward(path) => {
-                self.try_again_later(path, Task::Commit, &refusal.to_string());
+                self.try_again_later(path, Task::Commit, &refusal.into());
             }
             LocalResult::Refused(refusal) => self.step_committed(path, Err(refusal)),
             LocalResult::Compensated(Ok(())) => self.step_compensated(path),
-            LocalResult::Compensated(Err(retry)) => self.try_again_later(path, Task::Compensate, &retry.0),
+            LocalResult::Compensated(Err(retry)) => self.try_again_later(path, Task::Compensate, &retry),
             LocalResult::Failed(reason) | LocalResult::Panicked(reason) => {
                 self.stop(Stop::StepFailed { path: path.clone(), reason });
             }

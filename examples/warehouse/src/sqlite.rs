@@ -122,24 +122,29 @@ impl SqliteService {
         Ok(answer)
     }
 
-    /// Takes back what was committed under `key`, once. Without a commit it leaves a mark that refuses a later one.
+    /// Takes back what was committed under `key`, once. The runtime compensates only what was committed, so a commit that is
+    /// not known is one that this database has lost.
     async fn compensate(&self, key: &str, effect: Effect, order_id: &str) -> Result<(), Retry> {
-        let compensated = self.try_compensate(key, effect, order_id).await;
-        compensated.map_err(|error| Retry::new(error.to_string()))
+        match self.try_compensate(key, effect, order_id).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                Err(Retry::needs_operator("what is to be taken back is not known: look whether it took effect"))
+            }
+            Err(error) => Err(Retry::new(error.to_string())),
+        }
     }
 
-    async fn try_compensate(&self, key: &str, effect: Effect, order_id: &str) -> sqlx::Result<()> {
+    async fn try_compensate(&self, key: &str, effect: Effect, order_id: &str) -> sqlx::Result<bool> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let known = recorded(&mut transaction, key).await?;
-        if let Some((_, true)) = known {
-            return Ok(());
+        match recorded(&mut transaction, key).await? {
+            None => return Ok(false),
+            Some((_, true)) => return Ok(true),
+            Some((_, false)) => take_back(&mut transaction, effect, order_id).await?,
         }
-        if known.is_some() {
-            take_back(&mut transaction, effect, order_id).await?;
-        }
-        let mark = "INSERT INTO answers (key, compensated) VALUES (?, 1) ON CONFLICT DO UPDATE SET compensated = 1";
-        query(mark).bind(key).execute(&mut *transaction).await?;
-        transaction.commit().await
+        let mark = query("UPDATE answers SET compensated = 1 WHERE key = ?").bind(key);
+        mark.execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// What is reserved for an order.
