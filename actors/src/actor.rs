@@ -67,17 +67,21 @@ mod error;
 mod handling;
 mod post;
 mod refusals;
+mod reopen;
 mod replies;
+mod skip;
 mod way;
 
 use accompanist_core::message::encode;
 use accompanist_core::{Abort, Message, NodeId, State};
 
 pub use self::address::{Address, RefusedMessage};
-pub(crate) use self::channel::{Channel, Played, SENDER, SenderRole};
+pub(crate) use self::channel::{Channel, Played, SENDER, SenderRole, is_channel};
 pub use self::error::ActorError;
 pub(crate) use self::post::Post;
 use self::post::Told;
+pub use self::skip::SkippedMessage;
+pub(crate) use self::skip::message_in_the_way;
 use self::way::Way;
 
 /// The most bytes of the name of one of an actor's [instances](Address::named).
@@ -96,7 +100,8 @@ const TOLD_PAYLOADS_MAX: usize = 8;
 /// A handler that panics is the failure of one role instance: that of the channel from the message's sender. It is
 /// restarted after a pause that doubles, and then quarantined, as the policy says for the role [`DurableActor::NAME`] or for
 /// the choreography `actor NAME`. Messages before the one that panics are handled; it and those behind it, of that
-/// sender, wait on disk until an operator [resumes](crate::InstanceHandle::resume) it. Other senders do not notice.
+/// sender, wait on disk until an operator [resumes](crate::InstanceHandle::resume) it, or has it
+/// [skipped](crate::InstanceHandle::skip_message). Other senders do not notice.
 pub trait DurableActor: Send + Sync + 'static {
     /// The actor's name, by which others find it: unique among the roles of a system, the same in every release.
     const NAME: &'static str;

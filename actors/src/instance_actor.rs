@@ -20,6 +20,7 @@ use metrics::counter;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Sleep;
 
+use crate::actor;
 use crate::directory::Played;
 use crate::link::LinkMessage;
 use crate::metric;
@@ -319,23 +320,30 @@ impl InstanceState {
         opened: &Opened,
         records: Option<Vec<Record>>,
     ) -> Result<Live, String> {
-        let (choreography, role) = self.shared.choreography_of(&opened.header, self.id.role)?;
         let limits = self.shared.limits();
         let version = Some(opened.header.version);
         let progress = Progress { opened: records.is_some(), version, ..Progress::default() };
-        let instance = match records {
-            Some(records) => Instance::restore(self.id, role, opened, records, limits),
-            None => Instance::begin(self.id, role, opened, limits),
-        };
         let alarm = Alarm::new({
             let myself = myself.clone();
             move || drop(myself.cast(InstanceMessage::Wake))
         });
-        let service = self.shared.services.get(role).cloned().unwrap_or_else(Service::none);
         let environment = self.shared.environment.clone();
+        let live = |part| Live { part, progress, timer: None, answers: Answers::default(), idle_since_ms: None };
+        let records = match records {
+            Some(records) if records.contains(&Record::Terminated) => {
+                let instance = Instance::restore(self.id, "", opened, records, limits);
+                return Ok(live(Part::terminated(instance, environment, alarm)));
+            }
+            records => records,
+        };
+        let (choreography, role) = self.shared.choreography_of(&opened.header, self.id.role)?;
+        let instance = match records {
+            Some(records) => Instance::restore(self.id, role, opened, records, limits),
+            None => Instance::begin(self.id, role, opened, limits),
+        };
+        let service = self.shared.services.get(role).cloned().unwrap_or_else(Service::none);
         self.shared.directory.note_played(self.id, Played { choreography: choreography.name(), role });
-        let part = choreography.part(instance, opened.input.clone(), service, environment, alarm);
-        Ok(Live { part, progress, timer: None, answers: Answers::default(), idle_since_ms: None })
+        Ok(live(choreography.part(instance, opened.input.clone(), service, environment, alarm)))
     }
 
     fn tell(&mut self, myself: &ActorRef<InstanceMessage>, message: InstanceMessage) -> Result<(), ActorProcessingErr> {
@@ -463,6 +471,9 @@ impl InstanceState {
             if closed.header.initiator != self.id.role {
                 // Its last word, if the close has overtaken the acknowledgement. The initiator has been heard.
                 self.shared.to_link(LinkMessage::Forget { id: self.id, all: true });
+            }
+            if actor::is_channel(&closed.header) {
+                tracing::error!(id = %self.id, "a channel to a durable actor is over; `Address::reopen` opens it anew");
             }
             self.publish(|progress| progress.settle(&closed));
             let outcome = match closed.outcome {

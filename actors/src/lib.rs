@@ -41,7 +41,7 @@ pub use environment::SystemEnvironment;
 pub use error::{
     CordonError, DrainError, ForgetError, Gap, LeaveError, NodeError, SessionError, SessionLookupError, StartError,
 };
-pub use handle::{AskError, InstanceHandle};
+pub use handle::{AskError, InstanceHandle, LeftStep};
 pub use node::{CastSession, Node, NodeBuilder, StartOptions};
 pub use peers::{Contact, DrainProgress, KnownNode, Standing};
 pub use ractor;

@@ -2,15 +2,18 @@
 //!
 //! Each gets its answer from the instance itself, in the order of its messages. Knows the part, no callers.
 
+use accompanist_core::id::RoleIndex;
 use accompanist_core::instance::{Remedy, SignalError, Status};
 use accompanist_core::part::Part;
-use accompanist_core::{Abort, Path, Payload};
+use accompanist_core::{Abort, NodeId, Path, Payload};
 use tokio::sync::oneshot;
+
+use crate::actor;
 
 /// A question, with the way back. An instance that is not there drops it unanswered.
 pub(crate) enum Question {
     /// Abort, if it is still time to; answered once it is durable.
-    Cancel(Abort, oneshot::Sender<bool>),
+    Cancel(Abort, oneshot::Sender<Result<(), NotCancelled>>),
     /// Take this in; answered once it is durable.
     Signal { name: String, key: String, payload: Payload, reply: oneshot::Sender<Result<(), SignalError>> },
     /// An operator has looked: how many steps does that concern? Answered once it is durable.
@@ -21,6 +24,28 @@ pub(crate) enum Question {
     Status(oneshot::Sender<Status>),
     /// What the program waits for.
     Waits(oneshot::Sender<Vec<(Path, String)>>),
+}
+
+/// Why a role's part does not cancel the session.
+#[derive(Debug)]
+pub(crate) enum NotCancelled {
+    /// It is a channel to a durable actor, which would throw its messages away.
+    Channel,
+    /// Its initiating role can, which this node plays.
+    Elsewhere(RoleIndex, Option<NodeId>),
+    /// It is aborted for another reason, or closing.
+    TooLate(Status),
+}
+
+fn cancel(part: &Part, abort: &Abort) -> Result<u64, NotCancelled> {
+    let header = part.header();
+    if actor::is_channel(&header) {
+        return Err(NotCancelled::Channel);
+    }
+    if header.initiator != part.id().role {
+        return Err(NotCancelled::Elsewhere(header.initiator, header.node_of(header.initiator).cloned()));
+    }
+    part.cancel(abort).ok_or_else(|| NotCancelled::TooLate(part.status()))
 }
 
 /// The answers that wait for the disk.
@@ -34,9 +59,9 @@ impl Answers {
     /// An error of a reply says that nobody wants it any more.
     pub(crate) fn answer(&mut self, part: &Part, question: Question) {
         match question {
-            Question::Cancel(abort, reply) => match part.cancel(&abort) {
-                Some(after) => self.reply_after(after, reply, true),
-                None => drop(reply.send(false)),
+            Question::Cancel(abort, reply) => match cancel(part, &abort) {
+                Ok(after) => self.reply_after(after, reply, Ok(())),
+                Err(error) => drop(reply.send(Err(error))),
             },
             Question::Signal { name, key, payload, reply } => match part.signal(&name, &key, payload) {
                 Ok(after) => self.reply_after(after, reply, Ok(())),

@@ -68,10 +68,11 @@ impl<C: Choreography> Session<C> {
     /// # Errors
     /// [`AskError`]; after [`AskError::NotOpen`] and [`AskError::NodeStopped`] it may have been aborted all the same.
     pub async fn cancel(&self, reason: &str) -> Result<bool, AskError> {
-        let answer = self.initiator.cancel(reason).await;
-        match answer {
+        match self.initiator.cancel(reason).await {
+            Ok(()) => Ok(true),
             Err(AskError::NotOpen(_)) if self.progress.borrow().settled.is_some() => Ok(false),
-            answer => answer,
+            Err(AskError::DoesNotFit { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

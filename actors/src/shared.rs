@@ -319,6 +319,11 @@ impl Shared {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner).insert(id, reason);
     }
 
+    /// The steps of an instance that need an operator.
+    pub(crate) fn troubled_at(&self, id: InstanceId) -> Vec<(Path, Trouble)> {
+        self.troubled.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned().unwrap_or_default()
+    }
+
     pub(crate) fn stopped_because(&self, id: InstanceId) -> Option<String> {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }

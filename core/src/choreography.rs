@@ -34,6 +34,9 @@ pub trait Choreography: Send + Sync + 'static {
     type Output: Located<Role = <Self::Input as Located>::Role>;
     /// In which order the roles take back their steps when the session is aborted.
     const COMPENSATION: Compensation = Compensation::SideBySide;
+    /// Messages wait in it that nobody else has, so what would abort it makes it stand still instead.
+    #[doc(hidden)]
+    const STANDS_STILL: bool = false;
 
     /// The program.
     ///

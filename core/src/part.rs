@@ -17,7 +17,7 @@ use crate::choreography::{Choreography, Compensation};
 use crate::context::Context as ChoreographyContext;
 use crate::contract::{BoxFuture, Change, Environment};
 use crate::engine::Engine;
-use crate::frame::{Frame, Receipt};
+use crate::frame::{Frame, Header, Receipt};
 use crate::id::{InstanceId, Path};
 #[cfg(feature = "testing")]
 use crate::instance::StepSeen;
@@ -100,7 +100,7 @@ impl<C: Choreography> AnyChoreography for C {
         alarm: Arc<Alarm>,
     ) -> Part {
         let role = C::Roles::NAMES.get(usize::from(instance.id().role.0)).copied().unwrap_or_default();
-        let instance = instance.with_compensation(C::COMPENSATION);
+        let instance = instance.with_compensation(C::COMPENSATION).standing_still(C::STANDS_STILL);
         let engine = Arc::new(Engine::new(role, C::Roles::NAMES, C::PATCHES, service, environment, instance));
         let program = Box::pin(run(self, engine.clone(), input));
         Part { engine, program: Some(program), jobs: FuturesUnordered::new(), alarm }
@@ -165,9 +165,23 @@ pub struct Part {
 }
 
 impl Part {
+    /// The part of an instance that an operator has ended without its program: it tells the others, and waits for the
+    /// close. All that it had committed counts as taken back, so neither the choreography nor a service is needed.
+    pub fn terminated(instance: Instance, environment: Arc<dyn Environment>, alarm: Arc<Alarm>) -> Self {
+        // Roles that go backwards wait for its word; to others it means nothing.
+        let instance = instance.with_compensation(Compensation::Backwards);
+        let engine = Arc::new(Engine::new("", &[], &[], Service::none(), environment, instance));
+        Self { engine, program: None, jobs: FuturesUnordered::new(), alarm }
+    }
+
     /// Which instance this is.
     pub fn id(&self) -> InstanceId {
         self.engine.instance().id()
+    }
+
+    /// The header of its session.
+    pub fn header(&self) -> Arc<Header> {
+        self.engine.instance().header().clone()
     }
 
     /// A frame has arrived; see [`Instance::deliver`].

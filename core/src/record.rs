@@ -146,6 +146,9 @@ pub enum Record {
     Closing,
     /// The instance has left memory, knowing this.
     Rested(Rested),
+    /// An operator has ended this role's part without its program: all that it had committed counts as taken back by
+    /// hand, and the program is not run any more.
+    Terminated,
 }
 
 /// What an instance knows of the others that is no event: lost, it is found out again, by saying all again.
@@ -237,6 +240,7 @@ impl Record {
             Self::Quarantined { .. } => (&root, vec![b'q']),
             Self::Closing => (&root, vec![b'z']),
             Self::Rested(_) => (&root, vec![b'r']),
+            Self::Terminated => (&root, vec![b'x']),
             Self::Signalled { number, .. } => (&root, [b"s", &number.to_be_bytes()[..]].concat()),
         };
         key(instance, EVENTS, path, &rest)

@@ -7,16 +7,18 @@ use std::marker::PhantomData;
 
 use accompanist_core::id::InstanceId;
 use accompanist_core::message::{decode, encode_repeatable};
-use accompanist_core::{Abort, Message, NodeId, State};
+use accompanist_core::{Abort, Message, NodeId, SessionId, State};
+use tokio::sync::oneshot;
 
 use super::channel::{Answer, Channel, LETTER, Letter, Opening, Refused, Wants};
 use super::refusals::{self, Refusal};
+use super::reopen::{Place, over_because};
 use super::{ActorError, DurableActor, INSTANCE_NAME_BYTES_MAX, handling, replies};
 use crate::error::StartError;
 use crate::handle::{AskError, InstanceHandle};
 use crate::node::{Node, StartOptions};
 use crate::shared::Shared;
-use crate::writer;
+use crate::writer::{self, Job};
 
 /// What goes around a message's bytes and the caller's key at most: kinds, lengths, a cause, the key of the signal.
 const ENVELOPE_BYTES: usize = 224;
@@ -208,14 +210,15 @@ impl<A: DurableActor> Address<A> {
         tokio::select! {
             biased;
             answer = &mut waiter.reply => self.reply(answer.map_err(|_| ActorError::NodeStopped)?),
-            over = progress.wait_for(|progress| progress.stopped.is_some() || progress.settled.is_some()) => {
+            over = progress.wait_for(|progress| progress.stopped.is_some() || progress.output.is_some()) => {
                 let actor = self.to_string();
-                Err(match over.map(|progress| progress.stopped.clone()) {
+                Err(match over.map(|progress| (progress.stopped.clone(), progress.output.clone())) {
                     Err(_) => ActorError::NodeStopped,
-                    Ok(Some(reason)) => {
+                    Ok((_, Some(Err(abort)))) => ActorError::ChannelOver { actor, reason: abort.to_string() },
+                    Ok((Some(reason), _)) => {
                         ActorError::Channel { actor, source: AskError::Stopped { session: channel.session, reason } }
                     }
-                    Ok(None) => ActorError::Channel { actor, source: AskError::NotOpen(channel) },
+                    Ok(_) => ActorError::Channel { actor, source: AskError::NotOpen(channel) },
                 })
             }
         }
@@ -237,6 +240,32 @@ impl<A: DurableActor> Address<A> {
             Ok(Some(_)) => Err(ActorError::KeyReused { actor: self.to_string(), key: callers(&asked).to_owned() }),
             Err(abort) => Err(ActorError::Refused { actor: self.to_string(), abort }),
         }
+    }
+
+    /// Opens the channel from this node to the actor anew, once it is over ([`ActorError::ChannelOver`]): what it had not
+    /// handled stays lost, and what is told from now on arrives as ever. Durable when it returns.
+    ///
+    /// The runtime ends no channel, and refuses what would (`cancel`, `abort`, `terminate`). A node of an earlier
+    /// release or one that lies can.
+    ///
+    /// # Errors
+    /// [`ActorError::ChannelIsOpen`], or as [`Address::tell`].
+    pub async fn reopen(&self) -> Result<(), ActorError> {
+        let (name, shared) = (self.name.clone(), self.shared());
+        let known = self.shared().writer.read(move |store| {
+            let place = place::<A>(&name);
+            let times = place.times(store)?;
+            let key = SessionId::keyed(Channel::<A>::NAME, &place.session_key(times));
+            let Some(channel) = writer::claimed_by(store, key)? else { return Ok(None) };
+            Ok(over_because(store, channel)?.map(|_| (channel, times)))
+        });
+        let Some((over, times)) = known.await? else { return Err(ActorError::ChannelIsOpen(self.to_string())) };
+        let changes = vec![place::<A>(&self.name).count(times.saturating_add(1))?];
+        let (reply, answer) = oneshot::channel();
+        shared.writer.submit(Job::Change { changes, done: Box::new(move |written| drop(reply.send(written))) });
+        answer.await.map_err(|_| ActorError::NodeStopped)??;
+        shared.post.forget(over);
+        open::<A>(&self.node, &self.name).await.map(drop)
     }
 
     /// This node's end of the channel, for tools: to look what it waits for, or to let it go on.
@@ -289,9 +318,15 @@ pub(super) async fn open<A: DurableActor>(node: &Node, name: &str) -> Result<Ins
     shared.post.channel(&known_as, open_anew::<A>(node, name)).await
 }
 
+fn place<A: DurableActor>(name: &str) -> Place<'_> {
+    Place { choreography: Channel::<A>::NAME, version: A::VERSION, name }
+}
+
 async fn open_anew<A: DurableActor>(node: &Node, name: &str) -> Result<InstanceId, ActorError> {
     let shared = node.shared();
-    let key = format!("{}/{name}", A::VERSION);
+    let instance = name.to_owned();
+    let times = shared.writer.read(move |store| place::<A>(&instance).times(store)).await?;
+    let key = place::<A>(name).session_key(times);
     let nodes = shared.peers.players(A::NAME, Channel::<A>::NAME);
     if nodes.len() > 1 && !is_open::<A>(shared, &key).await? {
         return Err(ActorError::PlayedTwice { name: A::NAME, nodes });
@@ -309,6 +344,6 @@ async fn open_anew<A: DurableActor>(node: &Node, name: &str) -> Result<InstanceI
 
 /// Whether the channel under this key was opened before.
 async fn is_open<A: DurableActor>(shared: &Shared, key: &str) -> Result<bool, ActorError> {
-    let key = accompanist_core::SessionId::keyed(Channel::<A>::NAME, key);
-    Ok(shared.writer.read(move |store| writer::is_claimed(store, key)).await?)
+    let key = SessionId::keyed(Channel::<A>::NAME, key);
+    Ok(shared.writer.read(move |store| Ok(writer::claimed_by(store, key)?.is_some())).await?)
 }

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use accompanist_core::frame::Header;
 use accompanist_core::{Abort, At, Choreography, Context, NodeId, Payload, Role, SessionId};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,11 @@ pub(crate) const SENDER: &str = "accompanist.sender";
 pub(super) const LETTER: &str = "letter";
 /// What the name of a channel's choreography begins with; the actor's name comes after it.
 const CHANNEL: &str = "actor ";
+
+/// Whether the session is a channel to a durable actor, whose messages must not be lost with it.
+pub(crate) fn is_channel(header: &Header) -> bool {
+    header.choreography.starts_with(CHANNEL) && header.cast.len() == 2
+}
 
 /// The role that sends.
 #[derive(Debug, Clone, Copy)]
@@ -146,6 +152,7 @@ impl<A: DurableActor> Channel<A> {
 impl<A: DurableActor> Choreography for Channel<A> {
     const NAME: &'static str = Channel::<A>::NAME;
     const VERSION: u32 = A::VERSION;
+    const STANDS_STILL: bool = true;
     type Roles = (SenderRole, Played<A>);
     type Input = At<SenderRole, Opening<A>>;
     type Output = At<SenderRole, ()>;

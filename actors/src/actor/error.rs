@@ -86,6 +86,23 @@ pub enum ActorError {
         /// Why.
         source: AskError,
     },
+    /// The channel to the actor is over, which the runtime itself never does to one. Nothing was taken in.
+    #[error(
+        "the channel to actor `{actor}` is over ({reason}), and what it had not handled is lost: find out how that came, \
+         and open it anew with `Address::reopen`"
+    )]
+    ChannelOver {
+        /// The actor.
+        actor: String,
+        /// Why.
+        reason: String,
+    },
+    /// There is a channel to the actor, and it is not over.
+    #[error(
+        "the channel to actor `{0}` is open, so it is not opened anew: if messages do not get through, look at \
+         `stopped_sessions` on both nodes, and `resume` it or `skip_message`"
+    )]
+    ChannelIsOpen(String),
     /// The actor's decision on what it was asked.
     #[error("actor `{actor}` refuses: {abort}")]
     Refused {

@@ -15,18 +15,23 @@ use serde::{Deserialize, Serialize};
 use super::channel::{Answer, Letter, Played, Refused, Wants};
 use super::post::{Post, Told};
 use super::refusals::{self, Refusal};
-use super::{DurableActor, Here};
+use super::{DurableActor, Here, skip};
 use crate::metric;
 
 /// The code of a refusal because the reply is too large.
 const REPLY_TOO_LARGE: &str = "accompanist.reply-too-large";
 /// What an answer takes besides its bytes, at most.
 const ANSWER_BYTES: usize = 48;
+/// The name of the step.
+pub(super) const HANDLE: &str = "handle";
 /// The runtime's own tables.
 pub(super) const BOOKS: &str = "accompanist.actors";
-/// By the channel that has brought them and the one that has caused them, the number of the latest message that was
-/// handled: one that is put into the channel again after a crash is known by it.
-const HANDLED: Table<(SessionId, SessionId), u64> = Table::new("handled");
+/// The code of a refusal because an operator has had the message skipped.
+pub(super) const SKIPPED: &str = "accompanist.skipped";
+/// By the instance and version of the actor, and the channel that has caused them, the number of the latest message that
+/// was handled: one that is put into the channel again after a crash, or into the one that was opened anew in its place,
+/// is known by it.
+const HANDLED: Table<(String, u32, SessionId), u64> = Table::new("handled");
 /// How many messages to others a channel has caused so far.
 const CAUSED: Table<SessionId, u64> = Table::new("caused");
 
@@ -74,7 +79,7 @@ pub(super) fn state_of(actor: &str, name: &str) -> String {
 }
 
 impl<A: DurableActor> LocalTransaction for Handle<A> {
-    const NAME: &'static str = "handle";
+    const NAME: &'static str = HANDLE;
     const KIND: Kind = Kind::Retriable;
     type Role = Played<A>;
     type Input = Work;
@@ -88,7 +93,7 @@ impl<A: DurableActor> LocalTransaction for Handle<A> {
             if answer_bytes >= reply_bytes_max(bytes_max).max(1) || told_bytes >= bytes_max {
                 break;
             }
-            let one = match panics::catch(|| self.one(state, work, letter)) {
+            let one = match panics::catch(|| self.one(state, work, letter, index == work.first)) {
                 Ok(Ok(one)) => one,
                 Ok(Err(_)) | Err(_) if index > work.first => break,
                 Ok(Err(failure)) => return Err(failure),
@@ -109,17 +114,19 @@ impl<A: DurableActor> LocalTransaction for Handle<A> {
 }
 
 impl<A: DurableActor> Handle<A> {
-    fn one(&self, state: &mut State<'_>, work: &Work, letter: &Letter) -> Result<One, Abort> {
+    /// Handles one message, unless it is the `first` of its step and is to be skipped.
+    fn one(&self, state: &mut State<'_>, work: &Work, letter: &Letter, first: bool) -> Result<One, Abort> {
         let actor = self.actor.as_ref().ok_or_else(|| Abort::failure("the actor is not played here"))?;
         let name = state_of(A::NAME, &work.name);
         state.within(BOOKS, |books| {
             if let Some((cause, number)) = letter.cause {
-                let known = HANDLED.get(books, (work.channel, cause))?;
+                let known = HANDLED.get(books, (name.as_str(), A::VERSION, cause))?;
                 if known.is_some_and(|known| known >= number) {
                     return Ok(One::nothing());
                 }
-                HANDLED.put(books, (work.channel, cause), &number)?;
+                HANDLED.put(books, (name.as_str(), A::VERSION, cause), &number)?;
             }
+            let skipped = first && skip::take(books, work.channel, letter)?;
             let (sender, body) = match letter.refused {
                 None => (work.sender.clone(), letter.body.clone()),
                 Some(Refused::Handle(number) | Refused::Discard(number)) => {
@@ -127,26 +134,23 @@ impl<A: DurableActor> Handle<A> {
                     if matches!(letter.refused, Some(Refused::Discard(_))) {
                         return Ok(One::nothing());
                     }
-                    if decode::<A::Message>(refusal.body.as_slice()).is_err() {
+                    if !skipped && decode::<A::Message>(refusal.body.as_slice()).is_err() {
                         refusals::put(books, &name, number, &refusal)?; // Of another type by now.
                         return Ok(One::nothing());
                     }
                     (refusal.sender, refusal.body)
                 }
             };
-            let message: A::Message = decode(body.as_slice()).map_err(|error| {
-                Abort::failure(format!(
-                    "a message from node `{}` to actor `{name}` version {} is of another type: raise VERSION when a type \
-                     changes, and let the version before handle what waits ({error})",
-                    work.sender,
-                    A::VERSION
-                ))
-            })?;
             let mut here = Here::new(&sender, &work.name, self.post.way());
-            let handled = books.within(&name, |state| {
-                let reply = actor.handle(&mut here, state, message)?;
-                self.encoded(&reply, letter.wants)
-            });
+            let handled = if skipped {
+                Err(Abort::new(SKIPPED, "an operator has had the message skipped, since it was in the way of others"))
+            } else {
+                let message = self.decoded(work, &name, &body)?;
+                books.within(&name, |state| {
+                    let reply = actor.handle(&mut here, state, message)?;
+                    self.encoded(&reply, letter.wants)
+                })
+            };
             if let Some(failure) = here.failure.take() {
                 return Err(failure);
             }
@@ -168,6 +172,17 @@ impl<A: DurableActor> Handle<A> {
                 }
                 Err(abort) => Ok(One { answer: Some(self.refused(abort)), told: Vec::new() }),
             }
+        })
+    }
+
+    fn decoded(&self, work: &Work, name: &str, body: &Payload) -> Result<A::Message, Abort> {
+        decode(body.as_slice()).map_err(|error| {
+            Abort::failure(format!(
+                "a message from node `{}` to actor `{name}` version {} is of another type: raise VERSION when a type \
+                 changes, and let the version before handle what waits ({error})",
+                work.sender,
+                A::VERSION
+            ))
         })
     }
 
@@ -268,8 +283,8 @@ mod tests {
         // Of another cause, or none: others.
         assert_eq!(handle(&mut stored, 1, &[letter(Some((8, 1)), 4), letter(None, 5)]), (2, vec![1, 2, 4, 5]));
         assert_eq!(handle(&mut stored, 1, &[one.clone(), two, three]), (3, vec![1, 2, 4, 5, 3]));
-        // By another channel, such as that of the version before, comes something else.
-        assert_eq!(handle(&mut stored, 2, &[one]), (1, vec![1, 2, 4, 5, 3, 1]));
+        // Also by another channel, which was opened anew in the place of the first.
+        assert_eq!(handle(&mut stored, 2, &[one]), (1, vec![1, 2, 4, 5, 3]));
     }
 
     #[test]

@@ -11,15 +11,17 @@ use accompanist_core::id::InstanceId;
 use accompanist_core::instance::SignalError;
 use accompanist_core::{Abort, Kind, Local, Payload, SessionId, Transaction};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
 
 use super::askers::Askers;
 use super::channel::{Channel, LETTER, Letter, Played, Wants};
+use super::reopen::over_because;
 use super::way::{Bounds, Way};
 use super::{ActorError, DurableActor, address};
 use crate::handle::{AskError, InstanceHandle};
 use crate::node::{Node, WeakNode};
 use crate::settings::Settings;
+use crate::writer::Job;
 
 /// Channels that are found without asking the store. When more are used, all are looked up anew.
 const CHANNELS_KNOWN_MAX: usize = 65_536;
@@ -153,6 +155,11 @@ impl Post {
         opened
     }
 
+    /// The channel is looked up anew when it is used again.
+    pub(super) fn forget(&self, channel: InstanceId) {
+        lock(&self.channels).retain(|_, id| *id != channel);
+    }
+
     /// Puts a letter into a channel: on disk when it returns.
     pub(super) async fn put(
         &self,
@@ -173,8 +180,19 @@ impl Post {
             AskError::NodeStopped => ActorError::NodeStopped,
             source => {
                 // It is looked up anew when it is used again.
-                lock(&self.channels).retain(|_, id| *id != channel);
-                ActorError::Channel { actor, source }
+                self.forget(channel);
+                if matches!(source, AskError::Signal(SignalError::Over)) {
+                    // Its abort may be on its way to the disk still.
+                    let (reply, written) = oneshot::channel();
+                    let done = Box::new(move |written: Result<(), _>| drop(reply.send(written.is_ok())));
+                    node.shared().writer.submit(Job::Change { changes: Vec::new(), done });
+                    let _ = written.await; // A writer that has ended says so below.
+                }
+                let over = node.shared().writer.read(move |store| over_because(store, channel)).await;
+                match over {
+                    Ok(Some(reason)) => ActorError::ChannelOver { actor, reason },
+                    Ok(None) | Err(_) => ActorError::Channel { actor, source },
+                }
             }
         })
     }

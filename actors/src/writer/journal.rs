@@ -2,7 +2,7 @@
 
 use accompanist_core::contract::{Direction, Entry, KeyRange, Space, Store, StoreError};
 use accompanist_core::id::InstanceId;
-use accompanist_core::record::{Record, read_value};
+use accompanist_core::record::{Opened, Record, read_value};
 
 /// All records of an instance. A loop's turns that are over are stepped over: what a database keeps to remember that
 /// they were removed costs nothing, however many they are.
@@ -25,6 +25,28 @@ pub(super) fn load(store: &dyn Store, id: InstanceId) -> Result<Vec<Record>, Sto
         after = until;
     }
     Ok(records)
+}
+
+/// What can be read of an instance that is open, for an operator: one row that is damaged does not hide the others.
+pub(crate) struct Readable {
+    pub(crate) opened: Opened,
+    pub(crate) records: Vec<Record>,
+    /// The keys of those that cannot be read.
+    pub(crate) damaged: Vec<Vec<u8>>,
+}
+
+/// What can be read of the instance, if it is open.
+pub(crate) fn load_readable(store: &dyn Store, id: InstanceId) -> Result<Option<Readable>, StoreError> {
+    let Some(opened) = store.get(Space::Open, &id.to_bytes())? else { return Ok(None) };
+    let opened = read_value(Space::Open, &opened)?;
+    let (mut records, mut damaged) = (Vec::new(), Vec::new());
+    for (key, value) in store.scan(Space::Journal, &id.to_bytes(), None, usize::MAX)? {
+        match read_value(Space::Journal, &value) {
+            Ok(record) => records.push(record),
+            Err(_) => damaged.push(key),
+        }
+    }
+    Ok(Some(Readable { opened, records, damaged }))
 }
 
 fn read(entries: &[Entry]) -> Result<Vec<Record>, StoreError> {

@@ -40,9 +40,9 @@ pub(super) fn release(store: &dyn Store, id: InstanceId) -> Result<Batch, StoreE
     Ok(vec![remove(of_instance), remove(of_key)])
 }
 
-/// Whether the key stands for a session.
-pub(crate) fn is_claimed(store: &dyn Store, key: SessionId) -> Result<bool, StoreError> {
-    Ok(store.get(Space::Keys, &by_key(key))?.is_some())
+/// The initiator's instance of the session that the key stands for, if it does.
+pub(crate) fn claimed_by(store: &dyn Store, key: SessionId) -> Result<Option<InstanceId>, StoreError> {
+    Ok(store.get(Space::Keys, &by_key(key))?.and_then(|bytes| InstanceId::from_bytes(&bytes)))
 }
 
 impl Writer {

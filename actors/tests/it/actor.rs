@@ -84,38 +84,38 @@ impl DurableActor for Relay {
 
 /// Nodes on disks and a network that outlive them.
 #[derive(Default)]
-struct Place {
-    network: LocalNetwork,
+pub struct Place {
+    pub network: LocalNetwork,
     disks: std::sync::Mutex<BTreeMap<&'static str, MemoryDisk>>,
 }
 
 impl Place {
-    fn builder(&self, name: &'static str) -> NodeBuilder {
+    pub fn builder(&self, name: &'static str) -> NodeBuilder {
         let disk = self.disks.lock().unwrap().entry(name).or_default().clone();
         on_disk(name, &disk, self.network.clone())
     }
-    async fn recorder(&self) -> TestNode {
+    pub async fn recorder(&self) -> TestNode {
         TestNode::start(self.builder("site").actor(Recorder)).await
     }
     /// The power is cut.
-    async fn crash(&self, name: &str, node: TestNode) {
+    pub async fn crash(&self, name: &str, node: TestNode) {
         self.disks.lock().unwrap()[name].crash(0);
         within(node.kill()).await;
     }
-    async fn edge(&self) -> TestNode {
+    pub async fn edge(&self) -> TestNode {
         TestNode::start(self.builder("edge").talks_to::<Recorder>()).await
     }
 }
 
-fn say(number: u32) -> Note {
+pub fn say(number: u32) -> Note {
     Note::Say("edge".into(), number)
 }
 
-fn said(numbers: impl IntoIterator<Item = u32>) -> Vec<(String, u32)> {
+pub fn said(numbers: impl IntoIterator<Item = u32>) -> Vec<(String, u32)> {
     numbers.into_iter().map(|number| ("edge".to_owned(), number)).collect()
 }
 
-async fn until_heard(node: &Node, expected: &[(String, u32)]) {
+pub async fn until_heard(node: &Node, expected: &[(String, u32)]) {
     within(async {
         loop {
             let heard = heard(node).await;
@@ -279,7 +279,7 @@ async fn a_full_mailbox_is_an_error_and_nothing_of_it_is_lost_or_doubled() {
 }
 
 /// Panics at the number 7 until it is mended.
-struct Fragile(Arc<AtomicBool>);
+pub struct Fragile(pub Arc<AtomicBool>);
 impl DurableActor for Fragile {
     const NAME: &'static str = "recorder";
     type Message = Note;
@@ -322,7 +322,7 @@ async fn a_message_that_panics_is_tried_again_then_quarantined_alone_and_goes_on
     assert_eq!(site.stopped().await.len(), 1);
     mended.store(true, Ordering::SeqCst);
     let stopped = &site.stopped_sessions()[0];
-    assert!(within(site.instance_at(stopped.session, stopped.role).resume()).await.unwrap());
+    within(site.instance_at(stopped.session, stopped.role).resume()).await.unwrap();
     let expected = [said([5, 6]), vec![("other".into(), 1)], said([7, 8, 9])].concat();
     until_heard(&site, &expected).await;
 }
@@ -341,7 +341,7 @@ impl DurableActor for Changed {
 }
 
 /// Someone has changed the type, and forgotten the version.
-struct Careless;
+pub struct Careless;
 impl DurableActor for Careless {
     const NAME: &'static str = "recorder";
     type Message = (String, String, String);

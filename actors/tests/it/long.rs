@@ -285,11 +285,12 @@ async fn a_quarantine_outlives_the_node_until_an_operator_ends_it() {
     assert!(stopped[0].reason.contains("quarantined after 4 failures"), "{stopped:?}");
     let touchy = node.instance_at(session.id(), RoleIndex(0));
     assert!(matches!(within(touchy.waits_for()).await, Err(AskError::Stopped { .. })));
-    assert!(within(touchy.resume()).await.unwrap());
+    within(touchy.resume()).await.unwrap();
     let session = within(node.start_keyed(Touchy, "k", 3)).await.unwrap();
     assert_eq!(within(session.settled()).await.unwrap(), 3);
     assert_eq!((node.stopped_sessions(), home.outside.total()), (Vec::new(), KEPT));
-    assert!(!within(touchy.resume()).await.unwrap());
+    let again = within(touchy.resume()).await.unwrap_err();
+    assert!(matches!(again, AskError::NotOpen(_)), "{again}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -301,12 +302,13 @@ async fn a_quarantined_session_can_be_aborted_and_takes_back_what_it_has_done() 
     assert!(node.stopped().await[0].reason.contains("quarantined after 4 failures"));
     assert_eq!(home.outside.total(), KEPT);
     let touchy = node.instance_at(session.id(), RoleIndex(0));
-    assert!(within(touchy.abort("not to be mended")).await.unwrap());
+    within(touchy.abort("not to be mended")).await.unwrap();
     let again = within(node.start_keyed(Touchy, "k", 3)).await.unwrap();
     let Err(SessionError::Aborted(abort)) = within(again.settled()).await else { panic!() };
     assert_eq!((abort.code(), abort.message()), (Abort::CANCELLED, "not to be mended"));
     assert_eq!((node.stopped_sessions(), home.outside.total()), (Vec::new(), TAKEN_BACK));
-    assert!(!within(touchy.abort("once more")).await.unwrap(), "it does not stand still");
+    let again = within(touchy.abort("once more")).await.unwrap_err();
+    assert!(matches!(again, AskError::NotOpen(_)), "it is over: {again}");
 }
 
 /// As [`Listen`], with an operation more before the second signal.

@@ -15,6 +15,7 @@ mod actor_worlds;
 #[cfg(feature = "zenoh")]
 mod actor_zenoh;
 mod asked;
+mod channels;
 mod config;
 mod damage;
 mod damaged_store;
@@ -52,6 +53,7 @@ mod trade;
 mod tree;
 mod upgrade;
 mod values;
+mod ways;
 mod worlds;
 #[cfg(feature = "zenoh")]
 mod zenoh;

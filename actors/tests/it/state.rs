@@ -323,7 +323,7 @@ async fn a_commit_that_keeps_panicking_stands_still_alone_until_it_is_resumed() 
     // The code is mended.
     bakery.mishaps.commits.store(0, Ordering::SeqCst);
     let instance = bakery.node.instance(Sale::default(), *session, Front);
-    assert!(within(instance.resume()).await.unwrap());
+    within(instance.resume()).await.unwrap();
     bakery.books_become((9, (0..20).chain([UNLUCKY]).collect())).await;
 }
 
@@ -355,7 +355,7 @@ async fn a_compensation_that_keeps_panicking_stands_still_alone_until_it_is_resu
     assert_eq!(bakery.books(Front).await, (24, (0..5).chain([UNLUCKY]).collect()), "not put back");
     assert_eq!(bakery.node.stopped().await[0].session, session.id());
     bakery.mishaps.compensations.store(0, Ordering::SeqCst);
-    assert!(within(bakery.node.instance(Sale::default(), session.id(), Front).resume()).await.unwrap());
+    within(bakery.node.instance(Sale::default(), session.id(), Front).resume()).await.unwrap();
     bakery.books_become((25, (0..5).collect())).await;
 }
 
@@ -375,7 +375,7 @@ async fn a_value_of_another_type_stops_the_session_with_table_and_key_and_loses_
     assert_eq!(bakery.node.stopped().await[0].session, *session);
     // With the code that wrote it the session goes on where it was.
     bakery.mishaps.commits_mistyped.store(false, Ordering::SeqCst);
-    assert!(within(bakery.node.instance(Sale::default(), *session, Front).resume()).await.unwrap());
+    within(bakery.node.instance(Sale::default(), *session, Front).resume()).await.unwrap();
     bakery.books_become((9, (0..20).chain([UNLUCKY]).collect())).await;
 }
 

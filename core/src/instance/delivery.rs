@@ -69,6 +69,8 @@ impl Instance {
                 self.mailbox.insert(id, (operation, payload));
             }
             Some((known_operation, known)) if (*known_operation, known) == (operation, &payload) => {}
+            // Nobody goes on with it: what is on disk stays, and its sender learns of the end.
+            Some(_) if self.abort.is_some() || self.closing || self.terminated => {}
             Some((known_operation, known)) => {
                 let described = |operation: Operation, payload: &Payload| {
                     let fingerprint = Fingerprint::of(payload);

@@ -20,6 +20,7 @@ impl Instance {
             header: _,
             limits: _,
             compensation: _,
+            keeps_messages: _,
             rehearsing: _,
             replaying,
             mailbox,
@@ -54,6 +55,7 @@ impl Instance {
             wakers: _,
             jobs,
             program_ended,
+            terminated,
             output,
             output_after,
             view,
@@ -78,7 +80,8 @@ impl Instance {
         (replaying, mailbox, observed, next_order, running, retrying).hash(hasher);
         (loops, heard, sagas, signals, undoing, said_undoing).hash(hasher);
         (pending, ahead(number), ahead(barrier), warned, unacked, acquainted, invited, waiting).hash(hasher);
-        (said, told, acks_once_told, program_ended, output, view, abort, done, closing, closed, opening).hash(hasher);
+        (terminated, said, told, acks_once_told, program_ended, output, view, abort, done, closing, closed, opening)
+            .hash(hasher);
         let pause =
             |pause: &Option<Pause>| pause.map(|pause| (pause.until_ms.saturating_sub(*now_ms), pause.length_ms));
         for (path, entry) in steps {

@@ -215,6 +215,16 @@ pub enum Stop {
         /// What is too large.
         reason: String,
     },
+    /// A message is larger than may be sent, and must not be lost.
+    #[error("a message at {path} has {found} bytes, the limit is {limit}: raise `payload_bytes_max` to what it was")]
+    TooLarge {
+        /// The operation.
+        path: Path,
+        /// Its size in bytes.
+        found: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// A step could not be run.
     #[error("the step at {path} cannot be run ({reason})")]
     StepFailed {

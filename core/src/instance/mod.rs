@@ -94,6 +94,8 @@ pub struct Instance {
 
     /// In which order roles take back, which the program says.
     compensation: Compensation,
+    /// A message that is too large does not abort it, but makes it stand still.
+    keeps_messages: bool,
     /// Nothing is run, only gone through again: for [`crate::testing::replay`].
     rehearsing: bool,
     /// What is recorded has not been come by yet.
@@ -144,6 +146,8 @@ pub struct Instance {
     jobs: VecDeque<(u64, Job)>,
 
     program_ended: bool,
+    /// An operator has ended it without its program.
+    terminated: bool,
     output: Option<Payload>,
     output_after: Option<(u64, Result<Payload, Abort>)>,
     view: Option<Payload>,
@@ -203,6 +207,7 @@ impl Instance {
             header: opened.header.clone(),
             limits,
             compensation: Compensation::SideBySide,
+            keeps_messages: false,
             rehearsing: false,
             replaying: false,
             mailbox: BTreeMap::new(),
@@ -235,6 +240,7 @@ impl Instance {
             wakers: Vec::new(),
             jobs: VecDeque::new(),
             program_ended: false,
+            terminated: false,
             output: None,
             output_after: None,
             view: None,
@@ -257,6 +263,12 @@ impl Instance {
     /// What the program says of itself, before its first turn.
     pub(crate) fn with_compensation(mut self, compensation: Compensation) -> Self {
         self.compensation = compensation;
+        self
+    }
+
+    /// Whether it stands still instead of aborting when a message is too large.
+    pub(crate) fn standing_still(mut self, keeps_messages: bool) -> Self {
+        self.keeps_messages = keeps_messages;
         self
     }
 

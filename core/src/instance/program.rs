@@ -39,6 +39,10 @@ impl Instance {
         }
         if payload.len() > self.limits.payload_bytes_max {
             let (found, limit) = (payload.len(), self.limits.payload_bytes_max);
+            if self.keeps_messages {
+                self.stop(Stop::TooLarge { path: path.clone(), found, limit });
+                return Poll::Pending;
+            }
             let abort = Abort::new(
                 Abort::PAYLOAD_TOO_LARGE,
                 format!(

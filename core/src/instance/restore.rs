@@ -31,6 +31,10 @@ impl Instance {
                 instance.say_done(outcome, after);
             }
         }
+        if instance.terminated {
+            // There is no program that could come by what is recorded, and all of it counts as taken back.
+            (instance.program_ended, instance.replaying) = (true, false);
+        }
         let abort = instance.abort.clone().map(Err);
         if !instance.troubles().is_empty() {
             instance.tell_troubles();
@@ -85,6 +89,7 @@ impl Instance {
                 }
             }
             Record::Rested(rested) => self.restore_rested(rested),
+            Record::Terminated => self.terminated = true,
             // It comes after the end, as the journal's keys do.
             Record::Closing => {
                 self.closing = true;

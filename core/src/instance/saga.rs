@@ -204,7 +204,9 @@ impl Instance {
         let ended = Record::Ended { outcome: outcome.clone(), output: None };
         let closing = self.closing.then_some(Record::Closing);
         let rested = self.rested.clone().map(Record::Rested);
-        let records = abort.into_iter().chain([ended]).chain(closing).chain(rested).chain(self.signals.records());
+        let terminated = self.terminated.then_some(Record::Terminated);
+        let records = abort.into_iter().chain([ended]).chain(closing).chain(rested).chain(terminated);
+        let records = records.chain(self.signals.records());
         let mut keys = self.journal_keys(&Path::root());
         keys.extend(records.map(|record| record.key(self.id)));
         keys

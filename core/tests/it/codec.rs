@@ -171,6 +171,7 @@ pub fn record() -> impl Strategy<Value = Record> {
         (any::<String>(), any::<u32>()).prop_map(|(reason, failures)| Record::Quarantined { reason, failures }),
         Just(Record::Closing),
         rested().prop_map(Record::Rested),
+        Just(Record::Terminated),
     ]
 }
 
@@ -473,6 +474,7 @@ pub fn golden_records() -> Vec<Record> {
             done: vec![(RoleIndex(2), Outcome::Finished)],
             told: Some(Outcome::Finished),
         }),
+        Record::Terminated,
     ]
 }
 

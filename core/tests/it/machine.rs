@@ -761,6 +761,87 @@ fn a_pivot_in_doubt_on_an_aborted_session_is_not_run_again_and_needs_an_operator
     assert_eq!(bank.calls(), ["charge 7"]);
 }
 
+/// Its service says that no further try will take it back.
+struct Lost;
+impl Transaction for Lost {
+    const NAME: &'static str = "lost";
+    type Role = Seller;
+    type Input = u32;
+    type Output = u32;
+    async fn commit(&self, here: &Local<Seller>, amount: &u32) -> Result<u32, Abort> {
+        here.service().charge(here.key(), *amount)
+    }
+    async fn compensate(&self, _: &Local<Seller>, _: &u32, _: &u32) -> Result<(), Retry> {
+        Err(Retry::needs_operator("nothing is known of it"))
+    }
+}
+
+choreography!(Losing: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    let n = ctx.comm(Buyer, Seller, &n).await?;
+    let paid = ctx.transact(Lost, &n).await?;
+    ctx.comm(Seller, Buyer, &paid).await
+});
+
+#[test]
+fn a_compensation_that_no_try_will_help_needs_an_operator_at_once() {
+    let bank = Bank::new();
+    let mut rig = Rig::begin(Losing, SELLER, None, service(&bank));
+    rig.hear_message(BUYER, &[0], &7u32, 1);
+    let effects = rig.turn_synced();
+    rig.ack(&effects);
+    rig.hear(BUYER, Body::Abort(aborted()), 2);
+    let effects = rig.turn_synced();
+    let [(at, trouble)] = &effects.troubles.expect("it is in trouble")[..] else { panic!("in one place") };
+    assert_eq!((at, trouble.task, trouble.tries), (&path(&[1]), Task::Compensate, 1));
+    assert_eq!((trouble.reason.as_str(), rig.part.next_wake_ms()), ("nothing is known of it", None));
+}
+
+#[test]
+fn other_bytes_on_a_decided_session_are_acknowledged_and_not_taken() {
+    let bank = Bank::new();
+    let mut rig = Rig::begin(Trade, SELLER, None, service(&bank));
+    rig.hear_message(BUYER, &[0], &7u32, 1);
+    rig.turn_synced();
+    rig.hear(BUYER, Body::Abort(aborted()), 2);
+    rig.hear_message(BUYER, &[0], &8u32, 3);
+    let effects = rig.turn_synced();
+    assert!(effects.stopped.is_none() && acked(&effects).contains(&3), "{:?}", effects.stopped);
+    let received = rig.disk.records().into_iter().find_map(|record| match record {
+        Record::Received { payload, .. } => Some(value::<u32>(&payload)),
+        _ => None,
+    });
+    assert_eq!((received, bank.balance()), (Some(7), 0), "what is on disk stays");
+}
+
+#[test]
+fn a_terminated_part_ends_compensated_without_a_program_also_after_another_crash() {
+    let bank = Bank::new();
+    let mut rig = Rig::begin(Trade, SELLER, None, service(&bank));
+    rig.hear_message(BUYER, &[0], &7u32, 1);
+    rig.turn_synced();
+    let records =
+        [Record::Aborted { abort: aborted(), own: true }, Record::Compensated { path: path(&[1]) }, Record::Terminated];
+    let mut disk = rig.disk;
+    disk.apply(records.iter().map(|record| record.change(crate::rig::id(SELLER)).unwrap()).collect());
+    for crashes in [true, false] {
+        let mut rig = Rig::terminated::<Trade>(SELLER, disk.clone());
+        let effects = rig.turn_synced();
+        assert!(said(&effects).contains(&(BUYER, Body::Abort(aborted()))), "{:?}", said(&effects));
+        if crashes {
+            disk = rig.disk;
+            continue;
+        }
+        rig.ack(&effects);
+        let effects = rig.turn_synced();
+        assert!(said(&effects).contains(&(BUYER, Body::Done(Outcome::Compensated(aborted())))), "{:?}", said(&effects));
+        rig.ack(&effects);
+        rig.hear(BUYER, Body::Close(Outcome::Compensated(aborted())), 9);
+        assert!(rig.turn_synced().closed.is_some());
+        assert_eq!(rig.disk.entries(Space::Journal), [], "nothing is left behind");
+    }
+    assert_eq!(bank.calls(), ["charge 7"], "that is the operator's");
+}
+
 #[test]
 fn a_journal_that_grows_long_is_warned_of_once() {
     let limits = Limits { journal_records_warn: 3, ..Limits::default() };

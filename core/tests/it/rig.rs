@@ -214,6 +214,14 @@ impl Rig {
         effects.writes
     }
 
+    /// The next life of `role` after an operator has terminated it: with no program and no service.
+    pub fn terminated<C: Choreography>(role: u8, disk: Disk) -> Self {
+        let opened = disk.opened().expect("the instance was never opened");
+        let instance = Instance::restore(id(role), "", &opened, disk.records(), Limits::default());
+        let part = Part::terminated(instance, Arc::new(Counting), Alarm::new(|| {}));
+        Self { part, disk, role, names: C::Roles::NAMES, now_ms: 0 }
+    }
+
     /// `from` says `body`; it arrives under the receipt `number`.
     pub fn hear(&self, from: u8, body: Body, number: u64) {
         let frame = Frame { session: session(), from: RoleIndex(from), to: RoleIndex(self.role), header: None, body };

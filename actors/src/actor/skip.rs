@@ -1,0 +1,86 @@
+//! A message that is in the way of a channel, and that an operator has skipped: the next step refuses it instead of
+//! handling it, so that it is kept with the refused ones and those behind it go on.
+//!
+//! Which one that is, the journal of the actor's end tells. Knows no handler and no node.
+
+use accompanist_core::contract::{Change, StoreError};
+use accompanist_core::frame::Operation;
+use accompanist_core::id::{InstanceId, RoleIndex};
+use accompanist_core::message::{Fingerprint, decode, encode};
+use accompanist_core::record::Record;
+use accompanist_core::state::Writes;
+use accompanist_core::{Abort, NodeId, Path, Payload, SessionId, State, Table};
+
+use super::channel::{Letter, Wants};
+use super::handling::{BOOKS, HANDLE, Handled};
+
+/// By the channel, the message that is skipped when it comes next.
+const SKIPS: Table<SessionId, Fingerprint> = Table::new("skips");
+/// The role of the sender in a channel.
+const SENDER: RoleIndex = RoleIndex(0);
+
+/// A message that was in the way of others, and that an operator has skipped; see
+/// [`InstanceHandle::skip_message`](crate::InstanceHandle::skip_message).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkippedMessage {
+    /// The name of the actor's instance that it was sent to; empty for the one without a name.
+    pub instance: String,
+    /// The node that sent it.
+    pub sender: NodeId,
+    /// Its bytes.
+    pub bytes: usize,
+    /// Whether its sender waits for a reply, and hears of a refusal. Otherwise it is kept among the refused ones.
+    pub asks: bool,
+}
+
+/// The message that is handled next at the actor's end of the channel `id`, as its journal tells, and the change that has
+/// it skipped. Nothing if none has come.
+pub(crate) fn message_in_the_way(
+    id: InstanceId,
+    records: &[Record],
+) -> Option<Result<(SkippedMessage, Change), StoreError>> {
+    let broadcast = |record: &'_ Record| match record {
+        Record::Received { path, from: SENDER, operation: Operation::Broadcast, payload } => {
+            Some((path.clone(), payload.clone()))
+        }
+        _ => None,
+    };
+    let mut broadcasts: Vec<(Path, Payload)> = records.iter().filter_map(broadcast).collect();
+    broadcasts.sort_by(|one, other| one.0.cmp(&other.0));
+    // The first one says whose channel it is; the last one has the messages of the present turn.
+    let [(_, ends), .., (path, letters)] = broadcasts.as_slice() else { return None };
+    let (instance, sender): (String, NodeId) = decode(ends.as_slice()).ok()?;
+    let letters: Vec<Letter> = decode(letters.as_slice()).ok()?;
+    let handled = records.iter().filter_map(|record| match record {
+        Record::Committed { path: at, name, result: Ok(handled), .. } if name == HANDLE && at > path => {
+            decode::<Handled>(handled.as_slice()).ok()
+        }
+        _ => None,
+    });
+    let next = handled.map(|handled| handled.upto).max().unwrap_or_default();
+    let letter = letters.get(usize::try_from(next).ok()?)?;
+    let asks = letter.wants != Wants::Nothing;
+    let message = SkippedMessage { instance, sender, bytes: letter.body.len(), asks };
+    Some(skip(id.session, letter).map(|change| (message, change)))
+}
+
+fn skip(channel: SessionId, letter: &Letter) -> Result<Change, StoreError> {
+    let base = Writes::default();
+    let mut books = State::new(&base, BOOKS);
+    let put = fingerprint(letter).and_then(|letter| SKIPS.put(&mut books, channel, &letter));
+    let failed = |reason: String| StoreError::Failed(format!("a message cannot be skipped: {reason}"));
+    put.map_err(|abort| failed(abort.message().to_owned()))?;
+    books.into_writes().into_batch().pop().ok_or_else(|| failed("nothing was written".into()))
+}
+
+fn fingerprint(letter: &Letter) -> Result<Fingerprint, Abort> {
+    let letter: Payload = encode(letter).map_err(|error| Abort::failure(error.to_string()))?.into();
+    Ok(Fingerprint::of(&letter))
+}
+
+/// Whether the message is to be skipped, which is then done with. To be asked of the first one of a step: what is in the way is
+/// never behind another one.
+pub(super) fn take(books: &mut State<'_>, channel: SessionId, letter: &Letter) -> Result<bool, Abort> {
+    let Some(skipped) = SKIPS.take(books, channel)? else { return Ok(false) };
+    Ok(skipped == fingerprint(letter)?)
+}
