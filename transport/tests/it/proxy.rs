@@ -1,6 +1,5 @@
 //! A TCP proxy between two Zenoh sessions, which cuts them off from each other without root. Next: `half_new.rs`.
 
-use std::net::TcpListener as StdListener;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -35,9 +34,7 @@ impl Proxy {
     /// A proxy to `endpoint`, such as `tcp/127.0.0.1:7447`.
     pub(crate) async fn new(endpoint: &str, flow: Flow) -> Self {
         let address = endpoint.strip_prefix("tcp/").unwrap().to_owned();
-        let listener = StdListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let listener = TcpListener::from_std(listener).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = format!("tcp/{}", listener.local_addr().unwrap());
         let (flow, flows) = watch::channel(flow);
         let (count, closed) = watch::channel(0);
