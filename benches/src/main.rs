@@ -15,6 +15,7 @@ mod in_flight;
 mod latency;
 mod loops;
 mod machine;
+mod opening;
 mod orders;
 mod overload;
 mod plot;
@@ -65,6 +66,8 @@ enum Bench {
     Stored(stored::Arguments),
     /// What a sync costs on files made in different ways.
     Sync(sync::Arguments),
+    /// How long it takes to open a store, with its tables verified and without.
+    Opening(opening::Arguments),
     /// A loop of many turns: what is left of it on disk, and the time of a restart.
     Loops(loops::Arguments),
     /// Messages to a durable actor in another process, per second.
@@ -89,6 +92,7 @@ async fn main() -> Result<()> {
         Bench::Plot(arguments) => plot::run(&arguments),
         Bench::Stored(arguments) => stored::run(arguments).await,
         Bench::Sync(arguments) => sync::run(arguments),
+        Bench::Opening(arguments) => opening::run(arguments),
         Bench::Loops(arguments) => loops::run(arguments).await,
         Bench::Actors(arguments) => actors::run(arguments).await,
         Bench::ActorChild(arguments) => actors::child(arguments).await,

@@ -1,8 +1,8 @@
 //! The store on disk. The one place that knows fjall.
 //!
 //! fjall has no group commit and its calls block: the writer makes one batch and one sync of many requests, on
-//! a thread of its own. What it does not notice of damage is noticed here: see `journals.rs` and `mark.rs`; `ahead.rs`
-//! makes its syncs quicker.
+//! a thread of its own. What it does not notice of damage is noticed here: see `opening.rs`; `ahead.rs` makes its syncs
+//! quicker.
 
 use std::io::ErrorKind;
 use std::ops::Bound;
@@ -12,12 +12,14 @@ use accompanist_core::contract::{
     Batch, ByteBounds, Change, Direction, Entry, KEY_BYTES_MAX, KeyRange, Space, Store, StoreError,
 };
 use accompanist_core::panics;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::ahead::Ahead;
+use super::commit_row::{self, COMMITS_POSITION, CommitRow};
 use super::half_made;
-use super::journals::{self, COMMIT_KEY};
-use super::mark::{Found, Mark};
+use super::mark::{Found, Made, Mark};
+use super::opening::{self, Fault};
+use super::trees::Tree;
 use crate::settings::Durability;
 
 /// How much memory and disk a store takes.
@@ -33,6 +35,10 @@ pub struct FjallSizes {
     /// How far a journal is written ahead, with zeros, which makes each sync quicker by a third to two thirds and doubles what is
     /// written to it: a device whose flash has to last sets 0, for never. On Linux, and until a journal is opened again.
     pub journal_bytes_ahead: u64,
+    /// How many bytes of tables are verified when a store is opened, all at the speed of the disk. Damage in the rest is noticed
+    /// when the damaged block is read, which stops the node then; so a large store on a slow disk opens sooner, and may
+    /// fail later. Journals and the lists of tables are always verified.
+    pub verify_bytes_max: u64,
 }
 
 impl Default for FjallSizes {
@@ -42,6 +48,7 @@ impl Default for FjallSizes {
             memtable_bytes: 16 << 20,
             journals_bytes_max: 64 << 20,
             journal_bytes_ahead: 256 << 10,
+            verify_bytes_max: 1 << 30,
         }
     }
 }
@@ -49,7 +56,7 @@ impl Default for FjallSizes {
 /// What a journal has for each row beside its key and value.
 const ITEM_BYTES: u64 = 19;
 
-/// The keyspace with the number of the last batch.
+/// The keyspace with the row of the last batch.
 const COMMITS: &str = "commits";
 
 /// A store in a folder of its own.
@@ -59,6 +66,8 @@ pub struct FjallStore {
     commits: Keyspace,
     /// The last batch that was applied.
     commit: u64,
+    /// For each keyspace, by its position, the sequence number of the last batch that touched it.
+    touched: Vec<u64>,
     mark: Mark,
     ahead: Ahead,
     path: String,
@@ -89,29 +98,24 @@ impl FjallStore {
         let path = folder.display().to_string();
         let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };
         let unusable = |error: std::io::Error| StoreError::Open { path: path.clone(), reason: error.to_string() };
-        let found = Mark::read(folder).map_err(unusable)?;
-        let synced = match found {
-            Found::Nothing => 0,
-            Found::Synced(synced) => synced,
-            Found::Damaged => return Err(damaged("its file `synced` cannot be read".into())),
+        let told = |fault| match fault {
+            Fault::Damage(reason) => damaged(reason),
+            Fault::InUse => StoreError::InUse { path: path.clone() },
+            Fault::Unusable(error) => unusable(error),
         };
+        let found = Mark::read(folder).map_err(unusable)?;
         half_made::clear(folder).map_err(unusable)?;
-        journals::check(folder, synced).map_err(damaged)?;
-        // fjall asserts some of what a damaged store does not keep.
+        // Both fjall and what reads its files for us assert some of what a damaged store does not keep.
+        let checked = panics::catch(|| opening::check(folder, &found, sizes.verify_bytes_max));
+        checked.map_err(damaged)?.map_err(told)?;
         let opened = panics::catch(|| open_spaces(folder, sizes)).map_err(damaged)?;
         let (database, spaces, commits) = opened.map_err(|error| cannot_open(&path, &error))?;
-        let commit = commits.get(COMMIT_KEY).map_err(|error| failed(&path, &error))?;
-        let commit = commit.map_or(Some(0), |value| journals::commit_of(&value));
-        let commit = commit.ok_or_else(|| damaged("its number of commits cannot be read".into()))?;
-        if commit < synced {
-            return Err(damaged(format!("it ends with commit {commit}, and commit {synced} was acknowledged")));
-        }
-        if commit > 0 && found == Found::Nothing {
-            return Err(damaged("its file `synced` is missing".into()));
-        }
-        let mark = Mark::open(folder, found).map_err(unusable)?;
+        let made = made(folder, &spaces, &commits).map_err(told)?;
+        let (commit, touched) = last_batch(&path, &found, &spaces, &commits)?;
+        let mark = Mark::open(folder, &found, &made).map_err(unusable)?;
         let ahead = Ahead::new(folder, sizes.journal_bytes_ahead);
-        let mut store = Self { database, spaces, commits, commit, mark, ahead, path, sync: PersistMode::SyncData };
+        let sync = PersistMode::SyncData;
+        let mut store = Self { database, spaces, commits, commit, touched, mark, ahead, path, sync };
         super::check_format(&mut store)?;
         Ok(store)
     }
@@ -131,9 +135,11 @@ impl FjallStore {
         self.commit
     }
 
-    fn keyspace(&self, space: Space) -> Result<&Keyspace, StoreError> {
-        let found = self.spaces.iter().find(|(known, _)| *known == space);
-        found.map(|(_, keyspace)| keyspace).ok_or_else(|| StoreError::Failed(format!("there is no space `{space}`")))
+    /// The keyspace of a space, and its position in a commit row.
+    fn keyspace(&self, space: Space) -> Result<(usize, &Keyspace), StoreError> {
+        let found = self.spaces.iter().zip(COMMITS_POSITION + 1..).find(|((known, _), _)| *known == space);
+        let found = found.map(|((_, keyspace), position)| (position, keyspace));
+        found.ok_or_else(|| StoreError::Failed(format!("there is no space `{space}`")))
     }
 }
 
@@ -168,6 +174,47 @@ fn open_spaces(folder: &Path, sizes: &FjallSizes) -> fjall::Result<Opened> {
     let spaces = spaces.collect::<fjall::Result<_>>()?;
     let commits = database.keyspace(COMMITS, options)?;
     Ok((database, spaces, commits))
+}
+
+/// What the store consists of.
+fn made(folder: &Path, spaces: &[(Space, Keyspace)], commits: &Keyspace) -> Result<Made, Fault> {
+    let names = Tree::read(&folder.join("keyspaces").join("0"))?;
+    let names = names.ok_or_else(|| Fault::Damage("it has no list of its keyspaces".into()))?;
+    Ok(Made { names_version: names.version, keyspaces: in_order(spaces, commits).map(Keyspace::id).collect() })
+}
+
+/// The keyspaces in the order of their positions in a commit row.
+fn in_order<'a>(spaces: &'a [(Space, Keyspace)], commits: &'a Keyspace) -> impl Iterator<Item = &'a Keyspace> {
+    std::iter::once(commits).chain(spaces.iter().map(|(_, keyspace)| keyspace))
+}
+
+/// The number of the last batch, and which batches were the last ones to touch each keyspace, of a store that has been opened.
+fn last_batch(
+    path: &str,
+    found: &Found,
+    spaces: &[(Space, Keyspace)],
+    commits: &Keyspace,
+) -> Result<(u64, Vec<u64>), StoreError> {
+    let damaged = |reason: String| StoreError::Damaged { path: path.to_owned(), reason };
+    let row = commits.get(commit_row::KEY).map_err(|error| failed(path, &error))?;
+    let Some(row) = row else {
+        return match found {
+            Found::Marked(marked) if marked.synced > 0 => {
+                Err(damaged(format!("it has no batch, and commit {} was acknowledged", marked.synced)))
+            }
+            _ => Ok((0, vec![0; spaces.len() + 1])),
+        };
+    };
+    let row = CommitRow::from_bytes(&row).ok_or_else(|| damaged("its number of commits cannot be read".into()))?;
+    let Found::Marked(marked) = found else { return Err(damaged("its file `synced` is missing".into())) };
+    if row.commit < marked.synced {
+        let (commit, synced) = (row.commit, marked.synced);
+        return Err(damaged(format!("it ends with commit {commit}, and commit {synced} was acknowledged")));
+    }
+    let sequence = commits.tree.get_highest_seqno().unwrap_or_default();
+    let mut touched = row.after(sequence);
+    touched.resize(spaces.len() + 1, 0);
+    Ok((row.commit, touched))
 }
 
 /// Whether an error comes of bytes that are not those that were written.
@@ -205,7 +252,7 @@ impl Store for FjallStore {
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
             return Ok(None); // fjall panics.
         }
-        Ok(self.keyspace(space)?.get(key).map_err(|error| failed(&self.path, &error))?.map(|value| value.to_vec()))
+        Ok(self.keyspace(space)?.1.get(key).map_err(|error| failed(&self.path, &error))?.map(|value| value.to_vec()))
     }
 
     fn range(
@@ -216,7 +263,7 @@ impl Store for FjallStore {
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         let Some(bounds) = keys.bounds().and_then(within_limits) else { return Ok(Vec::new()) };
-        let mut found = self.keyspace(space)?.range::<&[u8], _>(bounds);
+        let mut found = self.keyspace(space)?.1.range::<&[u8], _>(bounds);
         let next = || match direction {
             Direction::Forward => found.next(),
             Direction::Backward => found.next_back(),
@@ -231,18 +278,23 @@ impl Store for FjallStore {
     fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {
         batch.iter().try_for_each(Change::check)?;
         let mut write = self.database.batch();
+        let mut touched = vec![false; self.touched.len()];
+        touched.iter_mut().take(COMMITS_POSITION + 1).for_each(|commits| *commits = true);
         for Change { space, key, value } in batch {
             self.ahead.note((key.len() + value.as_ref().map_or(0, Vec::len)) as u64 + ITEM_BYTES);
-            let keyspace = self.keyspace(space)?;
+            let (position, keyspace) = self.keyspace(space)?;
+            touched.iter_mut().skip(position).take(1).for_each(|touched| *touched = true);
             match value {
                 Some(value) => write.insert(keyspace, key, value),
                 None => write.remove(keyspace, key),
             }
         }
-        let commit = self.commit + 1;
-        write.insert(&self.commits, COMMIT_KEY, commit.to_le_bytes());
+        let row = CommitRow::next(self.commit + 1, &touched, self.touched.clone());
+        write.insert(&self.commits, commit_row::KEY, row.to_bytes());
         write.commit().map_err(|error| failed(&self.path, &error))?;
-        self.commit = commit;
+        self.commit = row.commit;
+        // The row was written by this batch, and by no later one.
+        self.touched = row.after(self.commits.tree.get_highest_seqno().unwrap_or_default());
         Ok(())
     }
 

@@ -1,58 +1,62 @@
 //! Reads the journals of a fjall store before fjall does.
 //!
 //! fjall takes the first entry that it cannot read for the end of a journal, and cuts off what follows: right for a
-//! batch that was being written at a crash, and silent about all that comes behind damage in the middle. The number of a
-//! batch, which says what is older, is not covered by a checksum either. So the batches are counted, and read here
-//! first: they must follow each other without a gap, and reach what is known to be synced. Nothing is changed.
+//! batch that was being written at a crash, and silent about all that comes behind damage in the middle. The sequence number of
+//! a batch, which says what is older, is not covered by a checksum either. So the batches are counted, and read here
+//! first: they must follow each other without a gap, have the bytes that were written, and reach what is known to be synced.
+//! Nothing is changed.
 //!
-//! Knows fjall's format 3. Next: `mark.rs` for what is known to be synced.
+//! Knows fjall's format 3. Next: `mark.rs` for what is known to be synced, `commit_row.rs` for what each batch says of those
+//! before it.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// Where each batch has its number among all batches of the store. No key of another keyspace is like it.
-pub(super) const COMMIT_KEY: &[u8] = b"accompanist commit";
+use xxhash_rust::xxh3::Xxh3;
+
+use super::commit_row::{self, CommitRow};
 
 /// What the file `version` of a store holds that has this format, and what ends each batch.
-const MAGIC: [u8; 4] = *b"FJL\x03";
+pub(super) const MAGIC: [u8; 4] = *b"FJL\x03";
 
 const TAG_START: u8 = 1;
 const TAG_ITEM: u8 = 2;
 const TAG_END: u8 = 3;
 const TAG_CLEAR: u8 = 4;
 
-/// The number in a row under [`COMMIT_KEY`].
-pub(super) fn commit_of(value: &[u8]) -> Option<u64> {
-    value.try_into().ok().map(u64::from_le_bytes)
+/// How far the sequence number of a batch may be above that of the one before it. Flushes and compactions take some, too;
+/// a larger gap is another number than was written.
+const SEQUENCE_GAP_MAX: u64 = 1 << 32;
+
+/// What the journals of a store hold.
+pub(super) struct Journals {
+    /// The row of the first batch, and the sequence number of the last one; `None` without any.
+    pub(super) ends: Option<(CommitRow, u64)>,
 }
 
 /// Reads all journals in `folder`; an error says what is wrong with them. `synced` is the last batch that is known to
 /// be on disk.
-pub(super) fn check(folder: &Path, synced: u64) -> Result<(), String> {
-    // What cannot be read at all, and any other format, is fjall's to complain about.
-    if !std::fs::read(folder.join("version")).is_ok_and(|version| version == MAGIC) {
-        return Ok(());
-    }
+pub(super) fn check(folder: &Path, synced: u64) -> Result<Journals, String> {
     let journals = journals(folder);
     let mut order = Order::default();
     for (number, path) in journals.iter().enumerate() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let Ok(file) = File::open(path) else { return Ok(()) };
-        let mut journal = Journal { reader: BufReader::new(file), end: 0 };
+        let file = File::open(path).map_err(|error| format!("the journal `{name}` cannot be read ({error})"))?;
+        let mut journal = Journal { reader: BufReader::new(file), hash: Xxh3::new(), end: 0 };
         while let Some(batch) = journal.batch() {
-            order.follow(&batch).map_err(|reason| format!("in the journal `{name}`, {reason}"))?;
+            order.follow(batch).map_err(|reason| format!("in the journal `{name}`, {reason}"))?;
         }
         // Only the last journal may end in the middle of a batch: the others were synced before the next one began.
         if number + 1 < journals.len() && journal.goes_on().unwrap_or(false) {
             return Err(format!("the journal `{name}` cannot be read behind byte {}", journal.end));
         }
     }
-    match order.commit {
-        Some(commit) if commit < synced => {
+    match order.last {
+        Some((commit, _)) if commit < synced => {
             Err(format!("the journals end with commit {commit}, and commit {synced} was acknowledged"))
         }
-        _ => Ok(()),
+        last => Ok(Journals { ends: order.first.zip(last).map(|(first, (_, sequence))| (first, sequence)) }),
     }
 }
 
@@ -71,93 +75,96 @@ pub(super) fn journals(folder: &Path) -> Vec<PathBuf> {
 struct Batch {
     /// Where it stands among all writes: a later one wins.
     sequence: u64,
-    /// Where it stands among our batches.
-    commit: Option<u64>,
-}
-
-/// What an item of a batch is.
-enum Item {
-    /// The number of the batch among ours.
-    Commit(u64),
-    /// A row.
-    Other,
+    /// Its own row.
+    row: Option<CommitRow>,
+    /// Whether its items have the checksum that was written behind them.
+    is_whole: bool,
 }
 
 /// What came before.
 #[derive(Default)]
 struct Order {
-    sequence: Option<u64>,
-    commit: Option<u64>,
+    first: Option<CommitRow>,
+    /// The number and the sequence number of the last batch.
+    last: Option<(u64, u64)>,
 }
 
 impl Order {
-    fn follow(&mut self, batch: &Batch) -> Result<(), String> {
-        let Batch { sequence, commit } = batch;
-        if let Some(before) = self.sequence.replace(*sequence).filter(|before| before >= sequence) {
+    fn follow(&mut self, batch: Batch) -> Result<(), String> {
+        let Batch { sequence, row, is_whole } = batch;
+        if !is_whole {
+            return Err(format!("batch {sequence} has other bytes than were written (ChecksumMismatch)"));
+        }
+        // All batches are ours.
+        let row = row.ok_or_else(|| format!("batch {sequence} has no number of a commit"))?;
+        let commit = row.commit;
+        if let Some((before, _)) = self.last
+            && before.checked_add(1) != Some(commit)
+        {
+            return Err(format!("commit {commit} stands behind commit {before}"));
+        }
+        // The row says which batch was before, and has a checksum, which the sequence number has not.
+        let before = row.before.first().copied().unwrap_or_default();
+        let is_next = self.last.is_none_or(|(_, last)| last == before);
+        if !is_next || sequence <= before || sequence - before > SEQUENCE_GAP_MAX {
             return Err(format!("batch {sequence} stands behind batch {before}"));
         }
-        match (self.commit, commit) {
-            (Some(before), Some(commit)) if before.checked_add(1) != Some(*commit) => {
-                Err(format!("commit {commit} stands behind commit {before}"))
-            }
-            _ => {
-                self.commit = commit.or(self.commit);
-                Ok(())
-            }
-        }
+        self.last = Some((commit, sequence));
+        self.first.get_or_insert(row);
+        Ok(())
     }
 }
 
 struct Journal {
     reader: BufReader<File>,
+    /// Of the items of a batch.
+    hash: Xxh3,
     /// Behind the last whole batch.
     end: u64,
 }
 
 impl Journal {
-    /// The next batch; `None` where there is none that is whole.
+    /// The next batch; `None` where there is none that is complete.
     fn batch(&mut self) -> Option<Batch> {
         if self.byte()? != TAG_START {
             return None;
         }
         let (items, sequence) = (self.u32()?, self.u64()?);
-        let mut commit = None;
+        self.hash.reset();
+        let mut row = None;
         for _ in 0..items {
             match self.byte()? {
-                TAG_ITEM => match self.item()? {
-                    Item::Commit(number) => commit = Some(number),
-                    Item::Other => {}
-                },
+                TAG_ITEM => row = self.item()?.or(row),
                 TAG_CLEAR => drop(self.u64()?),
                 _ => return None,
             }
         }
+        let hash = self.hash.digest();
         if self.byte()? != TAG_END {
             return None;
         }
-        self.u64()?; // The checksum, which fjall looks at.
+        let is_whole = self.u64()? == hash;
         if self.bytes::<4>()? != MAGIC {
             return None;
         }
         self.end = self.reader.stream_position().ok()?;
-        Some(Batch { sequence, commit })
+        Some(Batch { sequence, row, is_whole })
     }
 
-    /// Skips an item, unless it is the number of the batch.
-    fn item(&mut self) -> Option<Item> {
+    /// Reads an item, and gives the batch's own row if it is that.
+    fn item(&mut self) -> Option<Option<CommitRow>> {
         let _kind_and_compression = self.bytes::<2>()?;
         let _keyspace = self.u64()?;
         let key_length = u16::from_le_bytes(self.bytes()?);
         let _value_length = self.u32()?;
         let stored_length = self.u32()?;
-        let mut key = vec![0; usize::from(key_length)];
-        self.reader.read_exact(&mut key).ok()?;
-        if key == COMMIT_KEY {
-            let value: [u8; 8] = self.bytes()?;
-            return (stored_length == 8).then(|| Item::Commit(u64::from_le_bytes(value)));
+        let key = self.part(key_length.into())?;
+        if key == commit_row::KEY {
+            let value = self.part(stored_length)?;
+            return Some(CommitRow::from_bytes(&value));
         }
-        self.reader.seek_relative(i64::from(stored_length)).ok()?;
-        Some(Item::Other)
+        self.skip(stored_length)?;
+        Some(None)
     }
 
     /// Whether there is anything but reserved room behind the last whole batch.
@@ -173,9 +180,29 @@ impl Journal {
         }
     }
 
+    /// As many bytes, if there are.
+    fn part(&mut self, length: u32) -> Option<Vec<u8>> {
+        let mut part = Vec::new();
+        self.reader.by_ref().take(length.into()).read_to_end(&mut part).ok()?;
+        self.hash.update(&part);
+        (u32::try_from(part.len()) == Ok(length)).then_some(part)
+    }
+
+    fn skip(&mut self, length: u32) -> Option<()> {
+        const PART_BYTES: u32 = 64 << 10;
+        let mut left = length;
+        while left > 0 {
+            let part = left.min(PART_BYTES);
+            self.part(part)?;
+            left -= part;
+        }
+        Some(())
+    }
+
     fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
         let mut bytes = [0; N];
         self.reader.read_exact(&mut bytes).ok()?;
+        self.hash.update(&bytes);
         Some(bytes)
     }
 

@@ -1,14 +1,20 @@
-//! A mark beside the database: the last batch that is known to be synced.
+//! A mark beside the database: the last batch that is known to be synced, and what the store consists of.
 //!
-//! Written after each sync and not synced itself, so that it costs next to nothing: after a power cut it may be older
-//! than the database, never younger. A database that is older than its mark has lost what was acknowledged.
+//! The first sixteen bytes are written in place after each sync and not synced themselves, so that it costs next to nothing:
+//! after a power cut they may be older than the database, never younger. A database that is older than its mark has lost what
+//! was acknowledged. The rest changes only when keyspaces are made, and is then replaced as a whole.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 /// The name of the mark's file.
 const FILE: &str = "synced";
+
+/// What begins the part that stays.
+const MAGIC: &[u8; 8] = b"ACCSYNC\x01";
 
 /// The mark of one store.
 pub(super) struct Mark {
@@ -16,14 +22,60 @@ pub(super) struct Mark {
 }
 
 /// What was found of a mark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
-    /// There is none: a store that is fresh, or of an earlier release.
+    /// There is none: a store that is fresh.
     Nothing,
-    /// The last batch that was synced.
-    Synced(u64),
+    /// It is whole.
+    Marked(Marked),
     /// It cannot be read.
     Damaged,
+}
+
+/// What a mark says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Marked {
+    /// The last batch that was synced.
+    pub(super) synced: u64,
+    /// What the store consists of.
+    pub(super) made: Made,
+}
+
+impl std::ops::Deref for Marked {
+    type Target = Made;
+
+    fn deref(&self) -> &Made {
+        &self.made
+    }
+}
+
+/// What a store consists of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Made {
+    /// The version of the list of keyspaces; it has no older one.
+    pub(super) names_version: u64,
+    /// The ids of the keyspaces, in the order of the commit row.
+    pub(super) keyspaces: Vec<u64>,
+}
+
+impl Made {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(self.names_version.to_le_bytes());
+        bytes.extend(self.keyspaces.iter().flat_map(|id| id.to_le_bytes()));
+        bytes.extend(xxh3_64(&bytes).to_le_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (content, checksum) = bytes.split_last_chunk()?;
+        if xxh3_64(content) != u64::from_le_bytes(*checksum) {
+            return None;
+        }
+        let (numbers, []) = content.strip_prefix(MAGIC)?.as_chunks::<8>() else { return None };
+        let mut numbers = numbers.iter().map(|number| u64::from_le_bytes(*number));
+        Some(Self { names_version: numbers.next()?, keyspaces: numbers.collect() })
+    }
 }
 
 impl Mark {
@@ -35,22 +87,23 @@ impl Mark {
             Err(error) => return Err(error),
             Ok(_) => {}
         }
-        let halves = bytes.split_at_checked(8);
-        let halves = halves.and_then(|(one, other)| Some((one.try_into().ok()?, other.try_into().ok()?)));
-        Ok(match halves.map(|(one, other)| (u64::from_le_bytes(one), u64::from_le_bytes(other))) {
-            Some((synced, inverse)) if synced == !inverse => Found::Synced(synced),
-            _ => Found::Damaged,
-        })
+        Ok(parse(&bytes).map_or(Found::Damaged, Found::Marked))
     }
 
-    /// Makes one, or goes on with the one there is.
-    pub(super) fn open(folder: &Path, found: Found) -> io::Result<Self> {
+    /// Goes on with the mark there is, or makes one, if the store consists of something else than was `found`.
+    pub(super) fn open(folder: &Path, found: &Found, made: &Made) -> io::Result<Self> {
         let path = folder.join(FILE);
-        if found == Found::Nothing {
+        let synced = match found {
+            Found::Marked(marked) if marked.made == *made => None,
+            Found::Marked(marked) => Some(marked.synced),
+            Found::Nothing | Found::Damaged => Some(0),
+        };
+        if let Some(synced) = synced {
             // Whole or not at all, also after a power cut.
             let fresh = folder.join("synced.new");
             let mut mark = Self { file: File::create(&fresh)? };
-            mark.set(0)?;
+            mark.set(synced)?;
+            mark.file.write_all(&made.to_bytes())?;
             mark.file.sync_all()?;
             std::fs::rename(&fresh, &path)?;
             #[cfg(unix)]
@@ -59,7 +112,7 @@ impl Mark {
         Ok(Self { file: File::options().write(true).open(path)? })
     }
 
-    /// `synced` and all before it are on disk. One sector, written in place: it needs no room and cannot be torn.
+    /// `synced` and all before it are on disk. Within one sector, written in place: it needs no room and cannot be torn.
     pub(super) fn set(&mut self, synced: u64) -> io::Result<()> {
         let mut bytes = [0; 16];
         let (one, other) = bytes.split_at_mut(8);
@@ -68,4 +121,12 @@ impl Mark {
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(&bytes)
     }
+}
+
+fn parse(bytes: &[u8]) -> Option<Marked> {
+    let (synced, rest) = bytes.split_first_chunk()?;
+    let (inverse, rest) = rest.split_first_chunk()?;
+    let synced = u64::from_le_bytes(*synced);
+    let made = Made::from_bytes(rest)?;
+    (synced == !u64::from_le_bytes(*inverse)).then_some(Marked { synced, made })
 }

@@ -2,11 +2,14 @@
 //! what, and when, is the writer's business.
 
 mod ahead;
+mod commit_row;
 mod fjall;
 mod half_made;
 mod journals;
 mod mark;
 mod memory;
+mod opening;
+mod trees;
 
 use accompanist_core::contract::{Change, Space, Store, StoreError};
 use accompanist_core::record::{STORE_FORMAT, read_value, value_bytes};

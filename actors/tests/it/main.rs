@@ -21,6 +21,7 @@ mod damage;
 mod damaged_store;
 mod deaf;
 mod delivery;
+mod every_byte_of_a_store;
 mod evolution;
 mod failing;
 mod forgotten;

@@ -1,0 +1,169 @@
+//! All that is verified of a fjall store before fjall opens it, in one place: its marker files, journals and trees, and
+//! that they fit together (decision 0022).
+//!
+//! fjall mends what a crash leaves behind, and takes damage for it: it cuts journals off, removes tables and whole keyspaces. So
+//! a store that is damaged is refused here, while nothing has been changed. Next: `journals.rs`, `trees.rs`, `mark.rs`.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use super::commit_row::{COMMITS_POSITION, CommitRow};
+use super::journals::{self, Journals};
+use super::mark::{Found, Marked};
+use super::trees::{Budget, Tree};
+
+/// How often, and after which pause, a lock is tried that another process may be about to give back.
+const LOCK_TRIES: u32 = 4;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a store cannot be opened.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// It is not what was written, or not all of it.
+    Damage(String),
+    /// Another process has it open.
+    InUse,
+    /// Its files cannot be read at present.
+    Unusable(io::Error),
+}
+
+impl Fault {
+    /// The result of reading a file that has to be there.
+    pub(super) fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, Self> {
+        result.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Self::Damage(format!("`{}` is missing", path.display())),
+            _ => Self::from(error),
+        })
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Unusable(error)
+    }
+}
+
+/// Verifies the store in `folder`, whose mark is `found`, and all bytes of its tables up to `verify_bytes_max`.
+pub(super) fn check(folder: &Path, found: &Found, verify_bytes_max: u64) -> Result<(), Fault> {
+    let marked = match found {
+        Found::Nothing => None,
+        Found::Marked(marked) => Some(marked),
+        Found::Damaged => return Err(Fault::Damage("its file `synced` cannot be read".into())),
+    };
+    let version = folder.join("version");
+    let is_known = std::fs::read(&version).is_ok_and(|version| version == journals::MAGIC);
+    if marked.is_some() && !is_known {
+        return Err(Fault::Damage("its file `version` is missing, or is not what was written".into()));
+    }
+    // A fresh folder, or another format: fjall's to complain about.
+    if !is_known {
+        return Ok(());
+    }
+    let _lock = lock(folder)?;
+    let journals = journals::check(folder, marked.map_or(0, |marked| marked.synced)).map_err(Fault::Damage)?;
+    match marked {
+        Some(marked) => fit_together(&journals, marked, &trees(folder, marked, verify_bytes_max)?),
+        // The mark is made before the first batch.
+        None if journals.ends.is_some() || has_tables(folder)? => {
+            Err(Fault::Damage("its file `synced` is missing".into()))
+        }
+        // Its first opening was cut off: nothing that is there holds a row yet.
+        None => Ok(()),
+    }
+}
+
+/// Whether any keyspace but the list of their names has been flushed.
+fn has_tables(folder: &Path) -> Result<bool, Fault> {
+    for keyspace in std::fs::read_dir(folder.join("keyspaces")).into_iter().flatten() {
+        let path = keyspace?.path();
+        if !path.ends_with("0") && Tree::read(&path)?.is_some_and(|tree| tree.has_tables()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Keeps other processes away while the store is read.
+fn lock(folder: &Path) -> Result<File, Fault> {
+    let path = folder.join("lock");
+    let file = Fault::at(&path, File::options().read(true).write(true).open(&path))?;
+    for tried in 1..=LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(std::fs::TryLockError::Error(error)) => return Err(error.into()),
+            Err(std::fs::TryLockError::WouldBlock) if tried == LOCK_TRIES => return Err(Fault::InUse),
+            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+        }
+    }
+    Ok(file)
+}
+
+/// Reads and verifies each tree, and gives those of our keyspaces in the order of the mark.
+fn trees(folder: &Path, marked: &Marked, verify_bytes_max: u64) -> Result<Vec<Tree>, Fault> {
+    let folder = folder.join("keyspaces");
+    let mut budget = Budget::new(verify_bytes_max);
+    let read = |id: u64| Tree::read(&folder.join(id.to_string()));
+    // The names of all keyspaces: fjall removes what they do not name.
+    let names = read(0)?.filter(|names| names.version >= marked.names_version);
+    let names = names.ok_or_else(|| Fault::Damage("the list of its keyspaces is missing, or an older one".into()))?;
+    let tree = |id: &u64| {
+        read(*id)?.ok_or_else(|| Fault::Damage(format!("its keyspace {id} is missing, or has no `current`")))
+    };
+    let trees = marked.keyspaces.iter().map(tree).collect::<Result<Vec<_>, _>>()?;
+    std::iter::once(&names).chain(&trees).try_for_each(|tree| tree.verify(&mut budget))?;
+    if budget.skipped > 0 {
+        names.newest_sequence()?;
+    }
+    if budget.skipped > 0 {
+        let (verified, left) = (verify_bytes_max, budget.skipped);
+        tracing::info!(folder = %folder.display(), verified, left, "the rest of the tables is verified when it is read");
+    }
+    Ok(trees)
+}
+
+/// Whether the tables hold all that is no longer in the journals, and nothing that is not in them yet.
+fn fit_together(journals: &Journals, marked: &Marked, trees: &[Tree]) -> Result<(), Fault> {
+    let newest = trees.iter().map(Tree::newest_sequence).collect::<Result<Vec<_>, _>>()?;
+    let hold_all = |written: &[u64]| hold_all(written, &marked.keyspaces, &newest).map_err(Fault::Damage);
+    if let Some((first, last_sequence)) = &journals.ends {
+        hold_all(&first.before)?;
+        return match newest.iter().flatten().max() {
+            Some(newest) if newest > last_sequence => Err(Fault::Damage(format!(
+                "its journals end with batch {last_sequence}, and its tables with batch {newest}"
+            ))),
+            _ => Ok(()),
+        };
+    }
+    // All that was written is in tables, with the row of the last batch among it.
+    let row = trees.get(COMMITS_POSITION).map(Tree::newest_value).transpose()?.flatten();
+    let row = row.map(|(sequence, value)| (sequence, CommitRow::from_bytes(&value)));
+    match row {
+        None if marked.synced == 0 => Ok(()),
+        Some((sequence, Some(row))) if row.commit >= marked.synced => hold_all(&row.after(sequence)),
+        Some((_, Some(CommitRow { commit, .. }))) => {
+            Err(Fault::Damage(format!("it ends with commit {commit}, and commit {} was acknowledged", marked.synced)))
+        }
+        Some((_, None)) => Err(Fault::Damage("its number of commits cannot be read".into())),
+        None => Err(Fault::Damage(format!(
+            "it ends before its first commit, and commit {} was acknowledged",
+            marked.synced
+        ))),
+    }
+}
+
+/// Whether tables that end with the batches `newest` hold all up to the batches `written`, each for one keyspace.
+fn hold_all(written: &[u64], keyspaces: &[u64], newest: &[Option<u64>]) -> Result<(), String> {
+    for (position, written) in written.iter().enumerate() {
+        let held = newest.get(position).copied().flatten().unwrap_or(0);
+        if held < *written {
+            let id = keyspaces.get(position).copied().unwrap_or_default();
+            return Err(format!(
+                "the tables of its keyspace {id} end with batch {held}, batch {written} was written to it, and the journal \
+                 of that is gone"
+            ));
+        }
+    }
+    Ok(())
+}
