@@ -225,6 +225,7 @@ pub(crate) fn start(
         lazy_delay_max: settings.lazy_write_delay_max,
         group_max: settings.group_writes_max,
         sync_delay: None,
+        checked: Some(Instant::now()),
         claims: HashMap::new(),
         collector,
         census: Census::default(),
@@ -239,7 +240,7 @@ pub(crate) fn start(
             Some(thread.thread().id())
         }
         Mode::Task { sync } => {
-            let writer = Writer { sync_delay: Some(sync), ..writer };
+            let writer = Writer { sync_delay: Some(sync), checked: None, ..writer };
             tokio::spawn(end::run(writer, end));
             None
         }
@@ -247,6 +248,9 @@ pub(crate) fn start(
     let callers = Arc::new(Semaphore::new(settings.callers_max.min(Semaphore::MAX_PERMITS)));
     Ok(WriterHandle { jobs, callers, open, failed, ended, tombstones, thread })
 }
+
+/// How often a store that nothing is written to is asked whether it is still there.
+const CHECK_PERIOD: Duration = Duration::from_secs(1);
 
 /// What the writer adds to most writes: the state and the record of a step, or the place of a tombstone.
 const CHANGES_BESIDE: usize = 2;
@@ -273,6 +277,8 @@ struct Writer {
     lazy_delay_max: Duration,
     group_max: usize,
     sync_delay: Option<Duration>,
+    /// When the store was last asked whether it is still there; `None` for one in memory, which only a commit asks.
+    checked: Option<Instant>,
     /// Keys that the group claims, and for which sessions.
     claims: HashMap<SessionId, InstanceId>,
     collector: Collector,
@@ -294,6 +300,7 @@ impl Writer {
     /// The next job; commits the group whenever there is none to be had before it is due.
     async fn next(&mut self) -> Result<Option<Job>, StoreError> {
         loop {
+            self.check()?;
             if self.group.is_empty() && self.collector.is_due() {
                 self.collect_tombstones().await?;
             }
@@ -310,7 +317,9 @@ impl Writer {
                 continue;
             }
             if self.group.is_empty() {
-                let Some(pause) = self.collector.pause() else { return Ok(self.queue.recv().await) };
+                let check_pause = self.checked.map(|_| CHECK_PERIOD);
+                let pause = self.collector.pause().into_iter().chain(check_pause).min();
+                let Some(pause) = pause else { return Ok(self.queue.recv().await) };
                 if let Ok(job) = tokio::time::timeout(pause, self.queue.recv()).await {
                     return Ok(job);
                 }
@@ -323,6 +332,17 @@ impl Writer {
                 return Ok(job);
             }
             self.commit().await?;
+        }
+    }
+
+    /// Asks the store whether it is still there, if that was not done for a while.
+    fn check(&mut self) -> Result<(), StoreError> {
+        match self.checked {
+            Some(checked) if checked.elapsed() >= CHECK_PERIOD => {
+                self.checked = Some(Instant::now());
+                self.store.check()
+            }
+            _ => Ok(()),
         }
     }
 

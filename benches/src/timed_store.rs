@@ -119,6 +119,10 @@ impl<S: Store> Store for TimedStore<S> {
         synced
     }
 
+    fn check(&mut self) -> Result<(), StoreError> {
+        self.store.check()
+    }
+
     fn make_ready(&mut self) {
         self.store.make_ready();
     }

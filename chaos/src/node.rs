@@ -76,6 +76,9 @@ impl Store for Hasty {
     fn sync(&mut self) -> Result<(), StoreError> {
         self.store.borrow_mut().sync()
     }
+    fn check(&mut self) -> Result<(), StoreError> {
+        self.store.borrow_mut().check()
+    }
 }
 
 #[derive(Debug, Args)]

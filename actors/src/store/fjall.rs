@@ -19,6 +19,7 @@ use super::commit_row::{self, COMMITS_POSITION, CommitRow};
 use super::half_made;
 use super::mark::{Found, Made, Mark};
 use super::opening::{self, Fault};
+use super::place::Place;
 use super::trees::Tree;
 use crate::settings::Durability;
 
@@ -70,6 +71,7 @@ pub struct FjallStore {
     touched: Vec<u64>,
     mark: Mark,
     ahead: Ahead,
+    place: Place,
     path: String,
     sync: PersistMode,
 }
@@ -114,8 +116,9 @@ impl FjallStore {
         let (commit, touched) = last_batch(&path, &found, &spaces, &commits)?;
         let mark = Mark::open(folder, &found, &made).map_err(unusable)?;
         let ahead = Ahead::new(folder, sizes.journal_bytes_ahead);
+        let place = Place::new(folder).map_err(unusable)?;
         let sync = PersistMode::SyncData;
-        let mut store = Self { database, spaces, commits, commit, touched, mark, ahead, path, sync };
+        let mut store = Self { database, spaces, commits, commit, touched, mark, ahead, place, path, sync };
         super::check_format(&mut store)?;
         Ok(store)
     }
@@ -304,7 +307,13 @@ impl Store for FjallStore {
             // What is in the buffers of the system only may be gone after a power cut: nothing is promised of it.
             PersistMode::Buffer => Ok(()),
             _ => self.mark.set(self.commit).map_err(|error| StoreError::Failed(error.to_string())),
-        }
+        }?;
+        // What is synced is durable only where the next process finds it.
+        self.check()
+    }
+
+    fn check(&mut self) -> Result<(), StoreError> {
+        self.place.check().map_err(|reason| StoreError::Gone { path: self.path.clone(), reason })
     }
 
     fn make_ready(&mut self) {

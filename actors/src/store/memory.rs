@@ -185,4 +185,8 @@ impl Store for MemoryStore {
         self.removed.clear();
         Ok(())
     }
+
+    fn check(&mut self) -> Result<(), StoreError> {
+        self.alive().map(drop)
+    }
 }

@@ -9,6 +9,7 @@ mod journals;
 mod mark;
 mod memory;
 mod opening;
+mod place;
 mod trees;
 
 use accompanist_core::contract::{Change, Space, Store, StoreError};

@@ -67,6 +67,10 @@ impl Store for WatchedStore {
         self.witness.synced(&self.node, std::mem::take(&mut self.unsynced));
         Ok(())
     }
+
+    fn check(&mut self) -> Result<(), StoreError> {
+        self.store.check()
+    }
 }
 
 /// The network as one life of a machine sees it: it takes a while to be joined, as real ones do.

@@ -25,6 +25,7 @@ mod every_byte_of_a_store;
 mod evolution;
 mod failing;
 mod forgotten;
+mod gone_store;
 mod groups;
 #[cfg(target_os = "linux")]
 mod leaks;

@@ -106,6 +106,7 @@ fn keeps_the_contract<S: Store>(open: impl Fn() -> S) {
         assert_eq!(scan(&store, "b/", None, 0), [""; 0]);
         keeps_the_contract_of_ranges(&store);
         store.sync().unwrap();
+        store.check().unwrap();
     }
     store.apply(vec![remove("a"), put("c", "5"), put("d", "6")]).unwrap();
     assert_eq!((get(&store, "a"), get(&store, "c").as_deref()), (None, Some("5")));
@@ -153,6 +154,7 @@ fn a_crash_loses_exactly_what_is_not_synced() {
         // The life before can do nothing more.
         assert!(matches!(store.apply(vec![put("a", "9")]), Err(StoreError::Closed)));
         assert!(matches!(store.sync(), Err(StoreError::Closed)));
+        assert!(matches!(store.check(), Err(StoreError::Closed)));
         assert!(matches!(store.get(Space::State, b"a"), Err(StoreError::Closed)));
         let expected = &["a=0", "b=1", "c=2", "d=3"][..=kept.min(3)];
         let store = disk.open().unwrap();

@@ -140,11 +140,21 @@ pub trait Store: Send + 'static {
     /// [`StoreError`]; the node then stops, since the store's state is unknown.
     fn apply(&mut self, batch: Batch) -> Result<(), StoreError>;
 
-    /// Makes everything applied before durable.
+    /// Makes everything applied before durable, where the next opening of the store finds it: it fails when
+    /// [`Store::check`] would.
     ///
     /// # Errors
     /// [`StoreError`]; the node then stops, since the store's state is unknown.
     fn sync(&mut self) -> Result<(), StoreError>;
+
+    /// Whether what was opened is still there to be opened again: its folder was not removed, moved away or replaced, its disk
+    /// has no other owner. The runtime asks each second, also when nothing is written. A store made of others passes it on.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the node then stops, since nothing that it writes would last.
+    fn check(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// All that waited for the last sync has been answered: does now what makes the next one quick. Changes nothing that can
     /// be read.
@@ -187,6 +197,17 @@ pub enum StoreError {
         /// The folder.
         path: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// The files of the store are no longer where they were opened.
+    #[error(
+        "the store at `{path}` is gone while it was open ({reason}): the node stops, since what it writes now is lost with the \
+         process; put the folder back as it was, or go on with a backup that has all of it, and start the node again"
+    )]
+    Gone {
+        /// The folder.
+        path: String,
+        /// What is missing.
         reason: String,
     },
     /// A stored value cannot be read back.
