@@ -124,12 +124,17 @@ pub(crate) struct Learned {
     pub(crate) left: Vec<Left>,
     /// The sender's membership, if that is not on disk yet: it is answered once more when it is.
     pub(crate) unstored: Option<Membership>,
+    /// The sender is on disk here in another membership, and has not said that it begins anew: it was not heard, and has to be
+    /// told which one is known.
+    pub(crate) is_other: bool,
+    /// The sender has the own node on disk in another membership, though nobody said that the own node begins anew.
+    pub(crate) knows_other: bool,
 }
 
 impl Peers {
     /// Within `hearing`, every node that is up says what it offers, and at least as often again.
     pub(crate) fn new(node: NodeId, offer: Offer, hearing: Duration, now_ms: u64) -> Self {
-        let own = Own { membership: offer.membership, change: 0, draining: false };
+        let own = Own { membership: offer.membership, change: 0, draining: false, fresh: false };
         let known = Known {
             node: node.clone(),
             own,
@@ -167,10 +172,12 @@ impl Peers {
             let mut known = self.lock();
             known.note_needs(node, &offer.needs);
             let (own, membership) = (known.node.clone(), known.own.membership);
+            learned.knows_other = !known.own.fresh && offer.knows.is_some_and(|knows| knows != membership);
+            learned.is_other = !offer.fresh && known.stored.get(node).is_some_and(|stored| *stored != offer.membership);
             if left.iter().any(|left| left.node == own && left.membership == membership) {
                 known.aware.insert(node.clone());
             }
-            if !known.left.has(node, offer.membership) {
+            if !learned.is_other && !known.left.has(node, offer.membership) {
                 let (mutual, peer) = (offer.knows == Some(membership), offer.into());
                 learned.changes.extend(known.take(node, Peer { mutual, ..peer }, now_ms));
                 let taken = known.peers.get(node).map(|peer| peer.membership);
@@ -181,8 +188,8 @@ impl Peers {
         learned
     }
 
-    /// Learns what was stored, and makes a fresh store a member.
-    pub(crate) fn restore(&self, store: &mut dyn Store, membership: Membership) -> Result<(), StoreError> {
+    /// Learns what was stored, and makes a fresh store a member; with `fresh`, in the place of another one under its name.
+    pub(crate) fn restore(&self, store: &mut dyn Store, membership: Membership, fresh: bool) -> Result<(), StoreError> {
         let mut known = self.lock();
         known.left = LeftNodes::restore(store)?;
         known.cordoned = restore_cordoned(store)?;
@@ -194,13 +201,13 @@ impl Peers {
                 known.peers.entry(node).or_insert(peer);
             }
         }
-        match store.get(Space::Meta, STANDING_KEY)? {
-            Some(value) => known.own = read_value(Space::Meta, &value)?,
-            None => {
-                known.own.membership = membership;
-                store.apply(known.own.stored())?;
-                store.sync()?; // Before anybody hears of it.
-            }
+        let stored: Option<Own> =
+            store.get(Space::Meta, STANDING_KEY)?.map(|value| read_value(Space::Meta, &value)).transpose()?;
+        known.own = stored.unwrap_or(Own { membership, ..known.own });
+        known.own.fresh |= fresh;
+        if stored != Some(known.own) {
+            store.apply(known.own.stored())?;
+            store.sync()?; // Before anybody hears of it.
         }
         known.asked = known.own;
         known.note_standing();
@@ -225,8 +232,8 @@ impl Peers {
             let asks = |peer: &Peer| !peer.mutual && !peer.roles.is_empty() && offer.knows == Some(peer.membership);
             offer.ask = known.peers.get(to).is_some_and(asks);
         }
-        let Own { membership, change, draining } = known.own;
-        (offer.membership, offer.change, offer.draining) = (membership, change, draining);
+        let Own { membership, change, draining, fresh } = known.own;
+        (offer.membership, offer.change, offer.draining, offer.fresh) = (membership, change, draining, fresh);
         (offer.left, offer.needs) = (known.left.told(), known.needs());
         offer
     }
@@ -305,7 +312,7 @@ impl Known {
                 return Batch::new(); // It comes late.
             }
             if before.membership != peer.membership {
-                tracing::warn!(%node, "a node is back under its name with another store, or two share a name");
+                tracing::warn!(%node, "a node begins anew under its name with another store");
                 self.answers.remove(node);
                 self.aware.remove(node);
                 self.stored.remove(node);
@@ -359,12 +366,12 @@ mod tests {
         let knows = Some(Membership(0));
         let news = Offer { choreographies: vec![offered], knows, left: vec![left], ..offer };
         let mut changes = peers.learn(&NodeId::new("n2").unwrap(), news, 0).changes;
-        changes.extend(Own { membership: Membership(300), change: 3, draining: true }.stored());
+        changes.extend(Own { membership: Membership(300), change: 3, draining: true, fresh: false }.stored());
         let stored = changes.into_iter().map(|change| (change.key, change.value.unwrap()));
         let expected: [(&[u8], &[u8]); 3] = [
             (b"left/n1/\0\0\0\0\0\0\x01\x2c", b"\x01\xe8\x07\x02n1\xac\x02"),
             (b"node/n2", b"\x01\xac\x02\x03\x01\x01\x01\x04bank\x01\x04sale\x02\x01\x01p"),
-            (b"standing", b"\x01\xac\x02\x03\x01"),
+            (b"standing", b"\x01\xac\x02\x03\x01\0"),
         ];
         assert_eq!(stored.collect::<Vec<_>>(), expected.map(|(key, value)| (key.to_vec(), value.to_vec())));
     }

@@ -96,6 +96,8 @@ pub(crate) enum Job {
         changes: Batch,
         done: Done<()>,
     },
+    /// Nothing more may be written, for a reason from outside.
+    Fail(StoreError),
     /// Commits what waits, and ends the writer.
     End,
 }
@@ -198,7 +200,7 @@ impl Job {
             Self::Count(Question { done, .. }) => done(Err(error.clone())),
             Self::Claim { done, .. } => done(Err(error.clone())),
             Self::Change { done, .. } => done(Err(error.clone())),
-            Self::Leave { .. } | Self::End => {}
+            Self::Leave { .. } | Self::Fail(_) | Self::End => {}
         }
     }
 }
@@ -430,6 +432,7 @@ impl Writer {
                     self.group.push(Member::Change { changes, done });
                 }
             },
+            Job::Fail(error) => return Err(error),
             Job::Leave { .. } | Job::End => {}
         }
         Ok(())

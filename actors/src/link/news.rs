@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use accompanist_core::NodeId;
-use accompanist_core::contract::Heal;
+use accompanist_core::contract::{Heal, StoreError};
 use accompanist_core::frame::{Membership, Offer, Packet, Round};
 use metrics::counter;
 use ractor::ActorRef;
@@ -65,7 +65,16 @@ impl LinkState {
         let (asks, received) = (offer.ask, std::mem::take(&mut offer.received));
         let standing = self.shared.peers.standing();
         let learned = self.shared.peers.learn(from, offer, self.shared.now_ms());
-        if asks {
+        if learned.knows_other {
+            return self.shared.writer.submit(Job::Fail(StoreError::Replaced { by: from.to_string() }));
+        }
+        if learned.is_other {
+            note_dropped(
+                "another store",
+                &format!("{from} has another store than it is known with: it is told to stop"),
+            );
+        }
+        if asks || learned.is_other {
             self.offer_to(from.clone());
         }
         if let Some(change) = self.reachability.report(from, &received, self.shared.now_ms()) {

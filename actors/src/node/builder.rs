@@ -43,6 +43,7 @@ pub struct NodeBuilder {
     source: Source,
     store: Option<Box<dyn Store>>,
     mode: Mode,
+    fresh: bool,
     transport: Option<Arc<dyn Transport>>,
     environment: Arc<dyn Environment>,
     services: Services,
@@ -70,6 +71,7 @@ impl NodeBuilder {
             source: Source::default(),
             store: None,
             mode: Mode::Thread,
+            fresh: false,
             transport: None,
             environment: Arc::new(SystemEnvironment::default()),
             services: Services::new(),
@@ -96,6 +98,17 @@ impl NodeBuilder {
     pub fn simulated_store(mut self, store: impl Store, sync: Duration) -> Self {
         self.mode = Mode::Task { sync };
         self.store(store)
+    }
+
+    /// The node begins anew, with an empty store under a name that others may know: what its former store had is lost for good.
+    /// Without this, a node that others know with another store stops with [`StoreError::Replaced`].
+    ///
+    /// Sessions that were open there stay open at the others until an operator ends them, and steps that were done may be
+    /// done again under their keys. To be said once, and not with each start: the store keeps it.
+    #[must_use]
+    pub fn fresh(mut self) -> Self {
+        self.fresh = true;
+        self
     }
 
     /// How it reaches other nodes.
@@ -226,7 +239,7 @@ impl NodeBuilder {
         let peers = Peers::new(self.name.clone(), offer, self.settings.offer_period_max, now_ms);
         // Before the writer has the store, and few keys: this much may block.
         check_format(store.as_mut())?;
-        peers.restore(store.as_mut(), Membership(self.environment.random()))?;
+        peers.restore(store.as_mut(), Membership(self.environment.random()), self.fresh)?;
         for attached in &self.attached {
             attached.attach(store.as_mut(), self.environment.clone()).await?;
         }

@@ -69,6 +69,8 @@ pub(crate) struct Own {
     /// Counts the changes of `draining`, and goes on over memberships.
     pub(super) change: u64,
     pub(super) draining: bool,
+    /// Whether it takes the place of another membership under its name knowingly.
+    pub(super) fresh: bool,
 }
 
 impl Own {
@@ -146,6 +148,7 @@ impl Peers {
         let mut next = known.asked;
         if !draining && known.left.has(&known.node, next.membership) {
             next.membership = membership;
+            next.fresh = true; // Not all may know yet that the one before has left.
         }
         next.draining = draining;
         if next != known.asked {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use accompanist::contract::StoreError;
 use accompanist::id::InstanceId;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
@@ -165,6 +166,11 @@ fn standings(node: &Node) -> Standings {
 /// Waits for what a node knows of the others.
 async fn knows(node: &Node, holds: impl Fn(&Standings) -> bool) {
     until(&format!("what {} is to know", node.name()), || holds(&standings(node))).await;
+}
+
+/// What a node knows of another one.
+fn seen(node: &Node, of: &str) -> KnownNode {
+    node.peers().into_iter().find(|known| known.node.as_str() == of).unwrap()
 }
 
 pub async fn knows_that(node: &Node, other: &str, standing: Standing) {
@@ -651,4 +657,42 @@ async fn a_gauge_shows_what_is_still_open() {
     within(home.drained()).await.unwrap();
     assert!(numbers.gauge(metric::DRAINING_INSTANCES).abs() < 0.1);
     within(home.shutdown()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_an_empty_store_under_a_known_name_stops_unless_it_is_told_to_begin_anew() {
+    let street = Street::default();
+    let [front, side] = street.start_all(["front", "side"]).await;
+    within(front.shutdown()).await;
+    let front = street.start("front").await; // It has the side on its disk.
+    street.burn(side).await;
+    within(front.shutdown()).await;
+    let front = street.start("front").await;
+    for _ in 0..2 {
+        let side = street.start("side").await;
+        let error = within(side.failed()).await;
+        assert!(matches!(&error, NodeError::Store(StoreError::Replaced { by }) if by == "front"), "{error}");
+        assert!(error.to_string().contains("--fresh"), "{error}");
+        within(side.shutdown()).await;
+        assert_eq!(seen(&front, "side").last_heard, None, "it was heard");
+    }
+    let side = TestNode::start(street.builder("side").fresh()).await;
+    until("the side to be heard", || seen(&front, "side").last_heard.is_some()).await;
+    for node in [side, front] {
+        within(node.shutdown()).await;
+    }
+    // Said once: its store keeps it.
+    let [front, _side] = street.start_all(["front", "side"]).await;
+    until("the side to be heard", || seen(&front, "side").last_heard.is_some()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_name_of_a_node_that_was_forgotten_is_free() {
+    let street = Street::default();
+    let [front, side] = street.start_all(["front", "side"]).await;
+    street.burn(side).await;
+    within(front.forget(&node_id("side"))).await.unwrap();
+    within(front.shutdown()).await;
+    let [front, _side] = street.start_all(["front", "side"]).await;
+    until("the side to be heard", || seen(&front, "side").last_heard.is_some()).await;
 }

@@ -210,6 +210,17 @@ pub enum StoreError {
         /// What is missing.
         reason: String,
     },
+    /// Another node knows this one by its name with another store than it has now.
+    #[error(
+        "`{by}` knows this node by its name with another store, and the one that it was started on has nothing of that: sessions \
+         that are open wait for what the other store has, and what it has done may be done again; give the node its store \
+         back, have the name forgotten (`forget`), give a second node a name of its own, or begin anew knowingly with \
+         `NodeBuilder::fresh` (`--fresh`)"
+    )]
+    Replaced {
+        /// The node that knows it.
+        by: String,
+    },
     /// A stored value cannot be read back.
     #[error(
         "the store holds a value in `{space}` that cannot be read ({reason}): it was damaged, or written by another program; nothing was changed"

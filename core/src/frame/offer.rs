@@ -57,6 +57,9 @@ pub struct Offer {
     /// From which nodes the sender has received something in this life, and what last. A list with fewer than
     /// [`NODES_PER_OFFER_MAX`] entries is complete: nothing was received from those that are not in it.
     pub received: Vec<Reception>,
+    /// Whether its membership was begun knowingly, by an operator or by joining anew after it had left: it takes the place of
+    /// another one under its name. Without this, who knows the name in another membership does not hear it.
+    pub fresh: bool,
 }
 
 /// One version of a choreography that a node has.

@@ -126,9 +126,9 @@ fn packet() -> impl Strategy<Value = Packet> {
         .prop_map(|(node, epoch, direct, broadcast)| Reception { node, epoch, direct, broadcast });
     let nodes = (vec(left, 0..4), vec(need, 0..4), vec(reception, 0..4));
     let says = (names(), any::<bool>(), vec(offered, 0..3));
-    let stands = (membership(), any::<u64>(), any::<bool>());
+    let stands = (membership(), any::<u64>(), any::<bool>(), any::<bool>());
     let offer = (stands, says, option::of(membership()), nodes).prop_map(
-        |((membership, change, draining), (roles, ask, choreographies), knows, (left, needs, received))| Offer {
+        |((membership, change, draining, fresh), (roles, ask, choreographies), knows, (left, needs, received))| Offer {
             membership,
             change,
             draining,
@@ -139,6 +139,7 @@ fn packet() -> impl Strategy<Value = Packet> {
             left,
             needs,
             received,
+            fresh,
         },
     );
     let round = prop_oneof![any::<u64>().prop_map(Round::Direct), any::<u64>().prop_map(Round::Broadcast)];
@@ -414,6 +415,7 @@ fn golden_offer() -> Offer {
         left: vec![Left { at_unix_ms: 1_000, node: node.clone(), membership }],
         needs: vec![Need { node: node.clone(), membership, change: 5, open: 6 }],
         received: vec![Reception { node, epoch: 400, direct: 8, broadcast: 9 }],
+        fresh: true,
     }
 }
 

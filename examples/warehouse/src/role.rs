@@ -31,6 +31,9 @@ pub(crate) struct RoleArguments {
     /// The data folder, of this role alone
     #[arg(long)]
     data: PathBuf,
+    /// Begin anew with an empty store: what this role had is lost for good. Say it once
+    #[arg(long)]
+    fresh: bool,
     /// Where the service keeps its ledger; the same for all roles
     #[arg(long, value_enum, default_value = "built-in")]
     ledger: Ledger,
@@ -43,7 +46,7 @@ pub(crate) struct RoleArguments {
 }
 
 pub(crate) async fn play(arguments: RoleArguments) -> anyhow::Result<()> {
-    let RoleArguments { role, listen, connect, data, ledger, orders_listen, until_stdin_closes } = arguments;
+    let RoleArguments { role, listen, connect, data, fresh, ledger, orders_listen, until_stdin_closes } = arguments;
     if orders_listen.is_some() && role != RoleName::Warehouse {
         bail!("orders are taken by the warehouse: leave --orders-listen out for {}", role.name());
     }
@@ -64,6 +67,7 @@ pub(crate) async fn play(arguments: RoleArguments) -> anyhow::Result<()> {
             with_role(builder, role, Arc::new(service))
         }
     };
+    let builder = if fresh { builder.fresh() } else { builder };
     let node = builder.start().await?;
     if let Some(address) = &orders_listen {
         let listener = TcpListener::bind(address).await;

@@ -157,7 +157,7 @@ fn only_who_knows_of_this_node_is_cast() {
     // Said once; and anew by the next one of its name.
     peers.learn(&bank(1), says(None), 0);
     assert_eq!(placed(&peers, session(1)), Some(bank(1)));
-    peers.learn(&bank(1), Offer { membership: Membership(3), ..says(None) }, 0);
+    peers.learn(&bank(1), Offer { membership: Membership(3), fresh: true, ..says(None) }, 0);
     assert_eq!(placed(&peers, session(1)), None);
     // What is said to it in turn waits for the disk.
     let knows = || peers.complete(offer("shop", 1), Some(&bank(1))).knows;
@@ -293,6 +293,40 @@ fn a_node_that_is_cordoned_is_not_cast_over_restarts_until_it_is_uncordoned_or_h
 }
 
 #[test]
+fn a_node_with_another_store_is_heard_only_if_it_begins_anew_knowingly() {
+    let peers = knowing([1]);
+    peers.stored(&bank(1), Membership(2));
+    let other = || Offer { membership: Membership(3), ..offer("bank", 3) };
+    let learned = peers.learn(&bank(1), other(), 0);
+    assert!(learned.is_other && learned.changes.is_empty());
+    assert_eq!(peers.complete(offer("shop", 1), Some(&bank(1))).knows, Some(Membership(2)), "it is told");
+    assert!(!peers.learn(&bank(1), offer("bank", 2), 0).is_other, "it has its store back");
+    let learned = peers.learn(&bank(1), Offer { fresh: true, ..other() }, 0);
+    assert!(!learned.is_other && learned.unstored == Some(Membership(3)));
+    // The name of one that has left is free.
+    let left = vec![Left { at_unix_ms: 1, node: bank(1), membership: Membership(3) }];
+    peers.stored(&bank(1), Membership(3));
+    peers.learn(&bank(2), Offer { left, ..offer("bank", 2) }, 0);
+    assert!(!peers.learn(&bank(1), Offer { membership: Membership(4), ..offer("bank", 4) }, 0).is_other);
+}
+
+#[test]
+fn a_node_that_another_one_knows_with_another_store_is_told_so_unless_it_began_anew_knowingly() {
+    let says = |knows| Offer { knows, ..offer("bank", 2) };
+    let peers = knowing([1]);
+    for (knows, knows_other) in [(None, false), (Some(Membership(1)), false), (Some(Membership(7)), true)] {
+        assert_eq!(peers.learn(&bank(1), says(knows), 0).knows_other, knows_other, "{knows:?}");
+    }
+    // Joined anew after it had left: who knows the membership before has not heard of that.
+    let left = vec![Left { at_unix_ms: 1, node: id("shop"), membership: Membership(1) }];
+    peers.learn(&bank(1), Offer { left, ..offer("bank", 2) }, 0);
+    let again = peers.next_standing(false, Membership(9));
+    peers.stand(again);
+    assert!(!peers.learn(&bank(1), says(Some(Membership(1))), 0).knows_other);
+    assert!(peers.complete(offer("shop", 1), None).fresh);
+}
+
+#[test]
 fn a_node_that_does_not_serve_begins_nothing() {
     let peers = knowing([1]);
     let other = Membership(9);
@@ -362,7 +396,7 @@ proptest! {
             use accompanist_core::contract::Store;
             store.apply(learner.learn(&bank(*number), offer("bank", 2), 0).changes).unwrap();
         }
-        again.restore(&mut store, Membership(1)).unwrap();
+        again.restore(&mut store, Membership(1), false).unwrap();
         let (fewer, more) = (knowing(banks.iter().copied().filter(|number| *number != gone)), knowing(banks.union(&come).copied()));
         let new: BTreeSet<NodeId> = come.iter().map(|number| bank(*number)).collect();
         for session in sessions.into_iter().map(SessionId::from_bytes) {
