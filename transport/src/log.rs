@@ -174,8 +174,8 @@ mod tests {
         assert_eq!(passed, [true, false, false, false]);
         assert_eq!(filter.admit(other, start + PERIOD / 2), (true, vec![]), "each place for itself");
 
-        let (passes, over) = filter.admit(other, start + PERIOD);
-        assert!(!passes, "its own minute is not over");
+        let (is_passed, over) = filter.admit(other, start + PERIOD);
+        assert!(!is_passed, "its own minute is not over");
         assert_eq!(over, [(one, 3)]);
         assert_eq!(filter.admit(one, start + PERIOD), (true, vec![]), "a new minute, and said once");
     }

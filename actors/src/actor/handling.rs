@@ -145,7 +145,7 @@ impl<A: DurableActor> Handle<A> {
             let handled = if skipped {
                 Err(Abort::new(SKIPPED, "an operator has had the message skipped, since it was in the way of others"))
             } else {
-                let message = self.decoded(work, &name, &body)?;
+                let message = Self::decoded(work, &name, &body)?;
                 books.within(&name, |state| {
                     let reply = actor.handle(&mut here, state, message)?;
                     self.encoded(&reply, letter.wants)
@@ -175,7 +175,7 @@ impl<A: DurableActor> Handle<A> {
         })
     }
 
-    fn decoded(&self, work: &Work, name: &str, body: &Payload) -> Result<A::Message, Abort> {
+    fn decoded(work: &Work, name: &str, body: &Payload) -> Result<A::Message, Abort> {
         decode(body.as_slice()).map_err(|error| {
             Abort::failure(format!(
                 "a message from node `{}` to actor `{name}` version {} is of another type: raise VERSION when a type \

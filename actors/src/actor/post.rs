@@ -184,7 +184,9 @@ impl Post {
                 if matches!(source, AskError::Signal(SignalError::Over)) {
                     // Its abort may be on its way to the disk still.
                     let (reply, written) = oneshot::channel();
-                    let done = Box::new(move |written: Result<(), _>| drop(reply.send(written.is_ok())));
+                    let done = Box::new(move |written: Result<(), _>| {
+                        let _ = reply.send(written.is_ok());
+                    });
                     node.shared().writer.submit(Job::Change { changes: Vec::new(), done });
                     let _ = written.await; // A writer that has ended says so below.
                 }

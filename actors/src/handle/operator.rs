@@ -29,6 +29,7 @@ pub struct LeftStep {
 }
 
 /// Where a part that stands still has come to.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts out of its records")]
 struct Still {
     readable: Readable,
     initiates: bool,
@@ -282,7 +283,9 @@ impl InstanceHandle {
         let id = self.id;
         // Loaded, so that what it has written last is there, and nothing of it comes after; a damaged journal is no matter.
         let (reply, answer) = oneshot::channel();
-        let done = Box::new(move |loaded: Result<Loaded, _>| drop(reply.send(loaded.is_ok())));
+        let done = Box::new(move |loaded: Result<Loaded, _>| {
+            let _ = reply.send(loaded.is_ok());
+        });
         self.shared.writer.submit(Job::Load { id, incarnation: self.shared.next_incarnation(), done });
         answer.await.map_err(|_| AskError::NodeStopped)?;
         let readable = self.shared.writer.read(move |store| load_readable(store, id)).await?;

@@ -21,7 +21,7 @@ pub trait SqlDatabase: Markers {}
 impl<DB: Markers> SqlDatabase for DB {}
 
 /// A claimed marker, if its step has run before, and what the markers are pinned with.
-pub type Claimed = (Option<Marker>, Option<Vec<u8>>);
+pub(super) type Claimed = (Option<Marker>, Option<Vec<u8>>);
 
 /// The table of markers.
 pub trait Markers: Database {

@@ -134,7 +134,7 @@ impl Journal {
         let mut row = None;
         for _ in 0..items {
             match self.byte()? {
-                TAG_ITEM => row = self.item()?.or(row),
+                TAG_ITEM => self.item(&mut row)?,
                 TAG_CLEAR => drop(self.u64()?),
                 _ => return None,
             }
@@ -151,8 +151,8 @@ impl Journal {
         Some(Batch { sequence, row, is_whole })
     }
 
-    /// Reads an item, and gives the batch's own row if it is that.
-    fn item(&mut self) -> Option<Option<CommitRow>> {
+    /// Reads an item, into `row` if it is the batch's own; `None` if it is not complete.
+    fn item(&mut self, row: &mut Option<CommitRow>) -> Option<()> {
         let _kind_and_compression = self.bytes::<2>()?;
         let _keyspace = self.u64()?;
         let key_length = u16::from_le_bytes(self.bytes()?);
@@ -161,10 +161,10 @@ impl Journal {
         let key = self.part(key_length.into())?;
         if key == commit_row::KEY {
             let value = self.part(stored_length)?;
-            return Some(CommitRow::from_bytes(&value));
+            *row = CommitRow::from_bytes(&value).or(row.take());
+            return Some(());
         }
-        self.skip(stored_length)?;
-        Some(None)
+        self.skip(stored_length)
     }
 
     /// Whether there is anything but reserved room behind the last whole batch.

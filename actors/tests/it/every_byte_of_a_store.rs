@@ -130,7 +130,7 @@ impl Patient {
                 }
             }
             Ok(Err(error)) => panic!("{what}: {error}"),
-            Err(_) => panic!("{what}: it panics"),
+            Err(panic) => panic!("{what}: {:?}", panic.downcast_ref::<String>()),
         }
     }
 

@@ -53,10 +53,13 @@ fn swap(path: &Path) {
     fs::rename(copied, path).unwrap();
 }
 
+/// What becomes of a store's folder.
+type Way<'a> = &'a dyn Fn(&Path);
+
 #[test]
 fn a_store_whose_files_are_not_where_they_were_opened_acknowledges_nothing() {
     let move_away = |folder: &Path| fs::rename(folder, folder.with_extension("away")).unwrap();
-    let ways: [(&str, &dyn Fn(&Path)); 9] = [
+    let ways: [(&str, Way<'_>); 9] = [
         ("removed", &|folder| fs::remove_dir_all(folder).unwrap()),
         ("emptied", &empty),
         ("moved away", &move_away),

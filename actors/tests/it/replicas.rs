@@ -168,11 +168,6 @@ async fn knows(node: &Node, holds: impl Fn(&Standings) -> bool) {
     until(&format!("what {} is to know", node.name()), || holds(&standings(node))).await;
 }
 
-/// What a node knows of another one.
-fn seen(node: &Node, of: &str) -> KnownNode {
-    node.peers().into_iter().find(|known| known.node.as_str() == of).unwrap()
-}
-
 pub async fn knows_that(node: &Node, other: &str, standing: Standing) {
     knows(node, |known| known.get(other) == Some(&standing)).await;
 }

@@ -127,21 +127,12 @@ fn packet() -> impl Strategy<Value = Packet> {
     let nodes = (vec(left, 0..4), vec(need, 0..4), vec(reception, 0..4));
     let says = (names(), any::<bool>(), vec(offered, 0..3));
     let stands = (membership(), any::<u64>(), any::<bool>(), any::<bool>());
-    let offer = (stands, says, option::of(membership()), nodes).prop_map(
-        |((membership, change, draining, fresh), (roles, ask, choreographies), knows, (left, needs, received))| Offer {
-            membership,
-            change,
-            draining,
-            roles,
-            ask,
-            choreographies,
-            knows,
-            left,
-            needs,
-            received,
-            fresh,
-        },
-    );
+    let offer =
+        (stands, says, option::of(membership()), nodes).prop_map(
+            |((membership, change, draining, fresh), (roles, ask, choreographies), knows, (left, needs, received))| {
+                Offer { membership, change, draining, roles, ask, choreographies, knows, left, needs, received, fresh }
+            },
+        );
     let round = prop_oneof![any::<u64>().prop_map(Round::Direct), any::<u64>().prop_map(Round::Broadcast)];
     let acks = vec((any::<u64>(), vec(any::<u64>(), 0..9)), 0..3);
     (node(), any::<u64>(), round, vec((any::<u64>(), frame()), 0..4), acks, option::of(offer))

@@ -273,7 +273,7 @@ fn a_node_that_is_cordoned_is_not_cast_over_restarts_until_it_is_uncordoned_or_h
     assert_eq!(used(&peers, 0), [bank(2)]);
     let restored = |store: &mut dyn Store| {
         let peers = Peers::new(id("shop"), offer("shop", 1), Duration::ZERO, 0);
-        peers.restore(store, Membership(1)).unwrap();
+        peers.restore(store, Membership(1), false).unwrap();
         let cordoned = peers.list(0).into_iter().filter(|known| known.cordoned).map(|known| known.node);
         (used(&peers, 0), cordoned.collect::<Vec<_>>())
     };
