@@ -23,6 +23,7 @@ use accompanist_core::{Choreography, Has, Located, Message, NodeId, Payload, Rol
 use metrics::counter;
 use ractor::ActorRef;
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use self::builder::Attach;
 pub use self::builder::NodeBuilder;
 pub(crate) use self::life::End;
