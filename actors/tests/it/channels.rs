@@ -140,12 +140,20 @@ async fn a_message_of_another_type_can_be_skipped() {
     until_heard(&site, &said([1])).await;
 }
 
+/// Waits until the turn that has handled what was told is over and final: its sender then waits for more.
+async fn turn_is_over(channel: &accompanist::InstanceHandle) {
+    let waits =
+        async || channel.waits_for().await.is_ok_and(|waits| waits.iter().any(|(_, what)| what.contains("signal")));
+    within(async { while !waits().await {} }).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_may_not_be_sent_any_more_waits_and_is_not_thrown_away() {
     let place = Place::default();
     let (site, edge) = (place.recorder().await, place.edge().await);
     within(edge.actor::<Recorder>().tell(&say(0))).await.unwrap();
     until_heard(&site, &said([0])).await;
+    turn_is_over(&within(edge.actor::<Recorder>().channel()).await.unwrap()).await;
     within(site.shutdown()).await;
     let long = Note::Say("x".repeat(2_000), 1);
     within(edge.actor::<Recorder>().tell(&long)).await.unwrap();
@@ -203,10 +211,7 @@ async fn a_channel_that_is_over_is_opened_anew(closes_first: bool) {
     within(edge.actor::<Recorder>().tell(&say(0))).await.unwrap();
     until_heard(&site, &said([0])).await;
     let channel = within(edge.actor::<Recorder>().channel()).await.unwrap();
-    // The turn is over, and final.
-    let waits =
-        async || channel.waits_for().await.is_ok_and(|waits| waits.iter().any(|(_, what)| what.contains("signal")));
-    within(async { while !waits().await {} }).await;
+    turn_is_over(&channel).await;
     within(site.shutdown()).await;
     let wire = abort_as(&place.network, "site", "edge", channel.id().session).await;
     is_over(&edge).await;
