@@ -50,13 +50,16 @@ impl Place {
         let folder = std::path::absolute(folder)?;
         let paths = std::iter::once(folder.clone()).chain(STAYING.map(|name| folder.join(name)));
         let staying = paths.map(|path| Ok((path.clone(), Identity::of(&path)?))).collect::<io::Result<_>>()?;
-        let newest = journals::journals(&folder).pop();
-        let number = newest.and_then(|path| path.file_stem()?.to_str()?.parse::<u64>().ok());
         let mut place = Self { folder, staying, journal: None };
-        if let Some(number) = number {
+        if let Some(number) = place.newest_journal() {
             place.journal = Some((number, Identity::of(&place.journal_path(number))?));
         }
         Ok(place)
+    }
+
+    /// The number of the newest journal, for which the whole folder is read.
+    fn newest_journal(&self) -> Option<u64> {
+        journals::journals(&self.folder).pop()?.file_stem()?.to_str()?.parse().ok()
     }
 
     fn journal_path(&self, number: u64) -> PathBuf {
@@ -71,16 +74,18 @@ impl Place {
         let Some((mut number, mut opened)) = self.journal else { return Ok(()) };
         loop {
             // A journal is begun before the one before it can go.
-            let next = self.journal_path(number + 1);
-            if let Ok(identity) = Identity::of(&next) {
+            if let Ok(identity) = Identity::of(&self.journal_path(number + 1)) {
                 (number, opened) = (number + 1, identity);
-                self.journal = Some((number, opened));
-                continue;
+            } else if let Err(reason) = is_same(&self.journal_path(number), opened) {
+                // Several may have come and gone since the last look.
+                let newest = self.newest_journal().filter(|newest| *newest > number).ok_or(reason)?;
+                // It may be over as well by now, and gone: then there is a newer one.
+                let Ok(identity) = Identity::of(&self.journal_path(newest)) else { continue };
+                (number, opened) = (newest, identity);
+            } else {
+                return Ok(());
             }
-            match is_same(&self.journal_path(number), opened) {
-                Err(_) if next.exists() => {}
-                verdict => return verdict,
-            }
+            self.journal = Some((number, opened));
         }
     }
 }

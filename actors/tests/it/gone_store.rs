@@ -101,6 +101,25 @@ fn a_folder_that_another_is_mounted_over_or_that_is_moved_and_put_back_is_told_a
     write(&mut store).unwrap();
 }
 
+#[test]
+fn journals_that_come_and_go_between_two_looks_are_no_alarm() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = FjallStore::open(folder.path()).unwrap().durability(Durability::Process);
+    let mut random = fastrand::Rng::with_seed(1);
+    // Until the first two journals are gone, without a sync, which would look.
+    let gone = |number: u32| !folder.path().join(format!("{number}.jnl")).exists();
+    for number in 0_u32..20_000 {
+        if number > 1_000 && gone(0) && gone(1) {
+            break;
+        }
+        let value = Some((0..256 << 10).map(|_| random.u8(..)).collect());
+        store.apply(vec![Change { space: Space::State, key: vec![u8::try_from(number % 3).unwrap()], value }]).unwrap();
+    }
+    assert!(gone(0) && gone(1), "the first journals stay");
+    store.check().unwrap();
+    write(&mut store).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_whose_store_is_removed_stops_though_nothing_is_written() {
     let home = Home::new();
