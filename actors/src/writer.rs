@@ -560,7 +560,15 @@ impl Writer {
             }
             job.refuse(error);
         }
+    }
+
+    /// Nothing is taken in any more. What is being sent just now is waited for: dropped before it has come, the queue would
+    /// keep it, and its caller would wait, for as long as there is a handle.
+    async fn let_go(&mut self) {
         self.queue.close();
+        while let Some(job) = self.queue.recv().await {
+            job.refuse(&StoreError::Closed);
+        }
     }
 }
 

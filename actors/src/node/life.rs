@@ -117,7 +117,13 @@ impl Node {
         self.apart(|node| async move {
             let (done, stopped) = oneshot::channel();
             if node.root.cast(RootMessage::StopGroups(done)).is_ok() {
-                let _ = stopped.await; // An error says that the root has ended meanwhile.
+                // A root that is killed just now may never come to it, nor throw it away.
+                let root = node.root.get_cell();
+                tokio::select! {
+                    biased;
+                    _ = stopped => {}
+                    _ = root.wait(None) => {}
+                }
             }
             node.stop_actors().await;
             node.shared.writer.end().await;

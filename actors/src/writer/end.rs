@@ -45,6 +45,9 @@ pub(super) async fn run(mut writer: Writer, mut end: End) {
             tracing::error!(reason = panic, "the writer panicked again, and refuses nothing any more");
         }
     }
+    if let Err(panic) = panics::catch_async(writer.let_go()).await {
+        tracing::error!(reason = panic, "the writer panicked while it let its callers go");
+    }
     if let Err(panic) = panics::catch(|| drop(writer)) {
         tracing::error!(reason = panic, "the store panicked when it was closed");
     }
