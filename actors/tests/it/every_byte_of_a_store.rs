@@ -201,7 +201,7 @@ impl Patient {
             return;
         }
         let content = self.files[path].0.len();
-        let step = content.div_ceil(4_000).max(1);
+        let step = content.div_ceil(2_000).max(1);
         self.flips(path, step);
         self.cuts(path, 5 * step);
         self.sectors_of_zeros(path);
