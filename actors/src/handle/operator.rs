@@ -207,7 +207,7 @@ impl InstanceHandle {
 
     /// Lets a channel to a durable actor that stands still at the actor's node (see
     /// [`Node::stopped_sessions`](crate::Node::stopped_sessions)) go on without the message that is in its way: that one is
-    /// kept among those that the actor has [refused](crate::Address::refused), to be handled again or thrown away
+    /// kept among those that the actor has [refused](crate::actor::Address::refused), to be handled again or thrown away
     /// later; whoever has asked hears of a refusal. Those behind it are handled, in their order. Durable when it returns.
     ///
     /// # Errors
