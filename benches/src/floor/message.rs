@@ -22,9 +22,12 @@ const PACKET_FILLER: &[u8] = &[0; 17];
 /// The same, and the epoch of the receiver, which acknowledgements need.
 const ACKS_FILLER: &[u8] = &[0; 28];
 /// The session's header, with the first frame to each role, and roles and path of the operation.
-const FIRST_FILLER: &[u8] = &[0; 66];
+const FIRST_FILLER_BYTES: usize = 66;
 /// Roles and path alone.
-const NEXT_FILLER: &[u8] = &[0; 4];
+const NEXT_FILLER_BYTES: usize = 4;
+/// What an order takes more in the nodes' form of values than in postcard's: the names of its fields, and kinds.
+pub(super) const ORDER_NAMES_BYTES: usize = 40;
+const FILLER: &[u8] = &[0; FIRST_FILLER_BYTES + ORDER_NAMES_BYTES];
 
 /// What is said.
 #[derive(Debug, Serialize, Deserialize)]
@@ -59,7 +62,9 @@ pub(super) struct Packet<'a> {
 impl Frame<'_> {
     /// A frame; `first` if the sender has said nothing to its receiver before.
     pub(super) fn new(number: u64, session: Session, body: Body, first: bool) -> Frame<'static> {
-        Frame { number, session, body, filler: if first { FIRST_FILLER } else { NEXT_FILLER } }
+        let head = if first { FIRST_FILLER_BYTES } else { NEXT_FILLER_BYTES };
+        let names = if matches!(body, Body::Deliver(_)) { ORDER_NAMES_BYTES } else { 0 };
+        Frame { number, session, body, filler: FILLER.get(..head + names).unwrap_or(FILLER) }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use accompanist::contract::Space;
 
-use super::message::Session;
+use super::message::{ORDER_NAMES_BYTES, Session};
 use super::store::Row;
 
 /// What is kept of a session's beginning: its header; at the warehouse the order comes besides.
 const OPENED_BYTES: usize = 61;
 /// A message, with its operation.
-const RECEIVED_BYTES: usize = 29;
+const RECEIVED_BYTES: usize = 29 + ORDER_NAMES_BYTES;
 /// A step's name, input's fingerprint and place; its sum comes besides.
 const COMMITTED_BYTES: usize = 21;
 /// What is kept of a session for good.
@@ -16,6 +16,8 @@ const CLOSED_BYTES: usize = 63;
 /// How it ended.
 const ENDED_BYTES: usize = 4;
 const CLOSING_BYTES: usize = 2;
+/// What stands before each number in the nodes' form of values.
+const NUMBER_KIND: u8 = 0xa5;
 /// The bytes that are kept.
 const INDEX_BYTES: usize = 2;
 
@@ -108,7 +110,12 @@ pub(super) fn state_key(table: &str, key: &str) -> Vec<u8> {
     format!("warehouse/ {table}/ {key}").into_bytes()
 }
 
-/// The bytes of a number: few for a small one.
+/// The bytes of a number: its kind, and few for a small one.
 fn number(number: i64) -> Vec<u8> {
-    postcard::to_stdvec(&number).unwrap_or_default() // Numbers have bytes.
+    postcard::to_stdvec(&(NUMBER_KIND, number)).unwrap_or_default() // Numbers have bytes.
+}
+
+/// The number that [`number`] has written.
+pub(super) fn read_number(bytes: &[u8]) -> postcard::Result<i64> {
+    postcard::from_bytes(bytes).map(|(_, number): (u8, i64)| number)
 }

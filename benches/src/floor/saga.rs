@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use tokio::task::JoinHandle;
 
 use super::link::{Event, Link, Player, Station};
-use super::message::{Body, LOYALTY, PAYMENT, Session, WAREHOUSE};
+use super::message::{Body, LOYALTY, ORDER_NAMES_BYTES, PAYMENT, Session, WAREHOUSE};
 use super::rows::{self, Place};
 use super::store::{Step, Write, Writer};
 use crate::orders::{Contender, OrderTime};
@@ -85,7 +85,7 @@ impl Task {
         let session = self.station.session;
         let quantity = i64::from(order.quantity);
         let step = add("reserved", &order.item, quantity);
-        let input = postcard::to_stdvec(&order)?.len();
+        let input = postcard::to_stdvec(&order)?.len() + ORDER_NAMES_BYTES;
         self.writer.urgent(self.write(vec![rows::opened(&session, input)], Some(step))).await?;
         let started = begun.elapsed();
         self.station.say(PAYMENT, Body::Deliver(order), true);

@@ -185,7 +185,7 @@ impl Store {
             return Ok(*sum);
         }
         let stored = self.keyspace(Space::State)?.get(key)?;
-        Ok(stored.map(|bytes| postcard::from_bytes(&bytes)).transpose()?.unwrap_or_default())
+        Ok(stored.map(|bytes| rows::read_number(&bytes)).transpose()?.unwrap_or_default())
     }
 
     fn keyspace(&self, space: Space) -> Result<&Keyspace> {
