@@ -282,6 +282,7 @@ impl Settings {
             ("", "inbox_packets_max", self.inbox_packets_max),
             ("", "inbox_bytes_max", self.inbox_bytes_max),
             ("", "callers_max", self.callers_max),
+            ("", "nudged_sessions_max", self.nudged_sessions_max),
             ("", "returns_max", self.returns_max),
             ("", "open_max", usize::try_from(self.open_max).unwrap_or(usize::MAX)),
             ("", "instances_max", self.instances_max),

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
-use accompanist_core::frame::{Body, Frame};
+use accompanist_core::frame::{Body, Delivery, Frame};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::message::{Fingerprint, pack};
 use accompanist_core::record::{read_value, value_bytes};
@@ -32,8 +32,8 @@ pub struct DeadLetter {
     pub role: RoleIndex,
     /// The role that has said it.
     pub from_role: RoleIndex,
-    /// The node that plays that one.
-    pub from: Option<NodeId>,
+    /// The node that it came from.
+    pub from: NodeId,
     /// The choreography and its version, if the frame says so.
     pub choreography: Option<(String, u32)>,
     /// Why it could not be handled.
@@ -52,7 +52,7 @@ pub struct DeadLetter {
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     reason: String,
-    from: Option<NodeId>,
+    from: NodeId,
     first_unix_ms: u64,
     frame: Frame,
 }
@@ -155,7 +155,8 @@ impl DeadLetters {
 
     /// A frame could not be handled. Gives what is to be written, after which [`DeadLetters::written`] is due: nothing for
     /// one that is known, or while too many are being written.
-    pub(crate) fn note(&self, frame: &Frame, from: Option<NodeId>, reason: &str, unix_ms: u64) -> Option<Batch> {
+    pub(crate) fn note(&self, delivery: &Delivery, reason: &str, unix_ms: u64) -> Option<Batch> {
+        let Delivery { from, frame, .. } = delivery;
         let identity = identity(frame)?;
         let mut letters = self.lock();
         if let Some(number) = letters.numbers.get(&identity).copied() {
@@ -166,7 +167,7 @@ impl DeadLetters {
         if letters.writing >= WRITES_MAX {
             return None;
         }
-        let kept = Kept { reason: reason.to_owned(), from, first_unix_ms: unix_ms, frame: frame.clone() };
+        let kept = Kept { reason: reason.to_owned(), from: from.clone(), first_unix_ms: unix_ms, frame: frame.clone() };
         let number = letters.last_number + 1;
         let (key, value) = (key(number), value_bytes(&kept).ok()?);
         let bytes = key.len() + value.len();
@@ -213,11 +214,11 @@ impl DeadLetters {
         numbers.into_iter().filter_map(|number| letters.remove(number)).collect()
     }
 
-    /// The frame of one, as the store has it.
-    pub(crate) fn read(store: &dyn Store, number: u64) -> Result<Option<Frame>, StoreError> {
+    /// What has arrived, as the store has it. It asks for no acknowledgement: its sender still sends it.
+    pub(crate) fn read(store: &dyn Store, number: u64) -> Result<Option<Delivery>, StoreError> {
         let value = store.get(Space::Dead, &key(number))?;
         let kept: Option<Kept> = value.map(|value| read_value(Space::Dead, &value)).transpose()?;
-        Ok(kept.map(|kept| kept.frame))
+        Ok(kept.map(|Kept { from, frame, .. }| Delivery { from, frame, receipt: None }))
     }
 }
 
@@ -244,8 +245,12 @@ mod tests {
         Frame { session: SessionId::fresh(session, 0), from: RoleIndex(1), to: RoleIndex(0), header: None, body }
     }
 
+    fn of(frame: Frame) -> Delivery {
+        Delivery { from: NodeId::new("shop").unwrap(), frame, receipt: None }
+    }
+
     fn keep(letters: &DeadLetters, store: &mut MemoryStore, frame: &Frame) -> bool {
-        let batch = letters.note(frame, None, "for a test", 1);
+        let batch = letters.note(&of(frame.clone()), "for a test", 1);
         batch.map(|batch| store.apply(batch).map(|()| letters.written()).unwrap()).is_some()
     }
 
@@ -285,7 +290,7 @@ mod tests {
         let listed: usize = letters.list().iter().map(|letter| letter.bytes).sum();
         assert!(bytes <= 1_000 && bytes == listed);
         let small = DeadLetters::restore(&MemoryDisk::default().open().unwrap(), 9, 100).unwrap();
-        assert!(small.note(&frame(1, &long), None, "too large alone", 1).is_none() && small.list().is_empty());
+        assert!(small.note(&of(frame(1, &long)), "too large alone", 1).is_none() && small.list().is_empty());
     }
 
     fn size((key, value): &Entry) -> usize {
@@ -295,7 +300,7 @@ mod tests {
     #[test]
     fn few_are_written_at_a_time() {
         let letters = DeadLetters::restore(&MemoryDisk::default().open().unwrap(), 1_000, 1_000_000).unwrap();
-        let noted = |session| letters.note(&frame(session, ""), None, "", 1).is_some();
+        let noted = |session| letters.note(&of(frame(session, "")), "", 1).is_some();
         assert_eq!((0..50).filter(|session| noted(*session)).count(), WRITES_MAX);
         letters.written();
         assert!(noted(49) && !noted(48));
@@ -305,7 +310,7 @@ mod tests {
     fn those_of_an_instance_are_found() {
         let letters = DeadLetters::restore(&MemoryDisk::default().open().unwrap(), 9, 10_000).unwrap();
         for (session, reason) in [(1, "one"), (2, "two"), (2, "three"), (3, "four")] {
-            assert!(letters.note(&frame(session, reason), None, "", 1).is_some());
+            assert!(letters.note(&of(frame(session, reason)), "", 1).is_some());
         }
         let mut of = letters.of(frame(2, "").receiver());
         of.sort_unstable();

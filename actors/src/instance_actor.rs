@@ -10,12 +10,12 @@ use std::task::Context;
 use std::time::Duration;
 
 use accompanist_core::contract::{Space, StoreError};
-use accompanist_core::frame::{Body, Frame, Outcome, Receipt};
+use accompanist_core::frame::{Body, Delivery, Frame, Header, Outcome};
 use accompanist_core::id::InstanceId;
 use accompanist_core::instance::{Effects, Idle, Instance, LocalResult, Outgoing, OutgoingKey};
 use accompanist_core::part::{Alarm, Part};
 use accompanist_core::record::{Closed, Opened, Record};
-use accompanist_core::{Abort, Payload, Service};
+use accompanist_core::{Abort, NodeId, Payload, Service};
 use metrics::counter;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Sleep;
@@ -28,12 +28,12 @@ use crate::question::{Answers, Question};
 use crate::roles::RolesMessage;
 use crate::session::Progress;
 use crate::settings::Settings;
-use crate::shared::{Shared, note_dropped};
+use crate::shared::Shared;
 use crate::writer::{Incarnation, Job, Loaded, Written};
 
 /// What an instance is told.
 pub(crate) enum InstanceMessage {
-    Deliver(Frame, Option<Receipt>),
+    Deliver(Delivery),
     Acked(OutgoingKey),
     Written(u64, Written),
     Loaded(Loaded),
@@ -109,6 +109,10 @@ pub(crate) struct InstanceState {
     returns: bool,
     /// Dead letters that it has been told, and that are dead no more with its next write.
     letters: BTreeSet<u64>,
+    /// While the store has not answered: who has nudged it first.
+    nudged_by: Option<NodeId>,
+    /// It was told something else than a nudge.
+    goes_on: bool,
     live: Option<Live>,
 }
 
@@ -150,6 +154,8 @@ impl Actor for InstanceActor {
             told: 0,
             returns: matches!(origin, Origin::Return),
             letters: BTreeSet::new(),
+            nudged_by: None,
+            goes_on: false,
             live: None,
         };
         match origin {
@@ -263,13 +269,19 @@ impl InstanceState {
             }
             Loaded::Nothing => match self.opened.take().or_else(|| opened_by(&early)) {
                 Some(opened) if opened.input.is_none() && self.shared.is_disk_full() => {
-                    note_dropped("too many open", &self.id.to_string());
+                    self.shared.note_dropped("too many open", || self.id.to_string());
+                    return stop(myself, ends::DROPPED);
+                }
+                Some(opened) if opened.input.is_none() && self.has_strangers(&opened.header) => {
+                    return stop(myself, ends::DROPPED);
+                }
+                Some(opened) if opened.input.is_none() && self.is_nudge_too_many(&early) => {
                     return stop(myself, ends::DROPPED);
                 }
                 Some(opened) => (opened, None),
                 None if early.iter().any(is_close) => return self.answer_collected(myself, early),
                 None => {
-                    note_dropped("unknown session", &format!("{}: frames without a header", self.id));
+                    self.shared.note_dropped("unknown session", || format!("{}: frames without a header", self.id));
                     self.note_dead(
                         &early,
                         "the session is not known here: it is over and forgotten, or another store had it",
@@ -291,7 +303,7 @@ impl InstanceState {
                     self.shared.note_stopped(self.id, reason);
                     stop(myself, ends::STANDS_STILL);
                 } else {
-                    note_dropped("cannot be played", &format!("{}: {reason}", self.id));
+                    self.shared.note_dropped("cannot be played", || format!("{}: {reason}", self.id));
                     self.note_dead(&early, &reason);
                     stop(myself, ends::DROPPED);
                 }
@@ -306,10 +318,45 @@ impl InstanceState {
         }
     }
 
+    /// Whether a session, which is new here, has somebody in its cast of whom nothing is known here. Whoever sent its frame
+    /// sends it again; meanwhile the stranger may introduce itself.
+    fn has_strangers(&self, header: &Header) -> bool {
+        let stranger = self.shared.peers.unknown_of(&header.cast);
+        if let Some(node) = &stranger {
+            let id = self.id;
+            self.shared
+                .note_dropped("stranger in the cast", || format!("{id}: nothing is known of {node}, which is cast"));
+            self.shared.to_link(LinkMessage::Ask(node.clone()));
+        }
+        stranger.is_some()
+    }
+
+    /// Whether it would be begun by a nudge of a peer that has begun enough with them.
+    fn is_nudge_too_many(&self, early: &[InstanceMessage]) -> bool {
+        let deliveries = early.iter().filter_map(|message| match message {
+            InstanceMessage::Deliver(delivery) => Some(delivery),
+            _ => None,
+        });
+        let too_many = deliveries.clone().find(|delivery| self.shared.is_nudge_too_many(delivery));
+        let Some(Delivery { from, .. }) = too_many.filter(|_| deliveries.clone().all(is_nudge)) else { return false };
+        self.shared.note_dropped("begun by nudges", || format!("{}: enough was begun by nudges of {from}", self.id));
+        true
+    }
+
+    /// Something was said here: one that begins with nothing but nudges counts for who has sent the first of them.
+    fn note_said(&mut self, delivery: &Delivery) {
+        if !is_nudge(delivery) {
+            self.goes_on = true;
+            self.shared.nudged.goes_on(self.id);
+        } else if self.unproven && delivery.from != self.shared.node {
+            self.nudged_by.get_or_insert_with(|| delivery.from.clone());
+        }
+    }
+
     fn note_dead(&self, early: &[InstanceMessage], reason: &str) {
         for message in early {
-            if let InstanceMessage::Deliver(frame, receipt) = message {
-                self.shared.note_dead(frame, receipt.as_ref(), reason);
+            if let InstanceMessage::Deliver(delivery) = message {
+                self.shared.note_dead(delivery, reason);
             }
         }
     }
@@ -347,15 +394,22 @@ impl InstanceState {
     }
 
     fn tell(&mut self, myself: &ActorRef<InstanceMessage>, message: InstanceMessage) -> Result<(), ActorProcessingErr> {
+        self.told += u64::from(self.live.is_some() && message.is_from_outside());
+        if let (InstanceMessage::Deliver(delivery), Some(live)) = (&message, &self.live) {
+            if !delivery.is_of_cast(&live.part.header()) {
+                self.shared.note_not_of_cast(delivery);
+                return Ok(());
+            }
+            self.note_said(delivery);
+        }
         let Some(live) = &mut self.live else { return Ok(()) };
-        self.told += u64::from(message.is_from_outside());
         match message {
-            InstanceMessage::Deliver(frame, receipt) => {
+            InstanceMessage::Deliver(delivery) => {
                 if self.unproven {
-                    self.early.push(InstanceMessage::Deliver(frame.clone(), receipt.clone()));
+                    self.early.push(InstanceMessage::Deliver(delivery.clone()));
                 }
-                self.letters.extend(self.shared.dead_letters.number_of(&frame));
-                live.part.deliver(frame, receipt);
+                self.letters.extend(self.shared.dead_letters.number_of(&delivery.frame));
+                live.part.deliver(delivery);
             }
             InstanceMessage::Acked(key) => live.part.acked(&key),
             InstanceMessage::Written(_, Written::Durable(Some((path, LocalResult::Panicked(text))))) => {
@@ -364,6 +418,9 @@ impl InstanceState {
             InstanceMessage::Written(number, Written::Durable(local)) => {
                 if std::mem::take(&mut self.unproven) {
                     self.early.clear();
+                    if let Some(node) = self.nudged_by.take().filter(|_| !self.goes_on) {
+                        self.shared.nudged.begun(self.id, node);
+                    }
                 }
                 live.part.synced(number, local);
                 live.answers.synced(number);
@@ -468,6 +525,7 @@ impl InstanceState {
         }
         if let Some(closed) = closed {
             self.shared.forget_dead(self.shared.dead_letters.of(self.id));
+            self.shared.nudged.goes_on(self.id);
             if closed.header.initiator != self.id.role {
                 // Its last word, if the close has overtaken the acknowledgement. The initiator has been heard.
                 self.shared.to_link(LinkMessage::Forget { id: self.id, all: true });
@@ -503,10 +561,14 @@ impl InstanceState {
         self.shared.forget_dead(self.shared.dead_letters.of(self.id));
         let (mut frames, mut acks) = (Vec::new(), Vec::new());
         for message in early {
-            let InstanceMessage::Deliver(frame, receipt) = message else { continue };
+            let InstanceMessage::Deliver(delivery) = message else { continue };
+            if !delivery.is_of_cast(&closed.header) {
+                self.shared.note_not_of_cast(&delivery);
+                continue;
+            }
+            let Delivery { from: node, frame, receipt } = delivery;
             acks.extend(receipt);
-            let node = closed.header.node_of(frame.from).cloned();
-            if let (Body::Nudge, Some(node)) = (frame.body, node) {
+            if let Body::Nudge = frame.body {
                 let body = Body::Done(closed.outcome.clone());
                 let header = Some(closed.header.clone());
                 let (from, to) = (self.id.role, frame.from);
@@ -522,7 +584,7 @@ impl InstanceState {
     /// The session is over for all, and its tombstone has been collected: nothing else is said of it than `Close`.
     fn answer_collected(&self, myself: &ActorRef<InstanceMessage>, early: Vec<InstanceMessage>) {
         let receipts = early.into_iter().filter_map(|message| match message {
-            InstanceMessage::Deliver(_, receipt) => receipt,
+            InstanceMessage::Deliver(delivery) => delivery.receipt,
             _ => None,
         });
         self.shared.to_link(LinkMessage::Say { id: self.id, frames: Vec::new(), acks: receipts.collect() });
@@ -601,21 +663,26 @@ fn opened_by(early: &[InstanceMessage]) -> Option<Opened> {
     });
     start.or_else(|| {
         early.iter().find_map(|message| match message {
-            InstanceMessage::Deliver(frame, _) => opened_by_frame(frame),
+            InstanceMessage::Deliver(delivery) => opened_by_delivery(delivery),
             _ => None,
         })
     })
 }
 
+fn is_nudge(delivery: &Delivery) -> bool {
+    matches!(delivery.frame.body, Body::Nudge)
+}
+
 fn is_close(message: &InstanceMessage) -> bool {
-    matches!(message, InstanceMessage::Deliver(Frame { body: Body::Close(_), .. }, _))
+    matches!(message, InstanceMessage::Deliver(Delivery { frame: Frame { body: Body::Close(_), .. }, .. }))
 }
 
 /// What a frame's header says of a session that may begin with it. With no other frames than these: those that belong to
 /// an end may come to a role that has closed and forgotten the session (decision 0009).
-pub(crate) fn opened_by_frame(frame: &Frame) -> Option<Opened> {
+pub(crate) fn opened_by_delivery(delivery: &Delivery) -> Option<Opened> {
+    let frame = &delivery.frame;
     let header = frame.header.clone()?;
     let invites = matches!(frame.body, Body::Deliver { .. } | Body::Nudge | Body::Abort(_));
-    let begins = invites && header.initiator != frame.to && header.node_of(frame.from).is_some();
+    let begins = invites && header.initiator != frame.to && delivery.is_of_cast(&header);
     begins.then_some(Opened { header, input: None })
 }

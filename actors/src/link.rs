@@ -2,10 +2,11 @@
 //!
 //! The wire may lose, double, reorder and delay; a frame is sent again until its receiver's node says that it is
 //! durable there. Everything here is memory: after a crash the instances say all unheard things again. Knows
-//! packets and nodes, nothing of programs or stores. `outbox` has the frames under way,
+//! packets and nodes, nothing of programs or stores. `introductions` says who is heard, `outbox` has the frames under way,
 //! `resting` who has left memory with something unheard, `reachability` whether what is sent to a peer arrives at all.
 
 mod inbox;
+mod introductions;
 mod news;
 mod outbox;
 mod queue;
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Transport, Wire};
-use accompanist_core::frame::{Body, Frame, OFFER_NODES_BYTES_MAX, Offer, Packet, Receipt, Round};
+use accompanist_core::frame::{Body, Delivery, Epoch, Frame, OFFER_NODES_BYTES_MAX, Offer, Packet, Receipt, Round};
 use accompanist_core::id::InstanceId;
 use accompanist_core::instance::{Outgoing, OutgoingKey};
 use metrics::counter;
@@ -28,6 +29,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use self::inbox::LinkInbox;
 pub(crate) use self::inbox::Waiting;
+use self::introductions::Introductions;
 use self::news::Counted;
 pub(crate) use self::news::OFFER_DELAY_MIN;
 use self::outbox::{Outbox, Transmission, millis};
@@ -35,10 +37,12 @@ pub(crate) use self::queue::LinkHandle;
 use self::reachability::Reachability;
 use self::reception::Receptions;
 use self::resting::Resting;
+use crate::dropped::Dropped;
 use crate::instance_actor::InstanceMessage;
 use crate::metric;
 use crate::roles::RolesMessage;
-use crate::shared::{Shared, note_dropped};
+use crate::shared::Shared;
+use crate::writer::Job;
 
 /// What the link is told, by its [`LinkHandle`].
 pub(crate) enum LinkMessage {
@@ -48,14 +52,16 @@ pub(crate) enum LinkMessage {
     Forget { id: InstanceId, all: bool },
     /// An instance leaves memory, and these nodes have not heard all that it said: it comes back to say it again.
     Rest { id: InstanceId, unheard: BTreeSet<NodeId> },
-    /// A packet has arrived.
-    Packet(Vec<u8>),
+    /// A packet has arrived from this node.
+    Packet(NodeId, Vec<u8>),
     /// The wire has ended by itself.
     WireClosed(String),
     #[cfg(feature = "testing")]
     Panic,
     /// Something has changed here: tell all nodes now.
     Announce,
+    /// This node is cast in a session that somebody begins here, and nothing is known of it: let it say what it offers.
+    Ask(NodeId),
 }
 
 /// What wakes the link.
@@ -76,12 +82,17 @@ pub(crate) enum LinkSignal {
     Counted(Counted),
 }
 
-/// Bytes that a packet has besides its frames, at most: version, node, epoch, and lengths.
+/// Bytes that a packet has besides its frames, at most: version, checksum, epoch, round, and lengths.
 const PACKET_OVERHEAD_BYTES: usize = 256;
 /// Bytes that a frame has besides its payload, at most: ids, path, and a header with twelve node names and sixteen patches.
 const FRAME_OVERHEAD_BYTES: usize = 2_048;
-/// Acknowledgements in one packet, at most: each has up to ten bytes.
+/// An offer of so many bytes goes along with what is said to a node for the first time, a larger one before it.
+const OFFER_ALONG_BYTES_MAX: usize = 8 * 1024;
+/// Acknowledgements in one packet, at most.
 const PACKET_ACKS_MAX: usize = 4_096;
+/// Bytes of one, at most, and of those of one epoch besides.
+const ACK_BYTES: usize = 10;
+const ACKS_OVERHEAD_BYTES: usize = 20;
 
 /// See the module's documentation.
 pub(crate) struct Link;
@@ -94,7 +105,7 @@ pub(crate) struct LinkArguments {
 pub(crate) struct LinkState {
     shared: Arc<Shared>,
     /// Drawn at random when this link starts: the numbers of its frames and rounds count within it.
-    epoch: u64,
+    epoch: Epoch,
     /// Where it is told.
     own: LinkHandle,
     wire: Weak<dyn Wire>,
@@ -107,6 +118,9 @@ pub(crate) struct LinkState {
     timer_at_ms: Option<u64>,
     receptions: Receptions,
     reachability: Reachability,
+    introductions: Introductions,
+    /// Those of the peers that are known to have acknowledged something.
+    partners: BTreeSet<NodeId>,
     offer_delay: Duration,
     offer_round: u64,
     /// Whether the writer counts for nodes that drain.
@@ -116,7 +130,7 @@ pub(crate) struct LinkState {
 #[derive(Default)]
 struct Due {
     frames: Vec<(u64, Frame)>,
-    acks: BTreeMap<u64, Vec<u64>>,
+    acks: BTreeMap<Epoch, Vec<u64>>,
     offer: Option<Offer>,
     /// Something has to go there, if only to learn whether it arrives.
     probe: bool,
@@ -156,8 +170,13 @@ impl Actor for Link {
         shared.set_link(Some(own.clone()));
         myself.cast(LinkSignal::Offer(0))?;
         let outbox = Outbox::new(&shared.settings);
-        let epoch = shared.environment.random() | 1;
+        let [high, low] = [(); 2].map(|()| u128::from(shared.environment.random()));
+        let epoch = Epoch(high << 64 | low);
         let reachability = Reachability::new(shared.node.clone(), epoch, millis(shared.settings.offer_period_max));
+        let introductions = Introductions::new(
+            millis(shared.settings.retransmission_delay_min),
+            millis(shared.settings.retransmission_delay_max),
+        );
         shared.peers.begin_link();
         Ok(LinkState {
             shared,
@@ -172,6 +191,8 @@ impl Actor for Link {
             timer_at_ms: None,
             receptions: Receptions::default(),
             reachability,
+            introductions,
+            partners: BTreeSet::new(),
             offer_delay: OFFER_DELAY_MIN,
             offer_round: 0,
             is_counting: false,
@@ -205,7 +226,10 @@ impl Actor for Link {
             }
             LinkSignal::Offer(round) if round == state.offer_round => state.offer(&myself),
             LinkSignal::Offer(_) => {}
-            LinkSignal::OfferTo(node) => state.offer_to(node),
+            LinkSignal::OfferTo(node) => {
+                state.introductions.answered(&node);
+                state.offer_to(node);
+            }
             LinkSignal::Count => state.count(&myself),
             LinkSignal::Counted(counted) => state.counted(&counted),
         }
@@ -231,11 +255,12 @@ impl LinkState {
                 self.forget(id, |_| true);
                 self.resting.add(id, unheard);
             }
-            LinkMessage::Packet(bytes) => {
+            LinkMessage::Packet(from, bytes) => {
                 self.shared.waiting.give_back(bytes.len());
-                self.receive(myself, &bytes);
+                self.receive(myself, &from, &bytes);
             }
             LinkMessage::Announce => self.announce(myself),
+            LinkMessage::Ask(node) => self.ask(&node),
             // The next link attaches anew.
             LinkMessage::WireClosed(reason) => return Err(format!("its wire has ended: {reason}").into()),
             #[cfg(feature = "testing")]
@@ -262,8 +287,7 @@ impl LinkState {
 
     fn transmit(&mut self, Transmission { node, number, frame }: Transmission) {
         if node == self.shared.node {
-            let receipt = (number > 0).then_some(Receipt { to: node, epoch: self.epoch, number });
-            self.dispatch(frame, receipt);
+            self.dispatch(delivery(node, self.epoch, number, frame));
         } else {
             self.due.entry(node).or_default().frames.push((number, frame));
         }
@@ -271,21 +295,26 @@ impl LinkState {
 
     fn acknowledge(&mut self, receipt: Receipt) {
         if receipt.to == self.shared.node {
-            self.acknowledged(receipt.epoch, receipt.number);
+            self.acknowledged(&receipt.to, receipt.epoch, receipt.number);
         } else {
             self.due.entry(receipt.to).or_default().acks.entry(receipt.epoch).or_default().push(receipt.number);
         }
     }
 
     /// The receiver has made a frame durable: tells its sender, and lets another one go in its place.
-    fn acknowledged(&mut self, epoch: u64, number: u64) {
+    fn acknowledged(&mut self, by: &NodeId, epoch: Epoch, number: u64) {
         if epoch != self.epoch {
-            return; // Of an earlier life of this link.
+            return Dropped::count("acknowledgement of another epoch"); // Of an earlier life of this link, mostly.
+        }
+        if !self.outbox.is_sent_to(number, by) {
+            let detail = || format!("{by} acknowledges frame {number}, which went to another node");
+            return self.shared.note_dropped("acknowledgement of another node", detail);
         }
         let (acked, next) = self.outbox.acknowledge(number, self.shared.now_ms());
         self.shared.note_patience(self.outbox.patience_ms());
         if let Some((id, key, node)) = acked {
             self.resting.acknowledged(&node);
+            self.note_partner(&node);
             // An instance that is not in memory asks nothing.
             let _ = self.shared.directory.tell(id, InstanceMessage::Acked(key));
         }
@@ -294,39 +323,63 @@ impl LinkState {
         }
     }
 
-    fn receive(&mut self, myself: &ActorRef<LinkSignal>, bytes: &[u8]) {
-        let packet = match Packet::from_bytes(bytes) {
-            Ok(packet) if packet.from == self.shared.node => {
-                return note_dropped("same name", &format!("another node calls itself `{}`, too", packet.from));
-            }
-            Ok(packet) => packet,
-            Err(error) => return note_dropped("garbled", &error.to_string()),
-        };
-        let Packet { from, epoch, round, frames, acks, offer } = packet;
-        self.shared.peers.note_received(&from, self.shared.now_ms());
-        if self.receptions.note(&from, epoch, round) {
-            // It has just come (back): what waits for it need not wait longer.
-            self.outbox.hurry(&from, self.shared.now_ms());
-            self.resting.hurry(&from, self.shared.settings.returns_max);
+    /// A node takes part in sessions: what is known of it is kept from now on.
+    fn note_partner(&mut self, node: &NodeId) {
+        if self.partners.contains(node) || *node == self.shared.node {
+            return;
         }
-        for (epoch, numbers) in acks {
-            for number in numbers {
-                self.acknowledged(epoch, number);
-            }
+        let change = self.shared.peers.note_partner(node);
+        if self.shared.peers.knows(node) {
+            self.partners.insert(node.clone());
         }
-        for (number, frame) in frames {
-            let receipt = (number > 0).then(|| Receipt { to: from.clone(), epoch, number });
-            self.dispatch(frame, receipt);
-        }
-        if let Some(offer) = offer {
-            self.learn(myself, &from, offer);
+        if let Some(change) = change {
+            self.shared.writer.submit(Job::Change { changes: vec![change], done: Box::new(|_| ()) });
         }
     }
 
-    fn dispatch(&mut self, frame: Frame, receipt: Option<Receipt>) {
-        let id = frame.receiver();
+    fn receive(&mut self, myself: &ActorRef<LinkSignal>, from: &NodeId, bytes: &[u8]) {
+        let packet = match Packet::from_bytes(bytes, from, &self.shared.node) {
+            Ok(_) if *from == self.shared.node => {
+                let detail = || format!("another node calls itself `{from}`, too");
+                return self.shared.note_dropped("same name", detail);
+            }
+            Ok(packet) => packet,
+            Err(error) => return self.shared.note_dropped(error.reason(), || format!("{from}: {error}")),
+        };
+        let Packet { epoch, round, frames, acks, offer } = packet;
+        // First of all: it may be what introduces the sender.
+        let offers = offer.map(|offer| self.learn(myself, from, epoch, offer)).is_some();
+        if !self.introductions.has(from, epoch) {
+            if !offers {
+                self.shared.note_dropped("not introduced", || format!("{from} in epoch {epoch} has made no offer"));
+                self.ask(from);
+            }
+            return;
+        }
+        self.shared.peers.note_received(from, self.shared.now_ms());
+        self.receptions.note(from, epoch, round);
+        for (epoch, numbers) in acks {
+            for number in numbers {
+                self.acknowledged(from, epoch, number);
+            }
+        }
+        for (number, frame) in frames {
+            self.dispatch(delivery(from.clone(), epoch, number, frame));
+        }
+    }
+
+    /// Lets a node that is not heard introduce itself: a packet of it, or of another one that names it, has come.
+    fn ask(&mut self, node: &NodeId) {
+        let is_known = self.shared.peers.knows(node);
+        if *node != self.shared.node && self.introductions.asks(node, is_known, self.shared.now_ms()) {
+            self.offer_asking(node);
+        }
+    }
+
+    fn dispatch(&mut self, delivery: Delivery) {
+        let id = delivery.frame.receiver();
         let bytes_max = self.shared.settings.limits.payload_bytes_max;
-        if let Body::Deliver { payload, path, .. } = &frame.body
+        if let Body::Deliver { payload, path, .. } = &delivery.frame.body
             && payload.len() > bytes_max
         {
             let reason = format!(
@@ -334,13 +387,13 @@ impl LinkState {
                  at its sender",
                 payload.len()
             );
-            note_dropped("too large", &format!("{id}: {reason}"));
-            return self.shared.note_dead(&frame, receipt.as_ref(), &reason);
+            self.shared.note_dropped("too large", || format!("{id}: {reason}"));
+            return self.shared.note_dead(&delivery, &reason);
         }
-        if let Err(InstanceMessage::Deliver(frame, receipt)) =
-            self.shared.directory.tell(id, InstanceMessage::Deliver(frame, receipt))
+        if let Err(InstanceMessage::Deliver(delivery)) =
+            self.shared.directory.tell(id, InstanceMessage::Deliver(delivery))
         {
-            self.shared.to_roles(RolesMessage::Deliver(frame, receipt));
+            self.shared.to_roles(RolesMessage::Deliver(delivery));
         }
     }
 
@@ -373,20 +426,27 @@ impl LinkState {
 
     fn packet(&self) -> Packet {
         let round = Round::Direct(self.reachability.round());
-        Packet { round, ..Packet::new(self.shared.node.clone(), self.epoch) }
+        Packet { round, ..Packet::new(self.epoch) }
     }
 
     /// All that has become due goes out together.
     fn flush(&mut self) {
         let bytes_max = self.packet_bytes_max.saturating_sub(PACKET_OVERHEAD_BYTES);
-        for (node, Due { frames, acks, offer, probe }) in std::mem::take(&mut self.due) {
+        for (node, Due { frames, acks, mut offer, probe }) in std::mem::take(&mut self.due) {
             self.reachability.sent(&node);
-            let is_probe = probe && frames.is_empty() && acks.is_empty() && offer.is_none();
-            if offer.is_some() || is_probe {
+            let says = !(frames.is_empty() && acks.is_empty());
+            // Whoever may not know this node hears nothing of it before its offer.
+            if (says || offer.is_some()) && self.introductions.greets(&node) && offer.is_none() {
+                offer = Some(self.greeting(&node));
+            }
+            let mut packet = self.packet();
+            if offer.as_ref().is_some_and(|offer| says && offer.size() <= OFFER_ALONG_BYTES_MAX) {
+                packet.offer = offer;
+            } else if offer.is_some() || (probe && !says) {
                 // Alone, since it may be large.
                 self.put(Some(&node), &Packet { offer, ..self.packet() });
             }
-            let mut packet = self.packet();
+            let offer_bytes = packet.offer.as_ref().map_or(0, Offer::size);
             let mut acks_in_packet = 0;
             for (epoch, numbers) in acks {
                 for numbers in numbers.chunks(PACKET_ACKS_MAX) {
@@ -398,7 +458,7 @@ impl LinkState {
                     packet.acks.push((epoch, numbers.to_vec()));
                 }
             }
-            let mut bytes = acks_in_packet * 10;
+            let mut bytes = offer_bytes + acks_in_packet * ACK_BYTES + packet.acks.len() * ACKS_OVERHEAD_BYTES;
             for (number, frame) in frames {
                 let frame_bytes = frame_bytes(&frame);
                 if bytes + frame_bytes > bytes_max && !packet.is_empty() {
@@ -416,12 +476,18 @@ impl LinkState {
 
     fn put(&self, to: Option<&NodeId>, packet: &Packet) {
         let Some(wire) = self.wire.upgrade() else { return };
-        match (packet.to_bytes(), to) {
-            (Err(error), _) => note_dropped("unencodable", &error.to_string()),
+        match (packet.to_bytes(&self.shared.node, to), to) {
+            (Err(error), _) => self.shared.note_dropped("unencodable", || error.to_string()),
             (Ok(bytes), Some(node)) => wire.send(node, bytes),
             (Ok(bytes), None) => wire.broadcast(bytes),
         }
     }
+}
+
+/// A frame as it has come; number 0 asks for no acknowledgement.
+fn delivery(from: NodeId, epoch: Epoch, number: u64, frame: Frame) -> Delivery {
+    let receipt = (number > 0).then(|| Receipt { to: from.clone(), epoch, number });
+    Delivery { from, frame, receipt }
 }
 
 /// What a frame takes in a packet, at most.

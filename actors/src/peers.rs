@@ -10,6 +10,7 @@ mod contact;
 mod cordon;
 mod left;
 mod placed;
+mod room;
 mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,13 +29,12 @@ use tokio::time::Instant;
 
 pub(crate) use self::cast::{Cast, Choice};
 pub use self::contact::Contact;
-use self::contact::silence_ms;
+use self::contact::{Liveliness, silence_ms};
 use self::cordon::restore_cordoned;
 use self::left::LeftNodes;
 pub(crate) use self::placed::Placed;
 pub use self::standing::{DrainProgress, KnownNode, Standing};
 use self::standing::{Own, STANDING_KEY};
-use crate::shared::note_dropped;
 use crate::writer::Counts;
 
 /// Keys of the nodes in [`Space::Meta`] begin so.
@@ -55,6 +55,8 @@ struct Peer {
     roles: BTreeSet<String>,
     /// Patches, by name and version.
     choreographies: BTreeMap<(String, u32), BTreeSet<String>>,
+    /// Whether it has ever acknowledged something of a session: one that has not, and is not received, may be made up.
+    partner: bool,
 }
 
 impl From<Offer> for Peer {
@@ -64,7 +66,8 @@ impl From<Offer> for Peer {
             .into_iter()
             .map(|offered| ((offered.choreography, offered.version), offered.patches.into_iter().collect()))
             .collect();
-        Self { membership, change, draining, mutual: false, roles: roles.into_iter().collect(), choreographies }
+        let roles = roles.into_iter().collect();
+        Self { membership, change, draining, mutual: false, roles, choreographies, partner: false }
     }
 }
 
@@ -91,6 +94,10 @@ struct Known {
     /// The memberships that are on disk.
     stored: BTreeMap<NodeId, Membership>,
     left: LeftNodes,
+    /// Those of whom only others say that they have left, and when that was said last.
+    hints: BTreeMap<NodeId, u64>,
+    /// Those that have forgotten the own node in its present membership.
+    forgotten_by: BTreeSet<NodeId>,
     /// While the own node drains: how many instances are open at each node that still need it.
     answers: BTreeMap<NodeId, u64>,
     /// What was counted here for others that drain, at which of their offers.
@@ -122,11 +129,17 @@ pub(crate) struct Learned {
     pub(crate) changes: Batch,
     /// Those that have left, to be told on once that is on disk.
     pub(crate) left: Vec<Left>,
+    /// Those of whom it says that they have left, which is news here, and no more than a hint.
+    pub(crate) hints: Vec<NodeId>,
+    /// It has forgotten the own node, which has not left: that is news here.
+    pub(crate) forgets_own: bool,
     /// The sender's membership, if that is not on disk yet: it is answered once more when it is.
     pub(crate) unstored: Option<Membership>,
     /// The sender is on disk here in another membership, and has not said that it begins anew: it was not heard, and has to be
     /// told which one is known.
     pub(crate) is_other: bool,
+    /// Nothing more can be kept in mind, and the sender is not.
+    pub(crate) is_one_too_many: bool,
     /// The sender has the own node on disk in another membership, though nobody said that the own node begins anew.
     pub(crate) knows_other: bool,
 }
@@ -148,6 +161,8 @@ impl Peers {
             cordoned: BTreeSet::new(),
             stored: BTreeMap::new(),
             left: LeftNodes::default(),
+            hints: BTreeMap::new(),
+            forgotten_by: BTreeSet::new(),
             answers: BTreeMap::new(),
             counted: BTreeMap::new(),
             aware: BTreeSet::new(),
@@ -163,24 +178,33 @@ impl Peers {
 
     /// A node has said what it offers, and what it knows of others.
     pub(crate) fn learn(&self, node: &NodeId, mut offer: Offer, now_ms: u64) -> Learned {
+        let mut learned = Learned::default();
+        // What it says of itself is true; what it says of others is a hint.
         let left = std::mem::take(&mut offer.left);
-        let mut learned = Learned { changes: self.note_left(&left), ..Learned::default() };
+        let (left, of_others): (Vec<_>, Vec<_>) = left.into_iter().partition(|left| left.node == *node);
+        {
+            let known = self.lock();
+            learned.knows_other = !known.own.fresh && offer.knows.is_some_and(|knows| knows != known.own.membership);
+            learned.is_other = !offer.fresh && known.stored.get(node).is_some_and(|stored| *stored != offer.membership);
+        }
+        if learned.is_other {
+            return learned;
+        }
+        learned.changes = self.note_left(&left);
         if !learned.changes.is_empty() {
-            learned.left.clone_from(&left);
+            learned.left = left;
         }
         {
             let mut known = self.lock();
             known.note_needs(node, &offer.needs);
-            let (own, membership) = (known.node.clone(), known.own.membership);
-            learned.knows_other = !known.own.fresh && offer.knows.is_some_and(|knows| knows != membership);
-            learned.is_other = !offer.fresh && known.stored.get(node).is_some_and(|stored| *stored != offer.membership);
-            if left.iter().any(|left| left.node == own && left.membership == membership) {
-                known.aware.insert(node.clone());
-            }
-            if !learned.is_other && !known.left.has(node, offer.membership) {
+            learned.hints = known.note_hints(node, &of_others, now_ms);
+            learned.forgets_own = known.note_own_left(node, &of_others);
+            let membership = known.own.membership;
+            if !known.left.has(node, offer.membership) {
                 let (mutual, peer) = (offer.knows == Some(membership), offer.into());
                 learned.changes.extend(known.take(node, Peer { mutual, ..peer }, now_ms));
                 let taken = known.peers.get(node).map(|peer| peer.membership);
+                learned.is_one_too_many = taken.is_none();
                 learned.unstored = taken.filter(|taken| known.stored.get(node) != Some(taken));
             }
         }
@@ -272,10 +296,12 @@ impl Peers {
             return Err(standing);
         }
         let is_hearing = Instant::now() < self.hearing_until;
-        let is_lively = |node: &NodeId| known.is_lively(node, now_ms, is_hearing);
+        known.forget_hints(now_ms);
+        let liveliness = |node: &NodeId| known.liveliness(node, now_ms, is_hearing);
+        let is_lively = |node: &NodeId| liveliness(node) > Liveliness::Gone;
         let mut choice = Choice { cast: None, gaps: Vec::new(), hear_until: None };
         for (index, choreography) in versions.iter().enumerate() {
-            match known.cast(session, choreography.as_ref(), &own, is_lively) {
+            match known.cast(session, choreography.as_ref(), &own, liveliness) {
                 Ok(cast) if cast.nodes.iter().all(is_lively) => {
                     choice.cast = Some((index, cast));
                     break;
@@ -287,7 +313,8 @@ impl Peers {
             }
         }
         let may_hear = choice.gaps.iter().any(|gap| known.has_unheard(gap.role)) && is_hearing;
-        choice.hear_until = may_hear.then_some(self.hearing_until);
+        let is_guess = choice.cast.as_ref().is_some_and(|(_, cast)| cast.is_guess);
+        choice.hear_until = (may_hear || is_guess).then_some(self.hearing_until);
         if let Some((_, cast)) = &mut choice.cast {
             for node in &cast.nodes {
                 *known.placed.entry(node.clone()).or_default() += 1;
@@ -298,15 +325,25 @@ impl Peers {
     }
 }
 
+fn key(node: &NodeId) -> Vec<u8> {
+    [NODE_KEY, node.as_str().as_bytes()].concat()
+}
+
+fn stored(node: &NodeId, peer: &Peer) -> Option<Change> {
+    Some(Change { space: Space::Meta, key: key(node), value: Some(value_bytes(peer).ok()?) })
+}
+
 impl Known {
     /// Takes in what a node offers. Gives what has to be stored, if that is news.
     fn take(&mut self, node: &NodeId, mut peer: Peer, now_ms: u64) -> Batch {
-        let before = self.peers.get(node);
-        if before.is_none() && self.peers.len() >= PEERS_MAX {
-            note_dropped("too many nodes", node.as_str());
-            return Batch::new();
+        let mut changes = Batch::new();
+        if !self.peers.contains_key(node) && self.peers.len() >= PEERS_MAX {
+            let Some(room) = self.make_room(now_ms) else { return Batch::new() };
+            changes = room;
         }
+        let before = self.peers.get(node);
         if let Some(before) = before {
+            peer.partner = before.partner && before.membership == peer.membership;
             peer.mutual |= before.mutual && before.membership == peer.membership;
             if before.membership == peer.membership && before.change > peer.change {
                 return Batch::new(); // It comes late.
@@ -320,13 +357,12 @@ impl Known {
         }
         let is_news = before != Some(&peer);
         self.heard.insert(node.clone(), now_ms);
-        if !is_news {
-            return Batch::new();
+        self.hints.remove(node); // It speaks for itself.
+        if is_news {
+            changes.extend(stored(node, &peer));
+            self.peers.insert(node.clone(), peer);
         }
-        let value = value_bytes(&peer);
-        self.peers.insert(node.clone(), peer);
-        let key = [NODE_KEY, node.as_str().as_bytes()].concat();
-        value.into_iter().map(|value| Change { space: Space::Meta, key: key.clone(), value: Some(value) }).collect()
+        changes
     }
 }
 
@@ -362,15 +398,15 @@ mod tests {
         let roles = vec!["bank".into()];
         let offer = Offer { membership: Membership(300), change: 3, draining: true, roles, ..Offer::default() };
         let peers = Peers::new(NodeId::new("own").unwrap(), Offer::default(), Duration::ZERO, 0);
-        let left = Left { at_unix_ms: 1_000, node: NodeId::new("n1").unwrap(), membership: Membership(300) };
+        let left = Left { at_unix_ms: 1_000, node: NodeId::new("n2").unwrap(), membership: Membership(299) };
         let knows = Some(Membership(0));
         let news = Offer { choreographies: vec![offered], knows, left: vec![left], ..offer };
         let mut changes = peers.learn(&NodeId::new("n2").unwrap(), news, 0).changes;
         changes.extend(Own { membership: Membership(300), change: 3, draining: true, fresh: false }.stored());
         let stored = changes.into_iter().map(|change| (change.key, change.value.unwrap()));
         let expected: [(&[u8], &[u8]); 3] = [
-            (b"left/n1/\0\0\0\0\0\0\x01\x2c", b"\x01\xe8\x07\x02n1\xac\x02"),
-            (b"node/n2", b"\x01\xac\x02\x03\x01\x01\x01\x04bank\x01\x04sale\x02\x01\x01p"),
+            (b"left/n2/\0\0\0\0\0\0\x01\x2b", b"\x01\xe8\x07\x02n2\xab\x02"),
+            (b"node/n2", b"\x01\xac\x02\x03\x01\x01\x01\x04bank\x01\x04sale\x02\x01\x01p\0"),
             (b"standing", b"\x01\xac\x02\x03\x01\0"),
         ];
         assert_eq!(stored.collect::<Vec<_>>(), expected.map(|(key, value)| (key.to_vec(), value.to_vec())));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use accompanist_core::Abort;
 use accompanist_core::contract::Space;
-use accompanist_core::frame::{Frame, Receipt};
+use accompanist_core::frame::Delivery;
 use accompanist_core::id::InstanceId;
 use accompanist_core::record::{Opened, Record};
 use metrics::counter;
@@ -17,13 +17,13 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, Supervi
 
 use crate::directory::Played;
 use crate::instance_actor::{
-    InstanceActor, InstanceArguments, InstanceMessage, Origin, ends, opened_by_frame, quarantined,
+    InstanceActor, InstanceArguments, InstanceMessage, Origin, ends, opened_by_delivery, quarantined,
 };
 use crate::metric;
 use crate::peers::Placed;
 use crate::question::Question;
 use crate::returns::Returns;
-use crate::shared::{Admission, Recovery, Shared, note_dropped};
+use crate::shared::{Admission, Recovery, Shared};
 use crate::supervision::{Guarded, Restarts, Strategy};
 use crate::writer::{Job, Loaded};
 
@@ -42,7 +42,7 @@ const WITH_ANOTHER: &str = "restarted with another one";
 /// What the supervisor is told.
 pub(crate) enum RolesMessage {
     /// A frame for an instance that is not in memory.
-    Deliver(Frame, Option<Receipt>),
+    Deliver(Delivery),
     /// A session is started here.
     /// The cast of a new one is held until its instance is gone from memory.
     Start { id: InstanceId, opened: Opened, fresh: bool, placed: Option<Arc<Placed>>, admission: Option<Admission> },
@@ -114,7 +114,7 @@ impl Actor for Roles {
         state: &mut RolesState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RolesMessage::Deliver(frame, receipt) => state.deliver(&myself, frame, receipt),
+            RolesMessage::Deliver(delivery) => state.deliver(&myself, delivery),
             // One that is only followed waits until there is room.
             RolesMessage::Start { id, opened, fresh, placed, admission: None } if state.is_full_for(id) => {
                 myself.send_after(ROOM_LOOK, move || RolesMessage::Start {
@@ -216,15 +216,28 @@ impl Actor for Roles {
 }
 
 impl RolesState {
-    fn deliver(&mut self, myself: &ActorRef<RolesMessage>, frame: Frame, receipt: Option<Receipt>) {
-        let id = frame.receiver();
+    fn deliver(&mut self, myself: &ActorRef<RolesMessage>, delivery: Delivery) {
+        let id = delivery.frame.receiver();
+        // A header that gives its sender another role, or this node none, is no reason to look any further.
+        if let Some(header) = &delivery.frame.header
+            && !(delivery.is_of_cast(header) && header.node_of(id.role) == Some(&self.shared.node))
+        {
+            return self.shared.note_not_of_cast(&delivery);
+        }
         if self.is_full_for(id) {
-            return note_dropped("too many instances", &id.to_string());
+            return self.shared.note_dropped("too many instances", || id.to_string());
         }
         // With a full disk only what the store knows goes on, so that is asked first.
-        let opened = opened_by_frame(&frame).filter(|_| !self.shared.is_disk_full());
+        // So it is when somebody of the cast is unknown here (it may have been known when the session began), and when its
+        // sender's nudges have begun enough.
+        let may_begin = |opened: &Opened| {
+            !self.shared.is_disk_full()
+                && !self.shared.is_nudge_too_many(&delivery)
+                && self.shared.peers.unknown_of(&opened.header.cast).is_none()
+        };
+        let opened = opened_by_delivery(&delivery).filter(may_begin);
         let origin = opened.map_or(Origin::Store, Origin::Header);
-        self.with(myself, id, origin, InstanceMessage::Deliver(frame, receipt));
+        self.with(myself, id, origin, InstanceMessage::Deliver(delivery));
     }
 
     /// Whether there is no room in memory for an instance that is not there yet.
@@ -247,7 +260,7 @@ impl RolesState {
             Ok(actor) => {
                 self.children.insert(actor, id);
             }
-            Err(error) => note_dropped("cannot be started", &format!("{id}: {error}")),
+            Err(error) => self.shared.note_dropped("cannot be started", || format!("{id}: {error}")),
         }
     }
 

@@ -120,6 +120,9 @@ pub struct Settings {
     /// on disk. Starts beyond are refused, frames that would begin more are dropped and sent again; what is open goes on.
     /// What is on its way to the disk may pass it by its own number.
     pub open_max: u64,
+    /// Sessions that nudges of one peer have begun here and in which nothing has happened since. Nudges that would begin more
+    /// are dropped, and come again.
+    pub nudged_sessions_max: usize,
     /// What callers have asked of the store, and of instances, and wait for. More wait for their turn.
     pub callers_max: usize,
     /// How long an instance that only waits (for a message, a signal, a time) stays in memory. Far above the time that a
@@ -161,6 +164,7 @@ impl Default for Settings {
             dead_letter_bytes_max: 16 << 20,
             instances_max: 200_000,
             open_max: 10_000_000,
+            nudged_sessions_max: 10_000,
             callers_max: 4_096,
             passivation_delay: Duration::from_secs(1),
             returns_max: 256,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use accompanist_core::contract::{Environment, Wire};
-use accompanist_core::frame::{Frame, Header, Offer, Offered, Receipt};
+use accompanist_core::frame::{Body, Delivery, Header, Offer, Offered};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::instance::Limits;
 use accompanist_core::part::AnyChoreography;
@@ -20,11 +20,13 @@ use tokio::task::{JoinError, JoinHandle};
 use crate::actor::Post;
 use crate::dead_letters::{DeadLetters, is_letter};
 use crate::directory::Directory;
+use crate::dropped::Dropped;
 use crate::error::StartError;
 use crate::latch::Latch;
 use crate::link::{LinkHandle, LinkMessage, Waiting};
 use crate::metric;
 use crate::node::End;
+use crate::nudged::Nudged;
 use crate::peers::Peers;
 use crate::roles::RolesMessage;
 use crate::settings::Settings;
@@ -75,6 +77,8 @@ pub(crate) struct Shared {
     /// What durable actors leave their messages with.
     pub(crate) post: Arc<Post>,
     pub(crate) dead_letters: DeadLetters,
+    dropped: Dropped,
+    pub(crate) nudged: Nudged,
     /// Those who have asked instances, and wait.
     pub(crate) askers: Semaphore,
     pub(crate) stopped: Mutex<BTreeMap<InstanceId, String>>,
@@ -134,6 +138,8 @@ impl Shared {
             peers,
             post,
             dead_letters,
+            dropped: Dropped::default(),
+            nudged: Nudged::default(),
             askers,
             stopped: Mutex::default(),
             troubled: Mutex::default(),
@@ -269,14 +275,29 @@ impl Shared {
         Ok((choreography.clone(), role_name))
     }
 
+    /// Counts something that was dropped, and says so in the log, but not each time.
+    pub(crate) fn note_dropped(&self, reason: &'static str, detail: impl FnOnce() -> String) {
+        self.dropped.note(reason, self.now_ms(), detail);
+    }
+
+    /// Counts what a node has said for a role that it does not play in the session.
+    pub(crate) fn note_not_of_cast(&self, Delivery { from, frame, .. }: &Delivery) {
+        let (id, role) = (frame.receiver(), frame.from.0);
+        self.note_dropped("not of the cast", || format!("{id}: {from} speaks for role {role}, which it does not play"));
+    }
+
+    /// Whether this is a nudge of a peer whose nudges may begin no more sessions.
+    pub(crate) fn is_nudge_too_many(&self, delivery: &Delivery) -> bool {
+        let is_nudge = matches!(delivery.frame.body, Body::Nudge) && delivery.from != self.node;
+        is_nudge && self.nudged.is_full(&delivery.from, self.settings.nudged_sessions_max)
+    }
+
     /// A frame could not be handled, and waits as a dead letter; its sender sends it again, too.
-    pub(crate) fn note_dead(self: &Arc<Self>, frame: &Frame, receipt: Option<&Receipt>, reason: &str) {
-        if !is_letter(frame) {
+    pub(crate) fn note_dead(self: &Arc<Self>, delivery: &Delivery, reason: &str) {
+        if !is_letter(&delivery.frame) {
             return;
         }
-        let of_header = || frame.header.as_ref().and_then(|header| header.node_of(frame.from));
-        let from = receipt.map(|receipt| &receipt.to).or_else(of_header).cloned();
-        if let Some(changes) = self.dead_letters.note(frame, from, reason, self.environment.unix_ms()) {
+        if let Some(changes) = self.dead_letters.note(delivery, reason, self.environment.unix_ms()) {
             let shared = self.clone();
             let done = Box::new(move |_| shared.dead_letters.written()); // The writer itself tells the node of a failure.
             self.writer.submit(Job::Change { changes, done });
@@ -359,12 +380,6 @@ pub(crate) fn offer_of(
     });
     let roles = roles.iter().map(ToString::to_string).collect();
     Offer { roles, ask, choreographies: offered.collect(), ..Offer::default() }
-}
-
-/// Counts something that was dropped, and says so in the log.
-pub(crate) fn note_dropped(reason: &'static str, detail: &str) {
-    counter!(metric::DROPPED, "reason" => reason).increment(1);
-    tracing::warn!(reason, detail, "dropped");
 }
 
 #[cfg(test)]

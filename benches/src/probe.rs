@@ -32,7 +32,7 @@ struct Echo {
 }
 
 impl Inbox for Echo {
-    fn receive(&self, packet: &[u8]) {
+    fn receive(&self, _: &NodeId, packet: &[u8]) {
         if let (Some(wire), Some(&MARK)) = (self.wire.get(), packet.first()) {
             wire.send(&self.probe, packet.to_vec());
         }
@@ -51,7 +51,7 @@ pub(crate) async fn answer(transport: &ZenohTransport, role: &str) -> Result<()>
 struct Arrivals(Sender<(Instant, Vec<u8>)>);
 
 impl Inbox for Arrivals {
-    fn receive(&self, packet: &[u8]) {
+    fn receive(&self, _: &NodeId, packet: &[u8]) {
         if packet.first() == Some(&MARK) {
             let _ = self.0.send((Instant::now(), packet.to_vec())); // Nobody may be waiting any more.
         }

@@ -1,9 +1,12 @@
 //! What nodes say to each other, as bytes with a version.
 //!
 //! The encoding is positional: variants and fields are only ever appended, and never change their meaning;
-//! the golden bytes in the tests hold the tags. Knows nothing of who sends or stores a frame.
+//! the golden bytes in the tests hold the tags. Who sends a packet is not in it: the transport says that, and the checksum
+//! holds for this sender and this receiver alone. Knows nothing of who sends or stores a frame.
 
+mod epoch;
 mod offer;
+mod packet;
 
 use std::sync::Arc;
 
@@ -11,15 +14,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::abort::Abort;
 use crate::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
-use crate::message::{CodecError, Payload, pack, unpack};
+use crate::message::Payload;
 
+pub use self::epoch::Epoch;
 pub use self::offer::{
     Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, Need, OFFER_BYTES_MAX, OFFER_NODES_BYTES_MAX, Offer,
     OfferError, Offered, PATCHES_MAX, Reception,
 };
-
-/// The first byte of every packet. A packet of another version is dropped and counted.
-pub const WIRE_VERSION: u8 = 1;
+pub use self::packet::{Packet, PacketError, Round, WIRE_VERSION};
 
 /// What every role of a session knows of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -148,86 +150,39 @@ impl Frame {
     }
 }
 
+/// A frame that has arrived, and the node that it came from, as the transport says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The node that sent it.
+    pub from: NodeId,
+    /// What it sent.
+    pub frame: Frame,
+    /// What to acknowledge, if that is asked for.
+    pub receipt: Option<Receipt>,
+}
+
+impl Delivery {
+    /// As it comes from the node that plays the frame's role in the session of `header`; `None` if the session has no such
+    /// role.
+    pub fn of_cast(header: &Header, frame: Frame, receipt: Option<Receipt>) -> Option<Self> {
+        let from = header.node_of(frame.from)?.clone();
+        Some(Self { from, frame, receipt })
+    }
+
+    /// Whether its sender plays the role that it speaks for, in the session of `header`. What any other node says in that
+    /// role's name is nobody's word.
+    pub fn is_of_cast(&self, header: &Header) -> bool {
+        header.node_of(self.frame.from) == Some(&self.from)
+    }
+}
+
 /// What to acknowledge: the frame `number` of the `epoch`-th life of node `to`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Receipt {
     /// The node that sent the frame.
     pub to: NodeId,
     /// That node's epoch then; a later one has forgotten its numbers.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The frame's number among those sent by that node in that epoch.
     pub number: u64,
-}
-
-/// When, and by which of the two ways, a packet was sent: the sender counts its rounds of offers to all within its epoch, from
-/// 1. Each receiver says in its own offers which it received last of each way, see [`Reception`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Round {
-    /// To one node.
-    Direct(u64),
-    /// To all.
-    Broadcast(u64),
-}
-
-/// One message on the wire: frames, acknowledgements and news, together as they come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Packet {
-    /// The node that sends it.
-    pub from: NodeId,
-    /// Its epoch: a random number drawn when its link starts.
-    pub epoch: u64,
-    /// Its round.
-    pub round: Round,
-    /// Frames with their numbers; number 0 asks for no acknowledgement.
-    pub frames: Vec<(u64, Frame)>,
-    /// Numbers of the receiver's frames that are durable here, with the epoch they were sent in.
-    pub acks: Vec<(u64, Vec<u64>)>,
-    /// What the sender offers.
-    pub offer: Option<Offer>,
-}
-
-/// A packet that is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum PacketError {
-    /// Not even a version byte.
-    #[error("the packet is empty")]
-    Empty,
-    /// Of another release.
-    #[error("the packet has wire version {0}, this release speaks {WIRE_VERSION}: run releases that speak the same")]
-    Version(u8),
-    /// Not a packet.
-    #[error("the packet is garbled: {0}")]
-    Garbled(#[from] CodecError),
-}
-
-impl Packet {
-    /// An empty packet of this node to one other, of round 0.
-    pub fn new(from: NodeId, epoch: u64) -> Self {
-        Self { from, epoch, round: Round::Direct(0), frames: Vec::new(), acks: Vec::new(), offer: None }
-    }
-
-    /// Whether it says nothing.
-    pub fn is_empty(&self) -> bool {
-        self.frames.is_empty() && self.acks.is_empty() && self.offer.is_none()
-    }
-
-    /// The bytes on the wire.
-    ///
-    /// # Errors
-    /// Never for packets made of values of this module.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, CodecError> {
-        pack(&(WIRE_VERSION, self))
-    }
-
-    /// Reads [`Packet::to_bytes`].
-    ///
-    /// # Errors
-    /// [`PacketError`] for anything else; bytes from a stranger never panic.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, PacketError> {
-        match bytes.split_first() {
-            None => Err(PacketError::Empty),
-            Some((&WIRE_VERSION, rest)) => Ok(unpack(rest)?),
-            Some((&version, _)) => Err(PacketError::Version(version)),
-        }
-    }
 }

@@ -21,18 +21,29 @@ pub struct NodeId(Arc<str>);
 
 /// A node name that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no node name: use 1 to {NODE_ID_BYTES_MAX} of the characters a-z, A-Z, 0-9, `-`, `_` and `.`")]
+#[error(
+    "`{0}` is no node name: use 1 to {NODE_ID_BYTES_MAX} of the characters a-z, 0-9, `-`, `_` and `.`, the first one a \
+     letter or a digit"
+)]
 pub struct InvalidNodeId(String);
+
+/// Whether a node, or a system of nodes, may be called so: see [`NodeId::new`].
+pub fn is_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    name.len() <= NODE_ID_BYTES_MAX
+        && name.bytes().next().is_some_and(is_plain)
+        && name.bytes().all(|byte| is_plain(byte) || b"-_.".contains(&byte))
+}
 
 impl NodeId {
     /// Checks `name` and makes it a node's identity.
     ///
     /// # Errors
-    /// [`InvalidNodeId`] for an empty or long name, or one with other characters than letters, digits, `-`, `_`, `.`.
+    /// [`InvalidNodeId`] for an empty or long name, one with other characters than lower-case letters, digits, `-`, `_`,
+    /// `.`, or one that does not begin with a letter or a digit: names are parts of keys, paths and command lines.
     pub fn new(name: impl AsRef<str>) -> Result<Self, InvalidNodeId> {
         let name = name.as_ref();
-        let fits = (1..=NODE_ID_BYTES_MAX).contains(&name.len());
-        if fits && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+        if is_name(name) {
             Ok(Self(name.into()))
         } else {
             Err(InvalidNodeId(name.chars().take(NODE_ID_BYTES_MAX).collect()))
@@ -304,8 +315,10 @@ mod tests {
 
     #[test]
     fn node_names_are_checked() {
-        assert!(NodeId::new("edge-1.site_2").is_ok());
-        for bad in ["", "a/b", "a b", "**", &"x".repeat(65)] {
+        for good in ["edge-1.site_2", "a", "7", "0..1", &"x".repeat(64)] {
+            assert!(NodeId::new(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "a/b", "a b", "**", &"x".repeat(65), ".", "..", "-x", "_x", ".x", "X", "aX", "\u{e4}", "a\n"] {
             assert!(NodeId::new(bad).is_err(), "{bad:?} must be refused");
         }
     }

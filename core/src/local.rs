@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use crate::abort::Abort;
 use crate::choreography::Choreography;
 use crate::contract::Environment;
-use crate::frame::Header;
+use crate::frame::{Delivery, Header};
 use crate::id::{InstanceId, NodeId, RoleIndex, SessionId};
 use crate::instance::{Effects, Instance, Limits, Outgoing, Write};
 use crate::located::{Located, Service};
@@ -217,8 +217,10 @@ impl Stage {
             }
         }
         for Outgoing { key, frame, .. } in effects.frames {
-            if let Some(receiver) = self.parts.get(usize::from(frame.to.0)) {
-                receiver.deliver(frame, None);
+            if let Some(receiver) = self.parts.get(usize::from(frame.to.0))
+                && let Some(delivery) = Delivery::of_cast(&receiver.header(), frame, None)
+            {
+                receiver.deliver(delivery);
             }
             if let Some(sender) = self.parts.get(index) {
                 sender.acked(&key);

@@ -17,7 +17,7 @@ use crate::choreography::{Choreography, Compensation};
 use crate::context::Context as ChoreographyContext;
 use crate::contract::{BoxFuture, Change, Environment};
 use crate::engine::Engine;
-use crate::frame::{Frame, Header, Receipt};
+use crate::frame::{Delivery, Header};
 use crate::id::{InstanceId, Path};
 #[cfg(feature = "testing")]
 use crate::instance::StepSeen;
@@ -185,8 +185,8 @@ impl Part {
     }
 
     /// A frame has arrived; see [`Instance::deliver`].
-    pub fn deliver(&self, frame: Frame, receipt: Option<Receipt>) {
-        self.engine.instance().deliver(frame, receipt);
+    pub fn deliver(&self, delivery: Delivery) -> bool {
+        self.engine.instance().deliver(delivery)
     }
 
     /// A write is durable; see [`Instance::synced`].

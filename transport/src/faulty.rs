@@ -153,6 +153,13 @@ impl FaultyNetwork {
         state.isolated.clear();
     }
 
+    /// Gives a packet to one node, or to all that are attached, as if the node `from` had sent it, whether somebody of that
+    /// name is attached or not: a stranger, for tests. It arrives at once: no fault meets it, and it counts nowhere.
+    #[cfg(feature = "testing")]
+    pub fn inject(&self, from: &NodeId, to: Option<&NodeId>, packet: &[u8]) {
+        self.shared.registry.inject(from, to, packet);
+    }
+
     /// What has happened so far.
     pub fn counts(&self) -> Counts {
         self.shared.lock().counts
@@ -196,8 +203,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn deliver(&self, to: &NodeId, packet: &[u8]) {
-        let has_arrived = self.registry.deliver(to, packet);
+    fn deliver(&self, from: &NodeId, to: &NodeId, packet: &[u8]) {
+        let has_arrived = self.registry.deliver(from, to, packet);
         let mut state = self.lock();
         if has_arrived {
             state.counts.delivered += 1;
@@ -226,15 +233,16 @@ impl FaultyWire {
         }
         for delay in fate.into_iter().flatten() {
             let Ok(runtime) = Handle::try_current() else {
-                self.shared.deliver(to, packet);
+                self.shared.deliver(&self.node, to, packet);
                 continue;
             };
-            let (shared, to, packet) = (Arc::clone(&self.shared), to.clone(), Arc::clone(packet));
+            let (shared, from, to) = (Arc::clone(&self.shared), self.node.clone(), to.clone());
+            let packet = Arc::clone(packet);
             // Taken now and not when the task first runs, so that the scheduler has no say in it.
             let arrival = tokio::time::sleep(delay);
             runtime.spawn(async move {
                 arrival.await;
-                shared.deliver(&to, &packet);
+                shared.deliver(&from, &to, &packet);
             });
         }
     }

@@ -24,6 +24,13 @@ impl LocalNetwork {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// Gives a packet to one node, or to all that are attached, as if the node `from` had sent it, whether somebody of that
+    /// name is attached or not: a stranger, for tests.
+    #[cfg(feature = "testing")]
+    pub fn inject(&self, from: &NodeId, to: Option<&NodeId>, packet: &[u8]) {
+        self.registry.inject(from, to, packet);
+    }
 }
 
 impl Transport for LocalNetwork {
@@ -46,7 +53,7 @@ impl LocalWire {
             metric::dropped(metric::Drop::Oversize);
         } else {
             metric::sent(packet.len());
-            self.registry.deliver(to, packet);
+            self.registry.deliver(&self.node, to, packet);
         }
     }
 }

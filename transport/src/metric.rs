@@ -38,6 +38,9 @@ pub(crate) enum Drop {
     /// The network refused it, for instance because it is closed.
     #[cfg(feature = "zenoh")]
     Refused,
+    /// The key that it came with names no node as its sender.
+    #[cfg(feature = "zenoh")]
+    NoSender,
 }
 
 impl Drop {
@@ -50,6 +53,8 @@ impl Drop {
             Self::QueueFull => "queue_full",
             #[cfg(feature = "zenoh")]
             Self::Refused => "refused",
+            #[cfg(feature = "zenoh")]
+            Self::NoSender => "no_sender",
         }
     }
 }

@@ -37,17 +37,27 @@ impl Registry {
         self.lock().keys().filter(|other| *other != node).cloned().collect()
     }
 
-    /// Gives `packet` to the inbox of `to`; false if nobody of that name is attached.
-    pub(crate) fn deliver(&self, to: &NodeId, packet: &[u8]) -> bool {
+    /// Gives `packet` of `from` to the inbox of `to`; false if nobody of that name is attached.
+    pub(crate) fn deliver(&self, from: &NodeId, to: &NodeId, packet: &[u8]) -> bool {
         // The lock is not held while the inbox is called: it may send, attach or detach.
         let inbox = self.lock().get(to).cloned();
         if let Some(inbox) = inbox {
             metric::received(packet.len());
-            inbox.receive(packet);
+            inbox.receive(from, packet);
             true
         } else {
             metric::dropped(metric::Drop::Unreachable);
             false
+        }
+    }
+
+    /// Gives `packet` to one node or to all, as if `from` had sent it. Whoever `from` is gets it, too: two nodes may have
+    /// one name.
+    #[cfg(feature = "testing")]
+    pub(crate) fn inject(&self, from: &NodeId, to: Option<&NodeId>, packet: &[u8]) {
+        let all = || self.lock().keys().cloned().collect();
+        for to in to.map_or_else(all, |to| vec![to.clone()]) {
+            self.deliver(from, &to, packet);
         }
     }
 

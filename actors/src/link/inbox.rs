@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use accompanist_core::NodeId;
 use accompanist_core::contract::Inbox;
-use metrics::counter;
 
 use super::{LinkHandle, LinkMessage};
-use crate::metric;
+use crate::dropped::Dropped;
 use crate::settings::Settings;
 use crate::shared::Shared;
 
@@ -62,10 +62,10 @@ impl LinkInbox {
 }
 
 impl Inbox for LinkInbox {
-    fn receive(&self, packet: &[u8]) {
+    fn receive(&self, from: &NodeId, packet: &[u8]) {
         if !self.waiting.take(packet.len(), self.packets_max, self.bytes_max) {
-            counter!(metric::DROPPED, "reason" => "inbox full").increment(1);
-        } else if !self.link.tell(LinkMessage::Packet(packet.to_vec())) {
+            Dropped::count("inbox full");
+        } else if !self.link.tell(LinkMessage::Packet(from.clone(), packet.to_vec())) {
             self.waiting.give_back(packet.len());
         }
     }

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Heal, StoreError};
-use accompanist_core::frame::{Membership, Offer, Packet, Round};
+use accompanist_core::frame::{Epoch, Membership, Offer, Packet, Round};
 use metrics::counter;
 use ractor::ActorRef;
 
+use super::introductions::{Answer, Introduction};
 use super::reachability::Change;
 use super::{LinkSignal, LinkState};
+use crate::dropped::Dropped;
 use crate::metric;
-use crate::shared::note_dropped;
 use crate::writer::{Counts, Job, Question};
 
 /// The pause before the second offer; it doubles from one to the next.
@@ -33,10 +34,16 @@ impl LinkState {
     pub(super) fn offer(&mut self, myself: &ActorRef<LinkSignal>) {
         let peers = &self.shared.peers;
         self.receptions.make_room(|node| peers.knows(node));
+        self.introductions.make_room(|node| peers.knows(node));
         for node in self.reachability.begin_round(|node| peers.knows(node)) {
             self.due.entry(node).or_default().probe = true;
         }
         self.shared.peers.note_contacts(self.shared.now_ms());
+        let changes = self.shared.peers.age(self.shared.now_ms());
+        if !changes.is_empty() {
+            self.partners.clear();
+            self.shared.writer.submit(Job::Change { changes, done: Box::new(|_| ()) });
+        }
         let offer = Offer { received: self.receptions.report(), ..self.shared.offer(None) };
         let round = Round::Broadcast(self.reachability.round());
         self.put(None, &Packet { offer: Some(offer), round, ..self.packet() });
@@ -54,34 +61,83 @@ impl LinkState {
     }
 
     pub(super) fn offer_to(&mut self, node: NodeId) {
-        let offer = Offer { received: self.receptions.report(), ..self.shared.offer(Some(&node)) };
+        let offer = self.offer_of(&node);
         self.due.entry(node).or_default().offer = Some(offer);
     }
 
-    pub(super) fn learn(&mut self, myself: &ActorRef<LinkSignal>, from: &NodeId, mut offer: Offer) {
+    fn offer_of(&mut self, node: &NodeId) -> Offer {
+        Offer { received: self.receptions.report(), ..self.shared.offer(Some(node)) }
+    }
+
+    /// Tells a node that is not heard, which is to do the same.
+    pub(super) fn offer_asking(&mut self, node: &NodeId) {
+        let offer = Offer { ask: true, ..self.offer_of(node) };
+        self.due.entry(node.clone()).or_default().offer = Some(offer);
+    }
+
+    /// What goes before the first frame to a node, or along with it.
+    pub(super) fn greeting(&mut self, node: &NodeId) -> Offer {
+        let offer = self.offer_of(node);
+        Offer { ask: offer.ask || !self.introductions.has_any(node), ..offer }
+    }
+
+    /// Tells a node that has asked, unless it asks too often.
+    fn answer(&mut self, myself: &ActorRef<LinkSignal>, node: &NodeId) {
+        let is_known = self.shared.peers.knows(node);
+        match self.introductions.answers(node, is_known, self.shared.now_ms()) {
+            Answer::Now => self.offer_to(node.clone()),
+            Answer::Later(wait_ms) => {
+                let node = node.clone();
+                myself.send_after(Duration::from_millis(wait_ms), || LinkSignal::OfferTo(node));
+            }
+            Answer::No => Dropped::count("asks too often"),
+        }
+    }
+
+    /// Takes in an offer, and with it its sender, if nothing speaks against it.
+    pub(super) fn learn(&mut self, myself: &ActorRef<LinkSignal>, from: &NodeId, epoch: Epoch, mut offer: Offer) {
         if let Err(error) = offer.check() {
-            return note_dropped("offer", &format!("{from}: {error}"));
+            return self.shared.note_dropped("offer", || format!("{from}: {error}"));
         }
         let (asks, received) = (offer.ask, std::mem::take(&mut offer.received));
-        let standing = self.shared.peers.standing();
         let learned = self.shared.peers.learn(from, offer, self.shared.now_ms());
+        // Those that the peers have room for have room among the introduced, too.
+        let is_known = self.shared.peers.knows(from);
         if learned.knows_other {
             return self.shared.writer.submit(Job::Fail(StoreError::Replaced { by: from.to_string() }));
         }
-        if learned.is_other {
-            note_dropped(
-                "another store",
-                &format!("{from} has another store than it is known with: it is told to stop"),
-            );
+        match self.introductions.accept(from, epoch, &learned, is_known) {
+            Introduction::Known => {}
+            Introduction::New => self.come_back(from, is_known),
+            Introduction::Refused(reason) => {
+                self.shared.note_dropped(reason, || format!("{from} in epoch {epoch} is not heard"));
+                if learned.is_other {
+                    // By this it learns that it has another store than it is known with, and stops.
+                    self.answer(myself, from);
+                }
+                return;
+            }
         }
-        if asks || learned.is_other {
-            self.offer_to(from.clone());
+        if learned.is_one_too_many {
+            self.shared.note_dropped("too many nodes", || from.to_string());
+        }
+        if asks {
+            self.answer(myself, from);
         }
         if let Some(change) = self.reachability.report(from, &received, self.shared.now_ms()) {
             self.note_reachability(from, &change);
         }
-        if self.shared.peers.standing() != standing {
-            tracing::error!(by = %from, "this node was forgotten, and takes no new sessions: `undrain` joins anew");
+        for node in &learned.hints {
+            tracing::warn!(
+                by = %from, %node,
+                "a node says that another one has left, which is not received: it is not cast meanwhile; if it is gone for good, `forget` it here, too"
+            );
+        }
+        if learned.forgets_own {
+            tracing::error!(
+                by = %from,
+                "an operator has had this node forgotten there: the two take part in no new session together; `undrain` here joins anew"
+            );
         }
         if learned.changes.is_empty() {
             return;
@@ -102,6 +158,16 @@ impl LinkState {
             let _ = myself.cast(LinkSignal::Count);
         });
         self.shared.writer.submit(Job::Change { changes: learned.changes, done });
+    }
+
+    /// A node has just come (back): what waits for it need not wait longer.
+    fn come_back(&mut self, node: &NodeId, is_known: bool) {
+        self.partners.remove(node); // It may be another one under its name.
+        let now_ms = self.shared.now_ms();
+        if self.introductions.hurries(node, is_known, now_ms) {
+            self.outbox.hurry(node, now_ms);
+            self.resting.hurry(node, self.shared.settings.returns_max);
+        }
     }
 
     /// Makes anew what a deaf peer is sent to with, and shows how it stands.

@@ -139,6 +139,11 @@ impl Outbox {
         transmission
     }
 
+    /// Whether `node` may acknowledge the frame `number`: it went there, or is not under way any more.
+    pub(super) fn is_sent_to(&self, number: u64, node: &NodeId) -> bool {
+        self.under_way.get(&number).is_none_or(|frame| frame.outgoing.node == *node)
+    }
+
     /// The frame `number` has been heard: whose it was and by which node, and the frame that may go in its place.
     pub(super) fn acknowledge(
         &mut self,

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::Heal;
-use accompanist_core::frame::{NODES_PER_OFFER_MAX, Reception};
+use accompanist_core::frame::{Epoch, NODES_PER_OFFER_MAX, Reception};
 
 use crate::peers::PEERS_MAX;
 
@@ -39,7 +39,7 @@ pub(super) enum Change {
 pub(super) struct Reachability {
     own: NodeId,
     /// Of this life of the link.
-    epoch: u64,
+    epoch: Epoch,
     period_ms: u64,
     round: u64,
     peers: BTreeMap<NodeId, Peer>,
@@ -104,7 +104,7 @@ impl Peer {
 }
 
 impl Reachability {
-    pub(super) fn new(own: NodeId, epoch: u64, period_ms: u64) -> Self {
+    pub(super) fn new(own: NodeId, epoch: Epoch, period_ms: u64) -> Self {
         Self { own, epoch, period_ms, round: 0, peers: BTreeMap::new(), session_at_ms: 0 }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use accompanist_core::NodeId;
-use accompanist_core::frame::{NODES_PER_OFFER_MAX, Reception, Round};
+use accompanist_core::frame::{Epoch, NODES_PER_OFFER_MAX, Reception, Round};
 
 use crate::peers::PEERS_MAX;
 
@@ -18,28 +18,23 @@ pub(super) struct Receptions {
 }
 
 impl Receptions {
-    /// A packet of this node has arrived. Returns whether it is the first one of the epoch: its sender has just (re)started.
-    pub(super) fn note(&mut self, from: &NodeId, epoch: u64, round: Round) -> bool {
+    /// A packet of this node, which is introduced in this epoch, has arrived. One of another epoch begins anew.
+    pub(super) fn note(&mut self, from: &NodeId, epoch: Epoch, round: Round) {
         let is_full = self.of.len() >= PEERS_MAX;
-        let (reception, is_first) = match self.of.entry(from.clone()) {
+        let reception = match self.of.entry(from.clone()) {
             // No system has as many nodes: strangers make up names.
-            Entry::Vacant(_) if is_full => return false,
-            Entry::Vacant(place) => (place.insert(nothing(from, epoch)), true),
-            Entry::Occupied(place) => {
-                let is_first = place.get().epoch != epoch;
-                let reception = place.into_mut();
-                if is_first {
-                    *reception = nothing(from, epoch);
-                }
-                (reception, is_first)
-            }
+            Entry::Vacant(_) if is_full => return,
+            Entry::Vacant(place) => place.insert(nothing(from, epoch)),
+            Entry::Occupied(place) => place.into_mut(),
         };
+        if reception.epoch != epoch {
+            *reception = nothing(from, epoch);
+        }
         let (last, round) = match round {
             Round::Direct(round) => (&mut reception.direct, round),
             Round::Broadcast(round) => (&mut reception.broadcast, round),
         };
         *last = round.max(*last); // Packets overtake each other.
-        is_first
     }
 
     /// Once names are running out, those that are not `known` are forgotten.
@@ -58,7 +53,7 @@ impl Receptions {
     }
 }
 
-fn nothing(from: &NodeId, epoch: u64) -> Reception {
+fn nothing(from: &NodeId, epoch: Epoch) -> Reception {
     Reception { node: from.clone(), epoch, direct: 0, broadcast: 0 }
 }
 
@@ -76,18 +71,14 @@ mod tests {
     #[test]
     fn the_latest_rounds_of_the_latest_epoch_are_reported() {
         let mut receptions = Receptions::default();
-        let packets = [
-            (7, Round::Broadcast(1), true),
-            (7, Round::Direct(3), false),
-            (7, Round::Direct(2), false),
-            (7, Round::Broadcast(4), false),
-        ];
-        for (epoch, round, is_first) in packets {
-            assert_eq!(receptions.note(&node(1), epoch, round), is_first);
+        let packets =
+            [(7, Round::Broadcast(1)), (7, Round::Direct(3)), (7, Round::Direct(2)), (7, Round::Broadcast(4))];
+        for (epoch, round) in packets {
+            receptions.note(&node(1), Epoch(epoch), round);
         }
-        assert_eq!(receptions.report(), [Reception { node: node(1), epoch: 7, direct: 3, broadcast: 4 }]);
-        assert!(receptions.note(&node(1), 8, Round::Direct(1)), "it has restarted");
-        assert_eq!(receptions.report(), [Reception { node: node(1), epoch: 8, direct: 1, broadcast: 0 }]);
+        assert_eq!(receptions.report(), [Reception { node: node(1), epoch: Epoch(7), direct: 3, broadcast: 4 }]);
+        receptions.note(&node(1), Epoch(8), Round::Direct(1)); // It has restarted.
+        assert_eq!(receptions.report(), [Reception { node: node(1), epoch: Epoch(8), direct: 1, broadcast: 0 }]);
     }
 
     #[test]
@@ -95,7 +86,7 @@ mod tests {
         let mut receptions = Receptions::default();
         assert!(receptions.report().is_empty());
         for number in 0..150 {
-            receptions.note(&node(number), 1, Round::Direct(1));
+            receptions.note(&node(number), Epoch(1), Round::Direct(1));
         }
         let reports = [(); 3].map(|()| receptions.report());
         assert!(reports.iter().all(|report| report.len() == NODES_PER_OFFER_MAX));
@@ -106,11 +97,11 @@ mod tests {
     #[test]
     fn names_that_are_made_up_do_not_fill_the_memory() {
         let mut receptions = Receptions::default();
-        let noted = (0..2 * PEERS_MAX).filter(|number| receptions.note(&node(*number), 1, Round::Direct(1))).count();
-        assert_eq!(noted, PEERS_MAX);
+        (0..2 * PEERS_MAX).for_each(|number| receptions.note(&node(number), Epoch(1), Round::Direct(1)));
+        assert_eq!(receptions.of.len(), PEERS_MAX);
         receptions.make_room(|known| *known == node(1));
-        assert!(receptions.note(&node(PEERS_MAX), 1, Round::Direct(1)));
-        assert!(!receptions.note(&node(1), 1, Round::Direct(2)));
+        receptions.note(&node(PEERS_MAX), Epoch(1), Round::Direct(1));
+        receptions.note(&node(1), Epoch(1), Round::Direct(2));
         assert_eq!(receptions.report().len(), 2);
     }
 }

@@ -25,9 +25,9 @@ impl Node {
     /// # Errors
     /// [`StoreError`] when the store is closed or cannot be read.
     pub async fn replay_dead_letter(&self, number: u64) -> Result<bool, StoreError> {
-        let frame = self.shared.writer.read(move |store| DeadLetters::read(store, number)).await?;
-        let Some(frame) = frame else { return Ok(false) };
-        if self.shared.to_roles(RolesMessage::Deliver(frame, None)) { Ok(true) } else { Err(StoreError::Closed) }
+        let delivery = self.shared.writer.read(move |store| DeadLetters::read(store, number)).await?;
+        let Some(delivery) = delivery else { return Ok(false) };
+        if self.shared.to_roles(RolesMessage::Deliver(delivery)) { Ok(true) } else { Err(StoreError::Closed) }
     }
 
     /// Throws a dead letter away; says whether there was one of this number. Durable when it returns. If its sender still

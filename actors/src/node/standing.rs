@@ -134,9 +134,9 @@ impl Node {
         Ok(progress)
     }
 
-    /// Leaves for good: all others forget this node, also those that are down now and come back later. To be called after
-    /// [`Node::drained`]; then shut it down. Durable when it has been asked for; returns when every node known has it on
-    /// its disk. One is enough for the others to hear of it: who cannot wait for a node that is down need not.
+    /// Leaves for good: all others forget this node. To be called after [`Node::drained`]; then shut it down. Durable when it
+    /// has been asked for; returns when every node known has it on its disk. Only this node is believed about its leaving
+    /// (decision 0031): whoever does not wait for a node that is down calls [`Node::forget`] there, when it is back.
     ///
     /// The built-in state stays in this node's store. A node of the same name over a fresh store is taken as a new one.
     ///
@@ -162,11 +162,13 @@ impl Node {
         }
     }
 
-    /// Takes another node for gone for good: one that burnt down, or whose data is lost. From now on nobody casts it, and
-    /// nobody that drains waits for its answer. Durable when it returns, and spreads as by [`Node::leave`].
+    /// Takes another node for gone for good: one that burnt down, or whose data is lost. From now on this node does not cast
+    /// it, nor wait for its answer when it drains. Durable when it returns. Other nodes have to be told themselves: nobody is
+    /// believed about another node.
     ///
     /// Nothing is done about the open sessions that it is cast in: they wait for it. [`Node::sessions_cast_to`] lists them.
-    /// If the node is alive, it hears of this and takes no new sessions; [`Node::undrain`] on it joins anew.
+    /// If the node is alive, it hears of this, says so at `error`, and starts nothing with this one any more;
+    /// [`Node::undrain`] on it joins anew.
     ///
     /// # Errors
     /// [`ForgetError`].

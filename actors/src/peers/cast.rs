@@ -9,7 +9,7 @@ use accompanist_core::{NodeId, SessionId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Known, Peer, Placed};
+use super::{Known, Liveliness, Peer, Placed};
 use crate::error::Gap;
 
 /// What a start can do as far as is known.
@@ -18,8 +18,8 @@ pub(crate) struct Choice {
     pub(crate) cast: Option<(usize, Cast)>,
     /// What the higher versions lack.
     pub(crate) gaps: Vec<Gap>,
-    /// Until when it is worth waiting for nodes that may fill a gap, and so far have spoken in an earlier life of the own
-    /// node only.
+    /// Until when it is worth waiting for nodes that so far have spoken in an earlier life of the own node only: they may
+    /// fill a gap, or one is cast that may be gone for good or never was, where others could play as well.
     pub(crate) hear_until: Option<Instant>,
 }
 
@@ -27,6 +27,8 @@ pub(crate) struct Choice {
 pub(crate) struct Cast {
     pub(crate) nodes: Vec<NodeId>,
     pub(crate) patches: Vec<String>,
+    /// Somebody in it was not received from in this life of the own node, and others could play as well.
+    pub(super) is_guess: bool,
     /// Holds its nodes until the session is in the store.
     pub(crate) placed: Option<Arc<Placed>>,
 }
@@ -38,38 +40,37 @@ impl Known {
     }
 
     /// Who plays what in `session`, among the nodes that have `choreography` and take new sessions, by rendezvous hashing:
-    /// each session's choice is its own, and stays mostly the same when nodes come and go. Those that are lively come first:
+    /// each session's choice is its own, and stays mostly the same when nodes come and go. Those in better contact come first:
     /// a hint, by which nobody is left out. `own` plays the initiator.
     pub(super) fn cast(
         &self,
         session: SessionId,
         choreography: &dyn AnyChoreography,
         own: &NodeId,
-        is_lively: impl Fn(&NodeId) -> bool,
+        liveliness: impl Fn(&NodeId) -> Liveliness,
     ) -> Result<Cast, Gap> {
         let initiator = choreography.interface().initiator;
         let mut patches: Vec<&str> = choreography.patches().to_vec();
-        let mut nodes = Vec::new();
+        let (mut nodes, mut is_guess) = (Vec::new(), false);
         for role in choreography.roles() {
             let plays = |node: &NodeId, peer: &Peer| {
                 if *role == initiator { node == own } else { peer.roles.contains(*role) }
             };
             let players = self.peers.iter().filter(|(node, peer)| self.is_open(node, peer) && plays(node, peer));
-            let able = players.filter_map(|(node, peer)| Some((node, peer.patches(choreography)?)));
-            let Some((node, offered)) = able.max_by_key(|(node, _)| (is_lively(node), weight(session, role, node)))
-            else {
-                return Err(self.gap(choreography, role));
-            };
+            let able: Vec<_> = players.filter_map(|(node, peer)| Some((node, peer.patches(choreography)?))).collect();
+            let best = able.iter().max_by_key(|(node, _)| (liveliness(node), weight(session, role, node)));
+            let Some((node, offered)) = best else { return Err(self.gap(choreography, role)) };
+            is_guess |= able.len() > 1 && liveliness(node) == Liveliness::Unheard;
             patches.retain(|patch| offered.contains(*patch));
-            nodes.push(node.clone());
+            nodes.push(NodeId::clone(node));
         }
         let patches = patches.into_iter().map(ToOwned::to_owned).collect();
-        Ok(Cast { nodes, patches, placed: None })
+        Ok(Cast { nodes, patches, is_guess, placed: None })
     }
 
     /// Whether it takes new sessions from the own node.
     fn is_open(&self, node: &NodeId, peer: &Peer) -> bool {
-        peer.mutual && !peer.draining && !self.cordoned.contains(node)
+        peer.mutual && !peer.draining && !self.cordoned.contains(node) && !self.hints.contains_key(node)
     }
 
     /// Why nobody can play `role`; names the node that comes closest.

@@ -33,6 +33,16 @@ pub enum Contact {
     Deaf(Duration),
 }
 
+/// How likely a new session that is cast to a node goes on at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Liveliness {
+    /// Nothing goes to and fro.
+    Gone,
+    /// It is still to be heard in this life of the own node.
+    Unheard,
+    Heard,
+}
+
 /// What has become of a peer.
 #[derive(Debug)]
 enum Turn {
@@ -55,14 +65,15 @@ impl Known {
     }
 
     /// Whether a new session that is cast there is likely to go on at once. While this node has just begun
-    /// (`is_hearing`), those that are still to be heard get the benefit of the doubt.
-    pub(super) fn is_lively(&self, node: &NodeId, now_ms: u64, is_hearing: bool) -> bool {
-        *node == self.node
-            || match self.contact(node, now_ms) {
-                Contact::Good => true,
-                Contact::Unknown => is_hearing,
-                Contact::Silent(_) | Contact::Deaf(_) => false,
-            }
+    /// (`is_hearing`), those that are still to be heard get the benefit of the doubt, but come behind those that are heard:
+    /// what is known of them is from an earlier life, and whoever said it then may never have been there.
+    pub(super) fn liveliness(&self, node: &NodeId, now_ms: u64, is_hearing: bool) -> Liveliness {
+        match self.contact(node, now_ms) {
+            _ if *node == self.node => Liveliness::Heard,
+            Contact::Good => Liveliness::Heard,
+            Contact::Unknown if is_hearing => Liveliness::Unheard,
+            Contact::Unknown | Contact::Silent(_) | Contact::Deaf(_) => Liveliness::Gone,
+        }
     }
 
     /// Notes who has gone silent and who has come back since the last time.
@@ -92,6 +103,13 @@ impl Peers {
     /// Whether this is a node that has said what it offers, and has not left.
     pub(crate) fn knows(&self, node: &NodeId) -> bool {
         self.lock().peers.contains_key(node)
+    }
+
+    /// The first of these nodes of which nothing is known: it has never said what it offers, and has not left.
+    pub(crate) fn unknown_of(&self, cast: &[NodeId]) -> Option<NodeId> {
+        let known = self.lock();
+        let is_known = |node: &NodeId| known.peers.contains_key(node) || known.left.names().any(|left| left == node);
+        cast.iter().find(|node| !is_known(node)).cloned()
     }
 
     /// Something was received from a node. What it offers is taken by [`Peers::learn`].

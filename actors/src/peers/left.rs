@@ -1,7 +1,7 @@
-//! Who has left. A set that only grows, up to a bound: whoever hears of two such sets keeps what both have, so that all
-//! nodes come to the same one, in whatever order they hear.
+//! Who has left, as it has said itself or as an operator of this node has: nobody else is believed (decision 0031). A set that
+//! only grows, up to a bound, in whatever order it is heard.
 //!
-//! Above the bound those go that left first, everywhere the same ones.
+//! Above the bound those go that left first.
 
 use std::collections::BTreeMap;
 

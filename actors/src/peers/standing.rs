@@ -13,7 +13,7 @@ use accompanist_core::frame::{Left, Membership, NODES_PER_OFFER_MAX, Need};
 use accompanist_core::record::value_bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Contact, Known, NODE_KEY, Peers};
+use super::{Contact, Known, Peers};
 use crate::writer::Counts;
 
 /// The key of the own node's standing in [`Space::Meta`].
@@ -127,6 +127,44 @@ impl Known {
         }
     }
 
+    /// What `from` says of others. It is no more than a hint: they are not cast while it is said, and only as long as they are
+    /// not received themselves. Nothing of it is kept or told on. Gives those of whom it is news.
+    pub(super) fn note_hints(&mut self, from: &NodeId, lefts: &[Left], now_ms: u64) -> Vec<NodeId> {
+        let mut news = Vec::new();
+        for left in lefts.iter().filter(|left| left.node != self.node && left.node != *from) {
+            let is_it = self.peers.get(&left.node).is_some_and(|peer| peer.membership == left.membership);
+            let is_received = matches!(self.contact(&left.node, now_ms), Contact::Good | Contact::Deaf(_));
+            if is_it && !is_received && self.hints.insert(left.node.clone(), now_ms).is_none() {
+                news.push(left.node.clone());
+            }
+        }
+        news
+    }
+
+    /// What nobody has said lately holds no more.
+    pub(super) fn forget_hints(&mut self, now_ms: u64) {
+        let silence_ms = self.silence_ms;
+        self.hints.retain(|_, said_ms| now_ms.saturating_sub(*said_ms) < silence_ms);
+    }
+
+    /// `from` says that the own node has left. If it has, `from` is aware of that now. Otherwise an operator has had it
+    /// forgotten there: that is the word of `from` for itself, which is not to be cast any more, and leaves the own node as
+    /// it is. Gives whether the latter is news.
+    pub(super) fn note_own_left(&mut self, from: &NodeId, lefts: &[Left]) -> bool {
+        let membership = self.own.membership;
+        if !lefts.iter().any(|left| left.node == self.node && left.membership == membership) {
+            return false;
+        }
+        if self.left.has(&self.node, membership) {
+            self.aware.insert(from.clone());
+            return false;
+        }
+        if let Some(peer) = self.peers.get_mut(from) {
+            peer.mutual = false;
+        }
+        self.peers.contains_key(from) && self.forgotten_by.insert(from.clone())
+    }
+
     fn progress(&self) -> DrainProgress {
         // One that plays no role begins no session. Nobody answers one that has left.
         let has_left = self.standing() == Standing::Left;
@@ -146,7 +184,8 @@ impl Peers {
     pub(crate) fn next_standing(&self, draining: bool, membership: Membership) -> Own {
         let mut known = self.lock();
         let mut next = known.asked;
-        if !draining && known.left.has(&known.node, next.membership) {
+        let is_gone = known.left.has(&known.node, next.membership) || !known.forgotten_by.is_empty();
+        if !draining && is_gone {
             next.membership = membership;
             next.fresh = true; // Not all may know yet that the one before has left.
         }
@@ -169,6 +208,7 @@ impl Peers {
                 // They know the one before, as one that has left.
                 let node = known.node.clone();
                 known.peers.iter_mut().filter(|(other, _)| **other != node).for_each(|(_, peer)| peer.mutual = false);
+                known.forgotten_by.clear();
             }
             known.own = own;
             known.answers.clear();
@@ -232,7 +272,7 @@ impl Peers {
         Some((changes, left))
     }
 
-    /// These have left. Gives what is to be stored, if that is news.
+    /// These have left, as they say themselves, or as an operator says here. Gives what is to be stored, if that is news.
     pub(super) fn note_left(&self, lefts: &[Left]) -> Batch {
         let mut changes = Batch::new();
         {
@@ -241,16 +281,7 @@ impl Peers {
                 changes.extend(known.left.add(left));
                 let is_it = known.peers.get(&left.node).is_some_and(|peer| peer.membership == left.membership);
                 if is_it && left.node != known.node {
-                    known.peers.remove(&left.node);
-                    known.heard.remove(&left.node);
-                    known.deaf.remove(&left.node);
-                    known.stored.remove(&left.node);
-                    known.answers.remove(&left.node);
-                    let key = [NODE_KEY, left.node.as_str().as_bytes()].concat();
-                    changes.push(Change { space: Space::Meta, key, value: None });
-                    if known.cordoned.remove(&left.node) {
-                        changes.push(Known::cordon_change(&left.node, false));
-                    }
+                    changes.extend(known.forget(&left.node));
                 }
             }
             known.note_standing();

@@ -99,9 +99,9 @@ struct WatchedInbox {
 }
 
 impl Inbox for WatchedInbox {
-    fn receive(&self, packet: &[u8]) {
+    fn receive(&self, from: &NodeId, packet: &[u8]) {
         if self.power.is_on() {
-            self.inbox.receive(packet);
+            self.inbox.receive(from, packet);
         }
     }
 }
@@ -119,7 +119,7 @@ impl WatchedWire {
         if !self.power.is_on() {
             return;
         }
-        let says = match Packet::from_bytes(&bytes) {
+        let says = match Packet::peek(&bytes) {
             Err(error) => return self.witness.fail(Some(&self.node), &format!("it sends what is no packet: {error}")),
             Ok(packet) => {
                 if let Some(to) = to {

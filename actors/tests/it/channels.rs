@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use accompanist::actor::SkippedMessage;
 use accompanist::contract::{Inbox, Transport, Wire};
-use accompanist::frame::{Body, Frame, Packet};
+use accompanist::frame::{Body, Epoch, Frame, Offer, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::instance::Status;
 use accompanist::prelude::*;
@@ -14,6 +14,7 @@ use accompanist::transport::LocalNetwork;
 use accompanist::{AskError, NodeBuilder};
 
 use crate::actor::{Careless, Fragile, Note, Place, Recorder, heard, said, say, until_heard};
+use crate::rogue::Rogue;
 use crate::support::{TestNode, node_id, quick, until, within};
 
 /// A site whose actor panics at sevens.
@@ -177,17 +178,17 @@ async fn what_may_not_be_sent_any_more_waits_and_is_not_thrown_away() {
 /// Hears nothing.
 struct Deaf;
 impl Inbox for Deaf {
-    fn receive(&self, _: &[u8]) {}
+    fn receive(&self, _: &NodeId, _: &[u8]) {}
 }
 
 /// A node of another release, or one that lies, plays another one and says that the session is aborted.
-async fn abort_as(network: &LocalNetwork, who: &str, to: &str, channel: SessionId) -> Arc<dyn Wire> {
+async fn abort_as(network: &LocalNetwork, who: &str, offer: Offer, to: &str, channel: SessionId) -> Arc<dyn Wire> {
     let wire = network.attach(node_id(who), Arc::new(Deaf)).await.unwrap();
     let body = Body::Abort(Abort::new("elsewhere", "an operator of another release"));
     let (from, role) = if who == "edge" { (RoleIndex(0), RoleIndex(1)) } else { (RoleIndex(1), RoleIndex(0)) };
     let frame = Frame { session: channel, from, to: role, header: None, body };
-    let packet = Packet { frames: vec![(1, frame)], ..Packet::new(node_id(who), 77) };
-    wire.send(&node_id(to), packet.to_bytes().unwrap());
+    let packet = Packet { frames: vec![(1, frame)], offer: Some(offer), ..Packet::new(Epoch(77)) };
+    wire.send(&node_id(to), packet.to_bytes(&node_id(who), Some(&node_id(to))).unwrap());
     wire
 }
 
@@ -212,8 +213,10 @@ async fn a_channel_that_is_over_is_opened_anew(closes_first: bool) {
     until_heard(&site, &said([0])).await;
     let channel = within(edge.actor::<Recorder>().channel()).await.unwrap();
     turn_is_over(&channel).await;
+    let rogue = Rogue::attach(&place.network).await;
+    let (of_site, of_edge) = (rogue.offer_of("site").await, rogue.offer_of("edge").await);
     within(site.shutdown()).await;
-    let wire = abort_as(&place.network, "site", "edge", channel.id().session).await;
+    let wire = abort_as(&place.network, "site", of_site, "edge", channel.id().session).await;
     is_over(&edge).await;
     drop(wire);
     // It says so in its next life, too, and not only once.
@@ -221,7 +224,7 @@ async fn a_channel_that_is_over_is_opened_anew(closes_first: bool) {
     let site = place.recorder().await;
     if closes_first {
         let end = site.instance_at(channel.id().session, RoleIndex(1));
-        let wire = abort_as(&place.network, "edge", "site", channel.id().session).await;
+        let wire = abort_as(&place.network, "edge", of_edge, "site", channel.id().session).await;
         within(async { while end.status().await.unwrap() == Status::Running {} }).await;
         drop(wire);
     }

@@ -15,7 +15,7 @@ use crate::releases::Release::{All, Both, One, Patched as WithPatch, Plain as Wi
 use crate::releases::{
     First, Fourth, Patched, Plain, Release, Second, Sites, Third, all_marks, open_everywhere, open_orders,
 };
-use crate::rogue::Recorder;
+use crate::rogue::{Recorder, Sent};
 use crate::support::{TestNode, node_id, quick, until, within};
 use crate::trade::{Front, KEPT, Tally, deal};
 
@@ -270,8 +270,8 @@ async fn a_session_with_a_patch_that_a_node_has_no_more_is_listed_and_waits() {
 /// How many packets with frames were sent to a node.
 fn with_frames(recorder: &Recorder, to: &str) -> usize {
     let packets = recorder.packets.lock().unwrap();
-    let sent = packets.iter().filter(|(node, _)| node.as_str() == to);
-    sent.filter(|(_, packet)| !Packet::from_bytes(packet).unwrap().frames.is_empty()).count()
+    let sent = packets.iter().filter(|sent| sent.to.as_str() == to);
+    sent.filter(|sent| !Packet::peek(&sent.bytes).unwrap().frames.is_empty()).count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -309,8 +309,8 @@ async fn a_session_that_a_node_cannot_begin_is_kept_for_it_by_the_others() {
 struct Acks(watch::Sender<Vec<u64>>);
 
 impl Inbox for Acks {
-    fn receive(&self, packet: &[u8]) {
-        let acks = Packet::from_bytes(packet).unwrap().acks;
+    fn receive(&self, _: &NodeId, packet: &[u8]) {
+        let acks = Packet::peek(packet).unwrap().acks;
         self.0.send_modify(|known| known.extend(acks.into_iter().flat_map(|(_, numbers)| numbers)));
     }
 }
@@ -331,12 +331,16 @@ async fn late_frames_of_a_version_that_was_given_up_are_acknowledged() {
     let wire = sites.network.network.attach(node_id("front"), Arc::new(Acks(sender))).await.unwrap();
     let packets = sites.network.packets.lock().unwrap().clone();
     let mut late = Vec::new();
-    for (_, packet) in packets.iter().filter(|(to, _)| to.as_str() == "side") {
-        let Packet { from, frames, .. } = Packet::from_bytes(packet).unwrap();
-        if from.as_str() == "front" && frames.iter().any(|(_, frame)| frame.header.is_some()) {
+    for Sent { bytes, .. } in packets.iter().filter(|sent| sent.from.as_str() == "front" && sent.to.as_str() == "side")
+    {
+        let Packet { frames, .. } = Packet::peek(bytes).unwrap();
+        if frames.iter().any(|(_, frame)| frame.header.is_some()) {
             late.extend(frames.iter().map(|(number, _)| *number).filter(|number| *number > 0));
-            wire.send(&node_id("side"), packet.clone());
+        } else if !frames.is_empty() {
+            continue;
         }
+        // What introduces the front, too.
+        wire.send(&node_id("side"), bytes.clone());
     }
     assert!(!late.is_empty());
     within(acks.wait_for(|acks| late.iter().all(|number| acks.contains(number)))).await.unwrap();

@@ -1,16 +1,14 @@
 //! What comes late, when a role has closed or has forgotten the session already: it begins nothing, and holds nothing up.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use accompanist::contract::Transport;
 use accompanist::frame::{Body, Frame, Outcome, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 
 use crate::support::{node_id, until, within};
-use crate::town::{MINUTE, Nobody, Parcel, Round, SYNC, Town, count, none, parcel_once, short};
+use crate::town::{MINUTE, Parcel, Round, SYNC, Town, count, none, parcel_once, short};
 use crate::trade::{Tally, deal};
 
 #[tokio::test(start_paused = true)]
@@ -24,7 +22,7 @@ async fn late_duplicates_begin_nothing_below_the_least_age() {
     }
     for _ in 0..9 {
         tokio::time::sleep(MINUTE).await;
-        town.tap.repeat().await;
+        town.tap.repeat();
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!((town.outside.asked(), back.instances()), (1, 0));
@@ -117,17 +115,18 @@ async fn frames_of_an_end_begin_nothing() {
     front.is_idle().await;
     until("nothing left at the back", || back.instances() == 0 && count(&back) == 0).await;
     let sent = town.tap.sent.lock().unwrap().clone();
-    let mut frames = sent.iter().flat_map(|(_, packet)| &packet.frames).map(|(_, frame)| frame);
+    let epoch = sent.iter().find(|sent| sent.from.as_str() == "front").unwrap().packet.epoch;
+    let mut frames = sent.iter().flat_map(|sent| &sent.packet.frames).map(|(_, frame)| frame);
     let first = frames.find(|frame| frame.header.is_some()).unwrap();
     let (session, header) = (first.session, first.header.clone());
-    let wire = town.tap.network.attach(node_id("rogue"), Arc::new(Nobody)).await.unwrap();
     let finished = Outcome::Finished;
     let turns = Body::Turns { finals: vec![], aborted: true };
     for (number, body) in (1..).zip([Body::Close(finished.clone()), Body::Done(finished), turns, Body::Undoing(None)]) {
         let (from, to) = (RoleIndex(1), RoleIndex(0));
         let frame = Frame { session, from, to, header: header.clone(), body };
-        let packet = Packet { frames: vec![(number, frame)], ..Packet::new(node_id("front"), 7) };
-        wire.send(&node_id("back"), packet.to_bytes().unwrap());
+        let packet = Packet { frames: vec![(number << 40, frame)], ..Packet::new(epoch) };
+        let [from, to] = ["front", "back"].map(node_id);
+        town.tap.network.inject(&from, Some(&to), &packet.to_bytes(&from, Some(&to)).unwrap());
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!((back.instances(), count(&back)), (0, 0));
     }

@@ -12,7 +12,7 @@ use accompanist::{DeadLetter, NodeBuilder, Path, Payload, SessionId, metric};
 
 use crate::overload::{Hold, go};
 use crate::retention::Numbers;
-use crate::rogue::Rogue;
+use crate::rogue::{EPOCH, Rogue};
 use crate::support::{TestNode, node_id, quick, until, within};
 use crate::trade::{Back, Front, Outside};
 
@@ -74,7 +74,7 @@ async fn a_message_of_an_unknown_choreography_is_kept_until_a_release_knows_it()
     let (_front, session, back) = street.unknown_there().await;
     let letter = back.dead_letters().remove(0);
     assert_eq!((letter.session, letter.role, letter.from_role), (session.id(), RoleIndex(1), RoleIndex(0)));
-    assert_eq!((letter.from, letter.choreography), (Some(node_id("front")), Some(("hold".to_owned(), 1))));
+    assert_eq!((letter.from, letter.choreography), (node_id("front"), Some(("hold".to_owned(), 1))));
     assert!(letter.reason.contains("`hold` version 1 is not known here"), "{}", letter.reason);
     // The wall's clock goes on beside the test's, and slowly.
     let again = |letter: &DeadLetter| letter.times >= 3 && letter.last > letter.first;
@@ -146,13 +146,13 @@ async fn a_message_of_a_session_that_nobody_knows_is_kept_and_can_be_thrown_away
     let street = Street::default();
     let back = street.back(true).await;
     let rogue = Rogue::attach(&street.network).await;
+    rogue.is_heard(&["back"]).await;
     let body =
         Body::Deliver { path: Path::root().child(1), operation: Operation::Comm, payload: Payload::from(vec![1, 0]) };
     let session = SessionId::fresh(1, 0);
     let frame = Frame { session, from: RoleIndex(0), to: RoleIndex(1), header: None, body };
     let send = |frame: Frame| {
-        let packet = Packet { frames: vec![(5, frame)], ..Packet::new(node_id("rogue"), 7) };
-        rogue.send("back", packet.to_bytes().unwrap());
+        rogue.send("back", &Packet { frames: vec![(5, frame)], ..Packet::new(EPOCH) });
     };
     // Those who only wait, or have ended, say nothing that could be missed.
     for body in [Body::Nudge, Body::Undoing(None), Body::Done(accompanist::frame::Outcome::Finished)] {
@@ -161,13 +161,14 @@ async fn a_message_of_a_session_that_nobody_knows_is_kept_and_can_be_thrown_away
     send(frame.clone());
     until("a dead letter", || !back.dead_letters().is_empty()).await;
     let [letter] = back.dead_letters().try_into().unwrap();
-    assert_eq!((letter.session, letter.from), (session, Some(node_id("rogue"))));
+    assert_eq!((letter.session, letter.from), (session, node_id("rogue")));
     assert!(letter.reason.contains("not known here"), "{}", letter.reason);
     assert!(within(back.discard_dead_letter(letter.number)).await.unwrap());
     assert!(!within(back.discard_dead_letter(letter.number)).await.unwrap());
     within(back.shutdown()).await;
     let back = street.back(true).await;
     assert_eq!(back.dead_letters(), []);
+    rogue.is_heard(&["back"]).await;
     send(frame);
     until("it to be back", || !back.dead_letters().is_empty()).await;
     assert!(back.dead_letters()[0].number > 0);

@@ -47,6 +47,7 @@ mod simulation;
 mod state;
 mod stopping;
 mod stores;
+mod stranger;
 mod supervision;
 mod support;
 mod torn;

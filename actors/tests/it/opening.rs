@@ -9,7 +9,7 @@ use accompanist::prelude::*;
 use accompanist::store::{MemoryDisk, MemoryStore};
 use accompanist::transport::LocalNetwork;
 
-use crate::rogue::Rogue;
+use crate::rogue::{EPOCH, Rogue};
 use crate::support::{TestNode, all_roles, node_id, on_disk, quick, until, within};
 use crate::trade::{Back, Deal, Front, KEPT, Outside, Pay, Tally, deal};
 
@@ -127,6 +127,7 @@ async fn a_frame_does_not_begin_an_initiator() {
     let store = MemoryDisk::default().open().unwrap();
     let node = TestNode::start(all_roles("home", store, network.clone(), &outside).choreography(Hop)).await;
     let rogue = Rogue::attach(&network).await;
+    rogue.is_heard(&["home"]).await;
     let header = Arc::new(Header {
         choreography: "hop".into(),
         version: 1,
@@ -142,8 +143,7 @@ async fn a_frame_does_not_begin_an_initiator() {
         for body in [Body::Nudge, Body::Done(Outcome::Finished)] {
             let (from, to) = (RoleIndex(0), RoleIndex(1));
             let frame = Frame { session, from, to, header: Some(header.clone()), body };
-            let packet = Packet { frames: vec![(number, frame)], ..Packet::new(node_id("rogue"), 7) };
-            rogue.send("home", packet.to_bytes().unwrap());
+            rogue.send("home", &Packet { frames: vec![(number, frame)], ..Packet::new(EPOCH) });
         }
     }
     rogue.is_heard(&["home"]).await;
@@ -179,9 +179,10 @@ async fn a_start_among_late_frames_is_answered() {
     within(session.settled()).await.unwrap();
     let rogue = Rogue::attach(&network).await;
     let frame = Frame { session: session.id(), from: RoleIndex(0), to: RoleIndex(1), header: None, body: Body::Nudge };
-    let packet = Packet { frames: vec![(0, frame)], ..Packet::new(node_id("rogue"), 7) }.to_bytes().unwrap();
+    rogue.is_heard(&["home"]).await;
+    let packet = Packet { frames: vec![(0, frame)], ..Packet::new(EPOCH) };
     for _ in 0..1_000 {
-        rogue.send("home", packet.clone());
+        rogue.send("home", &packet);
         let again = within(node.start_keyed(Hop, "k", deal(1))).await.unwrap();
         assert_eq!(within(again.settled()).await.unwrap(), 101);
     }

@@ -194,7 +194,7 @@ pub async fn leaves(node: &Node) {
 }
 
 /// Starts these deals, and gives their sessions.
-async fn started(front: &Node, deals: impl IntoIterator<Item = u32>) -> Vec<Session<Late>> {
+pub async fn started(front: &Node, deals: impl IntoIterator<Item = u32>) -> Vec<Session<Late>> {
     let mut sessions = Vec::new();
     for id in deals {
         sessions.push(within(front.start_keyed(Late, &id.to_string(), deal(id))).await.unwrap());
@@ -202,7 +202,7 @@ async fn started(front: &Node, deals: impl IntoIterator<Item = u32>) -> Vec<Sess
     sessions
 }
 
-async fn settled(sessions: Vec<Session<Late>>) {
+pub async fn settled(sessions: Vec<Session<Late>>) {
     for session in sessions {
         within(session.settled()).await.unwrap();
     }
@@ -459,13 +459,15 @@ async fn a_node_that_is_down_holds_up_a_draining_until_it_is_back_or_forgotten()
     assert!(!drained.is_finished());
     let burnt = node_id("front-2");
     within(front.forget(&burnt)).await.unwrap();
+    assert!(!drained.is_finished(), "what an operator says at the front holds there");
+    within(side.forget(&burnt)).await.unwrap();
     within(drained).await.unwrap().unwrap();
     assert!(matches!(within(front.forget(&burnt)).await, Err(ForgetError::Unknown(_))));
     assert!(matches!(within(front.forget(front.name())).await, Err(ForgetError::Own)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_has_left_is_forgotten_by_those_that_were_away_too() {
+async fn who_has_left_says_so_itself_to_those_that_were_away_too() {
     let street = Street::default();
     let [front, back, one, other] = street.start_all(["front", "back", "side-1", "side-2"]).await;
     assert!(matches!(within(one.leave()).await, Err(LeaveError::NotDraining)));
@@ -482,17 +484,18 @@ async fn who_has_left_is_forgotten_by_those_that_were_away_too() {
     assert!(!leaving.is_finished(), "one is still to hear of it");
     leaving.abort();
     within(one.shutdown()).await;
-    // From the others, in their later lives.
+    // The others remember it in their later lives, and nobody believes them.
     let (front, back) = (street.cut(front).await, street.cut(back).await);
     assert_eq!(standings(&front)["side-1"], Standing::Left);
     let other = street.start("side-2").await;
-    knows_that(&other, "side-1", Standing::Left).await;
     settled(started(&front, 0..20).await).await;
     assert_eq!(notes(&other).await.len(), 20);
+    assert_eq!(standings(&other)["side-1"], Standing::Draining);
 
-    // The same store again: it knows.
+    // The same store again: it knows, and says so.
     let one = street.start("side-1").await;
     assert_eq!(one.standing(), Standing::Left);
+    knows_that(&other, "side-1", Standing::Left).await;
     within(one.leave()).await.unwrap();
     assert_eq!(standings(&front)["side-1"], Standing::Left);
     within(one.undrain()).await.unwrap();
@@ -522,8 +525,10 @@ async fn sessions_of_a_node_that_burnt_down_are_listed_cancelled_and_ended_by_an
     within(street.outside.asked_times(SESSIONS)).await;
     street.burn(side).await;
     let burnt = node_id("side");
-    within(back.forget(&burnt)).await.unwrap();
-    knows_that(&front, "side", Standing::Left).await;
+    for node in [&front, &back] {
+        within(node.forget(&burnt)).await.unwrap();
+        assert_eq!(standings(node)["side"], Standing::Left);
+    }
 
     let (mut listed, mut after) = (Vec::new(), None);
     loop {
@@ -571,16 +576,33 @@ async fn a_node_that_was_forgotten_by_mistake_hears_of_it_and_can_join_anew() {
     let session = started(&front, [1]).await.remove(0);
     within(street.outside.asked_times(1)).await;
     within(back.forget(&node_id("front"))).await.unwrap();
-    until("the front to hear of it", || front.standing() == Standing::Left).await;
-    assert!(matches!(within(front.start(Late, deal(2))).await, Err(StartError::HasLeft)));
+    is_forgotten_by_the_back(&front).await;
     // What it has begun goes on.
     street.outside.set_gate(true);
     within(session.settled()).await.unwrap();
     let front = street.cut(front).await;
-    assert_eq!(front.standing(), Standing::Left);
+    is_forgotten_by_the_back(&front).await;
     within(front.undrain()).await.unwrap();
     knows_that(&back, "front", Standing::Serving).await;
-    settled(started(&front, [2]).await).await;
+    within(async {
+        while let Err(error) = front.start(Late, deal(2)).await {
+            assert!(matches!(error, StartError::NobodyPlays { role: "back" }), "{error}");
+        }
+    })
+    .await;
+    front.is_idle().await;
+    assert_eq!(street.outside.total().undone, 0);
+}
+
+/// It still serves, but starts nothing that the back would play in.
+async fn is_forgotten_by_the_back(front: &Node) {
+    within(async {
+        while !matches!(front.start(Late, deal(9)).await, Err(StartError::NobodyPlays { role: "back" })) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(front.standing(), Standing::Serving);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -627,7 +649,7 @@ async fn what_is_known_of_the_others_can_be_seen() {
     within(front.forget(&node_id("back"))).await.unwrap();
     let gone = seen(&front, "back");
     assert_eq!((gone.standing, gone.roles, gone.last_heard), (Standing::Left, vec![], None));
-    knows_that(&side, "back", Standing::Left).await;
+    assert_eq!(standings(&side)["back"], Standing::Serving, "nobody is believed about another node");
 }
 
 /// In one thread, where the numbers of a test are its own.

@@ -1,9 +1,10 @@
 //! Packets that no node of this release would send, or not any more: dropped, and nothing else happens.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use accompanist::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Body, Frame, Header, Offer, Offered, Operation, Outcome, Packet, Receipt, WIRE_VERSION};
+use accompanist::frame::{Body, Epoch, Frame, Header, Offer, Offered, Operation, Outcome, Packet, WIRE_VERSION};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::transport::LocalNetwork;
@@ -14,54 +15,94 @@ use crate::delivery::{Sites, are_idle};
 use crate::support::{node_id, until, within};
 use crate::trade::{Deal, KEPT, TAKEN_BACK, Tally, Trade, deal, tally};
 
-/// An attached stranger who speaks the packets of this release, and others.
+/// An attached stranger who speaks the packets of this release, and others, in its own name or in that of another node.
 pub struct Rogue {
+    network: LocalNetwork,
     wire: Arc<dyn Wire>,
-    answers: watch::Receiver<Vec<NodeId>>,
+    heard: watch::Receiver<Heard>,
 }
 
-/// Notes who answers with an offer.
-struct Answers(watch::Sender<Vec<NodeId>>);
+/// What was received: the epochs and the offers of the nodes, and who has answered with one.
+#[derive(Default)]
+struct Heard {
+    epochs: BTreeMap<NodeId, Epoch>,
+    offers: BTreeMap<NodeId, Offer>,
+    answers: Vec<NodeId>,
+}
 
-impl Inbox for Answers {
-    fn receive(&self, packet: &[u8]) {
-        let packet = Packet::from_bytes(packet).unwrap();
-        if packet.offer.is_some_and(|offer| !offer.ask) {
-            self.0.send_modify(|answers| answers.push(packet.from));
-        }
+struct Ears(watch::Sender<Heard>);
+
+impl Inbox for Ears {
+    fn receive(&self, from: &NodeId, packet: &[u8]) {
+        let packet = Packet::from_bytes(packet, from, &node_id("rogue")).unwrap();
+        self.0.send_modify(|heard| {
+            heard.epochs.insert(from.clone(), packet.epoch);
+            if let Some(offer) = packet.offer {
+                if !offer.ask {
+                    heard.answers.push(from.clone());
+                }
+                heard.offers.insert(from.clone(), offer);
+            }
+        });
     }
 }
+
+/// The epoch of what the stranger says in its own name.
+pub const EPOCH: Epoch = Epoch(77);
 
 impl Rogue {
     pub async fn attach(network: &LocalNetwork) -> Self {
-        let (sender, answers) = watch::channel(Vec::new());
-        let wire = network.attach(node_id("rogue"), Arc::new(Answers(sender))).await.unwrap();
-        Self { wire, answers }
+        let (sender, heard) = watch::channel(Heard::default());
+        let wire = network.attach(node_id("rogue"), Arc::new(Ears(sender))).await.unwrap();
+        Self { network: network.clone(), wire, heard }
     }
 
-    pub fn send(&self, to: &str, packet: Vec<u8>) {
-        self.wire.send(&node_id(to), packet);
+    /// In its own name.
+    pub fn send(&self, to: &str, packet: &Packet) {
+        self.wire.send(&node_id(to), packet.to_bytes(&node_id("rogue"), Some(&node_id(to))).unwrap());
+    }
+
+    /// In the name of another node, whether there is one or not.
+    pub fn send_as(&self, from: &str, to: &str, packet: &Packet) {
+        self.send_bytes_as(from, to, &packet.to_bytes(&node_id(from), Some(&node_id(to))).unwrap());
+    }
+
+    pub fn send_bytes_as(&self, from: &str, to: &str, bytes: &[u8]) {
+        self.network.inject(&node_id(from), Some(&node_id(to)), bytes);
+    }
+
+    /// The epoch of a node, as it tells everybody.
+    pub async fn epoch_of(&self, node: &str) -> Epoch {
+        self.is_heard(&[node]).await;
+        self.heard.borrow().epochs[&node_id(node)]
+    }
+
+    /// What a node offers, as it tells everybody.
+    pub async fn offer_of(&self, node: &str) -> Offer {
+        self.is_heard(&[node]).await;
+        let offer = self.heard.borrow().offers[&node_id(node)].clone();
+        // What it knows of the stranger is for that one.
+        Offer { knows: None, ask: false, ..offer }
     }
 
     /// Waits until the links of these nodes have been through everything sent to them so far.
     pub async fn is_heard(&self, nodes: &[&str]) {
         for node in nodes {
-            let already = self.answers.borrow().iter().filter(|from| from.as_str() == *node).count();
-            let ask = Packet { offer: Some(Offer { ask: true, ..Offer::default() }), ..packet() };
-            self.send(node, ask.to_bytes().unwrap());
-            let mut answers = self.answers.clone();
-            let heard = |answers: &Vec<NodeId>| answers.iter().filter(|from| from.as_str() == *node).count() > already;
-            within(answers.wait_for(heard)).await.unwrap();
+            let answers = |heard: &Heard| heard.answers.iter().filter(|from| from.as_str() == *node).count();
+            let already = answers(&self.heard.borrow());
+            self.send(node, &Packet { offer: Some(Offer { ask: true, ..Offer::default() }), ..Packet::new(EPOCH) });
+            within(self.heard.clone().wait_for(|heard| answers(heard) > already)).await.unwrap();
         }
     }
 }
 
-fn packet() -> Packet {
-    Packet::new(node_id("rogue"), 77)
+/// As the front sends it, under a number that it never comes to.
+fn with_frame(epoch: Epoch, frame: Frame) -> Packet {
+    Packet { frames: vec![(1 << 40, frame)], ..Packet::new(epoch) }
 }
 
-fn with_frame(frame: Frame) -> Vec<u8> {
-    Packet { frames: vec![(5, frame)], ..packet() }.to_bytes().unwrap()
+fn bytes(packet: &Packet) -> Vec<u8> {
+    packet.to_bytes(&node_id("front"), Some(&node_id("back"))).unwrap()
 }
 
 /// A header of `Trade` as the front would write it.
@@ -91,14 +132,23 @@ fn bodies() -> [Body; 4] {
     [Body::Nudge, Body::Abort(abort.clone()), Body::Done(Outcome::Finished), Body::Close(Outcome::Compensated(abort))]
 }
 
-/// Bytes that are no packet, or of another release.
-fn garbage() -> Vec<Vec<u8>> {
-    let good = with_frame(frame(1, Some(header())));
+/// Bytes that are no packet, or of another release, or are not as they were sent.
+fn garbage(epoch: Epoch) -> Vec<Vec<u8>> {
+    let packet = with_frame(epoch, frame(1, Some(header())));
+    let good = bytes(&packet);
     let mut garbage: Vec<Vec<u8>> = (0..good.len()).map(|length| good[..length].to_vec()).collect();
+    garbage.extend((0..good.len() * 8).map(|bit| {
+        let mut flipped = good.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        flipped
+    }));
     garbage.push(vec![0xff; 100]);
     garbage.push([&good[..], b"more"].concat());
     garbage.push([vec![WIRE_VERSION], vec![0xff; 1_000]].concat());
     garbage.push([vec![WIRE_VERSION + 1], good[1..].to_vec()].concat());
+    // For another node, of another one, for all of another one.
+    let astray = [("front", Some("side")), ("side", Some("back")), ("side", None)];
+    garbage.extend(astray.map(|(from, to)| packet.to_bytes(&node_id(from), to.map(node_id).as_ref()).unwrap()));
     let mut random = fastrand::Rng::with_seed(3);
     for _ in 0..1_000 {
         let length = random.usize(..300);
@@ -108,7 +158,7 @@ fn garbage() -> Vec<Vec<u8>> {
 }
 
 /// Packets that can be read, and must be dropped.
-fn misfits() -> Vec<Vec<u8>> {
+fn misfits(epoch: Epoch) -> Vec<Vec<u8>> {
     let mut frames = vec![
         frame(10, None),
         frame(11, Some(Header { choreography: "no-such".into(), ..header() })),
@@ -127,33 +177,32 @@ fn misfits() -> Vec<Vec<u8>> {
         frames.push(Frame { body: body.clone(), ..frame(number, None) });
         frames.push(Frame { body, to: RoleIndex(9), ..frame(number + 10, Some(header())) });
     }
-    let mut packets: Vec<Vec<u8>> = frames.into_iter().map(with_frame).collect();
-    // Of a node that calls itself as this one does.
-    let own = Packet { frames: vec![(1, frame(40, Some(header())))], ..Packet::new(node_id("back"), 1) };
-    packets.push(own.to_bytes().unwrap());
+    let mut packets: Vec<Packet> = frames.into_iter().map(|frame| with_frame(epoch, frame)).collect();
     // Offers to play that are too large: nobody is cast for them.
     let trade = |patches| Offered { choreography: "trade".into(), version: 1, patches };
     for patches in [vec!["p".repeat(1_000)], vec![String::new(); 1_000]] {
         let offer = Offer { roles: vec!["back".into()], choreographies: vec![trade(patches)], ..Offer::default() };
-        packets.push(Packet { offer: Some(offer), ..packet() }.to_bytes().unwrap());
+        packets.push(Packet { offer: Some(offer), ..Packet::new(epoch) });
     }
     // Acknowledgements of what was never sent.
-    let receipt = Receipt { to: node_id("back"), epoch: 3, number: 4 };
-    packets
-        .push(Packet { acks: vec![(receipt.epoch, vec![receipt.number, u64::MAX])], ..packet() }.to_bytes().unwrap());
-    packets
+    packets.push(Packet { acks: vec![(Epoch(3), vec![4, u64::MAX])], ..Packet::new(epoch) });
+    packets.iter().map(bytes).collect()
 }
 
-async fn is_unmoved_by(packets: Vec<Vec<u8>>) {
+/// Whatever is sent to the back in the name of the front, and in its present epoch.
+async fn is_unmoved_by(packets: impl FnOnce(Epoch) -> Vec<Vec<u8>>) {
     let (sites, network) = (Sites::default(), LocalNetwork::new());
     let (back, front) = (sites.back(&network).await, sites.front(&network).await);
     sites.outside.set_gate(false);
     let during = within(front.start(Trade, deal(1))).await.unwrap();
     within(sites.outside.asked_times(1)).await;
     let rogue = Rogue::attach(&network).await;
-    for packet in packets {
-        rogue.send("back", packet);
+    for packet in packets(rogue.epoch_of("front").await) {
+        rogue.send_bytes_as("front", "back", &packet);
     }
+    // Of a node that calls itself as this one does.
+    let own = with_frame(rogue.epoch_of("back").await, frame(40, Some(header())));
+    rogue.send_as("back", "back", &own);
     rogue.is_heard(&["back"]).await;
     // It holds the one session that there is.
     until("one instance", || back.instances() == 1).await;
@@ -173,49 +222,55 @@ async fn is_unmoved_by(packets: Vec<Vec<u8>>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_is_dropped() {
-    is_unmoved_by(garbage()).await;
+    is_unmoved_by(garbage).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn packets_that_fit_nothing_are_dropped() {
-    is_unmoved_by(misfits()).await;
+    is_unmoved_by(misfits).await;
 }
 
 /// What only a node of this session would send, from a role that the session does not have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_that_the_session_does_not_have_is_not_heard() {
-    let mut packets = Vec::new();
-    for (number, body) in (50..).zip(bodies()).filter(|(_, body)| !matches!(body, Body::Nudge)) {
-        packets.push(with_frame(Frame { body, from: RoleIndex(9), ..frame(number, Some(header())) }));
-    }
-    packets.push(with_frame(Frame { from: RoleIndex(9), ..frame(60, Some(header())) }));
-    is_unmoved_by(packets).await;
+    let bodies = (50..).zip(bodies()).filter(|(_, body)| !matches!(body, Body::Nudge));
+    let frames = bodies.map(|(number, body)| Frame { body, ..frame(number, Some(header())) });
+    let frames = frames.chain([frame(60, Some(header()))]).map(|frame| Frame { from: RoleIndex(9), ..frame });
+    is_unmoved_by(|epoch| frames.map(|frame| bytes(&with_frame(epoch, frame))).collect()).await;
 }
 
-pub type Sent = (NodeId, Vec<u8>);
+/// A packet that was sent to one node.
+#[derive(Clone)]
+pub struct Sent {
+    pub from: NodeId,
+    pub to: NodeId,
+    pub bytes: Vec<u8>,
+}
 
-/// Keeps every packet that is sent, and to whom.
+/// Keeps every packet that is sent to one node.
 #[derive(Clone, Default)]
 pub struct Recorder {
     pub network: LocalNetwork,
     pub packets: Arc<Mutex<Vec<Sent>>>,
 }
 
-struct RecordingWire(Arc<dyn Wire>, Recorder);
+struct RecordingWire(Arc<dyn Wire>, NodeId, Recorder);
 
 impl Transport for Recorder {
     fn attach(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> BoxFuture<'_, Result<Arc<dyn Wire>, TransportError>> {
         Box::pin(async move {
-            let wire = self.network.attach(node, inbox).await?;
-            Ok(Arc::new(RecordingWire(wire, self.clone())) as Arc<dyn Wire>)
+            let wire = self.network.attach(node.clone(), inbox).await?;
+            Ok(Arc::new(RecordingWire(wire, node, self.clone())) as Arc<dyn Wire>)
         })
     }
 }
 
 impl Wire for RecordingWire {
     fn send(&self, to: &NodeId, packet: Vec<u8>) {
-        self.1.packets.lock().unwrap().push((to.clone(), packet.clone()));
-        self.0.send(to, packet);
+        let Self(wire, from, recorder) = self;
+        let sent = Sent { from: from.clone(), to: to.clone(), bytes: packet.clone() };
+        recorder.packets.lock().unwrap().push(sent);
+        wire.send(to, packet);
     }
     fn broadcast(&self, packet: Vec<u8>) {
         self.0.broadcast(packet);
@@ -237,16 +292,16 @@ async fn packets_of_closed_sessions_start_nothing() {
     let packets = recorder.packets.lock().unwrap().clone();
     let rogue = Rogue::attach(&recorder.network).await;
     // In order, and the other way round; then to nodes that have forgotten the numbers.
-    for (to, packet) in packets.iter().chain(packets.iter().rev()) {
-        rogue.send(to.as_str(), packet.clone());
+    for Sent { from, to, bytes } in packets.iter().chain(packets.iter().rev()) {
+        rogue.send_bytes_as(from.as_str(), to.as_str(), bytes);
     }
     rogue.is_heard(&["back", "front"]).await;
     are_idle(&[&back, &front]).await;
     within(back.shutdown()).await;
     within(front.shutdown()).await;
     let (back, front) = (sites.back(&recorder).await, sites.front(&recorder).await);
-    for (to, packet) in &packets {
-        rogue.send(to.as_str(), packet.clone());
+    for Sent { from, to, bytes } in &packets {
+        rogue.send_bytes_as(from.as_str(), to.as_str(), bytes);
     }
     rogue.is_heard(&["back", "front"]).await;
     let session = within(front.start(Trade, deal(3))).await.unwrap();

@@ -54,7 +54,13 @@ impl Choreography for Round {
     }
 }
 
-pub type Sent = (NodeId, Packet);
+/// What was sent to one node.
+#[derive(Clone)]
+pub struct Sent {
+    pub from: NodeId,
+    pub to: NodeId,
+    pub packet: Packet,
+}
 
 /// A network that a test listens to, and that swallows what the test wants.
 #[derive(Clone, Default)]
@@ -67,24 +73,25 @@ pub struct Tap {
     pub dones_unheard: Arc<Mutex<Option<BTreeSet<u64>>>>,
 }
 
-struct TappedWire(Arc<dyn Wire>, Tap);
+struct TappedWire(Arc<dyn Wire>, NodeId, Tap);
 
 impl Transport for Tap {
     fn attach(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> BoxFuture<'_, Result<Arc<dyn Wire>, TransportError>> {
         Box::pin(async move {
-            let wire = self.network.attach(node, inbox).await?;
-            Ok(Arc::new(TappedWire(wire, self.clone())) as Arc<dyn Wire>)
+            let wire = self.network.attach(node.clone(), inbox).await?;
+            Ok(Arc::new(TappedWire(wire, node, self.clone())) as Arc<dyn Wire>)
         })
     }
 }
 
 impl Wire for TappedWire {
     fn send(&self, to: &NodeId, packet: Vec<u8>) {
-        let mut packet = Packet::from_bytes(&packet).unwrap();
-        if self.1.closes_lost.lock().unwrap().contains(to.as_str()) {
+        let Self(wire, from, tap) = self;
+        let mut packet = Packet::from_bytes(&packet, from, to).unwrap();
+        if tap.closes_lost.lock().unwrap().contains(to.as_str()) {
             packet.frames.retain(|(_, frame)| !matches!(frame.body, Body::Close(_)));
         }
-        if let Some(numbers) = &mut *self.1.dones_unheard.lock().unwrap() {
+        if let Some(numbers) = &mut *tap.dones_unheard.lock().unwrap() {
             let dones = packet.frames.iter().filter(|(_, frame)| matches!(frame.body, Body::Done(_)));
             numbers.extend(dones.map(|(number, _)| *number));
             // Each node counts for itself: the front's acknowledgements are of what the back has said.
@@ -92,8 +99,8 @@ impl Wire for TappedWire {
                 acks.retain(|number| !numbers.contains(number));
             }
         }
-        self.1.sent.lock().unwrap().push((to.clone(), packet.clone()));
-        self.0.send(to, packet.to_bytes().unwrap());
+        tap.sent.lock().unwrap().push(Sent { from: from.clone(), to: to.clone(), packet: packet.clone() });
+        wire.send(to, packet.to_bytes(from, Some(to)).unwrap());
     }
     fn broadcast(&self, packet: Vec<u8>) {
         self.0.broadcast(packet);
@@ -107,7 +114,7 @@ impl Tap {
     /// How many frames of this kind were sent since the last [`Tap::clear`].
     pub fn sent(&self, kind: impl Fn(&Body) -> bool) -> usize {
         let sent = self.sent.lock().unwrap();
-        sent.iter().flat_map(|(_, packet)| &packet.frames).filter(|(_, frame)| kind(&frame.body)).count()
+        sent.iter().flat_map(|sent| &sent.packet.frames).filter(|(_, frame)| kind(&frame.body)).count()
     }
 
     pub fn clear(&self) {
@@ -115,18 +122,12 @@ impl Tap {
     }
 
     /// Sends again all that was sent.
-    pub async fn repeat(&self) {
+    pub fn repeat(&self) {
         let sent = self.sent.lock().unwrap().clone();
-        let wire = self.network.attach(node_id("rogue"), Arc::new(Nobody)).await.unwrap();
-        for (to, packet) in sent {
-            wire.send(&to, packet.to_bytes().unwrap());
+        for Sent { from, to, packet } in sent {
+            self.network.inject(&from, Some(&to), &packet.to_bytes(&from, Some(&to)).unwrap());
         }
     }
-}
-
-pub struct Nobody;
-impl Inbox for Nobody {
-    fn receive(&self, _: &[u8]) {}
 }
 
 /// What outlives the nodes of a test.

@@ -14,9 +14,12 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A network that nodes can be attached to.
 pub trait Transport: Send + Sync + 'static {
-    /// Makes `node` reachable; `inbox` gets every packet sent to it or broadcast by others.
+    /// Makes `node` reachable; `inbox` gets every packet sent to it or broadcast by others, with the name of the node that sent
+    /// it: the name that one attached with. A packet does not say who sent it, so nothing contradicts the network.
     ///
-    /// The node is reachable until the returned wire is dropped.
+    /// The node is reachable until the returned wire is dropped. A network that cannot refuse a name which is in use (in
+    /// another process, say) delivers what the other node of that name broadcasts, too: only what this very wire
+    /// broadcasts does not come back to it.
     ///
     /// # Errors
     /// [`TransportError`] when the network cannot be used, with what to do about it.
@@ -61,8 +64,8 @@ pub enum Heal {
 
 /// Where packets arrive.
 pub trait Inbox: Send + Sync + 'static {
-    /// Takes one packet. Must not block: it is called on the network's own thread.
-    fn receive(&self, packet: &[u8]);
+    /// Takes one packet of the node `from`. Must not block: it is called on the network's own thread.
+    fn receive(&self, from: &NodeId, packet: &[u8]);
 
     /// The wire has ended by itself (its thread has, say), and carries nothing any more: to be told instead of being silent for
     /// ever. Whoever is attached attaches anew. Nothing has to be told of a wire that was dropped. Must not block.

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::epoch::{EPOCH_BYTES, Epoch};
 use crate::id::{NODE_ID_BYTES_MAX, NodeId};
 
 /// The most bytes that the name of a role, a choreography or a patch has. Headers and offers carry them.
@@ -23,8 +24,8 @@ pub const OFFER_NODES_BYTES_MAX: usize = 3 * NODES_PER_OFFER_MAX * NODE_BYTES;
 const OFFER_ITEM_BYTES: usize = 8;
 /// What a number of 64 bits takes, at most.
 const NUMBER_BYTES: usize = 10;
-/// What an entry of a list of nodes takes, at most: a name, and up to three numbers.
-const NODE_BYTES: usize = NODE_ID_BYTES_MAX + OFFER_ITEM_BYTES + 3 * NUMBER_BYTES;
+/// What an entry of a list of nodes takes, at most: a name, an epoch, and up to two numbers; or a name and three numbers.
+const NODE_BYTES: usize = NODE_ID_BYTES_MAX + OFFER_ITEM_BYTES + EPOCH_BYTES + 2 * NUMBER_BYTES;
 
 /// A node's time with the others, from its first start over a fresh store until it leaves: a random number. The next
 /// one under the same name has another.
@@ -106,7 +107,7 @@ pub struct Reception {
     /// The node whose packets these were.
     pub node: NodeId,
     /// The epoch in which it sent them.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The latest round of its packets to the offer's sender alone.
     pub direct: u64,
     /// The latest round of its packets to all.

@@ -3,21 +3,25 @@
 //! Nothing is acknowledged before it is durable, and nothing known is taken twice. Next: `writes`.
 
 use super::{Instance, LocalResult, OutgoingKey, Stop};
-use crate::frame::{Body, Frame, Operation, Receipt};
+use crate::frame::{Body, Delivery, Frame, Operation, Receipt};
 use crate::id::{Path, RoleIndex};
 use crate::message::{Fingerprint, Payload};
 use crate::record::Record;
 
 impl Instance {
-    /// A frame for this instance has arrived; `receipt` is given back as an acknowledgement in time.
-    pub fn deliver(&mut self, frame: Frame, receipt: Option<Receipt>) {
-        if self.stopped.is_some() {
-            return; // Unacknowledged, so the sender keeps it until someone has looked.
+    /// A frame for this instance has arrived; its receipt is given back as an acknowledgement in time. Returns whether it
+    /// came from the node that plays the role it speaks for: nothing is taken from any other one, acknowledged or not.
+    pub fn deliver(&mut self, delivery: Delivery) -> bool {
+        if !delivery.is_of_cast(&self.header) {
+            return false;
         }
-        let Some(sender) = self.header.node_of(frame.from) else { return };
-        if receipt.as_ref().is_some_and(|receipt| receipt.to != *sender) {
-            return; // From a node that does not play this role.
-        }
+        if self.stopped.is_none() {
+            self.take(delivery.frame, delivery.receipt);
+        } // Otherwise unacknowledged, so the sender keeps it until someone has looked.
+        true
+    }
+
+    fn take(&mut self, frame: Frame, receipt: Option<Receipt>) {
         match frame.body {
             Body::Deliver { path, operation, payload } => {
                 self.deliver_message(path, frame.from, operation, payload, receipt);

@@ -12,7 +12,7 @@ use std::task::{Context, Waker};
 use crate::abort::Abort;
 use crate::choreography::{Choreography, Compensation};
 use crate::contract::{Change, Environment, Space};
-use crate::frame::{Body, Frame, Header, Outcome, Receipt};
+use crate::frame::{Body, Delivery, Epoch, Frame, Header, Outcome, Receipt};
 use crate::id::{InstanceId, NodeId, RoleIndex, SessionId};
 use crate::instance::{Effects, Instance, Limits, Outgoing, OutgoingKey, Write};
 use crate::located::{Located, Service};
@@ -104,7 +104,7 @@ struct Site {
     writes: VecDeque<Write>,
     said: BTreeMap<u64, Said>,
     /// Counts its lives; an acknowledgement is for one of them.
-    epoch: u64,
+    epoch: u128,
     next_number: u64,
     signals: Vec<Signal>,
     service: Service,
@@ -308,7 +308,7 @@ impl<C: Choreography> Stage<C> {
         for Outgoing { key, frame, .. } in effects.frames {
             told.say(&frame);
             site.next_number += 1;
-            let receipt = Receipt { to: node_of(index), epoch: site.epoch, number: site.next_number };
+            let receipt = Receipt { to: node_of(index), epoch: Epoch(site.epoch), number: site.next_number };
             verdict =
                 verdict.and(self.watch.said(&receipt.to, &frame, Some(&receipt).filter(|_| key.is_acknowledged())));
             site.said.insert(site.next_number, Said { key, frame, arrived: false });
@@ -360,7 +360,7 @@ impl<C: Choreography> Stage<C> {
         if !acked {
             site.said.remove(&number);
         }
-        let receipt = acked.then_some(Receipt { to: node_of(from), epoch: site.epoch, number });
+        let receipt = acked.then_some(Receipt { to: node_of(from), epoch: Epoch(site.epoch), number });
         self.hear(frame, receipt);
         what
     }
@@ -385,7 +385,9 @@ impl<C: Choreography> Stage<C> {
         if let Some(site) = self.sites.get(index)
             && let Some(part) = &site.part
         {
-            part.deliver(frame, receipt);
+            if let Some(delivery) = Delivery::of_cast(&self.header, frame, receipt) {
+                part.deliver(delivery);
+            }
             site.due.store(true, Ordering::SeqCst);
         }
     }
@@ -394,7 +396,7 @@ impl<C: Choreography> Stage<C> {
         let Some((_, receipt)) = self.acks.pop_front() else { return String::new() };
         let to = played_by(&receipt.to);
         let role = C::Roles::NAMES.get(to).copied().unwrap_or_default();
-        let Some(site) = self.sites.get_mut(to).filter(|site| site.epoch == receipt.epoch) else {
+        let Some(site) = self.sites.get_mut(to).filter(|site| Epoch(site.epoch) == receipt.epoch) else {
             return format!("has acknowledged what `{role}` said before its crash");
         };
         if let Some(said) = site.said.remove(&receipt.number)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use accompanist_core::contract::{Space, StoreError};
 use accompanist_core::frame::{
-    Body, Frame, Header, Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, Need, OFFER_BYTES_MAX,
+    Body, Epoch, Frame, Header, Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, Need, OFFER_BYTES_MAX,
     OFFER_NODES_BYTES_MAX, Offer, OfferError, Offered, Operation, Outcome, PATCHES_MAX, Packet, PacketError, Reception,
     Round, WIRE_VERSION,
 };
@@ -21,7 +21,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 fn node() -> impl Strategy<Value = NodeId> {
-    "[a-zA-Z0-9._-]{1,64}".prop_map(|name| NodeId::new(name).unwrap())
+    "[a-z0-9][a-z0-9._-]{0,63}".prop_map(|name| NodeId::new(name).unwrap())
 }
 
 fn path() -> impl Strategy<Value = Path> {
@@ -122,7 +122,7 @@ fn packet() -> impl Strategy<Value = Packet> {
         change,
         open,
     });
-    let reception = (node(), any::<u64>(), any::<u64>(), any::<u64>())
+    let reception = (node(), epoch(), any::<u64>(), any::<u64>())
         .prop_map(|(node, epoch, direct, broadcast)| Reception { node, epoch, direct, broadcast });
     let nodes = (vec(left, 0..4), vec(need, 0..4), vec(reception, 0..4));
     let says = (names(), any::<bool>(), vec(offered, 0..3));
@@ -134,9 +134,27 @@ fn packet() -> impl Strategy<Value = Packet> {
             },
         );
     let round = prop_oneof![any::<u64>().prop_map(Round::Direct), any::<u64>().prop_map(Round::Broadcast)];
-    let acks = vec((any::<u64>(), vec(any::<u64>(), 0..9)), 0..3);
-    (node(), any::<u64>(), round, vec((any::<u64>(), frame()), 0..4), acks, option::of(offer))
-        .prop_map(|(from, epoch, round, frames, acks, offer)| Packet { from, epoch, round, frames, acks, offer })
+    let acks = vec((epoch(), vec(any::<u64>(), 0..9)), 0..3);
+    (epoch(), round, vec((any::<u64>(), frame()), 0..4), acks, option::of(offer))
+        .prop_map(|(epoch, round, frames, acks, offer)| Packet { epoch, round, frames, acks, offer })
+}
+
+fn epoch() -> impl Strategy<Value = Epoch> {
+    any::<u128>().prop_map(Epoch)
+}
+
+fn named(name: &str) -> NodeId {
+    NodeId::new(name).unwrap()
+}
+
+/// From one node to another one.
+pub fn to_bytes(packet: &Packet) -> Vec<u8> {
+    packet.to_bytes(&named("n1"), Some(&named("n2"))).unwrap()
+}
+
+/// At the other one.
+pub fn read(bytes: &[u8]) -> Result<Packet, PacketError> {
+    Packet::from_bytes(bytes, &named("n1"), &named("n2"))
 }
 
 pub fn record() -> impl Strategy<Value = Record> {
@@ -172,12 +190,13 @@ proptest! {
 
     #[test]
     fn packets_come_back_and_only_whole(packet in packet(), cut in any::<prop::sample::Index>(), more in 1usize..9) {
-        let mut bytes = packet.to_bytes().unwrap();
-        prop_assert_eq!(&Packet::from_bytes(&bytes).unwrap(), &packet);
+        let mut bytes = to_bytes(&packet);
+        prop_assert_eq!(&read(&bytes).unwrap(), &packet);
         let cut = &bytes[..cut.index(bytes.len())];
-        prop_assert!(Packet::from_bytes(cut).is_err(), "truncated to {} bytes", cut.len());
+        prop_assert!(read(cut).is_err() && Packet::peek(cut).is_err(), "truncated to {} bytes", cut.len());
         bytes.extend(std::iter::repeat_n(0, more));
-        prop_assert!(matches!(Packet::from_bytes(&bytes), Err(PacketError::Garbled(_))), "extended by {}", more);
+        prop_assert!(matches!(read(&bytes), Err(PacketError::Checksum)), "extended by {}", more);
+        prop_assert!(matches!(Packet::peek(&bytes), Err(PacketError::Garbled(_))), "extended by {}", more);
     }
 
     #[test]
@@ -215,31 +234,64 @@ proptest! {
         if let (true, Some(first)) = (version, bytes.first_mut()) {
             *first = WIRE_VERSION;
         }
-        let _ = Packet::from_bytes(&bytes);
+        let _ = (read(&bytes), Packet::peek(&bytes));
         let _ = read_value::<Record>(Space::Journal, &bytes);
         let _ = read_value::<Opened>(Space::Open, &bytes);
         let _ = read_value::<Closed>(Space::Closed, &bytes);
     }
 
-    /// As above, close to what is right: one byte of a packet is another.
+    /// As above, close to what is right: one byte of a packet is another, and its sender has computed the checksum so.
     #[test]
     fn a_flipped_byte_is_no_danger(packet in packet(), at in any::<prop::sample::Index>(), to in any::<u8>()) {
-        let mut bytes = packet.to_bytes().unwrap();
+        let mut bytes = to_bytes(&packet);
         let at = at.index(bytes.len());
+        let is_other = bytes[at] != to;
         bytes[at] = to;
-        let _ = Packet::from_bytes(&bytes);
+        prop_assert_eq!(read(&bytes).is_err(), is_other);
+        let _ = Packet::peek(&bytes);
+    }
+
+    /// A packet is for one node, or for all, and from one.
+    #[test]
+    fn a_packet_that_goes_astray_is_refused(packet in packet(), others in vec(node(), 3)) {
+        let [from, to, other] = others.try_into().unwrap();
+        prop_assume!(from != to && to != other && other != from);
+        let refused = |bytes: &[u8], from, to| matches!(Packet::from_bytes(bytes, from, to), Err(PacketError::Checksum));
+        let bytes = packet.to_bytes(&from, Some(&to)).unwrap();
+        prop_assert_eq!(&Packet::from_bytes(&bytes, &from, &to).unwrap(), &packet);
+        prop_assert!(refused(&bytes, &from, &other) && refused(&bytes, &other, &to) && refused(&bytes, &to, &from));
+        let bytes = packet.to_bytes(&from, None).unwrap();
+        prop_assert_eq!(&Packet::from_bytes(&bytes, &from, &to).unwrap(), &packet);
+        prop_assert_eq!(&Packet::from_bytes(&bytes, &from, &other).unwrap(), &packet);
+        prop_assert!(refused(&bytes, &to, &other));
+    }
+}
+
+/// As they are on the wire: messages, acknowledgements, ends, offers.
+#[test]
+fn a_packet_with_any_one_bit_flipped_is_refused() {
+    for (what, packet) in golden_packets() {
+        for to in [Some(named("n2")), None] {
+            let mut bytes = packet.to_bytes(&named("n1"), to.as_ref()).unwrap();
+            assert_eq!(read(&bytes).unwrap(), packet);
+            for bit in 0..bytes.len() * 8 {
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                assert!(read(&bytes).is_err(), "bit {bit} of `{what}`");
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+        }
     }
 }
 
 #[test]
 fn another_version_is_told_apart_from_garbage() {
-    let mut bytes = golden_packet().to_bytes().unwrap();
+    let mut bytes = to_bytes(&golden_packet());
     for version in (0..=u8::MAX).filter(|version| *version != WIRE_VERSION) {
         bytes[0] = version;
-        assert!(matches!(Packet::from_bytes(&bytes), Err(PacketError::Version(found)) if found == version));
+        assert!(matches!(read(&bytes), Err(PacketError::Version(found)) if found == version));
     }
-    assert!(matches!(Packet::from_bytes(&[]), Err(PacketError::Empty)));
-    assert!(matches!(Packet::from_bytes(&[WIRE_VERSION]), Err(PacketError::Garbled(_))));
+    assert!(matches!(read(&[]), Err(PacketError::Empty)));
+    assert!(matches!(read(&[WIRE_VERSION]), Err(PacketError::Checksum)));
 
     let corrupt = |bytes: &[u8]| match read_value::<Record>(Space::Journal, bytes) {
         Err(StoreError::Corrupt { space: Space::Journal, reason }) => reason,
@@ -251,21 +303,26 @@ fn another_version_is_told_apart_from_garbage() {
 
 #[test]
 fn a_length_that_cannot_be_is_refused_without_a_try() {
-    // A name of 2^64 - 1 bytes, a path of as many counters.
-    let huge = [&[WIRE_VERSION][..], &[0xff; 9], &[0x01]].concat();
-    assert!(Packet::from_bytes(&huge).is_err());
+    // 2^64 - 1 frames, a path of as many counters.
+    let huge = [&[WIRE_VERSION][..], &[0; 8], &[7; 16], &[0, 0], &[0xff; 9], &[0x01]].concat();
+    assert!(matches!(Packet::peek(&huge), Err(PacketError::Garbled(_))));
     let huge = [&[1u8, 4][..], &[0xff; 9], &[0x01]].concat();
     assert!(read_value::<Record>(Space::Journal, &huge).is_err());
 }
 
 #[test]
 fn a_node_name_that_cannot_be_is_refused() {
-    let packet = Packet::new(NodeId::new("ok").unwrap(), 0);
-    let mut bytes = packet.to_bytes().unwrap();
-    let at = bytes.iter().position(|byte| *byte == b'o').unwrap();
+    let mut packet = Packet::new(Epoch(0));
+    packet.offer = Some(Offer { needs: vec![Need { node: named("ok"), ..need() }], ..Offer::default() });
+    let mut bytes = to_bytes(&packet);
+    let at = bytes.windows(2).position(|bytes| bytes == b"ok").unwrap();
     bytes[at] = b'/';
-    let refused = Packet::from_bytes(&bytes).unwrap_err();
+    let refused = Packet::peek(&bytes).unwrap_err();
     assert!(matches!(refused, PacketError::Garbled(_)), "{refused}");
+}
+
+fn need() -> Need {
+    Need { node: named("n2"), membership: Membership(300), change: 5, open: 6 }
 }
 
 fn offer(patches: usize, name: &str, versions: u32) -> Offer {
@@ -299,7 +356,7 @@ fn an_offer_speaks_of_so_many_nodes() {
         left: vec![Left { at_unix_ms: u64::MAX, node: node.clone(), membership }; left],
         needs: vec![Need { node: node.clone(), membership, change: u64::MAX, open: u64::MAX }; needs],
         received: vec![
-            Reception { node: node.clone(), epoch: u64::MAX, direct: u64::MAX, broadcast: u64::MAX };
+            Reception { node: node.clone(), epoch: Epoch(u128::MAX), direct: u64::MAX, broadcast: u64::MAX };
             received
         ],
         ..Offer::default()
@@ -320,9 +377,9 @@ proptest! {
     #[test]
     fn the_size_of_an_offer_is_enough(packet in packet()) {
         if let Some(offer) = packet.offer {
-            let bare = Packet::new(packet.from, packet.epoch);
-            let empty = bare.to_bytes().unwrap().len();
-            let full = Packet { offer: Some(offer.clone()), ..bare }.to_bytes().unwrap().len();
+            let bare = Packet::new(packet.epoch);
+            let empty = to_bytes(&bare).len();
+            let full = to_bytes(&Packet { offer: Some(offer.clone()), ..bare }).len();
             prop_assert!(full - empty <= offer.size() + 3 + 8, "{} of {}", full - empty, offer.size());
         }
     }
@@ -384,11 +441,10 @@ fn golden_packet() -> Packet {
         (number, Frame { session, from: RoleIndex(0), to: RoleIndex(1), header, body })
     });
     Packet {
-        from: NodeId::new("n1").unwrap(),
-        epoch: 500,
+        epoch: Epoch(500),
         round: Round::Broadcast(300),
         frames: frames.collect(),
-        acks: vec![(7, vec![1, 128])],
+        acks: vec![(Epoch(7), vec![1, 128])],
         offer: Some(golden_offer()),
     }
 }
@@ -404,8 +460,8 @@ fn golden_offer() -> Offer {
         choreographies: vec![Offered { choreography: "order".into(), version: 2, patches: vec!["p".into()] }],
         knows: Some(Membership(7)),
         left: vec![Left { at_unix_ms: 1_000, node: node.clone(), membership }],
-        needs: vec![Need { node: node.clone(), membership, change: 5, open: 6 }],
-        received: vec![Reception { node, epoch: 400, direct: 8, broadcast: 9 }],
+        needs: vec![Need { node: node.clone(), ..need() }],
+        received: vec![Reception { node, epoch: Epoch(400), direct: 8, broadcast: 9 }],
         fresh: true,
     }
 }
@@ -414,15 +470,15 @@ fn golden_offer() -> Offer {
 fn the_bytes_of_a_packet_stay() {
     let mut text = String::new();
     for (what, packet) in golden_packets() {
-        writeln!(text, "{what}: {}", hex(&packet.to_bytes().unwrap())).unwrap();
+        writeln!(text, "{what}: {}", hex(&to_bytes(&packet))).unwrap();
     }
     insta::assert_snapshot!(text);
 }
 
 /// Packets with one frame, or with none.
 pub fn golden_packets() -> Vec<(String, Packet)> {
-    let Packet { from, epoch, round, frames, acks, offer } = golden_packet();
-    let empty = || Packet::new(from.clone(), epoch);
+    let Packet { epoch, round, frames, acks, offer } = golden_packet();
+    let empty = || Packet::new(epoch);
     let to_all = Packet { round, acks, offer, ..empty() };
     let mut packets = vec![("empty".into(), empty()), ("acks and offer".into(), to_all)];
     for frame in frames {

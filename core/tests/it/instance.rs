@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use accompanist_core::contract::{Environment, Space};
-use accompanist_core::frame::{Body, Frame, Header, Operation, Outcome, Receipt};
+use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Header, Operation, Outcome, Receipt};
 use accompanist_core::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
 use accompanist_core::instance::{Effects, Instance, Limits, OutgoingKey, Stop};
 use accompanist_core::message::encode;
@@ -128,7 +128,7 @@ fn number(n: u32) -> Frame {
 
 #[expect(clippy::unnecessary_wraps, reason = "as `deliver` takes it")]
 fn receipt(number: u64) -> Option<Receipt> {
-    Some(Receipt { to: NodeId::new("a").unwrap(), epoch: 1, number })
+    Some(Receipt { to: NodeId::new("a").unwrap(), epoch: Epoch(1), number })
 }
 
 fn play(works: &Arc<Works>, environment: &Arc<Counting>, instance: Instance) -> Part {
@@ -137,6 +137,10 @@ fn play(works: &Arc<Works>, environment: &Arc<Counting>, instance: Instance) -> 
 }
 
 impl Bench {
+    fn deliver(&self, frame: Frame, receipt: Option<Receipt>) {
+        assert!(self.part.deliver(Delivery::of_cast(&self.part.header(), frame, receipt).unwrap()));
+    }
+
     fn new() -> Self {
         let (works, environment) = (Arc::<Works>::default(), Arc::<Counting>::default());
         let instance = Instance::begin(ID, "doer", &opened(), Limits::default());
@@ -200,14 +204,14 @@ impl Bench {
 #[test]
 fn nothing_is_acknowledged_before_it_is_durable() {
     let mut bench = Bench::new();
-    bench.part.deliver(number(5), receipt(1));
+    bench.deliver(number(5), receipt(1));
     let effects = bench.turn();
     assert!(effects.acks.is_empty() && !effects.writes.is_empty());
     let effects = bench.sync(effects);
     assert_eq!(effects.acks, [receipt(1).unwrap()]);
     bench.finish(effects);
     // Again: known, durable, acknowledged at once, and not written.
-    bench.part.deliver(number(5), receipt(2));
+    bench.deliver(number(5), receipt(2));
     assert_eq!(bench.settle().acks, Vec::from_iter(receipt(2)));
 }
 
@@ -215,17 +219,17 @@ fn nothing_is_acknowledged_before_it_is_durable() {
 #[test]
 fn what_comes_again_while_a_write_is_under_way_is_kept_once() {
     let mut bench = Bench::new();
-    bench.part.deliver(number(5), receipt(1));
+    bench.deliver(number(5), receipt(1));
     let mut effects = bench.turn();
     for _ in 0..3 {
-        bench.part.deliver(number(5), receipt(1));
+        bench.deliver(number(5), receipt(1));
         effects.writes.extend(bench.turn().writes);
     }
     assert_eq!(bench.sync(effects).acks, Vec::from_iter(receipt(1)));
-    bench.part.deliver(frame(Body::Abort(Abort::new("no", "why"))), receipt(2));
+    bench.deliver(frame(Body::Abort(Abort::new("no", "why"))), receipt(2));
     let mut effects = bench.turn();
     for _ in 0..3 {
-        bench.part.deliver(frame(Body::Nudge), None);
+        bench.deliver(frame(Body::Nudge), None);
         effects.writes.extend(bench.turn().writes);
     }
     let said = bench.sync(effects).frames;
@@ -236,7 +240,7 @@ fn what_comes_again_while_a_write_is_under_way_is_kept_once() {
 #[test]
 fn a_commit_waits_for_its_intent_and_a_frame_for_its_results() {
     let mut bench = Bench::new();
-    bench.part.deliver(number(5), None);
+    bench.deliver(number(5), None);
     let effects = bench.turn();
     assert_eq!(bench.works.read(), Vec::<String>::new(), "committed before the intent was durable");
     let effects = bench.sync(effects);
@@ -252,9 +256,9 @@ fn a_commit_waits_for_its_intent_and_a_frame_for_its_results() {
 #[test]
 fn other_bytes_under_a_known_id_are_never_taken() {
     let mut bench = Bench::new();
-    bench.part.deliver(number(5), None);
+    bench.deliver(number(5), None);
     bench.settle();
-    bench.part.deliver(number(6), receipt(1));
+    bench.deliver(number(6), receipt(1));
     let effects = bench.settle();
     assert!(matches!(effects.stopped, Some(Stop::Diverged { .. })), "{:?}", effects.stopped);
     assert!(effects.acks.is_empty());
@@ -263,7 +267,7 @@ fn other_bytes_under_a_known_id_are_never_taken() {
 #[test]
 fn a_replay_says_the_same_and_commits_nothing_twice() {
     let mut bench = Bench::new();
-    bench.part.deliver(number(5), None);
+    bench.deliver(number(5), None);
     let said = bench.settle().frames;
     bench.restart();
     let again = bench.settle().frames;
@@ -275,14 +279,14 @@ fn a_replay_says_the_same_and_commits_nothing_twice() {
 #[test]
 fn wherever_the_log_is_cut_the_end_is_the_same() {
     let mut whole = Bench::new();
-    whole.part.deliver(number(5), None);
+    whole.deliver(number(5), None);
     let expected = whole.settle().frames[0].frame.clone();
     for length in 0..=whole.records.len() {
         let mut bench = Bench::new();
         bench.environment = whole.environment.clone();
         bench.records = whole.records[..length].to_vec();
         bench.restart();
-        bench.part.deliver(number(5), None);
+        bench.deliver(number(5), None);
         let said = bench.settle().frames;
         assert_eq!(said.len(), 1, "cut after {length} records");
         let keys: std::collections::BTreeSet<_> = bench.works.read().into_iter().collect();
@@ -297,11 +301,11 @@ fn wherever_the_log_is_cut_the_end_is_the_same() {
 #[test]
 fn what_is_in_doubt_is_asked_again_and_then_taken_back() {
     let mut bench = Bench::new();
-    bench.part.deliver(number(5), None);
+    bench.deliver(number(5), None);
     let effects = bench.turn();
     bench.keep(&effects.writes[0].changes); // Durable, and the machine is gone before it knows.
     bench.restart();
-    bench.part.deliver(frame(Body::Abort(Abort::new("no", "why"))), receipt(1));
+    bench.deliver(frame(Body::Abort(Abort::new("no", "why"))), receipt(1));
     let effects = bench.settle();
     assert_eq!(bench.works.read(), ["do 1 5 2", "undo 1 5 6 2"]);
     let done = effects.frames.last().unwrap();
@@ -315,13 +319,13 @@ fn what_is_in_doubt_is_asked_again_and_then_taken_back() {
 #[test]
 fn an_abort_that_comes_first_is_obeyed() {
     let mut bench = Bench::new();
-    bench.part.deliver(frame(Body::Abort(Abort::new("no", "why"))), receipt(1));
-    bench.part.deliver(number(5), receipt(2));
+    bench.deliver(frame(Body::Abort(Abort::new("no", "why"))), receipt(1));
+    bench.deliver(number(5), receipt(2));
     let effects = bench.settle();
     assert_eq!(bench.works.read(), Vec::<String>::new());
     assert!(matches!(effects.frames.last().unwrap().frame.body, Body::Done(Outcome::Compensated(_))));
     bench.restart();
-    bench.part.deliver(number(5), receipt(3));
+    bench.deliver(number(5), receipt(3));
     bench.settle();
     assert_eq!(bench.works.read(), Vec::<String>::new(), "the tombstone was forgotten");
 }
@@ -330,12 +334,12 @@ fn an_abort_that_comes_first_is_obeyed() {
 fn a_finished_role_compensates_when_it_is_told_to_also_after_a_crash() {
     for crash in [false, true] {
         let mut bench = Bench::new();
-        bench.part.deliver(number(5), None);
+        bench.deliver(number(5), None);
         bench.settle();
         bench.part.acked(&OutgoingKey::Deliver(Path::root().child(5), ASKER));
         let effects = bench.settle();
         assert!(matches!(effects.frames[0].frame.body, Body::Done(Outcome::Finished)));
-        bench.part.deliver(frame(Body::Abort(Abort::new("no", "why"))), receipt(1));
+        bench.deliver(frame(Body::Abort(Abort::new("no", "why"))), receipt(1));
         let effects = bench.turn();
         let effects = if crash {
             effects.writes.iter().for_each(|write| bench.keep(&write.changes));
@@ -352,7 +356,7 @@ fn a_finished_role_compensates_when_it_is_told_to_also_after_a_crash() {
 #[test]
 fn a_refusal_is_told_to_all_and_taken_back() {
     let mut bench = Bench::new();
-    bench.part.deliver(number(13), None);
+    bench.deliver(number(13), None);
     let effects = bench.settle();
     let abort = effects.frames.iter().find(|outgoing| matches!(outgoing.frame.body, Body::Abort(_))).unwrap();
     assert!(abort.frame.header.is_some(), "a role that has not heard of the session could not obey");
@@ -365,11 +369,11 @@ fn a_refusal_is_told_to_all_and_taken_back() {
 #[test]
 fn a_close_leaves_a_tombstone_and_no_journal() {
     let mut bench = Bench::new();
-    bench.part.deliver(number(5), None);
+    bench.deliver(number(5), None);
     bench.settle();
     bench.part.acked(&OutgoingKey::Deliver(Path::root().child(5), ASKER));
     bench.settle();
-    bench.part.deliver(frame(Body::Close(Outcome::Finished)), receipt(9));
+    bench.deliver(frame(Body::Close(Outcome::Finished)), receipt(9));
     let effects = bench.turn();
     assert!(effects.acks.is_empty() && effects.closed.is_none());
     let removed: Vec<_> = effects.writes[0].changes.iter().filter(|change| change.value.is_none()).collect();
@@ -384,7 +388,7 @@ fn a_close_leaves_a_tombstone_and_no_journal() {
 #[test]
 fn a_program_that_changed_is_stopped_with_both_sides_shown() {
     let mut bench = Bench::new();
-    bench.part.deliver(number(5), None);
+    bench.deliver(number(5), None);
     bench.settle();
     for (key, value) in &mut bench.records {
         let record: Record = read_value(Space::Journal, value.as_ref().unwrap()).unwrap();

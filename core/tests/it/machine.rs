@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use accompanist_core::contract::Space;
-use accompanist_core::frame::{Body, Frame, Operation, Outcome, Receipt};
+use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Operation, Outcome, Receipt};
 use accompanist_core::id::RoleIndex;
 use accompanist_core::instance::{Limits, OutgoingKey, Remedy, Stop};
 use accompanist_core::record::{Record, Task};
@@ -123,22 +123,34 @@ fn nobody_hears_of_a_session_that_a_crash_would_forget() {
     );
 }
 
+/// Everything that can be said, whether it asks for an acknowledgement or not, by a stranger, by the node of another role
+/// of the session, and in the name of a role that the session does not have.
 #[test]
 fn a_node_is_heard_for_its_own_roles_only() {
+    let bodies = [
+        Body::Deliver { path: path(&[1]), operation: Operation::Comm, payload: payload(&8u32) },
+        Body::Nudge,
+        Body::Abort(aborted()),
+        Body::Done(Outcome::Finished),
+        Body::Close(Outcome::Finished),
+        Body::Turns { finals: vec![(path(&[0]), 1)], aborted: true },
+        Body::Undoing(None),
+    ];
     let mut rig = buyer();
     rig.turn_synced();
-    let frame = Frame {
-        session: session(),
-        from: RoleIndex(SELLER),
-        to: RoleIndex(BUYER),
-        header: None,
-        body: Body::Abort(aborted()),
-    };
-    let stranger = Receipt { to: NodeId::new("stranger").unwrap(), epoch: 1, number: 1 };
-    rig.part.deliver(frame.clone(), Some(stranger));
-    rig.part.deliver(Frame { from: RoleIndex(9), ..frame }, None);
-    let effects = rig.turn_synced();
-    assert_eq!((effects.acks.len(), said(&effects)), (0, vec![]));
+    let node = |name| NodeId::new(name).unwrap();
+    let others = [("stranger", SELLER), ("buyer", SELLER), ("seller", BUYER), ("stranger", BUYER), ("seller", 9)];
+    for (body, (from, role)) in bodies.iter().flat_map(|body| others.map(|other| (body, other))) {
+        for number in [None, Some(1)] {
+            let (from, role) = (node(from), RoleIndex(role));
+            let frame =
+                Frame { session: session(), from: role, to: RoleIndex(BUYER), header: None, body: body.clone() };
+            let receipt = number.map(|number| Receipt { to: from.clone(), epoch: Epoch(1), number });
+            assert!(!rig.part.deliver(Delivery { from: from.clone(), frame, receipt }), "{from}: {body:?}");
+            let effects = rig.turn_synced();
+            assert_eq!((effects.acks.len(), said(&effects), effects.writes.len()), (0, vec![], 0), "{from}: {body:?}");
+        }
+    }
 }
 
 #[test]

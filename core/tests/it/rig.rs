@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use accompanist_core::contract::{Batch, Direction, Entry, Environment, KeyRange, Space, StoreError};
-use accompanist_core::frame::{Body, Frame, Header, Operation, Receipt};
+use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Header, Operation, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::instance::{Effects, Instance, Limits, LocalResult, Write};
 use accompanist_core::message::{decode, encode};
@@ -225,8 +225,9 @@ impl Rig {
     /// `from` says `body`; it arrives under the receipt `number`.
     pub fn hear(&self, from: u8, body: Body, number: u64) {
         let frame = Frame { session: session(), from: RoleIndex(from), to: RoleIndex(self.role), header: None, body };
-        let to = NodeId::new(self.names[usize::from(from)]).unwrap();
-        self.part.deliver(frame, Some(Receipt { to, epoch: 1, number }));
+        let from = NodeId::new(self.names[usize::from(from)]).unwrap();
+        let receipt = Some(Receipt { to: from.clone(), epoch: Epoch(1), number });
+        self.part.deliver(Delivery { from, frame, receipt });
     }
 
     /// The message `at` from `from`.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use accompanist_core::contract::Environment;
-use accompanist_core::frame::{Body, Frame, Header, Outcome, Receipt};
+use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Header, Outcome, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::instance::{Effects, Idle, Instance, Limits, Outgoing, OutgoingKey, Remedy, Status, Stop, Write};
 use accompanist_core::part::{Alarm, AnyChoreography, Part};
@@ -137,7 +137,7 @@ struct Site {
     writes: VecDeque<Write>,
     outbox: BTreeMap<u64, (OutgoingKey, Frame)>,
     next_number: u64,
-    epoch: u64,
+    epoch: u128,
     troubles: Vec<(Path, Trouble)>,
     /// It has left memory, until one of these.
     away: Option<Idle>,
@@ -322,7 +322,7 @@ impl<C: Choreography> Stage<C> {
         for receipt in acks {
             let to = C::Roles::NAMES.iter().position(|name| *name == receipt.to.as_str()).unwrap();
             let site = &mut self.sites[to];
-            if site.epoch == receipt.epoch
+            if Epoch(site.epoch) == receipt.epoch
                 && let Some((key, _)) = site.outbox.remove(&receipt.number)
                 && let Some(part) = &site.part
             {
@@ -345,7 +345,7 @@ impl<C: Choreography> Stage<C> {
         let known = self.sites[to].part.is_some() || self.sites[to].disk.opened().is_some();
         if (known || (frame.header.is_some() && to != 0)) && self.live(to) {
             let part = self.sites[to].part.as_ref().unwrap();
-            part.deliver(frame, receipt);
+            assert!(part.deliver(Delivery::of_cast(&part.header(), frame, receipt).unwrap()));
         }
     }
 
@@ -362,7 +362,7 @@ impl<C: Choreography> Stage<C> {
             return;
         }
         let to = NodeId::new(C::Roles::NAMES[from]).unwrap();
-        let receipt = Receipt { to, epoch: self.sites[from].epoch, number };
+        let receipt = Receipt { to, epoch: Epoch(self.sites[from].epoch), number };
         self.hear(frame.clone(), Some(receipt));
     }
 

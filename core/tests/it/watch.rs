@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use accompanist_core::contract::{Batch, Change, Direction, Entry, KeyRange, Space, Store, StoreError};
-use accompanist_core::frame::{Body, Frame, Header, Operation, Outcome, Packet, Receipt};
+use accompanist_core::frame::{Body, Epoch, Frame, Header, Operation, Outcome, Packet, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::message::Fingerprint;
 use accompanist_core::record::{self, Closed, Opened, Record, Task, Trouble, value_bytes};
@@ -12,7 +12,7 @@ use accompanist_core::{Abort, IdempotencyKey, NodeId};
 
 use crate::rig::{Disk, id, path, payload, session};
 
-const EPOCH: u64 = 5;
+const EPOCH: Epoch = Epoch(5);
 
 fn node(role: u8) -> NodeId {
     NodeId::new(["shop", "bank"][usize::from(role)]).unwrap()
@@ -161,14 +161,14 @@ impl Play {
     /// The last one gets the number that [`Play::hear`] acknowledges.
     fn say(mut self, role: u8, body: Body) -> Self {
         self.next_number += 1;
-        let mut packet = Packet::new(node(role), EPOCH);
+        let mut packet = Packet::new(EPOCH);
         packet.frames.push((self.next_number, frame(role, body)));
         let verdict = self.watch.sent(&node(role), &node(1 - role), &packet);
         self.note(verdict)
     }
 
     fn hear(mut self, role: u8) -> Self {
-        let mut packet = Packet::new(node(role), EPOCH + 1);
+        let mut packet = Packet::new(Epoch(EPOCH.0 + 1));
         packet.acks.push((EPOCH, vec![self.next_number]));
         let verdict = self.watch.sent(&node(role), &node(1 - role), &packet);
         self.note(verdict)

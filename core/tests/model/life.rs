@@ -8,7 +8,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use accompanist_core::contract::Environment;
-use accompanist_core::frame::{Frame, Header, Receipt};
+use accompanist_core::frame::{Delivery, Frame, Header, Receipt};
 use accompanist_core::instance::{Effects, Instance, Limits, OutgoingKey, Write};
 use accompanist_core::part::{Alarm, AnyChoreography, Part};
 use accompanist_core::record::Opened;
@@ -120,7 +120,10 @@ impl Live {
     /// Lets `input` happen; what is to be written waits here, all else comes out.
     pub fn feed(&mut self, input: &Input, filter: impl Fn(&mut Write)) -> Effects {
         match input {
-            Input::Frame(frame, receipt) => self.part.deliver(Frame::clone(frame), receipt.clone()),
+            Input::Frame(frame, receipt) => {
+                let delivery = Delivery::of_cast(&self.part.header(), Frame::clone(frame), receipt.clone());
+                assert!(delivery.is_some_and(|delivery| self.part.deliver(delivery)), "it is of the cast");
+            }
             Input::Acked(key) => self.part.acked(key),
             Input::Synced => {
                 let write = self.writes.pop_front().expect("there is nothing to sync");

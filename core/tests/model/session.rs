@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
-use accompanist_core::frame::{Body, Frame, Outcome, Receipt};
+use accompanist_core::frame::{Body, Epoch, Frame, Outcome, Receipt};
 use accompanist_core::instance::{Effects, OutgoingKey};
 
 use crate::broken::Broken;
@@ -145,7 +145,7 @@ impl Session {
         let from = usize::from(frame.from.0);
         let receipt = flight.fresh.then(|| Receipt {
             to: self.play.header.cast[from].clone(),
-            epoch: next.seats[from].epoch,
+            epoch: Epoch(next.seats[from].epoch.into()),
             number,
         });
         if flight.ack != Ack::Missing {
@@ -229,7 +229,7 @@ fn acknowledge(next: &mut State, role: usize, receipt: Option<&Receipt>) {
     let Some(receipt) = receipt else { return };
     faults::of_acknowledgement(next, role, receipt);
     let Some(flight) = next.flights.get_mut(&receipt.number) else { return };
-    let of_this_life = next.seats[usize::from(flight.frame.from.0)].epoch == receipt.epoch;
+    let of_this_life = u128::from(next.seats[usize::from(flight.frame.from.0)].epoch) == receipt.epoch.0;
     if of_this_life && flight.fresh && flight.ack == Ack::Missing {
         flight.ack = Ack::UnderWay;
     }

@@ -7,14 +7,13 @@ use std::path::PathBuf;
 use ::zenoh::Config;
 use ::zenoh::config::EndPoint;
 use accompanist_core::contract::TransportError;
+use accompanist_core::id::{NODE_ID_BYTES_MAX, is_name};
 
 use super::plain;
 use crate::PACKET_BYTES_MAX_DEFAULT;
 
 /// The smallest value of [`ZenohConfig::packet_bytes_max`].
 const PACKET_BYTES_MAX_LEAST: usize = 1024;
-/// The longest namespace.
-const NAMESPACE_BYTES_MAX: usize = 64;
 /// What Zenoh's own messages need, and what it adds to ours.
 const MESSAGE_BYTES_EXTRA: usize = 64 * 1024;
 
@@ -221,10 +220,10 @@ impl ZenohConfig {
 
     fn check(&self) -> Result<(), TransportError> {
         let namespace = &self.namespace;
-        let is_chunk = namespace.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-        if !is_chunk || !(1..=NAMESPACE_BYTES_MAX).contains(&namespace.len()) {
+        if !is_name(namespace) {
             return Err(TransportError::Config(format!(
-                "`{namespace}` is no namespace: use 1 to {NAMESPACE_BYTES_MAX} of the characters a-z, A-Z, 0-9, `-`, `_` and `.`"
+                "`{namespace}` is no namespace: use 1 to {NODE_ID_BYTES_MAX} of the characters a-z, 0-9, `-`, `_` and `.`, \
+                 the first one a letter or a digit"
             )));
         }
         if self.packet_bytes_max < PACKET_BYTES_MAX_LEAST {

@@ -41,8 +41,11 @@ const CLOSE_WAIT_MAX: Duration = Duration::from_secs(3);
 /// A network over Zenoh. Clones are the same session.
 ///
 /// Reachable are all nodes of the same namespace whose sessions are connected, directly or by a Zenoh router.
-/// Each node needs a name of its own: two of one name in *different* processes cannot be noticed here, and
-/// would both get the packets sent to it. Within one transport a name in use is refused.
+/// Each node needs a name of its own: two of one name in *different* processes both get the packets sent to it, and
+/// each what the other one broadcasts. Within one transport a name in use is refused.
+///
+/// Packets go to `<namespace>/node/<receiver>/<sender>` and `<namespace>/all/<sender>`. Who sent a packet is read from its key
+/// alone, so that Zenoh's access control decides who may send in whose name.
 #[derive(Clone)]
 pub struct ZenohTransport {
     shared: Arc<Shared>,
@@ -131,14 +134,17 @@ impl Shared {
         }
     }
 
-    /// The key expression of packets for one node.
-    fn node_key(&self, node: &NodeId) -> String {
-        format!("{}/node/{node}", self.namespace)
+    /// The key of packets of `from` to one node, or to all. It ends with the sender, so that one rule for access says who may
+    /// send in whose name: only `from` may put to `**/from`.
+    fn key(&self, from: &NodeId, to: Option<&NodeId>) -> String {
+        let namespace = &self.namespace;
+        to.map_or_else(|| format!("{namespace}/all/{from}"), |to| format!("{namespace}/node/{to}/{from}"))
     }
 
-    /// The key expression of packets for all nodes.
-    fn all_key(&self) -> String {
-        format!("{}/all", self.namespace)
+    /// The key expressions of all packets for `node`: those to it alone, and those to all.
+    fn keys_for(&self, node: &NodeId) -> [String; 2] {
+        let namespace = &self.namespace;
+        [format!("{namespace}/node/{node}/*"), format!("{namespace}/all/*")]
     }
 
     fn attached(&self) -> MutexGuard<'_, BTreeMap<NodeId, mpsc::SyncSender<Job>>> {

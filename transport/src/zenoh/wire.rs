@@ -8,6 +8,9 @@
 //!
 //! When the session is opened anew, the thread declares anew what it had declared at the one before.
 //!
+//! Who sent a packet is what its key says, since that is what access control has checked. Two nodes of one name are
+//! to hear each other, so what a wire leaves out of what it receives is what carries its own tag, not its own name.
+//!
 //! Must not know what is in a packet. Next: [`super::publishers`].
 
 use std::collections::btree_map::Entry;
@@ -41,6 +44,9 @@ const JOBS_MAX: usize = 32;
 /// The pause before subscribers are declared again when Zenoh has refused them, or has no session.
 const SUBSCRIBE_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// What a wire marks its packets to all with: random, and so no other wire's.
+type Tag = [u8; 16];
+
 /// Work for the wire's thread: what may block.
 pub(super) enum Job {
     Declare(Addressee),
@@ -67,6 +73,7 @@ struct Link {
 /// Where packets go while the node is attached.
 struct Slot {
     node: NodeId,
+    tag: Tag,
     inbox: RwLock<Option<Arc<dyn Inbox>>>,
 }
 
@@ -81,7 +88,8 @@ pub(super) async fn attach(
         Entry::Occupied(_) => return Err(TransportError::NameTaken(node)),
         Entry::Vacant(place) => place.insert(jobs.clone()),
     };
-    let slot = Arc::new(Slot { node: node.clone(), inbox: RwLock::new(Some(inbox)) });
+    let tag = fastrand::u128(..).to_be_bytes();
+    let slot = Arc::new(Slot { node: node.clone(), tag, inbox: RwLock::new(Some(inbox)) });
     let link = Arc::new(Link { shared, publishers: Publishers::default(), slot, is_detached: AtomicBool::new(false) });
     // Made before anything can fail: dropping it takes the name back.
     let wire = ZenohWire { node, link: Arc::clone(&link), jobs };
@@ -227,8 +235,8 @@ impl Link {
             }
         };
         let Some(session) = session.get() else { return Ok(None) };
-        let node = self.subscribe_to(session, self.shared.node_key(&self.slot.node))?;
-        let all = self.subscribe_to(session, self.shared.all_key())?;
+        let [node, all] = self.shared.keys_for(&self.slot.node);
+        let (node, all) = (self.subscribe_to(session, node)?, self.subscribe_to(session, all)?);
         Ok(Some(Subscribed { life, _subscribers: [node, all] }))
     }
 
@@ -267,16 +275,16 @@ impl Link {
 
     fn put(&self, to: &Addressee, packet: Vec<u8>, congestion: CongestionControl, priority: Priority) -> Put {
         let bytes = packet.len();
-        // A broadcast carries the sender's name, by which its own subscriber knows it: other nodes may be
+        // A broadcast carries the wire's tag, by which its own subscriber knows it: other nodes may be
         // attached to the same session, so it cannot be kept off the session as a whole.
-        let sender = to.is_none().then(|| self.slot.node.as_str());
+        let tag = to.is_none().then_some(self.slot.tag);
         // A declared publisher is one for small packets: its congestion control and priority are fixed.
         let publisher = if congestion == CongestionControl::Drop { self.publishers.get(to) } else { None };
         let (result, put) = if let Some(publisher) = publisher {
-            (publisher.put(packet).attachment(sender).wait(), Put::Declared)
+            (publisher.put(packet).attachment(tag).wait(), Put::Declared)
         } else if let Some(session) = self.session().as_ref().and_then(|session| session.get()) {
             let put = session.put(self.key(to), packet).congestion_control(congestion).priority(priority);
-            (put.express(true).attachment(sender).wait(), Put::Undeclared)
+            (put.express(true).attachment(tag).wait(), Put::Undeclared)
         } else {
             return Put::Refused;
         };
@@ -294,8 +302,15 @@ impl Link {
     }
 
     fn key(&self, to: &Addressee) -> String {
-        to.as_ref().map_or_else(|| self.shared.all_key(), |node| self.shared.node_key(node))
+        self.shared.key(&self.slot.node, to.as_ref())
     }
+}
+
+/// Who sent a packet with this key: its last part. A packet may be put to an expression for many keys, of which no rule
+/// for one sender holds: that is nobody's.
+fn sender(key: &str) -> Option<NodeId> {
+    let (to, from) = key.rsplit_once('/')?;
+    if to.contains('*') { None } else { NodeId::new(from).ok() }
 }
 
 impl Slot {
@@ -309,15 +324,39 @@ impl Slot {
 
     /// Called on Zenoh's thread.
     fn receive(&self, sample: &Sample) {
-        let is_own = sample.attachment().is_some_and(|name| *name.to_bytes() == *self.node.as_str().as_bytes());
-        if is_own {
-            return;
+        if sample.attachment().is_some_and(|tag| *tag.to_bytes() == self.tag) {
+            return; // This wire's own.
         }
+        let Some(from) = sender(sample.key_expr().as_str()) else {
+            metric::dropped(metric::Drop::NoSender);
+            return;
+        };
         let inbox = self.inbox.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(inbox) = inbox {
             let packet = sample.payload().to_bytes();
             metric::received(packet.len());
-            inbox.receive(&packet);
+            inbox.receive(&from, &packet);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sender_is_the_last_part_of_a_plain_key() {
+        let check = |key, expected: Option<&str>| {
+            assert_eq!(sender(key).as_ref().map(NodeId::as_str), expected, "{key}");
+        };
+        check("accompanist/node/bank/shop-1", Some("shop-1"));
+        check("accompanist/all/shop", Some("shop"));
+        for key in ["shop", "", "accompanist/all/", "accompanist/all/..", "accompanist/all/Sh op", "accompanist/all/-x"]
+        {
+            check(key, None);
+        }
+        for key in ["accompanist/**", "accompanist/node/*/shop", "accompanist/**/shop", "accompanist/n$*/bank/shop"] {
+            check(key, None);
         }
     }
 }

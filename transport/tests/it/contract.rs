@@ -33,6 +33,19 @@ pub(crate) async fn a_broadcast_reaches_all_others(ends: Ends) {
     assert!(!a.inbox.has(b"to all"), "a broadcast came back to its sender");
 }
 
+pub(crate) async fn a_packet_comes_with_the_name_of_its_sender(ends: Ends) {
+    let [a, b, c] = members(&ends).await;
+    a.send_until_received(&c, b"of a").await;
+    b.send_until_received(&c, b"of b").await;
+    b.broadcast_until_received(&c, b"of b to all").await;
+    // Small ones and large ones go different ways.
+    let large = vec![7; 100_000];
+    a.send_until_received(&c, &large).await;
+    let senders = |packet: &[u8]| c.inbox.senders(packet).into_iter().collect::<Vec<_>>();
+    assert_eq!([senders(b"of a"), senders(&large)], [[node("a")], [node("a")]]);
+    assert_eq!([senders(b"of b"), senders(b"of b to all")], [[node("b")], [node("b")]]);
+}
+
 pub(crate) async fn sending_to_nobody_is_silent(ends: Ends) {
     let [a, b, c] = members(&ends).await;
     a.wire.send(&node("nobody"), b"lost".to_vec());
@@ -88,6 +101,7 @@ macro_rules! keeps_the_contract {
         $crate::contract::keeps_the_contract! { $attribute, $ends,
             a_packet_reaches_only_the_node_it_is_for,
             a_broadcast_reaches_all_others,
+            a_packet_comes_with_the_name_of_its_sender,
             sending_to_nobody_is_silent,
             a_packet_of_the_largest_size_arrives,
             a_packet_too_large_is_dropped,

@@ -3,7 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use accompanist_core::contract::{Inbox, Transport, Wire};
-use accompanist_transport::LocalNetwork;
+use accompanist_core::id::NodeId;
+use accompanist_transport::{Faults, FaultyNetwork, LocalNetwork};
 
 use crate::contract::{Ends, keeps_the_contract};
 use crate::recorder::{Member, node};
@@ -21,7 +22,7 @@ async fn an_inbox_may_send_while_it_receives() {
     #[derive(Default)]
     struct Relay(OnceLock<Arc<dyn Wire>>);
     impl Inbox for Relay {
-        fn receive(&self, packet: &[u8]) {
+        fn receive(&self, _: &NodeId, packet: &[u8]) {
             self.0.get().unwrap().send(&node("end"), packet.to_vec());
         }
     }
@@ -35,4 +36,22 @@ async fn an_inbox_may_send_while_it_receives() {
 
     start.wire.send(&node("relay"), b"on".to_vec());
     assert_eq!(end.inbox.packets(), [b"on"], "delivery is done when `send` returns");
+}
+
+#[tokio::test]
+async fn a_stranger_speaks_in_any_name() {
+    let (network, faulty) = (LocalNetwork::new(), FaultyNetwork::new(1, Faults::rough()));
+    let [a, b] = [Member::attach(&network, "a").await, Member::attach(&network, "b").await];
+    network.inject(&node("nobody"), Some(&a.id), b"to a");
+    // Two nodes may have one name: what the other one says to all comes to the first, too.
+    network.inject(&a.id, None, b"to all");
+    assert_eq!((a.inbox.packets().len(), b.inbox.packets().len()), (2, 1));
+    assert_eq!(a.inbox.senders(b"to a"), [node("nobody")].into());
+    assert_eq!(a.inbox.senders(b"to all"), [node("a")].into());
+
+    let c = Member::attach(&faulty, "c").await;
+    faulty.isolate(&c.id);
+    faulty.inject(&node("nobody"), Some(&c.id), b"to c");
+    faulty.inject(&c.id, None, b"to all");
+    assert_eq!(c.inbox.packets(), [b"to c".to_vec(), b"to all".to_vec()], "no fault meets it");
 }

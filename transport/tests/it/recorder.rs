@@ -1,5 +1,6 @@
 //! An inbox that remembers, and how tests wait on it. Next: `contract.rs`.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,24 +16,30 @@ const RESEND: Duration = Duration::from_millis(50);
 
 #[derive(Default)]
 pub(crate) struct Recorder {
-    packets: Mutex<Vec<Vec<u8>>>,
+    packets: Mutex<Vec<(NodeId, Vec<u8>)>>,
     arrival: Notify,
 }
 
 impl Inbox for Recorder {
-    fn receive(&self, packet: &[u8]) {
-        self.packets.lock().unwrap().push(packet.to_vec());
+    fn receive(&self, from: &NodeId, packet: &[u8]) {
+        self.packets.lock().unwrap().push((from.clone(), packet.to_vec()));
         self.arrival.notify_one();
     }
 }
 
 impl Recorder {
     pub(crate) fn packets(&self) -> Vec<Vec<u8>> {
-        self.packets.lock().unwrap().clone()
+        self.packets.lock().unwrap().iter().map(|(_, packet)| packet.clone()).collect()
+    }
+
+    /// Who has sent this packet.
+    pub(crate) fn senders(&self, packet: &[u8]) -> BTreeSet<NodeId> {
+        let packets = self.packets.lock().unwrap();
+        packets.iter().filter(|(_, received)| received == packet).map(|(from, _)| from.clone()).collect()
     }
 
     pub(crate) fn has(&self, packet: &[u8]) -> bool {
-        self.packets.lock().unwrap().iter().any(|received| received == packet)
+        self.packets.lock().unwrap().iter().any(|(_, received)| received == packet)
     }
 
     async fn wait_for(&self, packet: &[u8]) {

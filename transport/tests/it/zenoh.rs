@@ -75,6 +75,17 @@ async fn several_nodes_may_share_a_session() {
     assert!(a.inbox.packets().is_empty());
 }
 
+/// Two processes, each with a node of the same name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_of_one_name_hear_each_other() {
+    let ends = ends().await;
+    let [one, other] = [Member::attach(&*ends[0], "a").await, Member::attach(&*ends[1], "a").await];
+    one.broadcast_until_received(&other, b"of one").await;
+    other.broadcast_until_received(&one, b"of the other").await;
+    assert_eq!(one.inbox.senders(b"of the other"), [one.id.clone()].into());
+    assert!(!one.inbox.has(b"of one") && !other.inbox.has(b"of the other"), "each hears the other one, not itself");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn namespaces_are_apart() {
     let endpoint = free_endpoint();

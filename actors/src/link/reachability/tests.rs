@@ -1,7 +1,7 @@
 //! Two nodes and a network between them that is deaf one way or another, second by second.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use accompanist_core::frame::Round;
+use accompanist_core::frame::{Epoch, Round};
 use proptest::prelude::*;
 
 use super::*;
@@ -17,9 +17,9 @@ struct End {
 }
 
 impl End {
-    fn new(name: &str, epoch: u64) -> Self {
+    fn new(name: &str, epoch: u128) -> Self {
         let name = NodeId::new(name).unwrap();
-        let reachability = Reachability::new(name.clone(), epoch, PERIOD_MS);
+        let reachability = Reachability::new(name.clone(), Epoch(epoch), PERIOD_MS);
         Self { name, reachability, receptions: Receptions::default() }
     }
 }
@@ -141,7 +141,7 @@ fn nothing_is_said_of_one_that_is_not_received_or_was_sent_nothing() {
     let mut pair = Pair::new();
     for round in 1..100 {
         assert!(pair.shop.reachability.begin_round(|_| true).is_empty());
-        pair.bank.receptions.note(&pair.shop.name, 7, Round::Broadcast(round));
+        pair.bank.receptions.note(&pair.shop.name, Epoch(7), Round::Broadcast(round));
         let report = pair.bank.receptions.report();
         assert_eq!(pair.shop.reachability.report(&bank, &report, round * PERIOD_MS), None);
     }
@@ -179,11 +179,15 @@ fn an_earlier_life_and_a_full_list_say_nothing_wrong() {
     let mut pair = Pair::new();
     let bank = pair.bank.name.clone();
     // The bank has received from the life before only.
-    pair.bank.receptions.note(&pair.shop.name, 6, Round::Broadcast(1_000_000));
+    pair.bank.receptions.note(&pair.shop.name, Epoch(6), Round::Broadcast(1_000_000));
     assert_eq!(pair.periods(5, none).changes(), [(5, deaf(3, Heal::Publisher))]);
     // A list that is full, and has the shop not in it.
-    let reception =
-        |number| Reception { node: NodeId::new(format!("node-{number}")).unwrap(), epoch: 1, direct: 1, broadcast: 1 };
+    let reception = |number| Reception {
+        node: NodeId::new(format!("node-{number}")).unwrap(),
+        epoch: Epoch(1),
+        direct: 1,
+        broadcast: 1,
+    };
     let full: Vec<_> = (0..NODES_PER_OFFER_MAX).map(reception).collect();
     let mut other = Pair::new();
     for round in 1..50 {
@@ -194,7 +198,7 @@ fn an_earlier_life_and_a_full_list_say_nothing_wrong() {
 
 #[test]
 fn one_session_is_for_all_that_are_deaf() {
-    let mut reachability = Reachability::new(NodeId::new("shop").unwrap(), 1, PERIOD_MS);
+    let mut reachability = Reachability::new(NodeId::new("shop").unwrap(), Epoch(1), PERIOD_MS);
     let peers: Vec<NodeId> = (0..20).map(|number| NodeId::new(format!("bank-{number}")).unwrap()).collect();
     let (mut publishers, mut sessions) = (0, Vec::new());
     for period in 1..=1_000 {

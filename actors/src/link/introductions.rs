@@ -1,0 +1,253 @@
+//! Which nodes are heard: those that are introduced, each in one epoch. A node introduces itself by an offer; until its offer
+//! of that epoch was accepted, nothing else that it says is taken, and it is asked for one.
+//!
+//! So whoever makes up a name or an epoch gets no further than an offer, and what an offer is judged by is judged in one
+//! place, [`Introductions::accept`]. What a stranger can make the own node send or keep is bounded here: offers that are
+//! asked for and given, and names. Nodes that are `known` (from the store, or since they took part in something) always have
+//! room. Pure: time comes in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use accompanist_core::NodeId;
+use accompanist_core::frame::Epoch;
+
+use crate::peers::{Learned, PEERS_MAX};
+
+/// A node is answered so often at once when it asks for an offer, and then once in each pause.
+const ANSWERS_AT_ONCE: u64 = 8;
+/// That pause.
+pub(super) const ANSWER_PAUSE_MS: u64 = 100;
+
+/// What has come of an offer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Introduction {
+    /// The node is heard from now on, in an epoch that is new here: it has just started, or its link has.
+    New,
+    /// It was before.
+    Known,
+    /// It is not heard, for this reason.
+    Refused(&'static str),
+}
+
+/// When a node that asks is answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Now,
+    /// After so many milliseconds.
+    Later(u64),
+    /// An answer is on its way, or there is no room for one more name.
+    No,
+}
+
+/// See the module's documentation.
+pub(super) struct Introductions {
+    /// The epoch of each node that is heard.
+    epochs: BTreeMap<NodeId, Epoch>,
+    /// Those that were sent an offer of the own node since: it goes before the first frame to any other one.
+    greeted: BTreeSet<NodeId>,
+    /// When each was asked for an offer last.
+    asked: Paces,
+    /// Until when the answers that each was given are too many.
+    answered: Paces,
+    /// Those that are answered later.
+    waiting: BTreeSet<NodeId>,
+    /// When what waits for each was hurried last.
+    hurried: Paces,
+    ask_pause_ms: u64,
+    hurry_pause_ms: u64,
+}
+
+/// A time for each of so many nodes.
+#[derive(Default)]
+struct Paces(BTreeMap<NodeId, u64>);
+
+impl Paces {
+    /// The time of `node`; `None` if there is no room for its name. Times that are over by `now_ms` are forgotten then.
+    fn of(&mut self, node: &NodeId, is_known: bool, now_ms: u64) -> Option<&mut u64> {
+        if self.0.len() >= PEERS_MAX && !self.0.contains_key(node) {
+            self.0.retain(|_, until_ms| *until_ms > now_ms);
+            if self.0.len() >= PEERS_MAX && !is_known {
+                return None;
+            }
+        }
+        Some(self.0.entry(node.clone()).or_insert(0))
+    }
+
+    /// Whether `node` may have something now, which it may have once in each pause.
+    fn may(&mut self, node: &NodeId, is_known: bool, now_ms: u64, pause_ms: u64) -> bool {
+        match self.of(node, is_known, now_ms) {
+            Some(until_ms) if *until_ms <= now_ms => {
+                *until_ms = now_ms.saturating_add(pause_ms);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Introductions {
+    /// A node is asked once in each of the first pauses at most, and what waits for it is hurried once in each of the second.
+    pub(super) fn new(ask_pause_ms: u64, hurry_pause_ms: u64) -> Self {
+        Self {
+            epochs: BTreeMap::new(),
+            greeted: BTreeSet::new(),
+            asked: Paces::default(),
+            answered: Paces::default(),
+            waiting: BTreeSet::new(),
+            hurried: Paces::default(),
+            ask_pause_ms: ask_pause_ms.max(1),
+            hurry_pause_ms: hurry_pause_ms.max(1),
+        }
+    }
+
+    /// Decides about an offer of `node` in `epoch`, by what has come of it: whether the node is heard from now on.
+    /// Whatever speaks against a node belongs here.
+    pub(super) fn accept(&mut self, node: &NodeId, epoch: Epoch, learned: &Learned, is_known: bool) -> Introduction {
+        if learned.is_other {
+            // It may have been heard before it changed its store.
+            self.epochs.remove(node);
+            return Introduction::Refused("another store");
+        }
+        if self.epochs.get(node) == Some(&epoch) {
+            return Introduction::Known;
+        }
+        if self.epochs.len() >= PEERS_MAX && !self.epochs.contains_key(node) && !is_known {
+            return Introduction::Refused("too many nodes");
+        }
+        self.epochs.insert(node.clone(), epoch);
+        self.greeted.remove(node);
+        Introduction::New
+    }
+
+    /// Whether what `node` says in `epoch` is taken.
+    pub(super) fn has(&self, node: &NodeId, epoch: Epoch) -> bool {
+        self.epochs.get(node) == Some(&epoch)
+    }
+
+    /// Whether `node` is heard in any epoch.
+    pub(super) fn has_any(&self, node: &NodeId) -> bool {
+        self.epochs.contains_key(node)
+    }
+
+    /// Once names are running out, those that are not `known` are forgotten: they introduce themselves anew.
+    pub(super) fn make_room(&mut self, known: impl Fn(&NodeId) -> bool) {
+        if self.epochs.len() >= PEERS_MAX {
+            self.epochs.retain(|node, _| known(node));
+        }
+        if self.greeted.len() >= PEERS_MAX {
+            self.greeted.retain(known);
+        }
+    }
+
+    /// Whether the own node has to introduce itself before it says anything else to `node`; once for each epoch of that.
+    pub(super) fn greets(&mut self, node: &NodeId) -> bool {
+        self.greeted.insert(node.clone())
+    }
+
+    /// Whether `node`, which is not heard, is to be asked for an offer now.
+    pub(super) fn asks(&mut self, node: &NodeId, is_known: bool, now_ms: u64) -> bool {
+        self.asked.may(node, is_known, now_ms, self.ask_pause_ms)
+    }
+
+    /// When `node`, which asks for an offer, is answered.
+    pub(super) fn answers(&mut self, node: &NodeId, is_known: bool, now_ms: u64) -> Answer {
+        if self.waiting.contains(node) {
+            return Answer::No;
+        }
+        let Some(until_ms) = self.answered.of(node, is_known, now_ms) else { return Answer::No };
+        *until_ms = (*until_ms).max(now_ms) + ANSWER_PAUSE_MS;
+        let wait_ms = until_ms.saturating_sub(now_ms + ANSWERS_AT_ONCE * ANSWER_PAUSE_MS);
+        if wait_ms == 0 {
+            return Answer::Now;
+        }
+        self.waiting.insert(node.clone());
+        Answer::Later(wait_ms)
+    }
+
+    /// An answer that was to come later has come.
+    pub(super) fn answered(&mut self, node: &NodeId) {
+        self.waiting.remove(node);
+    }
+
+    /// Whether what waits for `node`, which has just come (back), is to be sent at once.
+    pub(super) fn hurries(&mut self, node: &NodeId, is_known: bool, now_ms: u64) -> bool {
+        self.hurried.may(node, is_known, now_ms, self.hurry_pause_ms)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn node(number: usize) -> NodeId {
+        NodeId::new(format!("node-{number}")).unwrap()
+    }
+
+    fn fresh() -> Introductions {
+        Introductions::new(50, 1_000)
+    }
+
+    #[test]
+    fn a_node_is_heard_in_the_epoch_of_its_last_offer() {
+        let (mut introductions, learned) = (fresh(), Learned::default());
+        let bank = node(1);
+        assert!(!introductions.has(&bank, Epoch(7)) && !introductions.has_any(&bank));
+        for (epoch, expected) in [(7, Introduction::New), (7, Introduction::Known), (8, Introduction::New)] {
+            assert_eq!(introductions.accept(&bank, Epoch(epoch), &learned, false), expected);
+        }
+        assert!(introductions.has(&bank, Epoch(8)) && !introductions.has(&bank, Epoch(7)));
+        let other = Learned { is_other: true, ..Learned::default() };
+        assert_eq!(introductions.accept(&bank, Epoch(9), &other, true), Introduction::Refused("another store"));
+        assert!(!introductions.has_any(&bank));
+    }
+
+    #[test]
+    fn a_node_is_greeted_once_in_each_of_its_epochs() {
+        let (mut introductions, learned) = (fresh(), Learned::default());
+        assert!(introductions.greets(&node(1)) && !introductions.greets(&node(1)));
+        introductions.accept(&node(1), Epoch(1), &learned, true);
+        assert!(introductions.greets(&node(1)) && !introductions.greets(&node(1)));
+        introductions.accept(&node(1), Epoch(1), &learned, true);
+        assert!(!introductions.greets(&node(1)));
+        introductions.accept(&node(1), Epoch(2), &learned, true);
+        assert!(introductions.greets(&node(1)));
+    }
+
+    #[test]
+    fn what_a_name_or_an_epoch_that_is_made_up_brings_about_is_bounded() {
+        let (mut introductions, learned) = (fresh(), Learned::default());
+        let asked = (0..5_000).filter(|number| introductions.asks(&node(*number), false, 0)).count();
+        assert_eq!(asked, PEERS_MAX);
+        assert!(introductions.asks(&node(9_999), true, 0), "one that is known has room");
+        assert!(!introductions.asks(&node(1), false, 49) && introductions.asks(&node(1), false, 50));
+        let heard = (0..5_000)
+            .filter(|number| introductions.accept(&node(*number), Epoch(1), &learned, false) == Introduction::New);
+        assert_eq!(heard.count(), PEERS_MAX);
+        assert_eq!(introductions.accept(&node(9_999), Epoch(1), &learned, true), Introduction::New);
+        introductions.make_room(|known| *known == node(9_999));
+        assert!(introductions.has_any(&node(9_999)) && !introductions.has_any(&node(1)));
+        let hurried = (0..10_000).filter(|at_ms| introductions.hurries(&node(1), false, *at_ms)).count();
+        assert_eq!(hurried, 10, "once a second, however many epochs there are");
+    }
+
+    #[test]
+    fn one_that_keeps_asking_is_answered_ten_times_a_second() {
+        let mut introductions = fresh();
+        let at_once = (0..100).take_while(|_| introductions.answers(&node(1), true, 0) == Answer::Now).count() as u64;
+        assert_eq!(at_once, ANSWERS_AT_ONCE);
+        assert_eq!(introductions.answers(&node(1), true, 10), Answer::No, "one answer is on its way");
+        assert_eq!(introductions.answers(&node(2), true, 10), Answer::Now);
+        introductions.answered(&node(1));
+        let (mut now_ms, mut answers) = (10, 0);
+        while now_ms < 10_010 {
+            answers += 1;
+            match introductions.answers(&node(1), true, now_ms) {
+                Answer::Later(wait_ms) => now_ms += wait_ms,
+                answer => assert_eq!(answer, Answer::Now),
+            }
+            introductions.answered(&node(1));
+        }
+        assert!((95..=105).contains(&answers), "{answers}");
+    }
+}

@@ -1,0 +1,132 @@
+//! Room for nodes: what a name takes here that somebody has made up, and how long.
+//!
+//! An offer is believed and kept, so that a start needs nobody to be up. But a name that has never taken part in anything, and
+//! is not received, may be nobody's. Such a one goes when there is no room for another, and after an hour anyway; a node that
+//! was meant introduces itself anew. Those that have acknowledged something of a session, in any life of this node, stay until
+//! they leave or are forgotten.
+
+use accompanist_core::NodeId;
+use accompanist_core::contract::{Batch, Change, Space};
+
+use super::standing::Standing;
+use super::{Contact, Known, Peers, key, stored};
+
+/// So long a node is remembered that is not received and has taken part in nothing.
+const AGE_MAX_MS: u64 = 3_600_000;
+
+impl Known {
+    /// Forgets all that is known of a node, and gives what is to be stored of that.
+    pub(super) fn forget(&mut self, node: &NodeId) -> Batch {
+        self.peers.remove(node);
+        self.heard.remove(node);
+        self.deaf.remove(node);
+        self.hints.remove(node);
+        self.stored.remove(node);
+        self.answers.remove(node);
+        self.forgotten_by.remove(node);
+        let mut changes = vec![Change { space: Space::Meta, key: key(node), value: None }];
+        if self.cordoned.remove(node) {
+            changes.push(Self::cordon_change(node, false));
+        }
+        changes
+    }
+
+    /// The node that may most likely be forgotten: not received for the longest time, of those that have taken part in nothing.
+    fn least(&self, now_ms: u64) -> Option<(NodeId, u64)> {
+        let idle = self.peers.iter().filter(|(node, peer)| {
+            !peer.partner && **node != self.node && !self.placed.contains_key(*node) && !self.cordoned.contains(*node)
+        });
+        let silent = idle.filter_map(|(node, _)| match self.contact(node, now_ms) {
+            Contact::Silent(time) => Some((node.clone(), u64::try_from(time.as_millis()).unwrap_or(u64::MAX))),
+            Contact::Unknown | Contact::Good | Contact::Deaf(_) => None,
+        });
+        silent.max_by_key(|(_, silent_ms)| *silent_ms)
+    }
+
+    /// Makes room for one more node, if there is one that may be forgotten. Gives what is to be stored.
+    pub(super) fn make_room(&mut self, now_ms: u64) -> Option<Batch> {
+        let (node, _) = self.least(now_ms)?;
+        Some(self.forget(&node))
+    }
+}
+
+impl Peers {
+    /// Forgets those that are too old. While the own node drains, it may be needed by any of them.
+    pub(crate) fn age(&self, now_ms: u64) -> Batch {
+        let mut known = self.lock();
+        let mut changes = Batch::new();
+        while known.standing() == Standing::Serving
+            && let Some((node, silent_ms)) = known.least(now_ms)
+            && silent_ms >= AGE_MAX_MS
+        {
+            tracing::info!(%node, "a node that has taken part in nothing is not received any more, and is forgotten");
+            changes.extend(known.forget(&node));
+        }
+        changes
+    }
+
+    /// A node has acknowledged something of a session. Gives what is to be stored, if that is news.
+    pub(crate) fn note_partner(&self, node: &NodeId) -> Option<Change> {
+        let mut known = self.lock();
+        let peer = known.peers.get_mut(node).filter(|peer| !peer.partner)?;
+        peer.partner = true;
+        stored(node, peer)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::time::Duration;
+
+    use accompanist_core::frame::Offer;
+
+    use super::*;
+    use crate::peers::PEERS_MAX;
+
+    const PERIOD: Duration = Duration::from_secs(3);
+    /// Whoever was not received since 0 is silent then.
+    const LATER_MS: u64 = 9_000;
+
+    fn node(number: usize) -> NodeId {
+        NodeId::new(format!("node-{number}")).unwrap()
+    }
+
+    fn peers() -> Peers {
+        Peers::new(NodeId::new("own").unwrap(), Offer::default(), PERIOD, 0)
+    }
+
+    fn learn(peers: &Peers, number: usize, now_ms: u64) -> bool {
+        !peers.learn(&node(number), Offer::default(), now_ms).changes.is_empty()
+    }
+
+    #[test]
+    fn names_that_are_made_up_make_room_for_nodes_that_are_there() {
+        let peers = peers();
+        assert!(
+            learn(&peers, 0, 0) && peers.note_partner(&node(0)).is_some() && peers.note_partner(&node(0)).is_none()
+        );
+        let known = (1..2 * PEERS_MAX).filter(|number| learn(&peers, *number, 1)).count();
+        assert_eq!(known, PEERS_MAX - 2, "itself is one, and nobody is silent yet");
+        assert!(learn(&peers, 5_000, LATER_MS + 1), "the others are silent");
+        assert!(!peers.knows(&node(1)) || !peers.knows(&node(PEERS_MAX - 2)), "one of them has gone");
+        // However many more are made up.
+        let more = (10_000..10_000 + 2 * PEERS_MAX).filter(|number| learn(&peers, *number, LATER_MS + 2)).count();
+        assert_eq!(more, PEERS_MAX - 3, "all but the own node and two others");
+        assert!(peers.knows(&node(0)), "it has taken part in something");
+        assert!(peers.knows(&node(5_000)), "it is received");
+        assert_eq!(peers.lock().peers.len(), PEERS_MAX);
+    }
+
+    #[test]
+    fn who_has_taken_part_in_nothing_and_is_silent_is_forgotten_after_an_hour() {
+        let peers = peers();
+        assert!(learn(&peers, 0, 0) && learn(&peers, 1, 0));
+        peers.note_partner(&node(0)).unwrap();
+        assert!(peers.age(AGE_MAX_MS - 1).is_empty());
+        let changes = peers.age(AGE_MAX_MS);
+        assert!(matches!(changes.as_slice(), [change] if change.value.is_none() && change.key == key(&node(1))));
+        assert!(peers.knows(&node(0)) && !peers.knows(&node(1)));
+        assert!(learn(&peers, 1, AGE_MAX_MS), "it introduces itself anew");
+    }
+}
