@@ -43,6 +43,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Entry {
+    #[expect(clippy::result_large_err, reason = "it is given back as it came")]
     fn tell(&mut self, message: InstanceMessage) -> Result<(), InstanceMessage> {
         let counts = message.is_from_outside();
         self.actor.cast(message).map_err(|error| match error {
@@ -60,6 +61,7 @@ impl Directory {
     }
 
     /// Tells an instance that is in memory; gives the message back if it is not.
+    #[expect(clippy::result_large_err, reason = "it is given back as it came")]
     pub(crate) fn tell(&self, id: InstanceId, message: InstanceMessage) -> Result<(), InstanceMessage> {
         match lock(&self.actors).get_mut(&id) {
             Some(entry) => entry.tell(message),

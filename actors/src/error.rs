@@ -8,6 +8,7 @@ use accompanist_core::message::CodecError;
 use accompanist_core::{Abort, NodeId, SessionId};
 
 use crate::config::ConfigError;
+use crate::members::MembersError;
 use crate::peers::{DrainProgress, Standing};
 
 /// A node that cannot start or cannot go on.
@@ -52,6 +53,9 @@ pub enum NodeError {
         /// Why, and what to do.
         reason: String,
     },
+    /// The members file cannot be used, or does not allow the node.
+    #[error(transparent)]
+    Members(#[from] MembersError),
     /// The transport cannot be used.
     #[error("{0}")]
     Transport(String),
@@ -108,6 +112,14 @@ pub enum StartError {
         name: &'static str,
         /// The version.
         version: u32,
+    },
+    /// The members file does not let this node start it.
+    #[error("the members file does not let `{node}` start `{name}`: add it to `starts` of the node there")]
+    NotAllowed {
+        /// The own node.
+        node: NodeId,
+        /// The choreography.
+        name: &'static str,
     },
     /// The initiating role is played elsewhere.
     #[error("role `{role}` starts this choreography and is not played by this node: start it on a node that plays it")]

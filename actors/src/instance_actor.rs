@@ -275,6 +275,9 @@ impl InstanceState {
                 Some(opened) if opened.input.is_none() && self.has_strangers(&opened.header) => {
                     return stop(myself, ends::DROPPED);
                 }
+                Some(opened) if opened.input.is_none() && !self.shared.is_allowed(&opened.header) => {
+                    return stop(myself, ends::DROPPED);
+                }
                 Some(opened) if opened.input.is_none() && self.is_nudge_too_many(&early) => {
                     return stop(myself, ends::DROPPED);
                 }

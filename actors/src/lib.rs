@@ -18,6 +18,7 @@ mod handle;
 mod instance_actor;
 mod latch;
 mod link;
+mod members;
 pub mod metric;
 mod node;
 mod nudged;
@@ -44,6 +45,7 @@ pub use error::{
     CordonError, DrainError, ForgetError, Gap, LeaveError, NodeError, SessionError, SessionLookupError, StartError,
 };
 pub use handle::{AskError, InstanceHandle, LeftStep};
+pub use members::{Member, Members, MembersError};
 pub use node::{CastSession, Node, NodeBuilder, StartOptions};
 pub use peers::{Contact, DrainProgress, KnownNode, Standing};
 pub use ractor;

@@ -338,6 +338,11 @@ impl LinkState {
     }
 
     fn receive(&mut self, myself: &ActorRef<LinkSignal>, from: &NodeId, bytes: &[u8]) {
+        if !self.shared.is_member(from) {
+            return self
+                .shared
+                .note_dropped("not a member", || format!("`{from}` is not in the members file, or revoked"));
+        }
         let packet = match Packet::from_bytes(bytes, from, &self.shared.node) {
             Ok(_) if *from == self.shared.node => {
                 let detail = || format!("another node calls itself `{from}`, too");

@@ -86,7 +86,9 @@ mod tests {
         nudged.goes_on(id(1));
         nudged.goes_on(id(1));
         assert!(!nudged.is_full(&shop, 3) && nudged.is_full(&shop, 2));
-        [0, 2].into_iter().for_each(|number| nudged.goes_on(id(number)));
+        for number in [0, 2] {
+            nudged.goes_on(id(number));
+        }
         assert!(!nudged.is_full(&shop, 1) && nudged.lock().of.is_empty());
     }
 }

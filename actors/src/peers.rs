@@ -124,6 +124,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What has come of an offer.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Learned {
     /// What is to be stored.
     pub(crate) changes: Batch,
@@ -289,6 +290,7 @@ impl Peers {
         session: SessionId,
         versions: &[Arc<dyn AnyChoreography>],
         now_ms: u64,
+        may_play: impl Fn(&NodeId, &str) -> bool,
     ) -> Result<Choice, Standing> {
         let mut known = self.lock();
         let (own, standing) = (known.node.clone(), known.standing());
@@ -301,7 +303,7 @@ impl Peers {
         let is_lively = |node: &NodeId| liveliness(node) > Liveliness::Gone;
         let mut choice = Choice { cast: None, gaps: Vec::new(), hear_until: None };
         for (index, choreography) in versions.iter().enumerate() {
-            match known.cast(session, choreography.as_ref(), &own, liveliness) {
+            match known.cast(session, choreography.as_ref(), &own, liveliness, &may_play) {
                 Ok(cast) if cast.nodes.iter().all(is_lively) => {
                     choice.cast = Some((index, cast));
                     break;
@@ -378,7 +380,8 @@ mod tests {
         let offer = |role: &str| Offer { roles: vec![role.into()], ..Offer::default() };
         let is_stored = |learned: Learned| !learned.changes.is_empty();
         let node = |number: usize| NodeId::new(format!("node-{number}")).unwrap();
-        let peers = Peers::new(NodeId::new("own").unwrap(), offer("shop"), Duration::ZERO, 0);
+        // Nobody is silent yet, and so nobody makes room.
+        let peers = Peers::new(NodeId::new("own").unwrap(), offer("shop"), Duration::from_secs(3), 0);
         let stored = (0..2 * PEERS_MAX).filter(|number| is_stored(peers.learn(&node(*number), offer("bank"), 0)));
         assert_eq!(stored.count() + 1, PEERS_MAX); // Itself is not stored.
         let kept = {

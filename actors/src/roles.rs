@@ -234,6 +234,7 @@ impl RolesState {
             !self.shared.is_disk_full()
                 && !self.shared.is_nudge_too_many(&delivery)
                 && self.shared.peers.unknown_of(&opened.header.cast).is_none()
+                && self.shared.is_allowed(&opened.header)
         };
         let opened = opened_by_delivery(&delivery).filter(may_begin);
         let origin = opened.map_or(Origin::Store, Origin::Header);

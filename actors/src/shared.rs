@@ -24,6 +24,7 @@ use crate::dropped::Dropped;
 use crate::error::StartError;
 use crate::latch::Latch;
 use crate::link::{LinkHandle, LinkMessage, Waiting};
+use crate::members::watch::CurrentMembers;
 use crate::metric;
 use crate::node::End;
 use crate::nudged::Nudged;
@@ -74,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) writer: WriterHandle,
     pub(crate) directory: Directory,
     pub(crate) peers: Peers,
+    /// Who may do what; without it, everybody everything.
+    pub(crate) members: Option<CurrentMembers>,
     /// What durable actors leave their messages with.
     pub(crate) post: Arc<Post>,
     pub(crate) dead_letters: DeadLetters,
@@ -122,6 +125,7 @@ impl Shared {
         roles: Vec<&'static str>,
         writer: WriterHandle,
         peers: Peers,
+        members: Option<CurrentMembers>,
         post: Arc<Post>,
         dead_letters: DeadLetters,
     ) -> Self {
@@ -136,6 +140,7 @@ impl Shared {
             writer,
             directory: Directory::default(),
             peers,
+            members,
             post,
             dead_letters,
             dropped: Dropped::default(),
@@ -278,6 +283,28 @@ impl Shared {
     /// Counts something that was dropped, and says so in the log, but not each time.
     pub(crate) fn note_dropped(&self, reason: &'static str, detail: impl FnOnce() -> String) {
         self.dropped.note(reason, self.now_ms(), detail);
+    }
+
+    /// Whether the members allow a session that begins here. Of a choreography that is not known here nobody plays anything.
+    pub(crate) fn is_allowed(&self, header: &Header) -> bool {
+        let Some(members) = &self.members else { return true };
+        let known = self.choreographies.get(&(header.choreography.clone(), header.version));
+        let roles = known.map(|choreography| choreography.roles()).unwrap_or_default();
+        let refusal = members.get().refusal(header, roles);
+        if let Some(refusal) = &refusal {
+            self.note_dropped("not allowed", || format!("by the members file: {refusal}"));
+        }
+        refusal.is_none()
+    }
+
+    /// Whether `node` belongs to the system, as far as that is written down.
+    pub(crate) fn is_member(&self, node: &NodeId) -> bool {
+        self.members.as_ref().is_none_or(|members| members.get().has(node))
+    }
+
+    /// Whether `node` may play `role`, as far as that is written down.
+    pub(crate) fn may_play(&self, node: &NodeId, role: &str) -> bool {
+        self.members.as_ref().is_none_or(|members| members.get().may_play(node, role))
     }
 
     /// Counts what a node has said for a role that it does not play in the session.

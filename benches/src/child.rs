@@ -10,7 +10,8 @@ use accompanist::{Durability, Settings};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{Member, wire};
+use crate::certificates;
+use crate::cluster::Member;
 use crate::counters::Counters;
 use crate::floor;
 use crate::probe;
@@ -44,6 +45,9 @@ pub(crate) struct Arguments {
     /// Whether to play the floor's part.
     #[arg(long)]
     floor: bool,
+    /// Whether to talk with certificates.
+    #[arg(long)]
+    secured: bool,
 }
 
 /// A line of its input.
@@ -95,7 +99,7 @@ impl NodeNumbers {
 
 /// Plays the role until the input ends.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { role, folder, port, peers, instances_max, no_sync, floor } = arguments;
+    let Arguments { role, folder, port, peers, instances_max, no_sync, floor, secured } = arguments;
     let durability = if no_sync { Durability::Process } else { Durability::Power };
     if floor {
         let part = floor::Part::start(&role, &folder, durability, port, &peers).await?;
@@ -104,8 +108,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     }
     let counters = Counters::install()?;
     let settings = Settings { instances_max, ..Settings::default() };
-    let member = Member::start(&role, &folder, durability, settings, wire(port, &peers)).await?;
-    probe::answer(&member.transport, &role).await?;
+    let security = secured.then(|| certificates::folder(&folder, &role));
+    let member = Member::start(&role, &folder, durability, settings, (port, &peers), security.as_deref()).await?;
+    if !secured {
+        // The echo has a name without a certificate.
+        probe::answer(&member.transport, &role).await?;
+    }
     println!("{READY}");
     // Nodes send again what was not heard.
     answer(&member.watch, || member.numbers(&counters), async || Ok(())).await?;

@@ -9,6 +9,7 @@ use accompanist::transport::{ZenohConfig, ZenohTransport};
 use anyhow::{Result, bail};
 use tempfile::TempDir;
 
+use crate::certificates;
 use crate::child::{NodeNumbers, Request};
 use crate::counters::Counters;
 use crate::in_flight::memory_of;
@@ -34,10 +35,12 @@ impl Member {
         folder: &Path,
         durability: Durability,
         settings: Settings,
-        wire: ZenohConfig,
+        (port, peers): (u16, &[u16]),
+        security: Option<&Path>,
     ) -> Result<Self> {
         let watch = StoreWatch::new()?;
         let store = FjallStore::open(folder)?.durability(durability);
+        let wire = security.map_or_else(|| wire(port, peers), |security| secured_wire(security, port, peers));
         let transport = ZenohTransport::open(wire).await?;
         let builder = Node::builder(NodeId::new(role)?)
             .store(TimedStore::new(store, watch.clone()))
@@ -46,6 +49,10 @@ impl Member {
             .choreography(WarehouseOrder)
             .choreography(ParcelOrder)
             .choreography(CentralOrder);
+        let builder = match security {
+            Some(security) => builder.members_file(security.join(certificates::MEMBERS_FILE)),
+            None => builder,
+        };
         let builder = match role {
             Warehouse::NAME => builder.role(Warehouse, ().into()),
             Payment::NAME => builder.role(Payment, ().into()),
@@ -97,13 +104,20 @@ impl Cluster {
     }
 
     async fn start_over(folder: TempDir, durability: Durability, settings: Settings) -> Result<Self> {
-        Self::start_roles(folder, durability, settings, &[Payment::NAME, Loyalty::NAME], Warehouse::NAME).await
+        Self::start_roles(folder, durability, settings, &[Payment::NAME, Loyalty::NAME], Warehouse::NAME, false).await
+    }
+
+    /// As [`Cluster::start_in`], with certificates, access control and members.
+    pub(crate) async fn start_secured_in(folder: TempDir, durability: Durability) -> Result<Self> {
+        let others = [Payment::NAME, Loyalty::NAME];
+        certificates::make(folder.path(), &[Payment::NAME, Loyalty::NAME, Warehouse::NAME])?;
+        Self::start_roles(folder, durability, Settings::default(), &others, Warehouse::NAME, true).await
     }
 
     /// A coordinator in this process, and the three services in processes of their own.
     pub(crate) async fn start_central_in(folder: TempDir, durability: Durability) -> Result<Self> {
         let services = [Warehouse::NAME, Payment::NAME, Loyalty::NAME];
-        Self::start_roles(folder, durability, Settings::default(), &services, Checkout::NAME).await
+        Self::start_roles(folder, durability, Settings::default(), &services, Checkout::NAME, false).await
     }
 
     async fn start_roles(
@@ -112,18 +126,21 @@ impl Cluster {
         settings: Settings,
         roles: &[&'static str],
         own_role: &'static str,
+        secured: bool,
     ) -> Result<Self> {
         let instances_max = settings.instances_max;
         let (mut others, mut peers) = (Vec::new(), Vec::new());
         let [own_port, ports @ ..] = free_ports()?;
         for (role, port) in roles.iter().copied().zip(ports) {
             let folder = folder.path().join(role);
-            let plan = Plan { role, folder: &folder, durability, port, peers: &peers, instances_max, floor: false };
+            let plan =
+                Plan { role, folder: &folder, durability, port, peers: &peers, instances_max, floor: false, secured };
             others.push(Process::start(&plan)?);
             peers.push(port);
         }
         let own = folder.path().join(own_role);
-        let own = Member::start(own_role, &own, durability, settings, wire(own_port, &peers)).await?;
+        let security = secured.then(|| certificates::folder(&own, own_role));
+        let own = Member::start(own_role, &own, durability, settings, (own_port, &peers), security.as_deref()).await?;
         Ok(Self { own, own_role, others, folder })
     }
 
@@ -161,6 +178,14 @@ impl Cluster {
     pub(crate) async fn end(self) {
         self.own.end().await;
     }
+}
+
+/// The same, with what is in the folder `security`.
+fn secured_wire(security: &Path, port: u16, peers: &[u16]) -> ZenohConfig {
+    let tls = |port: u16| endpoint(port).replacen("tcp/", "tls/", 1);
+    let wire =
+        ZenohConfig::new().namespace(certificates::NAMESPACE).config_file(security.join(certificates::ZENOH_FILE));
+    peers.iter().fold(wire.listen(tls(port)), |wire, peer| wire.connect(tls(*peer)))
 }
 
 /// The network of a node that listens on `port`.

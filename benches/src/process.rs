@@ -33,6 +33,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) instances_max: usize,
     /// Whether it plays the floor's part and not that of a node.
     pub(crate) floor: bool,
+    /// Whether it talks with the certificate in [`crate::certificates::folder`].
+    pub(crate) secured: bool,
 }
 
 /// One of the other processes. Ends when it is dropped.
@@ -46,7 +48,7 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(plan: &Plan<'_>) -> Result<Self> {
-        let Plan { role, folder, durability, port, peers, instances_max, floor } = *plan;
+        let Plan { role, folder, durability, port, peers, instances_max, floor, secured } = *plan;
         let program = std::env::current_exe().context("where this program is")?;
         let mut command = Command::new(program);
         command.arg("child").args(["--role", role, "--port", &port.to_string()]).arg("--folder").arg(folder);
@@ -54,6 +56,7 @@ impl Process {
         command.args(["--instances-max", &instances_max.to_string()]);
         command.args((durability == Durability::Process).then_some("--no-sync"));
         command.args(floor.then_some("--floor"));
+        command.args(secured.then_some("--secured"));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("a second process")?;
         let (requests, answers) = (child.stdin.take(), child.stdout.take().context("its output")?);
         let mut process = Self { role, child, requests, answers: BufReader::new(answers) };

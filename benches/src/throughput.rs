@@ -34,6 +34,9 @@ pub(crate) struct Arguments {
     /// Measure the same services with one coordinator in the middle, too: a durable orchestrator.
     #[arg(long)]
     central: bool,
+    /// Measure the nodes with certificates, access control and members, too.
+    #[arg(long)]
+    secured: bool,
     /// Leave out all syncs (`Durability::Process`).
     #[arg(long)]
     no_sync: bool,
@@ -71,7 +74,7 @@ struct Ratio {
 
 /// Runs the bench.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { in_flight, orders, rounds, without_floor, central, no_sync, json, folder } = arguments;
+    let Arguments { in_flight, orders, rounds, without_floor, central, secured, no_sync, json, folder } = arguments;
     let durability = if no_sync { Durability::Process } else { Durability::Power };
     let base = machine::base(folder);
     let folder = || tempfile::Builder::new().prefix("accompanist-bench-").tempdir_in(&base);
@@ -80,6 +83,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let mut systems = vec![(OURS, System::Ours(Box::new(ours), counters.clone()))];
     if !without_floor {
         systems.push((FLOOR, System::Floor(Box::new(Floor::start_in(folder()?, durability).await?))));
+    }
+    if secured {
+        let cluster = Cluster::start_secured_in(folder()?, durability).await?;
+        systems.push(("secured", System::Ours(Box::new(cluster), counters.clone())));
     }
     if central {
         let cluster = Cluster::start_central_in(folder()?, durability).await?;

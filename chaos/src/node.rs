@@ -108,7 +108,7 @@ pub(crate) async fn play(arguments: NodeArguments) -> anyhow::Result<()> {
     FORGET_BACK.store(sabotage == Some(Sabotage::ForgetBack), Ordering::Relaxed);
     let clock = Arc::new(JumpingClock::default());
     clock.set_ahead(clock_ahead_ms);
-    let config = connect.iter().fold(ZenohConfig::new().listen(&listen), ZenohConfig::connect);
+    let config = connect.iter().fold(ZenohConfig::new().insecure(true).listen(&listen), ZenohConfig::connect);
     let builder = Node::builder(NodeId::new(role.name())?)
         .transport(ZenohTransport::open(config).await?)
         .environment(clock.clone())

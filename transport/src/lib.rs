@@ -26,7 +26,9 @@ pub use local::LocalNetwork;
 #[cfg(feature = "zenoh")]
 pub use self::log::ZenohLogFilter;
 #[cfg(feature = "zenoh")]
-pub use self::zenoh::{ZenohConfig, ZenohMode, ZenohTransport};
+pub use self::zenoh::{
+    CA_FILE, CERTIFICATE_FILE, KEY_FILE, ZenohAccess, ZenohConfig, ZenohMode, ZenohTransport, probe,
+};
 
 /// The largest packet, in bytes, that a network carries unless it is told otherwise: 1 MiB.
 pub const PACKET_BYTES_MAX_DEFAULT: usize = 1 << 20;

@@ -4,6 +4,8 @@
 //! Next: [`crate::LocalNetwork`] for the places where they are counted.
 
 use metrics::{counter, describe_counter};
+#[cfg(feature = "zenoh")]
+use metrics::{describe_gauge, gauge};
 
 /// Packets handed to the network. Being sent does not mean having arrived.
 pub const PACKETS_SENT: &str = "accompanist_transport_packets_sent_total";
@@ -20,6 +22,9 @@ pub const SESSIONS_REOPENED: &str = "accompanist_transport_sessions_reopened_tot
 /// Log lines of Zenoh that [`crate::ZenohLogFilter`] left out, since they repeat what was logged.
 #[cfg(feature = "zenoh")]
 pub const LOG_LINES_LEFT_OUT: &str = "accompanist_transport_log_lines_left_out_total";
+/// For how many seconds the certificate of this node is still good.
+#[cfg(feature = "zenoh")]
+pub const CERTIFICATE_GOOD_FOR: &str = "accompanist_transport_certificate_good_for_seconds";
 /// The label of [`PACKETS_DROPPED`] and [`SESSIONS_REOPENED`] that says why.
 pub const REASON: &str = "reason";
 
@@ -67,6 +72,8 @@ pub(crate) enum Reopening {
     Asked,
     /// A connection is new here and old at the peer, so nothing is received from it.
     NotHeard,
+    /// Its configuration, or a certificate, is another one now.
+    Files,
 }
 
 #[cfg(feature = "zenoh")]
@@ -75,6 +82,7 @@ impl Reopening {
         match self {
             Self::Asked => "asked",
             Self::NotHeard => "peer_not_heard",
+            Self::Files => "files_changed",
         }
     }
 }
@@ -87,6 +95,8 @@ pub fn describe() {
     describe_counter!(SESSIONS_REOPENED, "network sessions closed and opened anew under attached nodes, by reason");
     #[cfg(feature = "zenoh")]
     describe_counter!(LOG_LINES_LEFT_OUT, "repeated log lines of zenoh that were left out");
+    #[cfg(feature = "zenoh")]
+    describe_gauge!(CERTIFICATE_GOOD_FOR, metrics::Unit::Seconds, "time until the node's certificate expires");
     describe_counter!(BYTES_SENT, metrics::Unit::Bytes, "bytes of the packets sent");
     describe_counter!(BYTES_RECEIVED, metrics::Unit::Bytes, "bytes of the packets received");
 }
@@ -108,6 +118,11 @@ pub(crate) fn dropped(reason: Drop) {
 #[cfg(feature = "zenoh")]
 pub(crate) fn reopened(reason: Reopening) {
     counter!(SESSIONS_REOPENED, REASON => reason.label()).increment(1);
+}
+
+#[cfg(feature = "zenoh")]
+pub(crate) fn certificate_good_for(time: std::time::Duration) {
+    gauge!(CERTIFICATE_GOOD_FOR).set(time.as_secs_f64());
 }
 
 #[cfg(feature = "zenoh")]

@@ -100,6 +100,14 @@ impl LinkState {
             return self.shared.note_dropped("offer", || format!("{from}: {error}"));
         }
         let (asks, received) = (offer.ask, std::mem::take(&mut offer.received));
+        offer.roles.retain(|role| {
+            let may = self.shared.may_play(from, role);
+            if !may {
+                let detail = || format!("`{from}` offers role `{role}`, which the members file does not let it play");
+                self.shared.note_dropped("not allowed", detail);
+            }
+            may
+        });
         let learned = self.shared.peers.learn(from, offer, self.shared.now_ms());
         // Those that the peers have room for have room among the introduced, too.
         let is_known = self.shared.peers.knows(from);

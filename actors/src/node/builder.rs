@@ -1,12 +1,13 @@
 //! What a node is made of, and its start.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "testing")]
 use accompanist_core::Compensation;
-use accompanist_core::contract::{BoxFuture, Environment, Store, StoreError, Transport};
+use accompanist_core::contract::{BoxFuture, Environment, Exposure, Store, StoreError, Transport};
 use accompanist_core::frame::Membership;
 use accompanist_core::part::AnyChoreography;
 use accompanist_core::{Choreography, NodeId, Role, Services};
@@ -19,6 +20,8 @@ use crate::config::{Config, ConfigError, Source};
 use crate::dead_letters::DeadLetters;
 use crate::environment::SystemEnvironment;
 use crate::error::NodeError;
+use crate::members::watch::{self, CurrentMembers, MembersSource};
+use crate::members::{Members, MembersError};
 use crate::peers::Peers;
 use crate::settings::Settings;
 use crate::shared::{Shared, offer_of};
@@ -45,6 +48,7 @@ pub struct NodeBuilder {
     mode: Mode,
     fresh: bool,
     transport: Option<Arc<dyn Transport>>,
+    members: Option<MembersSource>,
     environment: Arc<dyn Environment>,
     services: Services,
     roles: Vec<&'static str>,
@@ -73,6 +77,7 @@ impl NodeBuilder {
             mode: Mode::Thread,
             fresh: false,
             transport: None,
+            members: None,
             environment: Arc::new(SystemEnvironment::default()),
             services: Services::new(),
             roles: Vec::new(),
@@ -115,6 +120,22 @@ impl NodeBuilder {
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Who may do what in the system, as `accompanist security` has written it: what others send is checked against it, and
+    /// so is this node. The file is read again within seconds when it changes. Needed on a transport that other machines
+    /// reach.
+    #[must_use]
+    pub fn members_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.members = Some(MembersSource::File(file.into()));
+        self
+    }
+
+    /// As [`NodeBuilder::members_file`], without a file: they stay as they are for as long as the node runs.
+    #[must_use]
+    pub fn members(mut self, members: Members) -> Self {
+        self.members = Some(MembersSource::Fixed(members));
         self
     }
 
@@ -228,6 +249,12 @@ impl NodeBuilder {
         if let Some(name) = self.actors.iter().find(|name| played(name) > 1) {
             return Err(NodeError::ActorAndRole(name));
         }
+        let members = self.members.map(CurrentMembers::load).transpose()?;
+        match &members {
+            Some(members) => members.check_own(&self.name, &self.roles)?,
+            None if transport.exposure() == Exposure::Authenticated => return Err(MembersError::Missing.into()),
+            None => {}
+        }
         let offer = offer_of(&self.roles, &choreographies, false);
         offer.check()?;
         let known: BTreeSet<_> = choreographies.keys().map(|(name, _)| name.as_str()).collect();
@@ -259,6 +286,7 @@ impl NodeBuilder {
             self.roles,
             writer.clone(),
             peers,
+            members,
             post.clone(),
             dead_letters,
         ));
@@ -266,6 +294,7 @@ impl NodeBuilder {
         match Actor::spawn(None, Guarded(Root), arguments).await {
             Ok((root, task)) => {
                 life::watch(&shared, root.clone(), task);
+                watch::spawn(&shared);
                 let node = Node { shared, root };
                 post.started(node.downgrade());
                 Ok(node)

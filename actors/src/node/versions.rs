@@ -30,6 +30,10 @@ impl Node {
         let Some(own) = versions.iter().find(|known| known.version() == C::VERSION) else {
             return Err(StartError::UnknownChoreography { name: C::NAME, version: C::VERSION });
         };
+        let node = &self.shared.node;
+        if self.shared.members.as_ref().is_some_and(|members| !members.get().may_start(node, C::NAME)) {
+            return Err(StartError::NotAllowed { node: node.clone(), name: C::NAME });
+        }
         let role = interface.initiator;
         if !own.roles().contains(&role) || !self.shared.roles.contains(&role) {
             return Err(StartError::NotPlayedHere { role });
@@ -80,8 +84,7 @@ impl Node {
         let deadline = Instant::now() + self.shared.settings.cast_wait_max;
         loop {
             let change = self.shared.peers.change();
-            let Choice { cast, gaps, hear_until } =
-                self.shared.peers.choose(session, versions, self.shared.now_ms()).map_err(StartError::not_serving)?;
+            let Choice { cast, gaps, hear_until } = self.choose(session, versions)?;
             let chosen = cast.and_then(|(index, mut cast)| {
                 let placed = cast.placed.take();
                 Some((self.header(versions.get(index)?.as_ref(), cast), placed))
@@ -99,6 +102,13 @@ impl Node {
                 return Err(StartError::NodeStopped);
             }
         }
+    }
+
+    /// Who is not allowed to play a role is not cast in it, whatever it has offered once.
+    fn choose(&self, session: SessionId, versions: &[Arc<dyn AnyChoreography>]) -> Result<Choice, StartError> {
+        let (peers, now_ms) = (&self.shared.peers, self.shared.now_ms());
+        let chosen = peers.choose(session, versions, now_ms, |node, role| self.shared.may_play(node, role));
+        chosen.map_err(StartError::not_serving)
     }
 
     fn header(&self, choreography: &dyn AnyChoreography, cast: Cast) -> Header {

@@ -48,13 +48,14 @@ impl Known {
         choreography: &dyn AnyChoreography,
         own: &NodeId,
         liveliness: impl Fn(&NodeId) -> Liveliness,
+        may_play: impl Fn(&NodeId, &str) -> bool,
     ) -> Result<Cast, Gap> {
         let initiator = choreography.interface().initiator;
         let mut patches: Vec<&str> = choreography.patches().to_vec();
         let (mut nodes, mut is_guess) = (Vec::new(), false);
         for role in choreography.roles() {
             let plays = |node: &NodeId, peer: &Peer| {
-                if *role == initiator { node == own } else { peer.roles.contains(*role) }
+                may_play(node, role) && if *role == initiator { node == own } else { peer.roles.contains(*role) }
             };
             let players = self.peers.iter().filter(|(node, peer)| self.is_open(node, peer) && plays(node, peer));
             let able: Vec<_> = players.filter_map(|(node, peer)| Some((node, peer.patches(choreography)?))).collect();

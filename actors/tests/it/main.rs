@@ -31,6 +31,7 @@ mod groups;
 mod leaks;
 mod letters;
 mod long;
+mod members;
 mod node;
 mod opening;
 mod overload;

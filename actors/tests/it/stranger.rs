@@ -374,7 +374,7 @@ async fn changing_epochs_hurry_what_waits_once_in_a_while() {
     let offer = rogue.offer_of("back").await;
     within(first.shutdown()).await;
     let mut sessions = Vec::new();
-    for id in 1..=WAITING as u32 {
+    for id in 1..=u32::try_from(WAITING).unwrap() {
         sessions.push(within(front.start(Trade, deal(id))).await.unwrap());
     }
     let frames = || {
@@ -434,7 +434,7 @@ async fn nudges_begin_so_many_sessions_and_honest_ones_go_on() {
     for number in 0..NUDGED_MAX as u128 {
         ends.insert(number, abort(number));
     }
-    let frames = ends.into_iter().map(|(number, frame)| (number as u64 + 1, frame)).collect();
+    let frames = ends.into_iter().map(|(number, frame)| (u64::try_from(number).unwrap() + 1, frame)).collect();
     rogue.send("back", &Packet { frames, ..Packet::new(EPOCH) });
     let open = back.open().await;
     within(async {

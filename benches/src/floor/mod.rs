@@ -100,7 +100,16 @@ impl Floor {
         let instances_max = Settings::default().instances_max; // It has none.
         let start = |role, port, peers: &[u16]| {
             let folder = folder.path().join(role);
-            Process::start(&Plan { role, folder: &folder, durability, port, peers, instances_max, floor: true })
+            Process::start(&Plan {
+                role,
+                folder: &folder,
+                durability,
+                port,
+                peers,
+                instances_max,
+                floor: true,
+                secured: false,
+            })
         };
         let mut others = vec![start(Payment::NAME, payment, &[])?, start(Loyalty::NAME, loyalty, &[payment])?];
         let own = folder.path().join(Warehouse::NAME);

@@ -24,6 +24,23 @@ pub trait Transport: Send + Sync + 'static {
     /// # Errors
     /// [`TransportError`] when the network cannot be used, with what to do about it.
     fn attach(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> BoxFuture<'_, Result<Arc<dyn Wire>, TransportError>>;
+
+    /// Who can reach the nodes that are attached here. A node that others reach needs to know its members, and does not
+    /// start without them.
+    fn exposure(&self) -> Exposure {
+        Exposure::Local
+    }
+}
+
+/// Who can reach a node through a transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Exposure {
+    /// Processes of this machine alone.
+    Local,
+    /// Whoever has a certificate, and in the name of that certificate alone.
+    Authenticated,
+    /// Anybody, in any name: allowed explicitly, for development and for networks that nobody else reaches.
+    Anybody,
 }
 
 /// One node's end of a network.

@@ -59,6 +59,9 @@ pub(crate) struct RoleArguments {
     /// The data folder, of this sidecar alone
     #[arg(long)]
     data: PathBuf,
+    /// The folder that `accompanist security add-node` has made for it; without one it reaches this machine alone
+    #[arg(long)]
+    security: Option<PathBuf>,
     /// How many orders the client places
     #[arg(long, default_value_t = 0)]
     orders: u32,
@@ -108,15 +111,18 @@ pub(crate) fn with_role(builder: NodeBuilder, place: usize, service: Channel) ->
 }
 
 pub(crate) async fn role(arguments: RoleArguments) -> anyhow::Result<ExitCode> {
-    let RoleArguments { name, service, listen, connect, data, orders, until_stdin_closes } = arguments;
+    let RoleArguments { name, service, listen, connect, data, security, orders, until_stdin_closes } = arguments;
     let Some(place) = ROLES.iter().position(|role| *role == name) else {
         bail!("there is no role `{name}`: the roles are {}", ROLES.join(", "));
     };
     make(&data)?;
-    let config = connect.iter().fold(ZenohConfig::new().listen(&listen), ZenohConfig::connect);
-    let builder = Node::builder(NodeId::new(&*name)?)
-        .store(FjallStore::open(data.join("journal"))?)
-        .transport(ZenohTransport::open(config).await?);
+    let mut config = connect.iter().fold(ZenohConfig::new().listen(&listen), ZenohConfig::connect);
+    let mut builder = Node::builder(NodeId::new(&*name)?).store(FjallStore::open(data.join("journal"))?);
+    if let Some(folder) = security {
+        config = config.config_file(folder.join("zenoh.json5"));
+        builder = builder.members_file(folder.join("members.toml"));
+    }
+    let builder = builder.transport(ZenohTransport::open(config).await?);
     let node = with_role(builder, place, channel(&service)?).start().await?;
     println!("ready at {listen}");
     let orders = async {

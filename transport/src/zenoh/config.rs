@@ -2,14 +2,14 @@
 //!
 //! Checks what Zenoh would only complain about in a log. Must not know sessions. Next: [`super::wire`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ::zenoh::Config;
 use ::zenoh::config::EndPoint;
-use accompanist_core::contract::TransportError;
+use accompanist_core::contract::{Exposure, TransportError};
 use accompanist_core::id::{NODE_ID_BYTES_MAX, is_name};
 
-use super::plain;
+use super::{exposure, plain};
 use crate::PACKET_BYTES_MAX_DEFAULT;
 
 /// The smallest value of [`ZenohConfig::packet_bytes_max`].
@@ -29,6 +29,9 @@ const DEFAULTS: [(&str, &str); 6] = [
     ("connect/exit_on_failure", "{ router: false, peer: false, client: true }"),
     ("connect/retry", "{ period_init_ms: 100, period_max_ms: 1000, period_increase_factor: 2 }"),
 ];
+
+/// Where a node listens that is not told where: Zenoh would take a port of all interfaces.
+const LISTEN_LOCAL: &str = "{ router: [], peer: [\"tcp/127.0.0.1:0\"], client: [] }";
 
 /// How long a large packet may wait for a connection that takes nothing before Zenoh closes it, in microseconds;
 /// used unless a configuration file has another than Zenoh's own five seconds.
@@ -52,7 +55,18 @@ pub enum ZenohMode {
 /// ```
 /// use accompanist_transport::ZenohConfig;
 ///
-/// let config = ZenohConfig::new().listen("tcp/0.0.0.0:7447").connect("tcp/warehouse.example:7447");
+/// let config = ZenohConfig::new().listen("tcp/127.0.0.1:7447").connect("tcp/127.0.0.1:7448");
+/// ```
+///
+/// Between machines, with certificates and access control that `accompanist security` has made:
+///
+/// ```
+/// use accompanist_transport::ZenohConfig;
+///
+/// let config = ZenohConfig::new()
+///     .config_file("security/shop/zenoh.json5")
+///     .listen("tls/0.0.0.0:7447")
+///     .connect("tls/warehouse.example:7447");
 /// ```
 #[derive(Debug, Clone)]
 pub struct ZenohConfig {
@@ -63,6 +77,7 @@ pub struct ZenohConfig {
     config_file: Option<PathBuf>,
     namespace: String,
     packet_bytes_max: usize,
+    insecure: bool,
 }
 
 impl Default for ZenohConfig {
@@ -75,6 +90,7 @@ impl Default for ZenohConfig {
             config_file: None,
             namespace: "accompanist".into(),
             packet_bytes_max: PACKET_BYTES_MAX_DEFAULT,
+            insecure: false,
         }
     }
 }
@@ -85,10 +101,11 @@ impl ZenohConfig {
         Self::default()
     }
 
-    /// Adds an address to listen on, such as `tcp/0.0.0.0:7447`.
+    /// Adds an address to listen on, such as `tls/0.0.0.0:7447`.
     ///
-    /// Without any, and without a configuration file, a peer listens on a free TCP port of all interfaces,
-    /// so that nodes which know only one common node find each other by gossip.
+    /// Without any, and without one in the configuration file, a peer listens on a free TCP port of this machine's loopback
+    /// interface, so that nodes which know only one common node find each other by gossip. With TLS an address has to be
+    /// given.
     #[must_use]
     pub fn listen(mut self, endpoint: impl Into<String>) -> Self {
         self.listen.push(endpoint.into());
@@ -133,6 +150,18 @@ impl ZenohConfig {
         self
     }
 
+    /// Allows connections that others can use in the name of any node, and read: plain TCP between machines, TLS without
+    /// certificates of both ends, TLS without access control. Refused by default.
+    ///
+    /// Whoever reaches such a node can start sessions, end them, and have steps carried out. For development, and for
+    /// networks that nobody else reaches; the transport warns of it each hour. A node with members (see `Members` of the
+    /// `accompanist` crate) checks what each name may do there as well, but cannot know who uses the name.
+    #[must_use]
+    pub fn insecure(mut self, insecure: bool) -> Self {
+        self.insecure = insecure;
+        self
+    }
+
     /// Sets the largest packet, in bytes, 1 MiB by default. All nodes should have the same.
     #[must_use]
     pub fn packet_bytes_max(mut self, bytes: usize) -> Self {
@@ -142,6 +171,10 @@ impl ZenohConfig {
 
     pub(super) fn packet_bytes_limit(&self) -> usize {
         self.packet_bytes_max
+    }
+
+    pub(super) fn config_file_path(&self) -> Option<&Path> {
+        self.config_file.as_deref()
     }
 
     pub(super) fn into_namespace(self) -> String {
@@ -166,8 +199,16 @@ impl ZenohConfig {
         format!("{error}; check {}", checks.join(", and "))
     }
 
-    /// This configuration in Zenoh's terms.
-    pub(super) fn to_zenoh(&self) -> Result<Config, TransportError> {
+    /// Who can reach a node with this configuration; reads the configuration file, and opens nothing.
+    ///
+    /// # Errors
+    /// [`TransportError::Config`] for a configuration that [`ZenohTransport::open`](super::ZenohTransport::open) refuses.
+    pub fn check_exposure(&self) -> Result<Exposure, TransportError> {
+        self.to_zenoh().map(|(_, exposure)| exposure)
+    }
+
+    /// This configuration in Zenoh's terms, and who can reach a node with it.
+    pub(super) fn to_zenoh(&self) -> Result<(Config, Exposure), TransportError> {
         self.check()?;
         let mut config = self.base()?;
         if config.get_json("id").is_ok_and(|id| id != "null") {
@@ -205,7 +246,11 @@ impl ZenohConfig {
         }
         let message_bytes_max = self.packet_bytes_max.saturating_add(MESSAGE_BYTES_EXTRA);
         set(&mut config, "transport/link/rx/max_message_size", &message_bytes_max.to_string())?;
-        Ok(config)
+        if self.listen.is_empty() && !self.insecure && !exposure::says_where_to_listen(&config) {
+            set(&mut config, "listen/endpoints", LISTEN_LOCAL)?;
+        }
+        let exposure = exposure::check(&config, self.insecure)?;
+        Ok((config, exposure))
     }
 
     fn base(&self) -> Result<Config, TransportError> {

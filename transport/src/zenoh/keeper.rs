@@ -1,4 +1,5 @@
-//! The thread that opens a transport's session anew, when it is asked to or sees that a peer is not heard any more.
+//! The thread that opens a transport's session anew: when it is asked to, when a peer is not heard any more, and when its
+//! configuration or a certificate has changed.
 //!
 //! A session that is opened anew has another id in Zenoh, so no peer can take it for the one before: nothing of what
 //! went wrong is left. All wires of the transport lose packets meanwhile, for as long as it takes to listen and
@@ -12,17 +13,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ::zenoh::{Config, Session, Wait};
-use accompanist_core::contract::TransportError;
+use accompanist_core::contract::{Exposure, TransportError};
 
+use super::files::Files;
 use super::presence::Presence;
 use super::session::{Found, Kept, close, close_kept};
-use super::{Shared, plain};
+use super::{Shared, ZenohConfig, plain};
 use crate::metric::{self, Reopening};
 
 /// How often it is looked whether a peer is not heard any more.
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
 /// The least time between two openings: what does not help at once does not help more if it is done more often.
 const REOPEN_PAUSE_MIN: Duration = Duration::from_secs(10);
+/// How often is said that anybody can speak to this node, or that its certificate expires.
+const WARN_PERIOD: Duration = Duration::from_hours(1);
+/// A certificate that is good for less is to be renewed.
+const GOOD_FOR_WARN: Duration = Duration::from_hours(30 * 24);
 /// The pause before it is tried again when a session could not be opened; its address may not be free yet.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -30,8 +36,14 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Reopen;
 
 /// Starts the keeper of `shared`; it ends with it.
-pub(super) fn spawn(shared: &Arc<Shared>, requests: Receiver<Reopen>, settings: Config) -> Result<(), TransportError> {
-    let keeper = Keeper { shared: Arc::downgrade(shared), requests, settings };
+pub(super) fn spawn(
+    shared: &Arc<Shared>,
+    requests: Receiver<Reopen>,
+    source: ZenohConfig,
+    settings: Config,
+) -> Result<(), TransportError> {
+    let files = Files::new(source.config_file_path(), &settings);
+    let mut keeper = Keeper { shared: Arc::downgrade(shared), requests, source, settings, files };
     thread::Builder::new()
         .name("accompanist-zenoh-keeper".into())
         .spawn(move || keeper.run())
@@ -43,15 +55,22 @@ struct Keeper {
     /// Weak, and so the thread keeps nothing alive.
     shared: Weak<Shared>,
     requests: Receiver<Reopen>,
+    source: ZenohConfig,
     settings: Config,
+    files: Files,
 }
 
 impl Keeper {
-    fn run(&self) {
+    fn run(&mut self) {
         let mut presence = None;
         let mut life_seen = None;
         let mut reopened_at: Option<Instant> = None;
+        let mut warned_at: Option<Instant> = None;
         loop {
+            if warned_at.is_none_or(|at| at.elapsed() >= WARN_PERIOD) {
+                warned_at = Some(Instant::now());
+                self.warn();
+            }
             let Some((session, life)) = self.session() else { return };
             if life_seen != Some(life) {
                 life_seen = Some(life);
@@ -68,6 +87,7 @@ impl Keeper {
             let reason = if asked { Some(Reopening::Asked) } else { not_heard(presence.as_ref(), &session) };
             drop(session);
             let may = reopened_at.is_none_or(|at| at.elapsed() >= REOPEN_PAUSE_MIN);
+            let reason = reason.or_else(|| (may && self.reads_again()).then_some(Reopening::Files));
             if let Some(reason) = reason.filter(|_| may) {
                 presence = None;
                 if !self.reopen(reason) {
@@ -84,6 +104,50 @@ impl Keeper {
             Found::Open(session, life) => Some((session, life)),
             // Nobody else opens sessions anew.
             Found::Reopening | Found::Closed => None,
+        }
+    }
+
+    /// Says what an operator has to know from time to time.
+    fn warn(&self) {
+        if self.shared.upgrade().is_some_and(|shared| shared.exposure == Exposure::Anybody) {
+            tracing::warn!(
+                "insecure: whoever reaches this node's network can speak in the name of any node, and read all that they \
+                 send; `accompanist security init` makes certificates and access control"
+            );
+        }
+        if let Some(good_for) = self.files.good_for() {
+            metric::certificate_good_for(good_for);
+            if good_for < GOOD_FOR_WARN {
+                let days = good_for.as_secs() / 86_400;
+                tracing::warn!(days, "this node's certificate expires: `accompanist security renew` makes another one");
+            }
+        }
+    }
+
+    /// Whether the configuration or a certificate has changed, and can be used.
+    fn reads_again(&mut self) -> bool {
+        if !self.files.have_changed() {
+            return false;
+        }
+        match self.source.to_zenoh() {
+            Ok((settings, exposure)) if self.shared.upgrade().is_some_and(|shared| shared.exposure == exposure) => {
+                self.files = Files::new(self.source.config_file_path(), &settings);
+                self.settings = settings;
+                self.warn();
+                true
+            }
+            Ok(_) => {
+                self.files = Files::new(self.source.config_file_path(), &self.settings);
+                tracing::error!(
+                    "the zenoh configuration file has changed who can reach this node: start it anew for that"
+                );
+                false
+            }
+            Err(error) => {
+                self.files = Files::new(self.source.config_file_path(), &self.settings);
+                tracing::error!(%error, "the zenoh session stays as it was before its files changed");
+                false
+            }
         }
     }
 

@@ -12,9 +12,14 @@
 //!
 //! Next: [`wire`] for sending and receiving, [`config`] for what Zenoh is told.
 
+mod access;
 mod config;
+mod exposure;
+mod files;
 mod keeper;
+mod keys;
 mod presence;
+mod probe;
 mod publishers;
 mod session;
 mod wire;
@@ -26,12 +31,15 @@ use std::thread;
 use std::time::Duration;
 
 use ::zenoh::Wait;
-use accompanist_core::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
+use accompanist_core::contract::{BoxFuture, Exposure, Inbox, Transport, TransportError, Wire};
 use accompanist_core::id::NodeId;
 use tokio::sync::oneshot;
 
+pub use self::access::{CA_FILE, CERTIFICATE_FILE, KEY_FILE, ZenohAccess};
 pub use self::config::{ZenohConfig, ZenohMode};
 use self::keeper::Reopen;
+use self::keys::Keys;
+pub use self::probe::probe;
 use self::session::Sessions;
 use self::wire::Job;
 
@@ -56,6 +64,7 @@ struct Shared {
     sessions: Sessions,
     namespace: String,
     packet_bytes_max: usize,
+    exposure: Exposure,
     /// The queues of the wires' threads.
     attached: Mutex<BTreeMap<NodeId, mpsc::SyncSender<Job>>>,
     keeper: mpsc::SyncSender<Reopen>,
@@ -70,8 +79,8 @@ impl ZenohTransport {
     /// [`TransportError::Config`] for a configuration that cannot be used, [`TransportError::Open`] when
     /// Zenoh cannot be started with it, for instance because an address is in use.
     pub async fn open(config: ZenohConfig) -> Result<Self, TransportError> {
-        let settings = config.to_zenoh()?;
-        let again = settings.clone();
+        let (settings, exposure) = config.to_zenoh()?;
+        let (again, source) = (settings.clone(), config.clone());
         let opened = on_thread("accompanist-zenoh-open", move || ::zenoh::open(settings).wait()).await?;
         let session = opened.map_err(|error| TransportError::Open(config.explain(&plain(&error))))?;
         let (keeper, requests) = mpsc::sync_channel(1);
@@ -79,10 +88,11 @@ impl ZenohTransport {
             sessions: Sessions::new(session),
             packet_bytes_max: config.packet_bytes_limit(),
             namespace: config.into_namespace(),
+            exposure,
             attached: Mutex::default(),
             keeper,
         });
-        keeper::spawn(&shared, requests, again)?;
+        keeper::spawn(&shared, requests, source, again)?;
         Ok(Self { shared })
     }
 
@@ -119,6 +129,10 @@ impl Transport for ZenohTransport {
     fn attach(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> BoxFuture<'_, Result<Arc<dyn Wire>, TransportError>> {
         Box::pin(wire::attach(Arc::clone(&self.shared), node, inbox))
     }
+
+    fn exposure(&self) -> Exposure {
+        self.shared.exposure
+    }
 }
 
 impl Shared {
@@ -137,14 +151,14 @@ impl Shared {
     /// The key of packets of `from` to one node, or to all. It ends with the sender, so that one rule for access says who may
     /// send in whose name: only `from` may put to `**/from`.
     fn key(&self, from: &NodeId, to: Option<&NodeId>) -> String {
-        let namespace = &self.namespace;
-        to.map_or_else(|| format!("{namespace}/all/{from}"), |to| format!("{namespace}/node/{to}/{from}"))
+        let (keys, from) = (Keys::new(&self.namespace), from.as_str());
+        to.map_or_else(|| keys.all(from), |to| keys.node(to.as_str(), from))
     }
 
     /// The key expressions of all packets for `node`: those to it alone, and those to all.
     fn keys_for(&self, node: &NodeId) -> [String; 2] {
-        let namespace = &self.namespace;
-        [format!("{namespace}/node/{node}/*"), format!("{namespace}/all/*")]
+        let keys = Keys::new(&self.namespace);
+        [keys.node(node.as_str(), "*"), keys.all("*")]
     }
 
     fn attached(&self) -> MutexGuard<'_, BTreeMap<NodeId, mpsc::SyncSender<Job>>> {

@@ -18,6 +18,7 @@ use ::zenoh::pubsub::Subscriber;
 use ::zenoh::sample::SampleKind;
 use ::zenoh::{Session, Wait};
 
+use super::keys::Keys;
 use super::plain;
 
 /// How often in a row a peer has to be found connected and without its token. Declarations follow a connection within
@@ -52,7 +53,7 @@ impl Presence {
         let seen = Arc::clone(&peers);
         let subscriber = session
             .liveliness()
-            .declare_subscriber(format!("{namespace}/here/*"))
+            .declare_subscriber(Keys::new(namespace).here("*"))
             .history(true)
             .callback(move |sample| {
                 if let Some((_, peer)) = sample.key_expr().as_str().rsplit_once('/') {
@@ -60,7 +61,7 @@ impl Presence {
                 }
             })
             .wait();
-        let key = format!("{namespace}/here/{}", session.zid());
+        let key = Keys::new(namespace).here(&session.zid().to_string());
         match (subscriber, session.liveliness().declare_token(key).wait()) {
             (Ok(subscriber), Ok(token)) => Some(Self { peers, _token: token, _subscriber: subscriber }),
             (Err(error), _) | (_, Err(error)) => {

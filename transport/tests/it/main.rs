@@ -27,3 +27,5 @@ mod zenoh;
 mod zenoh_errors;
 #[cfg(feature = "zenoh")]
 mod zenoh_healing;
+#[cfg(feature = "zenoh")]
+mod zenoh_members;

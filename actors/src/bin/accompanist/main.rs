@@ -1,4 +1,8 @@
-//! The command line, for operators: whether a configuration is good, and what comes of it.
+//! The command line, for operators: whether a configuration is good, and what comes of it; certificates, access control and
+//! members.
+
+#[cfg(feature = "security")]
+mod security;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +26,10 @@ enum Command {
         /// The file, such as accompanist.toml.
         file: PathBuf,
     },
+    /// Makes, renews and checks what nodes need to trust each other: certificates, access control, members.
+    #[cfg(feature = "security")]
+    #[command(subcommand)]
+    Security(security::Command),
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
@@ -34,6 +42,14 @@ fn main() -> ExitCode {
             }
             Err(error) => {
                 eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        },
+        #[cfg(feature = "security")]
+        Command::Security(command) => match security::run(&command) {
+            Ok(code) => code,
+            Err(error) => {
+                eprintln!("{error:#}");
                 ExitCode::FAILURE
             }
         },

@@ -1,0 +1,198 @@
+//! What a name may do is written down: who is no member is not heard, roles that a member may not play are not cast, and
+//! choreographies that it may not start begin nowhere. Senders are authentic here; that they are is the transport's matter.
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use accompanist::contract::{BoxFuture, Exposure, Inbox, Transport, TransportError, Wire};
+use accompanist::frame::{Body, Frame, Header, Offer, Offered, Packet};
+use accompanist::id::RoleIndex;
+use accompanist::prelude::*;
+use accompanist::store::MemoryDisk;
+use accompanist::transport::LocalNetwork;
+use accompanist::{Members, MembersError, NodeBuilder, NodeError, StartError};
+use tempfile::TempDir;
+
+use crate::delivery::are_idle;
+use crate::rogue::{EPOCH, Rogue};
+use crate::support::{TestNode, node_id, on_disk, until, within};
+use crate::trade::{Back, Front, KEPT, NOTHING, Outside, Side, Tally, Trade, deal};
+
+const BACK: &str = "[nodes.back]\nroles = [\"back\"]\n";
+const FRONT: &str = "[nodes.front]\nroles = [\"front\"]\nstarts = [\"trade\"]\n";
+
+fn members(nodes: &[&str]) -> Members {
+    let text = format!("system = \"test\"\n{}", nodes.concat());
+    Members::from_toml("members.toml", &text).unwrap()
+}
+
+fn back(network: &LocalNetwork, outside: &Arc<Outside>) -> NodeBuilder {
+    on_disk("back", &MemoryDisk::default(), network.clone()).role(Back, outside.clone()).choreography(Trade)
+}
+
+fn front(network: &LocalNetwork) -> NodeBuilder {
+    on_disk("front", &MemoryDisk::default(), network.clone()).role(Front, Arc::new(())).choreography(Trade)
+}
+
+/// What calls the back into a session that the stranger starts, as the front of it.
+fn order(number: u64) -> Packet {
+    let header = Header {
+        choreography: "trade".into(),
+        version: 1,
+        initiator: RoleIndex(1),
+        cast: vec![node_id("back"), node_id("rogue")],
+        started_unix_ms: 0,
+        deadline_unix_ms: None,
+        patches: vec![],
+    };
+    let session = SessionId::fresh(1, u128::from(number) << 64);
+    let (from, to, header) = (RoleIndex(1), RoleIndex(0), Some(Arc::new(header)));
+    let frame = Frame { session, from, to, header, body: Body::Nudge };
+    Packet { frames: vec![(number, frame)], ..Packet::new(EPOCH) }
+}
+
+/// How many of the stranger's orders the back begins, when the stranger may do what `rogue` says.
+async fn check_begun(rogue: &str, expected: usize) {
+    let (network, outside) = (LocalNetwork::new(), Arc::new(Outside::default()));
+    let back = TestNode::start(back(&network, &outside).members(members(&[BACK, rogue]))).await;
+    let stranger = Rogue::attach(&network).await;
+    stranger.is_heard(&["back"]).await;
+    for number in 1..=5 {
+        stranger.send("back", &order(number));
+    }
+    stranger.is_heard(&["back"]).await;
+    let is_begun = async {
+        while back.open().await < expected {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(is_begun).await;
+    if expected == 0 {
+        until("what it asks of the store to be answered", || back.instances() == 0).await;
+    }
+    assert_eq!(back.open().await, expected, "{rogue}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_begins_if_its_initiator_may_start_it_and_its_cast_may_play_it() {
+    check_begun("[nodes.rogue]\nroles = [\"front\"]\nstarts = [\"other\"]\n", 0).await;
+    check_begun("[nodes.rogue]\nroles = [\"side\"]\nstarts = [\"trade\"]\n", 0).await;
+    check_begun("[nodes.rogue]\nroles = [\"front\"]\nstarts = [\"trade\"]\n", 5).await;
+    check_begun("[nodes.\"rog*\"]\nroles = [\"*\"]\nstarts = [\"*\"]\n", 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_no_member_is_not_heard() {
+    let (network, outside) = (LocalNetwork::new(), Arc::new(Outside::default()));
+    let members = members(&[BACK, FRONT]);
+    let back = TestNode::start(back(&network, &outside).members(members.clone())).await;
+    let front = TestNode::start(front(&network).members(members)).await;
+    let stranger = Rogue::attach(&network).await;
+    for number in 1..=5 {
+        stranger.send("back", &Packet { offer: Some(Offer::default()), ..order(number) });
+    }
+    // Behind it in the back's inbox.
+    within(within(front.start(Trade, deal(1))).await.unwrap().settled()).await.unwrap();
+    are_idle(&[&back, &front]).await;
+    assert_eq!(outside.total(), KEPT);
+    let known: Vec<_> = back.peers().into_iter().map(|known| known.node).collect();
+    assert_eq!(known, [node_id("front")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_a_member_may_not_play_is_not_cast_with_it() {
+    let (network, outside) = (LocalNetwork::new(), Arc::new(Outside::default()));
+    let members = members(&[BACK, FRONT, "[nodes.rogue]\nroles = [\"side\"]\n"]);
+    let back = TestNode::start(back(&network, &outside).members(members.clone())).await;
+    let front = TestNode::start(front(&network).members(members)).await;
+    let stranger = Rogue::attach(&network).await;
+    let known = stranger.offer_of("front").await;
+    let trade = Offered { choreography: "trade".into(), version: 1, patches: vec![] };
+    let offer = Offer {
+        roles: vec!["back".into(), "side".into()],
+        choreographies: vec![trade],
+        knows: Some(known.membership),
+        ..Offer::default()
+    };
+    stranger.send("front", &Packet { offer: Some(offer), ..Packet::new(EPOCH) });
+    stranger.is_heard(&["front"]).await;
+    for id in 1..=20 {
+        within(within(front.start(Trade, deal(id))).await.unwrap().settled()).await.unwrap();
+    }
+    are_idle(&[&back, &front]).await;
+    assert_eq!(outside.total(), Tally { done: 20, undone: 0 });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_told_at_its_start_what_it_may_not() {
+    let (network, outside) = (LocalNetwork::new(), Arc::new(Outside::default()));
+    let refused = |builder: NodeBuilder| async {
+        match within(builder.start()).await {
+            Err(NodeError::Members(MembersError::Refused(reason))) => reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    let reason = refused(back(&network, &outside).members(members(&[FRONT]))).await;
+    assert!(reason.contains("`back` is not a member"), "{reason}");
+    let reason = refused(back(&network, &outside).members(members(&["[nodes.back]\nroles = [\"side\"]\n"]))).await;
+    assert!(reason.contains("may not play role `back`"), "{reason}");
+    let alone = members(&["[nodes.front]\nroles = [\"front\"]\n"]);
+    let front = TestNode::start(front(&network).members(alone)).await;
+    let error = within(front.start(Trade, deal(1))).await.map(drop).unwrap_err();
+    assert!(matches!(error, StartError::NotAllowed { name: "trade", .. }), "{error}");
+    assert_eq!(outside.total(), NOTHING);
+}
+
+fn write(file: &FilePath, nodes: &[&str]) {
+    std::fs::write(file, format!("system = \"test\"\n{}", nodes.concat())).unwrap();
+}
+
+/// Revoked, and taken in again; a file that is no members file changes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_changes_holds_within_seconds() {
+    let (network, outside) = (LocalNetwork::new(), Arc::new(Outside::default()));
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("members.toml");
+    write(&file, &[BACK, FRONT]);
+    let back = TestNode::start(back(&network, &outside).members_file(&file)).await;
+    let front = TestNode::start(front(&network).members(members(&[BACK, FRONT]))).await;
+    within(within(front.start(Trade, deal(1))).await.unwrap().settled()).await.unwrap();
+
+    write(&file, &[BACK, FRONT, "revoked = true\n"]);
+    // One that is begun after it holds is not heard of at the back, and those before it may be.
+    let mut sessions = Vec::new();
+    for id in 2.. {
+        let session = within(front.start(Trade, deal(id))).await.unwrap();
+        let ended = tokio::time::timeout(std::time::Duration::from_millis(300), session.settled()).await;
+        if ended.is_err() {
+            sessions.push(session);
+            break;
+        }
+    }
+    write(&file, &["this is no members file"]);
+    write(&file, &[BACK, FRONT]);
+    for session in sessions {
+        within(session.settled()).await.unwrap();
+    }
+    are_idle(&[&back, &front]).await;
+}
+
+/// A node that other machines reach does not start without members.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_reached_by_others_needs_members() {
+    #[derive(Clone)]
+    struct Reached(LocalNetwork);
+    impl Transport for Reached {
+        fn attach(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> BoxFuture<'_, Result<Arc<dyn Wire>, TransportError>> {
+            self.0.attach(node, inbox)
+        }
+        fn exposure(&self) -> Exposure {
+            Exposure::Authenticated
+        }
+    }
+    let network = Reached(LocalNetwork::new());
+    let side = || on_disk("side", &MemoryDisk::default(), network.clone()).role(Side, Arc::new(()));
+    let error = within(side().start()).await.unwrap_err();
+    assert!(matches!(error, NodeError::Members(MembersError::Missing)), "{error}");
+    TestNode::start(side().members(members(&["[nodes.side]\nroles = [\"side\"]\n"]))).await;
+}

@@ -1,0 +1,165 @@
+//! The Zenoh configuration of a node in a system with members: TLS with certificates of both ends, no other listener, and
+//! rules by which each certificate speaks in its own name alone.
+//!
+//! A packet's sender is the last part of its key. So "only `a` puts to `../a`" makes it authentic, and "only `a` subscribes
+//! to `../node/a/*`" keeps it from others. Zenoh matches names exactly, so each member is written down.
+//!
+//! Must not know certificates, only where their files are. Next: [`super::exposure`], which refuses a node without all this.
+
+use std::path::Path;
+
+use accompanist_core::NodeId;
+use serde_json::{Value, json};
+
+use super::keys::Keys;
+
+/// What the Zenoh configuration files of a system with members are made of. Made by `accompanist security`.
+///
+/// ```
+/// use accompanist_core::NodeId;
+/// use accompanist_transport::ZenohAccess;
+///
+/// let access = ZenohAccess {
+///     namespace: "shop-floor".into(),
+///     members: vec![NodeId::new("shop")?, NodeId::new("bank")?],
+///     routers: vec![],
+/// };
+/// let file = access.node_file(&NodeId::new("shop")?, "/etc/accompanist/shop".as_ref(), &["tls/0.0.0.0:7447".into()], &[]);
+/// assert!(file.contains("shop-floor/node/shop/bank"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZenohAccess {
+    /// The namespace of the system's nodes: [`ZenohConfig::namespace`](crate::ZenohConfig::namespace).
+    pub namespace: String,
+    /// All nodes, by the names in their certificates.
+    pub members: Vec<NodeId>,
+    /// The names in the certificates of the Zenoh routers between them. A router is trusted to name senders truly.
+    pub routers: Vec<NodeId>,
+}
+
+/// The names of the files in a node's folder.
+pub const CA_FILE: &str = "ca.pem";
+/// See [`CA_FILE`].
+pub const CERTIFICATE_FILE: &str = "certificate.pem";
+/// See [`CA_FILE`].
+pub const KEY_FILE: &str = "key.pem";
+
+/// What one end of a connection may send: the keys that it puts to, and those that it subscribes to.
+struct Allowed {
+    puts: Vec<String>,
+    subscribes: Vec<String>,
+}
+
+impl ZenohAccess {
+    /// The file of node `own`, whose certificate and key lie in `folder`.
+    pub fn node_file(&self, own: &NodeId, folder: &Path, listen: &[String], connect: &[String]) -> String {
+        let keys = Keys::new(&self.namespace);
+        let peers = self.members.iter().filter(|peer| *peer != own).map(|peer| {
+            let from = Allowed {
+                puts: vec![keys.node(own.as_str(), peer.as_str()), keys.all(peer.as_str())],
+                subscribes: vec![keys.node(peer.as_str(), "*"), keys.all("*")],
+            };
+            let to = Allowed {
+                puts: vec![keys.node(peer.as_str(), own.as_str()), keys.all(own.as_str())],
+                subscribes: vec![keys.node(own.as_str(), "*"), keys.all("*")],
+            };
+            (peer, from, to)
+        });
+        let routers = self.routers.iter().map(|router| {
+            let from = Allowed {
+                puts: vec![keys.node(own.as_str(), "*"), keys.all("*")],
+                subscribes: vec![keys.node("*", "*"), keys.all("*")],
+            };
+            let to = Allowed {
+                puts: vec![keys.node("*", own.as_str()), keys.all(own.as_str())],
+                subscribes: vec![keys.node(own.as_str(), "*"), keys.all("*")],
+            };
+            (router, from, to)
+        });
+        let ends: Vec<_> = peers.chain(routers).collect();
+        file("peer", folder, listen, connect, &access_control(&keys, &ends))
+    }
+
+    /// The file of router `own` between the nodes, for `zenohd --config`.
+    pub fn router_file(&self, own: &NodeId, folder: &Path, listen: &[String], connect: &[String]) -> String {
+        let keys = Keys::new(&self.namespace);
+        let members = self.members.iter().map(|member| {
+            let from = Allowed {
+                puts: vec![keys.node("*", member.as_str()), keys.all(member.as_str())],
+                subscribes: vec![keys.node(member.as_str(), "*"), keys.all("*")],
+            };
+            let to = Allowed {
+                puts: vec![keys.node(member.as_str(), "*"), keys.all("*")],
+                subscribes: vec![keys.node("*", "*"), keys.all("*")],
+            };
+            (member, from, to)
+        });
+        let routers = self.routers.iter().filter(|router| *router != own).map(|router| {
+            let any = || Allowed {
+                puts: vec![keys.node("*", "*"), keys.all("*")],
+                subscribes: vec![keys.node("*", "*"), keys.all("*")],
+            };
+            (router, any(), any())
+        });
+        let ends: Vec<_> = members.chain(routers).collect();
+        file("router", folder, listen, connect, &access_control(&keys, &ends))
+    }
+}
+
+fn access_control(keys: &Keys<'_>, ends: &[(&NodeId, Allowed, Allowed)]) -> Value {
+    let (mut rules, mut subjects, mut policies) = (Vec::new(), Vec::new(), Vec::new());
+    for (end, from, to) in ends {
+        let mut of_end = Vec::new();
+        for (flow, allowed) in [("ingress", from), ("egress", to)] {
+            for (message, key_exprs) in [("put", &allowed.puts), ("declare_subscriber", &allowed.subscribes)] {
+                let id = format!("{end} {flow} {message}");
+                rules.push(json!({
+                    "id": id, "permission": "allow", "flows": [flow], "messages": [message], "key_exprs": key_exprs
+                }));
+                of_end.push(id);
+            }
+        }
+        let subject = format!("{end}");
+        subjects.push(json!({ "id": subject, "cert_common_names": [end.as_str()] }));
+        of_end.push("presence".to_owned());
+        policies.push(json!({ "rules": of_end, "subjects": [subject] }));
+    }
+    rules.push(json!({
+        "id": "presence", "permission": "allow", "flows": ["ingress", "egress"],
+        "messages": ["liveliness_token", "liveliness_query", "declare_liveliness_subscriber"],
+        "key_exprs": [keys.here("*")]
+    }));
+    json!({
+        "enabled": true, "default_permission": "deny", "rules": rules, "subjects": subjects, "policies": policies
+    })
+}
+
+fn file(mode: &str, folder: &Path, listen: &[String], connect: &[String], access_control: &Value) -> String {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let (certificate, key) = (path(CERTIFICATE_FILE), path(KEY_FILE));
+    let mut config = json!({
+        "mode": mode,
+        "scouting": { "multicast": { "enabled": false } },
+        "transport": { "link": {
+            "protocols": ["tls"],
+            "tls": {
+                "root_ca_certificate": path(CA_FILE),
+                "listen_certificate": certificate, "listen_private_key": key,
+                "connect_certificate": certificate, "connect_private_key": key,
+                "enable_mtls": true,
+                // Who is at the other end is what its certificate says: an address proves nothing more.
+                "verify_name_on_connect": false,
+                "close_link_on_expiration": true
+            }
+        } },
+        "access_control": access_control
+    });
+    for (key, endpoints) in [("listen", listen), ("connect", connect)] {
+        if let Some(config) = config.as_object_mut().filter(|_| !endpoints.is_empty()) {
+            config.insert(key.into(), json!({ "endpoints": endpoints }));
+        }
+    }
+    // Values of this kind always have a text.
+    serde_json::to_string_pretty(&config).unwrap_or_default() + "\n"
+}

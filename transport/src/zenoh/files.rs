@@ -1,0 +1,78 @@
+//! The files that a session was opened with: whether they have changed since, and until when its certificate is good.
+//!
+//! Must not know what is done about it. Next: [`super::keeper`].
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ::zenoh::Config;
+use x509_parser::pem::parse_x509_pem;
+
+/// Where the paths of certificates and keys are in Zenoh's configuration.
+const PATHS: [&str; 5] =
+    ["root_ca_certificate", "listen_certificate", "listen_private_key", "connect_certificate", "connect_private_key"];
+
+/// The files of one session, as they were when it was opened.
+pub(super) struct Files {
+    seen: Vec<(PathBuf, Option<Version>)>,
+    certificates: Vec<PathBuf>,
+}
+
+/// What tells one content of a file from another.
+type Version = (Option<SystemTime>, u64);
+
+fn version(file: &Path) -> Option<Version> {
+    let metadata = std::fs::metadata(file).ok()?;
+    Some((metadata.modified().ok(), metadata.len()))
+}
+
+impl Files {
+    pub(super) fn new(config_file: Option<&Path>, config: &Config) -> Self {
+        let path_of = |key: &&str| -> Option<PathBuf> {
+            serde_json::from_str(&config.get_json(&format!("transport/link/tls/{key}")).ok()?).ok()
+        };
+        let tls = PATHS.iter().filter_map(path_of);
+        let paths = config_file.map(Path::to_owned).into_iter().chain(tls);
+        let certificates = ["listen_certificate", "connect_certificate"].iter().filter_map(path_of).collect();
+        Self { seen: paths.map(|path| (path.clone(), version(&path))).collect(), certificates }
+    }
+
+    /// Whether one of them is another one now. One that is gone may just be replaced.
+    pub(super) fn have_changed(&self) -> bool {
+        self.seen.iter().any(|(path, seen)| version(path).is_some_and(|now| Some(now) != *seen))
+    }
+
+    /// How long this node's certificates are good from now on, the shortest; zero if one has expired. `None` without any that
+    /// can be read.
+    pub(super) fn good_for(&self) -> Option<Duration> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let until = self.certificates.iter().filter_map(|path| expiry(&std::fs::read(path).ok()?)).min()?;
+        Some(until.saturating_sub(now))
+    }
+}
+
+/// Until when the first certificate of a PEM file is good, since the Unix epoch.
+fn expiry(pem: &[u8]) -> Option<Duration> {
+    let (_, pem) = parse_x509_pem(pem).ok()?;
+    let seconds = pem.parse_x509().ok()?.validity().not_after.timestamp();
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or_default()))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_replaced_is_noticed_and_one_that_is_gone_is_not() {
+        let path = std::env::temp_dir().join(format!("accompanist-files-{}", std::process::id()));
+        std::fs::write(&path, "one").unwrap();
+        let files = Files::new(Some(&path), &Config::default());
+        assert!(!files.have_changed() && files.good_for().is_none());
+        std::fs::write(&path, "another").unwrap();
+        assert!(files.have_changed());
+        std::fs::remove_file(&path).unwrap();
+        assert!(!files.have_changed());
+        assert!(expiry(b"no certificate").is_none());
+    }
+}
