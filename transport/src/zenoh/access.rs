@@ -45,65 +45,40 @@ pub const CERTIFICATE_FILE: &str = "certificate.pem";
 /// See [`CA_FILE`].
 pub const KEY_FILE: &str = "key.pem";
 
+/// Any node: what stands for the nodes behind a router, which is trusted to name them truly.
+const ANY: &str = "*";
+
 /// What one end of a connection may send: the keys that it puts to, and those that it subscribes to.
 struct Allowed {
     puts: Vec<String>,
     subscribes: Vec<String>,
 }
 
+impl Allowed {
+    /// What may go from `from` to `to`, each of which is a node or [`ANY`].
+    fn new(keys: &Keys<'_>, from: &str, to: &str) -> Self {
+        Self { puts: vec![keys.node(to, from), keys.all(from)], subscribes: vec![keys.node(from, ANY), keys.all(ANY)] }
+    }
+}
+
 impl ZenohAccess {
     /// The file of node `own`, whose certificate and key lie in `folder`.
     pub fn node_file(&self, own: &NodeId, folder: &Path, listen: &[String], connect: &[String]) -> String {
-        let keys = Keys::new(&self.namespace);
-        let peers = self.members.iter().filter(|peer| *peer != own).map(|peer| {
-            let from = Allowed {
-                puts: vec![keys.node(own.as_str(), peer.as_str()), keys.all(peer.as_str())],
-                subscribes: vec![keys.node(peer.as_str(), "*"), keys.all("*")],
-            };
-            let to = Allowed {
-                puts: vec![keys.node(peer.as_str(), own.as_str()), keys.all(own.as_str())],
-                subscribes: vec![keys.node(own.as_str(), "*"), keys.all("*")],
-            };
-            (peer, from, to)
-        });
-        let routers = self.routers.iter().map(|router| {
-            let from = Allowed {
-                puts: vec![keys.node(own.as_str(), "*"), keys.all("*")],
-                subscribes: vec![keys.node("*", "*"), keys.all("*")],
-            };
-            let to = Allowed {
-                puts: vec![keys.node("*", own.as_str()), keys.all(own.as_str())],
-                subscribes: vec![keys.node(own.as_str(), "*"), keys.all("*")],
-            };
-            (router, from, to)
-        });
-        let ends: Vec<_> = peers.chain(routers).collect();
-        file("peer", folder, listen, connect, &access_control(&keys, &ends))
+        file("peer", folder, listen, connect, &self.rules(own, own.as_str()))
     }
 
     /// The file of router `own` between the nodes, for `zenohd --config`.
     pub fn router_file(&self, own: &NodeId, folder: &Path, listen: &[String], connect: &[String]) -> String {
+        file("router", folder, listen, connect, &self.rules(own, ANY))
+    }
+
+    /// The rules of `own` about all others; it speaks and hears as `end`.
+    fn rules(&self, own: &NodeId, end: &str) -> Value {
         let keys = Keys::new(&self.namespace);
-        let members = self.members.iter().map(|member| {
-            let from = Allowed {
-                puts: vec![keys.node("*", member.as_str()), keys.all(member.as_str())],
-                subscribes: vec![keys.node(member.as_str(), "*"), keys.all("*")],
-            };
-            let to = Allowed {
-                puts: vec![keys.node(member.as_str(), "*"), keys.all("*")],
-                subscribes: vec![keys.node("*", "*"), keys.all("*")],
-            };
-            (member, from, to)
-        });
-        let routers = self.routers.iter().filter(|router| *router != own).map(|router| {
-            let any = || Allowed {
-                puts: vec![keys.node("*", "*"), keys.all("*")],
-                subscribes: vec![keys.node("*", "*"), keys.all("*")],
-            };
-            (router, any(), any())
-        });
-        let ends: Vec<_> = members.chain(routers).collect();
-        file("router", folder, listen, connect, &access_control(&keys, &ends))
+        let members = self.members.iter().map(|member| (member, member.as_str()));
+        let others = members.chain(self.routers.iter().map(|router| (router, ANY))).filter(|(other, _)| *other != own);
+        let ends = others.map(|(other, far)| (other, Allowed::new(&keys, far, end), Allowed::new(&keys, end, far)));
+        access_control(&keys, &ends.collect::<Vec<_>>())
     }
 }
 
