@@ -25,7 +25,7 @@ use crate::members::{Members, MembersError};
 use crate::peers::Peers;
 use crate::settings::Settings;
 use crate::shared::{Shared, offer_of};
-use crate::store::check_format;
+use crate::store::{check_decoded, check_format};
 use crate::supervision::{Group, Guarded, Supervision};
 use crate::writer::{self, Collector, Mode};
 
@@ -265,6 +265,7 @@ impl NodeBuilder {
         let now_ms = self.environment.monotonic_ms();
         let peers = Peers::new(self.name.clone(), offer, self.settings.offer_period_max, now_ms);
         // Before the writer has the store, and few keys: this much may block.
+        check_decoded(store.as_ref())?;
         check_format(store.as_mut())?;
         peers.restore(store.as_mut(), Membership(self.environment.random()), self.fresh)?;
         for attached in &self.attached {

@@ -1,11 +1,15 @@
-//! The stores: fjall for nodes, memory for tests and simulations. Both are plain ordered databases; who writes
-//! what, and when, is the writer's business.
+//! The stores: fjall for nodes, memory for tests and simulations, and one over either that encrypts values. All are plain
+//! ordered databases; who writes what, and when, is the writer's business.
 
 mod ahead;
+mod codec;
 mod commit_row;
+mod encoded;
 mod fjall;
 mod half_made;
 mod journals;
+#[cfg(feature = "encryption")]
+mod key_ring;
 mod mark;
 mod memory;
 mod opening;
@@ -15,7 +19,12 @@ mod trees;
 use accompanist_core::contract::{Change, Space, Store, StoreError};
 use accompanist_core::record::{STORE_FORMAT, read_value, value_bytes};
 
+pub use self::codec::{Codec, CodecError, KeyId, Row};
+pub use self::encoded::EncodedStore;
+pub(crate) use self::encoded::check_decoded;
 pub use self::fjall::{FjallSizes, FjallStore};
+#[cfg(feature = "encryption")]
+pub use self::key_ring::{KeyRing, KeyRingError};
 pub use memory::{MemoryDisk, MemoryStore};
 
 /// Where a store keeps the number of its format.

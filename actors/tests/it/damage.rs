@@ -84,11 +84,12 @@ impl Store for Failing {
     }
 }
 
-async fn survives_a_disk_that_fails_after(syncs: u32) {
+/// With the node's store over a disk that takes so many syncs after the node's start.
+async fn survives_a_disk_that_fails_after<S: Store>(syncs: u32, syncs_of_opening: u32, over: impl Fn(Failing) -> S) {
     let (disk, outside, network) = (MemoryDisk::default(), Arc::new(Outside::default()), LocalNetwork::new());
+    let failing = |syncs| Failing { store: disk.open().unwrap(), syncs_left: Arc::new(AtomicU32::new(syncs)) };
     // One for its start, over a fresh store.
-    let syncs_left = Arc::new(AtomicU32::new(1 + syncs));
-    let store = Failing { store: disk.open().unwrap(), syncs_left };
+    let store = over(failing(syncs_of_opening + 1 + syncs));
     let node = TestNode::start(all_roles("home", store, network.clone(), &outside).choreography(Trade)).await;
     let failed = node.failed();
     let (mut started, mut settled) = (Vec::new(), Vec::new());
@@ -113,7 +114,7 @@ async fn survives_a_disk_that_fails_after(syncs: u32) {
     within(node.shutdown()).await;
     disk.crash(0);
 
-    let store = disk.open().unwrap();
+    let store = over(failing(u32::MAX));
     let node = TestNode::start(all_roles("home", store, network, &outside).choreography(Trade)).await;
     for id in settled {
         assert_eq!(tally(&node, "dispatch", id).await, KEPT, "deal {id} was settled");
@@ -130,6 +131,17 @@ async fn survives_a_disk_that_fails_after(syncs: u32) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_a_disk_that_fails() {
     for syncs in [0, 1, 2, 3, 5, 8, 21] {
-        survives_a_disk_that_fails_after(syncs).await;
+        survives_a_disk_that_fails_after(syncs, 0, |store| store).await;
+    }
+}
+
+#[cfg(feature = "encryption")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_a_disk_that_fails_below_an_encrypted_store() {
+    use accompanist::store::EncodedStore;
+    for syncs in [0, 1, 2, 3, 5, 8, 21] {
+        // One for the marker.
+        let over = |store| EncodedStore::open(store, crate::encrypted::ring([1])).unwrap();
+        survives_a_disk_that_fails_after(syncs, 1, over).await;
     }
 }

@@ -15,12 +15,15 @@ mod actor_worlds;
 #[cfg(feature = "zenoh")]
 mod actor_zenoh;
 mod asked;
+mod canary;
 mod channels;
 mod config;
 mod damage;
 mod damaged_store;
 mod deaf;
 mod delivery;
+#[cfg(feature = "encryption")]
+mod encrypted;
 mod every_byte_of_a_store;
 mod evolution;
 mod failing;

@@ -139,6 +139,16 @@ fn the_store_in_memory_keeps_the_contract() {
     keeps_the_contract(|| disk.open().unwrap());
 }
 
+#[cfg(feature = "encryption")]
+#[test]
+fn an_encrypted_store_keeps_the_contract() {
+    use accompanist::store::EncodedStore;
+    let (folder, disk) = (tempfile::tempdir().unwrap(), MemoryDisk::default());
+    let ring = || crate::encrypted::ring([1]);
+    keeps_the_contract(|| EncodedStore::open(disk.open().unwrap(), ring()).unwrap());
+    keeps_the_contract(|| EncodedStore::open(FjallStore::open(folder.path()).unwrap(), ring()).unwrap());
+}
+
 #[test]
 fn a_crash_loses_exactly_what_is_not_synced() {
     for kept in 0..5 {

@@ -221,6 +221,9 @@ pub enum StoreError {
         /// The node that knows it.
         by: String,
     },
+    /// The values of the store are encoded otherwise than whoever opens it expects.
+    #[error("the store is not opened, and nothing of it was changed: {0}")]
+    Encoding(String),
     /// A stored value cannot be read back.
     #[error(
         "the store holds a value in `{space}` that cannot be read ({reason}): it was damaged, or written by another program; nothing was changed"
