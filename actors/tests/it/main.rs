@@ -40,6 +40,7 @@ mod opening;
 mod overload;
 mod panics;
 mod passivation;
+mod quiet;
 mod releases;
 mod replicas;
 mod results;

@@ -359,8 +359,12 @@ async fn a_compensation_that_keeps_panicking_stands_still_alone_until_it_is_resu
     bakery.books_become((25, (0..5).collect())).await;
 }
 
-const TOLD: [&str; 4] =
-    ["table `cakes` of role `front`", "the value under ()", "run the code that wrote it", "nothing was changed"];
+const TOLD: [&str; 4] = [
+    "table `cakes` of role `front`",
+    "the value under a key of 0 bytes",
+    "run the code that wrote it",
+    "nothing was changed",
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_of_another_type_stops_the_session_with_table_and_key_and_loses_nothing() {

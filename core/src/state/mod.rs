@@ -15,7 +15,7 @@ use std::fmt::Debug;
 
 use crate::abort::Abort;
 use crate::contract::{Direction, Entry, KeyRange, unstorable};
-use crate::message::CodecError;
+use crate::message::{CodecError, Fingerprint};
 
 pub use bounds::{KeyBounds, Under};
 pub use key::{AsKey, Key};
@@ -131,11 +131,16 @@ impl<'a> State<'a> {
     }
 
     /// What to do comes first: a long reason is cut off.
-    fn unreadable(&self, table: &str, key: &impl Debug, error: &CodecError) -> Abort {
-        let key = format!("{key:?}");
+    fn unreadable(&self, table: &str, key: &[u8], error: &CodecError) -> Abort {
         let what_to_do = "run the code that wrote it, or give the new type a table of another name";
-        let reason =
-            format!("the value under {key:.80} is of another type: {what_to_do}; nothing was changed ({error})");
+        let key = shown(key);
+        let reason = format!("the value under {key} is of another type: {what_to_do}; nothing was changed ({error})");
         self.failure(table, &reason)
     }
+}
+
+/// A key as it is shown to people: not itself, since errors go to logs, and what programs work with does not. Who knows the key can
+/// tell whether it is this one.
+fn shown(key: &[u8]) -> String {
+    format!("a key of {} bytes with fingerprint {}", key.len(), Fingerprint::of(&key.to_vec().into()))
 }

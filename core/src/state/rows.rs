@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 
-use super::State;
 use super::key::Key;
+use super::{State, shown};
 use crate::abort::Abort;
 use crate::contract::{Direction, Entry, KeyRange};
 use crate::message::{Message, decode};
@@ -99,20 +99,20 @@ impl<'s, K: Key, V: Message> Rows<'s, K, V> {
     }
 
     fn typed(&self, (bytes, value): &Entry) -> Result<(K, V), Abort> {
-        let mut rest = bytes.get(self.prefix..).unwrap_or_default();
+        let own = bytes.get(self.prefix..).unwrap_or_default();
+        let mut rest = own;
         let Some(key) = K::decode(&mut rest).filter(|_| rest.is_empty()) else {
-            return Err(self.strange(bytes));
+            return Err(self.strange(own));
         };
-        let value = decode(value).map_err(|error| self.state.unreadable(self.table, &key, &error))?;
+        let value = decode(value).map_err(|error| self.state.unreadable(self.table, own, &error))?;
         Ok((key, value))
     }
 
     fn strange(&self, key: &[u8]) -> Abort {
-        let key = format!("{:?}", String::from_utf8_lossy(key.get(self.prefix..).unwrap_or_default()));
-        let key_type = std::any::type_name::<K>();
+        let (key, key_type) = (shown(key), std::any::type_name::<K>());
         let what_to_do = "run the code that wrote it, or give the new type a table of another name";
         self.state
-            .failure(self.table, &format!("it has a key of another type: {what_to_do} ({key:.80} is no `{key_type}`)"))
+            .failure(self.table, &format!("it has a key of another type: {what_to_do} ({key} is no `{key_type}`)"))
     }
 
     /// Nothing more is given.

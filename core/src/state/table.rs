@@ -2,10 +2,10 @@
 
 use std::marker::PhantomData;
 
-use super::State;
 use super::bounds::KeyBounds;
 use super::key::{AsKey, Key};
 use super::rows::Rows;
+use super::{State, shown};
 use crate::abort::Abort;
 use crate::contract::{Direction, KeyRange};
 use crate::message::{Message, decode, encode};
@@ -123,7 +123,7 @@ impl<K: Key, V: Message> Table<K, V> {
     /// [`Table`].
     pub fn put(self, state: &mut State<'_>, key: impl AsKey<K>, value: &V) -> Result<(), Abort> {
         let bytes = encode(value).map_err(|error| {
-            state.failure(self.name, &format!("the value for {:.80} cannot be kept: {error}", format!("{key:?}")))
+            state.failure(self.name, &format!("the value for {} cannot be kept: {error}", shown(&bytes_of(&key))))
         })?;
         let key = state.key(self.name, &key);
         state.check(self.name, &key, &bytes)?;
@@ -297,6 +297,12 @@ impl<K: Key, V: Message> Table<K, V> {
     }
 
     fn value(self, state: &State<'_>, key: &impl AsKey<K>, bytes: &[u8]) -> Result<V, Abort> {
-        decode(bytes).map_err(|error| state.unreadable(self.name, key, &error))
+        decode(bytes).map_err(|error| state.unreadable(self.name, &bytes_of(key), &error))
     }
+}
+
+fn bytes_of<K>(key: &impl AsKey<K>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    key.encode(&mut bytes);
+    bytes
 }

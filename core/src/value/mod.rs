@@ -8,6 +8,10 @@ mod decoder;
 mod encoder;
 mod order;
 
+use std::fmt::Display;
+
+use serde::de::{Expected, Unexpected};
+
 pub(crate) use decoder::decode;
 pub(crate) use encoder::{Encoded, encode};
 pub(crate) use order::Order;
@@ -70,13 +74,61 @@ impl Error {
 }
 
 impl serde::ser::Error for Error {
-    fn custom<T: std::fmt::Display>(reason: T) -> Self {
+    fn custom<T: Display>(reason: T) -> Self {
         Self(reason.to_string().into())
     }
 }
 
+/// None of these texts has a value, or a part of one: they go to logs, and what programs work with does not. What a user's own
+/// `Deserialize` says is shown as it is.
 impl serde::de::Error for Error {
-    fn custom<T: std::fmt::Display>(reason: T) -> Self {
+    fn custom<T: Display>(reason: T) -> Self {
         Self(reason.to_string().into())
+    }
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self(format!("invalid type: {}, expected {expected}", kind_of(&found)).into())
+    }
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self(format!("invalid value: {} that is not shown, expected {expected}", kind_of(&found)).into())
+    }
+    // Names may be values: tags, and keys of maps.
+    fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
+        Self(format!("unknown variant, expected {}", one_of(expected)).into())
+    }
+    fn unknown_field(_: &str, expected: &'static [&'static str]) -> Self {
+        Self(format!("unknown field, expected {}", one_of(expected)).into())
+    }
+}
+
+/// What was found, without its content.
+fn kind_of(found: &Unexpected<'_>) -> &'static str {
+    match found {
+        Unexpected::Bool(_) => "a boolean",
+        Unexpected::Unsigned(_) | Unexpected::Signed(_) => "an integer",
+        Unexpected::Float(_) => "a floating point number",
+        Unexpected::Char(_) => "a character",
+        Unexpected::Str(_) => "a text",
+        Unexpected::Bytes(_) => "bytes",
+        Unexpected::Unit => "a unit",
+        Unexpected::Option => "an optional value",
+        Unexpected::NewtypeStruct => "a newtype struct",
+        Unexpected::Seq => "a sequence",
+        Unexpected::Map => "a map",
+        Unexpected::Enum => "an enum",
+        Unexpected::UnitVariant => "a unit variant",
+        Unexpected::NewtypeVariant => "a newtype variant",
+        Unexpected::TupleVariant => "a tuple variant",
+        Unexpected::StructVariant => "a struct variant",
+        // serde says so of numbers that it has no variant for: "integer `7` as u128".
+        Unexpected::Other(what) if what.ends_with(" as u128") => "a u128",
+        Unexpected::Other(what) if what.ends_with(" as i128") => "an i128",
+        Unexpected::Other(_) => "a value",
+    }
+}
+
+fn one_of(names: &[&str]) -> String {
+    match names {
+        [] => "none".into(),
+        names => format!("one of `{}`", names.join("`, `")),
     }
 }

@@ -273,7 +273,10 @@ fn a_changed_type_reads_what_it_can_and_never_something_else() {
     let ways = encode(&vec![before::Way::Road, before::Way::Rail(3)]).unwrap();
     assert_eq!(decode::<Vec<Way>>(&ways), Ok(vec![Way::Road, Way::Rail(3)]));
     let air = encode(&Way::Air).unwrap();
-    assert!(decode::<before::Way>(&air).is_err_and(|error| error.to_string().contains("unknown variant `Air`")));
+    assert!(
+        decode::<before::Way>(&air)
+            .is_err_and(|error| error.to_string().contains("unknown variant, expected one of `Road`, `Rail`"))
+    );
     decode::<u8>(&encode(&300_u16).unwrap()).expect_err("it does not fit");
     decode::<u32>(&encode(&-1).unwrap()).expect_err("it is below zero");
 }
@@ -544,4 +547,67 @@ async fn what_came_as_bytes_is_passed_on_as_these_bytes() {
         assert_eq!(effects.stopped, None);
         assert_eq!(crate::rig::said(&effects), sent, "a replay sends the same bytes");
     }
+}
+
+/// They go to logs, and what programs work with does not.
+#[test]
+fn what_is_said_of_a_value_shows_nothing_of_it() {
+    use std::collections::BTreeMap;
+    const CANARY: &str = "canary-7f3a";
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(tag = "kind")]
+    enum Tagged {
+        One { number: u64 },
+    }
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Strict {
+        number: u64,
+    }
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Untagged {
+        Number(u64),
+    }
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Flat {
+        #[serde(flatten)]
+        strict: Strict,
+    }
+    #[derive(Debug, Serialize, Deserialize)]
+    enum Plain {
+        One,
+    }
+    #[track_caller]
+    fn check<T: serde::de::DeserializeOwned>(bytes: &[u8], expected: &str) {
+        let Err(error) = decode::<T>(bytes) else { panic!("it was read") };
+        for text in [error.to_string(), format!("{error:?}")] {
+            assert!(text.contains(expected), "`{expected}` is not in: {text}");
+            for secret in [CANARY, "7373", "34028236692093846346", "-77", "73.5", "\\u{1f426}", "\u{1f426}", "99, 97"] {
+                assert!(!text.contains(secret), "{text}");
+            }
+        }
+    }
+    let of_text = |key: &str, value: &str| encode(&BTreeMap::from([(key.to_owned(), value.to_owned())])).unwrap();
+    let text = encode(&CANARY.to_owned()).unwrap();
+    check::<u64>(&text, "invalid type: a text, expected u64");
+    check::<bool>(&text, "invalid type: a text, expected a boolean");
+    check::<Vec<u8>>(&text, "a text");
+    check::<Plain>(&text, "it was no enum");
+    check::<Untagged>(&text, "did not match any variant");
+    check::<String>(&encode(&7373_u64).unwrap(), "invalid type: an integer, expected a string");
+    check::<u8>(&encode(&7373_u64).unwrap(), "an integer that is not shown, expected u8");
+    check::<u64>(&encode(&-77_i64).unwrap(), "an integer that is not shown");
+    check::<u64>(&encode(&73.5_f64).unwrap(), "a floating point number");
+    check::<u64>(&encode(&'\u{1f426}').unwrap(), "a text");
+    check::<String>(&encode(&(u128::MAX - 7373)).unwrap(), "invalid type: a u128");
+    check::<u64>(&encode(&CANARY.as_bytes().to_vec()).unwrap(), "expected u64");
+    check::<std::num::NonZeroU64>(&encode(&0_u64).unwrap(), "an integer that is not shown");
+    check::<Tagged>(&of_text("kind", CANARY), "unknown variant, expected one of `One`");
+    check::<Tagged>(&of_text(CANARY, "One"), "missing field `kind`");
+    check::<Strict>(&of_text(CANARY, "1"), "unknown field, expected one of `number`");
+    check::<Strict>(&of_text("number", CANARY), "a text");
+    check::<Flat>(&of_text("number", CANARY), "a text");
+    check::<BTreeMap<u64, u64>>(&of_text(CANARY, "1"), "a text");
+    check::<std::net::IpAddr>(&text, "");
 }
