@@ -2,7 +2,8 @@
 //!
 //! [`Fleet`] has the processes, [`Ports`] gives them addresses, [`told_to_stop`] is how each of them ends, and
 //! [`DelayLine`] stands between two of them where the network shall be slow. [`Sites`] are nodes of one process with such
-//! lines between them, and [`Comparison`] measures several ways over them, in [`Times`]; [`machine`] says where the numbers come from. With
+//! lines between them, and [`Comparison`] measures several ways over them, in [`Times`]; [`machine`] says where the numbers come from. [`Traced`] has
+//! an example's logs, for its tests. With
 //! the feature `book`, [`Book`] is what a service outside keeps. Knows no choreography.
 
 #[cfg(feature = "book")]
@@ -15,6 +16,7 @@ mod processes;
 mod sites;
 mod stop;
 mod times;
+mod traced;
 
 #[cfg(feature = "book")]
 pub use book::{Book, Effect, open_database};
@@ -25,3 +27,4 @@ pub use processes::Fleet;
 pub use sites::{Kept, Sites};
 pub use stop::told_to_stop;
 pub use times::Times;
+pub use traced::Traced;

@@ -216,3 +216,14 @@ fn the_check_finds_what_it_is_for() {
     assert_eq!(faults(&[], 5, false), [0, 0, 0]);
     assert_eq!(faults(&[], 5, true), [0, 1, 1]);
 }
+
+/// Cards, addresses, and the names of the fields that they are in.
+#[test]
+fn nothing_of_what_it_works_with_is_logged() {
+    let traced = fleet::Traced::run(env!("CARGO_BIN_EXE_boutique"), &["--orders", "14", "--kills", "1"]).unwrap();
+    // That there is something to find it in.
+    assert!(traced.of("accompanist") > 0 && traced.of("zenoh") > 0, "nothing was logged");
+    let found =
+        traced.with(&["443280156152045", "someone@example.com", "1600 Amphitheatre", "credit_card_number"], &[]);
+    assert!(found.is_empty(), "{found:#?}");
+}

@@ -165,3 +165,13 @@ fn the_check_finds_what_it_is_for() {
     assert_eq!(faults(&whole, &[(order("o", "mainland"), Outcome::Refused("no".into()))]), [0, 0, 1]);
     assert_eq!(faults(&[effect("charge", false)], &[(order("o", ISLAND), Outcome::Refused("no".into()))]), [0, 1, 0]);
 }
+
+/// Where somebody has something sent.
+#[test]
+fn nothing_of_what_it_works_with_is_logged() {
+    let traced = fleet::Traced::run(env!("CARGO_BIN_EXE_sidecar"), &["--orders", "10", "--kills", "1"]).unwrap();
+    // That there is something to find it in.
+    assert!(traced.of("accompanist") > 0 && traced.of("zenoh") > 0, "nothing was logged");
+    let found = traced.with(&["mainland", "Parcel {"], &[]);
+    assert!(found.is_empty(), "{found:#?}");
+}

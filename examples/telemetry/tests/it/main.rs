@@ -82,3 +82,13 @@ fn the_check_finds_what_is_lost_doubled_out_of_order_or_changed() {
     assert!(failed(|log| log[9].reading.centidegrees += 1).contains(&values));
     assert_eq!(failed(|log| log[9].smoothed += 1), [averages]);
 }
+
+/// No reading, by the names of its fields: its numbers are any.
+#[test]
+fn nothing_of_what_it_works_with_is_logged() {
+    let traced = fleet::Traced::run(env!("CARGO_BIN_EXE_telemetry"), &["--readings", "40"]).unwrap();
+    // That there is something to find it in.
+    assert!(traced.of("accompanist") > 0 && traced.of("zenoh") > 0, "nothing was logged");
+    let found = traced.with(&["centidegrees", "smoothed:"], &[]);
+    assert!(found.is_empty(), "{found:#?}");
+}

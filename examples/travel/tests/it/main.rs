@@ -121,3 +121,13 @@ fn the_check_finds_what_it_is_for() {
         Book { bookings: BTreeMap::from([("nobody out".into(), Booked { name: "x".into(), days: (1, 1) })]), ..none };
     assert_eq!(faults(&strange, &Book::default(), refused()), [0, 1, 0]);
 }
+
+/// Where somebody goes, and the names of fields.
+#[test]
+fn nothing_of_what_it_works_with_is_logged() {
+    let traced = fleet::Traced::run(env!("CARGO_BIN_EXE_travel"), &["--trips", "20", "--kills", "1"]).unwrap();
+    // That there is something to find it in.
+    assert!(traced.of("accompanist") > 0 && traced.of("zenoh") > 0, "nothing was logged");
+    let found = traced.with(&["airport-a", "airport-b", "airport-c", "hotel-1", "destination:", "places:"], &[]);
+    assert!(found.is_empty(), "{found:#?}");
+}

@@ -4,5 +4,6 @@
 
 mod check;
 mod crashes;
+mod quiet;
 mod saga;
 mod service;
