@@ -61,7 +61,8 @@ pub struct Member {
     /// The choreographies that it may start; `"*"` is any.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub starts: BTreeSet<String>,
-    /// Whether it may ask other nodes for what an operator may.
+    /// Whether what an operator says on it of other nodes counts everywhere: a node that is forgotten there
+    /// ([`Node::forget`](crate::Node::forget)) is forgotten by all.
     #[serde(default, skip_serializing_if = "is_false")]
     pub operator: bool,
     /// It is no member any more: nothing of it is accepted, though its certificate may still be valid.
@@ -161,7 +162,7 @@ impl Members {
         self.get(node).is_some_and(|member| allows(&member.starts, choreography))
     }
 
-    /// Whether `node` may ask others for what an operator may.
+    /// Whether what an operator says on `node` of other nodes counts everywhere.
     pub fn is_operator(&self, node: &NodeId) -> bool {
         self.get(node).is_some_and(|member| member.operator)
     }

@@ -307,6 +307,11 @@ impl Shared {
         self.members.as_ref().is_none_or(|members| members.get().may_play(node, role))
     }
 
+    /// Whether what is said on `node` of others counts as an operator's word, as far as that is written down.
+    pub(crate) fn is_operator(&self, node: &NodeId) -> bool {
+        self.members.as_ref().is_some_and(|members| members.get().is_operator(node))
+    }
+
     /// Counts what a node has said for a role that it does not play in the session.
     pub(crate) fn note_not_of_cast(&self, Delivery { from, frame, .. }: &Delivery) {
         let (id, role) = (frame.receiver(), frame.from.0);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Heal, StoreError};
-use accompanist_core::frame::{Epoch, Membership, Offer, Packet, Round};
+use accompanist_core::frame::{Epoch, Left, Membership, Offer, Packet, Round};
 use metrics::counter;
 use ractor::ActorRef;
 
@@ -17,6 +17,7 @@ use super::reachability::Change;
 use super::{LinkSignal, LinkState};
 use crate::dropped::Dropped;
 use crate::metric;
+use crate::peers::Learned;
 use crate::writer::{Counts, Job, Question};
 
 /// The pause before the second offer; it doubles from one to the next.
@@ -108,7 +109,8 @@ impl LinkState {
             }
             may
         });
-        let learned = self.shared.peers.learn(from, offer, self.shared.now_ms());
+        let of_others = self.take_word_of_operator(from, &mut offer);
+        let mut learned = self.shared.peers.learn(from, offer, self.shared.now_ms());
         // Those that the peers have room for have room among the introduced, too.
         let is_known = self.shared.peers.knows(from);
         if learned.knows_other {
@@ -135,6 +137,7 @@ impl LinkState {
         if let Some(change) = self.reachability.report(from, &received, self.shared.now_ms()) {
             self.note_reachability(from, &change);
         }
+        self.believe(from, of_others, &mut learned);
         for node in &learned.hints {
             tracing::warn!(
                 by = %from, %node,
@@ -166,6 +169,30 @@ impl LinkState {
             let _ = myself.cast(LinkSignal::Count);
         });
         self.shared.writer.submit(Job::Change { changes: learned.changes, done });
+    }
+
+    /// Takes out of an offer whom else its sender says to have left, if an operator speaks there (decision 0031). What it says of
+    /// this node stays: nobody makes another one leave.
+    fn take_word_of_operator(&self, from: &NodeId, offer: &mut Offer) -> Vec<Left> {
+        if !self.shared.is_operator(from) {
+            return Vec::new();
+        }
+        let is_of_other = |left: &Left| left.node != *from && left.node != self.shared.node;
+        let (of_others, rest) = std::mem::take(&mut offer.left).into_iter().partition(is_of_other);
+        offer.left = rest;
+        of_others
+    }
+
+    /// These have left, as an operator has said on the node `by`, which is heard.
+    fn believe(&self, by: &NodeId, lefts: Vec<Left>, learned: &mut Learned) {
+        for left in lefts {
+            let changes = self.shared.peers.note_left(std::slice::from_ref(&left));
+            if !changes.is_empty() {
+                tracing::warn!(%by, node = %left.node, "an operator says on another node that a node has left: it is cast no more");
+                learned.changes.extend(changes);
+                learned.left.push(left);
+            }
+        }
     }
 
     /// A node has just come (back): what waits for it need not wait longer.

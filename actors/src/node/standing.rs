@@ -163,8 +163,8 @@ impl Node {
     }
 
     /// Takes another node for gone for good: one that burnt down, or whose data is lost. From now on this node does not cast
-    /// it, nor wait for its answer when it drains. Durable when it returns. Other nodes have to be told themselves: nobody is
-    /// believed about another node.
+    /// it, nor wait for its answer when it drains. Durable when it returns. Other nodes have to be told themselves, unless
+    /// the members file calls this node an operator's: no other one is believed about another node.
     ///
     /// Nothing is done about the open sessions that it is cast in: they wait for it. [`Node::sessions_cast_to`] lists them.
     /// If the node is alive, it hears of this, says so at `error`, and starts nothing with this one any more;

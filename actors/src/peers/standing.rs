@@ -272,8 +272,9 @@ impl Peers {
         Some((changes, left))
     }
 
-    /// These have left, as they say themselves, or as an operator says here. Gives what is to be stored, if that is news.
-    pub(super) fn note_left(&self, lefts: &[Left]) -> Batch {
+    /// These have left, as they say themselves, or as an operator says, here or on an operator's node. Gives what is to be stored,
+    /// if that is news.
+    pub(crate) fn note_left(&self, lefts: &[Left]) -> Batch {
         let mut changes = Batch::new();
         {
             let mut known = self.lock();

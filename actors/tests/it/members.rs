@@ -5,15 +5,16 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use accompanist::contract::{BoxFuture, Exposure, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Body, Frame, Header, Offer, Offered, Packet};
+use accompanist::frame::{Body, Frame, Header, Left, Membership, Offer, Offered, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
-use accompanist::{Members, MembersError, NodeBuilder, NodeError, StartError};
+use accompanist::{Members, MembersError, NodeBuilder, NodeError, Standing, StartError};
 use tempfile::TempDir;
 
 use crate::delivery::are_idle;
+use crate::replicas::knows_that;
 use crate::rogue::{EPOCH, Rogue};
 use crate::support::{TestNode, node_id, on_disk, until, within};
 use crate::trade::{Back, Front, KEPT, NOTHING, Outside, Side, Tally, Trade, deal};
@@ -195,4 +196,105 @@ async fn who_is_reached_by_others_needs_members() {
     let error = within(side().start()).await.unwrap_err();
     assert!(matches!(error, NodeError::Members(MembersError::Missing)), "{error}");
     TestNode::start(side().members(members(&["[nodes.side]\nroles = [\"side\"]\n"]))).await;
+}
+
+/// Waits for two offers of another node that are made from now on.
+async fn heard_from(node: &TestNode, other: &str) {
+    for _ in 0..2 {
+        let begun = std::time::Instant::now();
+        let is_since = |known: &accompanist::KnownNode| known.last_heard.is_some_and(|ago| ago < begun.elapsed());
+        let is_heard = || node.peers().iter().any(|known| known.node == node_id(other) && is_since(known));
+        until("it to be heard again", is_heard).await;
+    }
+}
+
+/// Three that serve, and a fourth on which an operator may say of others that they have left, or not.
+async fn check_forgotten(operator: bool) {
+    let network = LocalNetwork::new();
+    let disks: [MemoryDisk; 3] = Default::default();
+    let desk = format!("[nodes.desk]\nroles = [\"side\"]\noperator = {operator}\n");
+    let members = members(&[FRONT, BACK, "[nodes.gone]\nroles = [\"side\"]\n", &desk]);
+    let side = |name: &str, disk: &MemoryDisk| {
+        on_disk(name, disk, network.clone()).role(Side, Arc::new(())).members(members.clone())
+    };
+    let front = || {
+        let builder = on_disk("front", &disks[0], network.clone()).role(Front, Arc::new(()));
+        TestNode::start(builder.choreography(Trade).members(members.clone()))
+    };
+    let back = || {
+        let builder = on_disk("back", &disks[1], network.clone()).role(Back, Arc::default());
+        TestNode::start(builder.choreography(Trade).members(members.clone()))
+    };
+    let (first, other) = (front().await, back().await);
+    let desk = TestNode::start(side("desk", &disks[2])).await;
+    let gone = TestNode::start(side("gone", &MemoryDisk::default())).await;
+    for node in [&first, &other, &desk] {
+        knows_that(node, "gone", Standing::Serving).await;
+    }
+    // One that is away hears of it later; the one that is said to have left is down for good.
+    within(gone.kill()).await;
+    within(other.shutdown()).await;
+    drop(other);
+    within(desk.forget(&node_id("gone"))).await.unwrap();
+    knows_that(&desk, "gone", Standing::Left).await;
+    let other = back().await;
+    let expected = if operator { Standing::Left } else { Standing::Serving };
+    if operator {
+        knows_that(&first, "gone", expected).await;
+        knows_that(&other, "gone", expected).await;
+    }
+    // Behind an offer of the desk that has it.
+    for node in [&first, &other] {
+        heard_from(node, "desk").await;
+        knows_that(node, "gone", expected).await;
+    }
+    // Over a restart, with nobody there who would say it again.
+    within(desk.shutdown()).await;
+    drop(desk);
+    for node in [first, other] {
+        within(node.shutdown()).await;
+    }
+    for node in [front().await, back().await] {
+        knows_that(&node, "gone", expected).await;
+        assert_eq!(node.standing(), Standing::Serving);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_forgotten_on_an_operators_node_is_forgotten_by_all() {
+    check_forgotten(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_forgotten_on_a_node_of_no_operator_is_not_forgotten_by_others() {
+    check_forgotten(false).await;
+}
+
+/// Nobody makes the node itself leave, or one in another membership than was said; and none but an operator any other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operators_word_counts_for_others_and_their_present_membership() {
+    for operator in [false, true] {
+        let (network, disk) = (LocalNetwork::new(), MemoryDisk::default());
+        let rogue = format!("[nodes.rogue]\nroles = [\"side\"]\noperator = {operator}\n");
+        let members = members(&[FRONT, BACK, "[nodes.side]\nroles = [\"side\"]\n", &rogue]);
+        let builder = on_disk("front", &disk, network.clone()).role(Front, Arc::new(())).choreography(Trade);
+        let front = TestNode::start(builder.members(members.clone())).await;
+        let back = TestNode::start(back(&network, &Arc::default()).members(members.clone())).await;
+        let side = on_disk("side", &MemoryDisk::default(), network.clone()).role(Side, Arc::new(()));
+        let side = TestNode::start(side.members(members)).await;
+        for node in ["back", "side"] {
+            knows_that(&front, node, Standing::Serving).await;
+        }
+        let stranger = Rogue::attach(&network).await;
+        let left = async |node: &str, change: u64| {
+            let Offer { membership, .. } = stranger.offer_of(node).await;
+            Left { at_unix_ms: 7, node: node_id(node), membership: Membership(membership.0 ^ change) }
+        };
+        let left = vec![left("front", 0).await, left("side", 1).await, left("back", 0).await];
+        stranger.send("front", &Packet { offer: Some(Offer { left, ..Offer::default() }), ..Packet::new(EPOCH) });
+        stranger.is_heard(&["front"]).await;
+        knows_that(&front, "back", if operator { Standing::Left } else { Standing::Serving }).await;
+        knows_that(&front, "side", Standing::Serving).await;
+        assert_eq!([front.standing(), back.standing(), side.standing()], [Standing::Serving; 3]);
+    }
 }

@@ -89,7 +89,7 @@ pub(crate) struct AddNode {
     /// A choreography that it may start; "*" is any.
     #[arg(long = "start")]
     starts: Vec<String>,
-    /// It may ask other nodes for what an operator may.
+    /// What an operator says on it of other nodes (`forget`) counts everywhere.
     #[arg(long)]
     operator: bool,
     #[command(flatten)]
