@@ -9,7 +9,7 @@ use ::zenoh::config::EndPoint;
 use accompanist_core::contract::{Exposure, TransportError};
 use accompanist_core::id::{NODE_ID_BYTES_MAX, is_name};
 
-use super::{exposure, plain};
+use super::{credentials, exposure, plain};
 use crate::PACKET_BYTES_MAX_DEFAULT;
 
 /// The smallest value of [`ZenohConfig::packet_bytes_max`].
@@ -183,6 +183,11 @@ impl ZenohConfig {
 
     /// Says what to do about `error`, which Zenoh gave on opening.
     pub(super) fn explain(&self, error: &str) -> String {
+        if let Ok((config, _)) = self.to_zenoh()
+            && let Some(meaning) = credentials::explain(error, &config)
+        {
+            return meaning;
+        }
         let Self { listen, connect, .. } = self;
         let mut checks = Vec::new();
         if !listen.is_empty() {
@@ -250,6 +255,7 @@ impl ZenohConfig {
             set(&mut config, "listen/endpoints", LISTEN_LOCAL)?;
         }
         let exposure = exposure::check(&config, self.insecure)?;
+        credentials::check(&config)?;
         Ok((config, exposure))
     }
 

@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ::zenoh::Config;
 use x509_parser::pem::parse_x509_pem;
 
+use super::credentials;
+
 /// Where the paths of certificates and keys are in Zenoh's configuration.
 const PATHS: [&str; 5] =
     ["root_ca_certificate", "listen_certificate", "listen_private_key", "connect_certificate", "connect_private_key"];
@@ -28,9 +30,7 @@ fn version(file: &Path) -> Option<Version> {
 
 impl Files {
     pub(super) fn new(config_file: Option<&Path>, config: &Config) -> Self {
-        let path_of = |key: &&str| -> Option<PathBuf> {
-            serde_json::from_str(&config.get_json(&format!("transport/link/tls/{key}")).ok()?).ok()
-        };
+        let path_of = |key: &&str| credentials::path(config, key);
         let tls = PATHS.iter().filter_map(path_of);
         let paths = config_file.map(Path::to_owned).into_iter().chain(tls);
         let certificates = ["listen_certificate", "connect_certificate"].iter().filter_map(path_of).collect();
@@ -42,12 +42,13 @@ impl Files {
         self.seen.iter().any(|(path, seen)| version(path).is_some_and(|now| Some(now) != *seen))
     }
 
-    /// How long this node's certificates are good from now on, the shortest; zero if one has expired. `None` without any that
-    /// can be read.
-    pub(super) fn good_for(&self) -> Option<Duration> {
+    /// The first of this node's certificates to expire, and how long it is good from now on; zero if it has expired. `None`
+    /// without any that can be read.
+    pub(super) fn first_to_expire(&self) -> Option<(&Path, Duration)> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let until = self.certificates.iter().filter_map(|path| expiry(&std::fs::read(path).ok()?)).min()?;
-        Some(until.saturating_sub(now))
+        let until = self.certificates.iter().filter_map(|path| Some((expiry(&std::fs::read(path).ok()?)?, path)));
+        let (until, path) = until.min()?;
+        Some((path, until.saturating_sub(now)))
     }
 }
 
@@ -68,7 +69,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("accompanist-files-{}", std::process::id()));
         std::fs::write(&path, "one").unwrap();
         let files = Files::new(Some(&path), &Config::default());
-        assert!(!files.have_changed() && files.good_for().is_none());
+        assert!(!files.have_changed() && files.first_to_expire().is_none());
         std::fs::write(&path, "another").unwrap();
         assert!(files.have_changed());
         std::fs::remove_file(&path).unwrap();

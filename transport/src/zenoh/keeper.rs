@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use ::zenoh::{Config, Session, Wait};
 use accompanist_core::contract::{Exposure, TransportError};
 
+use super::credentials;
 use super::files::Files;
 use super::presence::Presence;
 use super::session::{Found, Kept, close, close_kept};
@@ -115,11 +116,17 @@ impl Keeper {
                  send; `accompanist security init` makes certificates and access control"
             );
         }
-        if let Some(good_for) = self.files.good_for() {
+        if let Some((file, good_for)) = self.files.first_to_expire() {
             metric::certificate_good_for(good_for);
-            if good_for < GOOD_FOR_WARN {
-                let days = good_for.as_secs() / 86_400;
-                tracing::warn!(days, "this node's certificate expires: `accompanist security renew` makes another one");
+            let (subject, days) = (credentials::subject(file).unwrap_or_default(), good_for.as_secs() / 86_400);
+            let file = file.display();
+            if good_for.is_zero() {
+                tracing::error!(
+                    %file, subject,
+                    "this node's certificate has expired: all refuse its connections; `accompanist security renew` makes another one"
+                );
+            } else if good_for < GOOD_FOR_WARN {
+                tracing::warn!(%file, subject, days, "this node's certificate expires: `accompanist security renew` makes another one");
             }
         }
     }

@@ -14,6 +14,7 @@
 
 mod access;
 mod config;
+mod credentials;
 mod exposure;
 mod files;
 mod keeper;
@@ -26,6 +27,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -65,6 +67,8 @@ struct Shared {
     namespace: String,
     packet_bytes_max: usize,
     exposure: Exposure,
+    /// With certificates and access control: the file of this node's, and the one name that it may have.
+    certified: Option<(PathBuf, String)>,
     /// The queues of the wires' threads.
     attached: Mutex<BTreeMap<NodeId, mpsc::SyncSender<Job>>>,
     keeper: mpsc::SyncSender<Reopen>,
@@ -80,6 +84,8 @@ impl ZenohTransport {
     /// Zenoh cannot be started with it, for instance because an address is in use.
     pub async fn open(config: ZenohConfig) -> Result<Self, TransportError> {
         let (settings, exposure) = config.to_zenoh()?;
+        let certified =
+            Some(&settings).filter(|_| exposure == Exposure::Authenticated).and_then(credentials::common_name);
         let (again, source) = (settings.clone(), config.clone());
         let opened = on_thread("accompanist-zenoh-open", move || ::zenoh::open(settings).wait()).await?;
         let session = opened.map_err(|error| TransportError::Open(config.explain(&plain(&error))))?;
@@ -89,6 +95,7 @@ impl ZenohTransport {
             packet_bytes_max: config.packet_bytes_limit(),
             namespace: config.into_namespace(),
             exposure,
+            certified,
             attached: Mutex::default(),
             keeper,
         });
@@ -127,7 +134,15 @@ impl ZenohTransport {
 
 impl Transport for ZenohTransport {
     fn attach(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> BoxFuture<'_, Result<Arc<dyn Wire>, TransportError>> {
-        Box::pin(wire::attach(Arc::clone(&self.shared), node, inbox))
+        Box::pin(async move {
+            if let Some((file, name)) = self.shared.certified.as_ref().filter(|(_, name)| name != node.as_str()) {
+                let file = file.display();
+                return Err(TransportError::Config(format!(
+                    "this node is `{node}`, and its certificate `{file}` is that of `{name}`, so that all would refuse what it sends: give it                      its own folder, or make a certificate with `accompanist security add-node {node}`"
+                )));
+            }
+            wire::attach(Arc::clone(&self.shared), node, inbox).await
+        })
     }
 
     fn exposure(&self) -> Exposure {

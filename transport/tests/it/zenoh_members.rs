@@ -2,6 +2,7 @@
 //! are real Zenoh clients. Next: `../../src/zenoh/access.rs`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use accompanist_core::contract::{Exposure, Transport, TransportError};
@@ -259,4 +260,56 @@ async fn files_that_change_hold_without_a_new_start() {
         }
     };
     timeout(SAFETY, gone).await.expect("it is not received any more");
+}
+
+/// What is said when `shop` cannot be opened with what `change` has made of its folder.
+async fn check_refused(change: impl Fn(&System, &Path), file: &str, words: &[&str]) {
+    let system = System::new(&["shop", "bank"]);
+    let folder = system.path(&node("shop"));
+    change(&system, &folder);
+    let error = timeout(SAFETY, ZenohTransport::open(system.config("shop"))).await.unwrap().err().expect(file);
+    let text = error.to_string();
+    let path = folder.join(file).display().to_string();
+    for word in words.iter().copied().chain([path.as_str(), "`accompanist security"]) {
+        assert!(text.contains(word), "`{word}` is not in: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn own_files_that_cannot_be_used_are_named_with_what_to_do() {
+    for (file, what, key, content) in [
+        (CERTIFICATE_FILE, "the node's certificate", "`listen_certificate`", "no certificate in PEM"),
+        (KEY_FILE, "the node's private key", "`listen_private_key`", "no private key in PEM"),
+        (CA_FILE, "the certificate of the authority", "`root_ca_certificate`", "no certificate in PEM"),
+    ] {
+        let remove = |_: &System, folder: &Path| std::fs::remove_file(folder.join(file)).unwrap();
+        check_refused(remove, file, &[what, key, "cannot be read", "No such file"]).await;
+        for garbage in ["", "garbled", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            let garble = |_: &System, folder: &Path| std::fs::write(folder.join(file), garbage).unwrap();
+            check_refused(garble, file, &[what, key, content]).await;
+        }
+    }
+    // Each other's place.
+    let swap = |_: &System, folder: &Path| {
+        std::fs::copy(folder.join(KEY_FILE), folder.join(CERTIFICATE_FILE)).unwrap();
+    };
+    check_refused(swap, CERTIFICATE_FILE, &["no certificate in PEM"]).await;
+    let other = |system: &System, folder: &Path| {
+        let key = std::fs::read(system.path(&node("bank")).join(KEY_FILE)).unwrap();
+        std::fs::write(folder.join(KEY_FILE), key).unwrap();
+    };
+    check_refused(other, KEY_FILE, &["is not that of the certificate", "CN=shop", CERTIFICATE_FILE]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_certificate_has_another_name_does_not_start() {
+    let system = System::new(&["shop", "bank"]);
+    let (transport, _shop) = system.open("shop").await;
+    let inbox = Arc::new(crate::recorder::Recorder::default());
+    let error = timeout(SAFETY, transport.attach(node("bank"), inbox)).await.unwrap().err().expect("it is another one");
+    let text = error.to_string();
+    let file = system.path(&node("shop")).join(CERTIFICATE_FILE).display().to_string();
+    for word in ["this node is `bank`", &file, "is that of `shop`", "`accompanist security add-node bank`"] {
+        assert!(text.contains(word), "`{word}` is not in: {text}");
+    }
 }
