@@ -10,6 +10,7 @@ use accompanist_core::{Abort, NodeId, SessionId};
 use crate::config::ConfigError;
 use crate::members::MembersError;
 use crate::peers::{DrainProgress, Standing};
+use crate::seal::SealError;
 
 /// A node that cannot start or cannot go on.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -56,6 +57,9 @@ pub enum NodeError {
     /// The members file cannot be used, or does not allow the node.
     #[error(transparent)]
     Members(#[from] MembersError),
+    /// Packets cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The transport cannot be used.
     #[error("{0}")]
     Transport(String),

@@ -3,7 +3,8 @@
 //! The wire may lose, double, reorder and delay; a frame is sent again until its receiver's node says that it is
 //! durable there. Everything here is memory: after a crash the instances say all unheard things again. Knows
 //! packets and nodes, nothing of programs or stores. `introductions` says who is heard, `outbox` has the frames under way,
-//! `resting` who has left memory with something unheard, `reachability` whether what is sent to a peer arrives at all.
+//! `resting` who has left memory with something unheard, `reachability` whether what is sent to a peer arrives at all,
+//! `sealing` what nobody else may read.
 
 mod inbox;
 mod introductions;
@@ -14,6 +15,7 @@ mod reachability;
 mod reception;
 mod resting;
 mod round_trip;
+mod sealing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -37,6 +39,7 @@ pub(crate) use self::queue::LinkHandle;
 use self::reachability::Reachability;
 use self::reception::Receptions;
 use self::resting::Resting;
+use self::sealing::Sealing;
 use crate::dropped::Dropped;
 use crate::instance_actor::InstanceMessage;
 use crate::metric;
@@ -119,6 +122,7 @@ pub(crate) struct LinkState {
     receptions: Receptions,
     reachability: Reachability,
     introductions: Introductions,
+    sealing: Sealing,
     /// Those of the peers that are known to have acknowledged something.
     partners: BTreeSet<NodeId>,
     offer_delay: Duration,
@@ -150,7 +154,8 @@ impl Actor for Link {
         let own = LinkHandle::new(myself.clone());
         let inbox = Arc::new(LinkInbox::new(&shared, own.clone()));
         let wire = transport.attach(shared.node.clone(), inbox).await?;
-        let (payload_max, packet_max) = (shared.settings.limits.payload_bytes_max, wire.packet_bytes_max());
+        let packet_max = sealing::packet_bytes_max(&shared, wire.as_ref());
+        let payload_max = shared.settings.limits.payload_bytes_max;
         if payload_max + FRAME_OVERHEAD_BYTES + PACKET_OVERHEAD_BYTES > packet_max {
             let text = format!(
                 "`payload_bytes_max` is {payload_max}, and the transport carries packets of up to {packet_max} bytes: \
@@ -183,7 +188,7 @@ impl Actor for Link {
             epoch,
             own,
             wire: Arc::downgrade(&wire),
-            packet_bytes_max: wire.packet_bytes_max(),
+            packet_bytes_max: packet_max,
             outbox,
             resting: Resting::default(),
             probe_asked: false,
@@ -192,6 +197,7 @@ impl Actor for Link {
             receptions: Receptions::default(),
             reachability,
             introductions,
+            sealing: Sealing::new(epoch),
             partners: BTreeSet::new(),
             offer_delay: OFFER_DELAY_MIN,
             offer_round: 0,
@@ -257,7 +263,9 @@ impl LinkState {
             }
             LinkMessage::Packet(from, bytes) => {
                 self.shared.waiting.give_back(bytes.len());
-                self.receive(myself, &from, &bytes);
+                if let Some(packet) = self.open(&from, bytes) {
+                    self.receive(myself, &from, packet.bytes());
+                }
             }
             LinkMessage::Announce => self.announce(myself),
             LinkMessage::Ask(node) => self.ask(&node),
@@ -449,14 +457,16 @@ impl LinkState {
                 packet.offer = offer;
             } else if offer.is_some() || (probe && !says) {
                 // Alone, since it may be large.
-                self.put(Some(&node), &Packet { offer, ..self.packet() });
+                let alone = Packet { offer, ..self.packet() };
+                self.put(Some(&node), &alone);
             }
             let offer_bytes = packet.offer.as_ref().map_or(0, Offer::size);
             let mut acks_in_packet = 0;
             for (epoch, numbers) in acks {
                 for numbers in numbers.chunks(PACKET_ACKS_MAX) {
                     if acks_in_packet + numbers.len() > PACKET_ACKS_MAX {
-                        self.put(Some(&node), &std::mem::replace(&mut packet, self.packet()));
+                        let full = std::mem::replace(&mut packet, self.packet());
+                        self.put(Some(&node), &full);
                         acks_in_packet = 0;
                     }
                     acks_in_packet += numbers.len();
@@ -467,7 +477,8 @@ impl LinkState {
             for (number, frame) in frames {
                 let frame_bytes = frame_bytes(&frame);
                 if bytes + frame_bytes > bytes_max && !packet.is_empty() {
-                    self.put(Some(&node), &std::mem::replace(&mut packet, self.packet()));
+                    let full = std::mem::replace(&mut packet, self.packet());
+                    self.put(Some(&node), &full);
                     bytes = 0;
                 }
                 bytes += frame_bytes;
@@ -479,8 +490,11 @@ impl LinkState {
         }
     }
 
-    fn put(&self, to: Option<&NodeId>, packet: &Packet) {
+    fn put(&mut self, to: Option<&NodeId>, packet: &Packet) {
         let Some(wire) = self.wire.upgrade() else { return };
+        if let Some(seal) = self.shared.seal() {
+            return self.put_sealed(&seal, wire.as_ref(), to, packet);
+        }
         match (packet.to_bytes(&self.shared.node, to), to) {
             (Err(error), _) => self.shared.note_dropped("unencodable", || error.to_string()),
             (Ok(bytes), Some(node)) => wire.send(node, bytes),

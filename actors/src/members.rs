@@ -12,6 +12,8 @@ use accompanist_core::NodeId;
 use accompanist_core::frame::Header;
 use serde::{Deserialize, Serialize};
 
+use crate::seal::{SEAL_KEYS_MAX, SealKey};
+
 /// The members of a system, as written in a members file.
 ///
 /// Each node has a table of its own; a name that ends in `*` stands for all nodes whose names begin so, and an exact name
@@ -65,6 +67,9 @@ pub struct Member {
     /// ([`Node::forget`](crate::Node::forget)) is forgotten by all.
     #[serde(default, skip_serializing_if = "is_false")]
     pub operator: bool,
+    /// Its public keys, with which what it sends and is sent is sealed: the one in use, the next one, the former one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seal_keys: Vec<SealKey>,
     /// It is no member any more: nothing of it is accepted, though its certificate may still be valid.
     #[serde(default, skip_serializing_if = "is_false")]
     pub revoked: bool,
@@ -132,6 +137,10 @@ impl Members {
             let whole = name.strip_suffix('*').map_or_else(|| name.clone(), |beginning| format!("{beginning}x"));
             NodeId::new(whole).map_err(|error| malformed(format!("nodes.{name}: {error}")))?;
         }
+        if let Some((name, member)) = members.nodes.iter().find(|(_, member)| member.seal_keys.len() > SEAL_KEYS_MAX) {
+            let found = member.seal_keys.len();
+            return Err(malformed(format!("nodes.{name}: {found} seal keys, the limit is {SEAL_KEYS_MAX}")));
+        }
         Ok(members)
     }
 
@@ -182,6 +191,12 @@ impl Members {
         Some(format!("`{node}` may not play role `{role}` of `{name}`"))
     }
 
+    /// The seal keys of each that is not revoked, by its name or the beginning of its name and `*`.
+    pub(crate) fn seal_keys(&self) -> impl Iterator<Item = (&str, &[SealKey])> {
+        let members = self.nodes.iter().filter(|(_, member)| !member.revoked);
+        members.map(|(name, member)| (name.as_str(), member.seal_keys.as_slice()))
+    }
+
     /// The members that have a table under their own name, and are not revoked.
     pub fn names(&self) -> impl Iterator<Item = NodeId> + '_ {
         let members = self.nodes.iter().filter(|(_, member)| !member.revoked);
@@ -224,6 +239,7 @@ mod tests {
             ("system = \"s\"\n[nodes.\"a b\"]", "a b"),
             ("system = \"s\"\n[nodes.\"a*b\"]", "a*b"),
             ("system = \"s\"\n[nodes.a]\nroles = \"x\"", "line 3"),
+            ("system = \"s\"\n[nodes.a]\nseal_keys = [\"x\"]", "line 3"),
         ] {
             let error = Members::from_toml("members.toml", text).unwrap_err().to_string();
             assert!(error.contains("members.toml") && error.contains(word), "{error}");

@@ -1,5 +1,6 @@
 //! The numbers of a node, each with its unit and its reason. No behaviour.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use accompanist_core::instance::Limits;
@@ -90,6 +91,10 @@ impl Default for Actors {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
+    /// As [`NodeBuilder::seal_key_file`](crate::NodeBuilder::seal_key_file): the file with the node's secret keys; `none` for a
+    /// node that does not seal.
+    #[serde(with = "bound::path")]
+    pub seal_key_file: Option<PathBuf>,
     /// How long a write that nothing waits for may wait for company, so that it costs no sync of its own.
     /// Has to be well below `retransmission_delay_min`, since acknowledgements wait with it.
     #[serde(with = "humantime_serde")]
@@ -152,6 +157,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            seal_key_file: None,
             limits: Limits::default(),
             lazy_write_delay_max: Duration::from_millis(5),
             group_writes_max: 1_024,

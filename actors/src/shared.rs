@@ -30,6 +30,7 @@ use crate::node::End;
 use crate::nudged::Nudged;
 use crate::peers::Peers;
 use crate::roles::RolesMessage;
+use crate::seal::Seal;
 use crate::settings::Settings;
 use crate::writer::{Incarnation, Job, WriterHandle};
 
@@ -300,6 +301,11 @@ impl Shared {
     /// Whether `node` belongs to the system, as far as that is written down.
     pub(crate) fn is_member(&self, node: &NodeId) -> bool {
         self.members.as_ref().is_none_or(|members| members.get().has(node))
+    }
+
+    /// The keys that packets are sealed with, if this node seals.
+    pub(crate) fn seal(&self) -> Option<Arc<Seal>> {
+        self.members.as_ref().and_then(CurrentMembers::seal)
     }
 
     /// Whether `node` may play `role`, as far as that is written down.

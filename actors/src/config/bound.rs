@@ -1,4 +1,4 @@
-//! Bounds that may be left open: in a file, the word `none`, since TOML has no null.
+//! Bounds that may be left open, and files that need not be given: in a file, the word `none`, since TOML has no null.
 
 const NONE: &str = "none";
 
@@ -55,5 +55,26 @@ pub(crate) mod time {
         time.map(Some).map_err(|error| {
             de::Error::custom(format!("`{word}` is neither a time, as `7days`, nor `{NONE}`: {error}"))
         })
+    }
+}
+
+pub(crate) mod path {
+    use std::path::PathBuf;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::NONE;
+
+    #[expect(clippy::ref_option, reason = "as serde calls it")]
+    pub(crate) fn serialize<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+        match path {
+            Some(path) => path.serialize(serializer),
+            None => serializer.serialize_str(NONE),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+        let path = PathBuf::deserialize(deserializer)?;
+        Ok(Some(path).filter(|path| path.as_os_str() != NONE))
     }
 }

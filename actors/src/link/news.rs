@@ -47,7 +47,8 @@ impl LinkState {
         }
         let offer = Offer { received: self.receptions.report(), ..self.shared.offer(None) };
         let round = Round::Broadcast(self.reachability.round());
-        self.put(None, &Packet { offer: Some(offer), round, ..self.packet() });
+        let packet = Packet { offer: Some(offer), round, ..self.packet() };
+        self.put(None, &packet);
         let round = self.offer_round;
         myself.send_after(self.offer_delay, move || LinkSignal::Offer(round));
         self.offer_delay = (self.offer_delay * 2).min(self.shared.settings.offer_period_max);
@@ -66,7 +67,7 @@ impl LinkState {
         self.due.entry(node).or_default().offer = Some(offer);
     }
 
-    fn offer_of(&mut self, node: &NodeId) -> Offer {
+    pub(super) fn offer_of(&mut self, node: &NodeId) -> Offer {
         Offer { received: self.receptions.report(), ..self.shared.offer(Some(node)) }
     }
 

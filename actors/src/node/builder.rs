@@ -23,6 +23,7 @@ use crate::error::NodeError;
 use crate::members::watch::{self, CurrentMembers, MembersSource};
 use crate::members::{Members, MembersError};
 use crate::peers::Peers;
+use crate::seal::SealError;
 use crate::settings::Settings;
 use crate::shared::{Shared, offer_of};
 use crate::store::{check_decoded, check_format};
@@ -49,6 +50,7 @@ pub struct NodeBuilder {
     fresh: bool,
     transport: Option<Arc<dyn Transport>>,
     members: Option<MembersSource>,
+    seal_key_file: Option<PathBuf>,
     environment: Arc<dyn Environment>,
     services: Services,
     roles: Vec<&'static str>,
@@ -78,6 +80,7 @@ impl NodeBuilder {
             fresh: false,
             transport: None,
             members: None,
+            seal_key_file: None,
             environment: Arc::new(SystemEnvironment::default()),
             services: Services::new(),
             roles: Vec::new(),
@@ -136,6 +139,16 @@ impl NodeBuilder {
     #[must_use]
     pub fn members(mut self, members: Members) -> Self {
         self.members = Some(MembersSource::Fixed(members));
+        self
+    }
+
+    /// The file with the node's secret keys, as `accompanist security` has made it: whatever the node sends to others is sealed
+    /// with them, so that routers see no content and change none, and nothing is taken that is not sealed for it. Needs a
+    /// members file with the public keys of all members, all of which have to seal. Nobody else may read the file; it is
+    /// read again within seconds when it changes. Comes before [`Settings::seal_key_file`].
+    #[must_use]
+    pub fn seal_key_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.seal_key_file = Some(file.into());
         self
     }
 
@@ -249,7 +262,12 @@ impl NodeBuilder {
         if let Some(name) = self.actors.iter().find(|name| played(name) > 1) {
             return Err(NodeError::ActorAndRole(name));
         }
-        let members = self.members.map(CurrentMembers::load).transpose()?;
+        let seal_key_file = self.seal_key_file.or_else(|| self.settings.seal_key_file.clone());
+        let members = match (self.members, seal_key_file) {
+            (Some(source), seal_key_file) => Some(CurrentMembers::load(&self.name, source, seal_key_file)?),
+            (None, Some(_)) => return Err(SealError::NoMembers.into()),
+            (None, None) => None,
+        };
         match &members {
             Some(members) => members.check_own(&self.name, &self.roles)?,
             None if transport.exposure() == Exposure::Authenticated => return Err(MembersError::Missing.into()),

@@ -48,6 +48,7 @@ mod retention;
 mod rogue;
 mod rolling;
 mod saga;
+mod sealed;
 mod simulation;
 mod state;
 mod stopping;
