@@ -1,6 +1,13 @@
 //! `accompanist security`: what it makes is good, and its `check` tells what is not, also of a running system.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "tests"
+)]
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -11,6 +18,7 @@ use std::time::Duration;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::{CERTIFICATE_FILE, KEY_FILE, ZenohConfig, ZenohTransport};
+use accompanist::{Members, SEAL_KEY_FILE, SealSecrets};
 use tempfile::TempDir;
 
 #[derive(Clone, Copy)]
@@ -67,7 +75,8 @@ impl System {
         let settings = Settings { offer_period_max: Duration::from_millis(100), ..Settings::default() };
         let builder = Node::builder(NodeId::new("bank").unwrap()).store(MemoryDisk::default().open().unwrap());
         let builder = builder.transport(transport).settings(settings).role(Bank, Arc::new(()));
-        builder.members_file(folder.join("members.toml")).start().await.unwrap()
+        let builder = builder.members_file(folder.join("members.toml"));
+        builder.seal_key_file(folder.join(SEAL_KEY_FILE)).start().await.unwrap()
     }
 }
 
@@ -85,7 +94,7 @@ fn what_it_makes_is_its_owners_alone_and_good() {
     let system = System::new("tls/0.0.0.0:7447");
     system.ok(&["add-router", "hub", "--listen", "tls/0.0.0.0:7448"]);
     let report = system.ok(&["check"]);
-    assert!(report.contains("15 checks, 0 failed"), "{report}");
+    assert!(report.contains("17 checks, 0 failed"), "{report}");
     for folder in ["", "bank", "shop", "hub"] {
         let folder = system.folder().join(folder);
         assert_eq!(mode(&folder), 0o700, "{}", folder.display());
@@ -172,6 +181,18 @@ fn what_is_wrong_in_a_folder_is_found_and_renewed() {
     found("it expires in 9 days");
     system.ok(&["renew", "bank"]);
 
+    std::fs::copy(system.folder().join("shop").join(SEAL_KEY_FILE), system.folder().join("bank").join(SEAL_KEY_FILE))
+        .unwrap();
+    found("they are not those in the members file");
+    system.ok(&["renew", "bank"]);
+    std::fs::remove_file(system.folder().join("bank").join(SEAL_KEY_FILE)).unwrap();
+    found("the folder none");
+    system.ok(&["renew", "bank"]);
+    let seal_key = system.folder().join("bank").join(SEAL_KEY_FILE);
+    std::fs::set_permissions(&seal_key, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    found("chmod go=");
+    std::fs::set_permissions(&seal_key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+
     let members = system.read("members.toml");
     std::fs::write(system.folder().join("members.toml"), format!("{members}\n[nodes.late]\n")).unwrap();
     found("the members have changed since");
@@ -179,6 +200,33 @@ fn what_is_wrong_in_a_folder_is_found_and_renewed() {
     let zenoh = system.read("bank/zenoh.json5");
     std::fs::write(system.folder().join("bank/zenoh.json5"), zenoh.replace("tls/0.0.0.0", "tcp/0.0.0.0")).unwrap();
     found("without it");
+}
+
+/// The next key is the one in use then; nobody else's changes.
+#[test]
+fn seal_keys_are_renewed_one_after_the_other() {
+    let system = System::new("tls/0.0.0.0:7447");
+    let keys = |name: &str| {
+        let members = Members::from_toml("members.toml", &system.read("shop/members.toml")).unwrap();
+        let keys = members.get(&NodeId::new(name).unwrap()).unwrap().seal_keys.clone();
+        assert_eq!(SealSecrets::load(system.folder().join(name).join(SEAL_KEY_FILE)).unwrap().public_keys(), keys);
+        keys
+    };
+    let (bank, shop) = (keys("bank"), keys("shop"));
+    system.ok(&["renew", "bank"]);
+    let renewed = keys("bank");
+    assert_eq!((renewed.len(), renewed[0], renewed[2], keys("shop")), (3, bank[1], bank[0], shop));
+    assert!(!bank.contains(&renewed[1]));
+    // One that was made before there were any.
+    let members = system.read("members.toml");
+    let without: Vec<_> = members.lines().filter(|line| !line.starts_with("seal_keys")).collect();
+    std::fs::write(system.folder().join("members.toml"), without.join("\n")).unwrap();
+    for name in ["bank", "shop"] {
+        std::fs::remove_file(system.folder().join(name).join(SEAL_KEY_FILE)).unwrap();
+        system.ok(&["renew", name]);
+    }
+    system.ok(&["check"]);
+    assert_ne!(keys("shop"), keys("bank"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

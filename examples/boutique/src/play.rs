@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use accompanist::NodeBuilder;
 use accompanist::prelude::*;
 use accompanist::store::FjallStore;
 use accompanist::transport::{ZenohConfig, ZenohTransport};
+use accompanist::{NodeBuilder, SEAL_KEY_FILE};
 use anyhow::{Context as _, bail};
 use boutique::call::channel;
 use boutique::program::{Cart, Catalog, Client, Currency, Email, Payment, PlaceOrder, PlaceOrderCentrally, Shipping};
@@ -59,7 +59,8 @@ pub(crate) struct RoleArguments {
     /// The data folder, of this sidecar alone
     #[arg(long)]
     data: PathBuf,
-    /// The folder that `accompanist security add-node` has made for it; without one it reaches this machine alone
+    /// The folder that `accompanist security add-node` has made for it, with whose seal keys all is sealed; without one it
+    /// reaches this machine alone
     #[arg(long)]
     security: Option<PathBuf>,
     /// How many orders the client places
@@ -121,6 +122,10 @@ pub(crate) async fn role(arguments: RoleArguments) -> anyhow::Result<ExitCode> {
     if let Some(folder) = security {
         config = config.config_file(folder.join("zenoh.json5"));
         builder = builder.members_file(folder.join("members.toml"));
+        let seal_keys = folder.join(SEAL_KEY_FILE);
+        if seal_keys.exists() {
+            builder = builder.seal_key_file(seal_keys);
+        }
     }
     let builder = builder.transport(ZenohTransport::open(config).await?);
     let node = with_role(builder, place, channel(&service)?).start().await?;

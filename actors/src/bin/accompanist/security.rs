@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! security/ca.pem  ca.key.pem  members.toml
-//! security/shop/ca.pem  certificate.pem  key.pem  zenoh.json5  members.toml
+//! security/shop/ca.pem  certificate.pem  key.pem  seal.key  zenoh.json5  members.toml
 //! ```
 
 mod authority;
@@ -14,17 +14,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use accompanist::transport::{CA_FILE, CERTIFICATE_FILE, KEY_FILE, ZenohAccess};
-use accompanist::{Members, NodeId};
+use accompanist::{Members, NodeId, SEAL_KEY_FILE, SealSecrets};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 
 use self::authority::Authority;
-use self::folder::{Folder, NodeFiles};
+use self::folder::{Folder, MembersFile, NodeFiles};
 
 /// The name of the Zenoh configuration file in a node's folder.
 const ZENOH_FILE: &str = "zenoh.json5";
 /// The name of the members file.
 const MEMBERS_FILE: &str = "members.toml";
+/// The key of a node's public seal keys in it.
+const SEAL_KEYS: &str = "seal_keys";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -34,7 +36,7 @@ pub(crate) enum Command {
     AddNode(AddNode),
     /// Makes the certificate and configuration of a Zenoh router between the nodes.
     AddRouter(AddRouter),
-    /// Makes a new certificate and key for a node or router; its peers need not be told.
+    /// Makes a new certificate and key for a node or router, and the next seal key of a node.
     Renew(Renew),
     /// Takes a node or router out of the members and of all access rules.
     Revoke(Named),
@@ -173,6 +175,7 @@ fn add_node(AddNode { place, name, roles, starts, operator, links }: &AddNode) -
     let node = certificate_name(name)?;
     let folder = Folder::new(&place.folder);
     let mut members = folder.members()?;
+    let secrets = SealSecrets::generate()?;
     members.edit(|document| {
         let mut table = toml_edit::Table::new();
         for (key, names) in [("roles", roles), ("starts", starts)] {
@@ -183,6 +186,7 @@ fn add_node(AddNode { place, name, roles, starts, operator, links }: &AddNode) -
         if *operator {
             table.insert("operator", toml_edit::value(true));
         }
+        table.insert(SEAL_KEYS, folder::seal_keys(&secrets));
         let nodes = document.entry("nodes").or_insert_with(folder::implicit_table);
         let nodes = nodes.as_table_mut().context("`nodes` of the members file is no table")?;
         ensure!(!nodes.contains_key(name), "`{name}` is a member already: use `renew` for a new certificate");
@@ -190,6 +194,7 @@ fn add_node(AddNode { place, name, roles, starts, operator, links }: &AddNode) -
         Ok(())
     })?;
     add(&folder, &node, links)?;
+    folder.node(&node).write(SEAL_KEY_FILE, &secrets.to_text())?;
     // Last: a failure before leaves nobody a member without a certificate.
     folder.write(MEMBERS_FILE, members.text())?;
     update(&folder)?;
@@ -201,6 +206,7 @@ fn add_node(AddNode { place, name, roles, starts, operator, links }: &AddNode) -
         members.get().system
     ));
     say(&format!("    Node::builder(..).members_file(\"{}/{MEMBERS_FILE}\")", files.display()));
+    say(&format!("    .seal_key_file(\"{}/{SEAL_KEY_FILE}\"), if all nodes of the system seal", files.display()));
     say("the folders of all other nodes have changed, too: copy them as well, the nodes read them again by themselves");
     Ok(())
 }
@@ -275,16 +281,47 @@ fn access(members: &Members) -> ZenohAccess {
 
 fn renew(Renew { place, name, days }: &Renew) -> Result<()> {
     let folder = Folder::new(&place.folder);
-    let (node, members) = (certificate_name(name)?, folder.members()?);
+    let (node, mut members) = (certificate_name(name)?, folder.members()?);
     let access = access(members.get());
     ensure!(
         access.members.contains(&node) || access.routers.contains(&node),
         "`{name}` is no member: use `add-node`, or `add-router`"
     );
     write_certificate(&folder.node(&node), &folder.authority()?, &node, *days)?;
+    let is_node = access.members.contains(&node);
+    if is_node {
+        renew_seal_keys(&folder, &node, &mut members)?;
+    }
     update(&folder)?;
     say(&format!("{}: copy it to its machine, the node reads it again by itself", folder.path(name).display()));
+    if is_node {
+        say(
+            "the seal keys in the folders of all other nodes have changed, too: copy them before you renew this one again",
+        );
+    }
     Ok(())
+}
+
+/// The next seal key is the one in use, and another one comes after it. Whoever has the files of before understands those who
+/// have these, and the other way round.
+fn renew_seal_keys(folder: &Folder, node: &NodeId, members: &mut MembersFile) -> Result<()> {
+    let of_node = folder.node(node);
+    let secrets = if of_node.path(SEAL_KEY_FILE).exists() {
+        let secrets = SealSecrets::load(of_node.path(SEAL_KEY_FILE))?;
+        let listed = members.get().get(node).map(|member| member.seal_keys.as_slice()).unwrap_or_default();
+        // If they differ, an earlier call was cut off between the two files.
+        if listed == secrets.public_keys() { secrets.renewed()? } else { secrets }
+    } else {
+        SealSecrets::generate()?
+    };
+    of_node.write(SEAL_KEY_FILE, &secrets.to_text())?;
+    members.edit(|document| {
+        let table = document.get_mut("nodes").and_then(|nodes| nodes.as_table_like_mut()?.get_mut(node.as_str()));
+        let table = table.and_then(|table| table.as_table_like_mut()).context("it has no table in the members file")?;
+        table.insert(SEAL_KEYS, folder::seal_keys(&secrets));
+        Ok(())
+    })?;
+    folder.write(MEMBERS_FILE, members.text())
 }
 
 fn revoke(Named { place, name }: &Named) -> Result<()> {

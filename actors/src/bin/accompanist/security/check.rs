@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use accompanist::NodeId;
 use accompanist::contract::Exposure;
 use accompanist::transport::{CA_FILE, CERTIFICATE_FILE, KEY_FILE, ZenohConfig, probe};
+use accompanist::{Member, NodeId, SEAL_KEY_FILE, SealSecrets};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use rcgen::{KeyPair, PublicKeyData};
@@ -54,6 +54,9 @@ pub(crate) fn run(Check { place, name, connect, time }: &Check) -> Result<ExitCo
         report.note(name, "rights of its files", rights(&of_node));
         report.note(name, "certificate", certificate(&of_node, name));
         report.note(name, "key", key(&of_node));
+        if of_all.members.contains(name) {
+            report.note(name, "seal keys", seal_keys(&of_node, members.get().get(name)));
+        }
         let written = || -> Result<String> {
             let (zenoh, members) = (of_node.read(ZENOH_FILE)?, of_node.read(MEMBERS_FILE)?);
             ensure!(
@@ -95,8 +98,11 @@ impl Report {
 
 fn rights(of_node: &Folder) -> Result<String> {
     #[cfg(unix)]
-    for path in [of_node.root().to_owned(), of_node.path(KEY_FILE)] {
+    for path in [of_node.root().to_owned(), of_node.path(KEY_FILE), of_node.path(SEAL_KEY_FILE)] {
         use std::os::unix::fs::PermissionsExt;
+        if !path.exists() {
+            continue; // A router has no seal key, and a node that does not seal need not have one.
+        }
         let mode = std::fs::metadata(&path)?.permissions().mode() & 0o777;
         let path = path.display();
         ensure!(mode.trailing_zeros() >= 6, "others can use `{path}` (mode {mode:o}): `chmod go= {path}`");
@@ -133,6 +139,17 @@ fn key(of_node: &Folder) -> Result<String> {
         "it is not that of the certificate: `renew` makes both"
     );
     Ok("that of the certificate".into())
+}
+
+fn seal_keys(of_node: &Folder, member: Option<&Member>) -> Result<String> {
+    let listed = member.map(|member| member.seal_keys.as_slice()).unwrap_or_default();
+    if !of_node.path(SEAL_KEY_FILE).exists() {
+        ensure!(listed.is_empty(), "the members file has some, and the folder none: `renew` makes both");
+        return Ok("none: it cannot seal what it sends".into());
+    }
+    let own = SealSecrets::load(of_node.path(SEAL_KEY_FILE))?.public_keys();
+    ensure!(own == listed, "they are not those in the members file: `renew` writes them there");
+    Ok("those in the members file".into())
 }
 
 /// As a node with this file would be reached; where it listens may be left to the node's program.

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use accompanist::transport::ZenohAccess;
-use accompanist::{Members, NodeId};
+use accompanist::{Members, NodeId, SealSecrets};
 use anyhow::{Context, Result};
 use toml_edit::{DocumentMut, Item, Table};
 
@@ -105,6 +105,11 @@ impl MembersFile {
         *self = Self::read(&self.name, document.to_string())?;
         Ok(())
     }
+}
+
+/// What the members file says of these keys.
+pub(super) fn seal_keys(secrets: &SealSecrets) -> Item {
+    toml_edit::value(secrets.public_keys().iter().map(ToString::to_string).collect::<toml_edit::Array>())
 }
 
 /// A table without a line of its own.
