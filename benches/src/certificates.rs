@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use accompanist::NodeId;
 use accompanist::transport::{CA_FILE, CERTIFICATE_FILE, KEY_FILE, ZenohAccess};
+use accompanist::{NodeId, SEAL_KEY_FILE, SealSecrets};
 use anyhow::Result;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
@@ -13,6 +13,22 @@ pub(crate) const NAMESPACE: &str = "bench";
 pub(crate) const ZENOH_FILE: &str = "zenoh.json5";
 /// The members file in a node's folder.
 pub(crate) const MEMBERS_FILE: &str = "members.toml";
+
+/// How nodes protect what they say to each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Protection {
+    /// By certificates, access control and members.
+    pub(crate) secured: bool,
+    /// By sealing it from node to node, with members.
+    pub(crate) sealed: bool,
+}
+
+impl Protection {
+    /// Whether there is any.
+    pub(crate) fn is_any(self) -> bool {
+        self.secured || self.sealed
+    }
+}
 
 /// Where the certificates of the node of `role` are, whose store is in `store`.
 pub(crate) fn folder(store: &Path, role: &str) -> PathBuf {
@@ -28,9 +44,13 @@ pub(crate) fn make(base: &Path, roles: &[&str]) -> Result<()> {
     let issuer = Issuer::from_ca_cert_pem(&authority, key)?;
     let members = roles.iter().map(NodeId::new).collect::<Result<_, _>>()?;
     let access = ZenohAccess { namespace: NAMESPACE.into(), members, routers: Vec::new() };
-    let tables = roles.iter().map(|role| format!("[nodes.{role}]\nroles = [\"{role}\"]\nstarts = [\"*\"]\n"));
+    let secrets = roles.iter().map(|_| SealSecrets::generate()).collect::<Result<Vec<_>, _>>()?;
+    let tables = roles.iter().zip(&secrets).map(|(role, secrets)| {
+        let keys: Vec<_> = secrets.public_keys().iter().map(ToString::to_string).collect();
+        format!("[nodes.{role}]\nroles = [\"{role}\"]\nstarts = [\"*\"]\nseal_keys = {keys:?}\n")
+    });
     let of_all = format!("system = \"{NAMESPACE}\"\n{}", tables.collect::<String>());
-    for role in roles {
+    for (role, secrets) in roles.iter().zip(&secrets) {
         let folder = folder(&base.join(role), role);
         std::fs::create_dir_all(&folder)?;
         let key = KeyPair::generate()?;
@@ -41,6 +61,9 @@ pub(crate) fn make(base: &Path, roles: &[&str]) -> Result<()> {
         std::fs::write(folder.join(CA_FILE), &authority)?;
         std::fs::write(folder.join(ZENOH_FILE), access.node_file(&NodeId::new(role)?, &folder, &[], &[]))?;
         std::fs::write(folder.join(MEMBERS_FILE), &of_all)?;
+        let seal_key = folder.join(SEAL_KEY_FILE);
+        std::fs::write(&seal_key, secrets.to_text())?;
+        std::fs::set_permissions(seal_key, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use accompanist::{Durability, Settings};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::certificates;
+use crate::certificates::Protection;
 use crate::cluster::Member;
 use crate::counters::Counters;
 use crate::floor;
@@ -48,6 +48,9 @@ pub(crate) struct Arguments {
     /// Whether to talk with certificates.
     #[arg(long)]
     secured: bool,
+    /// Whether to seal what it says.
+    #[arg(long)]
+    sealed: bool,
 }
 
 /// A line of its input.
@@ -99,7 +102,7 @@ impl NodeNumbers {
 
 /// Plays the role until the input ends.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { role, folder, port, peers, instances_max, no_sync, floor, secured } = arguments;
+    let Arguments { role, folder, port, peers, instances_max, no_sync, floor, secured, sealed } = arguments;
     let durability = if no_sync { Durability::Process } else { Durability::Power };
     if floor {
         let part = floor::Part::start(&role, &folder, durability, port, &peers).await?;
@@ -108,8 +111,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     }
     let counters = Counters::install()?;
     let settings = Settings { instances_max, ..Settings::default() };
-    let security = secured.then(|| certificates::folder(&folder, &role));
-    let member = Member::start(&role, &folder, durability, settings, (port, &peers), security.as_deref()).await?;
+    let protection = Protection { secured, sealed };
+    let member = Member::start(&role, &folder, durability, settings, (port, &peers), protection).await?;
     if !secured {
         // The echo has a name without a certificate.
         probe::answer(&member.transport, &role).await?;

@@ -4,12 +4,13 @@
 
 use std::path::Path;
 
+use accompanist::SEAL_KEY_FILE;
 use accompanist::prelude::*;
 use accompanist::transport::{ZenohConfig, ZenohTransport};
 use anyhow::{Result, bail};
 use tempfile::TempDir;
 
-use crate::certificates;
+use crate::certificates::{self, Protection};
 use crate::child::{NodeNumbers, Request};
 use crate::counters::Counters;
 use crate::in_flight::memory_of;
@@ -36,23 +37,26 @@ impl Member {
         durability: Durability,
         settings: Settings,
         (port, peers): (u16, &[u16]),
-        security: Option<&Path>,
+        protection: Protection,
     ) -> Result<Self> {
         let watch = StoreWatch::new()?;
         let store = FjallStore::open(folder)?.durability(durability);
-        let wire = security.map_or_else(|| wire(port, peers), |security| secured_wire(security, port, peers));
+        let security = certificates::folder(folder, role);
+        let wire = if protection.secured { secured_wire(&security, port, peers) } else { wire(port, peers) };
         let transport = ZenohTransport::open(wire).await?;
-        let builder = Node::builder(NodeId::new(role)?)
+        let mut builder = Node::builder(NodeId::new(role)?)
             .store(TimedStore::new(store, watch.clone()))
             .transport(transport.clone())
             .settings(settings)
             .choreography(WarehouseOrder)
             .choreography(ParcelOrder)
             .choreography(CentralOrder);
-        let builder = match security {
-            Some(security) => builder.members_file(security.join(certificates::MEMBERS_FILE)),
-            None => builder,
-        };
+        if protection.is_any() {
+            builder = builder.members_file(security.join(certificates::MEMBERS_FILE));
+        }
+        if protection.sealed {
+            builder = builder.seal_key_file(security.join(SEAL_KEY_FILE));
+        }
         let builder = match role {
             Warehouse::NAME => builder.role(Warehouse, ().into()),
             Payment::NAME => builder.role(Payment, ().into()),
@@ -104,20 +108,26 @@ impl Cluster {
     }
 
     async fn start_over(folder: TempDir, durability: Durability, settings: Settings) -> Result<Self> {
-        Self::start_roles(folder, durability, settings, &[Payment::NAME, Loyalty::NAME], Warehouse::NAME, false).await
+        let others = [Payment::NAME, Loyalty::NAME];
+        Self::start_roles(folder, durability, settings, &others, Warehouse::NAME, Protection::default()).await
     }
 
-    /// As [`Cluster::start_in`], with certificates, access control and members.
-    pub(crate) async fn start_secured_in(folder: TempDir, durability: Durability) -> Result<Self> {
+    /// As [`Cluster::start_in`], with what protects the nodes.
+    pub(crate) async fn start_protected_in(
+        folder: TempDir,
+        durability: Durability,
+        protection: Protection,
+    ) -> Result<Self> {
         let others = [Payment::NAME, Loyalty::NAME];
         certificates::make(folder.path(), &[Payment::NAME, Loyalty::NAME, Warehouse::NAME])?;
-        Self::start_roles(folder, durability, Settings::default(), &others, Warehouse::NAME, true).await
+        Self::start_roles(folder, durability, Settings::default(), &others, Warehouse::NAME, protection).await
     }
 
     /// A coordinator in this process, and the three services in processes of their own.
     pub(crate) async fn start_central_in(folder: TempDir, durability: Durability) -> Result<Self> {
         let services = [Warehouse::NAME, Payment::NAME, Loyalty::NAME];
-        Self::start_roles(folder, durability, Settings::default(), &services, Checkout::NAME, false).await
+        Self::start_roles(folder, durability, Settings::default(), &services, Checkout::NAME, Protection::default())
+            .await
     }
 
     async fn start_roles(
@@ -126,21 +136,28 @@ impl Cluster {
         settings: Settings,
         roles: &[&'static str],
         own_role: &'static str,
-        secured: bool,
+        protection: Protection,
     ) -> Result<Self> {
         let instances_max = settings.instances_max;
         let (mut others, mut peers) = (Vec::new(), Vec::new());
         let [own_port, ports @ ..] = free_ports()?;
         for (role, port) in roles.iter().copied().zip(ports) {
             let folder = folder.path().join(role);
-            let plan =
-                Plan { role, folder: &folder, durability, port, peers: &peers, instances_max, floor: false, secured };
+            let plan = Plan {
+                role,
+                folder: &folder,
+                durability,
+                port,
+                peers: &peers,
+                instances_max,
+                floor: false,
+                protection,
+            };
             others.push(Process::start(&plan)?);
             peers.push(port);
         }
         let own = folder.path().join(own_role);
-        let security = secured.then(|| certificates::folder(&own, own_role));
-        let own = Member::start(own_role, &own, durability, settings, (own_port, &peers), security.as_deref()).await?;
+        let own = Member::start(own_role, &own, durability, settings, (own_port, &peers), protection).await?;
         Ok(Self { own, own_role, others, folder })
     }
 

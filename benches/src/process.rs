@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use accompanist::Durability;
 use anyhow::{Context, Result, bail};
 
+use crate::certificates::Protection;
 use crate::child::{NodeNumbers, READY, Request};
 
 /// How long a process may take to end by itself.
@@ -33,8 +34,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) instances_max: usize,
     /// Whether it plays the floor's part and not that of a node.
     pub(crate) floor: bool,
-    /// Whether it talks with the certificate in [`crate::certificates::folder`].
-    pub(crate) secured: bool,
+    /// With which of what is in [`crate::certificates::folder`] it talks.
+    pub(crate) protection: Protection,
 }
 
 /// One of the other processes. Ends when it is dropped.
@@ -48,7 +49,7 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(plan: &Plan<'_>) -> Result<Self> {
-        let Plan { role, folder, durability, port, peers, instances_max, floor, secured } = *plan;
+        let Plan { role, folder, durability, port, peers, instances_max, floor, protection } = *plan;
         let program = std::env::current_exe().context("where this program is")?;
         let mut command = Command::new(program);
         command.arg("child").args(["--role", role, "--port", &port.to_string()]).arg("--folder").arg(folder);
@@ -56,7 +57,8 @@ impl Process {
         command.args(["--instances-max", &instances_max.to_string()]);
         command.args((durability == Durability::Process).then_some("--no-sync"));
         command.args(floor.then_some("--floor"));
-        command.args(secured.then_some("--secured"));
+        command.args(protection.secured.then_some("--secured"));
+        command.args(protection.sealed.then_some("--sealed"));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("a second process")?;
         let (requests, answers) = (child.stdin.take(), child.stdout.take().context("its output")?);
         let mut process = Self { role, child, requests, answers: BufReader::new(answers) };

@@ -7,6 +7,7 @@ use accompanist::Durability;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use crate::certificates::Protection;
 use crate::cluster::Cluster;
 use crate::counters::Counters;
 use crate::floor::Floor;
@@ -37,6 +38,9 @@ pub(crate) struct Arguments {
     /// Measure the nodes with certificates, access control and members, too.
     #[arg(long)]
     secured: bool,
+    /// Measure the nodes with all that they say sealed from node to node, too; with `--secured`, also with both.
+    #[arg(long)]
+    sealed: bool,
     /// Leave out all syncs (`Durability::Process`).
     #[arg(long)]
     no_sync: bool,
@@ -74,7 +78,8 @@ struct Ratio {
 
 /// Runs the bench.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { in_flight, orders, rounds, without_floor, central, secured, no_sync, json, folder } = arguments;
+    let Arguments { in_flight, orders, rounds, without_floor, central, secured, sealed, no_sync, json, folder } =
+        arguments;
     let durability = if no_sync { Durability::Process } else { Durability::Power };
     let base = machine::base(folder);
     let folder = || tempfile::Builder::new().prefix("accompanist-bench-").tempdir_in(&base);
@@ -84,9 +89,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     if !without_floor {
         systems.push((FLOOR, System::Floor(Box::new(Floor::start_in(folder()?, durability).await?))));
     }
-    if secured {
-        let cluster = Cluster::start_secured_in(folder()?, durability).await?;
-        systems.push(("secured", System::Ours(Box::new(cluster), counters.clone())));
+    let protections = [("secured", secured, false), ("sealed", false, sealed), ("both", secured, sealed)];
+    let asked = |(name, secured, sealed): &(&str, bool, bool)| {
+        if *name == "both" { *secured && *sealed } else { *secured || *sealed }
+    };
+    for (name, secured, sealed) in protections.into_iter().filter(asked) {
+        let protection = Protection { secured, sealed };
+        let cluster = Cluster::start_protected_in(folder()?, durability, protection).await?;
+        systems.push((name, System::Ours(Box::new(cluster), counters.clone())));
     }
     if central {
         let cluster = Cluster::start_central_in(folder()?, durability).await?;

@@ -36,6 +36,7 @@ use self::link::Link;
 use self::message::{LOYALTY, PAYMENT, WAREHOUSE};
 pub(crate) use self::saga::Orders;
 use self::store::Writer;
+use crate::certificates::Protection;
 use crate::child::{NodeNumbers, Request};
 use crate::process::{Plan, Process, free_ports};
 use crate::saga::{Loyalty, Payment, Warehouse};
@@ -108,7 +109,7 @@ impl Floor {
                 peers,
                 instances_max,
                 floor: true,
-                secured: false,
+                protection: Protection::default(),
             })
         };
         let mut others = vec![start(Payment::NAME, payment, &[])?, start(Loyalty::NAME, loyalty, &[payment])?];
