@@ -19,6 +19,9 @@ const VALUE_VERSION: u8 = 1;
 /// Rows that one look reads when all are gone through.
 const PAGE: usize = 256;
 
+/// Encoded rows of a space, and the last key that was looked at for them.
+type Page = (Vec<u8>, Vec<Entry>);
+
 /// A store over another one, whose values it encodes.
 ///
 /// What is not encoded: keys of rows (ids of sessions, names of nodes, of tables, and keys of their rows), the sizes of
@@ -162,7 +165,7 @@ impl<S: Store> EncodedStore<S> {
     }
 
     /// The next encoded rows behind a key, as they are stored, and the last key that was looked at.
-    fn page(&self, space: Space, after: Option<&[u8]>) -> Result<Option<(Vec<u8>, Vec<Entry>)>, StoreError> {
+    fn page(&self, space: Space, after: Option<&[u8]>) -> Result<Option<Page>, StoreError> {
         let mut page = self.store.scan(space, &[], after, PAGE)?;
         let Some((last, _)) = page.last() else { return Ok(None) };
         let last = last.clone();

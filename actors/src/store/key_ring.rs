@@ -144,7 +144,7 @@ impl Codec for KeyRing {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use accompanist_core::contract::Space;
 

@@ -50,9 +50,10 @@ fn holds(bytes: &[u8], text: &str) -> bool {
 fn files_with_the_canary(folder: &Path) -> (usize, usize) {
     let (mut found, mut files) = (0, 0);
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        let (more, of) = match entry.file_type().unwrap().is_dir() {
-            true => files_with_the_canary(&entry.path()),
-            false => (usize::from(holds(&std::fs::read(entry.path()).unwrap(), CANARY)), 1),
+        let (more, of) = if entry.file_type().unwrap().is_dir() {
+            files_with_the_canary(&entry.path())
+        } else {
+            (usize::from(holds(&std::fs::read(entry.path()).unwrap(), CANARY)), 1)
         };
         (found, files) = (found + more, files + of);
     }
@@ -67,9 +68,10 @@ fn on_folder(folder: &Path, encrypted: bool, books: &Arc<Books>) -> NodeBuilder 
     // Small enough that tables are written, too.
     let sizes = accompanist::store::FjallSizes { memtable_bytes: 64 << 10, ..Default::default() };
     let store = FjallStore::open_with(folder, &sizes).unwrap();
-    match encrypted {
-        true => all_of_it(EncodedStore::open(store, ring([1])).unwrap(), LocalNetwork::new(), books),
-        false => all_of_it(store, LocalNetwork::new(), books),
+    if encrypted {
+        all_of_it(EncodedStore::open(store, ring([1])).unwrap(), LocalNetwork::new(), books)
+    } else {
+        all_of_it(store, LocalNetwork::new(), books)
     }
 }
 
@@ -130,13 +132,13 @@ async fn a_node_that_is_killed_leaves_nothing_in_clear() {
 
     let books = Arc::new(Books::default());
     let node = TestNode::start(on_folder(&encrypted, true, &books)).await;
-    let note = |number| {
+    let noted = |number| {
         let read = move |state: &State<'_>| NOTES.get(state, number).unwrap();
         let node = &node;
         async move { within(node.read_state(crate::canary::Desk, read)).await.unwrap() }
     };
-    assert_eq!(note(0).await.as_deref(), Some(CANARY));
-    assert_eq!(note(1).await, Some(format!("not {CANARY}")));
+    assert_eq!(noted(0).await.as_deref(), Some(CANARY));
+    assert_eq!(noted(1).await, Some(format!("not {CANARY}")));
     assert_eq!(within(node.actor::<Diary>().ask(&CANARY.to_owned())).await.unwrap(), CANARY);
     let refused = within(node.actor::<Diary>().refused()).await.unwrap();
     assert_eq!(refused[0].message, Some(format!("{CANARY}?")));

@@ -33,7 +33,7 @@ fn shown(what: &impl std::fmt::Debug) {
 /// The canary as a text, and as its bytes are shown.
 fn feathers() -> [String; 4] {
     let bytes = CANARY.as_bytes();
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     let joined = |separator: &str| bytes.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator);
     [CANARY.into(), hex, joined(", "), joined(",")]
 }
@@ -142,8 +142,7 @@ async fn sessions() {
 
     let waits = begin(&node, number + 2, Way::WaitsForNumber).await;
     let desk = waits.initiator();
-    let wants = async { while within(desk.waits_for()).await.unwrap().is_empty() {} };
-    within(wants).await;
+    within(async { while within(desk.waits_for()).await.unwrap().is_empty() {} }).await;
     told(&within(desk.query::<u64>()).await.unwrap_err());
     shown(&within(desk.status()).await);
     println!("{TOLD}{}", within(desk.history()).await.unwrap());
@@ -215,8 +214,8 @@ async fn other_types_between_nodes() {
 }
 
 async fn strangers_and_dead_letters() {
-    let (network, disk) = (LocalNetwork::new(), MemoryDisk::default());
-    let clerk = || on_disk("clerk", &disk, network.clone()).role(Clerk, Arc::default());
+    let (network, of_clerk) = (LocalNetwork::new(), MemoryDisk::default());
+    let clerk = || on_disk("clerk", &of_clerk, network.clone()).role(Clerk, Arc::default());
     let desk = on_disk("desk", &MemoryDisk::default(), network.clone()).role(Desk, Arc::new(())).choreography(Run);
     let (desk, first) = (TestNode::start(desk).await, TestNode::start(clerk().choreography(Run)).await);
     settled(&begin(&desk, 1, Way::Through).await).await;

@@ -71,7 +71,7 @@ fn from_hex(text: &str) -> Option<[u8; KEY_BYTES]> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
 
