@@ -284,6 +284,7 @@ impl Settings {
             ("", "callers_max", self.callers_max),
             ("", "nudged_sessions_max", self.nudged_sessions_max),
             ("", "returns_max", self.returns_max),
+            ("", "passivated_nudge_period", usize::try_from(self.passivated_nudge_period.as_millis()).unwrap_or(1)),
             ("", "open_max", usize::try_from(self.open_max).unwrap_or(usize::MAX)),
             ("", "instances_max", self.instances_max),
             ("limits", "unacked_max", limits.unacked_max),

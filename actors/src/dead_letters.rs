@@ -226,8 +226,10 @@ impl DeadLetters {
 pub(crate) fn is_letter(frame: &Frame) -> bool {
     match frame.body {
         Body::Deliver { .. } | Body::Abort(_) => true,
-        Body::Nudge => frame.header.is_some(),
-        Body::Done(_) | Body::Close(_) | Body::Turns { .. } | Body::Undoing(_) => false,
+        Body::Nudge(_) => frame.header.is_some(),
+        Body::Done(_) | Body::Close(_) | Body::Turns { .. } | Body::Undoing(_) | Body::Closed(_) | Body::Gone(_) => {
+            false
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! A panic in a user's code is this actor's failure; its supervisor starts another one, which replays. Knows no
 //! wire and no database, only the link's and the writer's messages.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use accompanist_core::contract::{Space, StoreError};
 use accompanist_core::frame::{Body, Delivery, Frame, Header, Outcome};
-use accompanist_core::id::InstanceId;
+use accompanist_core::id::{InstanceId, Path, RoleIndex};
 use accompanist_core::instance::{Effects, Idle, Instance, LocalResult, Outgoing, OutgoingKey};
 use accompanist_core::part::{Alarm, Part};
 use accompanist_core::record::{Closed, Opened, Record};
@@ -24,6 +24,7 @@ use crate::actor;
 use crate::directory::Played;
 use crate::link::LinkMessage;
 use crate::metric;
+use crate::nudged::Room;
 use crate::question::{Answers, Question};
 use crate::roles::RolesMessage;
 use crate::session::Progress;
@@ -83,6 +84,8 @@ pub(crate) enum Origin {
     Store,
     /// From the store, by the node's own doing: its supervisor is told once it is back.
     Return,
+    /// As above, to nudge those it waits for.
+    Nudge,
 }
 
 /// See the module's documentation.
@@ -107,12 +110,15 @@ pub(crate) struct InstanceState {
     told: u64,
     /// Its supervisor waits until it is back.
     returns: bool,
+    /// It has come back to nudge, and has not yet.
+    nudges: bool,
+    /// What it sends again when it is loaded, though that counted as acknowledged; and when it last did so, for whom.
+    lacking: BTreeSet<(Path, RoleIndex)>,
+    sent_anew_ms: BTreeMap<RoleIndex, u64>,
     /// Dead letters that it has been told, and that are dead no more with its next write.
     letters: BTreeSet<u64>,
-    /// While the store has not answered: who has nudged it first.
-    nudged_by: Option<NodeId>,
-    /// It was told something else than a nudge.
-    goes_on: bool,
+    /// It counts for who has begun it with a nudge, and is not on disk yet.
+    holds_room: bool,
     live: Option<Live>,
 }
 
@@ -152,10 +158,12 @@ impl Actor for InstanceActor {
             unproven: false,
             early: Vec::new(),
             told: 0,
-            returns: matches!(origin, Origin::Return),
+            returns: matches!(origin, Origin::Return | Origin::Nudge),
+            nudges: matches!(origin, Origin::Nudge),
+            lacking: BTreeSet::new(),
+            sent_anew_ms: BTreeMap::new(),
             letters: BTreeSet::new(),
-            nudged_by: None,
-            goes_on: false,
+            holds_room: false,
             live: None,
         };
         match origin {
@@ -166,7 +174,7 @@ impl Actor for InstanceActor {
                 state.opened = Some(opened);
                 state.fresh = true;
             }
-            Origin::Store | Origin::Return => state.load(&myself),
+            Origin::Store | Origin::Return | Origin::Nudge => state.load(&myself),
         }
         Ok(state)
     }
@@ -200,6 +208,7 @@ impl Actor for InstanceActor {
 impl Drop for InstanceState {
     fn drop(&mut self) {
         self.discard();
+        self.give_room_back();
     }
 }
 
@@ -249,6 +258,7 @@ impl InstanceState {
     /// The store knew the instance after all: what was begun is thrown away, and what it was told is told again.
     fn load_instead(&mut self, myself: &ActorRef<InstanceMessage>) {
         self.discard();
+        self.give_room_back();
         self.unproven = false;
         self.incarnation = self.shared.next_incarnation();
         // It comes by them once more.
@@ -278,12 +288,15 @@ impl InstanceState {
                 Some(opened) if opened.input.is_none() && !self.shared.is_allowed(&opened.header) => {
                     return stop(myself, ends::DROPPED);
                 }
-                Some(opened) if opened.input.is_none() && self.is_nudge_too_many(&early) => {
+                Some(opened) if opened.input.is_none() && !self.has_room_for(&early) => {
                     return stop(myself, ends::DROPPED);
                 }
                 Some(opened) => (opened, None),
                 None if early.iter().any(is_close) => return self.answer_collected(myself, early),
                 None => {
+                    if self.answer_unknown(&early) {
+                        return stop(myself, ends::DROPPED);
+                    }
                     self.shared.note_dropped("unknown session", || format!("{}: frames without a header", self.id));
                     self.note_dead(
                         &early,
@@ -334,26 +347,51 @@ impl InstanceState {
         stranger.is_some()
     }
 
-    /// Whether it would be begun by a nudge of a peer that has begun enough with them.
-    fn is_nudge_too_many(&self, early: &[InstanceMessage]) -> bool {
-        let deliveries = early.iter().filter_map(|message| match message {
+    /// Whether it may begin with these, as far as nudges begin it: if they alone do, it counts for who has sent the first one.
+    fn has_room_for(&mut self, early: &[InstanceMessage]) -> bool {
+        let mut deliveries = early.iter().filter_map(|message| match message {
             InstanceMessage::Deliver(delivery) => Some(delivery),
             _ => None,
         });
-        let too_many = deliveries.clone().find(|delivery| self.shared.is_nudge_too_many(delivery));
-        let Some(Delivery { from, .. }) = too_many.filter(|_| deliveries.clone().all(is_nudge)) else { return false };
-        self.shared.note_dropped("begun by nudges", || format!("{}: enough was begun by nudges of {from}", self.id));
-        true
+        if !deliveries.clone().all(is_nudge) {
+            return true;
+        }
+        let Some(Delivery { from, .. }) = deliveries.find(|delivery| delivery.from != self.shared.node) else {
+            return true;
+        };
+        let has_room = self.take_room(from);
+        if !has_room {
+            self.shared
+                .note_dropped("begun by nudges", || format!("{}: enough was begun by nudges of {from}", self.id));
+        }
+        has_room
     }
 
-    /// Something was said here: one that begins with nothing but nudges counts for who has sent the first of them.
-    fn note_said(&mut self, delivery: &Delivery) {
-        if !is_nudge(delivery) {
-            self.goes_on = true;
+    fn take_room(&mut self, from: &NodeId) -> bool {
+        let room = self.shared.nudged.begin(self.id, from, self.shared.settings.nudged_sessions_max);
+        self.holds_room |= room == Room::Taken;
+        room != Room::None
+    }
+
+    /// It is not begun here, for now.
+    fn give_room_back(&mut self) {
+        if std::mem::take(&mut self.holds_room) {
             self.shared.nudged.goes_on(self.id);
-        } else if self.unproven && delivery.from != self.shared.node {
-            self.nudged_by.get_or_insert_with(|| delivery.from.clone());
         }
+    }
+
+    /// Something was said here; says whether it may begin the instance, if that is not proven to be new here.
+    fn note_said(&mut self, delivery: &Delivery) -> bool {
+        if !is_nudge(delivery) {
+            self.holds_room = false;
+            self.shared.nudged.goes_on(self.id);
+            return true;
+        }
+        let is_begun = |early: &InstanceMessage| matches!(early, InstanceMessage::Deliver(early) if !is_nudge(early));
+        !self.unproven
+            || delivery.from == self.shared.node
+            || self.early.iter().any(is_begun)
+            || self.take_room(&delivery.from)
     }
 
     fn note_dead(&self, early: &[InstanceMessage], reason: &str) {
@@ -365,7 +403,7 @@ impl InstanceState {
     }
 
     fn live(
-        &self,
+        &mut self,
         myself: &ActorRef<InstanceMessage>,
         opened: &Opened,
         records: Option<Vec<Record>>,
@@ -388,7 +426,9 @@ impl InstanceState {
         };
         let (choreography, role) = self.shared.choreography_of(&opened.header, self.id.role)?;
         let instance = match records {
-            Some(records) => Instance::restore(self.id, role, opened, records, limits),
+            Some(records) => {
+                Instance::restore(self.id, role, opened, records, limits).resending(std::mem::take(&mut self.lacking))
+            }
             None => Instance::begin(self.id, role, opened, limits),
         };
         let service = self.shared.services.get(role).cloned().unwrap_or_else(Service::none);
@@ -403,7 +443,12 @@ impl InstanceState {
                 self.shared.note_not_of_cast(delivery);
                 return Ok(());
             }
-            self.note_said(delivery);
+            if !self.note_said(delivery) {
+                // The store may know it.
+                self.early.push(message);
+                self.load_instead(myself);
+                return Ok(());
+            }
         }
         let Some(live) = &mut self.live else { return Ok(()) };
         match message {
@@ -421,10 +466,8 @@ impl InstanceState {
             InstanceMessage::Written(number, Written::Durable(local)) => {
                 if std::mem::take(&mut self.unproven) {
                     self.early.clear();
-                    if let Some(node) = self.nudged_by.take().filter(|_| !self.goes_on) {
-                        self.shared.nudged.begun(self.id, node);
-                    }
                 }
+                self.holds_room = false;
                 live.part.synced(number, local);
                 live.answers.synced(number);
                 if !self.letters.is_empty() {
@@ -442,13 +485,52 @@ impl InstanceState {
             | InstanceMessage::Refused(..)
             | InstanceMessage::StoreFailed(_) => {}
         }
-        let effects = live.part.turn(self.shared.now_ms());
+        let mut effects = live.part.turn(self.shared.now_ms());
+        let lacking = std::mem::take(&mut effects.lacking);
         self.carry_out(myself, effects);
+        if std::mem::take(&mut self.nudges)
+            && let Some(live) = &mut self.live
+        {
+            live.part.nudge_soon();
+            let effects = live.part.turn(self.shared.now_ms());
+            self.carry_out(myself, effects);
+        }
+        if !lacking.is_empty() {
+            self.send_anew(myself, lacking);
+        }
         if std::mem::take(&mut self.returns) {
             self.shared.to_roles(RolesMessage::Returned(self.id));
         }
         self.wait(myself);
         Ok(())
+    }
+
+    /// Other roles lack messages that counted as acknowledged: loads itself anew, so that its program sends them again. For
+    /// each role at most once in the longest pause between two nudges.
+    fn send_anew(&mut self, myself: &ActorRef<InstanceMessage>, mut lacking: BTreeSet<(Path, RoleIndex)>) {
+        let (now_ms, pause_ms) = (self.shared.now_ms(), self.shared.settings.limits.nudge_delay_max_ms);
+        let is_due =
+            |role: &RoleIndex| self.sent_anew_ms.get(role).is_none_or(|at| at.saturating_add(pause_ms) <= now_ms);
+        lacking.retain(|(_, role)| is_due(role));
+        // Who lacks something nudges again.
+        let Some(live) = self.live.as_ref().filter(|live| !lacking.is_empty() && live.answers.is_empty()) else {
+            return;
+        };
+        for role in lacking.iter().map(|(_, role)| *role).collect::<BTreeSet<_>>() {
+            let messages = lacking.iter().filter(|(_, to)| *to == role).count();
+            tracing::info!(id = %self.id, role = role.0, messages,
+                "sends messages again that counted as acknowledged: their receiver lacks them");
+            self.sent_anew_ms.insert(role, now_ms);
+        }
+        counter!(metric::MESSAGES_SENT_ANEW).increment(lacking.len() as u64);
+        let rest = live.part.rest_without(&lacking);
+        self.shared.writer.submit(Job::Leave { id: self.id, incarnation: self.incarnation, rest });
+        // As with whoever leaves: its next life says again what is still to be said, and nothing else.
+        self.shared.to_link(LinkMessage::Forget { id: self.id, all: true });
+        self.discard();
+        self.incarnation = self.shared.next_incarnation();
+        self.lacking = lacking;
+        self.load(myself);
     }
 
     /// Nothing is to be done now: leaves memory if that has been so for a while, and looks again in time otherwise.
@@ -465,7 +547,13 @@ impl InstanceState {
             return live.set_timer(now_ms, None); // What is to happen soon is waited for.
         }
         let leave_ms = live.idle_since_ms.get_or_insert(now_ms).saturating_add(delay_ms);
-        if leave_ms <= now_ms { self.leave(myself, idle) } else { live.set_timer(now_ms, Some(leave_ms)) }
+        if leave_ms > now_ms {
+            live.set_timer(now_ms, Some(leave_ms));
+        } else if live.part.has_nudged() {
+            self.leave(myself, idle);
+        } else {
+            live.set_timer(now_ms, None);
+        }
     }
 
     /// Leaves memory, unless something has come meanwhile. All that it needs to come back is on disk; those who bring it
@@ -488,7 +576,8 @@ impl InstanceState {
     }
 
     fn carry_out(&mut self, myself: &ActorRef<InstanceMessage>, effects: Effects) {
-        let Effects { writes, frames, acks, output, opened, closed, stopped, troubles, long_journal } = effects;
+        let Effects { writes, frames, acks, output, opened, closed, stopped, troubles, long_journal, lacking: _ } =
+            effects;
         for write in writes {
             let (myself, number) = (myself.clone(), write.number);
             let (id, incarnation) = (self.id, self.incarnation);
@@ -502,6 +591,8 @@ impl InstanceState {
             let begins = std::mem::take(&mut self.begins);
             self.shared.writer.submit(Job::Write { id, incarnation, begins, write, done });
         }
+        #[cfg(feature = "testing")]
+        let frames = self.forget_some(myself, frames);
         if !frames.is_empty() || !acks.is_empty() {
             self.shared.to_link(LinkMessage::Say { id: self.id, frames, acks });
         }
@@ -523,6 +614,10 @@ impl InstanceState {
             counter!(metric::LONG_JOURNALS).increment(1);
         }
         if let Some(reason) = stopped {
+            if self.unproven {
+                // The store may know it, and have it further than its beginning: a close, say, is no news there.
+                return self.load_instead(myself);
+            }
             self.shared.note_stopped(self.id, reason.to_string());
             stop(myself, ends::STANDS_STILL);
         }
@@ -544,6 +639,20 @@ impl InstanceState {
             counter!(metric::INSTANCES_CLOSED, "outcome" => outcome).increment(1);
             stop(myself, ends::CLOSED);
         }
+    }
+
+    /// Some frames count as acknowledged, and are never sent, if a test wants that.
+    #[cfg(feature = "testing")]
+    fn forget_some(&self, myself: &ActorRef<InstanceMessage>, frames: Vec<Outgoing>) -> Vec<Outgoing> {
+        let (forgotten, frames): (Vec<_>, Vec<_>) = frames
+            .into_iter()
+            .partition(|Outgoing { key, frame, .. }| key.is_acknowledged() && self.shared.forgets(frame));
+        for Outgoing { key, .. } in forgotten {
+            tracing::debug!(id = %self.id, ?key, "a frame is forgotten");
+            self.live.iter().for_each(|live| live.part.acked(&key));
+            let _ = myself.cast(InstanceMessage::Wake); // To itself: it is alive.
+        }
+        frames
     }
 
     fn publish(&mut self, tell: impl FnOnce(&mut Progress)) {
@@ -570,14 +679,10 @@ impl InstanceState {
                 continue;
             }
             let Delivery { from: node, frame, receipt } = delivery;
+            let is_answered = frame.asks_the_closed(receipt.is_none());
             acks.extend(receipt);
-            if let Body::Nudge = frame.body {
-                let body = Body::Done(closed.outcome.clone());
-                let header = Some(closed.header.clone());
-                let (from, to) = (self.id.role, frame.from);
-                let frame = Frame { session: self.id.session, from, to, header, body };
-                // Not kept until acknowledged: whoever nudged does so again.
-                frames.push(Outgoing { key: OutgoingKey::Nudge(to), node, frame });
+            if is_answered {
+                frames.push(answer_of_the_closed(&frame, &node, Some(closed.outcome.clone())));
             }
         }
         self.shared.to_link(LinkMessage::Say { id: self.id, frames, acks });
@@ -592,6 +697,26 @@ impl InstanceState {
         });
         self.shared.to_link(LinkMessage::Say { id: self.id, frames: Vec::new(), acks: receipts.collect() });
         stop(myself, ends::CLOSED);
+    }
+
+    /// Nothing is known here of the session: it is over and forgotten, or the store has lost it, or its beginning was. Those
+    /// who wait for the initiator learn that, and tell an operator; those who take the role for one that knows the session
+    /// invite it. Says whether that is all that there was.
+    fn answer_unknown(&self, early: &[InstanceMessage]) -> bool {
+        let takes_for_known = |message: &InstanceMessage| match message {
+            InstanceMessage::Deliver(delivery) => delivery.frame.takes_for_known(delivery.receipt.is_none()),
+            _ => false,
+        };
+        let wants = |message: &&InstanceMessage| asks_the_initiator(message) || takes_for_known(message);
+        let answers = early.iter().filter(wants).filter_map(|message| match message {
+            InstanceMessage::Deliver(delivery) => Some(answer_of_the_closed(&delivery.frame, &delivery.from, None)),
+            _ => None,
+        });
+        let frames: Vec<_> = answers.collect();
+        if !frames.is_empty() {
+            self.shared.to_link(LinkMessage::Say { id: self.id, frames, acks: Vec::new() });
+        }
+        early.iter().all(asks_the_initiator)
     }
 
     fn store_failed(&self, myself: &ActorRef<InstanceMessage>, error: &StoreError) {
@@ -673,11 +798,29 @@ fn opened_by(early: &[InstanceMessage]) -> Option<Opened> {
 }
 
 fn is_nudge(delivery: &Delivery) -> bool {
-    matches!(delivery.frame.body, Body::Nudge)
+    matches!(delivery.frame.body, Body::Nudge(_))
 }
 
 fn is_close(message: &InstanceMessage) -> bool {
     matches!(message, InstanceMessage::Deliver(Delivery { frame: Frame { body: Body::Close(_), .. }, .. }))
+}
+
+/// Whether it asks a role that has initiated its session, and would know it.
+fn asks_the_initiator(message: &InstanceMessage) -> bool {
+    let InstanceMessage::Deliver(Delivery { frame, .. }) = message else { return false };
+    match frame.body {
+        // It goes to no other role.
+        Body::Done(_) => true,
+        Body::Nudge(_) => frame.header.as_ref().is_some_and(|header| header.initiator == frame.to),
+        _ => false,
+    }
+}
+
+/// Not kept until acknowledged: whoever waits asks again.
+fn answer_of_the_closed(question: &Frame, node: &NodeId, outcome: Option<Outcome>) -> Outgoing {
+    let Frame { session, from: to, to: from, .. } = *question;
+    let frame = Frame { session, from, to, header: None, body: Body::Closed(outcome) };
+    Outgoing { key: OutgoingKey::Nudge(to), node: node.clone(), frame }
 }
 
 /// What a frame's header says of a session that may begin with it. With no other frames than these: those that belong to
@@ -685,7 +828,7 @@ fn is_close(message: &InstanceMessage) -> bool {
 pub(crate) fn opened_by_delivery(delivery: &Delivery) -> Option<Opened> {
     let frame = &delivery.frame;
     let header = frame.header.clone()?;
-    let invites = matches!(frame.body, Body::Deliver { .. } | Body::Nudge | Body::Abort(_));
+    let invites = matches!(frame.body, Body::Deliver { .. } | Body::Nudge(_) | Body::Abort(_));
     let begins = invites && header.initiator != frame.to && delivery.is_of_cast(&header);
     begins.then_some(Opened { header, input: None })
 }

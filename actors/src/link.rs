@@ -129,6 +129,8 @@ pub(crate) struct LinkState {
     offer_round: u64,
     /// Whether the writer counts for nodes that drain.
     is_counting: bool,
+    /// Whether the node is about to stop, since its store is not the one that is known.
+    is_halted: bool,
 }
 
 #[derive(Default)]
@@ -202,6 +204,7 @@ impl Actor for Link {
             offer_delay: OFFER_DELAY_MIN,
             offer_round: 0,
             is_counting: false,
+            is_halted: false,
         })
     }
 
@@ -346,15 +349,21 @@ impl LinkState {
     }
 
     fn receive(&mut self, myself: &ActorRef<LinkSignal>, from: &NodeId, bytes: &[u8]) {
+        if self.is_halted {
+            return;
+        }
         if !self.shared.is_member(from) {
             return self
                 .shared
                 .note_dropped("not a member", || format!("`{from}` is not in the members file, or revoked"));
         }
         let packet = match Packet::from_bytes(bytes, from, &self.shared.node) {
-            Ok(_) if *from == self.shared.node => {
-                let detail = || format!("another node calls itself `{from}`, too");
-                return self.shared.note_dropped("same name", detail);
+            // What it offers says who it is; nothing else of it is of use.
+            Ok(packet) if *from == self.shared.node => {
+                if let Some(offer) = packet.offer.filter(|_| packet.epoch != self.epoch) {
+                    self.hear_own(myself, &offer);
+                }
+                return;
             }
             Ok(packet) => packet,
             Err(error) => return self.shared.note_dropped(error.reason(), || format!("{from}: {error}")),

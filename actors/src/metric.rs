@@ -19,6 +19,10 @@ pub const PEERS_SILENT: &str = "accompanist_peers_silent";
 pub const PEERS_WENT_SILENT: &str = "accompanist_peers_went_silent_total";
 /// Counter: times that a peer that was silent came back.
 pub const PEERS_CAME_BACK: &str = "accompanist_peers_came_back_total";
+/// Counter: offers of peers that have an older copy of their store, or of which there are two.
+pub const OFFERS_DISPUTED: &str = "accompanist_offers_disputed_total";
+/// Gauge: peers that have an older copy of their store, or of which there are two.
+pub const PEERS_DISPUTED: &str = "accompanist_peers_disputed";
 /// Counter: what arrived and was dropped, with a label `reason`.
 pub const DROPPED: &str = "accompanist_dropped_total";
 /// Counter: sessions started here.
@@ -33,6 +37,8 @@ pub const INSTANCES_STOPPED: &str = "accompanist_instances_stopped_total";
 pub const INSTANCES_PASSIVATED: &str = "accompanist_instances_passivated_total";
 /// Counter: role instances that the node brought back by itself: after a start, at a time, or to say something again.
 pub const INSTANCES_RETURNED: &str = "accompanist_instances_returned_total";
+/// Counter: messages that were sent again though they counted as acknowledged, since their receivers lacked them.
+pub const MESSAGES_SENT_ANEW: &str = "accompanist_messages_sent_anew_total";
 /// Gauge: role instances that are open in the store, in memory or not.
 pub const INSTANCES_OPEN: &str = "accompanist_instances_open";
 /// Gauge: tombstones of closed role instances that are kept.
@@ -71,6 +77,8 @@ pub fn describe() {
     gauge!(PEERS_SILENT, "Peers from which nothing is received");
     counter!(PEERS_WENT_SILENT, "Times that a peer went silent");
     counter!(PEERS_CAME_BACK, "Times that a silent peer came back");
+    counter!(OFFERS_DISPUTED, "Offers of peers with another copy of their store");
+    gauge!(PEERS_DISPUTED, "Peers with another copy of their store");
     counter!(DROPPED, "What arrived and was dropped, by reason");
     counter!(SESSIONS_STARTED, "Sessions started here");
     counter!(INSTANCES_CLOSED, "Role instances closed, by outcome");
@@ -78,6 +86,7 @@ pub fn describe() {
     counter!(INSTANCES_STOPPED, "Role instances that stand still");
     counter!(INSTANCES_PASSIVATED, "Role instances that waited, and left memory");
     counter!(INSTANCES_RETURNED, "Role instances that the node brought back by itself");
+    counter!(MESSAGES_SENT_ANEW, "Messages that counted as acknowledged, and were lacking");
     counter!(STEPS_IN_TROUBLE, "Steps that need an operator");
     counter!(LONG_JOURNALS, "Instances with a long journal");
     counter!(ACTOR_MESSAGES, "Messages handled by durable actors");

@@ -19,6 +19,17 @@ pub(crate) struct Nudged {
     count: AtomicUsize,
 }
 
+/// Whether a nudge may begin a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// It has begun it before, and that counts already.
+    Had,
+    /// It counts from now on.
+    Taken,
+    /// Its sender's nudges have begun enough.
+    None,
+}
+
 #[derive(Debug, Default)]
 struct Sessions {
     begun_by: HashMap<InstanceId, NodeId>,
@@ -36,13 +47,21 @@ impl Nudged {
         begun.unwrap_or_default() >= count_max
     }
 
-    /// A nudge of `node` has begun this one.
-    pub(crate) fn begun(&self, id: InstanceId, node: NodeId) {
+    /// A nudge of `node` is about to begin this one: it counts from now on, not once it is written, or any number could be
+    /// on their way to the disk.
+    pub(crate) fn begin(&self, id: InstanceId, node: &NodeId, count_max: usize) -> Room {
         let mut sessions = self.lock();
-        if sessions.begun_by.insert(id, node.clone()).is_none() {
-            *sessions.of.entry(node).or_default() += 1;
+        if sessions.begun_by.contains_key(&id) {
+            return Room::Had;
         }
+        let count = sessions.of.get(node).copied().unwrap_or_default();
+        if count >= count_max {
+            return Room::None;
+        }
+        sessions.of.insert(node.clone(), count + 1);
+        sessions.begun_by.insert(id, node.clone());
         self.count.store(sessions.begun_by.len(), Ordering::Relaxed);
+        Room::Taken
     }
 
     /// Something has happened in this one, or it is over.
@@ -77,10 +96,11 @@ mod tests {
         let id = |number| InstanceId { session: SessionId::fresh(number, 0), role: RoleIndex(0) };
         for number in 0..3 {
             assert!(!nudged.is_full(&shop, 3));
-            nudged.begun(id(number), shop.clone());
-            nudged.begun(id(number), shop.clone());
+            assert_eq!(nudged.begin(id(number), &shop, 3), Room::Taken);
+            assert_eq!(nudged.begin(id(number), &shop, 3), Room::Had);
         }
         assert!(nudged.is_full(&shop, 3) && !nudged.is_full(&bank, 3));
+        assert_eq!([nudged.begin(id(1), &shop, 3), nudged.begin(id(7), &shop, 3)], [Room::Had, Room::None]);
         nudged.goes_on(id(9)); // Of another one.
         assert!(nudged.is_full(&shop, 3));
         nudged.goes_on(id(1));

@@ -9,6 +9,8 @@ mod cast;
 mod contact;
 mod cordon;
 mod left;
+mod openings;
+mod own_name;
 mod placed;
 mod room;
 mod standing;
@@ -18,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
-use accompanist_core::frame::{Left, Membership, Offer};
+use accompanist_core::frame::{Generation, Left, Membership, Offer};
 use accompanist_core::part::AnyChoreography;
 use accompanist_core::record::{read_value, value_bytes};
 use accompanist_core::{NodeId, SessionId};
@@ -32,9 +34,14 @@ pub use self::contact::Contact;
 use self::contact::{Liveliness, silence_ms};
 use self::cordon::restore_cordoned;
 use self::left::LeftNodes;
+pub use self::openings::PeerStore;
+use self::openings::{Openings, Verdict};
+use self::own_name::Namesake;
+pub(crate) use self::own_name::OwnHeard;
 pub(crate) use self::placed::Placed;
+use self::standing::Own;
 pub use self::standing::{DrainProgress, KnownNode, Standing};
-use self::standing::{Own, STANDING_KEY};
+use crate::store::{Halt, STANDING_KEY};
 use crate::writer::Counts;
 
 /// Keys of the nodes in [`Space::Meta`] begin so.
@@ -87,6 +94,16 @@ struct Known {
     silent: BTreeMap<NodeId, u64>,
     /// Nothing was received from a node that is silent for so long.
     silence_ms: u64,
+    /// Within so long each node makes an offer.
+    period_ms: u64,
+    /// The opening of the own store, as of the start.
+    generation: Generation,
+    /// Those of the others.
+    openings: Openings,
+    /// Who else speaks in the own name.
+    namesake: Option<Namesake>,
+    /// Those that were known at the start and have not said yet that they know the own opening.
+    unvouched: BTreeSet<NodeId>,
     /// When the own node began to listen.
     begun_ms: u64,
     /// Those that an operator has barred from new sessions of this node.
@@ -143,6 +160,16 @@ pub(crate) struct Learned {
     pub(crate) is_one_too_many: bool,
     /// The sender has the own node on disk in another membership, though nobody said that the own node begins anew.
     pub(crate) knows_other: bool,
+    /// Another store than the one that is known, or two of them: the sender has to be told.
+    pub(crate) is_disputed: bool,
+    /// The offer was not taken, nor is anything else of this sender.
+    pub(crate) is_refused: bool,
+    /// What the operator has to be told of the sender's store.
+    pub(crate) store: Option<PeerStore>,
+    /// An operator has accepted an older copy of the sender's store.
+    pub(crate) is_restored: bool,
+    /// Why the own node has to stop, as the sender says.
+    pub(crate) halt: Option<Halt>,
 }
 
 impl Peers {
@@ -158,6 +185,11 @@ impl Peers {
             deaf: BTreeMap::new(),
             silent: BTreeMap::new(),
             silence_ms: silence_ms(hearing),
+            period_ms: silence_ms(hearing) / 3,
+            generation: Generation::default(),
+            openings: Openings::default(),
+            namesake: None,
+            unvouched: BTreeSet::new(),
             begun_ms: now_ms,
             cordoned: BTreeSet::new(),
             stored: BTreeMap::new(),
@@ -184,11 +216,23 @@ impl Peers {
         let left = std::mem::take(&mut offer.left);
         let (left, of_others): (Vec<_>, Vec<_>) = left.into_iter().partition(|left| left.node == *node);
         {
-            let known = self.lock();
-            learned.knows_other = !known.own.fresh && offer.knows.is_some_and(|knows| knows != known.own.membership);
+            let mut known = self.lock();
+            let membership = known.own.membership;
             learned.is_other = !offer.fresh && known.stored.get(node).is_some_and(|stored| *stored != offer.membership);
+            // Of one that has left the sessions go on that it has.
+            let has_left = known.left.has(node, offer.membership);
+            learned.is_refused = learned.is_other || (!has_left && !known.judge(node, &offer, now_ms, &mut learned));
+            if !learned.is_refused && !has_left {
+                // Only those say what this node is whose own offer is taken.
+                learned.knows_other = !known.own.fresh && offer.knows.is_some_and(|knows| knows != membership);
+                learned.halt = Self::halt_of(node, known.generation, membership, offer.dispute.take());
+                if offer.accepts == Some(known.generation.id) {
+                    known.unvouched.remove(node);
+                }
+            }
         }
-        if learned.is_other {
+        if learned.is_refused {
+            self.changed.notify_waiters();
             return learned;
         }
         learned.changes = self.note_left(&left);
@@ -214,8 +258,17 @@ impl Peers {
     }
 
     /// Learns what was stored, and makes a fresh store a member; with `fresh`, in the place of another one under its name.
-    pub(crate) fn restore(&self, store: &mut dyn Store, membership: Membership, fresh: bool) -> Result<(), StoreError> {
+    /// Returns what is to be on disk before anybody hears of it.
+    pub(crate) fn restore(
+        &self,
+        store: &dyn Store,
+        membership: Membership,
+        fresh: bool,
+        generation: Generation,
+    ) -> Result<Batch, StoreError> {
         let mut known = self.lock();
+        known.generation = generation;
+        known.openings = Openings::restore(store, known.period_ms)?;
         known.left = LeftNodes::restore(store)?;
         known.cordoned = restore_cordoned(store)?;
         for (key, value) in store.scan(Space::Meta, NODE_KEY, None, PEERS_MAX)? {
@@ -230,13 +283,27 @@ impl Peers {
             store.get(Space::Meta, STANDING_KEY)?.map(|value| read_value(Space::Meta, &value)).transpose()?;
         known.own = stored.unwrap_or(Own { membership, ..known.own });
         known.own.fresh |= fresh;
-        if stored != Some(known.own) {
-            store.apply(known.own.stored())?;
-            store.sync()?; // Before anybody hears of it.
-        }
         known.asked = known.own;
         known.note_standing();
-        Ok(())
+        known.unvouched = known.peers.keys().filter(|node| **node != known.node).cloned().collect();
+        Ok(if stored == Some(known.own) { Batch::new() } else { known.own.stored() })
+    }
+
+    /// Waits until all nodes that were known at the start have said that they take the own store for the known one, and at most for so
+    /// long: they may be down.
+    pub(crate) async fn vouched(&self, at_most: Duration) {
+        let all = async {
+            loop {
+                let change = self.changed.notified();
+                if self.lock().unvouched.is_empty() {
+                    return;
+                }
+                change.await;
+            }
+        };
+        // Those that were not heard are not waited for again.
+        let _ = tokio::time::timeout(at_most, all).await;
+        self.lock().unvouched.clear();
     }
 
     /// This node is on disk, in this membership.
@@ -249,9 +316,15 @@ impl Peers {
 
     /// Adds to an offer of the own node, to all or `to` one, how it stands, and what it knows of others. One that may not be
     /// cast yet is asked.
-    pub(crate) fn complete(&self, mut offer: Offer, to: Option<&NodeId>) -> Offer {
+    pub(crate) fn complete(&self, mut offer: Offer, to: Option<&NodeId>, batch: u64, now_ms: u64) -> Offer {
         let mut known = self.lock();
+        offer.generation = Generation { batch, ..known.generation };
+        offer.dispute = match to.filter(|to| **to != known.node) {
+            Some(to) => known.openings.dispute(to, now_ms),
+            None => known.own_dispute(now_ms),
+        };
         if let Some(to) = to {
+            offer.accepts = known.openings.known(to);
             offer.knows = known.stored.get(to).copied();
             // Not before it is on disk here, or the two would ask each other until then.
             let asks = |peer: &Peer| !peer.mutual && !peer.roles.is_empty() && offer.knows == Some(peer.membership);
@@ -336,6 +409,18 @@ fn stored(node: &NodeId, peer: &Peer) -> Option<Change> {
 }
 
 impl Known {
+    /// Whether an offer comes from the store that is known of its sender, as far as that can be told.
+    fn judge(&mut self, node: &NodeId, offer: &Offer, now_ms: u64, learned: &mut Learned) -> bool {
+        let verdict = self.openings.judge(node, offer.membership, offer.generation, now_ms);
+        if let Some(dispute) = &offer.dispute {
+            self.openings.note_dispute(node, offer.generation, dispute, now_ms);
+        }
+        learned.is_disputed = self.openings.dispute(node, now_ms).is_some();
+        learned.store = self.openings.say(node, now_ms);
+        learned.is_restored = verdict == Verdict::Taken { restored: true };
+        verdict != Verdict::Refused
+    }
+
     /// Takes in what a node offers. Gives what has to be stored, if that is news.
     fn take(&mut self, node: &NodeId, mut peer: Peer, now_ms: u64) -> Batch {
         let mut changes = Batch::new();
@@ -359,6 +444,7 @@ impl Known {
         }
         let is_news = before != Some(&peer);
         self.heard.insert(node.clone(), now_ms);
+        changes.extend(self.openings.due_change(node, now_ms));
         self.hints.remove(node); // It speaks for itself.
         if is_news {
             changes.extend(stored(node, &peer));
@@ -399,7 +485,9 @@ mod tests {
     fn the_bytes_of_what_is_stored_stay() {
         let offered = Offered { choreography: "sale".into(), version: 2, patches: vec!["p".into()] };
         let roles = vec!["bank".into()];
-        let offer = Offer { membership: Membership(300), change: 3, draining: true, roles, ..Offer::default() };
+        let generation = Generation { restores: 1, number: 2, id: 3, opened: 4, batch: 5 };
+        let offer =
+            Offer { membership: Membership(300), change: 3, draining: true, roles, generation, ..Offer::default() };
         let peers = Peers::new(NodeId::new("own").unwrap(), Offer::default(), Duration::ZERO, 0);
         let left = Left { at_unix_ms: 1_000, node: NodeId::new("n2").unwrap(), membership: Membership(299) };
         let knows = Some(Membership(0));
@@ -407,8 +495,9 @@ mod tests {
         let mut changes = peers.learn(&NodeId::new("n2").unwrap(), news, 0).changes;
         changes.extend(Own { membership: Membership(300), change: 3, draining: true, fresh: false }.stored());
         let stored = changes.into_iter().map(|change| (change.key, change.value.unwrap()));
-        let expected: [(&[u8], &[u8]); 3] = [
+        let expected: [(&[u8], &[u8]); 4] = [
             (b"left/n2/\0\0\0\0\0\0\x01\x2b", b"\x01\xe8\x07\x02n2\xab\x02"),
+            (b"opening/n2", b"\x01\xac\x02\x01\x02\x03\x04\x05"),
             (b"node/n2", b"\x01\xac\x02\x03\x01\x01\x01\x04bank\x01\x04sale\x02\x01\x01p\0"),
             (b"standing", b"\x01\xac\x02\x03\x01\0"),
         ];

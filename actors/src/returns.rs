@@ -1,12 +1,65 @@
 //! What is brought back into memory by the node itself, and in which order: what has waited long enough, what has
-//! something to say to a node that hears again, and, after a start, everything that is open.
+//! something to say to a node that hears again, after a start everything that is open, and from time to time what is open
+//! to nudge those it waits for.
 //!
 //! Pure: decides, loads nothing. Only so many come at a time, so that a million unfinished sessions are no more trouble
 //! than a thousand. Frames and questions bring an instance back besides, at once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use accompanist_core::NodeId;
 use accompanist_core::id::InstanceId;
+
+/// Why what is open is read from the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// After a start all of it is taken up.
+    Recovery,
+    /// From time to time each instance comes back to nudge: a page at a time.
+    Nudges,
+    /// Those whose sessions have this node in their cast come back to nudge it.
+    NudgesOf(NodeId),
+}
+
+/// A page of what is open.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    /// Those that are wanted.
+    pub(crate) ids: Vec<InstanceId>,
+    /// The last key, wanted or not.
+    pub(crate) last: Option<Vec<u8>>,
+    /// Nothing comes after it.
+    pub(crate) is_last: bool,
+}
+
+/// What is open in the store, page by page.
+#[derive(Debug, Default)]
+struct Pages {
+    found: VecDeque<InstanceId>,
+    /// Where the next page begins: after this key.
+    after: Vec<u8>,
+    reading: bool,
+    read_all: bool,
+}
+
+impl Pages {
+    /// The key after which the next page is to be read, if it is wanted: each is asked for once.
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let wanted = !self.reading && !self.read_all && self.found.is_empty();
+        self.reading |= wanted;
+        wanted.then(|| self.after.clone())
+    }
+
+    fn found(&mut self, page: Page) {
+        (self.reading, self.read_all) = (false, page.is_last);
+        self.after = page.last.unwrap_or(std::mem::take(&mut self.after));
+        self.found.extend(page.ids);
+    }
+
+    fn is_over(&self) -> bool {
+        self.read_all && self.found.is_empty()
+    }
+}
 
 /// The instances that a [`Roles`](crate::roles::Roles) has to bring back.
 #[derive(Default)]
@@ -15,14 +68,16 @@ pub(crate) struct Returns {
     /// One time for each: the next.
     times: BTreeMap<InstanceId, u64>,
     unheard: BTreeSet<InstanceId>,
-    /// A page of what is open in the store, whose last key `after` is: empty before the first page.
-    found: VecDeque<InstanceId>,
-    after: Vec<u8>,
-    reading: bool,
-    read_all: bool,
+    recovery: Pages,
+    nudges: Pages,
+    /// When the next page of these is due, on the clock that never goes back.
+    nudges_due_ms: Option<u64>,
+    /// The nodes whose sessions are to nudge, one after the other.
+    nudges_of: VecDeque<(NodeId, Pages)>,
     /// On their way from the store to their first turn.
     under_way: BTreeSet<InstanceId>,
     recovered: u64,
+    has_recovered: bool,
 }
 
 impl Returns {
@@ -45,24 +100,61 @@ impl Returns {
         self.unheard.extend(ids);
     }
 
-    /// The key after which the store is to be read, if the next page of what is open is wanted: each is asked for once.
-    pub(crate) fn next_page(&mut self) -> Option<Vec<u8>> {
-        let wanted = !self.reading && !self.read_all && self.found.is_empty();
-        self.reading |= wanted;
-        wanted.then(|| self.after.clone())
+    /// All whose sessions have `node` in their cast come back to nudge.
+    pub(crate) fn nudge_all_of(&mut self, node: NodeId) {
+        // What is read already may have begun before whatever makes it ask.
+        self.nudges_of.push_back((node, Pages::default()));
     }
 
-    /// A page has been read; the last one is shorter than `page_max`.
-    pub(crate) fn found(&mut self, keys: &[Vec<u8>], page_max: usize) {
-        (self.reading, self.read_all) = (false, keys.len() < page_max);
-        if let Some(last) = keys.last() {
-            self.after.clone_from(last);
+    /// What is to be read next, and after which key: each page is asked for once. `pause_ms` is the time from one page of
+    /// those that nudge from time to time to the next.
+    pub(crate) fn next_page(&mut self, now_ms: u64, pause_ms: u64) -> Option<(Reading, Vec<u8>)> {
+        while self.nudges_of.front().is_some_and(|(_, pages)| pages.is_over()) {
+            self.nudges_of.pop_front();
         }
-        self.found.extend(keys.iter().filter_map(|key| InstanceId::from_bytes(key)));
+        if let Some((node, pages)) = self.nudges_of.front_mut()
+            && let Some(after) = pages.next()
+        {
+            return Some((Reading::NudgesOf(node.clone()), after));
+        }
+        if let Some(after) = self.recovery.next() {
+            return Some((Reading::Recovery, after));
+        }
+        if !self.recovery.is_over() || !self.nudges.found.is_empty() {
+            return None; // All of it nudges as it is recovered.
+        }
+        let due_ms = *self.nudges_due_ms.get_or_insert(now_ms.saturating_add(pause_ms));
+        let after = if due_ms <= now_ms { self.nudges.next() } else { None };
+        after.map(|after| (Reading::Nudges, after))
     }
 
-    /// The next to be brought back, if fewer than `under_way_max` are on their way.
-    pub(crate) fn next(&mut self, unix_ms: u64, under_way_max: usize) -> Option<InstanceId> {
+    /// A page has been read.
+    pub(crate) fn found(&mut self, reading: &Reading, page: Page) {
+        match reading {
+            Reading::Recovery => self.recovery.found(page),
+            Reading::Nudges => {
+                let is_last = page.is_last;
+                self.nudges.found(page);
+                self.nudges_due_ms = None;
+                if is_last {
+                    (self.nudges.after, self.nudges.read_all) = (Vec::new(), false); // And on from the beginning.
+                }
+            }
+            Reading::NudgesOf(node) => {
+                if let Some((_, pages)) = self.nudges_of.front_mut().filter(|(of, _)| of == node) {
+                    pages.found(page);
+                }
+            }
+        }
+    }
+
+    /// When the next page is due of those that nudge from time to time.
+    pub(crate) fn next_page_ms(&self) -> Option<u64> {
+        self.nudges_due_ms.filter(|_| !self.nudges.reading)
+    }
+
+    /// The next to be brought back, and whether it is to nudge, if fewer than `under_way_max` are on their way.
+    pub(crate) fn next(&mut self, unix_ms: u64, under_way_max: usize) -> Option<(InstanceId, bool)> {
         if self.under_way.len() >= under_way_max {
             return None;
         }
@@ -70,13 +162,19 @@ impl Returns {
             && due_ms <= unix_ms
         {
             self.forget_time(id);
-            return Some(id);
+            return Some((id, false));
         }
-        self.unheard.pop_first().or_else(|| {
-            let id = self.found.pop_front()?;
+        if let Some(id) = self.unheard.pop_first() {
+            return Some((id, false));
+        }
+        if let Some(id) = self.nudges_of.front_mut().and_then(|(_, pages)| pages.found.pop_front()) {
+            return Some((id, true));
+        }
+        if let Some(id) = self.recovery.found.pop_front() {
             self.recovered += 1;
-            Some(id)
-        })
+            return Some((id, false));
+        }
+        self.nudges.found.pop_front().map(|id| (id, true))
     }
 
     /// It has been asked for.
@@ -95,12 +193,16 @@ impl Returns {
     }
 
     /// How many of those that were open at the start have been taken up, and whether that is all.
-    pub(crate) fn recovered(&self) -> (u64, bool) {
-        (self.recovered, self.read_all && self.found.is_empty() && self.under_way.is_empty())
+    pub(crate) fn recovered(&mut self) -> (u64, bool) {
+        // Whoever nudges may be under way at any time.
+        let finished = self.recovery.is_over() && (self.has_recovered || self.under_way.is_empty());
+        self.has_recovered |= finished;
+        (self.recovered, finished)
     }
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use accompanist_core::SessionId;
     use accompanist_core::id::RoleIndex;
@@ -111,34 +213,84 @@ mod tests {
         InstanceId { session: SessionId::fresh(number, 0), role: RoleIndex(0) }
     }
 
+    /// A page of these, the last one if it has fewer than four.
+    fn page(numbers: &[u64]) -> Page {
+        let ids: Vec<_> = numbers.iter().map(|number| id(*number)).collect();
+        Page { last: ids.last().map(|id| id.to_bytes().to_vec()), is_last: ids.len() < 4, ids }
+    }
+
+    fn after(number: u64) -> Vec<u8> {
+        id(number).to_bytes().to_vec()
+    }
+
     #[test]
     fn so_many_come_at_a_time_and_what_is_due_comes_first() {
         let mut returns = Returns::default();
-        assert_eq!(returns.next_page(), Some(vec![]));
-        assert_eq!(returns.next_page(), None, "it is being read");
-        let keys: Vec<_> = (0..4).map(|number| id(number).to_bytes().to_vec()).collect();
-        returns.found(&keys, 4);
+        assert_eq!(returns.next_page(0, 100), Some((Reading::Recovery, vec![])));
+        assert_eq!(returns.next_page(0, 100), None, "it is being read");
+        returns.found(&Reading::Recovery, page(&[0, 1, 2, 3]));
         returns.say_again(vec![id(10)]);
         returns.wait_until(50, id(20));
         returns.wait_until(60, id(20));
         returns.wait_until(500, id(21));
         assert_eq!(returns.next_time_unix_ms(), Some(60));
         let mut order = Vec::new();
-        while let Some(next) = returns.next(100, 3) {
+        while let Some((next, nudges)) = returns.next(100, 3) {
+            assert!(!nudges);
             returns.begin(next);
             order.push(next);
         }
         assert_eq!(order, [id(20), id(10), id(0)]);
         assert!(returns.end(id(10)) && !returns.end(id(10)));
-        assert_eq!(returns.next(100, 3), Some(id(1)));
-        assert_eq!((returns.recovered(), returns.next_page()), ((2, false), None));
+        assert_eq!(returns.next(100, 3), Some((id(1), false)));
+        assert_eq!((returns.recovered(), returns.next_page(0, 100)), ((2, false), None));
         for next in [2, 3].map(id) {
-            assert_eq!(returns.next(100, 9), Some(next));
+            assert_eq!(returns.next(100, 9), Some((next, false)));
         }
-        assert_eq!(returns.next_page(), Some(id(3).to_bytes().to_vec()));
-        returns.found(&[], 4);
-        assert_eq!((returns.next(100, 9), returns.next_page()), (None, None));
+        assert_eq!(returns.next_page(0, 100), Some((Reading::Recovery, after(3))));
+        returns.found(&Reading::Recovery, page(&[]));
+        assert_eq!((returns.next(100, 9), returns.next_page(0, 100)), (None, None));
         returns.forget_time(id(21));
         assert_eq!(returns.next(1_000, 9), None);
+    }
+
+    #[test]
+    fn what_is_open_comes_back_to_nudge_page_by_page_for_ever() {
+        let mut returns = Returns::default();
+        returns.next_page(0, 100);
+        returns.found(&Reading::Recovery, page(&[]));
+        for round in 0..2 {
+            let now_ms = round * 1_000;
+            assert_eq!(returns.next_page(now_ms, 100), None, "it has just been recovered");
+            assert_eq!(returns.next_page_ms(), Some(now_ms + 100));
+            assert_eq!(returns.next_page(now_ms + 100, 100), Some((Reading::Nudges, vec![])));
+            assert_eq!(
+                (returns.next_page(now_ms + 500, 100), returns.next_page_ms()),
+                (None, None),
+                "it is being read"
+            );
+            returns.found(&Reading::Nudges, page(&[0, 1, 2, 3]));
+            let ids: Vec<_> = std::iter::from_fn(|| returns.next(0, 9)).collect();
+            assert_eq!(ids, [0, 1, 2, 3].map(|number| (id(number), true)));
+            assert_eq!(returns.next_page(now_ms + 500, 100), None, "the next page is due later");
+            assert_eq!(returns.next_page(now_ms + 600, 100), Some((Reading::Nudges, after(3))));
+            returns.found(&Reading::Nudges, page(&[]));
+        }
+    }
+
+    #[test]
+    fn the_sessions_of_a_node_nudge_at_once() {
+        let mut returns = Returns::default();
+        let [one, other] = ["one", "other"].map(|name| NodeId::new(name).unwrap());
+        returns.nudge_all_of(one.clone());
+        returns.nudge_all_of(other.clone());
+        let of = Reading::NudgesOf(one);
+        assert_eq!(returns.next_page(0, 100), Some((of.clone(), vec![])));
+        // Not all on the page are of its sessions.
+        returns.found(&of, Page { is_last: false, last: Some(after(7)), ids: vec![id(5)] });
+        assert_eq!(returns.next(0, 9), Some((id(5), true)));
+        assert_eq!(returns.next_page(0, 100), Some((of.clone(), after(7))));
+        returns.found(&of, page(&[]));
+        assert_eq!(returns.next_page(0, 100), Some((Reading::NudgesOf(other), vec![])));
     }
 }

@@ -7,11 +7,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use accompanist_core::Abort;
-use accompanist_core::contract::Space;
+use accompanist_core::contract::{Entry, Space};
 use accompanist_core::frame::Delivery;
 use accompanist_core::id::InstanceId;
-use accompanist_core::record::{Opened, Record};
+use accompanist_core::record::{Opened, Record, read_value};
+use accompanist_core::{Abort, NodeId};
 use metrics::counter;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
 
@@ -22,7 +22,7 @@ use crate::instance_actor::{
 use crate::metric;
 use crate::peers::Placed;
 use crate::question::Question;
-use crate::returns::Returns;
+use crate::returns::{Page, Reading, Returns};
 use crate::shared::{Admission, Recovery, Shared};
 use crate::supervision::{Guarded, Restarts, Strategy};
 use crate::writer::{Job, Loaded};
@@ -47,7 +47,9 @@ pub(crate) enum RolesMessage {
     /// The cast of a new one is held until its instance is gone from memory.
     Start { id: InstanceId, opened: Opened, fresh: bool, placed: Option<Arc<Placed>>, admission: Option<Admission> },
     /// These are open in the store.
-    Found(Vec<Vec<u8>>),
+    Found(Reading, Page),
+    /// All instances of sessions that have this node in their cast nudge.
+    NudgeAllOf(NodeId),
     /// An instance leaves memory until then.
     Wait(InstanceId, u64),
     /// These have something to say that may be heard now.
@@ -132,8 +134,12 @@ impl Actor for Roles {
                 state.with(&myself, id, origin, InstanceMessage::Start(opened));
                 drop(admission); // Its instance counts itself now.
             }
-            RolesMessage::Found(keys) => {
-                state.returns.found(&keys, RECOVERY_PAGE);
+            RolesMessage::Found(reading, page) => {
+                state.returns.found(&reading, page);
+                state.bring_back(&myself);
+            }
+            RolesMessage::NudgeAllOf(node) => {
+                state.returns.nudge_all_of(node);
                 state.bring_back(&myself);
             }
             RolesMessage::Wait(id, unix_ms) => {
@@ -367,16 +373,19 @@ impl RolesState {
     fn bring_back(&mut self, myself: &ActorRef<RolesMessage>) {
         let (unix_ms, instances_max) = (self.shared.environment.unix_ms(), self.shared.settings.instances_max / 4);
         let under_way_max = self.shared.settings.returns_max;
+        let nudge_pause_ms = self.nudge_pause_ms();
         loop {
-            if let Some(after) = self.returns.next_page() {
-                self.read_page(myself, after);
+            if let Some((reading, after)) = self.returns.next_page(self.shared.now_ms(), nudge_pause_ms) {
+                self.read_page(myself, reading, after);
             }
             if self.shared.directory.len() >= instances_max.max(1) {
                 break; // Those that leave make room. As much is left to new sessions.
             }
-            let Some(id) = self.returns.next(unix_ms, under_way_max) else { break };
+            let Some((id, nudges)) = self.returns.next(unix_ms, under_way_max) else { break };
+            // In memory it nudges by itself.
             if !self.shared.directory.has(id) {
-                self.with(myself, id, Origin::Return, InstanceMessage::Wake);
+                let origin = if nudges { Origin::Nudge } else { Origin::Return };
+                self.with(myself, id, origin, InstanceMessage::Wake);
                 if self.shared.directory.has(id) {
                     counter!(metric::INSTANCES_RETURNED).increment(1);
                     self.returns.begin(id);
@@ -387,10 +396,20 @@ impl RolesState {
         self.tell_of_recovery();
     }
 
+    /// The pause between two pages of instances that come back to nudge, so that all have done so after the period.
+    fn nudge_pause_ms(&self) -> u64 {
+        let pages = self.shared.writer.open().count / RECOVERY_PAGE as u64 + 1;
+        let period = self.shared.settings.passivated_nudge_period.as_millis();
+        u64::try_from(period).unwrap_or(u64::MAX) / pages
+    }
+
     fn look_in_time(&mut self, myself: &ActorRef<RolesMessage>, unix_ms: u64) {
-        let Some(due_ms) = self.returns.next_time_unix_ms() else { return };
-        let pause = due_ms.saturating_sub(unix_ms).clamp(1, CLOCK_LOOK_MAX_MS);
-        let at_ms = self.shared.now_ms().saturating_add(pause);
+        let now_ms = self.shared.now_ms();
+        let time = self.returns.next_time_unix_ms().map(|due_ms| due_ms.saturating_sub(unix_ms));
+        let page = self.returns.next_page_ms().map(|due_ms| due_ms.saturating_sub(now_ms));
+        let Some(pause) = time.into_iter().chain(page).min() else { return };
+        let pause = pause.clamp(1, CLOCK_LOOK_MAX_MS);
+        let at_ms = now_ms.saturating_add(pause);
         if self.look_at_ms.is_none_or(|known| at_ms < known) {
             self.look_at_ms = Some(at_ms);
             // One more, since clocks are cut off.
@@ -410,18 +429,35 @@ impl RolesState {
         self.shared.note_recovery(Recovery { instances, finished });
     }
 
-    fn read_page(&self, myself: &ActorRef<RolesMessage>, after: Vec<u8>) {
+    fn read_page(&self, myself: &ActorRef<RolesMessage>, reading: Reading, after: Vec<u8>) {
         let myself = myself.clone();
         self.shared.writer.submit(Job::Read(Box::new(move |store| {
             let after = Some(after.as_slice()).filter(|after| !after.is_empty());
             let page = store.and_then(|store| store.scan(Space::Open, &[], after, RECOVERY_PAGE));
             match page {
                 Ok(entries) => {
-                    let keys = entries.into_iter().map(|(key, _)| key).collect();
-                    let _ = myself.cast(RolesMessage::Found(keys)); // Gone with its node.
+                    let page = page_of(&reading, &entries);
+                    let _ = myself.cast(RolesMessage::Found(reading, page)); // Gone with its node.
                 }
                 Err(error) => tracing::error!(%error, "open sessions cannot be read"),
             }
         })));
+    }
+}
+
+/// What is wanted of a page of openings. One that cannot be read is wanted: whoever loads it tells an operator.
+fn page_of(reading: &Reading, entries: &[Entry]) -> Page {
+    let is_wanted = |value: &[u8]| match reading {
+        Reading::NudgesOf(node) => {
+            let opened = read_value::<Opened>(Space::Open, value);
+            opened.map_or(true, |opened| opened.header.cast.contains(node))
+        }
+        Reading::Recovery | Reading::Nudges => true,
+    };
+    let wanted = entries.iter().filter(|(_, value)| is_wanted(value));
+    Page {
+        ids: wanted.filter_map(|(key, _)| InstanceId::from_bytes(key)).collect(),
+        last: entries.last().map(|(key, _)| key.clone()),
+        is_last: entries.len() < RECOVERY_PAGE,
     }
 }

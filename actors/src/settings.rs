@@ -95,6 +95,13 @@ pub struct Settings {
     /// node that does not seal.
     #[serde(with = "bound::path")]
     pub seal_key_file: Option<PathBuf>,
+    /// The name of the system that the node belongs to, to which its store is pinned. Empty for that of the transport (with
+    /// Zenoh: its namespace); if both have one, they have to be the same.
+    pub system: String,
+    /// As [`NodeBuilder::fresh`](crate::NodeBuilder::fresh). For one start: take it out again.
+    pub fresh: bool,
+    /// As [`NodeBuilder::accept_restore`](crate::NodeBuilder::accept_restore). For one start: take it out again.
+    pub accept_restore: bool,
     /// How long a write that nothing waits for may wait for company, so that it costs no sync of its own.
     /// Has to be well below `retransmission_delay_min`, since acknowledgements wait with it.
     #[serde(with = "humantime_serde")]
@@ -137,6 +144,11 @@ pub struct Settings {
     /// Instances that the node itself brings back into memory at a time: all that are open after a start, and those whose
     /// time has come. More wait on disk.
     pub returns_max: usize,
+    /// In such a time each instance that has left memory, and that no message brings back before, comes back once to nudge those
+    /// it waits for, in case one has forgotten it; one after the other, evenly over the time. A million of them are 46 a
+    /// second by default.
+    #[serde(with = "humantime_serde")]
+    pub passivated_nudge_period: Duration,
     /// How long a start waits until a node for each role is known.
     #[serde(with = "humantime_serde")]
     pub cast_wait_max: Duration,
@@ -158,6 +170,9 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             seal_key_file: None,
+            system: String::new(),
+            fresh: false,
+            accept_restore: false,
             limits: Limits::default(),
             lazy_write_delay_max: Duration::from_millis(5),
             group_writes_max: 1_024,
@@ -174,6 +189,7 @@ impl Default for Settings {
             callers_max: 4_096,
             passivation_delay: Duration::from_secs(1),
             returns_max: 256,
+            passivated_nudge_period: Duration::from_hours(6),
             cast_wait_max: Duration::from_secs(10),
             offer_period_max: Duration::from_secs(3),
             actors: Actors::default(),

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use accompanist_core::contract::{Environment, Wire};
+#[cfg(feature = "testing")]
+use accompanist_core::frame::Frame;
 use accompanist_core::frame::{Body, Delivery, Header, Offer, Offered};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::instance::Limits;
@@ -102,6 +104,8 @@ pub(crate) struct Shared {
     link: RwLock<Option<LinkHandle>>,
     roles_actor: RwLock<Option<ActorRef<RolesMessage>>>,
     link_task: Mutex<Option<JoinHandle<()>>>,
+    #[cfg(feature = "testing")]
+    forgetting: Mutex<Option<crate::testing::Forgetting>>,
     /// The only strong reference: the state of an actor that was killed may live on in an event for its supervisor.
     wire: Mutex<Option<Arc<dyn Wire>>>,
 }
@@ -159,6 +163,8 @@ impl Shared {
             link: RwLock::default(),
             roles_actor: RwLock::default(),
             link_task: Mutex::default(),
+            #[cfg(feature = "testing")]
+            forgetting: Mutex::default(),
             wire: Mutex::default(),
         }
     }
@@ -248,9 +254,22 @@ impl Shared {
         roles.is_some_and(|roles| roles.cast(message).is_ok())
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn set_forgetting(&self, forgetting: Option<crate::testing::Forgetting>) {
+        *self.forgetting.lock().unwrap_or_else(PoisonError::into_inner) = forgetting;
+    }
+
+    /// Whether this frame counts as acknowledged, and is never sent.
+    #[cfg(feature = "testing")]
+    pub(crate) fn forgets(&self, frame: &Frame) -> bool {
+        let mut forgetting = self.forgetting.lock().unwrap_or_else(PoisonError::into_inner);
+        forgetting.as_mut().is_some_and(|forgetting| forgetting.strikes(frame))
+    }
+
     /// What this node tells others of itself: all of them, who are to say the same, or one.
     pub(crate) fn offer(&self, to: Option<&NodeId>) -> Offer {
-        self.peers.complete(offer_of(&self.roles, &self.choreographies, to.is_none()), to)
+        let offer = offer_of(&self.roles, &self.choreographies, to.is_none());
+        self.peers.complete(offer, to, self.writer.batch(), self.now_ms())
     }
 
     /// The choreography that this header speaks of, if it is known and fits, and the name of the role.
@@ -326,7 +345,7 @@ impl Shared {
 
     /// Whether this is a nudge of a peer whose nudges may begin no more sessions.
     pub(crate) fn is_nudge_too_many(&self, delivery: &Delivery) -> bool {
-        let is_nudge = matches!(delivery.frame.body, Body::Nudge) && delivery.from != self.node;
+        let is_nudge = matches!(delivery.frame.body, Body::Nudge(_)) && delivery.from != self.node;
         is_nudge && self.nudged.is_full(&delivery.from, self.settings.nudged_sessions_max)
     }
 

@@ -12,6 +12,7 @@ mod open;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ use crate::error::NodeError;
 use crate::latch::Latch;
 use crate::metric;
 use crate::settings::Settings;
+use crate::store::OPENING_KEY;
 
 /// Which actor writes for an instance: a later one takes over from an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,6 +122,7 @@ pub(crate) struct WriterHandle {
     open: watch::Receiver<Open>,
     failed: Latch<NodeError>,
     ended: Latch<()>,
+    batch: Arc<AtomicU64>,
     tombstones: watch::Receiver<Option<Tombstones>>,
     /// With [`Mode::Thread`].
     thread: Option<ThreadId>,
@@ -151,6 +154,12 @@ impl WriterHandle {
     /// How many instances are open in the store.
     pub(crate) fn open(&self) -> Open {
         *self.open.borrow()
+    }
+
+    /// How many batches of the store are on disk, without the last ones if those only note how far the stores of others are:
+    /// two nodes that have nothing to do would otherwise make each other write for ever.
+    pub(crate) fn batch(&self) -> u64 {
+        self.batch.load(Ordering::SeqCst)
     }
 
     /// Waits for the failure that ends the writer.
@@ -218,6 +227,7 @@ pub(crate) fn start(
     let tombstones = collector.watch();
     let open_count = OpenCount::new();
     let open = open_count.watch();
+    let batch = Arc::new(AtomicU64::new(store.commits()));
     let writer = Writer {
         store,
         queue,
@@ -232,6 +242,7 @@ pub(crate) fn start(
         collector,
         census: Census::default(),
         open_count,
+        batch: batch.clone(),
     };
     let thread = match mode {
         Mode::Thread => {
@@ -248,7 +259,7 @@ pub(crate) fn start(
         }
     };
     let callers = Arc::new(Semaphore::new(settings.callers_max.min(Semaphore::MAX_PERMITS)));
-    Ok(WriterHandle { jobs, callers, open, failed, ended, tombstones, thread })
+    Ok(WriterHandle { jobs, callers, open, failed, ended, batch, tombstones, thread })
 }
 
 /// How often a store that nothing is written to is asked whether it is still there.
@@ -286,6 +297,8 @@ struct Writer {
     collector: Collector,
     census: Census,
     open_count: OpenCount,
+    /// See [`WriterHandle::batch`].
+    batch: Arc<AtomicU64>,
 }
 
 impl Writer {
@@ -471,8 +484,13 @@ impl Writer {
         counter!(metric::GROUP_COMMITS).increment(1);
         counter!(metric::WRITES).increment(self.group.len() as u64);
         let (batch, replies) = self.collect();
+        let is_note = |change: &Change| change.space == Space::Meta && change.key.starts_with(OPENING_KEY);
+        let is_told = !batch.iter().all(is_note);
         let written = self.write(batch).await;
         if written.is_ok() {
+            if is_told {
+                self.batch.store(self.store.commits(), Ordering::SeqCst);
+            }
             self.claims.clear();
             self.collector.publish();
             self.census.committed();

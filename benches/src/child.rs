@@ -23,6 +23,7 @@ pub(crate) const READY: &str = "ready";
 
 /// What such a process is given.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an argument of its own")]
 pub(crate) struct Arguments {
     /// The role it plays.
     #[arg(long)]

@@ -123,6 +123,10 @@ impl<S: Store> Store for TimedStore<S> {
         self.store.check()
     }
 
+    fn commits(&self) -> u64 {
+        self.store.commits()
+    }
+
     fn make_ready(&mut self) {
         self.store.make_ready();
     }

@@ -79,6 +79,9 @@ impl Store for Hasty {
     fn check(&mut self) -> Result<(), StoreError> {
         self.store.borrow_mut().check()
     }
+    fn commits(&self) -> u64 {
+        self.store.borrow().commits()
+    }
 }
 
 #[derive(Debug, Args)]

@@ -18,8 +18,8 @@ use crate::message::Payload;
 
 pub use self::epoch::Epoch;
 pub use self::offer::{
-    Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, Need, OFFER_BYTES_MAX, OFFER_NODES_BYTES_MAX, Offer,
-    OfferError, Offered, PATCHES_MAX, Reception,
+    Dispute, Generation, Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, Need, OFFER_BYTES_MAX,
+    OFFER_NODES_BYTES_MAX, Offer, OfferError, Offered, PATCHES_MAX, Reception,
 };
 pub use self::packet::{Packet, PacketError, Round, WIRE_VERSION};
 
@@ -106,9 +106,9 @@ pub enum Body {
         /// The value.
         payload: Payload,
     },
-    /// "I wait for you": creates the receiver's instance if it has not heard of the session, and
-    /// makes one that has ended say so again. Not acknowledged.
-    Nudge,
+    /// "I wait for you, and stand here": creates the receiver's instance if it does not know the session, and makes one
+    /// that does send what the sender lacks, whatever was acknowledged. Not acknowledged, unless it is an invitation.
+    Nudge(Lacks),
     /// The session ends: compensate.
     Abort(Abort),
     /// The sender's part has ended. Goes to the initiator.
@@ -126,6 +126,25 @@ pub enum Body {
     /// The latest step that the sender still has to take back on an aborted session, if there is one. Not
     /// acknowledged, and said again to whoever nudges.
     Undoing(Option<Path>),
+    /// The session is closed at the sender, with this outcome: the answer to a nudge, or to a `Done` that asks for no
+    /// acknowledgement. Or it is not known there: the answer of an initiator to these, and of any role to what comes without
+    /// a header. Not acknowledged.
+    Closed(Option<Outcome>),
+    /// The sender has no message for the receiver at this path, and will have none: the answer to a nudge. Not
+    /// acknowledged.
+    Gone(Path),
+}
+
+/// The most paths that a nudge names.
+pub const NUDGE_PATHS_MAX: usize = 16;
+
+/// Where a role stands that waits for another one, and nudges it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Lacks {
+    /// Where it waits for messages of the role that it nudges: the first [`NUDGE_PATHS_MAX`] paths.
+    pub awaits: Vec<Path>,
+    /// Whether it knows that the session is aborted.
+    pub aborted: bool,
 }
 
 /// One thing said by one role instance to another.
@@ -144,6 +163,23 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// Whether an instance that is over answers it with [`Body::Closed`]: its sender waits. `unnumbered` says that it asks
+    /// for no acknowledgement.
+    pub fn asks_the_closed(&self, unnumbered: bool) -> bool {
+        match self.body {
+            Body::Nudge(_) => true,
+            Body::Done(_) => unnumbered,
+            _ => false,
+        }
+    }
+
+    /// Whether a role that does not know the session answers it with [`Body::Closed`]: its sender takes it for known there.
+    /// `unnumbered` says that it asks for no acknowledgement.
+    pub fn takes_for_known(&self, unnumbered: bool) -> bool {
+        let said = matches!(self.body, Body::Deliver { .. } | Body::Abort(_));
+        said && self.header.is_none() && !unnumbered
+    }
+
     /// The instance that this frame is for.
     pub fn receiver(&self) -> InstanceId {
         InstanceId { session: self.session, role: self.to }

@@ -4,6 +4,7 @@
 //! carries out the effects. Knows no driver.
 
 use std::any::TypeId;
+use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::context::Context as ChoreographyContext;
 use crate::contract::{BoxFuture, Change, Environment};
 use crate::engine::Engine;
 use crate::frame::{Delivery, Header};
-use crate::id::{InstanceId, Path};
+use crate::id::{InstanceId, Path, RoleIndex};
 #[cfg(feature = "testing")]
 use crate::instance::StepSeen;
 use crate::instance::{Effects, Idle, Instance, JobResult, LocalResult, OutgoingKey, Remedy, SignalError, Status};
@@ -277,9 +278,24 @@ impl Part {
         if self.is_busy() { None } else { self.engine.instance().idle() }
     }
 
+    /// It has come back to nudge; see [`Instance::nudge_soon`].
+    pub fn nudge_soon(&self) {
+        self.engine.instance().nudge_soon();
+    }
+
+    /// See [`Instance::has_nudged`].
+    pub fn has_nudged(&self) -> bool {
+        self.engine.instance().has_nudged()
+    }
+
     /// See [`Instance::rest`].
     pub fn rest(&self) -> Option<Change> {
         self.engine.instance().rest()
+    }
+
+    /// See [`Instance::rest_without`].
+    pub fn rest_without(&self, lacking: &BTreeSet<(Path, RoleIndex)>) -> Option<Change> {
+        self.engine.instance().rest_without(lacking)
     }
 
     /// A waker that rings the alarm: for the driver's own timer.

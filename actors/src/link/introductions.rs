@@ -103,10 +103,12 @@ impl Introductions {
     /// Decides about an offer of `node` in `epoch`, by what has come of it: whether the node is heard from now on.
     /// Whatever speaks against a node belongs here.
     pub(super) fn accept(&mut self, node: &NodeId, epoch: Epoch, learned: &Learned, is_known: bool) -> Introduction {
-        if learned.is_other {
-            // It may have been heard before it changed its store.
-            self.epochs.remove(node);
-            return Introduction::Refused("another store");
+        if learned.is_other || learned.is_refused {
+            // Of another one of its name, which is heard in another epoch, this says nothing.
+            if self.epochs.get(node) == Some(&epoch) {
+                self.epochs.remove(node);
+            }
+            return Introduction::Refused(if learned.is_other { "another store" } else { "store gone back" });
         }
         if self.epochs.get(node) == Some(&epoch) {
             return Introduction::Known;
@@ -199,6 +201,9 @@ mod tests {
         assert!(introductions.has(&bank, Epoch(8)) && !introductions.has(&bank, Epoch(7)));
         let other = Learned { is_other: true, ..Learned::default() };
         assert_eq!(introductions.accept(&bank, Epoch(9), &other, true), Introduction::Refused("another store"));
+        assert!(introductions.has(&bank, Epoch(8)), "another one of its name");
+        let refused = Learned { is_refused: true, ..Learned::default() };
+        assert_eq!(introductions.accept(&bank, Epoch(8), &refused, true), Introduction::Refused("store gone back"));
         assert!(!introductions.has_any(&bank));
     }
 

@@ -17,11 +17,15 @@ use super::reachability::Change;
 use super::{LinkSignal, LinkState};
 use crate::dropped::Dropped;
 use crate::metric;
-use crate::peers::Learned;
+use crate::peers::{Learned, OwnHeard, PeerStore};
+use crate::store::Halt;
 use crate::writer::{Counts, Job, Question};
 
 /// The pause before the second offer; it doubles from one to the next.
 pub(crate) const OFFER_DELAY_MIN: Duration = Duration::from_millis(50);
+
+/// How often a node says why it stops: the wire may lose some.
+const HALT_OFFERS: usize = 3;
 
 /// What has been counted for nodes that drain.
 pub(crate) struct Counted {
@@ -117,13 +121,17 @@ impl LinkState {
         if learned.knows_other {
             return self.shared.writer.submit(Job::Fail(StoreError::Replaced { by: from.to_string() }));
         }
+        if let Some(halt) = &learned.halt {
+            return self.halt(myself, halt);
+        }
+        self.note_store(from, &learned);
         match self.introductions.accept(from, epoch, &learned, is_known) {
             Introduction::Known => {}
             Introduction::New => self.come_back(from, is_known),
             Introduction::Refused(reason) => {
                 self.shared.note_dropped(reason, || format!("{from} in epoch {epoch} is not heard"));
-                if learned.is_other {
-                    // By this it learns that it has another store than it is known with, and stops.
+                if learned.is_other || learned.is_disputed {
+                    // By this it learns what is known of its store, and stops.
                     self.answer(myself, from);
                 }
                 return;
@@ -132,7 +140,7 @@ impl LinkState {
         if learned.is_one_too_many {
             self.shared.note_dropped("too many nodes", || from.to_string());
         }
-        if asks {
+        if asks || learned.is_disputed {
             self.answer(myself, from);
         }
         if let Some(change) = self.reachability.report(from, &received, self.shared.now_ms()) {
@@ -194,6 +202,69 @@ impl LinkState {
                 learned.left.push(left);
             }
         }
+    }
+
+    /// Says what is wrong with the store of a peer, or that an operator there has accepted an older copy.
+    fn note_store(&mut self, peer: &NodeId, learned: &Learned) {
+        if learned.is_disputed {
+            counter!(metric::OFFERS_DISPUTED).increment(1);
+        }
+        match &learned.store {
+            Some(PeerStore::GoneBack { refused, known }) => tracing::error!(
+                %peer, %refused, %known,
+                "a peer has an older copy of its store, or another one: nothing is taken from it. Give it the store that is known; \
+                 or start it with `--accept-restore`, if that is lost: what was done since is done again there or listed"
+            ),
+            Some(PeerStore::TwoOwners { refused, known }) => tracing::error!(
+                %peer, %refused, %known,
+                "two nodes of one name are at work on two copies of one store, and both have to stop: decide which of them goes on, \
+                 and start that one alone, with `--accept-restore`"
+            ),
+            Some(PeerStore::Known) | None => {}
+        }
+        if learned.is_restored {
+            tracing::warn!(
+                %peer,
+                "a peer goes on with an older copy of its store, as an operator has accepted there: all sessions here that it is \
+                 cast in ask it anew"
+            );
+            self.shared.ask_anew(peer);
+        }
+    }
+
+    /// Another node has spoken in the own name.
+    pub(super) fn hear_own(&mut self, myself: &ActorRef<LinkSignal>, offer: &Offer) {
+        match self.shared.peers.hear_own(offer, self.shared.now_ms()) {
+            OwnHeard::Echo => {}
+            OwnHeard::OtherStore => {
+                let detail = || "another node calls itself as this one, with another store".to_owned();
+                self.shared.note_dropped("same name", detail);
+            }
+            OwnHeard::Earlier { is_new } => {
+                counter!(metric::DROPPED, "reason" => "earlier life").increment(1);
+                if is_new {
+                    self.announce(myself);
+                }
+            }
+            OwnHeard::Halt(halt) => self.halt(myself, &halt),
+        }
+    }
+
+    /// The node must not go on with its store: all are told, it is written down, and the node stops.
+    fn halt(&mut self, myself: &ActorRef<LinkSignal>, halt: &Halt) {
+        if std::mem::replace(&mut self.is_halted, true) {
+            return;
+        }
+        let error = halt.error();
+        tracing::error!(%error, "the node has to stop");
+        self.shared.peers.note_halt(halt, self.shared.now_ms());
+        for _ in 0..HALT_OFFERS {
+            self.announce(myself);
+        }
+        let writer = self.shared.writer.clone();
+        // Nobody is left to be told that it could not be written: the node stops in any case.
+        let done = Box::new(move |_| writer.submit(Job::Fail(error)));
+        self.shared.writer.submit(Job::Change { changes: halt.stored(), done });
     }
 
     /// A node has just come (back): what waits for it need not wait longer.

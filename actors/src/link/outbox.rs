@@ -249,7 +249,7 @@ impl Outbox {
 #[expect(clippy::expect_used, reason = "tests")]
 mod tests {
     use accompanist_core::SessionId;
-    use accompanist_core::frame::Body;
+    use accompanist_core::frame::{Body, Lacks};
 
     use super::*;
 
@@ -257,7 +257,7 @@ mod tests {
     fn say(outbox: &mut Outbox, number: u128, now_ms: u64) -> u64 {
         let (session, role) = (SessionId::fresh(0, number << 48), RoleIndex(0));
         let node = NodeId::new("peer").expect("a name");
-        let frame = Frame { session, from: role, to: RoleIndex(1), header: None, body: Body::Nudge };
+        let frame = Frame { session, from: role, to: RoleIndex(1), header: None, body: Body::Nudge(Lacks::default()) };
         let outgoing = Outgoing { key: OutgoingKey::Close(RoleIndex(1)), node, frame };
         outbox.add(InstanceId { session, role }, outgoing, now_ms).expect("the window has room").number
     }

@@ -26,7 +26,7 @@ use crate::peers::Peers;
 use crate::seal::SealError;
 use crate::settings::Settings;
 use crate::shared::{Shared, offer_of};
-use crate::store::{check_decoded, check_format};
+use crate::store::{check_decoded, check_format, check_owner, claim};
 use crate::supervision::{Group, Guarded, Supervision};
 use crate::writer::{self, Collector, Mode};
 
@@ -48,6 +48,7 @@ pub struct NodeBuilder {
     store: Option<Box<dyn Store>>,
     mode: Mode,
     fresh: bool,
+    accept_restore: bool,
     transport: Option<Arc<dyn Transport>>,
     members: Option<MembersSource>,
     seal_key_file: Option<PathBuf>,
@@ -61,6 +62,8 @@ pub struct NodeBuilder {
     /// Channels to actors that are told from here, and played elsewhere unless they are among the choreographies.
     channels: Vec<Arc<dyn AnyChoreography>>,
     attached: Vec<Box<dyn Attach>>,
+    #[cfg(feature = "testing")]
+    forgetting: Option<crate::testing::Forgetting>,
 }
 
 impl std::fmt::Debug for NodeBuilder {
@@ -78,6 +81,7 @@ impl NodeBuilder {
             store: None,
             mode: Mode::Thread,
             fresh: false,
+            accept_restore: false,
             transport: None,
             members: None,
             seal_key_file: None,
@@ -90,6 +94,8 @@ impl NodeBuilder {
             actors: BTreeSet::new(),
             channels: Vec::new(),
             attached: Vec::new(),
+            #[cfg(feature = "testing")]
+            forgetting: None,
         }
     }
 
@@ -108,6 +114,29 @@ impl NodeBuilder {
         self.store(store)
     }
 
+    /// Some frames of its instances count as acknowledged and are never sent, up to `frames_max` and drawn from `seed`;
+    /// `witness` is told which: for tests.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn forgetting(mut self, seed: u64, frames_max: u32, witness: Option<crate::testing::Witness>) -> Self {
+        self.forgetting = Some(crate::testing::Forgetting::new(seed, frames_max, witness));
+        self
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn keeps_tombstones(&self, age_min: Duration) -> bool {
+        self.settings.retention.age_min >= age_min
+    }
+
+    /// What has left memory comes back to nudge once in `period`, or more often if the settings say so: for worlds.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub(crate) fn nudging_within(mut self, period: Duration) -> Self {
+        self.settings.passivated_nudge_period = self.settings.passivated_nudge_period.min(period);
+        self
+    }
+
     /// The node begins anew, with an empty store under a name that others may know: what its former store had is lost for good.
     /// Without this, a node that others know with another store stops with [`StoreError::Replaced`].
     ///
@@ -116,6 +145,18 @@ impl NodeBuilder {
     #[must_use]
     pub fn fresh(mut self) -> Self {
         self.fresh = true;
+        self
+    }
+
+    /// The node goes on with an older copy of its store in the place of the one that others know: a backup. What the node has done
+    /// since the copy is lost in it. The others take it for the known one from now on and have all open sessions that it is cast in
+    /// ask it anew: `docs/operators.md` says what becomes of them. Without this, such a node stops with [`StoreError::GoneBack`],
+    /// and one of which there are two with [`StoreError::TwoOwners`].
+    ///
+    /// To be said for one start, and not with each: with it the node is believed, whatever the others know.
+    #[must_use]
+    pub fn accept_restore(mut self) -> Self {
+        self.accept_restore = true;
         self
     }
 
@@ -285,7 +326,18 @@ impl NodeBuilder {
         // Before the writer has the store, and few keys: this much may block.
         check_decoded(store.as_ref())?;
         check_format(store.as_mut())?;
-        peers.restore(store.as_mut(), Membership(self.environment.random()), self.fresh)?;
+        let system = system_of(&self.settings, transport.as_ref()).map_err(|error| self.source.locate(error))?;
+        let mut changes = check_owner(store.as_ref(), &self.name, system.as_deref())?;
+        let (fresh, accept) = (self.fresh || self.settings.fresh, self.accept_restore || self.settings.accept_restore);
+        let random = || self.environment.random();
+        let (generation, claimed) = claim(store.as_ref(), (u128::from(random()) << 64) | u128::from(random()), accept)?;
+        changes.extend(claimed);
+        changes.extend(peers.restore(store.as_ref(), Membership(random()), fresh, generation)?);
+        store.apply(changes)?;
+        store.sync()?; // Before anybody hears of it.
+        if accept {
+            tracing::warn!(node = %self.name, %generation, "the store is taken as it is, whatever others know: say so for one start only");
+        }
         for attached in &self.attached {
             attached.attach(store.as_mut(), self.environment.clone()).await?;
         }
@@ -309,6 +361,8 @@ impl NodeBuilder {
             post.clone(),
             dead_letters,
         ));
+        #[cfg(feature = "testing")]
+        shared.set_forgetting(self.forgetting);
         let arguments = RootArguments { shared: shared.clone(), transport, groups };
         match Actor::spawn(None, Guarded(Root), arguments).await {
             Ok((root, task)) => {
@@ -329,6 +383,19 @@ impl NodeBuilder {
                 })
             }
         }
+    }
+}
+
+/// The system that the node belongs to, as its settings and its transport say.
+fn system_of(settings: &Settings, transport: &dyn Transport) -> Result<Option<String>, ConfigError> {
+    let of_transport = transport.system();
+    let of_settings = Some(settings.system.as_str()).filter(|system| !system.is_empty());
+    match (of_settings, of_transport) {
+        (Some(given), Some(other)) if given != other => Err(ConfigError::of_key(
+            ["system"],
+            format!("it is `{given}`, and the transport connects the nodes of `{other}`: give both the same"),
+        )),
+        (given, other) => Ok(given.or(other).map(Into::into)),
     }
 }
 

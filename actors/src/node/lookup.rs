@@ -5,7 +5,7 @@ use accompanist_core::contract::{Space, Store, StoreError};
 use accompanist_core::frame::Header;
 use accompanist_core::id::InstanceId;
 use accompanist_core::record::{Closed, Opened, read_value};
-use accompanist_core::{Choreography, SessionId};
+use accompanist_core::{Choreography, NodeId, SessionId};
 use tokio::sync::oneshot;
 
 use super::Node;
@@ -29,6 +29,14 @@ impl Found {
 }
 
 impl Node {
+    /// Lets all sessions here that have `node` in their cast nudge: each of their roles here that waits asks the others for
+    /// what it lacks, whatever was acknowledged. For when what `node` has acknowledged may be lost, as after its store was
+    /// restored from an older copy. Those that have left memory come back for it, `returns_max` at a time.
+    pub fn nudge_sessions_of(&self, node: &NodeId) {
+        // Between two trees of actors all instances come back anyway.
+        let _ = self.shared.to_roles(RolesMessage::NudgeAllOf(node.clone()));
+    }
+
     /// The session `id` that was started on this node, now or in an earlier life of it. One that is open is followed as
     /// by its starter; of one that is closed, the handle gives the stored output, or the abort, until retention
     /// ([`Retention`](crate::Retention)) ends.

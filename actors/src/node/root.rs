@@ -1,6 +1,7 @@
 //! The root of a node's tree: its own actors (link and roles, which go together), and the groups of the service.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use accompanist_core::contract::Transport;
 use accompanist_core::panics;
@@ -15,6 +16,10 @@ use crate::supervision::{Group, GroupSupervisor, Guarded, Restarts, stop};
 
 /// The place of the node's own actors in the tree; the groups come after.
 const OWN: usize = 0;
+
+/// How long a node waits at its start for those that it knows to say that its store is the one that they know. Some hundred
+/// milliseconds, in which those that are up answer; those that are down would be waited for in vain.
+const VOUCHED_WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// What the root is told.
 pub(super) enum RootMessage {
@@ -134,8 +139,7 @@ impl RootState {
     async fn start(&mut self, root: &ActorRef<RootMessage>, place: usize) -> Result<(), NodeError> {
         if place == OWN {
             if self.own.is_none() {
-                let own = self.arguments.start_own(root).await;
-                self.own = Some(own.map_err(|error| NodeError::Transport(error.to_string()))?);
+                self.own = Some(self.arguments.start_own(root).await?);
             }
             return Ok(());
         }
@@ -219,17 +223,31 @@ impl RootState {
 }
 
 impl RootArguments {
-    async fn start_own(&self, root: &ActorRef<RootMessage>) -> Result<Own, ActorProcessingErr> {
+    async fn start_own(&self, root: &ActorRef<RootMessage>) -> Result<Own, NodeError> {
+        let failed = |error: ractor::SpawnErr| NodeError::Transport(error.to_string());
         // The link first: what a recovered instance says into the void it does not say again. A packet that comes
         // before the roles are there is one more that the wire has lost.
         let arguments = LinkArguments { shared: self.shared.clone(), transport: self.transport.clone() };
-        let (link, task) = Actor::spawn_linked(None, Guarded(Link), arguments, root.get_cell()).await?;
+        let (link, task) =
+            Actor::spawn_linked(None, Guarded(Link), arguments, root.get_cell()).await.map_err(failed)?;
         self.shared.set_link_task(task);
+        // Before anything is done that an older copy of the store may only believe to be still to do.
+        let refused = tokio::select! {
+            biased;
+            error = self.shared.writer.failed() => Some(error),
+            () = self.shared.peers.vouched(VOUCHED_WAIT_MAX) => None,
+        };
+        if let Some(error) = refused {
+            // An error says that it is gone already.
+            let _ = link.get_cell().kill_and_wait(None).await;
+            self.shared.link_left().await;
+            return Err(error);
+        }
         match Actor::spawn_linked(None, Guarded(Roles), self.shared.clone(), root.get_cell()).await {
             Ok((roles, _)) => Ok(Own { link: link.get_cell(), roles: roles.get_cell() }),
             Err(error) => {
                 link.kill();
-                Err(error.into())
+                Err(failed(error))
             }
         }
     }

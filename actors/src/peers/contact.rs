@@ -135,15 +135,16 @@ impl Peers {
 
     /// Says who has gone silent and who has come back, once for each change, and counts them.
     pub(crate) fn note_contacts(&self, now_ms: u64) {
-        let (turns, silent, deaf) = {
+        let (turns, silent, deaf, disputed) = {
             let mut known = self.lock();
             let turns = known.turns(now_ms);
             let contacts = known.peers.keys().map(|node| known.contact(node, now_ms));
             let deaf = contacts.filter(|contact| matches!(contact, Contact::Deaf(_))).count();
-            (turns, known.silent.len(), deaf)
+            (turns, known.silent.len(), deaf, known.openings.disputed(now_ms))
         };
         gauge!(metric::PEERS_SILENT).set(float(silent));
         gauge!(metric::PEERS_DEAF).set(float(deaf));
+        gauge!(metric::PEERS_DISPUTED).set(float(disputed));
         for (peer, turn) in turns {
             match turn {
                 Turn::Silent { for_ms } => {

@@ -37,7 +37,7 @@ impl Peers {
     }
 }
 
-pub(super) fn restore_cordoned(store: &mut dyn Store) -> Result<BTreeSet<NodeId>, StoreError> {
+pub(super) fn restore_cordoned(store: &dyn Store) -> Result<BTreeSet<NodeId>, StoreError> {
     let stored = store.scan(Space::Meta, CORDON_KEY, None, PEERS_MAX)?.into_iter();
     let names =
         stored.map(|(key, _)| String::from_utf8_lossy(key.get(CORDON_KEY.len()..).unwrap_or_default()).into_owned());

@@ -13,11 +13,9 @@ use accompanist_core::frame::{Left, Membership, NODES_PER_OFFER_MAX, Need};
 use accompanist_core::record::value_bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Contact, Known, Peers};
+use super::{Contact, Known, PeerStore, Peers};
+use crate::store::STANDING_KEY;
 use crate::writer::Counts;
-
-/// The key of the own node's standing in [`Space::Meta`].
-pub(super) const STANDING_KEY: &[u8] = b"standing";
 
 /// How a node stands with the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +41,8 @@ pub struct KnownNode {
     pub last_heard: Option<Duration>,
     /// Whether packets go to and fro between it and this node.
     pub contact: Contact,
+    /// Which store it has, as far as this node can tell.
+    pub store: PeerStore,
     /// Whether an operator has barred it from new sessions of this node; see [`Node::cordon`](crate::Node::cordon).
     pub cordoned: bool,
 }
@@ -307,6 +307,7 @@ impl Peers {
             roles: peer.roles.iter().cloned().collect(),
             last_heard: known.heard.get(node).map(|at_ms| Duration::from_millis(now_ms.saturating_sub(*at_ms))),
             contact: known.contact(node, now_ms),
+            store: known.openings.store_of(node, now_ms),
             cordoned: known.cordoned.contains(node),
         });
         // One that has come back under its name has not left.
@@ -317,6 +318,7 @@ impl Peers {
             roles: Vec::new(),
             last_heard: None,
             contact: Contact::Unknown,
+            store: PeerStore::Known,
             cordoned: false,
         });
         others.chain(gone).collect()

@@ -18,6 +18,7 @@ use super::ahead::Ahead;
 use super::commit_row::{self, COMMITS_POSITION, CommitRow};
 use super::half_made;
 use super::mark::{Found, Made, Mark};
+use super::modes;
 use super::opening::{self, Fault};
 use super::place::Place;
 use super::trees::Tree;
@@ -105,6 +106,8 @@ impl FjallStore {
             Fault::InUse => StoreError::InUse { path: path.clone() },
             Fault::Unusable(error) => unusable(error),
         };
+        // Before there is a file in it.
+        modes::private_folder(folder).map_err(unusable)?;
         let found = Mark::read(folder).map_err(unusable)?;
         half_made::clear(folder).map_err(unusable)?;
         // Both fjall and what reads its files for us assert some of what a damaged store does not keep.
@@ -120,6 +123,7 @@ impl FjallStore {
         let sync = PersistMode::SyncData;
         let mut store = Self { database, spaces, commits, commit, touched, mark, ahead, place, path, sync };
         super::check_format(&mut store)?;
+        modes::close(folder);
         Ok(store)
     }
 
@@ -314,6 +318,10 @@ impl Store for FjallStore {
 
     fn check(&mut self) -> Result<(), StoreError> {
         self.place.check().map_err(|reason| StoreError::Gone { path: self.path.clone(), reason })
+    }
+
+    fn commits(&self) -> u64 {
+        self.commit
     }
 
     fn make_ready(&mut self) {

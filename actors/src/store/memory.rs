@@ -16,6 +16,8 @@ struct Disk {
     entries: Entries,
     /// What is applied and not synced, in order.
     unsynced: Vec<Batch>,
+    /// How many are in the entries.
+    commits: u64,
     /// Which life may use the disk. An older one is a process that has been killed.
     life: u64,
     syncs: u64,
@@ -59,8 +61,17 @@ impl MemoryDisk {
         disk.life += 1;
         let unsynced = std::mem::take(&mut disk.unsynced);
         for batch in unsynced.into_iter().take(kept) {
+            disk.commits += 1;
             write(&mut disk.entries, batch);
         }
+    }
+
+    /// Another disk with what is synced on this one: a backup.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let disk = self.lock();
+        let (entries, commits) = (disk.entries.clone(), disk.commits);
+        Self(Arc::new(Mutex::new(Disk { entries, commits, ..Disk::default() })))
     }
 
     /// How many batches a crash would put at risk now.
@@ -178,6 +189,7 @@ impl Store for MemoryStore {
             let mut disk = self.alive()?;
             disk.syncs += 1;
             for batch in std::mem::take(&mut disk.unsynced) {
+                disk.commits += 1;
                 write(&mut disk.entries, batch);
             }
         }
@@ -188,5 +200,10 @@ impl Store for MemoryStore {
 
     fn check(&mut self) -> Result<(), StoreError> {
         self.alive().map(drop)
+    }
+
+    fn commits(&self) -> u64 {
+        let disk = self.disk.lock();
+        disk.commits + disk.unsynced.len() as u64
     }
 }

@@ -6,13 +6,16 @@ mod codec;
 mod commit_row;
 mod encoded;
 mod fjall;
+mod generation;
 mod half_made;
 mod journals;
 #[cfg(feature = "encryption")]
 mod key_ring;
 mod mark;
 mod memory;
+mod modes;
 mod opening;
+mod owner;
 mod place;
 mod trees;
 
@@ -25,10 +28,19 @@ pub(crate) use self::encoded::check_decoded;
 pub use self::fjall::{FjallSizes, FjallStore};
 #[cfg(feature = "encryption")]
 pub use self::key_ring::{KeyRing, KeyRingError};
+pub(crate) use generation::{Halt, claim};
 pub use memory::{MemoryDisk, MemoryStore};
+pub use modes::private_folder;
+pub(crate) use owner::check_owner;
 
 /// Where a store keeps the number of its format.
 const FORMAT_KEY: &[u8] = b"format";
+
+/// Where a store keeps the standing of its node, with its membership.
+pub(crate) const STANDING_KEY: &[u8] = b"standing";
+
+/// Where a store keeps how far those of other nodes were: keys begin so.
+pub(crate) const OPENING_KEY: &[u8] = b"opening/";
 
 /// Makes sure that this release can read the store, and marks a fresh one.
 pub(crate) fn check_format(store: &mut dyn Store) -> Result<(), StoreError> {

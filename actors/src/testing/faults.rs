@@ -1,5 +1,9 @@
 //! Faults that are put into a node on purpose, where no service, store or transport could bring them about.
 
+use accompanist_core::frame::Frame;
+
+use super::observer::Witness;
+
 /// An actor of a node's own, for [`Node::panic_in`](crate::Node::panic_in).
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,4 +20,30 @@ pub enum NodeActor {
 #[expect(clippy::panic, reason = "that is what it is for")]
 pub(crate) fn as_ordered() -> ! {
     panic!("as the test has ordered")
+}
+
+/// Frames that a node's instances take for acknowledged though they were never sent: as after a forged acknowledgement, or one
+/// of a store that went back since.
+#[derive(Clone)]
+pub(crate) struct Forgetting {
+    random: fastrand::Rng,
+    left: u32,
+    witness: Option<Witness>,
+}
+
+impl Forgetting {
+    pub(crate) fn new(seed: u64, frames_max: u32, witness: Option<Witness>) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        Self { left: random.u32(0..=frames_max), random, witness }
+    }
+
+    /// Whether this frame is such a one.
+    pub(crate) fn strikes(&mut self, frame: &Frame) -> bool {
+        let strikes = self.left > 0 && self.random.u8(0..6) == 0;
+        if strikes {
+            self.left -= 1;
+            self.witness.iter().for_each(|witness| witness.forgot(frame));
+        }
+        strikes
+    }
 }

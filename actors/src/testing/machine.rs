@@ -71,6 +71,10 @@ impl Store for WatchedStore {
     fn check(&mut self) -> Result<(), StoreError> {
         self.store.check()
     }
+
+    fn commits(&self) -> u64 {
+        self.store.commits()
+    }
 }
 
 /// The network as one life of a machine sees it: it takes a while to be joined, as real ones do.
@@ -90,6 +94,10 @@ impl Transport for WatchedNetwork {
             let (network, power, witness) = (self.network.clone(), self.power.clone(), self.witness.clone());
             Ok(Arc::new(WatchedWire { wire, node, network, power, witness }) as Arc<dyn Wire>)
         })
+    }
+
+    fn system(&self) -> Option<&str> {
+        self.network.system()
     }
 }
 

@@ -20,7 +20,7 @@ mod world;
 pub use accompanist_core::testing::*;
 
 #[cfg(feature = "testing")]
-pub(crate) use self::faults::as_ordered;
+pub(crate) use self::faults::{Forgetting, as_ordered};
 #[cfg(feature = "testing")]
 pub use self::{
     clock::SimulatedClock,

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use accompanist_core::contract::{Batch, Space, Store};
+use accompanist_core::frame::Frame;
 use accompanist_core::frame::Packet;
 use accompanist_core::id::InstanceId;
 use accompanist_core::record::{Closed, read_value};
@@ -94,6 +95,11 @@ impl Witness {
     pub fn compensated(&self, key: &IdempotencyKey) {
         self.saw(None, What::Noted(format!("a service takes back {key}")));
         self.judge(None, |watch| watch.compensated(key));
+    }
+
+    /// A node takes this frame of its own for acknowledged, and never sends it.
+    pub(super) fn forgot(&self, frame: &Frame) {
+        self.seen().watch.forgot(frame);
     }
 
     /// Notes something in the trace, which is shown when the world fails. It must be the same in every run of a seed.

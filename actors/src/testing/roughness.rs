@@ -28,6 +28,9 @@ pub struct Roughness {
     pub partition_max: Duration,
     /// Times at which a node goes deaf to what another one sends, and stays so until that is noticed; at most.
     pub deafnesses_max: u32,
+    /// Frames of each life of a node that are never sent, and count as acknowledged; at most. Nodes then nudge once a second
+    /// for what has left memory. Not of nodes that keep tombstones for less than a minute.
+    pub frames_forgotten_max: u32,
     /// How many millionths a node's clock is too fast or too slow, at most.
     pub drift_ppm_max: u32,
     /// Times at which a node's wall clock is set, at most.
@@ -51,6 +54,7 @@ impl Roughness {
             partitions_max: 0,
             partition_max: Duration::ZERO,
             deafnesses_max: 0,
+            frames_forgotten_max: 0,
             drift_ppm_max: 0,
             clocks_set_max: 0,
             clock_error_max: Duration::ZERO,
@@ -69,6 +73,7 @@ impl Roughness {
             partitions_max: 3,
             partition_max: Duration::from_millis(400),
             deafnesses_max: 1,
+            frames_forgotten_max: 4,
             drift_ppm_max: 500,
             clocks_set_max: 2,
             clock_error_max: Duration::from_mins(1),

@@ -139,12 +139,14 @@ pub(super) fn described(packet: &Packet) -> String {
         let sender = Short(InstanceId { session: frame.session, role: frame.from });
         let says = match &frame.body {
             Body::Deliver { path, operation, .. } => format!("{operation} {path}"),
-            Body::Nudge => "nudge".into(),
+            Body::Nudge(_) => "nudge".into(),
             Body::Abort(_) => "abort".into(),
             Body::Done(outcome) => word(outcome).into(),
             Body::Close(_) => "close".into(),
             Body::Turns { .. } => "turns".into(),
             Body::Undoing(_) => "undoing".into(),
+            Body::Closed(_) => "closed".into(),
+            Body::Gone(path) => format!("nothing at {path}"),
         };
         words.push(format!("{number} {says} of {sender} to {}", frame.to.0));
     }

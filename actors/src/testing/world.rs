@@ -44,6 +44,8 @@ struct Inner {
     rough: Roughness,
     witness: Witness,
     random: Mutex<Rng>,
+    /// Of its own, so that it changes nothing else: who forgets what. And how many frames at most.
+    forgetting: Mutex<(Rng, u32)>,
     sites: Mutex<BTreeMap<NodeId, Site>>,
     trouble: Mutex<Option<JoinHandle<()>>>,
     allows_trouble: Mutex<bool>,
@@ -74,11 +76,14 @@ impl World {
         let rough = rough.drawn(&mut random);
         let network = FaultyNetwork::new(random.u64(..), rough.faults);
         let mut chaos = random.fork();
+        let mut forgetting = Rng::with_seed(!seed);
+        let forgotten_max = if forgetting.u8(0..4) > 0 { rough.frames_forgotten_max } else { 0 };
         let world = Self(Arc::new(Inner {
             network,
             rough,
             witness: Witness::new(),
             random: Mutex::new(random),
+            forgetting: Mutex::new((forgetting, forgotten_max)),
             sites: Mutex::default(),
             trouble: Mutex::default(),
             allows_trouble: Mutex::new(false),
@@ -192,7 +197,13 @@ impl World {
         (site.starting, site.power) = (true, power.clone());
         let transport = WatchedNetwork { network, delay, power, witness: witness.clone() };
         let builder = Node::builder(node.clone()).simulated_store(store, site.sync).transport(transport);
-        let builder = (site.describe)(builder.environment(site.clock.clone()));
+        let mut builder = (site.describe)(builder.environment(site.clock.clone()));
+        let (forgetting, frames_max) = &mut *lock(&self.0.forgetting);
+        // A tombstone that has gone cannot say that all have ended.
+        if *frames_max > 0 && builder.keeps_tombstones(Duration::from_mins(1)) {
+            let (seed, witness) = (forgetting.u64(..), Some(witness.clone()));
+            builder = builder.forgetting(seed, *frames_max, witness).nudging_within(Duration::from_secs(1));
+        }
         for choreography in builder.backwards() {
             witness.note_backwards(choreography);
         }

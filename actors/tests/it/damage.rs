@@ -82,6 +82,9 @@ impl Store for Failing {
         fewer.map_err(|_| StoreError::Failed("the disk is gone".into()))?;
         self.store.sync()
     }
+    fn commits(&self) -> u64 {
+        self.store.commits()
+    }
 }
 
 /// With the node's store over a disk that takes so many syncs after the node's start.

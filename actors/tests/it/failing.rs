@@ -73,6 +73,9 @@ impl Store for Trap {
         self.pass(Call::Sync);
         self.store.sync()
     }
+    fn commits(&self) -> u64 {
+        self.store.commits()
+    }
     fn make_ready(&mut self) {
         self.pass(Call::MakeReady);
     }

@@ -5,7 +5,7 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use accompanist::contract::{BoxFuture, Exposure, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Body, Frame, Header, Left, Membership, Offer, Offered, Packet};
+use accompanist::frame::{Body, Frame, Header, Lacks, Left, Membership, Offer, Offered, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
@@ -48,7 +48,7 @@ fn order(number: u64) -> Packet {
     };
     let session = SessionId::fresh(1, u128::from(number) << 64);
     let (from, to, header) = (RoleIndex(1), RoleIndex(0), Some(Arc::new(header)));
-    let frame = Frame { session, from, to, header, body: Body::Nudge };
+    let frame = Frame { session, from, to, header, body: Body::Nudge(Lacks::default()) };
     Packet { frames: vec![(number, frame)], ..Packet::new(EPOCH) }
 }
 

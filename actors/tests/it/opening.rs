@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex};
 
 use accompanist::contract::{Batch, Direction, Entry, KeyRange, Space, Store, StoreError, Transport};
-use accompanist::frame::{Body, Frame, Header, Outcome, Packet};
+use accompanist::frame::{Body, Frame, Header, Lacks, Outcome, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::store::{MemoryDisk, MemoryStore};
@@ -74,6 +74,9 @@ impl Store for Slow {
         self.1.pass();
         self.0.sync()
     }
+    fn commits(&self) -> u64 {
+        self.0.commits()
+    }
 }
 
 async fn front(disk: &MemoryDisk, lock: &Arc<Lock>, network: &LocalNetwork) -> TestNode {
@@ -140,7 +143,7 @@ async fn a_frame_does_not_begin_an_initiator() {
     // Of sessions that nobody has started here, one of them as if under a key.
     let keyed = SessionId::keyed("hop", "k").under_key(1);
     for (number, session) in (1..).zip([SessionId::fresh(1, 1), keyed]) {
-        for body in [Body::Nudge, Body::Done(Outcome::Finished)] {
+        for body in [Body::Nudge(Lacks::default()), Body::Done(Outcome::Finished)] {
             let (from, to) = (RoleIndex(0), RoleIndex(1));
             let frame = Frame { session, from, to, header: Some(header.clone()), body };
             rogue.send("home", &Packet { frames: vec![(number, frame)], ..Packet::new(EPOCH) });
@@ -178,7 +181,13 @@ async fn a_start_among_late_frames_is_answered() {
     let session = within(node.start_keyed(Hop, "k", deal(1))).await.unwrap();
     within(session.settled()).await.unwrap();
     let rogue = Rogue::attach(&network).await;
-    let frame = Frame { session: session.id(), from: RoleIndex(0), to: RoleIndex(1), header: None, body: Body::Nudge };
+    let frame = Frame {
+        session: session.id(),
+        from: RoleIndex(0),
+        to: RoleIndex(1),
+        header: None,
+        body: Body::Nudge(Lacks::default()),
+    };
     rogue.is_heard(&["home"]).await;
     let packet = Packet { frames: vec![(0, frame)], ..Packet::new(EPOCH) };
     for _ in 0..1_000 {

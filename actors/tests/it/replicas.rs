@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use crate::retention::Numbers;
 use crate::support::{TestNode, node_id, on_disk, quick, until, within};
 use crate::trade::{Back, Deal, Dispatch, Front, Outside, Pay, Side, Tally, deal};
+use crate::twins::refusal;
 
 /// What the side has noted of each deal, how often.
 const NOTES: Table<u32, u32> = Table::new("notes");
@@ -686,11 +687,9 @@ async fn a_node_with_an_empty_store_under_a_known_name_stops_unless_it_is_told_t
     within(front.shutdown()).await;
     let front = street.start("front").await;
     for _ in 0..2 {
-        let side = street.start("side").await;
-        let error = within(side.failed()).await;
-        assert!(matches!(&error, NodeError::Store(StoreError::Replaced { by }) if by == "front"), "{error}");
+        let error = refusal(street.builder("side")).await;
+        assert!(matches!(&error, StoreError::Replaced { by } if by == "front"), "{error}");
         assert!(error.to_string().contains("--fresh"), "{error}");
-        within(side.shutdown()).await;
         assert_eq!(seen(&front, "side").last_heard, None, "it was heard");
     }
     let side = TestNode::start(street.builder("side").fresh()).await;

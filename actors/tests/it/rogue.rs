@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use accompanist::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Body, Epoch, Frame, Header, Offer, Offered, Operation, Outcome, Packet, WIRE_VERSION};
+use accompanist::frame::{Body, Epoch, Frame, Header, Lacks, Offer, Offered, Operation, Outcome, Packet, WIRE_VERSION};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::transport::LocalNetwork;
@@ -129,7 +129,12 @@ fn frame(number: u128, header: Option<Header>) -> Frame {
 
 fn bodies() -> [Body; 4] {
     let abort = Abort::new("rogue", "");
-    [Body::Nudge, Body::Abort(abort.clone()), Body::Done(Outcome::Finished), Body::Close(Outcome::Compensated(abort))]
+    [
+        Body::Nudge(Lacks::default()),
+        Body::Abort(abort.clone()),
+        Body::Done(Outcome::Finished),
+        Body::Close(Outcome::Compensated(abort)),
+    ]
 }
 
 /// Bytes that are no packet, or of another release, or are not as they were sent.
@@ -233,7 +238,7 @@ async fn packets_that_fit_nothing_are_dropped() {
 /// What only a node of this session would send, from a role that the session does not have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_that_the_session_does_not_have_is_not_heard() {
-    let bodies = (50..).zip(bodies()).filter(|(_, body)| !matches!(body, Body::Nudge));
+    let bodies = (50..).zip(bodies()).filter(|(_, body)| !matches!(body, Body::Nudge(_)));
     let frames = bodies.map(|(number, body)| Frame { body, ..frame(number, Some(header())) });
     let frames = frames.chain([frame(60, Some(header()))]).map(|frame| Frame { from: RoleIndex(9), ..frame });
     is_unmoved_by(|epoch| frames.map(|frame| bytes(&with_frame(epoch, frame))).collect()).await;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use accompanist::contract::{BoxFuture, Heal, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Body, Epoch, Frame, Header, Left, Offer, Offered, Operation, Outcome, Packet};
+use accompanist::frame::{Body, Epoch, Frame, Header, Lacks, Left, Offer, Offered, Operation, Outcome, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
@@ -174,7 +174,9 @@ async fn a_session_with_a_forged_cast_begins_nothing() {
         greeting(["back", "rogue", "ghost"]),
     ];
     for (number, header) in (0..).zip(&casts) {
-        for (shift, body) in (0..).zip([order(0, header.clone()).body, Body::Nudge, Body::Abort(Abort::new("x", ""))]) {
+        for (shift, body) in
+            (0..).zip([order(0, header.clone()).body, Body::Nudge(Lacks::default()), Body::Abort(Abort::new("x", ""))])
+        {
             let frame = Frame { body, ..order(number * 8 + shift, header.clone()) };
             for asked in [0, 1] {
                 let packet = Packet { frames: vec![(asked, frame.clone())], ..Packet::new(EPOCH) };
@@ -325,7 +327,6 @@ async fn flipped_bits_delay_sessions_and_change_none() {
     assert!(network.flipped.load(Ordering::SeqCst) > 50);
 }
 
-#[ignore = "on a busy machine it does not come to its end in a minute now and then; not understood yet"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_that_are_made_up_are_forgotten_for_nodes_that_are_there() {
     let street = Street::default();
@@ -340,7 +341,9 @@ async fn names_that_are_made_up_are_forgotten_for_nodes_that_are_there() {
     }
     rogue.is_heard(&["front"]).await;
     assert!(front.peers().len() < 1_100, "{}", front.peers().len());
-    until("them to be silent", || matches!(contact(&front, "made-up-0"), Some(Contact::Silent(_)))).await;
+    let is_gone = |known: &accompanist::KnownNode| matches!(known.contact, Contact::Silent(_));
+    let made_up = |front: &Node| front.peers().into_iter().filter(|known| known.node.as_str().starts_with("made-up"));
+    until("them to be silent", || made_up(&front).all(|known| is_gone(&known))).await;
     let other = street.start("side-2").await;
     knows_that(&front, "side-2", Standing::Serving).await;
     for name in ["back", "side-1"] {
@@ -392,7 +395,6 @@ async fn changing_epochs_hurry_what_waits_once_in_a_while() {
     assert!(frames() <= before + 2 * WAITING, "{} more frames", frames() - before);
 }
 
-#[ignore = "on a busy machine it fails now and then; not understood yet"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nudges_begin_so_many_sessions_and_honest_ones_go_on() {
     const NUDGED_MAX: usize = 5;
@@ -404,7 +406,7 @@ async fn nudges_begin_so_many_sessions_and_honest_ones_go_on() {
     let rogue = Rogue::attach(&network).await;
     rogue.is_heard(&["back"]).await;
     let nudge = |number| {
-        let frame = Frame { body: Body::Nudge, ..order(number, header(["back", "rogue"])) };
+        let frame = Frame { body: Body::Nudge(Lacks::default()), ..order(number, header(["back", "rogue"])) };
         rogue.send("back", &Packet { frames: vec![(0, frame)], ..Packet::new(EPOCH) });
     };
     nudge(0);
@@ -426,8 +428,7 @@ async fn nudges_begin_so_many_sessions_and_honest_ones_go_on() {
         within(within(front.start(Trade, deal(id))).await.unwrap().settled()).await.unwrap();
     }
     until("they wait on disk", || back.instances() == 0).await;
-    // A few were on their way when the last of those that may was written.
-    assert!(back.open().await <= 2 * NUDGED_MAX, "{} are open", back.open().await);
+    assert_eq!(back.open().await, NUDGED_MAX);
     assert_eq!(sites.outside.total(), Tally { done: 10, undone: 0 });
     // One that something happens in does not count any more.
     let mut ends = BTreeMap::new();

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use accompanist::contract::{Change, Space, Store};
+use accompanist::frame::Outcome;
 use accompanist::id::{InstanceId, RoleIndex};
 use accompanist::instance::{Remedy, Status};
 use accompanist::prelude::*;
+use accompanist::record::{self, Closed, Opened, read_value};
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
 use accompanist::{AskError, NodeBuilder};
@@ -152,6 +154,10 @@ impl Choreography for Ways {
                 let go: At<Front, ()> = ctx.signal(Front, "go").await?;
                 ctx.comm(Front, Back, &go).await?;
             }
+            "front awaits" => {
+                let go: At<Back, ()> = ctx.signal(Back, "go").await?;
+                ctx.comm(Back, Front, &go).await?;
+            }
             "back ends" | "back hears" => {
                 let _: At<Front, ()> = ctx.signal(Front, "go").await?;
             }
@@ -262,6 +268,7 @@ impl Choreography for Other {
 }
 
 /// Brings a session into the state of the row.
+#[expect(clippy::too_many_lines, reason = "a state each")]
 async fn bring_about(state: &str) -> World {
     match state {
         "runs, initiating role" => waiting("front waits", 0, 0).await,
@@ -335,6 +342,31 @@ async fn bring_about(state: &str) -> World {
             world.stands_still(1).await;
             world
         }
+        "left behind by a role that has closed, initiating role" => {
+            let mut world = waiting("front awaits", 1, 0).await;
+            world.stop(1).await;
+            close_by_hand(&world.disks[1], world.session, 1);
+            world.start_again(1, true).await;
+            world.stands_still(0).await;
+            world
+        }
+        "left behind by a role that has closed, another role" => {
+            let mut world = waiting("front waits", 0, 1).await;
+            world.stop(0).await;
+            close_by_hand(&world.disks[0], world.session, 0);
+            world.start_again(0, true).await;
+            world.stands_still(1).await;
+            world
+        }
+        "has finished, and its initiating role does not know the session" => {
+            let mut world = waiting("back ends", 0, 1).await;
+            world.is(1, Status::Finished).await;
+            world.stop(0).await;
+            lose(&world.disks[0], world.session, 0);
+            world.start_again(0, true).await;
+            world.stands_still(1).await;
+            world
+        }
         "is not open here" => {
             let mut world = waiting("front waits", 0, 1).await;
             world.session = SessionId::keyed("no", "such");
@@ -385,6 +417,28 @@ fn damage(disk: &MemoryDisk, session: SessionId) {
     store.sync().unwrap();
 }
 
+/// Removes all that a role has of its session, as if its store were older than that.
+fn lose(disk: &MemoryDisk, session: SessionId, role: u8) {
+    let (mut store, prefix) = (disk.open().unwrap(), InstanceId { session, role: RoleIndex(role) }.to_bytes());
+    for space in [Space::Open, Space::Journal] {
+        let entries = store.scan(space, &prefix, None, usize::MAX).unwrap();
+        store.apply(entries.into_iter().map(|(key, _)| Change { space, key, value: None }).collect()).unwrap();
+    }
+    store.sync().unwrap();
+}
+
+/// As if the session had finished at a role, and the store of the other one had gone back.
+fn close_by_hand(disk: &MemoryDisk, session: SessionId, role: u8) {
+    let id = InstanceId { session, role: RoleIndex(role) };
+    let opened = disk.open().unwrap().get(Space::Open, &id.to_bytes()).unwrap().unwrap();
+    let opened: Opened = read_value(Space::Open, &opened).unwrap();
+    lose(disk, session, role);
+    let closed = Closed { header: opened.header, outcome: Outcome::Finished, output: None };
+    let mut store = disk.open().unwrap();
+    store.apply(record::close(id, &closed, Vec::new()).unwrap()).unwrap();
+    store.sync().unwrap();
+}
+
 /// Goes the way; gives how many steps are the operator's.
 async fn go(way: &str, part: &InstanceHandle) -> Result<usize, AskError> {
     match way {
@@ -415,7 +469,7 @@ async fn check(state: &str, way: &str, expected: &str) {
     }
     let left = within(go(way, &part)).await.unwrap_or_else(|error| panic!("{state}, {way}: {error}"));
     match expected {
-        "again" if state.starts_with("stands still") => world.stands_still(world.at).await,
+        "again" if !state.starts_with("a step") => world.stands_still(world.at).await,
         "again" => world.in_trouble().await,
         "finishes" => {
             let go = [world.part(0), world.part(1)];
@@ -428,6 +482,11 @@ async fn check(state: &str, way: &str, expected: &str) {
             let session = within(world.node(0).session::<Ways>(world.session)).await.unwrap();
             within(session.settled()).await.unwrap_or_else(|error| panic!("{state}, {way}: {error}"));
             assert_eq!(world.site.left(), 2, "{state}, {way}");
+        }
+        "ends here" => {
+            assert_eq!(left, usize::from(!state.starts_with("has finished")), "{state}, {way}: all of it is listed");
+            let is_over = async || matches!(part.status().await, Err(AskError::NotOpen(_)));
+            within(async { while !is_over().await {} }).await;
         }
         "compensated" | "by hand" => {
             let session = within(world.node(0).session::<Ways>(world.session)).await.unwrap();
@@ -515,11 +574,17 @@ const STILL: &[&str] = &[
     "cannot be played by this release",
     "cannot be read from the store",
 ];
+const LEFT_BEHIND: &[&str] = &[
+    "left behind by a role that has closed, initiating role",
+    "left behind by a role that has closed, another role",
+    "has finished, and its initiating role does not know the session",
+];
 const CHANNEL: &str = "a channel that stands still";
 
 #[test]
 fn each_row_of_the_table_has_its_test() {
-    let tested: BTreeSet<_> = [MOVING, TROUBLED, STILL, &[CHANNEL]].concat().into_iter().map(str::to_owned).collect();
+    let tested: BTreeSet<_> =
+        [MOVING, TROUBLED, STILL, LEFT_BEHIND, &[CHANNEL]].concat().into_iter().map(str::to_owned).collect();
     let rows: BTreeSet<_> = rows().into_iter().map(|(state, _)| state).collect();
     assert_eq!(rows, tested);
 }
@@ -537,6 +602,11 @@ async fn each_way_out_of_a_part_in_trouble_is_as_the_table_says() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_way_out_of_a_part_that_stands_still_is_as_the_table_says() {
     check_rows(STILL).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_way_out_of_a_part_that_another_one_has_left_behind_is_as_the_table_says() {
+    check_rows(LEFT_BEHIND).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

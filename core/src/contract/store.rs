@@ -156,6 +156,13 @@ pub trait Store: Send + 'static {
         Ok(())
     }
 
+    /// How many batches were applied in the store's whole life, as far as they are there: it tells which of two copies is the later
+    /// one. After a crash it is no lower than it was at the last sync. A store made of others passes it on; one that cannot say
+    /// gives 0, and an older copy of it is noticed only by its generation.
+    fn commits(&self) -> u64 {
+        0
+    }
+
     /// All that waited for the last sync has been answered: does now what makes the next one quick. Changes nothing that can
     /// be read.
     fn make_ready(&mut self) {}
@@ -210,6 +217,28 @@ pub enum StoreError {
         /// What is missing.
         reason: String,
     },
+    /// The store was made for another node.
+    #[error(
+        "the store belongs to node `{found}`, and was opened for node `{given}`: give `{given}` the folder of its own store, or \
+         start this one as `{found}`; a store is not renamed, and nothing of it was changed"
+    )]
+    OtherNode {
+        /// The node that the store belongs to.
+        found: String,
+        /// The node that it was opened for.
+        given: String,
+    },
+    /// The store was made in another system.
+    #[error(
+        "the store belongs to system `{found}`, and was opened in system `{given}`: give the node the folder of its store in \
+         `{given}`, or connect it to `{found}` (the transport's namespace, or `system` of its settings); nothing of it was changed"
+    )]
+    OtherSystem {
+        /// The system that the store belongs to.
+        found: String,
+        /// The system that it was opened in.
+        given: String,
+    },
     /// Another node knows this one by its name with another store than it has now.
     #[error(
         "`{by}` knows this node by its name with another store, and the one that it was started on has nothing of that: sessions \
@@ -224,6 +253,35 @@ pub enum StoreError {
     /// The values of the store are encoded otherwise than whoever opens it expects.
     #[error("the store is not opened, and nothing of it was changed: {0}")]
     Encoding(String),
+    /// Another node knows a later state of this store than the one that the node was started on.
+    #[error(
+        "`{by}` knows this node with {known}, and the store that it was started on has {own}: it is an older copy, or a second one, \
+         and what was done since is not in it; nothing is taken from it. Give the node the store that is known, or accept the \
+         loss (`NodeBuilder::accept_restore`, `accept_restore` of the settings, `--accept-restore`): what others still have open \
+         is done again or listed, see `docs/operators.md`"
+    )]
+    GoneBack {
+        /// The node that knows it.
+        by: String,
+        /// What it knows.
+        known: String,
+        /// What this store has.
+        own: String,
+    },
+    /// Another node of this name is at work on another copy of this store.
+    #[error(
+        "two nodes of this name are at work on two copies of one store, as `{by}` says: this one with {own}, the other one with \
+         {other}. Both stop; find the other one, decide which store is the right one, see that the other is not started again, and \
+         start this one with `NodeBuilder::accept_restore` (`accept_restore` of the settings, `--accept-restore`)"
+    )]
+    TwoOwners {
+        /// The node that has noticed.
+        by: String,
+        /// What this store has.
+        own: String,
+        /// What the other one has.
+        other: String,
+    },
     /// A stored value cannot be read back.
     #[error(
         "the store holds a value in `{space}` that cannot be read ({reason}): it was damaged, or written by another program; nothing was changed"

@@ -25,6 +25,12 @@ pub trait Transport: Send + Sync + 'static {
     /// [`TransportError`] when the network cannot be used, with what to do about it.
     fn attach(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> BoxFuture<'_, Result<Arc<dyn Wire>, TransportError>>;
 
+    /// The name of the system whose nodes it connects, if it has one: a node's store is pinned to it. A transport made of others
+    /// passes it on.
+    fn system(&self) -> Option<&str> {
+        None
+    }
+
     /// Who can reach the nodes that are attached here. A node that others reach needs to know its members, and does not
     /// start without them.
     fn exposure(&self) -> Exposure {

@@ -3,6 +3,8 @@
 //!
 //! Part of a packet, with the same rules. Every list has a bound. Knows nothing of who keeps an offer, or casts by it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::epoch::{EPOCH_BYTES, Epoch};
@@ -24,6 +26,8 @@ pub const OFFER_NODES_BYTES_MAX: usize = 3 * NODES_PER_OFFER_MAX * NODE_BYTES;
 const OFFER_ITEM_BYTES: usize = 8;
 /// What a number of 64 bits takes, at most.
 const NUMBER_BYTES: usize = 10;
+/// What the opening of a store takes, at most.
+const GENERATION_BYTES: usize = 4 * NUMBER_BYTES + 2 * NUMBER_BYTES;
 /// What an entry of a list of nodes takes, at most: a name, an epoch, and up to two numbers; or a name and three numbers.
 const NODE_BYTES: usize = NODE_ID_BYTES_MAX + OFFER_ITEM_BYTES + EPOCH_BYTES + 2 * NUMBER_BYTES;
 
@@ -32,6 +36,56 @@ const NODE_BYTES: usize = NODE_ID_BYTES_MAX + OFFER_ITEM_BYTES + EPOCH_BYTES + 2
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Membership(pub u64);
+
+/// One opening of a node's store, and how far the store was: so that an older copy of a store, and a second one, are noticed by all
+/// who hear of it (decision 0033). Claimed at each start, on disk before anything is served.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Generation {
+    /// How often an operator has accepted an older copy of the store in the place of the one that the others know.
+    pub restores: u64,
+    /// Counts the openings of the store, those of all copies before this one included.
+    pub number: u64,
+    /// Drawn at random for this opening.
+    pub id: u128,
+    /// How many batches the store had when it was opened.
+    pub opened: u64,
+    /// How many it has on disk now, but for those that only note how far others are.
+    pub batch: u64,
+}
+
+impl Generation {
+    /// Which of two openings came later. Those of two copies of a store may have the same.
+    pub fn order(&self) -> (u64, u64) {
+        (self.restores, self.number)
+    }
+
+    /// Whether they are the same opening of the same store.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.order() == other.order() && self.id == other.id
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { restores, number, id, batch, .. } = self;
+        // So much of the id tells two of them apart.
+        write!(f, "generation {restores}.{number} ({:08x}), batch {batch}", id >> 96)
+    }
+}
+
+/// Of two openings of a store under the receiver's name: the sender does not take the one for the store of that node, since it
+/// knows the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dispute {
+    /// The membership that both claim.
+    pub membership: Membership,
+    /// The one that is refused.
+    pub refused: Generation,
+    /// The one that is known.
+    pub known: Generation,
+    /// Whether both are at work: the one that is known has to stop, too, until an operator chooses.
+    pub both_live: bool,
+}
 
 /// What a node says of itself, and of those that come and go.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +115,12 @@ pub struct Offer {
     /// Whether its membership was begun knowingly, by an operator or by joining anew after it had left: it takes the place of
     /// another one under its name. Without this, who knows the name in another membership does not hear it.
     pub fresh: bool,
+    /// The opening of its store.
+    pub generation: Generation,
+    /// Of an offer to one node, or of one that a node tells all of its own name: which opening of the receiver's store is refused.
+    pub dispute: Option<Dispute>,
+    /// Of an offer to one node: the id of the opening that the sender knows of the receiver's store.
+    pub accepts: Option<u128>,
 }
 
 /// One version of a choreography that a node has.
@@ -164,7 +224,7 @@ impl Offer {
     /// What it takes in a packet, at most.
     pub fn size(&self) -> usize {
         let nodes = (self.left.len() + self.needs.len() + self.received.len()) * NODE_BYTES;
-        self.names_size() + nodes + 3 * NUMBER_BYTES + OFFER_ITEM_BYTES
+        self.names_size() + nodes + 3 * NUMBER_BYTES + OFFER_ITEM_BYTES + 4 * GENERATION_BYTES + 2 * NUMBER_BYTES
     }
 
     fn names_size(&self) -> usize {

@@ -26,8 +26,8 @@ impl Instance {
             Body::Deliver { path, operation, payload } => {
                 self.deliver_message(path, frame.from, operation, payload, receipt);
             }
-            Body::Nudge => {
-                self.answer_nudge(frame.from);
+            Body::Nudge(lacks) => {
+                self.answer_nudge(frame.from, lacks);
                 if frame.from == self.header.initiator && self.ended.is_some() {
                     // It asks how this role has ended, and does not ask again once this is acknowledged.
                     let known = receipt.filter(|receipt| !self.acks_once_told.contains(receipt));
@@ -43,15 +43,21 @@ impl Instance {
                 self.ack_when_written(receipt);
             }
             Body::Done(outcome) => {
+                if receipt.is_none() {
+                    self.answer_done(frame.from, &outcome);
+                }
                 self.note_done(frame.from, outcome);
                 // Kept in memory only: after a crash the initiator asks again.
                 self.ack_when_written(receipt);
             }
-            Body::Close(_) => {
-                self.close_after.get_or_insert(0);
-                let receipt = receipt.filter(|receipt| !self.will_ack(receipt));
+            Body::Close(outcome) => {
+                self.note_closed(frame.from, Some(outcome));
+                // One that comes too early is not acknowledged: it comes again.
+                let receipt = receipt.filter(|receipt| self.close_after.is_some() && !self.will_ack(receipt));
                 self.pending.acks.extend(receipt);
             }
+            Body::Closed(outcome) => self.note_closed(frame.from, outcome),
+            Body::Gone(path) => self.note_gone(frame.from, &path),
         }
         self.wake();
     }

@@ -44,6 +44,8 @@ impl Instance {
             said,
             told,
             acks_once_told,
+            lacking,
+            resends,
             // What is written when it leaves memory depends on it, and nothing else.
             rested: _,
             held,
@@ -71,6 +73,8 @@ impl Instance {
             // Waiting has what is compared with it.
             unix_ms: _,
             nudge,
+            // The runtime alone asks for it, when an instance comes back to nudge, or leaves.
+            nudges_due: _,
             stopped,
             // Empty between turns.
             effects: _,
@@ -79,6 +83,7 @@ impl Instance {
         let ahead = |write: &u64| write.saturating_sub(*synced);
         (replaying, mailbox, observed, next_order, running, retrying).hash(hasher);
         (loops, heard, sagas, signals, undoing, said_undoing).hash(hasher);
+        (lacking, resends).hash(hasher);
         (pending, ahead(number), ahead(barrier), warned, unacked, acquainted, invited, waiting).hash(hasher);
         (terminated, said, told, acks_once_told, program_ended, output, view, abort, done, closing, closed, opening)
             .hash(hasher);

@@ -1,5 +1,6 @@
 //! What an instance wants done: writes, frames, acknowledgements, jobs. It does none of it itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::abort::{Abort, Retry};
@@ -26,7 +27,7 @@ pub enum OutgoingKey {
     },
     /// The close, to one role.
     Close(RoleIndex),
-    /// A nudge, or the answer to one: not acknowledged.
+    /// A nudge, the answer to one, or an end that is told again to ask for the close: not acknowledged.
     Nudge(RoleIndex),
     /// A nudge to a role that may not know of the session yet: once it is acknowledged, that is durable there.
     Invite(RoleIndex),
@@ -225,6 +226,19 @@ pub enum Stop {
         /// The limit in bytes.
         limit: usize,
     },
+    /// Another role has gone on without this one, as it can only if one of the two stores went back.
+    #[error(
+        "role {role} on node `{node}` {what}, and this role has not come so far: one of the two stores was restored from \
+         an older copy, or has lost what it had; compare what both have done, then `abort` or `terminate` this part"
+    )]
+    LeftBehind {
+        /// The other role.
+        role: u8,
+        /// Its node.
+        node: String,
+        /// How the session stands there.
+        what: String,
+    },
     /// A step could not be run.
     #[error("the step at {path} cannot be run ({reason})")]
     StepFailed {
@@ -268,4 +282,9 @@ pub struct Effects {
     pub troubles: Option<Vec<(Path, Trouble)>>,
     /// The journal has grown to so many records, which is more than it should. At most once.
     pub long_journal: Option<usize>,
+    /// Messages that count as acknowledged, and that their receivers lack: the instance has to leave memory (see
+    /// [`Instance::rest_without`](super::Instance::rest_without)) and to be [restored](super::Instance::restore) with
+    /// [`Instance::resending`](super::Instance::resending) these, so that its program sends them again. Nothing is
+    /// lost if that is not done: who lacks them nudges again.
+    pub lacking: BTreeSet<(Path, RoleIndex)>,
 }

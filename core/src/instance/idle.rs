@@ -62,7 +62,7 @@ impl Instance {
     }
 
     /// Nothing is on its way to the disk, nor waits for what is.
-    fn is_durable(&self) -> bool {
+    pub(super) fn is_durable(&self) -> bool {
         let written = self.pending.changes.is_empty() && self.pending.acks.is_empty() && self.synced + 1 == self.number;
         let told = self.acks_after.is_empty() && self.held.is_empty();
         written && told && self.output_after.is_none() && self.view_after.is_none()

@@ -4,7 +4,8 @@
 //! asks it through [`crate::Context`]. Clock, chance, disk and network are outside, so that the runtime, the
 //! simulator and [`crate::run_local`] share this one machine. `delivery` has what arrives, `writes` what leaves,
 //! `program` what the program asks (`waiting`, `sagas`, `turns` and `outside` the operations that take long), `saga` the
-//! way to an end, `compensation` taking back, `idle` and `restore` the ways out of memory and back.
+//! way to an end, `nudges` what a role that waits asks of the others and is answered, `compensation` taking back, `idle`
+//! and `restore` the ways out of memory and back.
 
 mod compensation;
 mod delivery;
@@ -12,6 +13,7 @@ mod digest;
 mod effects;
 mod idle;
 mod limits;
+mod nudges;
 mod outside;
 mod program;
 mod restore;
@@ -132,6 +134,10 @@ pub struct Instance {
     told: Option<Outcome>,
     /// What is acknowledged once it has.
     acks_once_told: Vec<Receipt>,
+    /// Messages that were acknowledged, and that their receivers have asked for all the same.
+    lacking: BTreeSet<(Path, RoleIndex)>,
+    /// Those that an instance that has ended sends again in this life.
+    resends: BTreeSet<(Path, RoleIndex)>,
     /// What is on disk of that, if anything is.
     rested: Option<Rested>,
     held: VecDeque<(u64, Outgoing)>,
@@ -163,6 +169,8 @@ pub struct Instance {
     now_ms: u64,
     unix_ms: u64,
     nudge: Option<Pause>,
+    /// How often it nudges before it leaves memory.
+    nudges_due: u8,
     stopped: Option<Stop>,
     effects: Effects,
 }
@@ -231,6 +239,8 @@ impl Instance {
             said: BTreeMap::new(),
             told: None,
             acks_once_told: Vec::new(),
+            lacking: BTreeSet::new(),
+            resends: BTreeSet::new(),
             rested: None,
             held: VecDeque::new(),
             unacked: BTreeSet::new(),
@@ -255,6 +265,7 @@ impl Instance {
             now_ms: 0,
             unix_ms: 0,
             nudge: None,
+            nudges_due: 1,
             stopped: None,
             effects: Effects::default(),
         }

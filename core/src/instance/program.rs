@@ -34,6 +34,9 @@ impl Instance {
             let scope = self.aborted_scope(path);
             return if self.unvisited_step(&scope).is_some() { Poll::Ready(()) } else { Poll::Pending };
         }
+        if self.ended.is_some() {
+            self.resend(path, to, operation, payload);
+        }
         if self.ended.is_some() || self.rehearsing {
             return Poll::Ready(());
         }

@@ -4,7 +4,7 @@
 //! has ended and everything it said has been heard (or, aborted, once everything is taken back and everybody
 //! knows). The initiator closes when all have ended alike.
 
-use super::{Instance, OutgoingKey, Pause, Stop};
+use super::{Instance, OutgoingKey, Stop};
 use crate::abort::Abort;
 use crate::frame::{Body, Outcome};
 use crate::id::{Path, RoleIndex};
@@ -96,20 +96,6 @@ impl Instance {
         }
     }
 
-    /// Another role waits for this one: says again what is not said again otherwise.
-    pub(super) fn answer_nudge(&mut self, from: RoleIndex) {
-        if self.has_loops() || self.abort.is_some() {
-            self.tell_turns(from);
-        }
-        if let Some(undoing) = self.said_undoing.clone().or_else(|| self.has_undone_all()) {
-            self.answer(from, undoing);
-        }
-        let Some((after, outcome)) = self.ended.clone() else { return };
-        if from == self.header.initiator && after <= self.synced {
-            self.say_done(outcome, after);
-        }
-    }
-
     /// Tells the initiator how this role has ended.
     pub(super) fn say_done(&mut self, outcome: Outcome, after: u64) {
         self.told = None;
@@ -126,6 +112,7 @@ impl Instance {
         if self.close_after.is_some() || !self.program_ended || self.running > 0 || !self.jobs.is_empty() {
             return;
         }
+        self.answer_what_is_gone();
         if self.ended.is_none() {
             match self.abort.clone() {
                 Some(abort) => {
@@ -174,7 +161,7 @@ impl Instance {
     }
 
     /// The other roles that have not said yet that they ended as this one did.
-    fn unlike(&self, outcome: &Outcome) -> Vec<RoleIndex> {
+    pub(super) fn unlike(&self, outcome: &Outcome) -> Vec<RoleIndex> {
         let alike = |other: &Outcome| std::mem::discriminant(other) == std::mem::discriminant(outcome);
         self.others().into_iter().filter(|role| !self.done.get(role).is_some_and(alike)).collect()
     }
@@ -182,7 +169,7 @@ impl Instance {
     /// Writes the tombstone, and drops the journal with it.
     fn close(&mut self) {
         let Some((_, outcome)) = self.ended.clone() else {
-            // A close for an instance that has not ended cannot be: the initiator waits for all.
+            // Told to close before it has ended: `note_closed` has seen to that.
             self.close_after = None;
             return;
         };
@@ -210,56 +197,5 @@ impl Instance {
         let mut keys = self.journal_keys(&Path::root());
         keys.extend(records.map(|record| record.key(self.id)));
         keys
-    }
-
-    /// Whether an awaited role speaks by itself: it has the session on its disk. That a role has ended is kept in memory
-    /// only, so for that it has to have been asked in this life.
-    pub(super) fn is_sure_of(&self, role: RoleIndex) -> bool {
-        match self.ended {
-            Some(_) => self.invited.contains(&role),
-            None => role == self.header.initiator || self.acquainted.contains(&role),
-        }
-    }
-
-    /// The roles that this instance cannot go on without.
-    pub(super) fn awaited(&self) -> Vec<RoleIndex> {
-        if self.close_after.is_some() || self.closing {
-            return Vec::new();
-        }
-        if let (true, Some((_, outcome))) = (self.initiates(), &self.ended) {
-            return self.unlike(outcome);
-        }
-        if self.ended.is_some() {
-            // But for the close, which comes by itself; and who has closed may have forgotten the session.
-            return Vec::new();
-        }
-        let mut awaited = self.deciders_in_doubt();
-        awaited.extend(self.awaited_to_undo());
-        if self.abort.is_none() && !self.program_ended {
-            awaited.extend(self.awaited_senders());
-        }
-        awaited.sort_unstable();
-        awaited.dedup();
-        awaited
-    }
-
-    /// Nudges those that are awaited, with growing pauses.
-    pub(super) fn nudge_when_due(&mut self) {
-        let awaited = self.awaited();
-        match self.nudge {
-            _ if awaited.is_empty() => self.nudge = None,
-            None => self.nudge = Some(Pause::first(self.now_ms, self.limits.nudge_delay_min_ms)),
-            Some(pause) if pause.until_ms <= self.now_ms => {
-                for to in awaited {
-                    let key = if self.is_sure_of(to) { OutgoingKey::Nudge(to) } else { OutgoingKey::Invite(to) };
-                    // An invitation that is under way is sent again by itself.
-                    if !self.unacked.contains(&key) {
-                        self.say(key, to, Body::Nudge, 0);
-                    }
-                }
-                self.nudge = Some(pause.next(self.now_ms, self.limits.nudge_delay_max_ms));
-            }
-            Some(_) => {}
-        }
     }
 }

@@ -41,6 +41,7 @@ impl SagaPaths {
 #[derive(Hash)]
 pub(super) struct Saga {
     paths: SagaPaths,
+    decider: RoleIndex,
     decides: bool,
     abort: Option<Abort>,
     /// What the body waits for does not come any more.
@@ -66,7 +67,7 @@ impl Instance {
         let (body, own) = (paths.body.clone(), if own_decision { paths.saga.clone() } else { paths.vote.clone() });
         let verdict = (paths.verdict.clone(), decider);
         let votes: Vec<_> = members.iter().map(|role| (paths.vote.clone(), *role)).collect();
-        let saga = Saga { paths, decides: own_decision, abort: None, spent: false, undone: false };
+        let saga = Saga { paths, decider, decides: own_decision, abort: None, spent: false, undone: false };
         self.sagas.insert(body.clone(), saga);
         if let Some(observation) = self.observed.get_mut(&own) {
             observation.visited = true;
@@ -154,6 +155,23 @@ impl Instance {
             Operation::Verdict => self.note_verdict(&body, Some(abort)),
             _ => {}
         }
+    }
+
+    /// The verdicts of other roles on the sagas around `path`, as far as they are not known: an abort among them ends what
+    /// is waited for there.
+    pub(super) fn verdicts_around(&self, path: &Path) -> impl Iterator<Item = (Path, RoleIndex)> {
+        let around = path.scopes().filter_map(|scope| self.sagas.get(&scope));
+        let open = around.filter(|saga| !saga.decides && saga.abort.is_none());
+        let verdicts = open.map(|saga| (saga.paths.verdict.clone(), saga.decider));
+        verdicts.filter(|verdict| !self.mailbox.contains_key(verdict))
+    }
+
+    /// The path of the vote of `role` that this one lacks to give the verdict `path`.
+    pub(super) fn missing_vote(&self, path: &Path, role: RoleIndex) -> Option<Path> {
+        let saga = self.sagas.values().find(|saga| saga.decides && saga.paths.verdict == *path)?;
+        let decided = self.observed.contains_key(&saga.paths.saga);
+        let vote = (saga.paths.vote.clone(), role);
+        (!decided && !self.mailbox.contains_key(&vote)).then_some(vote.0)
     }
 
     /// Waits until nothing more comes of an aborted saga's body.

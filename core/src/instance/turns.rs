@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 use std::task::{Context, Poll};
 
+use super::Instance;
 use super::waiting::Waiting;
-use super::{Instance, OutgoingKey};
 use crate::contract::{Change, Space};
 use crate::frame::{Body, Operation};
 use crate::id::{Path, RoleIndex};
@@ -201,10 +201,5 @@ impl Instance {
 
     pub(super) fn doubts_a_turn(&self) -> bool {
         !self.deciders_in_doubt().is_empty()
-    }
-
-    /// Says `body` without asking for an acknowledgement: whoever waits for it nudges.
-    pub(super) fn answer(&mut self, to: RoleIndex, body: Body) {
-        self.say(OutgoingKey::Nudge(to), to, body, self.barrier);
     }
 }

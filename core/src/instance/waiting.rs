@@ -33,6 +33,13 @@ enum What {
     Writes,
 }
 
+/// Something that another role has to say.
+pub(super) struct Wanted {
+    /// Where the message is waited for; the end of a turn is none.
+    pub(super) path: Option<Path>,
+    pub(super) from: RoleIndex,
+}
+
 impl Waiting {
     pub(super) fn for_message(operation: Operation, from: RoleIndex) -> Self {
         Self { what: What::Message(operation, from), until_unix_ms: None }
@@ -109,10 +116,11 @@ impl Instance {
         self.waiting.iter().filter(others).map(|(path, waiting)| (path.clone(), waiting.to_string())).collect()
     }
 
-    /// The roles that the program waits for.
-    pub(super) fn awaited_senders(&self) -> impl Iterator<Item = RoleIndex> {
-        self.waiting.values().filter_map(|waiting| match waiting.what {
-            What::Message(_, from) | What::TurnOver(from) => Some(from),
+    /// What the program waits for that other roles say.
+    pub(super) fn wanted_messages(&self) -> impl Iterator<Item = Wanted> {
+        self.waiting.iter().filter_map(|(path, waiting)| match waiting.what {
+            What::Message(_, from) => Some(Wanted { path: Some(path.clone()), from }),
+            What::TurnOver(from) => Some(Wanted { path: None, from }),
             _ => None,
         })
     }

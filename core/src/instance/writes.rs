@@ -1,7 +1,9 @@
 //! What leaves an instance: writes in the order of their numbers, and frames once what they depend on is durable.
 
+use std::sync::Arc;
+
 use super::{Effects, Instance, LocalJob, Outgoing, OutgoingKey, Stop, Write};
-use crate::frame::{Body, Frame};
+use crate::frame::{Body, Frame, Header};
 use crate::id::{Path, RoleIndex};
 use crate::record::{self, Record};
 
@@ -30,6 +32,7 @@ impl Instance {
         if self.close_after.is_some_and(|after| after > 0 && after <= self.synced) {
             self.effects.closed = self.closed.take();
         }
+        self.effects.lacking = self.take_lacking();
         std::mem::take(&mut self.effects)
     }
 
@@ -72,9 +75,20 @@ impl Instance {
 
     /// Says `body` to `to` once write `after` is durable.
     pub(super) fn say(&mut self, key: OutgoingKey, to: RoleIndex, body: Body, after: u64) {
+        // Who is nudged may not know the session, or may know it no more and has to learn whom to answer.
+        let nudges = matches!(key, OutgoingKey::Nudge(_) | OutgoingKey::Invite(_));
+        let header = (nudges || !self.acquainted.contains(&to)).then(|| self.header.clone());
+        self.say_with(key, to, header, body, after);
+    }
+
+    /// Says `body` to one who has asked, and asks for no acknowledgement: whoever waits for it nudges. Without a header it
+    /// begins nothing, however late it comes.
+    pub(super) fn answer(&mut self, to: RoleIndex, body: Body) {
+        self.say_with(OutgoingKey::Nudge(to), to, None, body, self.barrier);
+    }
+
+    fn say_with(&mut self, key: OutgoingKey, to: RoleIndex, header: Option<Arc<Header>>, body: Body, after: u64) {
         let Some(node) = self.header.node_of(to).cloned() else { return };
-        let known = self.acquainted.contains(&to) && !matches!(body, Body::Nudge);
-        let header = (!known).then(|| self.header.clone());
         let frame = Frame { session: self.id.session, from: self.id.role, to, header, body };
         let asked_for = matches!(key, OutgoingKey::Nudge(_) | OutgoingKey::Done { .. });
         if key.is_acknowledged() {

@@ -67,19 +67,30 @@ impl RunFailure {
     }
 }
 
-/// A crash of `role` just before the event of this number.
+/// What goes wrong at the event of this number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Crash {
+struct Fault {
     event: usize,
-    role: usize,
+    kind: FaultKind,
 }
 
-/// The crashes of one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FaultKind {
+    /// The role crashes just before.
+    Crash(usize),
+    /// The frame that would arrive is lost, and acknowledged all the same.
+    Forget,
+}
+
+/// The faults of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Plan {
     first: First,
-    crashes: Vec<Crash>,
+    faults: Vec<Fault>,
 }
+
+/// How a plan calls a frame that is forgotten, where a crash has its role.
+const FORGET: &str = "forget";
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -87,7 +98,10 @@ impl fmt::Display for Plan {
             First::Disk => "disk",
             First::Network => "network",
         })?;
-        self.crashes.iter().try_for_each(|crash| write!(f, ",{}@{}", crash.role, crash.event))
+        self.faults.iter().try_for_each(|Fault { event, kind }| match kind {
+            FaultKind::Crash(role) => write!(f, ",{role}@{event}"),
+            FaultKind::Forget => write!(f, ",{FORGET}@{event}"),
+        })
     }
 }
 
@@ -99,11 +113,12 @@ impl Plan {
             "network" => First::Network,
             _ => return None,
         };
-        let crash = |part: &str| {
-            let (role, event) = part.split_once('@')?;
-            Some(Crash { event: event.parse().ok()?, role: role.parse().ok()? })
+        let fault = |part: &str| {
+            let (what, event) = part.split_once('@')?;
+            let kind = if what == FORGET { FaultKind::Forget } else { FaultKind::Crash(what.parse().ok()?) };
+            Some(Fault { event: event.parse().ok()?, kind })
         };
-        Some(Self { first, crashes: parts.map(crash).collect::<Option<_>>()? })
+        Some(Self { first, faults: parts.map(fault).collect::<Option<_>>()? })
     }
 }
 
@@ -116,8 +131,9 @@ struct Ran {
 
 /// Runs a choreography once without a crash, then once for each point at which a role can crash (before and after each
 /// turn, sync, message, acknowledgement, and so before and after each record, commit, compensation, done and close), with a
-/// crash there; and, with `crashes_max` 2, with a second crash at each point after the first. All that with writes
-/// synced before anything arrives, and once more the other way round.
+/// crash there; and, with `crashes_max` 2, with a second crash at each point after the first. In other runs a message, an
+/// acknowledgement of which is false, never arrives: that counts as one of the crashes. All that with writes synced before
+/// anything arrives, and once more the other way round.
 ///
 /// Each run has to end at all roles, alike, and leave nothing behind but how it ended: as the run without a crash (with
 /// the same output, if nothing is drawn: `random`, `uuid`, `now`, `effect`, time limits), or as compensated. Beyond that, the
@@ -175,7 +191,7 @@ pub async fn check_crashes<C: Choreography>(
         return Ok(CrashReport { runs: 1, ..report });
     }
     for first in [First::Disk, First::Network] {
-        let calm = Plan { first, crashes: Vec::new() };
+        let calm = Plan { first, faults: Vec::new() };
         let base = check.run(&calm, None).await?;
         report.runs += 1;
         report.points += points(&base.events, 0).count();
@@ -185,7 +201,7 @@ pub async fn check_crashes<C: Choreography>(
             let ran = check.run(&plan, Some(&base)).await?;
             report.runs += 1;
             report.aborted += usize::from(base.finished && !ran.finished);
-            if plan.crashes.len() < crashes_max {
+            if plan.faults.len() < crashes_max {
                 open.extend(successors(&plan, &ran.events));
             }
             if report.runs.is_multiple_of(RUNS_PER_WORD) {
@@ -198,22 +214,29 @@ pub async fn check_crashes<C: Choreography>(
 
 /// The points at which one role can crash, from the event of number `from` on. After an event is the same as before the
 /// next one that happens to the role, but for what happens to others in between; so both are taken, unless they are one.
-fn points(events: &[Event], from: usize) -> impl Iterator<Item = Crash> {
+fn points(events: &[Event], from: usize) -> impl Iterator<Item = Fault> {
     let crashes = events.iter().enumerate().skip(from).flat_map(|(event, what)| {
         let next: Vec<usize> = events.get(event + 1).into_iter().flat_map(|next| next.roles()).collect();
-        let before = what.roles().map(move |role| Crash { event, role });
+        let crash = |event, role| Fault { event, kind: FaultKind::Crash(role) };
+        let before = what.roles().map(move |role| crash(event, role));
         let after = what.roles().filter(move |role| !next.contains(role));
-        before.chain(after.map(move |role| Crash { event: event + 1, role }))
+        before.chain(after.map(move |role| crash(event + 1, role)))
     });
     crashes.filter(|crash| crash.event < events.len())
 }
 
-/// The plans with one crash more than `plan`, later than its last.
+/// The frames that can be forgotten, from the event of number `from` on.
+fn frames(events: &[Event], from: usize) -> impl Iterator<Item = Fault> {
+    let arrivals = events.iter().enumerate().skip(from).filter(|(_, what)| matches!(what, Event::Arrive { .. }));
+    arrivals.map(|(event, _)| Fault { event, kind: FaultKind::Forget })
+}
+
+/// The plans with one fault more than `plan`, later than its last.
 fn successors<'a>(plan: &'a Plan, events: &'a [Event]) -> impl Iterator<Item = Plan> + 'a {
-    let from = plan.crashes.last().map_or(0, |crash| crash.event + 1);
-    points(events, from).map(|crash| {
+    let from = plan.faults.last().map_or(0, |fault| fault.event + 1);
+    points(events, from).chain(frames(events, from)).map(|fault| {
         let mut next = plan.clone();
-        next.crashes.push(crash);
+        next.faults.push(fault);
         next
     })
 }
@@ -236,11 +259,15 @@ impl<C: Choreography, S: Fn() -> Scene<C>> Check<C, S> {
 }
 
 async fn play<C: Choreography>(stage: &mut Stage<C>, plan: &Plan) -> Result<(), String> {
-    let mut crashes = plan.crashes.iter().peekable();
+    let mut faults = plan.faults.iter().peekable();
     while !stage.is_over() {
-        let event = match crashes.next_if(|crash| crash.event == stage.events.len()) {
-            Some(crash) => Event::Crash(crash.role),
-            None => next_event(stage).await?,
+        let fault = faults.next_if(|fault| fault.event == stage.events.len()).map(|fault| fault.kind);
+        let event = match fault {
+            Some(FaultKind::Crash(role)) => Event::Crash(role),
+            fault => match next_event(stage).await? {
+                Event::Arrive { from, to, number } if fault.is_some() => Event::Forget { from, to, number },
+                event => event,
+            },
         };
         let happened = panics::catch(|| stage.happen(event));
         happened.map_err(|panic| format!("a panic at {event:?}: {panic}"))?;

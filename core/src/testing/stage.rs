@@ -3,7 +3,7 @@
 //! Pure but for the services: no thread, no network, no disk, and a clock that moves when nothing else does. The
 //! same parts as in the runtime. Who says what happens next: [`super::crashes`], or a test of its own.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use crate::abort::Abort;
 use crate::choreography::{Choreography, Compensation};
 use crate::contract::{Change, Environment, Space};
 use crate::frame::{Body, Delivery, Epoch, Frame, Header, Outcome, Receipt};
-use crate::id::{InstanceId, NodeId, RoleIndex, SessionId};
+use crate::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
 use crate::instance::{Effects, Instance, Limits, Outgoing, OutgoingKey, Write};
 use crate::located::{Located, Service};
 use crate::message::Payload;
@@ -42,6 +42,8 @@ pub(super) enum Event {
     Acknowledge { from: usize, to: usize },
     /// A role is given the signals of the scene.
     Signal(usize),
+    /// A frame is lost, and is acknowledged all the same.
+    Forget { from: usize, to: usize, number: u64 },
     /// Nothing else happens: the clock goes on.
     Time,
     /// A role loses its memory and what it has not synced, and comes back.
@@ -53,7 +55,9 @@ impl Event {
     pub(super) fn roles(self) -> impl Iterator<Item = usize> {
         let (one, other) = match self {
             Self::Turn(role) | Self::Sync(role) | Self::Signal(role) | Self::Crash(role) => (Some(role), None),
-            Self::Arrive { from, to, .. } | Self::Acknowledge { from, to } => (Some(from), Some(to)),
+            Self::Arrive { from, to, .. } | Self::Acknowledge { from, to } | Self::Forget { from, to, .. } => {
+                (Some(from), Some(to))
+            }
             Self::Time => (None, None),
         };
         one.into_iter().chain(other)
@@ -107,6 +111,8 @@ struct Site {
     epoch: u128,
     next_number: u64,
     signals: Vec<Signal>,
+    /// What its next life sends again; see [`Effects::lacking`].
+    lacking: BTreeSet<(Path, RoleIndex)>,
     service: Service,
 }
 
@@ -158,6 +164,7 @@ impl<C: Choreography> Stage<C> {
             epoch: 0,
             next_number: 0,
             signals: Vec::new(),
+            lacking: BTreeSet::new(),
             service: scene.services.get(role).cloned().unwrap_or_else(Service::none),
         });
         let mut stage = Self {
@@ -199,7 +206,10 @@ impl<C: Choreography> Stage<C> {
         let limits = Limits::default();
         let id = InstanceId { session: session(), role: RoleIndex(u8::try_from(index).unwrap_or_default()) };
         let instance = match site.disk.opened() {
-            Some(opened) => Instance::restore(id, role, &opened, site.disk.records(), limits),
+            Some(opened) => {
+                let instance = Instance::restore(id, role, &opened, site.disk.records(), limits);
+                instance.resending(std::mem::take(&mut site.lacking))
+            }
             None => Instance::begin(id, role, &Opened { header: self.header.clone(), input: input.clone() }, limits),
         };
         let alarm = Alarm::new({
@@ -258,6 +268,7 @@ impl<C: Choreography> Stage<C> {
             Event::Sync(index) => self.sync(index),
             Event::Arrive { from, number, .. } => self.arrive(from, number),
             Event::Acknowledge { .. } => self.acknowledge(),
+            Event::Forget { from, number, .. } => self.forget(from, number),
             Event::Signal(index) => self.signal(index),
             Event::Time => self.pass_time(),
             Event::Crash(index) => self.crash(index),
@@ -317,6 +328,13 @@ impl<C: Choreography> Stage<C> {
             site.part = None;
             site.said.clear();
             told.0.push("is over".into());
+        } else if !effects.lacking.is_empty() {
+            told.add("sends again", effects.lacking.len());
+            if let Some(change) = site.part.as_ref().and_then(|part| part.rest_without(&effects.lacking)) {
+                site.disk.write(Write { number: 0, changes: vec![change], local: None, urgent: false });
+            }
+            (site.part, site.lacking) = (None, effects.lacking);
+            self.live(index);
         }
         self.require(verdict);
     }
@@ -368,19 +386,23 @@ impl<C: Choreography> Stage<C> {
     fn hear(&mut self, frame: Frame, receipt: Option<Receipt>) {
         let index = usize::from(frame.to.0);
         let Some(site) = self.sites.get(index) else { return };
+        let is_unnumbered = receipt.is_none();
         if let Some(closed) = site.disk.closed().filter(|_| site.part.is_none()) {
             if let Some(receipt) = receipt {
                 self.send_ack(index, receipt);
             }
-            if matches!(frame.body, Body::Nudge) {
-                let answer = Frame { from: frame.to, to: frame.from, body: Body::Done(closed.outcome), ..frame };
-                self.hear(answer, None);
+            if frame.asks_the_closed(is_unnumbered) {
+                let body = Body::Closed(Some(closed.outcome));
+                self.hear(Frame { from: frame.to, to: frame.from, header: None, body, ..frame }, None);
             }
             return;
         }
         // A role that has not heard of the session begins with a header only, and the initiator by its start.
         if site.part.is_none() && frame.header.is_some() {
             self.live(index);
+        } else if site.part.is_none() && frame.takes_for_known(is_unnumbered) {
+            let body = Body::Closed(None);
+            return self.hear(Frame { from: frame.to, to: frame.from, header: None, body, ..frame }, None);
         }
         if let Some(site) = self.sites.get(index)
             && let Some(part) = &site.part
@@ -406,6 +428,18 @@ impl<C: Choreography> Stage<C> {
             site.due.store(true, Ordering::SeqCst);
         }
         format!("has acknowledged, and `{role}` hears it")
+    }
+
+    /// A frame is lost though it is acknowledged.
+    fn forget(&mut self, from: usize, number: u64) -> String {
+        let Some(site) = self.sites.get_mut(from) else { return String::new() };
+        let Some(said) = site.said.remove(&number) else { return String::new() };
+        if let Some(part) = &site.part {
+            part.acked(&said.key);
+        }
+        site.due.store(true, Ordering::SeqCst);
+        self.watch.forgot(&said.frame);
+        format!("is told that {} was received, and it was not", described(&said.frame))
     }
 
     fn signal(&mut self, index: usize) -> String {
@@ -519,7 +553,9 @@ fn described(frame: &Frame) -> String {
         Body::Abort(abort) => format!("an abort ({abort})"),
         Body::Done(outcome) => format!("done ({outcome:?})"),
         Body::Close(_) => "close".into(),
-        Body::Nudge => "a nudge".into(),
+        Body::Nudge(_) => "a nudge".into(),
+        Body::Closed(_) => "that it has closed".into(),
+        Body::Gone(path) => format!("that there is nothing at {path}"),
         Body::Turns { .. } => "its turns".into(),
         Body::Undoing(_) => "what it undoes next".into(),
     }

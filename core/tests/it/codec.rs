@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use accompanist_core::contract::{Space, StoreError};
 use accompanist_core::frame::{
-    Body, Epoch, Frame, Header, Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, Need, OFFER_BYTES_MAX,
-    OFFER_NODES_BYTES_MAX, Offer, OfferError, Offered, Operation, Outcome, PATCHES_MAX, Packet, PacketError, Reception,
-    Round, WIRE_VERSION,
+    Body, Dispute, Epoch, Frame, Generation, Header, Lacks, Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX,
+    Need, OFFER_BYTES_MAX, OFFER_NODES_BYTES_MAX, Offer, OfferError, Offered, Operation, Outcome, PATCHES_MAX, Packet,
+    PacketError, Reception, Round, WIRE_VERSION,
 };
 use accompanist_core::id::RoleIndex;
 use accompanist_core::message::Fingerprint;
@@ -90,7 +90,9 @@ pub fn body() -> impl Strategy<Value = Body> {
         (vec((path(), any::<u32>()), 0..3), any::<bool>())
             .prop_map(|(finals, aborted)| Body::Turns { finals, aborted }),
         option::of(path()).prop_map(Body::Undoing),
-        Just(Body::Nudge),
+        (vec(path(), 0..3), any::<bool>()).prop_map(|(awaits, aborted)| Body::Nudge(Lacks { awaits, aborted })),
+        option::of(outcome()).prop_map(Body::Closed),
+        path().prop_map(Body::Gone),
         abort().prop_map(Body::Abort),
         outcome().prop_map(Body::Done),
         outcome().prop_map(Body::Close),
@@ -127,12 +129,21 @@ fn packet() -> impl Strategy<Value = Packet> {
     let nodes = (vec(left, 0..4), vec(need, 0..4), vec(reception, 0..4));
     let says = (names(), any::<bool>(), vec(offered, 0..3));
     let stands = (membership(), any::<u64>(), any::<bool>(), any::<bool>());
+    let generation = || {
+        (any::<u64>(), any::<u64>(), any::<u128>(), any::<u64>(), any::<u64>())
+            .prop_map(|(restores, number, id, opened, batch)| Generation { restores, number, id, opened, batch })
+    };
+    let dispute = (membership(), generation(), generation(), any::<bool>())
+        .prop_map(|(membership, refused, known, both_live)| Dispute { membership, refused, known, both_live });
+    let store = (generation(), option::of(dispute), option::of(any::<u128>()));
     let offer =
-        (stands, says, option::of(membership()), nodes).prop_map(
-            |((membership, change, draining, fresh), (roles, ask, choreographies), knows, (left, needs, received))| {
-                Offer { membership, change, draining, roles, ask, choreographies, knows, left, needs, received, fresh }
-            },
-        );
+        (stands, says, option::of(membership()), nodes, store).prop_map(|(stands, says, knows, nodes, store)| {
+            let (membership, change, draining, fresh) = stands;
+            let ((roles, ask, choreographies), (left, needs, received)) = (says, nodes);
+            let (generation, dispute, accepts) = store;
+            let offer = Offer { membership, change, draining, fresh, roles, ask, choreographies, ..Offer::default() };
+            Offer { knows, left, needs, received, generation, dispute, accepts, ..offer }
+        });
     let round = prop_oneof![any::<u64>().prop_map(Round::Direct), any::<u64>().prop_map(Round::Broadcast)];
     let acks = vec((epoch(), vec(any::<u64>(), 0..9)), 0..3);
     (epoch(), round, vec((any::<u64>(), frame()), 0..4), acks, option::of(offer))
@@ -416,7 +427,7 @@ fn golden_packet() -> Packet {
     let session = SessionId::from_bytes(*b"0123456789abcdef");
     let bodies = [
         Body::Deliver { path: golden_path(), operation: Operation::Gather, payload: vec![0xde, 0xad].into() },
-        Body::Nudge,
+        Body::Nudge(Lacks { awaits: vec![golden_path()], aborted: true }),
         Body::Abort(golden_abort()),
         Body::Done(Outcome::Finished),
         Body::Done(Outcome::Compensated(golden_abort())),
@@ -425,6 +436,9 @@ fn golden_packet() -> Packet {
         Body::Turns { finals: vec![(golden_path(), 300)], aborted: true },
         Body::Undoing(Some(golden_path())),
         Body::Undoing(None),
+        Body::Closed(None),
+        Body::Closed(Some(Outcome::Finished)),
+        Body::Gone(golden_path()),
     ];
     let operations = [
         Operation::Comm,
@@ -463,7 +477,19 @@ fn golden_offer() -> Offer {
         needs: vec![Need { node: node.clone(), ..need() }],
         received: vec![Reception { node, epoch: Epoch(400), direct: 8, broadcast: 9 }],
         fresh: true,
+        generation: golden_generation(),
+        dispute: Some(Dispute {
+            membership,
+            refused: golden_generation(),
+            known: Generation::default(),
+            both_live: true,
+        }),
+        accepts: Some(300),
     }
+}
+
+fn golden_generation() -> Generation {
+    Generation { restores: 1, number: 2, id: 300, opened: 4, batch: 5 }
 }
 
 #[test]

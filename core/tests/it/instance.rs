@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use accompanist_core::contract::{Environment, Space};
-use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Header, Operation, Outcome, Receipt};
+use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Header, Lacks, Operation, Outcome, Receipt};
 use accompanist_core::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
 use accompanist_core::instance::{Effects, Instance, Limits, OutgoingKey, Stop};
 use accompanist_core::message::encode;
@@ -229,7 +229,7 @@ fn what_comes_again_while_a_write_is_under_way_is_kept_once() {
     bench.deliver(frame(Body::Abort(Abort::new("no", "why"))), receipt(2));
     let mut effects = bench.turn();
     for _ in 0..3 {
-        bench.deliver(frame(Body::Nudge), None);
+        bench.deliver(frame(Body::Nudge(Lacks::default())), None);
         effects.writes.extend(bench.turn().writes);
     }
     let said = bench.sync(effects).frames;

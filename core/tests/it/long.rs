@@ -1,6 +1,7 @@
 //! Long work under faults, all roles on one `stage`: sagas within the session, loops of checkpoints, timers, steps that
 //! only go forward, and taking back in one order over all roles.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use std::sync::Arc;
 
 roles! { A "a" Book, B "b" Book, C "c" Book }
 
-const ROUGH: Rough = Rough { crashes: 20, lost_in_ten: 2 };
+const ROUGH: Rough = Rough { crashes: 20, lost_in_ten: 2, forgotten: 3 };
 
 /// What a run is told to do.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
@@ -173,6 +174,23 @@ fn a_saga_within_the_session_ends_alike_for_all_and_takes_back_its_own_steps_onl
     });
 }
 
+#[test]
+fn what_counts_as_acknowledged_and_was_never_received_is_sent_again() {
+    let (kinds, sent_again) = (std::cell::RefCell::new(BTreeSet::new()), std::cell::Cell::new(0));
+    over_seeds(300, |seed| {
+        let rough = Rough { crashes: 0, lost_in_ten: 2, forgotten: 8 };
+        let (mut stage, book) = stage(|| Tries, seed, rough);
+        stage.play();
+        let finished = stage.outcomes()[0] == Outcome::Finished;
+        assert!(stage.outcomes().iter().all(|outcome| (*outcome == Outcome::Finished) == finished));
+        check_book(&book, !finished);
+        kinds.borrow_mut().extend(stage.forgotten.iter().copied());
+        sent_again.set(sent_again.get() + stage.sent_again);
+    });
+    assert_eq!(kinds.into_inner(), BTreeSet::from(["abort", "close", "deliver", "done", "invite"]));
+    assert!(sent_again.get() > 100, "{sent_again:?} times");
+}
+
 // Turns with steps at two roles; a turn may abort the session. The third role only looks on.
 choreography!(Rounds: (B, A, C), At<B, Plan> => At<B, u32>, |ctx, plan| {
     let plan = ctx.broadcast(B, &plan).await?;
@@ -292,7 +310,7 @@ choreography!(Nap: (A,), At<A, Plan> => At<A, u32>, |ctx, _plan| {
 fn a_crash_does_not_prolong_a_sleep() {
     let asleep = std::cell::Cell::new(0);
     over_seeds(50, |seed| {
-        let (mut stage, _) = stage(|| Nap, seed, Rough { crashes: 0, lost_in_ten: 0 });
+        let (mut stage, _) = stage(|| Nap, seed, Rough { crashes: 0, lost_in_ten: 0, forgotten: 0 });
         let observed = |record: &Record| matches!(record, Record::Observed { .. });
         stage.play_until(|stage| stage.records(0).iter().any(observed) || stage.clock.monotonic_ms() > 0);
         if stage.clock.monotonic_ms() > 0 {

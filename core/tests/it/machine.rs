@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use accompanist_core::contract::Space;
-use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Operation, Outcome, Receipt};
+use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Lacks, Operation, Outcome, Receipt};
 use accompanist_core::id::RoleIndex;
 use accompanist_core::instance::{Limits, OutgoingKey, Remedy, Stop};
 use accompanist_core::record::{Record, Task};
@@ -129,7 +129,7 @@ fn nobody_hears_of_a_session_that_a_crash_would_forget() {
 fn a_node_is_heard_for_its_own_roles_only() {
     let bodies = [
         Body::Deliver { path: path(&[1]), operation: Operation::Comm, payload: payload(&8u32) },
-        Body::Nudge,
+        Body::Nudge(Lacks::default()),
         Body::Abort(aborted()),
         Body::Done(Outcome::Finished),
         Body::Close(Outcome::Finished),
@@ -298,7 +298,7 @@ fn a_compensated_end_is_durable_before_it_is_said_and_is_said_again_when_asked()
     // The initiator may have left memory, and then does not ask.
     let mut next_life = Rig::restore(Trade, SELLER, rig.disk, service(&bank));
     assert_eq!(said(&next_life.turn_synced()), done);
-    next_life.hear(BUYER, Body::Nudge, 0);
+    next_life.hear(BUYER, Body::Nudge(Lacks { aborted: true, ..Lacks::default() }), 0);
     // Besides, it decides no turns.
     let turns = (BUYER, Body::Turns { finals: Vec::new(), aborted: true });
     assert_eq!(said(&next_life.turn_synced()), [&[turns], &done[..]].concat());
@@ -519,7 +519,7 @@ fn a_role_that_waits_long_nudges_with_growing_pauses() {
         pauses.push(at_ms - rig.now_ms);
         rig.now_ms = at_ms;
         let effects = rig.turn_synced();
-        assert_eq!(said(&effects), [(SELLER, Body::Nudge)]);
+        assert_eq!(said(&effects), [(SELLER, Body::Nudge(Lacks { awaits: vec![path(&[2])], aborted: false }))]);
         assert!(effects.frames[0].frame.header.is_some(), "a nudge invites");
     }
     assert_eq!(pauses, [50, 100, 200]);

@@ -20,6 +20,7 @@ mod lint;
 mod long;
 mod machine;
 mod model;
+mod nudges;
 mod operations;
 mod rig;
 mod stage;

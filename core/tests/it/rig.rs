@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
-use accompanist_core::contract::{Batch, Direction, Entry, Environment, KeyRange, Space, StoreError};
+use accompanist_core::contract::{Batch, Change, Direction, Entry, Environment, KeyRange, Space, StoreError};
 use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Header, Operation, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::instance::{Effects, Instance, Limits, LocalResult, Write};
@@ -211,7 +211,24 @@ impl Rig {
         all.stopped = effects.stopped.or(all.stopped.take());
         all.troubles = effects.troubles.or(all.troubles.take());
         all.long_journal = effects.long_journal.or(all.long_journal.take());
+        all.lacking.extend(effects.lacking);
         effects.writes
+    }
+
+    /// The next life of `role`, which sends these again.
+    pub fn resend<C: Choreography>(
+        choreography: C,
+        role: u8,
+        mut disk: Disk,
+        service: Service,
+        lacking: BTreeSet<(Path, RoleIndex)>,
+        rest: Option<Change>,
+    ) -> Self {
+        disk.apply(rest.into_iter().collect());
+        let opened = disk.opened().expect("the instance was never opened");
+        let name = C::Roles::NAMES[usize::from(role)];
+        let instance = Instance::restore(id(role), name, &opened, disk.records(), Limits::default()).resending(lacking);
+        Self::set(choreography, role, instance, opened.input, service, disk)
     }
 
     /// The next life of `role` after an operator has terminated it: with no program and no service.
@@ -228,6 +245,13 @@ impl Rig {
         let from = NodeId::new(self.names[usize::from(from)]).unwrap();
         let receipt = Some(Receipt { to: from.clone(), epoch: Epoch(1), number });
         self.part.deliver(Delivery { from, frame, receipt });
+    }
+
+    /// `from` says `body`, and asks for no acknowledgement.
+    pub fn hear_once(&self, from: u8, body: Body) {
+        let frame = Frame { session: session(), from: RoleIndex(from), to: RoleIndex(self.role), header: None, body };
+        let from = NodeId::new(self.names[usize::from(from)]).unwrap();
+        self.part.deliver(Delivery { from, frame, receipt: None });
     }
 
     /// The message `at` from `from`.

@@ -141,6 +141,8 @@ struct Site {
     troubles: Vec<(Path, Trouble)>,
     /// It has left memory, until one of these.
     away: Option<Idle>,
+    /// What its next life sends again.
+    lacking: BTreeSet<(Path, RoleIndex)>,
 }
 
 /// How rough a run is.
@@ -148,6 +150,8 @@ struct Site {
 pub struct Rough {
     pub crashes: usize,
     pub lost_in_ten: usize,
+    /// Frames that are acknowledged and lost all the same.
+    pub forgotten: usize,
 }
 
 pub struct Stage<C> {
@@ -166,6 +170,10 @@ pub struct Stage<C> {
     /// An operator who says this to every trouble.
     pub remedy: Option<Remedy>,
     pub crashed: usize,
+    /// How many frames were acknowledged and lost, by kind.
+    pub forgotten: Vec<&'static str>,
+    /// How often a role was made anew to send again what counted as acknowledged.
+    pub sent_again: usize,
     /// How often one has left memory.
     pub passivated: usize,
     /// Where roles stood when they came back.
@@ -205,6 +213,8 @@ impl<C: Choreography> Stage<C> {
             stopped: None,
             remedy: None,
             crashed: 0,
+            forgotten: Vec::new(),
+            sent_again: 0,
             passivated: 0,
             seen: BTreeSet::new(),
             journal_records_max: 0,
@@ -239,7 +249,7 @@ impl<C: Choreography> Stage<C> {
                 let instance = Instance::restore(Self::id(index), role, &opened, records, self.limits.clone());
                 assert_eq!(instance.status(), status, "live and on recovery the same");
                 self.seen.insert(format!("{status:?}"));
-                instance
+                instance.resending(std::mem::take(&mut self.sites[index].lacking))
             }
             None => Instance::begin(Self::id(index), role, &opened, self.limits.clone()),
         };
@@ -265,8 +275,9 @@ impl<C: Choreography> Stage<C> {
         }
         // Who has closed may forget the session: nobody says what could begin it anew.
         let closed = self.sites.iter().any(|site| site.disk.closed().is_some());
-        for Outgoing { frame: Frame { to, body, .. }, .. } in effects.frames.iter().filter(|_| closed) {
-            let invites = matches!(body, Body::Deliver { .. } | Body::Nudge | Body::Abort(_));
+        for Outgoing { key, frame: Frame { to, body, header, .. }, .. } in effects.frames.iter().filter(|_| closed) {
+            let may_begin = header.is_some() || key.is_acknowledged();
+            let invites = may_begin && matches!(body, Body::Deliver { .. } | Body::Nudge(_) | Body::Abort(_));
             assert!(!invites, "role {index} says {body:?} to role {}, and a role has closed", to.0);
         }
         let site = &mut self.sites[index];
@@ -284,6 +295,8 @@ impl<C: Choreography> Stage<C> {
         self.acknowledge(effects.acks);
         if effects.closed.is_some() {
             self.sites[index].part = None;
+        } else if !effects.lacking.is_empty() {
+            self.make_anew(index, effects.lacking);
         }
         // Said once, and perhaps not heard.
         for frame in once {
@@ -291,6 +304,22 @@ impl<C: Choreography> Stage<C> {
                 self.hear(frame, None);
             }
         }
+    }
+
+    /// A role leaves memory and comes back, to send again what counts as acknowledged. Perhaps it crashes meanwhile.
+    fn make_anew(&mut self, index: usize, lacking: BTreeSet<(Path, RoleIndex)>) {
+        self.sent_again += 1;
+        let crashes = self.chance.draw(5) == 0;
+        let site = &mut self.sites[index];
+        assert!(site.writes.is_empty(), "it waits for the disk");
+        let rest = site.part.as_ref().and_then(|part| part.rest_without(&lacking));
+        if let Some(change) = rest.filter(|_| !crashes) {
+            site.disk.write(Write { number: 0, changes: vec![change], local: None, urgent: false });
+        }
+        site.lacking = if crashes { BTreeSet::new() } else { lacking };
+        site.part = None;
+        site.outbox.clear();
+        self.live(index);
     }
 
     /// Lets a role leave memory, perhaps, if it may.
@@ -315,7 +344,9 @@ impl<C: Choreography> Stage<C> {
         let Some(idle) = &self.sites[index].away else { return false };
         let in_time = idle.until_unix_ms.is_none_or(|until| until > self.clock.unix_ms());
         let in_vain = !idle.unheard.is_empty() && self.chance.draw(20) == 0;
-        in_time && !in_vain
+        // It comes back from time to time to nudge, so that what was forgotten is found out.
+        let nudges = self.rough.forgotten > 0 && self.chance.draw(200) == 0;
+        in_time && !in_vain && !nudges
     }
 
     fn acknowledge(&mut self, acks: Vec<Receipt>) {
@@ -333,17 +364,21 @@ impl<C: Choreography> Stage<C> {
 
     fn hear(&mut self, frame: Frame, receipt: Option<Receipt>) {
         let to = usize::from(frame.to.0);
+        let is_unnumbered = receipt.is_none();
         if let Some(closed) = self.sites[to].disk.closed() {
             self.acknowledge(receipt.into_iter().collect());
-            if matches!(frame.body, Body::Nudge) {
-                let answer = Frame { from: frame.to, to: frame.from, body: Body::Done(closed.outcome), ..frame };
-                self.hear(answer, None);
+            if frame.asks_the_closed(is_unnumbered) {
+                let body = Body::Closed(Some(closed.outcome));
+                self.hear(Frame { from: frame.to, to: frame.from, header: None, body, ..frame }, None);
             }
             return;
         }
         // A role that has not heard of the session begins with a header only, and the initiator by its start.
         let known = self.sites[to].part.is_some() || self.sites[to].disk.opened().is_some();
-        if (known || (frame.header.is_some() && to != 0)) && self.live(to) {
+        if !known && frame.takes_for_known(is_unnumbered) {
+            let body = Body::Closed(None);
+            self.hear(Frame { from: frame.to, to: frame.from, header: None, body, ..frame }, None);
+        } else if (known || (frame.header.is_some() && to != 0)) && self.live(to) {
             let part = self.sites[to].part.as_ref().unwrap();
             assert!(part.deliver(Delivery::of_cast(&part.header(), frame, receipt).unwrap()));
         }
@@ -359,11 +394,31 @@ impl<C: Choreography> Stage<C> {
         let number = numbers[self.chance.draw(numbers.len())];
         let (_, frame) = &self.sites[from].outbox[&number];
         if self.chance.draw(10) < self.rough.lost_in_ten {
+            if self.forgotten.len() < self.rough.forgotten && self.chance.draw(2) == 0 {
+                self.forget(from, number);
+            }
             return;
         }
         let to = NodeId::new(C::Roles::NAMES[from]).unwrap();
         let receipt = Receipt { to, epoch: Epoch(self.sites[from].epoch), number };
         self.hear(frame.clone(), Some(receipt));
+    }
+
+    /// A frame is lost though it is acknowledged.
+    fn forget(&mut self, from: usize, number: u64) {
+        let site = &mut self.sites[from];
+        let Some((key, _)) = site.outbox.remove(&number) else { return };
+        self.forgotten.push(match key {
+            OutgoingKey::Deliver(..) => "deliver",
+            OutgoingKey::Abort(_) => "abort",
+            OutgoingKey::Done { .. } => "done",
+            OutgoingKey::Close(_) => "close",
+            OutgoingKey::Invite(_) => "invite",
+            OutgoingKey::Nudge(_) => "nudge",
+        });
+        if let Some(part) = &site.part {
+            part.acked(&key);
+        }
     }
 
     fn sync(&mut self, index: usize) {

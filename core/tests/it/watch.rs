@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use accompanist_core::contract::{Batch, Change, Direction, Entry, KeyRange, Space, Store, StoreError};
-use accompanist_core::frame::{Body, Epoch, Frame, Header, Operation, Outcome, Packet, Receipt};
+use accompanist_core::frame::{Body, Epoch, Frame, Header, Lacks, Operation, Outcome, Packet, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::message::Fingerprint;
 use accompanist_core::record::{self, Closed, Opened, Record, Task, Trouble, value_bytes};
@@ -338,8 +338,8 @@ fn no_4_what_is_received_is_what_was_sent() {
 
 #[test]
 fn no_8_what_is_said_is_durable() {
-    good(Play::default().write(0, open(0)).say(0, Body::Nudge));
-    breaks(8, Play::default().apply(0, open(0)).say(0, Body::Nudge));
+    good(Play::default().write(0, open(0)).say(0, Body::Nudge(Lacks::default())));
+    breaks(8, Play::default().apply(0, open(0)).say(0, Body::Nudge(Lacks::default())));
     breaks(8, Play::default().apply(0, open(0)).say(0, message(0, 1)));
     good(Play::open().write(1, records(1, &[aborted(true)])).say(1, Body::Abort(abort())));
     breaks(8, Play::open().apply(1, records(1, &[aborted(true)])).say(1, Body::Abort(abort())));
@@ -475,7 +475,7 @@ fn no_33_a_key_is_one_session() {
 fn no_34_nobody_invites_the_closed() {
     let closed = || Play::open().close_all(&finished(), [&[], &[]]);
     good(closed().say(0, Body::Close(finished())));
-    breaks(34, closed().say(0, Body::Nudge));
+    breaks(34, closed().say(0, Body::Nudge(Lacks::default())));
     breaks(34, closed().say(1, message(0, 3)));
 }
 

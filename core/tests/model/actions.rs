@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use accompanist_core::frame::Body;
 use stateright::{Model, Property};
 
 use crate::life::Input;
@@ -17,6 +16,8 @@ pub enum Action {
     /// A frame arrives: in any order, any number of times, or never.
     Deliver(u64),
     Acknowledge(u64),
+    /// A frame is acknowledged, and need not have arrived nor ever do.
+    Forget(u64),
     Sync(usize),
     /// The write is durable, and the role crashes before it hears of that.
     SyncAndCrash(usize),
@@ -32,6 +33,7 @@ impl Action {
         match self {
             Self::Deliver(number) => format!("arrives: {}", describe(&state.flights[number])),
             Self::Acknowledge(number) => format!("its acknowledgement arrives: {}", describe(&state.flights[number])),
+            Self::Forget(number) => format!("is acknowledged and lost: {}", describe(&state.flights[number])),
             Self::Answer(role, Call { task, path, .. }, accepted) => {
                 let answer = if *accepted { "yes" } else { "no" };
                 format!("the service of role {role} answers {task:?} at {path} with {answer}")
@@ -47,15 +49,15 @@ impl Action {
 
 /// Whether it could do anything if `flight` arrived.
 fn may_matter(state: &State, flight: &Flight) -> bool {
-    let (to, nudge) = (usize::from(flight.frame.to.0), matches!(flight.frame.body, Body::Nudge));
+    let to = usize::from(flight.frame.to.0);
     let seat = &state.seats[to];
     if seat.life.is_some() {
         return true;
     }
     match seat.tombstone() {
-        Some(_) => nudge || (flight.fresh && flight.ack == Ack::Missing),
+        Some(_) => flight.asks_the_closed() || (flight.fresh && flight.ack == Ack::Missing),
         // It has never heard of the session.
-        None => to != 0 && flight.frame.header.is_some(),
+        None => to != 0 && (flight.frame.header.is_some() || flight.takes_for_known()),
     }
 }
 
@@ -101,6 +103,7 @@ impl Model for Session {
             flights: BTreeMap::new(),
             book: BTreeMap::new(),
             crashes: 0,
+            forgotten: 0,
             cancelled: false,
             told_output: false,
             told_abort: false,
@@ -120,6 +123,10 @@ impl Model for Session {
             if may_matter(state, flight) {
                 actions.push(Action::Deliver(*number));
             }
+            let may_forget = state.forgotten < self.bounds.forgotten;
+            if may_forget && flight.fresh && flight.ack == Ack::Missing {
+                actions.push(Action::Forget(*number));
+            }
             if flight.ack == Ack::UnderWay {
                 actions.push(Action::Acknowledge(*number));
             }
@@ -135,7 +142,7 @@ impl Model for Session {
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut next = last.clone();
         let progress = match &action {
-            Action::Crash(_) | Action::SyncAndCrash(_) | Action::Cancel => false,
+            Action::Crash(_) | Action::SyncAndCrash(_) | Action::Cancel | Action::Forget(_) => false,
             Action::Deliver(number) => last.flights[number].is_said_on(),
             _ => true,
         };
@@ -147,6 +154,7 @@ impl Model for Session {
                 let (from, key) = (usize::from(flight.frame.from.0), flight.key.clone());
                 self.happen_and_turn(&mut next, from, Input::Acked(key));
             }
+            Action::Forget(number) => self.forget(&mut next, number),
             Action::Sync(role) => self.happen_and_turn(&mut next, role, Input::Synced),
             Action::SyncAndCrash(role) => self.sync_and_crash(&mut next, role),
             Action::Answer(role, call, accepted) => self.answer(&mut next, role, call, accepted),

@@ -35,6 +35,8 @@ pub enum Broken {
     LostAbort,
     /// That the session is being closed is not written.
     LostClosing,
+    /// What counts as acknowledged is not sent again, whoever lacks it.
+    SendsOnce,
 }
 
 impl Session {

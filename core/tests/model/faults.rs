@@ -41,8 +41,10 @@ pub fn of_effects(state: &mut State, role: usize, effects: &Effects) {
     }
     let closed = state.seats.iter().any(|seat| seat.closed || seat.stored.closed.is_some());
     for outgoing in &effects.frames {
+        // An answer begins nothing.
+        let may_begin = outgoing.frame.header.is_some() || outgoing.key.is_acknowledged();
         match &outgoing.frame.body {
-            Body::Deliver { .. } | Body::Nudge | Body::Abort(_) if closed => faults.push(INVITED),
+            Body::Deliver { .. } | Body::Nudge(_) | Body::Abort(_) if closed && may_begin => faults.push(INVITED),
             Body::Close(outcome) => {
                 let closing = |record: &Record| matches!(record, Record::Closing);
                 let is_written = state.seats[role].stored.records.iter().any(closing);

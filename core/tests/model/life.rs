@@ -3,12 +3,13 @@
 //! A part can be neither copied nor compared. So a state keeps what happened, and the part is made anew from that
 //! whenever something more happens to it: it is deterministic. Knows nothing of other roles.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use accompanist_core::contract::Environment;
 use accompanist_core::frame::{Delivery, Frame, Header, Receipt};
+use accompanist_core::id::RoleIndex;
 use accompanist_core::instance::{Effects, Instance, Limits, OutgoingKey, Write};
 use accompanist_core::part::{Alarm, AnyChoreography, Part};
 use accompanist_core::record::Opened;
@@ -36,6 +37,8 @@ pub enum Input {
 #[derive(Clone)]
 pub struct Life {
     pub origin: Arc<Disk>,
+    /// What it sends again, though that was acknowledged.
+    pub lacking: BTreeSet<(Path, RoleIndex)>,
     pub number: u64,
     pub inputs: Vec<Input>,
 }
@@ -105,7 +108,10 @@ impl Live {
         let (disk, name) = (Disk::clone(&life.origin), choreography.roles()[role]);
         let (instance_id, input) = (id(u8::try_from(role).unwrap()), (role == 0).then(|| play.input.clone()));
         let instance = match disk.opened() {
-            Some(opened) => Instance::restore(instance_id, name, &opened, disk.records(), limits()),
+            Some(opened) => {
+                let instance = Instance::restore(instance_id, name, &opened, disk.records(), limits());
+                instance.resending(life.lacking.clone())
+            }
             None => {
                 let opened = Opened { header: play.header.clone(), input: input.clone() };
                 Instance::begin(instance_id, name, &opened, limits())
@@ -148,6 +154,7 @@ impl Live {
                     effects.output = more.output.or(effects.output);
                     effects.closed = more.closed.or(effects.closed);
                     effects.stopped = more.stopped.or(effects.stopped);
+                    effects.lacking.extend(more.lacking);
                 }
                 return effects;
             }

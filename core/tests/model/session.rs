@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
-use accompanist_core::frame::{Body, Epoch, Frame, Outcome, Receipt};
+use accompanist_core::Path;
+use accompanist_core::frame::{Body, Epoch, Frame, Receipt};
+use accompanist_core::id::RoleIndex;
 use accompanist_core::instance::{Effects, OutgoingKey};
 
 use crate::broken::Broken;
@@ -12,7 +14,7 @@ use crate::faults;
 use crate::life::{Input, Life, Live, Play};
 use crate::properties::Watched;
 use crate::service::{Call, Task};
-use crate::state::{Ack, Entry, State};
+use crate::state::{Ack, Entry, State, Stored};
 
 /// What bounds a check.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,6 +25,8 @@ pub struct Bounds {
     pub cancel: bool,
     /// Whether time passes at any moment. Otherwise only when nothing else is under way.
     pub any_time: bool,
+    /// Frames that are acknowledged and lost.
+    pub forgotten: usize,
     /// How often each service may be too busy to take a step back.
     pub busy: u8,
 }
@@ -32,6 +36,8 @@ pub const UNHEARD_SYNC: &str = "a crash comes between a sync and the news of it"
 pub const DOUBT: &str = "a step in doubt is committed again";
 pub const DOUBLE: &str = "a frame arrives twice";
 pub const LATE: &str = "a frame of an earlier life arrives";
+pub const FORGOTTEN: &str = "a frame is acknowledged and lost";
+pub const SENT_AGAIN: &str = "what was acknowledged is sent again";
 pub const AFTER_CLOSE: &str = "a frame arrives where the session is closed";
 
 /// One session, to be checked.
@@ -103,14 +109,18 @@ impl Session {
         self.happen(next, role, vec![input, Input::Turn]);
     }
 
-    fn live(next: &mut State, role: usize) {
+    fn live(next: &mut State, role: usize, lacking: BTreeSet<(Path, RoleIndex)>) {
         let seat = &mut next.seats[role];
         let origin = Arc::new(seat.stored.disk.clone());
-        seat.life = Some(Arc::new(Life { origin, number: seat.epoch, inputs: Vec::new() }));
+        seat.life = Some(Arc::new(Life { origin, lacking, number: seat.epoch, inputs: Vec::new() }));
     }
 
     pub fn begin(&self, next: &mut State, role: usize) {
-        Self::live(next, role);
+        self.begin_resending(next, role, BTreeSet::new());
+    }
+
+    fn begin_resending(&self, next: &mut State, role: usize, lacking: BTreeSet<(Path, RoleIndex)>) {
+        Self::live(next, role, lacking);
         self.happen(next, role, vec![Input::Turn]);
     }
 
@@ -136,7 +146,35 @@ impl Session {
             if self.is(Broken::NoTombstone) {
                 seat.stored = Arc::default();
             }
+        } else if !effects.lacking.is_empty() && !self.is(Broken::SendsOnce) {
+            self.make_anew(next, role, effects.lacking);
         }
+    }
+
+    /// `role` leaves memory and comes back, to send again what counted as acknowledged.
+    fn make_anew(&self, next: &mut State, role: usize, lacking: BTreeSet<(Path, RoleIndex)>) {
+        self.note(SENT_AGAIN);
+        let Some(life) = next.seats[role].life.clone() else { return };
+        let mut begun = self.again(role, &life);
+        if let Some(change) = begun.part.rest_without(&lacking) {
+            begun.disk.apply(vec![change]);
+        }
+        next.forget_sender(role);
+        let seat = &mut next.seats[role];
+        // Its link goes on with the numbers of its life, so that is no other one.
+        seat.stored = Stored::of(begun.disk);
+        seat.end();
+        self.begin_resending(next, role, lacking);
+    }
+
+    /// The frame is acknowledged; it may arrive, or never.
+    pub fn forget(&self, next: &mut State, number: u64) {
+        self.note(FORGOTTEN);
+        next.forgotten += 1;
+        let flight = next.flights.get_mut(&number).unwrap();
+        flight.fresh = false;
+        let (from, key) = (usize::from(flight.frame.from.0), flight.key.clone());
+        self.happen_and_turn(next, from, Input::Acked(key));
     }
 
     pub fn deliver(&self, next: &mut State, number: u64) {
@@ -158,16 +196,19 @@ impl Session {
         if let Some(outcome) = seat.tombstone() {
             self.note(AFTER_CLOSE);
             acknowledge(next, to, receipt.as_ref());
-            if matches!(frame.body, Body::Nudge) {
-                let compensated = matches!(outcome, Outcome::Compensated(_));
-                let answer =
-                    Frame { from: frame.to, to: frame.from, header: None, body: Body::Done(outcome), ..**frame };
-                next.send(OutgoingKey::Done { compensated }, answer, false);
+            if flight.asks_the_closed() {
+                let body = Body::Closed(Some(outcome));
+                let answer = Frame { from: frame.to, to: frame.from, header: None, body, ..**frame };
+                next.send(OutgoingKey::Nudge(frame.from), answer, false);
             }
             return;
         }
+        if seat.life.is_none() && flight.takes_for_known() {
+            let answer = Frame { from: frame.to, to: frame.from, header: None, body: Body::Closed(None), ..**frame };
+            return next.send(OutgoingKey::Nudge(frame.from), answer, false);
+        }
         if seat.life.is_none() {
-            Self::live(next, to);
+            Self::live(next, to, BTreeSet::new());
         }
         let frame = if self.is(Broken::NoDedup) { self.doubled(next, to, number) } else { frame.clone() };
         let receipt = if self.is(Broken::AckBeforeSync) {

@@ -4,7 +4,7 @@ use crate::check::check;
 use crate::life::Play;
 use crate::programs;
 use crate::properties::{ALWAYS, COMPENSATED, COMPENSATED_AFTER_CRASH, FINISHED, FINISHED_AFTER_CRASH};
-use crate::session::{AFTER_CLOSE, Bounds, DOUBLE, DOUBT, LATE, LOST_WRITE, UNHEARD_SYNC};
+use crate::session::{AFTER_CLOSE, Bounds, DOUBLE, DOUBT, FORGOTTEN, LATE, LOST_WRITE, SENT_AGAIN, UNHEARD_SYNC};
 
 const CRASHES: &[&str] = &[LOST_WRITE, UNHEARD_SYNC, LATE, DOUBLE, AFTER_CLOSE];
 
@@ -70,6 +70,33 @@ fn a_cancel_and_a_crash_at_any_moment() {
     let bounds = Bounds { crashes: 1, cancel: true, ..Bounds::default() };
     let ends = &[FINISHED, FINISHED_AFTER_CRASH, COMPENSATED, COMPENSATED_AFTER_CRASH, DOUBT];
     holds(&programs::there(), bounds, 38_000, &[CRASHES, ends]);
+}
+
+/// Frames that are acknowledged and lost.
+const FORGETS: &[&str] = &[FORGOTTEN, DOUBLE, AFTER_CLOSE];
+
+#[test]
+fn a_frame_that_is_acknowledged_and_lost_before_a_message_a_step_and_a_message_back() {
+    let bounds = Bounds { forgotten: 1, ..Bounds::default() };
+    holds(&programs::there(), bounds, 670, &[FORGETS, &[FINISHED, SENT_AGAIN]]);
+}
+
+#[test]
+fn an_abort_that_is_acknowledged_and_lost() {
+    let bounds = Bounds { forgotten: 1, ..Bounds::default() };
+    holds(&programs::pair(), bounds, 9_400, &[FORGETS, &[FINISHED, COMPENSATED]]);
+}
+
+#[test]
+fn a_vote_or_a_verdict_that_is_acknowledged_and_lost() {
+    let bounds = Bounds { forgotten: 1, ..Bounds::default() };
+    holds(&programs::within(), bounds, 10_000, &[FORGETS, &[FINISHED, SENT_AGAIN]]);
+}
+
+#[test]
+fn a_frame_that_is_acknowledged_and_lost_and_a_crash() {
+    let bounds = Bounds { crashes: 1, forgotten: 1, ..Bounds::default() };
+    holds(&programs::lone(), bounds, 4_400, &[FORGETS, &[FINISHED_AFTER_CRASH]]);
 }
 
 #[test]

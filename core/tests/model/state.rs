@@ -36,9 +36,21 @@ pub struct Flight {
 }
 
 impl Flight {
+    /// Whether one that is over answers it. What is not acknowledged any more may as well be of an earlier life.
+    pub fn asks_the_closed(&self) -> bool {
+        self.frame.asks_the_closed(!self.key.is_acknowledged())
+    }
+
+    /// Whether a role that does not know the session answers it.
+    pub fn takes_for_known(&self) -> bool {
+        self.frame.takes_for_known(!self.fresh)
+    }
+
     /// Whether its sender would say it again if it were lost.
     pub fn is_said_on(&self) -> bool {
         match self.frame.body {
+            // An answer comes about by a nudge, as all the others.
+            _ if !self.key.is_acknowledged() => true,
             Body::Deliver { .. } | Body::Abort(_) | Body::Close(_) => self.fresh && self.ack != Ack::Arrived,
             // A nudge brings them about.
             _ => true,
@@ -102,6 +114,8 @@ pub struct State {
     pub flights: BTreeMap<u64, Flight>,
     pub book: BTreeMap<(usize, Path), Entry>,
     pub crashes: usize,
+    /// How many frames were acknowledged and lost.
+    pub forgotten: usize,
     pub cancelled: bool,
     /// What the caller was told.
     pub told_output: bool,
@@ -147,7 +161,7 @@ impl Seat {
     /// Whether `flight` changes nothing any more by arriving here: it is over, and that is on disk.
     fn is_deaf_to(&self, flight: &Flight) -> bool {
         let awaited = flight.fresh && flight.ack != Ack::Arrived;
-        self.tombstone().is_some() && !awaited && !matches!(flight.frame.body, Body::Nudge)
+        self.tombstone().is_some() && !awaited && !flight.asks_the_closed()
     }
 }
 
@@ -175,7 +189,7 @@ impl State {
             let begins = flight.frame.header.is_some() && !stored.is_opened && stored.closed.is_none();
             (number, begins, flight.fresh, flight.ack, flight.heard).hash(&mut hasher);
         }
-        (&self.book, self.crashes, self.cancelled, self.told_output, self.told_abort).hash(&mut hasher);
+        (&self.book, self.crashes, self.forgotten, self.cancelled, self.told_output, self.told_abort).hash(&mut hasher);
         self.faults.hash(&mut hasher);
         self.hash = hasher.finish();
         self

@@ -1,7 +1,7 @@
 //! What each process does. Each prints a line when it is ready; the client's sidecar then says of each order what has
 //! become of it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use boutique::call::channel;
 use boutique::program::{Cart, Catalog, Client, Currency, Email, Payment, PlaceOrder, PlaceOrderCentrally, Shipping};
 use boutique::{orchestrator, sample, services};
 use clap::Args;
-use fleet::told_to_stop;
+use fleet::{StoreArguments, make_data_folder, told_to_stop};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
@@ -59,6 +59,8 @@ pub(crate) struct RoleArguments {
     /// The data folder, of this sidecar alone
     #[arg(long)]
     data: PathBuf,
+    #[command(flatten)]
+    begin: StoreArguments,
     /// The folder that `accompanist security add-node` has made for it, with whose seal keys all is sealed; without one it
     /// reaches this machine alone
     #[arg(long)]
@@ -82,7 +84,7 @@ pub(crate) struct OrderArguments {
 
 pub(crate) async fn service(arguments: ServiceArguments) -> anyhow::Result<ExitCode> {
     let ServiceArguments { name, listen, data, until_stdin_closes } = arguments;
-    make(&data)?;
+    make_data_folder(&data)?;
     let listener = TcpListener::bind(&listen).await.with_context(|| format!("{listen} cannot be listened on"))?;
     println!("ready at {listen}");
     tokio::select! {
@@ -90,10 +92,6 @@ pub(crate) async fn service(arguments: ServiceArguments) -> anyhow::Result<ExitC
         () = told_to_stop(until_stdin_closes) => {}
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn make(data: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(data).with_context(|| format!("the data folder {} cannot be used", data.display()))
 }
 
 /// Gives a node the role at that place of [`ROLES`], with its service, and the programs.
@@ -112,11 +110,11 @@ pub(crate) fn with_role(builder: NodeBuilder, place: usize, service: Channel) ->
 }
 
 pub(crate) async fn role(arguments: RoleArguments) -> anyhow::Result<ExitCode> {
-    let RoleArguments { name, service, listen, connect, data, security, orders, until_stdin_closes } = arguments;
+    let RoleArguments { name, service, listen, connect, data, begin, security, orders, until_stdin_closes } = arguments;
     let Some(place) = ROLES.iter().position(|role| *role == name) else {
         bail!("there is no role `{name}`: the roles are {}", ROLES.join(", "));
     };
-    make(&data)?;
+    make_data_folder(&data)?;
     let mut config = connect.iter().fold(ZenohConfig::new().listen(&listen), ZenohConfig::connect);
     let mut builder = Node::builder(NodeId::new(&*name)?).store(FjallStore::open(data.join("journal"))?);
     if let Some(folder) = security {
@@ -128,7 +126,8 @@ pub(crate) async fn role(arguments: RoleArguments) -> anyhow::Result<ExitCode> {
         }
     }
     let builder = builder.transport(ZenohTransport::open(config).await?);
-    let node = with_role(builder, place, channel(&service)?).start().await?;
+    let builder = begin.given_to(with_role(builder, place, channel(&service)?));
+    let node = builder.start().await?;
     println!("ready at {listen}");
     let orders = async {
         if place == 0 {

@@ -11,7 +11,7 @@ use accompanist::transport::{ZenohConfig, ZenohTransport};
 use anyhow::Context as _;
 use axum::Router;
 use clap::Args;
-use fleet::{Book, told_to_stop};
+use fleet::{Book, StoreArguments, make_data_folder, told_to_stop};
 use sidecar::api::Api;
 use sidecar::office::{Office, Services};
 use sidecar::program::{Carrier, Delivery, Depot, DepotServices};
@@ -69,6 +69,8 @@ pub(crate) struct Sidecar {
     #[arg(long)]
     service: String,
     #[command(flatten)]
+    begin: StoreArguments,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -94,8 +96,7 @@ impl Common {
     /// The file of that name in the data folder, which is made if need be.
     fn file(&self, name: &str) -> anyhow::Result<PathBuf> {
         let folder = &self.data;
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("the data folder {} cannot be used", folder.display()))?;
+        make_data_folder(folder)?;
         Ok(folder.join(name))
     }
 
@@ -135,7 +136,7 @@ impl Sidecar {
             .store(FjallStore::open(self.common.file("journal")?)?)
             .transport(ZenohTransport::open(config).await?)
             .choreography(Delivery);
-        Ok(role(builder).start().await?)
+        Ok(self.begin.given_to(role(builder)).start().await?)
     }
 }
 

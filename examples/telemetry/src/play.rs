@@ -10,9 +10,8 @@ use accompanist::NodeBuilder;
 use accompanist::prelude::*;
 use accompanist::store::FjallStore;
 use accompanist::transport::{ZenohConfig, ZenohTransport};
-use anyhow::Context as _;
 use clap::Args;
-use fleet::told_to_stop;
+use fleet::{StoreArguments, make_data_folder, told_to_stop};
 use telemetry::site::COUNT;
 use telemetry::{Gateway, Site, measured};
 
@@ -34,6 +33,8 @@ pub(crate) struct NodeArguments {
     /// The data folder, of this process alone
     #[arg(long)]
     data: PathBuf,
+    #[command(flatten)]
+    begin: StoreArguments,
     /// Stop when standard input ends
     #[arg(long, hide = true)]
     until_stdin_closes: bool,
@@ -61,13 +62,13 @@ pub(crate) fn store_folder(data: &Path) -> PathBuf {
 impl NodeArguments {
     async fn start(&self, name: &str, with: impl FnOnce(NodeBuilder) -> NodeBuilder) -> anyhow::Result<Node> {
         let data = &self.data;
-        std::fs::create_dir_all(data).with_context(|| format!("the data folder {} cannot be used", data.display()))?;
+        make_data_folder(data)?;
         let config = self.connect.iter().fold(ZenohConfig::new(), ZenohConfig::connect);
         let config = self.listen.iter().fold(config, ZenohConfig::listen);
         let builder = Node::builder(NodeId::new(name)?)
             .store(FjallStore::open(store_folder(data))?)
             .transport(ZenohTransport::open(config).await?);
-        let node = with(builder).start().await?;
+        let node = self.begin.given_to(with(builder)).start().await?;
         println!("ready");
         Ok(node)
     }

@@ -13,7 +13,7 @@ use accompanist::store::FjallStore;
 use accompanist::transport::{ZenohConfig, ZenohTransport};
 use anyhow::bail;
 use clap::Args;
-use fleet::told_to_stop;
+use fleet::{StoreArguments, told_to_stop};
 use tokio::sync::Semaphore;
 use travel::atlas::{Atlas, SEED};
 use travel::program::{BookTrip, BookTripCentrally, Client, Flight, Geo, Reservation};
@@ -38,6 +38,8 @@ pub(crate) struct RoleArguments {
     /// The data folder, of this role alone
     #[arg(long)]
     data: PathBuf,
+    #[command(flatten)]
+    begin: StoreArguments,
     /// How many trips the client asks for
     #[arg(long, default_value_t = 0)]
     trips: u32,
@@ -67,7 +69,7 @@ pub(crate) fn with_role(builder: NodeBuilder, place: usize, atlas: &Arc<Atlas>) 
 }
 
 pub(crate) async fn play(arguments: RoleArguments) -> anyhow::Result<ExitCode> {
-    let RoleArguments { role, listen, connect, data, trips, seed, until_stdin_closes } = arguments;
+    let RoleArguments { role, listen, connect, data, begin, trips, seed, until_stdin_closes } = arguments;
     let Some(place) = ROLES.iter().position(|name| *name == role) else {
         bail!("there is no role `{role}`: the roles are {}", ROLES.join(", "));
     };
@@ -76,7 +78,7 @@ pub(crate) async fn play(arguments: RoleArguments) -> anyhow::Result<ExitCode> {
     let builder = Node::builder(NodeId::new(&*role)?)
         .store(FjallStore::open(store_folder(&data))?)
         .transport(ZenohTransport::open(config).await?);
-    let node = with_role(builder, place, &atlas).start().await?;
+    let node = begin.given_to(with_role(builder, place, &atlas)).start().await?;
     println!("ready");
     let trips = async {
         if place == 0 {

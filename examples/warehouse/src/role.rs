@@ -8,7 +8,7 @@ use accompanist::transport::{ZenohConfig, ZenohTransport};
 use accompanist::{NodeBuilder, store::FjallStore};
 use anyhow::{Context as _, bail};
 use clap::Args;
-use fleet::told_to_stop;
+use fleet::{StoreArguments, make_data_folder, told_to_stop};
 use tokio::net::TcpListener;
 use warehouse::sqlite::SqliteService;
 use warehouse::{
@@ -31,9 +31,8 @@ pub(crate) struct RoleArguments {
     /// The data folder, of this role alone
     #[arg(long)]
     data: PathBuf,
-    /// Begin anew with an empty store: what this role had is lost for good. Say it once
-    #[arg(long)]
-    fresh: bool,
+    #[command(flatten)]
+    begin: StoreArguments,
     /// Where the service keeps its ledger; the same for all roles
     #[arg(long, value_enum, default_value = "built-in")]
     ledger: Ledger,
@@ -46,11 +45,11 @@ pub(crate) struct RoleArguments {
 }
 
 pub(crate) async fn play(arguments: RoleArguments) -> anyhow::Result<()> {
-    let RoleArguments { role, listen, connect, data, fresh, ledger, orders_listen, until_stdin_closes } = arguments;
+    let RoleArguments { role, listen, connect, data, begin, ledger, orders_listen, until_stdin_closes } = arguments;
     if orders_listen.is_some() && role != RoleName::Warehouse {
         bail!("orders are taken by the warehouse: leave --orders-listen out for {}", role.name());
     }
-    std::fs::create_dir_all(&data).with_context(|| format!("the data folder {} cannot be used", data.display()))?;
+    make_data_folder(&data)?;
     let config = connect.iter().fold(ZenohConfig::new().listen(&listen), ZenohConfig::connect);
     let store = FjallStore::open(journal_folder(&data))?;
     let builder = Node::builder(NodeId::new(role.name())?)
@@ -67,8 +66,7 @@ pub(crate) async fn play(arguments: RoleArguments) -> anyhow::Result<()> {
             with_role(builder, role, Arc::new(service))
         }
     };
-    let builder = if fresh { builder.fresh() } else { builder };
-    let node = builder.start().await?;
+    let node = begin.given_to(builder).start().await?;
     if let Some(address) = &orders_listen {
         let listener = TcpListener::bind(address).await;
         let listener = listener.with_context(|| format!("orders cannot be taken at {address}"))?;

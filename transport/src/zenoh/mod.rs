@@ -145,6 +145,10 @@ impl Transport for ZenohTransport {
         })
     }
 
+    fn system(&self) -> Option<&str> {
+        Some(&self.shared.namespace)
+    }
+
     fn exposure(&self) -> Exposure {
         self.shared.exposure
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use accompanist_core::frame::{Left, Membership, Offer, Offered};
+use accompanist_core::frame::{Generation, Left, Membership, Offer, Offered};
 use accompanist_core::part::AnyChoreography;
 use accompanist_core::{Abort, At, Choreography, Context, NodeId, Role, SessionId};
 use proptest::collection::{btree_set, vec};
@@ -147,12 +147,12 @@ fn only_who_knows_of_this_node_is_cast() {
     let peers = knowing([]);
     let says = |knows| Offer { knows, ..offer("bank", 2) };
     peers.learn(&bank(1), says(None), 0);
-    assert!(!peers.complete(offer("shop", 1), Some(&bank(1))).ask, "it is not on disk");
+    assert!(!peers.complete(offer("shop", 1), Some(&bank(1)), 0, 0).ask, "it is not on disk");
     peers.stored(&bank(1), Membership(2));
     for (knows, cast) in [(None, None), (Some(Membership(7)), None), (Some(Membership(1)), Some(bank(1)))] {
         peers.learn(&bank(1), says(knows), 0);
         assert_eq!(placed(&peers, session(1)), cast);
-        assert_eq!(peers.complete(offer("shop", 1), Some(&bank(1))).ask, cast.is_none());
+        assert_eq!(peers.complete(offer("shop", 1), Some(&bank(1)), 0, 0).ask, cast.is_none());
     }
     // Said once; and anew by the next one of its name.
     peers.learn(&bank(1), says(None), 0);
@@ -160,7 +160,7 @@ fn only_who_knows_of_this_node_is_cast() {
     peers.learn(&bank(1), Offer { membership: Membership(3), fresh: true, ..says(None) }, 0);
     assert_eq!(placed(&peers, session(1)), None);
     // What is said to it in turn waits for the disk.
-    let knows = || peers.complete(offer("shop", 1), Some(&bank(1))).knows;
+    let knows = || peers.complete(offer("shop", 1), Some(&bank(1)), 0, 0).knows;
     assert_eq!(knows(), None);
     peers.stored(&bank(1), Membership(2));
     assert_eq!(knows(), None);
@@ -273,7 +273,8 @@ fn a_node_that_is_cordoned_is_not_cast_over_restarts_until_it_is_uncordoned_or_h
     assert_eq!(used(&peers, 0), [bank(2)]);
     let restored = |store: &mut dyn Store| {
         let peers = Peers::new(id("shop"), offer("shop", 1), Duration::ZERO, 0);
-        peers.restore(store, Membership(1), false).unwrap();
+        let changes = peers.restore(store, Membership(1), false, Generation::default()).unwrap();
+        store.apply(changes).unwrap();
         let cordoned = peers.list(0).into_iter().filter(|known| known.cordoned).map(|known| known.node);
         (used(&peers, 0), cordoned.collect::<Vec<_>>())
     };
@@ -299,7 +300,7 @@ fn a_node_with_another_store_is_heard_only_if_it_begins_anew_knowingly() {
     let other = || Offer { membership: Membership(3), ..offer("bank", 3) };
     let learned = peers.learn(&bank(1), other(), 0);
     assert!(learned.is_other && learned.changes.is_empty());
-    assert_eq!(peers.complete(offer("shop", 1), Some(&bank(1))).knows, Some(Membership(2)), "it is told");
+    assert_eq!(peers.complete(offer("shop", 1), Some(&bank(1)), 0, 0).knows, Some(Membership(2)), "it is told");
     assert!(!peers.learn(&bank(1), offer("bank", 2), 0).is_other, "it has its store back");
     let learned = peers.learn(&bank(1), Offer { fresh: true, ..other() }, 0);
     assert!(!learned.is_other && learned.unstored == Some(Membership(3)));
@@ -323,7 +324,7 @@ fn a_node_that_another_one_knows_with_another_store_is_told_so_unless_it_began_a
     let again = peers.next_standing(false, Membership(9));
     peers.stand(again);
     assert!(!peers.learn(&bank(1), says(Some(Membership(1))), 0).knows_other);
-    assert!(peers.complete(offer("shop", 1), None).fresh);
+    assert!(peers.complete(offer("shop", 1), None, 0, 0).fresh);
 }
 
 #[test]
@@ -347,7 +348,7 @@ fn a_node_that_does_not_serve_begins_nothing() {
     let again = peers.next_standing(false, other);
     peers.stand(again);
     assert_eq!((peers.standing(), placed(&peers, session(1))), (Standing::Serving, None), "the bank knows another one");
-    assert_eq!(peers.complete(offer("shop", 1), None).membership, other);
+    assert_eq!(peers.complete(offer("shop", 1), None, 0, 0).membership, other);
     peers.learn(&bank(1), Offer { knows: Some(other), ..offer("bank", 2) }, 0);
     assert_eq!(placed(&peers, session(1)), Some(bank(1)));
 }
@@ -396,7 +397,7 @@ proptest! {
             use accompanist_core::contract::Store;
             store.apply(learner.learn(&bank(*number), offer("bank", 2), 0).changes).unwrap();
         }
-        again.restore(&mut store, Membership(1), false).unwrap();
+        again.restore(&store, Membership(1), false, Generation::default()).unwrap();
         let (fewer, more) = (knowing(banks.iter().copied().filter(|number| *number != gone)), knowing(banks.union(&come).copied()));
         let new: BTreeSet<NodeId> = come.iter().map(|number| bank(*number)).collect();
         for session in sessions.into_iter().map(SessionId::from_bytes) {

@@ -61,13 +61,13 @@ impl Watch {
             self.sent.insert(receipt.clone(), said);
         }
         let id = InstanceId { session: frame.session, role: frame.from };
-        let durable = self.is_durable(id, node, frame);
-        let known = self.is_known(frame);
+        let durable = self.is_durable(id, node, frame, receipt.is_some());
+        let known = self.is_known(frame, receipt.is_some());
         durable.and(known)
     }
 
     /// What the frame says of its sender is on disk there.
-    fn is_durable(&mut self, id: InstanceId, node: &NodeId, frame: &Frame) -> Verdict {
+    fn is_durable(&mut self, id: InstanceId, node: &NodeId, frame: &Frame, is_sent_again: bool) -> Verdict {
         let facts = self.sessions.entry(id.session).or_default();
         let (closed_at, header) = (facts.closed_at(), facts.header.clone().or_else(|| frame.header.clone()));
         let from = facts.roles.entry(id.role).or_default();
@@ -75,7 +75,9 @@ impl Watch {
         if header.is_some_and(|header| header.initiator == id.role) {
             require(from.opened, 8, || said("a crash would forget the session: its beginning is not durable"))?;
         }
-        let invites = matches!(frame.body, Body::Deliver { .. } | Body::Nudge | Body::Abort(_));
+        // Without a header, and sent once, it begins nothing.
+        let may_begin = frame.header.is_some() || is_sent_again;
+        let invites = may_begin && matches!(frame.body, Body::Deliver { .. } | Body::Nudge(_) | Body::Abort(_));
         if let Some(role) = closed_at.filter(|_| invites) {
             return require(false, 34, || said(&format!("role {} has closed", role.0)));
         }
@@ -97,7 +99,7 @@ impl Watch {
     }
 
     /// It is the same as was said before.
-    fn is_known(&mut self, frame: &Frame) -> Verdict {
+    fn is_known(&mut self, frame: &Frame, is_sent_again: bool) -> Verdict {
         let facts = self.sessions.entry(frame.session).or_default();
         if let (Some(known), Some(header)) = (&facts.header, &frame.header) {
             require(known == header, 32, || format!("{} has the headers {known:?} and {header:?}", frame.session))?;
@@ -112,7 +114,7 @@ impl Watch {
                     format!("{session}/{path} from role {} to {} is said again with other bytes", from.0, to.0)
                 })
             }
-            Body::Abort(_) => {
+            Body::Abort(_) if is_sent_again => {
                 facts.aborts.entry((frame.from, frame.to)).or_default();
                 Ok(())
             }
@@ -147,6 +149,21 @@ impl Watch {
             Kind::Other => {}
         }
         Ok(())
+    }
+
+    /// The sender of this frame takes it for acknowledged, which is false, whether it was ever sent or not.
+    pub fn forgot(&mut self, frame: &Frame) {
+        let Frame { session, from, to, body, .. } = frame;
+        let facts = self.sessions.entry(*session).or_default();
+        match body {
+            Body::Deliver { path, .. } => {
+                if let Some(message) = facts.messages.get_mut(&(path.clone(), *from, *to)) {
+                    message.acked = true;
+                }
+            }
+            Body::Abort(_) => drop(facts.aborts.insert((*from, *to), true)),
+            _ => {}
+        }
     }
 
     /// Everything that the instance has said is acknowledged, but for what an abort has cancelled: that of the session, or

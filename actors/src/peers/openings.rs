@@ -1,0 +1,460 @@
+//! How far the stores of other nodes were, as they have said: an offer of a store that was further before is refused, and so is
+//! that of a second opening beside the one that is known (decisions 0033 and 0034).
+//!
+//! What is known of each node is in memory, and on disk whenever the opening changes and about once a minute. Pure but for its own
+//! state; `own_name.rs` is about those who speak in the name of the own node.
+
+use std::collections::BTreeMap;
+
+use accompanist_core::NodeId;
+use accompanist_core::contract::{Change, Space, Store, StoreError};
+use accompanist_core::frame::{Dispute, Generation, Membership};
+use accompanist_core::record::{read_value, value_bytes};
+use serde::{Deserialize, Serialize};
+
+use super::PEERS_MAX;
+use crate::store::OPENING_KEY;
+
+/// How often at most it is written down how far a store is that has not been opened anew. What a peer does within this time can be
+/// missing in a copy that is not noticed, if this node is started again, too.
+const STORED_PERIOD_MS: u64 = 60_000;
+/// An opening that goes on to be heard for more than so many offer periods, and in so many offers, is at work.
+const LIVE_PERIODS: u64 = 2;
+const LIVE_OFFERS: u64 = 3;
+/// For so many offer periods after it was heard last, a refused opening is shown.
+const SHOWN_PERIODS: u64 = 10;
+/// So many openings that were known before are kept in mind: what is heard of them may only be late.
+const FORMER_MAX: usize = 8;
+/// How often the same is said to the operator.
+const SAID_PERIOD_MS: u64 = 60_000;
+
+/// Which store a peer has, as far as this node can tell; see [`Node::peers`](crate::Node::peers).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PeerStore {
+    /// The one that is known, or that it was introduced with.
+    #[default]
+    Known,
+    /// A node of its name is there with an older copy, or another one, of the store that is known. Nothing is taken from it.
+    GoneBack {
+        /// What it has.
+        refused: Generation,
+        /// What is known.
+        known: Generation,
+    },
+    /// Two nodes of its name are at work on two copies of one store. Both are told to stop, until an operator chooses.
+    TwoOwners {
+        /// What the one has that is refused.
+        refused: Generation,
+        /// What the other one has, which was known.
+        known: Generation,
+    },
+}
+
+/// As it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Seen {
+    membership: Membership,
+    generation: Generation,
+}
+
+/// An opening that is not taken for the one that is known.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+struct Refused {
+    generation: Generation,
+    since_ms: u64,
+    last_ms: u64,
+    offers: u64,
+    /// It was the known one once: what is heard of it may only be late.
+    is_former: bool,
+    /// It is sure enough for its sender to be told.
+    is_told: bool,
+    /// It is no late word of an earlier life.
+    is_live: bool,
+    both_live: bool,
+}
+
+struct Opening {
+    seen: Seen,
+    stored: Option<(Seen, u64)>,
+    /// Those that were known before, the latest last.
+    former: Vec<u128>,
+    refused: Option<Refused>,
+    /// What was said of it to the operator, and when.
+    said: Option<(PeerStore, u64)>,
+}
+
+/// What becomes of an offer, by the opening that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is taken. With `restored`, an operator has accepted an older copy there.
+    Taken { restored: bool },
+    /// It is not taken, and its sender is told so.
+    Refused,
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(super) struct Openings {
+    of: BTreeMap<NodeId, Opening>,
+    period_ms: u64,
+}
+
+impl Openings {
+    pub(super) fn restore(store: &dyn Store, period_ms: u64) -> Result<Self, StoreError> {
+        let mut of = BTreeMap::new();
+        for (key, value) in store.scan(Space::Meta, OPENING_KEY, None, PEERS_MAX)? {
+            let name = String::from_utf8_lossy(key.get(OPENING_KEY.len()..).unwrap_or_default()).into_owned();
+            let seen: Seen = read_value(Space::Meta, &value)?;
+            if let Ok(node) = NodeId::new(name) {
+                of.insert(node, Opening::new(seen, Some((seen, 0))));
+            }
+        }
+        Ok(Self { of, period_ms })
+    }
+
+    /// A node has said which opening of its store this is.
+    pub(super) fn judge(&mut self, node: &NodeId, membership: Membership, offered: Generation, now_ms: u64) -> Verdict {
+        let seen = Seen { membership, generation: offered };
+        let (period_ms, is_full) = (self.period_ms, self.of.len() >= PEERS_MAX);
+        let Some(opening) = self.of.get_mut(node) else {
+            if !is_full {
+                self.of.insert(node.clone(), Opening::new(seen, None));
+            }
+            return Verdict::Taken { restored: false };
+        };
+        let known = opening.seen.generation;
+        if opening.seen.membership != membership {
+            // It was begun anew knowingly, or it would have been refused by its membership.
+            opening.follow(seen);
+            return Verdict::Taken { restored: false };
+        }
+        if offered.is_same(&known) {
+            if offered.batch >= known.batch {
+                opening.seen = seen;
+                opening.note_known(now_ms, period_ms);
+                return Verdict::Taken { restored: false };
+            }
+            // One that was overtaken; or the process itself was put back, as a virtual machine can be.
+            let goes_on = opening.note_refused(offered, now_ms, period_ms);
+            return if goes_on { Verdict::Refused } else { Verdict::Taken { restored: false } };
+        }
+        let restored = offered.restores > known.restores;
+        if restored || (offered.order() > known.order() && offered.opened >= known.batch) {
+            opening.follow(seen);
+            return Verdict::Taken { restored };
+        }
+        opening.note_refused(offered, now_ms, period_ms);
+        Verdict::Refused
+    }
+
+    /// A node says of its own name that there is another opening. The earlier of the two proves so that it is at work: the number of
+    /// the later one is drawn at random when that begins.
+    pub(super) fn note_dispute(&mut self, node: &NodeId, offered: Generation, dispute: &Dispute, now_ms: u64) {
+        let of_node = self.of.get_mut(node).filter(|opening| opening.seen.membership == dispute.membership);
+        let (Some(opening), true) = (of_node, dispute.known.is_same(&offered)) else { return };
+        let (known, other) = (opening.seen.generation, dispute.refused);
+        let refused = match (offered.is_same(&known), other.is_same(&known)) {
+            (true, _) => other,
+            (_, true) => offered,
+            _ => return,
+        };
+        if dispute.both_live || offered.order() <= other.order() {
+            let mut refused = opening.refused_of(refused, now_ms);
+            (refused.last_ms, refused.is_told, refused.is_live) = (now_ms, true, true);
+            refused.both_live |= dispute.both_live;
+            opening.refused = Some(refused);
+        }
+    }
+
+    /// What has to be told to nodes of this name: that one of them is refused, or that both have to stop.
+    pub(super) fn dispute(&self, node: &NodeId, now_ms: u64) -> Option<Dispute> {
+        let Opening { seen, refused, .. } = self.of.get(node)?;
+        let shown_ms = self.period_ms.saturating_mul(SHOWN_PERIODS);
+        let is_shown = |refused: &Refused| refused.is_told && now_ms.saturating_sub(refused.last_ms) <= shown_ms;
+        let Refused { generation, both_live, .. } = refused.filter(is_shown)?;
+        Some(Dispute { membership: seen.membership, refused: generation, known: seen.generation, both_live })
+    }
+
+    /// Which store a node has.
+    pub(super) fn store_of(&self, node: &NodeId, now_ms: u64) -> PeerStore {
+        let Some(Dispute { refused, known, both_live, .. }) = self.dispute(node, now_ms) else {
+            return PeerStore::Known;
+        };
+        let is_former = self.of.get(node).and_then(|opening| opening.refused).is_some_and(|refused| refused.is_former);
+        match (both_live, is_former) {
+            (true, _) => PeerStore::TwoOwners { refused, known },
+            (false, true) => PeerStore::Known,
+            (false, false) => PeerStore::GoneBack { refused, known },
+        }
+    }
+
+    /// What has to be said to the operator of a node's store: each change, and from time to time as long as it goes on.
+    pub(super) fn say(&mut self, node: &NodeId, now_ms: u64) -> Option<PeerStore> {
+        let store = self.store_of(node, now_ms);
+        let opening = self.of.get_mut(node)?;
+        if store == PeerStore::Known {
+            opening.said = None;
+            return None;
+        }
+        let is_known = |said: &PeerStore| std::mem::discriminant(said) == std::mem::discriminant(&store);
+        if opening.said.is_some_and(|(said, at_ms)| is_known(&said) && now_ms.saturating_sub(at_ms) < SAID_PERIOD_MS) {
+            return None;
+        }
+        opening.said = Some((store, now_ms));
+        Some(store)
+    }
+
+    /// How many nodes have another store than the one that is known.
+    pub(super) fn disputed(&self, now_ms: u64) -> usize {
+        self.of.keys().filter(|node| self.store_of(node, now_ms) != PeerStore::Known).count()
+    }
+
+    /// The opening that is known of a node.
+    pub(super) fn known(&self, node: &NodeId) -> Option<u128> {
+        self.of.get(node).map(|opening| opening.seen.generation.id)
+    }
+
+    /// What has to be written down now of a node, which is noted as written.
+    pub(super) fn due_change(&mut self, node: &NodeId, now_ms: u64) -> Option<Change> {
+        let opening = self.of.get_mut(node)?;
+        let seen = opening.seen;
+        let is_due = opening.stored.is_none_or(|(stored, at_ms)| {
+            let is_new = stored.membership != seen.membership || !stored.generation.is_same(&seen.generation);
+            is_new || (stored != seen && now_ms.saturating_sub(at_ms) >= STORED_PERIOD_MS)
+        });
+        if !is_due {
+            return None;
+        }
+        let value = value_bytes(&seen).ok()?;
+        opening.stored = Some((seen, now_ms));
+        Some(Change { space: Space::Meta, key: key(node), value: Some(value) })
+    }
+
+    /// The node has left. What has to be written down.
+    pub(super) fn forget(&mut self, node: &NodeId) -> Option<Change> {
+        self.of.remove(node)?;
+        Some(Change { space: Space::Meta, key: key(node), value: None })
+    }
+}
+
+fn key(node: &NodeId) -> Vec<u8> {
+    [OPENING_KEY, node.as_str().as_bytes()].concat()
+}
+
+impl Opening {
+    fn new(seen: Seen, stored: Option<(Seen, u64)>) -> Self {
+        Self { seen, stored, former: Vec::new(), refused: None, said: None }
+    }
+
+    /// From now on this one is known.
+    fn follow(&mut self, seen: Seen) {
+        self.former.push(self.seen.generation.id);
+        if self.former.len() > FORMER_MAX {
+            self.former.remove(0);
+        }
+        (self.seen, self.refused) = (seen, None);
+    }
+
+    /// The opening that is known was heard.
+    fn note_known(&mut self, now_ms: u64, period_ms: u64) {
+        let known = self.seen.generation;
+        let Some(refused) = &mut self.refused else { return };
+        let silent_ms = now_ms.saturating_sub(refused.last_ms);
+        if refused.generation.is_same(&known) || silent_ms > period_ms.saturating_mul(SHOWN_PERIODS) {
+            self.refused = None;
+        } else if refused.is_live && silent_ms <= period_ms.saturating_mul(LIVE_PERIODS) {
+            refused.both_live = true;
+        }
+    }
+
+    fn refused_of(&self, generation: Generation, now_ms: u64) -> Refused {
+        let before = self.refused.filter(|before| before.generation.is_same(&generation));
+        let is_former = self.former.contains(&generation.id);
+        before.unwrap_or(Refused {
+            generation,
+            since_ms: now_ms,
+            last_ms: now_ms,
+            offers: 0,
+            is_former,
+            is_told: false,
+            // An earlier one may have ended before it was heard at all; a late word of it says nothing.
+            is_live: !is_former && generation.order() >= self.seen.generation.order(),
+            both_live: false,
+        })
+    }
+
+    /// An opening that is not the one that is known, or not as far, was heard. Says whether that goes on.
+    fn note_refused(&mut self, generation: Generation, now_ms: u64, period_ms: u64) -> bool {
+        let known = self.seen.generation;
+        let mut refused = self.refused_of(generation, now_ms);
+        (refused.generation, refused.last_ms, refused.offers) = (generation, now_ms, refused.offers.saturating_add(1));
+        let time_ms = now_ms.saturating_sub(refused.since_ms);
+        let goes_on = time_ms > period_ms.saturating_mul(LIVE_PERIODS) && refused.offers >= LIVE_OFFERS;
+        refused.is_told |= goes_on || !generation.is_same(&known);
+        refused.is_live |= goes_on;
+        refused.both_live |= goes_on && refused.is_former;
+        self.refused = Some(refused);
+        goes_on
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use accompanist_core::contract::Store as _;
+
+    use super::*;
+    use crate::store::MemoryDisk;
+
+    const PERIOD_MS: u64 = 1_000;
+    const TAKEN: Verdict = Verdict::Taken { restored: false };
+
+    fn bank() -> NodeId {
+        NodeId::new("bank").unwrap()
+    }
+
+    fn openings() -> Openings {
+        Openings::restore(&MemoryDisk::default().open().unwrap(), PERIOD_MS).unwrap()
+    }
+
+    fn opening(number: u64, id: u128, opened: u64, batch: u64) -> Generation {
+        Generation { restores: 0, number, id, opened, batch }
+    }
+
+    fn judge(openings: &mut Openings, offered: Generation, now_ms: u64) -> Verdict {
+        openings.judge(&bank(), Membership(7), offered, now_ms)
+    }
+
+    #[test]
+    fn a_late_word_of_an_opening_that_was_never_heard_makes_no_two_owners() {
+        let mut openings = openings();
+        judge(&mut openings, opening(5, 5, 90, 100), 0);
+        assert_eq!(judge(&mut openings, opening(4, 4, 70, 80), 1), Verdict::Refused);
+        assert_eq!(judge(&mut openings, opening(5, 5, 90, 101), 2), TAKEN);
+        assert!(openings.dispute(&bank(), 3).is_some_and(|dispute| !dispute.both_live));
+        // One that begins no sooner is another one.
+        assert_eq!(judge(&mut openings, opening(5, 6, 90, 100), 4), Verdict::Refused);
+        assert_eq!(judge(&mut openings, opening(5, 5, 90, 102), 5), TAKEN);
+        assert!(openings.dispute(&bank(), 6).is_some_and(|dispute| dispute.both_live));
+    }
+
+    /// What becomes of an offer after one of opening 5 with batch 100.
+    fn check(offered: Generation, expected: Verdict) {
+        let mut openings = openings();
+        assert_eq!(judge(&mut openings, opening(5, 50, 80, 100), 0), TAKEN);
+        assert_eq!(judge(&mut openings, offered, 10), expected, "{offered:?}");
+        let is_refused = expected == Verdict::Refused;
+        assert_eq!(openings.dispute(&bank(), 10).is_some(), is_refused, "{offered:?}");
+        assert_eq!(matches!(openings.store_of(&bank(), 10), PeerStore::GoneBack { .. }), is_refused, "{offered:?}");
+    }
+
+    #[test]
+    fn what_is_no_earlier_is_taken_and_what_has_gone_back_is_refused() {
+        check(opening(5, 50, 80, 100), TAKEN);
+        check(opening(5, 50, 80, 170), TAKEN);
+        check(opening(6, 60, 100, 101), TAKEN);
+        check(opening(9, 60, 100, 500), TAKEN);
+        // Overtaken by a later one.
+        check(opening(5, 50, 80, 90), TAKEN);
+        // An older copy, though it goes on; a fork; one that was opened less often.
+        check(opening(6, 60, 99, 500), Verdict::Refused);
+        check(opening(5, 51, 100, 101), Verdict::Refused);
+        check(opening(4, 40, 100, 500), Verdict::Refused);
+        let restored = Generation { restores: 1, ..opening(2, 20, 3, 4) };
+        check(restored, Verdict::Taken { restored: true });
+    }
+
+    #[test]
+    fn a_new_membership_is_another_store() {
+        let mut openings = openings();
+        judge(&mut openings, opening(5, 50, 80, 100), 0);
+        assert_eq!(openings.judge(&bank(), Membership(8), opening(1, 10, 0, 1), 1), TAKEN);
+        assert_eq!(openings.judge(&bank(), Membership(8), opening(1, 11, 0, 1), 2), Verdict::Refused);
+    }
+
+    #[test]
+    fn the_same_opening_with_fewer_batches_is_late_unless_it_goes_on() {
+        let mut openings = openings();
+        judge(&mut openings, opening(5, 50, 80, 100), 0);
+        for now_ms in [10, 20, 30, 2 * PERIOD_MS] {
+            assert_eq!(judge(&mut openings, opening(5, 50, 80, 90), now_ms), TAKEN);
+            assert_eq!(openings.dispute(&bank(), now_ms), None);
+        }
+        assert_eq!(judge(&mut openings, opening(5, 50, 80, 91), 2 * PERIOD_MS + 11), Verdict::Refused);
+        let dispute = openings.dispute(&bank(), 2 * PERIOD_MS + 11).unwrap();
+        assert_eq!((dispute.refused.batch, dispute.known.batch), (91, 100));
+        assert_eq!(judge(&mut openings, opening(5, 50, 80, 100), 2 * PERIOD_MS + 12), TAKEN);
+        assert_eq!(openings.dispute(&bank(), 2 * PERIOD_MS + 12), None);
+    }
+
+    #[test]
+    fn an_earlier_life_is_late_unless_it_goes_on_or_names_the_later_one() {
+        let (first, second) = (opening(5, 50, 80, 100), opening(6, 60, 100, 101));
+        let mut late = openings();
+        judge(&mut late, first, 0);
+        judge(&mut late, second, 10);
+        for now_ms in [20, 30, 2 * PERIOD_MS] {
+            assert_eq!(judge(&mut late, first, now_ms), Verdict::Refused);
+            assert_eq!(judge(&mut late, second, now_ms), TAKEN);
+            assert_eq!((late.store_of(&bank(), now_ms), late.say(&bank(), now_ms)), (PeerStore::Known, None));
+            let told = late.dispute(&bank(), now_ms).unwrap();
+            assert!(told.refused.is_same(&first) && !told.both_live, "who it may be is told");
+        }
+        let later_ms = 2 * PERIOD_MS + 21;
+        judge(&mut late, first, later_ms);
+        let two = PeerStore::TwoOwners { refused: first, known: second };
+        assert_eq!((late.store_of(&bank(), later_ms), late.say(&bank(), later_ms)), (two, Some(two)));
+        assert_eq!(late.say(&bank(), later_ms + 1), None, "once in a while");
+        assert_eq!(late.disputed(later_ms), 1);
+        assert_eq!(late.store_of(&bank(), later_ms + 11 * PERIOD_MS), PeerStore::Known, "it is silent");
+
+        let mut named = openings();
+        judge(&mut named, first, 0);
+        judge(&mut named, second, 10);
+        let of_first = Dispute { membership: Membership(7), refused: second, known: first, both_live: false };
+        // The later one has heard the earlier one, which may be late.
+        let of_second = Dispute { refused: first, known: second, ..of_first };
+        named.note_dispute(&bank(), second, &of_second, 20);
+        judge(&mut named, second, 21);
+        assert_eq!(named.store_of(&bank(), 21), PeerStore::Known);
+        named.note_dispute(&bank(), first, &of_first, 30);
+        judge(&mut named, second, 31);
+        assert_eq!(named.store_of(&bank(), 31), two);
+    }
+
+    #[test]
+    fn one_that_is_refused_beside_the_one_that_is_known_is_a_second_owner() {
+        let mut openings = openings();
+        let (known, copy) = (opening(5, 50, 80, 100), opening(6, 60, 90, 91));
+        judge(&mut openings, known, 0);
+        judge(&mut openings, copy, 10);
+        assert_eq!(openings.store_of(&bank(), 10), PeerStore::GoneBack { refused: copy, known });
+        judge(&mut openings, known, 20);
+        assert_eq!(openings.store_of(&bank(), 20), PeerStore::TwoOwners { refused: copy, known });
+        assert!(openings.dispute(&bank(), 20).unwrap().both_live);
+        // The next life of either ends it, if it is as far.
+        judge(&mut openings, opening(7, 70, 100, 101), 30);
+        assert_eq!(openings.store_of(&bank(), 30), PeerStore::Known);
+    }
+
+    #[test]
+    fn it_is_written_down_at_once_when_it_is_opened_anew_and_else_once_a_minute() {
+        let mut openings = openings();
+        let mut writes = |offered: Generation, now_ms: u64| {
+            judge(&mut openings, offered, now_ms);
+            openings.due_change(&bank(), now_ms)
+        };
+        let first = writes(opening(5, 50, 80, 100), 0).unwrap();
+        assert_eq!(writes(opening(5, 50, 80, 100), 70_000), None, "nothing is new");
+        assert_eq!(writes(opening(5, 50, 80, 101), 59_999), None);
+        assert!(writes(opening(5, 50, 80, 102), 60_000).is_some());
+        assert_eq!(writes(opening(5, 50, 80, 103), 60_001), None);
+        let last = writes(opening(6, 60, 103, 104), 60_002).unwrap();
+        let mut store = MemoryDisk::default().open().unwrap();
+        store.apply(vec![first, last]).unwrap();
+        let mut restored = Openings::restore(&store, PERIOD_MS).unwrap();
+        assert_eq!(judge(&mut restored, opening(7, 70, 103, 110), 0), Verdict::Refused);
+        assert_eq!(judge(&mut restored, opening(7, 71, 104, 110), 0), TAKEN);
+    }
+}
