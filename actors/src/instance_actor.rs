@@ -707,7 +707,9 @@ impl InstanceState {
             InstanceMessage::Deliver(delivery) => delivery.frame.takes_for_known(delivery.receipt.is_none()),
             _ => false,
         };
-        let wants = |message: &&InstanceMessage| asks_the_initiator(message) || takes_for_known(message);
+        let wants = |message: &&InstanceMessage| {
+            asks_the_initiator(message) || tells_the_initiator(message) || takes_for_known(message)
+        };
         let answers = early.iter().filter(wants).filter_map(|message| match message {
             InstanceMessage::Deliver(delivery) => Some(answer_of_the_closed(&delivery.frame, &delivery.from, None)),
             _ => None,
@@ -814,6 +816,14 @@ fn asks_the_initiator(message: &InstanceMessage) -> bool {
         Body::Nudge(_) => frame.header.as_ref().is_some_and(|header| header.initiator == frame.to),
         _ => false,
     }
+}
+
+/// Whether it is told to a role that has initiated its session, and would know it. Its sender waits to be heard and may nudge
+/// nobody meanwhile: without an answer a session whose beginning was lost, or made up, would be open there for ever.
+fn tells_the_initiator(message: &InstanceMessage) -> bool {
+    let InstanceMessage::Deliver(Delivery { frame, .. }) = message else { return false };
+    let told = matches!(frame.body, Body::Deliver { .. } | Body::Abort(_));
+    told && frame.header.as_ref().is_some_and(|header| header.initiator == frame.to)
 }
 
 /// Not kept until acknowledged: whoever waits asks again.

@@ -52,7 +52,7 @@ impl Choreography for Bulky {
     }
 }
 
-fn knowing(builder: NodeBuilder) -> NodeBuilder {
+pub fn knowing(builder: NodeBuilder) -> NodeBuilder {
     builder.choreography(Trade).choreography(Greeting).choreography(Stillborn).choreography(Bulky)
 }
 

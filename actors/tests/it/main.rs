@@ -16,6 +16,8 @@ mod actor_worlds;
 mod actor_zenoh;
 mod asked;
 mod canary;
+mod capabilities;
+mod changes;
 mod channels;
 mod config;
 mod damage;

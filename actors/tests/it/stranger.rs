@@ -80,7 +80,7 @@ async fn forged_acknowledgements_make_nobody_forget_an_abort() {
 }
 
 /// Everything that can be said in the name of a role, with and without a number.
-fn bodies() -> Vec<Body> {
+pub fn bodies() -> Vec<Body> {
     let abort = Abort::new("stranger", "as it likes");
     let deliver = |path: Path| Body::Deliver { path, operation: Operation::Comm, payload: Payload::from(vec![7, 0]) };
     let paths = (0..4).map(|at| Path::root().child(at));

@@ -100,6 +100,13 @@ impl Outside {
         Tally { done: sum(|tally| tally.done), undone: sum(|tally| tally.undone) }
     }
 
+    /// What took effect in one session.
+    pub fn of(&self, session: SessionId) -> Tally {
+        let tallies = self.tallies.lock().unwrap();
+        let own = tallies.iter().filter(|(key, _)| key.starts_with(&format!("{session}/")));
+        own.fold(NOTHING, |sum, (_, tally)| Tally { done: sum.done + tally.done, undone: sum.undone + tally.undone })
+    }
+
     /// Takes effect at once; whether its caller hears of that is up to trips and gate.
     async fn charge(&self, key: String, id: u32) -> u32 {
         {

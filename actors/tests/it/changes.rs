@@ -1,0 +1,281 @@
+//! The one change that `capabilities` makes to a packet: each names the field that it is about. A change that does not fit the
+//! packet says so by `None`.
+
+use std::sync::Arc;
+
+use accompanist::frame::{Body, Dispute, Epoch, Frame, Generation, Header, Lacks, Left, Need, Offer, Offered};
+use accompanist::frame::{Operation, Outcome, Packet, Reception, Round};
+use accompanist::id::RoleIndex;
+use accompanist::prelude::*;
+use accompanist::{Path, Payload};
+use fastrand::Rng;
+
+use crate::rogue::Sent;
+use crate::stranger::bodies;
+use crate::support::node_id;
+
+/// What a change may put in the place of what is there: all that was recorded, and what nobody has said.
+pub struct Values {
+    sessions: Vec<SessionId>,
+    epochs: Vec<Epoch>,
+    headers: Vec<Arc<Header>>,
+    bodies: Vec<Body>,
+    pub offers: Vec<Offer>,
+}
+
+impl Values {
+    pub fn of(recorded: &[Sent]) -> Self {
+        let none = SessionId::fresh(1, 1 << 64);
+        let (mut sessions, mut epochs, mut headers, mut offers) = (vec![none], vec![Epoch(0)], vec![], vec![]);
+        let mut known = vec![Body::Closed(None), Body::Closed(Some(Outcome::Finished)), Body::Nudge(Lacks::default())];
+        let paths = || (0..4).map(|at| Path::root().child(at)).chain([Path::root()]);
+        known.extend(paths().map(Body::Gone));
+        known.extend(paths().map(|path| Body::Undoing(Some(path))));
+        known.extend(paths().map(|path| Body::Turns { finals: vec![(path, 9)], aborted: false }));
+        known.push(Body::Nudge(Lacks { awaits: paths().collect(), aborted: true }));
+        known.extend(bodies());
+        for packet in recorded.iter().map(|sent| Packet::peek(&sent.bytes).unwrap()) {
+            epochs.push(packet.epoch);
+            offers.extend(packet.offer);
+            for (_, frame) in packet.frames {
+                sessions.push(frame.session);
+                headers.extend(frame.header);
+                known.push(frame.body);
+            }
+        }
+        sessions.dedup();
+        epochs.dedup();
+        Self { sessions, epochs, headers, bodies: known, offers }
+    }
+
+    /// One of the latest, mostly.
+    fn session(&self, random: &mut Rng) -> SessionId {
+        let latest = &self.sessions[self.sessions.len().saturating_sub(6)..];
+        let some = if random.u8(..4) > 0 { latest } else { &self.sessions };
+        *random.choice(some).unwrap()
+    }
+}
+
+fn near(random: &mut Rng, value: u64) -> u64 {
+    let flipped = value ^ (1 << random.u32(..64));
+    *random.choice(&[0, 1, value.wrapping_sub(1), value.wrapping_add(1), flipped, 1 << 40, u64::MAX]).unwrap()
+}
+
+fn near_epoch(random: &mut Rng, value: Epoch) -> Epoch {
+    let flipped = value.0 ^ (1 << random.u32(..128));
+    Epoch(*random.choice(&[0, 1, value.0.wrapping_sub(1), value.0.wrapping_add(1), flipped, u128::MAX]).unwrap())
+}
+
+fn role(random: &mut Rng) -> RoleIndex {
+    RoleIndex(*random.choice(&[0, 1, 2, u8::MAX]).unwrap())
+}
+
+fn name(random: &mut Rng) -> NodeId {
+    node_id(random.choice(["back", "front", "side", "ghost"]).unwrap())
+}
+
+fn text(random: &mut Rng) -> String {
+    random.choice(["trade", "greeting", "back", "front", "side", "", "no-such"]).unwrap().into()
+}
+
+fn frame<'a>(packet: &'a mut Packet, random: &mut Rng) -> Option<&'a mut (u64, Frame)> {
+    random.choice(packet.frames.iter_mut())
+}
+
+fn header<'a>(packet: &'a mut Packet, values: &Values, random: &mut Rng) -> Option<&'a mut Header> {
+    let (_, frame) = frame(packet, random)?;
+    // One that was left out is there to be changed, too.
+    let known = frame.header.get_or_insert(random.choice(&values.headers)?.clone());
+    Some(Arc::make_mut(known))
+}
+
+fn cast(header: &mut Header, random: &mut Rng) -> Option<()> {
+    match random.u8(..4) {
+        0 => drop(header.cast.pop()),
+        1 => header.cast.push(name(random)),
+        2 => header.cast.reverse(),
+        _ => *random.choice(&mut header.cast)? = name(random),
+    }
+    Some(())
+}
+
+fn payload(body: &mut Body, random: &mut Rng) -> Option<()> {
+    let Body::Deliver { payload, .. } = body else { return None };
+    let mut bytes = payload.as_slice().to_vec();
+    match random.u8(..4) {
+        0 => bytes.truncate(random.usize(..=bytes.len())),
+        1 => bytes.push(random.u8(..)),
+        2 => bytes = std::iter::repeat_with(|| random.u8(..)).take(300).collect(),
+        _ => *random.choice(&mut bytes)? ^= 1 << random.u8(..8),
+    }
+    *payload = Payload::from(bytes);
+    Some(())
+}
+
+fn path(body: &mut Body, random: &mut Rng) -> Option<()> {
+    let child = Path::root().child(random.u32(..5));
+    let other = random.choice([Path::root(), child, Path::root().child(1).child(0)])?;
+    match body {
+        Body::Deliver { path, .. } | Body::Gone(path) | Body::Undoing(Some(path)) => *path = other,
+        Body::Nudge(lacks) => lacks.awaits.push(other),
+        Body::Turns { finals, .. } => finals.push((other, random.u32(..))),
+        _ => return None,
+    }
+    Some(())
+}
+
+fn operation(body: &mut Body, random: &mut Rng) -> Option<()> {
+    use Operation::{Broadcast, Comm, Gather, Multicast, Verdict, Vote};
+    let Body::Deliver { operation, .. } = body else { return None };
+    *operation = random.choice([Comm, Multicast, Broadcast, Gather, Vote, Verdict])?;
+    Some(())
+}
+
+fn acks(packet: &mut Packet, values: &Values, random: &mut Rng) -> Option<()> {
+    match random.u8(..3) {
+        0 => packet.acks.push((*random.choice(&values.epochs)?, (0..500).collect())),
+        1 => {
+            let (epoch, _) = random.choice(&mut packet.acks)?;
+            *epoch = *random.choice(&values.epochs)?;
+        }
+        _ => {
+            let (_, numbers) = random.choice(&mut packet.acks)?;
+            let number = random.choice(numbers)?;
+            *number = near(random, *number);
+        }
+    }
+    Some(())
+}
+
+fn generation(generation: &mut Generation, random: &mut Rng) {
+    match random.u8(..5) {
+        0 => generation.restores = near(random, generation.restores),
+        1 => generation.number = near(random, generation.number),
+        2 => generation.id ^= 1 << random.u32(..128),
+        3 => generation.opened = near(random, generation.opened),
+        _ => generation.batch = near(random, generation.batch),
+    }
+}
+
+/// Of any node that has said what it offers.
+fn known<'a>(values: &'a Values, random: &mut Rng) -> Option<&'a Offer> {
+    random.choice(&values.offers)
+}
+
+/// A change of one field.
+pub type Change = fn(&mut Packet, &Values, &mut Rng) -> Option<()>;
+
+/// By name. Those of an offer are made where there is one.
+pub const CHANGES: &[(&str, Change)] = &[
+    ("nothing", |_, _, _| Some(())),
+    ("number", |packet, _, random| frame(packet, random).map(|(number, _)| *number = near(random, *number))),
+    ("session", |packet, values, random| {
+        frame(packet, random).map(|(_, frame)| frame.session = values.session(random))
+    }),
+    ("from", |packet, _, random| frame(packet, random).map(|(_, frame)| frame.from = role(random))),
+    ("to", |packet, _, random| frame(packet, random).map(|(_, frame)| frame.to = role(random))),
+    ("header", |packet, values, random| {
+        let other = random.choice(&values.headers).cloned();
+        frame(packet, random).map(|(_, frame)| frame.header = if frame.header.is_some() { None } else { other })
+    }),
+    ("choreography", |packet, values, random| {
+        header(packet, values, random).map(|header| header.choreography = text(random))
+    }),
+    ("version", |packet, values, random| {
+        header(packet, values, random).map(|header| header.version = random.choice([0, 2, u32::MAX]).unwrap())
+    }),
+    ("initiator", |packet, values, random| {
+        header(packet, values, random).map(|header| header.initiator = role(random))
+    }),
+    ("cast", |packet, values, random| header(packet, values, random).and_then(|header| cast(header, random))),
+    ("started", |packet, values, random| {
+        header(packet, values, random).map(|header| header.started_unix_ms = near(random, header.started_unix_ms))
+    }),
+    ("deadline", |packet, values, random| {
+        header(packet, values, random)
+            .map(|header| header.deadline_unix_ms = random.choice([None, Some(0), Some(1), Some(u64::MAX)]).unwrap())
+    }),
+    ("patches", |packet, values, random| {
+        header(packet, values, random).map(|header| header.patches.push(text(random)))
+    }),
+    ("body", |packet, values, random| {
+        frame(packet, random).map(|(_, frame)| frame.body = random.choice(&values.bodies).unwrap().clone())
+    }),
+    ("path", |packet, _, random| frame(packet, random).and_then(|(_, frame)| path(&mut frame.body, random))),
+    ("operation", |packet, _, random| frame(packet, random).and_then(|(_, frame)| operation(&mut frame.body, random))),
+    ("payload", |packet, _, random| frame(packet, random).and_then(|(_, frame)| payload(&mut frame.body, random))),
+    ("frames", |packet, _, random| {
+        let again = frame(packet, random)?.clone();
+        match random.u8(..3) {
+            0 => packet.frames.push(again),
+            1 => packet.frames.reverse(),
+            _ => drop(packet.frames.pop()),
+        }
+        Some(())
+    }),
+    ("acknowledgements", acks),
+    ("epoch", |packet, values, random| {
+        packet.epoch =
+            if random.bool() { near_epoch(random, packet.epoch) } else { *random.choice(&values.epochs).unwrap() };
+        Some(())
+    }),
+    ("round", |packet, _, random| {
+        let number = near(random, 7);
+        packet.round = if random.bool() { Round::Direct(number) } else { Round::Broadcast(number) };
+        Some(())
+    }),
+    ("offer.ask", |packet, _, _| packet.offer.as_mut().map(|offer| offer.ask = !offer.ask)),
+    ("offer.left", |packet, values, random| {
+        let (at_unix_ms, node, membership) = (near(random, 7), name(random), known(values, random)?.membership);
+        packet.offer.as_mut().map(|offer| offer.left.push(Left { at_unix_ms, node, membership }))
+    }),
+    ("offer.needs", |packet, values, random| {
+        let (node, membership) = (name(random), known(values, random)?.membership);
+        let need = Need { node, membership, change: near(random, 1), open: near(random, 1) };
+        packet.offer.as_mut().map(|offer| offer.needs.push(need))
+    }),
+    ("offer.received", |packet, values, random| {
+        let (node, epoch) = (name(random), *random.choice(&values.epochs)?);
+        let reception = Reception { node, epoch, direct: near(random, 1), broadcast: near(random, 1) };
+        packet.offer.as_mut().map(|offer| offer.received.push(reception))
+    }),
+    ("offer.choreographies", |packet, _, random| {
+        let offered = Offered { choreography: text(random), version: random.u32(..3), patches: vec![text(random)] };
+        packet
+            .offer
+            .as_mut()
+            .map(|offer| if random.bool() { offer.choreographies.clear() } else { offer.choreographies.push(offered) })
+    }),
+    ("offer.knows", |packet, values, random| {
+        let knows = known(values, random)?.membership;
+        packet.offer.as_mut().map(|offer| offer.knows = Some(knows).filter(|_| random.bool()))
+    }),
+    ("offer.roles", |packet, _, random| packet.offer.as_mut().map(|offer| offer.roles.push(text(random)))),
+    ("offer.membership", |packet, values, random| {
+        let other = known(values, random)?.membership;
+        let offer = packet.offer.as_mut()?;
+        if random.bool() {
+            offer.membership = other;
+        } else {
+            offer.membership.0 = near(random, offer.membership.0);
+        }
+        Some(())
+    }),
+    ("offer.change", |packet, _, random| packet.offer.as_mut().map(|offer| offer.change = near(random, offer.change))),
+    ("offer.draining", |packet, _, _| packet.offer.as_mut().map(|offer| offer.draining = !offer.draining)),
+    ("offer.fresh", |packet, _, _| packet.offer.as_mut().map(|offer| offer.fresh = !offer.fresh)),
+    ("offer.generation", |packet, _, random| {
+        packet.offer.as_mut().map(|offer| generation(&mut offer.generation, random))
+    }),
+    ("offer.dispute", |packet, values, random| {
+        let Offer { membership, generation: known_one, .. } = *known(values, random)?;
+        let mut refused = known_one;
+        generation(&mut refused, random);
+        let dispute = Dispute { membership, refused, known: refused, both_live: random.bool() };
+        packet.offer.as_mut().map(|offer| offer.dispute = Some(dispute))
+    }),
+    ("offer.accepts", |packet, values, random| {
+        let accepts = known(values, random)?.generation.id;
+        packet.offer.as_mut().map(|offer| offer.accepts = Some(accepts).filter(|_| random.bool()))
+    }),
+];
