@@ -61,20 +61,24 @@ pub fn knowing(builder: NodeBuilder) -> NodeBuilder {
 pub struct Sites {
     pub disks: [MemoryDisk; 3],
     pub outside: Arc<Outside>,
+    /// Of all three, if other than [`quick`].
+    pub settings: Option<Settings>,
 }
 
 impl Sites {
+    fn builder(&self, name: &str, disk: usize, network: impl Transport) -> NodeBuilder {
+        let settings = self.settings.clone().unwrap_or_else(quick);
+        knowing(on_disk(name, &self.disks[disk], network).settings(settings))
+    }
+
     pub async fn back(&self, network: &(impl Transport + Clone)) -> TestNode {
-        let builder = on_disk("back", &self.disks[0], network.clone()).role(Back, self.outside.clone());
-        TestNode::start(knowing(builder)).await
+        TestNode::start(self.builder("back", 0, network.clone()).role(Back, self.outside.clone())).await
     }
     pub async fn front(&self, network: &(impl Transport + Clone)) -> TestNode {
-        let builder = on_disk("front", &self.disks[1], network.clone()).role(Front, Arc::new(()));
-        TestNode::start(knowing(builder)).await
+        TestNode::start(self.builder("front", 1, network.clone()).role(Front, Arc::new(()))).await
     }
     pub async fn side(&self, network: &(impl Transport + Clone)) -> TestNode {
-        let builder = on_disk("side", &self.disks[2], network.clone()).role(Side, Arc::new(()));
-        TestNode::start(knowing(builder)).await
+        TestNode::start(self.builder("side", 2, network.clone()).role(Side, Arc::new(()))).await
     }
 }
 

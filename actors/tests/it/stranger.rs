@@ -40,7 +40,10 @@ fn acks(epoch: Epoch) -> Packet {
 
 /// Sessions whose frames wait for a back that is down, some of them cancelled meanwhile.
 async fn acknowledgements_are_taken_from_the_receiver_only(cancelled: u32) {
-    let (sites, network) = (Sites::default(), LocalNetwork::new());
+    // Nobody nudges, which would heal it.
+    let mut settings = quick();
+    (settings.limits.nudge_delay_min_ms, settings.limits.nudge_delay_max_ms) = (3_600_000, 3_600_000);
+    let (sites, network) = (Sites { settings: Some(settings), ..Sites::default() }, LocalNetwork::new());
     let (back, front) = (sites.back(&network).await, sites.front(&network).await);
     let _side = sites.side(&network).await;
     within(within(front.start(Trade, deal(0))).await.unwrap().settled()).await.unwrap();

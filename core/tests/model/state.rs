@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use accompanist_core::Path;
 use accompanist_core::frame::{Body, Frame, Outcome};
-use accompanist_core::instance::OutgoingKey;
+use accompanist_core::instance::{OutgoingKey, Status};
 use accompanist_core::record::{Closed, Record};
 
 use crate::life::{Life, Live};
@@ -65,6 +65,8 @@ pub struct Shape {
     pub writes: usize,
     pub calls: Vec<Call>,
     pub waits_for_time: bool,
+    /// It has ended, and waits for nothing but the close.
+    pub has_ended: bool,
 }
 
 /// A disk, and what can be read there.
@@ -139,6 +141,7 @@ impl Seat {
             writes: alive.writes.len(),
             calls: alive.desk.open(),
             waits_for_time: alive.part.next_wake_ms().is_some(),
+            has_ended: matches!(alive.part.status(), Status::Finished | Status::Compensated),
         };
         if self.stored.disk != alive.disk {
             self.stored = Stored::of(alive.disk.clone());
