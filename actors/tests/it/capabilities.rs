@@ -211,7 +211,9 @@ impl World {
             .map(|sent| Packet::peek(&sent.bytes).unwrap().epoch);
         if by == "mallory" {
             let packet = Packet { offer: Some(Offer::default()), ..Packet::new(EPOCH) };
-            PLAYERS.iter().for_each(|to| nodes.rogue.send_as(by, to, &packet));
+            for to in PLAYERS {
+                nodes.rogue.send_as(by, to, &packet);
+            }
         }
         let mut sent = 0;
         while sent < PACKETS {
