@@ -133,7 +133,7 @@ impl Instance {
         }
     }
 
-    /// It has come back to nudge: does so with the next turn, if it waits for anybody, and [`NUDGES_OF_A_RETURN`] times
+    /// It has come back to nudge: does so with the next turn, if it waits for anybody, and five times
     /// before it leaves memory.
     pub fn nudge_soon(&mut self) {
         self.nudges_due = NUDGES_OF_A_RETURN;
