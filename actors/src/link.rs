@@ -177,8 +177,7 @@ impl Actor for Link {
         shared.set_link(Some(own.clone()));
         myself.cast(LinkSignal::Offer(0))?;
         let outbox = Outbox::new(&shared.settings);
-        let [high, low] = [(); 2].map(|()| u128::from(shared.environment.random()));
-        let epoch = Epoch(high << 64 | low);
+        let epoch = Epoch(shared.environment.random_u128());
         let reachability = Reachability::new(shared.node.clone(), epoch, millis(shared.settings.offer_period_max));
         let introductions = Introductions::new(
             millis(shared.settings.retransmission_delay_min),

@@ -143,7 +143,7 @@ impl Node {
         options: StartOptions,
     ) -> Result<Session<C>, StartError> {
         let environment = &self.shared.environment;
-        let random = (u128::from(environment.random()) << 64) | u128::from(environment.random());
+        let random = environment.random_u128();
         let session = match &options.key {
             Some(key) => SessionId::keyed(C::NAME, key).under_key(random),
             None => SessionId::fresh(environment.unix_ms(), random),

@@ -272,9 +272,8 @@ impl Peers {
         known.left = LeftNodes::restore(store)?;
         known.cordoned = restore_cordoned(store)?;
         for (key, value) in store.scan(Space::Meta, NODE_KEY, None, PEERS_MAX)? {
-            let name = String::from_utf8_lossy(key.get(NODE_KEY.len()..).unwrap_or_default()).into_owned();
             let peer: Peer = read_value(Space::Meta, &value)?;
-            if let Ok(node) = NodeId::new(name) {
+            if let Some(node) = node_of_key(NODE_KEY, &key) {
                 known.stored.insert(node.clone(), peer.membership);
                 known.peers.entry(node).or_insert(peer);
             }
@@ -406,6 +405,12 @@ fn key(node: &NodeId) -> Vec<u8> {
 
 fn stored(node: &NodeId, peer: &Peer) -> Option<Change> {
     Some(Change { space: Space::Meta, key: key(node), value: Some(value_bytes(peer).ok()?) })
+}
+
+/// The node whose name follows `prefix` in a stored key, if it is one.
+fn node_of_key(prefix: &[u8], key: &[u8]) -> Option<NodeId> {
+    let name = String::from_utf8_lossy(key.strip_prefix(prefix)?).into_owned();
+    NodeId::new(name).ok()
 }
 
 impl Known {

@@ -146,8 +146,7 @@ impl Stage {
             deadline_unix_ms: None,
             patches: C::PATCHES.iter().map(ToString::to_string).collect(),
         });
-        let random = (u128::from(environment.random()) << 64) | u128::from(environment.random());
-        let session = SessionId::fresh(environment.unix_ms(), random);
+        let session = SessionId::fresh(environment.unix_ms(), environment.random_u128());
         let caller = Arc::new(Caller::default());
         let mut parts = Vec::new();
         for (index, name) in roles {

@@ -55,7 +55,6 @@ impl Incoming {
 impl LinkState {
     /// What has arrived, if it is from whom it seems to be, and has not arrived before.
     pub(super) fn open(&mut self, from: &NodeId, bytes: Vec<u8>) -> Option<Incoming> {
-        let own = self.shared.node.clone();
         let Some(seal) = self.shared.seal() else {
             if !is_sealed(&bytes) {
                 return Some(Incoming::Clear(bytes));
@@ -64,7 +63,8 @@ impl LinkState {
             self.shared.note_dropped("seal", detail);
             return None;
         };
-        if is_for_own_name(&bytes) && *from != own {
+        let is_own = *from == self.shared.node;
+        if is_for_own_name(&bytes) && !is_own {
             return None; // Not meant for this node.
         }
         let opened = match seal.open(from, &bytes) {
@@ -74,7 +74,7 @@ impl LinkState {
                 return None;
             }
         };
-        if *from == own {
+        if is_own {
             return Some(Incoming::Opened(opened)); // Who has its keys is it, in whichever life.
         }
         let Head { to_epoch, from_epoch, number, .. } = opened.head;

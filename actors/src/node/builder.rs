@@ -329,10 +329,9 @@ impl NodeBuilder {
         let system = system_of(&self.settings, transport.as_ref()).map_err(|error| self.source.locate(error))?;
         let mut changes = check_owner(store.as_ref(), &self.name, system.as_deref())?;
         let (fresh, accept) = (self.fresh || self.settings.fresh, self.accept_restore || self.settings.accept_restore);
-        let random = || self.environment.random();
-        let (generation, claimed) = claim(store.as_ref(), (u128::from(random()) << 64) | u128::from(random()), accept)?;
+        let (generation, claimed) = claim(store.as_ref(), self.environment.random_u128(), accept)?;
         changes.extend(claimed);
-        changes.extend(peers.restore(store.as_ref(), Membership(random()), fresh, generation)?);
+        changes.extend(peers.restore(store.as_ref(), Membership(self.environment.random()), fresh, generation)?);
         store.apply(changes)?;
         store.sync()?; // Before anybody hears of it.
         if accept {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
 
-use super::{Known, PEERS_MAX, Peers};
+use super::{Known, PEERS_MAX, Peers, node_of_key};
 
 /// Keys of those that are barred begin so in [`Space::Meta`].
 const CORDON_KEY: &[u8] = b"cordon/";
@@ -39,7 +39,5 @@ impl Peers {
 
 pub(super) fn restore_cordoned(store: &dyn Store) -> Result<BTreeSet<NodeId>, StoreError> {
     let stored = store.scan(Space::Meta, CORDON_KEY, None, PEERS_MAX)?.into_iter();
-    let names =
-        stored.map(|(key, _)| String::from_utf8_lossy(key.get(CORDON_KEY.len()..).unwrap_or_default()).into_owned());
-    Ok(names.filter_map(|name| NodeId::new(name).ok()).collect())
+    Ok(stored.filter_map(|(key, _)| node_of_key(CORDON_KEY, &key)).collect())
 }

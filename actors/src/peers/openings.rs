@@ -12,14 +12,14 @@ use accompanist_core::frame::{Dispute, Generation, Membership};
 use accompanist_core::record::{read_value, value_bytes};
 use serde::{Deserialize, Serialize};
 
-use super::PEERS_MAX;
+use super::{PEERS_MAX, node_of_key};
 use crate::store::OPENING_KEY;
 
 /// How often at most it is written down how far a store is that has not been opened anew. What a peer does within this time can be
 /// missing in a copy that is not noticed, if this node is started again, too.
 const STORED_PERIOD_MS: u64 = 60_000;
 /// An opening that goes on to be heard for more than so many offer periods, and in so many offers, is at work.
-const LIVE_PERIODS: u64 = 2;
+pub(super) const LIVE_PERIODS: u64 = 2;
 const LIVE_OFFERS: u64 = 3;
 /// For so many offer periods after it was heard last, a refused opening is shown.
 const SHOWN_PERIODS: u64 = 10;
@@ -104,9 +104,8 @@ impl Openings {
     pub(super) fn restore(store: &dyn Store, period_ms: u64) -> Result<Self, StoreError> {
         let mut of = BTreeMap::new();
         for (key, value) in store.scan(Space::Meta, OPENING_KEY, None, PEERS_MAX)? {
-            let name = String::from_utf8_lossy(key.get(OPENING_KEY.len()..).unwrap_or_default()).into_owned();
             let seen: Seen = read_value(Space::Meta, &value)?;
-            if let Ok(node) = NodeId::new(name) {
+            if let Some(node) = node_of_key(OPENING_KEY, &key) {
                 of.insert(node, Opening::new(seen, Some((seen, 0))));
             }
         }
@@ -238,6 +237,11 @@ impl Openings {
     }
 }
 
+/// Whether an opening that was heard for this time, in so many offers, is no late word of one that has ended.
+pub(super) fn is_at_work(time_ms: u64, offers: u64, period_ms: u64) -> bool {
+    time_ms > period_ms.saturating_mul(LIVE_PERIODS) && offers >= LIVE_OFFERS
+}
+
 fn key(node: &NodeId) -> Vec<u8> {
     [OPENING_KEY, node.as_str().as_bytes()].concat()
 }
@@ -289,8 +293,7 @@ impl Opening {
         let known = self.seen.generation;
         let mut refused = self.refused_of(generation, now_ms);
         (refused.generation, refused.last_ms, refused.offers) = (generation, now_ms, refused.offers.saturating_add(1));
-        let time_ms = now_ms.saturating_sub(refused.since_ms);
-        let goes_on = time_ms > period_ms.saturating_mul(LIVE_PERIODS) && refused.offers >= LIVE_OFFERS;
+        let goes_on = is_at_work(now_ms.saturating_sub(refused.since_ms), refused.offers, period_ms);
         refused.is_told |= goes_on || !generation.is_same(&known);
         refused.is_live |= goes_on;
         refused.both_live |= goes_on && refused.is_former;

@@ -7,12 +7,9 @@
 use accompanist_core::NodeId;
 use accompanist_core::frame::{Dispute, Generation, Membership, Offer};
 
+use super::openings::{LIVE_PERIODS, is_at_work};
 use super::{Known, Peers};
 use crate::store::Halt;
-
-/// An earlier opening that is heard for more than so many offer periods, and in so many offers, is at work.
-const LIVE_PERIODS: u64 = 2;
-const LIVE_OFFERS: u64 = 3;
 
 /// What was heard in the own name.
 #[derive(Debug, Clone, Copy)]
@@ -67,8 +64,7 @@ impl Peers {
         (namesake.last_ms, namesake.offers) = (now_ms, namesake.offers.saturating_add(1));
         known.namesake = Some(namesake);
         let names_own = |dispute: &Dispute| dispute.refused.is_same(&own) || dispute.known.is_same(&own);
-        let live_ms = known.period_ms.saturating_mul(LIVE_PERIODS);
-        let goes_on = now_ms.saturating_sub(namesake.since_ms) > live_ms && namesake.offers >= LIVE_OFFERS;
+        let goes_on = is_at_work(now_ms.saturating_sub(namesake.since_ms), namesake.offers, known.period_ms);
         if offered.order() < own.order() && !offer.dispute.as_ref().is_some_and(names_own) && !goes_on {
             return OwnHeard::Earlier { is_new: namesake.offers == 1 };
         }

@@ -101,9 +101,8 @@ impl<DB: SqlDatabase> Attach for NamedSteps<DB> {
     ) -> BoxFuture<'a, Result<(), NodeError>> {
         Box::pin(async move {
             let Self { name, steps } = self;
-            let random = || (u128::from(environment.random()) << 64) | u128::from(environment.random());
             let kept = Kept::read(store, name)?;
-            let mut kept = kept.unwrap_or_else(|| Kept { store: random(), pinned: None, next: None });
+            let mut kept = kept.unwrap_or_else(|| Kept { store: environment.random_u128(), pinned: None, next: None });
             let found = DB::pinned(steps.pool(), &kept.pin(0).key).await;
             let found = found.map_err(|error| failed(name, error.to_string()))?;
             if !kept.fits(found.as_deref()) {
@@ -116,7 +115,7 @@ impl<DB: SqlDatabase> Attach for NamedSteps<DB> {
                 kept.pinned = Some(next);
             }
             // On disk here first: a crash in between leaves markers that one of the two fits.
-            let life = random();
+            let life = environment.random_u128();
             kept.next = Some(life);
             kept.write(store, name)?;
             let pin = kept.pin(life);

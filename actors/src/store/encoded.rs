@@ -117,10 +117,9 @@ impl<S: Store> EncodedStore<S> {
         for space in Space::ALL {
             let mut after = None;
             while let Some((last, page)) = self.page(space, after.as_deref())? {
-                let is_old = |stored: &[u8]| Ok::<_, StoreError>(split(space, stored)?.0 != current);
                 let mut batch = Batch::new();
                 for (key, stored) in page {
-                    if is_old(&stored)? {
+                    if split(space, &stored)?.0 != current {
                         let value = self.decode(space, &key, &stored)?;
                         batch.push(Change { space, key, value: Some(value) });
                     }

@@ -82,6 +82,17 @@ async fn an_older_copy_is_refused_by_peers_that_were_started_again() {
     place.is_done_once(&front, 1..7).await;
 }
 
+/// The back is lost in the middle of the third order's step, and started from the copy: the step is done once.
+async fn goes_on_from(place: &Place, back: TestNode, copy: &MemoryDisk, session: Session<Trade>) {
+    within(back.kill()).await;
+    drop(back);
+    let back = TestNode::start(place.back_on(copy).accept_restore()).await;
+    place.outside.set_gate(true);
+    assert_eq!(within(session.settled()).await.unwrap(), 303);
+    assert_eq!(place.outside.total().done, 3, "its key is the same");
+    within(back.shutdown()).await;
+}
+
 /// What the session needs is in the copy: it goes on, and nothing is done twice.
 #[tokio::test]
 async fn a_session_that_is_open_in_the_copy_goes_on() {
@@ -92,14 +103,8 @@ async fn a_session_that_is_open_in_the_copy_goes_on() {
     let session = within(front.start(Trade, deal(3))).await.unwrap();
     within(place.outside.asked_times(3)).await;
     let copy = place.back.copy();
-    // The node goes on for a while, and is lost in the middle of the step.
-    within(back.kill()).await;
-    drop(back);
-    let back = TestNode::start(place.back_on(&copy).accept_restore()).await;
-    place.outside.set_gate(true);
-    assert_eq!(within(session.settled()).await.unwrap(), 303);
-    assert_eq!(place.outside.total().done, 3, "its key is the same");
-    within(back.shutdown()).await;
+    // The node goes on for a while.
+    goes_on_from(&place, back, &copy, session).await;
 }
 
 /// It was begun after the copy, and its first message was acknowledged: that is sent again, and nothing is done twice.
@@ -113,13 +118,7 @@ async fn a_session_that_was_begun_after_the_copy_is_begun_anew() {
     place.outside.set_gate(false);
     let session = within(front.start(Trade, deal(3))).await.unwrap();
     within(place.outside.asked_times(3)).await;
-    within(back.kill()).await;
-    drop(back);
-    let back = TestNode::start(place.back_on(&copy).accept_restore()).await;
-    place.outside.set_gate(true);
-    assert_eq!(within(session.settled()).await.unwrap(), 303);
-    assert_eq!(place.outside.total().done, 3, "its key is the same");
-    within(back.shutdown()).await;
+    goes_on_from(&place, back, &copy, session).await;
 }
 
 /// It was closed at all others after the copy: it is lost here, and nobody asks for it.

@@ -181,8 +181,7 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<R, I>,
     {
         self.noted(role, "uuid", |engine| {
-            let (high, low) = (engine.environment().random(), engine.environment().random());
-            uuid::Builder::from_random_bytes(((u128::from(high) << 64) | u128::from(low)).to_be_bytes()).into_uuid()
+            uuid::Builder::from_random_bytes(engine.environment().random_u128().to_be_bytes()).into_uuid()
         })
     }
 

@@ -10,4 +10,10 @@ pub trait Environment: Send + Sync + 'static {
 
     /// 64 random bits.
     fn random(&self) -> u64;
+
+    /// 128 random bits, of two times [`Environment::random`].
+    fn random_u128(&self) -> u128 {
+        let high = u128::from(self.random());
+        (high << 64) | u128::from(self.random())
+    }
 }

@@ -137,20 +137,14 @@ impl Instance {
     /// before it leaves memory.
     pub fn nudge_soon(&mut self) {
         self.nudges_due = NUDGES_OF_A_RETURN;
-        self.nudge_now();
+        let waits = !self.awaited().is_empty() || self.asks_for_the_close().is_some();
+        let now = Pause { until_ms: self.now_ms, length_ms: self.limits.nudge_delay_min_ms };
+        self.nudge = waits.then_some(now);
     }
 
     /// Whether it has nudged those it waits for often enough in this life to leave memory.
     pub fn has_nudged(&self) -> bool {
         self.nudges_due == 0 || self.awaited().is_empty()
-    }
-
-    fn nudge_now(&mut self) {
-        let waits = !self.awaited().is_empty() || self.asks_for_the_close().is_some();
-        self.nudge = waits.then(|| Pause::first(self.now_ms, self.limits.nudge_delay_min_ms)).map(|mut pause| {
-            pause.until_ms = self.now_ms;
-            pause
-        });
     }
 
     /// Another role waits for this one: sends again what that one lacks.

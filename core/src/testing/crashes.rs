@@ -235,10 +235,10 @@ fn frames(events: &[Event], from: usize) -> impl Iterator<Item = Fault> {
 /// would be several times the runs, and the model has those.
 fn successors<'a>(plan: &'a Plan, events: &'a [Event]) -> impl Iterator<Item = Plan> + 'a {
     let from = plan.faults.last().map_or(0, |fault| fault.event + 1);
-    let is_alone = |fault: &Fault| fault.kind != FaultKind::Forget || plan.faults.is_empty();
     let forgets = plan.faults.iter().any(|fault| fault.kind == FaultKind::Forget);
-    let more = points(events, from).chain(frames(events, from)).filter(is_alone);
-    more.filter(move |_| !forgets).map(|fault| {
+    let crashes = points(events, from).filter(move |_| !forgets);
+    let forgotten = frames(events, from).filter(|_| plan.faults.is_empty());
+    crashes.chain(forgotten).map(|fault| {
         let mut next = plan.clone();
         next.faults.push(fault);
         next
