@@ -91,6 +91,15 @@ pub(crate) enum Origin {
 /// See the module's documentation.
 pub(crate) struct InstanceActor;
 
+/// What an instance does when it is told something for the first time, and no earlier: what may panic is supervised only
+/// then, and an answer of the store may overtake the message that the actor is made for.
+#[derive(Clone, Copy)]
+enum First {
+    /// There is nothing to load.
+    Begin,
+    Load,
+}
+
 /// An instance, before and after it is loaded.
 #[expect(clippy::struct_excessive_bools, reason = "each is about another thing")]
 pub(crate) struct InstanceState {
@@ -98,8 +107,8 @@ pub(crate) struct InstanceState {
     shared: Arc<Shared>,
     incarnation: Incarnation,
     opened: Option<Opened>,
-    /// There is nothing to load: it begins with the first message.
-    fresh: bool,
+    /// What it does before it looks at its first message.
+    first: Option<First>,
     /// The store has not been asked yet whether it knows the instance.
     begins: bool,
     /// Nor has it answered.
@@ -144,7 +153,7 @@ impl Actor for InstanceActor {
 
     async fn pre_start(
         &self,
-        myself: ActorRef<InstanceMessage>,
+        _: ActorRef<InstanceMessage>,
         InstanceArguments { id, origin, shared }: InstanceArguments,
     ) -> Result<InstanceState, ActorProcessingErr> {
         let incarnation = shared.next_incarnation();
@@ -153,7 +162,7 @@ impl Actor for InstanceActor {
             shared,
             incarnation,
             opened: None,
-            fresh: false,
+            first: Some(First::Load),
             begins: false,
             unproven: false,
             early: Vec::new(),
@@ -166,15 +175,11 @@ impl Actor for InstanceActor {
             holds_room: false,
             live: None,
         };
-        match origin {
-            // With the message that it is made for, so that what may panic runs supervised.
-            Origin::Fresh(opened) | Origin::Header(opened) => {
-                state.begins = opened.input.is_none();
-                state.unproven = state.begins;
-                state.opened = Some(opened);
-                state.fresh = true;
-            }
-            Origin::Store | Origin::Return | Origin::Nudge => state.load(&myself),
+        if let Origin::Fresh(opened) | Origin::Header(opened) = origin {
+            state.begins = opened.input.is_none();
+            state.unproven = state.begins;
+            state.opened = Some(opened);
+            state.first = Some(First::Begin);
         }
         Ok(state)
     }
@@ -185,8 +190,10 @@ impl Actor for InstanceActor {
         message: InstanceMessage,
         state: &mut InstanceState,
     ) -> Result<(), ActorProcessingErr> {
-        if std::mem::take(&mut state.fresh) {
-            state.begin(&myself, Loaded::Nothing);
+        match state.first.take() {
+            Some(First::Begin) => state.begin(&myself, Loaded::Nothing),
+            Some(First::Load) => state.load(&myself),
+            None => {}
         }
         match message {
             InstanceMessage::Loaded(loaded) => state.begin(&myself, loaded),
