@@ -123,6 +123,19 @@ fn nobody_hears_of_a_session_that_a_crash_would_forget() {
     );
 }
 
+#[test]
+fn an_abort_waits_for_the_disk_before_anybody_learns_of_it() {
+    let mut rig = buyer();
+    rig.turn_synced();
+    rig.part.cancel(&aborted());
+    let effects = rig.turn();
+    assert!(effects.output.is_none() && effects.frames.is_empty(), "{:?} {:?}", effects.output, said(&effects));
+    rig.sync(effects.writes);
+    let effects = rig.turn();
+    assert_eq!(effects.output, Some(Err(aborted())));
+    assert_eq!(said(&effects), [(SELLER, Body::Abort(aborted()))]);
+}
+
 /// Everything that can be said, whether it asks for an acknowledgement or not, by a stranger, by the node of another role
 /// of the session, and in the name of a role that the session does not have.
 #[test]
