@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use accompanist::{Durability, Settings};
 use anyhow::Result;
+use fleet::security::Protection;
 use serde::{Deserialize, Serialize};
 
-use crate::certificates::Protection;
 use crate::cluster::Member;
 use crate::counters::Counters;
 use crate::floor;

@@ -4,13 +4,12 @@
 
 use std::path::Path;
 
-use accompanist::SEAL_KEY_FILE;
 use accompanist::prelude::*;
 use accompanist::transport::{ZenohConfig, ZenohTransport};
 use anyhow::{Result, bail};
+use fleet::security::{self, Protection};
 use tempfile::TempDir;
 
-use crate::certificates::{self, Protection};
 use crate::child::{NodeNumbers, Request};
 use crate::counters::Counters;
 use crate::in_flight::memory_of;
@@ -41,22 +40,18 @@ impl Member {
     ) -> Result<Self> {
         let watch = StoreWatch::new()?;
         let store = FjallStore::open(folder)?.durability(durability);
-        let security = certificates::folder(folder, role);
-        let wire = if protection.secured { secured_wire(&security, port, peers) } else { wire(port, peers) };
+        let security = security::folder(folder, role);
+        let peers: Vec<_> = peers.iter().copied().map(endpoint).collect();
+        let wire = protection.wire(&security, &endpoint(port), peers.iter().map(String::as_str));
         let transport = ZenohTransport::open(wire).await?;
-        let mut builder = Node::builder(NodeId::new(role)?)
+        let builder = Node::builder(NodeId::new(role)?)
             .store(TimedStore::new(store, watch.clone()))
             .transport(transport.clone())
             .settings(settings)
             .choreography(WarehouseOrder)
             .choreography(ParcelOrder)
             .choreography(CentralOrder);
-        if protection.is_any() {
-            builder = builder.members_file(security.join(certificates::MEMBERS_FILE));
-        }
-        if protection.sealed {
-            builder = builder.seal_key_file(security.join(SEAL_KEY_FILE));
-        }
+        let builder = protection.node(builder, &security);
         let builder = match role {
             Warehouse::NAME => builder.role(Warehouse, ().into()),
             Payment::NAME => builder.role(Payment, ().into()),
@@ -119,7 +114,7 @@ impl Cluster {
         protection: Protection,
     ) -> Result<Self> {
         let others = [Payment::NAME, Loyalty::NAME];
-        certificates::make(folder.path(), &[Payment::NAME, Loyalty::NAME, Warehouse::NAME])?;
+        security::make(folder.path(), &[Payment::NAME, Loyalty::NAME, Warehouse::NAME], &[])?;
         Self::start_roles(folder, durability, Settings::default(), &others, Warehouse::NAME, protection).await
     }
 
@@ -195,14 +190,6 @@ impl Cluster {
     pub(crate) async fn end(self) {
         self.own.end().await;
     }
-}
-
-/// The same, with what is in the folder `security`.
-fn secured_wire(security: &Path, port: u16, peers: &[u16]) -> ZenohConfig {
-    let tls = |port: u16| endpoint(port).replacen("tcp/", "tls/", 1);
-    let wire =
-        ZenohConfig::new().namespace(certificates::NAMESPACE).config_file(security.join(certificates::ZENOH_FILE));
-    peers.iter().fold(wire.listen(tls(port)), |wire, peer| wire.connect(tls(*peer)))
 }
 
 /// The network of a node that listens on `port`.

@@ -3,7 +3,6 @@
 //! Next: [`latency`] for the measurement that the others lean on, [`cluster`] for what is measured.
 
 mod actors;
-mod certificates;
 mod chain;
 mod child;
 mod cluster;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use accompanist::Durability;
 use anyhow::{Context, Result, bail};
+use fleet::security::Protection;
 
-use crate::certificates::Protection;
 use crate::child::{NodeNumbers, READY, Request};
 
 /// How long a process may take to end by itself.
@@ -34,7 +34,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) instances_max: usize,
     /// Whether it plays the floor's part and not that of a node.
     pub(crate) floor: bool,
-    /// With which of what is in [`crate::certificates::folder`] it talks.
+    /// With which of what is in [`fleet::security::folder`] it talks.
     pub(crate) protection: Protection,
 }
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use accompanist::Durability;
 use anyhow::{Result, ensure};
+use fleet::security::Protection;
 use serde::Serialize;
 
-use crate::certificates::Protection;
 use crate::cluster::Cluster;
 use crate::counters::Counters;
 use crate::floor::Floor;

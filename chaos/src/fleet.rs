@@ -1,6 +1,6 @@
 //! The three processes: started, killed with SIGKILL, started again, and talked to over their pipes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
+use fleet::security::{self, Protection};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::attack::{Attacked, TRAITOR};
 use crate::model::RoleName;
 use crate::network::Network;
 use crate::node::Sabotage;
@@ -76,7 +78,9 @@ pub(crate) struct Fleet {
     volumes: BTreeMap<RoleName, Volume>,
     pub(crate) network: Network,
     folder: PathBuf,
+    protection: Protection,
     sabotage: Option<Sabotage>,
+    attackers: Vec<Child>,
     clocks_ahead_ms: BTreeMap<RoleName, i64>,
     desk: Arc<Desk>,
     orders: mpsc::Sender<Answer>,
@@ -89,25 +93,82 @@ pub(crate) struct Ended {
 }
 
 impl Fleet {
-    /// Starts nothing; the receiver gets what the processes say of orders.
+    /// Starts nothing, and makes certificates and keys; the receiver gets what the processes say of orders.
     pub(crate) fn new(
         folder: &Path,
         network: Network,
         volumes: BTreeMap<RoleName, Volume>,
+        protection: Protection,
         sabotage: Option<Sabotage>,
-    ) -> (Self, mpsc::Receiver<Answer>) {
+    ) -> anyhow::Result<(Self, mpsc::Receiver<Answer>)> {
+        let [shop, others @ ..] = RoleName::ALL.map(RoleName::name);
+        security::make(folder, &[shop], &[&others[..], &[TRAITOR]].concat())?;
         let (orders, receiver) = mpsc::channel(ANSWERS_WAITING_MAX);
         let fleet = Self {
             processes: BTreeMap::new(),
             volumes,
             network,
             folder: folder.into(),
+            protection,
             sabotage,
+            attackers: Vec::new(),
             clocks_ahead_ms: BTreeMap::new(),
             desk: Arc::default(),
             orders,
         };
-        (fleet, receiver)
+        Ok((fleet, receiver))
+    }
+
+    fn security(&self, node: &str) -> PathBuf {
+        security::folder(&self.folder.join(node), node)
+    }
+
+    /// Where the attacker of a role overhears what is sent.
+    fn tap(&self, role: RoleName) -> PathBuf {
+        self.folder.join(format!("{}.tap", role.name()))
+    }
+
+    /// What both a node and its attacker are told of what protects the nodes, for the files of `node`.
+    fn protect(&self, command: &mut tokio::process::Command, role: RoleName, node: &str) {
+        command.arg("--tap").arg(self.tap(role)).arg("--security").arg(self.security(node));
+        let Protection { secured, sealed } = self.protection;
+        command.args(secured.then_some("--secured")).args(sealed.then_some("--sealed"));
+    }
+
+    /// Starts an attacker beside each node.
+    pub(crate) fn attack(&mut self, seed: u64) -> anyhow::Result<()> {
+        for (role, seed) in RoleName::ALL.into_iter().zip(seed..) {
+            let mut command = self.network.command(role)?;
+            let connect = self.protection.endpoint(&self.network.reached_locally_at(role));
+            command.args(["attack", role.name(), "--seed", &seed.to_string(), "--connect", &connect]);
+            self.protect(&mut command, role, TRAITOR);
+            let log = File::create(self.folder.join(format!("{}.attacker.log", role.name())))?;
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
+            self.attackers.push(command.spawn().context("an attacker cannot be started")?);
+        }
+        Ok(())
+    }
+
+    /// Stops the attackers, and says what they have done.
+    pub(crate) async fn attacked(&mut self) -> anyhow::Result<Attacked> {
+        let mut all = Attacked::default();
+        for mut attacker in self.attackers.drain(..) {
+            drop(attacker.stdin.take());
+            let output =
+                timeout(STOP_WAIT_MAX, attacker.wait_with_output()).await.context("an attacker does not stop")??;
+            let Attacked { connections, packets } = serde_json::from_slice(&output.stdout)
+                .context("an attacker has failed; its log is `*.attacker.log`")?;
+            all.connections += connections;
+            all.packets += packets;
+        }
+        Ok(all)
+    }
+
+    /// Why nodes have dropped something, by what their logs say.
+    pub(crate) fn dropped(&self) -> BTreeSet<String> {
+        let logs = RoleName::ALL.map(|role| fs::read_to_string(self.log(role)).unwrap_or_default());
+        let lines = logs.iter().flat_map(|log| log.lines()).filter(|line| line.contains(" dropped reason="));
+        lines.filter_map(|line| Some(line.split_once("reason=\"")?.1.split_once('"')?.0.to_owned())).collect()
     }
 
     /// Where orders are taken.
@@ -137,6 +198,7 @@ impl Fleet {
         let mut command = self.network.command(role)?;
         command.args(["node", role.name(), "--listen", &self.network.listens_at(role), "--store"]);
         command.arg(self.store(role));
+        self.protect(&mut command, role, role.name());
         for peer in RoleName::ALL.into_iter().filter(|peer| *peer != role) {
             command.args(["--connect", &self.network.reaches_at(role, peer)]);
         }

@@ -1,11 +1,21 @@
 //! Chaos against the real thing: real processes, real disks, real networks, and books that must be right at the end.
 //!
-//! Three nodes run a saga over Zenoh, and are killed, cut off from each other, left without disk space and given wrong
-//! clocks; copies of their stores are damaged and read again. `docs/chaos.md` says what it proves.
+//! Three nodes run a saga over Zenoh, and are killed, cut off from each other, left without disk space, given wrong
+//! clocks and attacked; copies of their stores are damaged and read again. `docs/chaos.md` says what it proves.
 //!
 //! Next: [`run`] for what is done, [`program`] for the saga, [`audit`] for what has to hold.
 
+mod attack;
 mod audit;
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    missing_docs,
+    reason = "written as a part of tests"
+)]
+#[path = "../../actors/tests/it/changes.rs"]
+mod changes;
 mod clock;
 mod damage;
 mod fleet;
@@ -19,6 +29,7 @@ mod report;
 mod run;
 mod source;
 mod sweep;
+mod tap;
 mod volume;
 mod wire;
 
@@ -45,6 +56,9 @@ enum Command {
     /// Play one role; started by the tool itself
     #[command(hide = true)]
     Node(node::NodeArguments),
+    /// Attack one role; started by the tool itself
+    #[command(hide = true)]
+    Attack(attack::AttackArguments),
     /// Read a whole store whose node has ended, and print what it holds in numbers
     Inspect(inspect::InspectArguments),
 }
@@ -59,6 +73,7 @@ async fn main() -> ExitCode {
     let ended = match arguments.command {
         None => run::run(arguments.run).await,
         Some(Command::Node(arguments)) => node::play(arguments).await.map(|()| ExitCode::SUCCESS),
+        Some(Command::Attack(arguments)) => attack::attack(arguments).await.map(|()| ExitCode::SUCCESS),
         Some(Command::Inspect(arguments)) => inspect::inspect(&arguments).map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| {

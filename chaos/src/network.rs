@@ -146,6 +146,14 @@ impl Network {
         }
     }
 
+    /// Where `role` is reached from where it runs itself.
+    pub(crate) fn reached_locally_at(&self, role: RoleName) -> String {
+        match self {
+            Self::Namespaces(_) => format!("tcp/127.0.0.1:{PORT}"),
+            Self::Loopback(_) => self.listens_at(role),
+        }
+    }
+
     /// The command that runs this executable as `role`.
     pub(crate) fn command(&self, role: RoleName) -> anyhow::Result<tokio::process::Command> {
         let this = std::env::current_exe().context("this executable has no path")?;

@@ -9,15 +9,17 @@ use std::time::Duration;
 use accompanist::contract::{Batch, Direction, Entry, KeyRange, Space, Store, StoreError};
 use accompanist::prelude::*;
 use accompanist::store::FjallSizes;
-use accompanist::transport::{ZenohConfig, ZenohTransport};
+use accompanist::transport::ZenohTransport;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use fleet::security::Protection;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use crate::clock::JumpingClock;
 use crate::model::{Bank, Fate, Order, Outcome, RoleName, Shop, Stock};
 use crate::program::{BOOK_TWICE, FORGET_BACK, HurriedSale, Sale};
+use crate::tap::Tapped;
 use crate::wire::{Answer, Command};
 
 /// The pause before an order that could not be started is tried again.
@@ -100,20 +102,36 @@ pub(crate) struct NodeArguments {
     /// How far the clock is ahead, in milliseconds
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     clock_ahead_ms: i64,
+    /// Talk with certificates
+    #[arg(long)]
+    secured: bool,
+    /// Seal what is sent
+    #[arg(long)]
+    sealed: bool,
+    /// The folder with certificates and keys
+    #[arg(long)]
+    security: PathBuf,
+    /// Where an attacker overhears what is sent
+    #[arg(long)]
+    tap: PathBuf,
     /// A mistake to make
     #[arg(long)]
     sabotage: Option<Sabotage>,
 }
 
 pub(crate) async fn play(arguments: NodeArguments) -> anyhow::Result<()> {
-    let NodeArguments { role, listen, connect, store, clock_ahead_ms, sabotage } = arguments;
+    let NodeArguments { role, listen, connect, store, clock_ahead_ms, secured, sealed, security, tap, sabotage } =
+        arguments;
     BOOK_TWICE.store(sabotage == Some(Sabotage::BookTwice), Ordering::Relaxed);
     FORGET_BACK.store(sabotage == Some(Sabotage::ForgetBack), Ordering::Relaxed);
     let clock = Arc::new(JumpingClock::default());
     clock.set_ahead(clock_ahead_ms);
-    let config = connect.iter().fold(ZenohConfig::new().insecure(true).listen(&listen), ZenohConfig::connect);
-    let builder = Node::builder(NodeId::new(role.name())?)
-        .transport(ZenohTransport::open(config).await?)
+    let protection = Protection { secured, sealed };
+    let config = protection.wire(&security, &listen, connect.iter().map(String::as_str)).insecure(!secured);
+    let transport = Tapped::new(ZenohTransport::open(config).await?, &tap)?;
+    let builder = protection
+        .node(Node::builder(NodeId::new(role.name())?), &security)
+        .transport(transport)
         .environment(clock.clone())
         .choreography(Sale)
         .choreography(HurriedSale);

@@ -1,6 +1,9 @@
 //! What was done, counted, and printed at the end.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use crate::attack::Attacked;
 
 /// Violations that are printed.
 const VIOLATIONS_PRINTED_MAX: usize = 30;
@@ -10,6 +13,10 @@ const VIOLATIONS_PRINTED_MAX: usize = 30;
 pub(crate) struct Report {
     pub(crate) seed: u64,
     pub(crate) again: String,
+    pub(crate) protected_by: String,
+    /// What attackers have done, and for which reasons nodes have dropped something.
+    pub(crate) attacked: Attacked,
+    pub(crate) dropped: BTreeSet<String>,
     pub(crate) took: Duration,
     /// What this machine cannot do, or was not asked for.
     pub(crate) skipped: Vec<String>,
@@ -50,6 +57,13 @@ impl Report {
         println!(
             "damaged stores  {}: {} recovered whole, {} but for a tail that was not acknowledged, {} refused",
             self.damaged, self.recovered, self.tail_lost, self.refused
+        );
+        println!(
+            "attacks         {} packets over {} connections, on nodes protected by {}; dropped: {}",
+            self.attacked.packets,
+            self.attacked.connections,
+            self.protected_by,
+            self.dropped.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
         );
         println!(
             "orders          {}: {} finished, {} aborted ({} of them by a deadline)",

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
+use fastrand::Rng;
+use fleet::security::Protection;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -61,6 +63,30 @@ pub(crate) enum Fault {
     Clocks,
     /// Copies of a node's store are damaged
     Damage,
+    /// Somebody who has no part sends packets to the nodes, all the time
+    Attacks,
+}
+
+/// What protects the nodes from each other, and from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProtectedBy {
+    /// The protocol alone
+    Nothing,
+    /// Keys, with which nodes seal what they send, and members
+    Seal,
+    /// Certificates, access control and members
+    Certificates,
+    /// Both
+    Both,
+}
+
+impl ProtectedBy {
+    fn protection(self) -> Protection {
+        Protection {
+            secured: matches!(self, Self::Certificates | Self::Both),
+            sealed: matches!(self, Self::Seal | Self::Both),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Args)]
@@ -83,6 +109,9 @@ pub(crate) struct RunArguments {
     /// Leave a kind of fault out; may be given several times
     #[arg(long, value_enum, value_name = "FAULT")]
     without: Vec<Fault>,
+    /// What protects the nodes; drawn if not given
+    #[arg(long, value_enum, value_name = "WHAT")]
+    protected_by: Option<ProtectedBy>,
     /// Keep the folder with the stores and logs also if all is well
     #[arg(long)]
     keep: bool,
@@ -98,9 +127,12 @@ pub(crate) async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let mut report = Report { seed: arguments.seed.unwrap_or_else(|| fastrand::u64(..)), ..Report::default() };
     report.again = again(&arguments, report.seed);
-    println!("seed {}", report.seed);
+    let drawn = || Rng::with_seed(report.seed.wrapping_add(2)).choice(ProtectedBy::value_variants()).copied();
+    let protected_by = arguments.protected_by.or_else(drawn).unwrap_or(ProtectedBy::Nothing);
+    report.protected_by = name_of(&protected_by);
+    println!("seed {}, protected by {}", report.seed, report.protected_by);
     let ended = tokio::select! {
-        ended = rampage(&arguments, folder.path(), &mut report) => Some(ended),
+        ended = rampage(&arguments, protected_by, folder.path(), &mut report) => Some(ended),
         () = told_to_stop() => None,
     };
     match ended {
@@ -127,10 +159,15 @@ fn again(arguments: &RunArguments, seed: u64) -> String {
         words.push(format!("--orders {}", arguments.orders));
     }
     words.push(format!("--per-second {} --in-flight {}", arguments.per_second, arguments.in_flight));
-    let names = |fault: &Fault| fault.to_possible_value().map(|value| format!("--without {}", value.get_name()));
-    words.extend(arguments.without.iter().filter_map(names));
+    words.extend(arguments.without.iter().map(|fault| format!("--without {}", name_of(fault))));
+    words.extend(arguments.protected_by.iter().map(|what| format!("--protected-by {}", name_of(what))));
     words.push(format!("--seed {seed}"));
     words.join(" ")
+}
+
+/// What it is called on the command line.
+fn name_of(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 async fn told_to_stop() {
@@ -157,6 +194,7 @@ async fn told_to_stop() {
 /// What of the faults that are asked for this machine can do; the rest is said.
 fn prepare(
     arguments: &RunArguments,
+    protected_by: ProtectedBy,
     folder: &Path,
     report: &mut Report,
 ) -> anyhow::Result<(Fleet, mpsc::Receiver<Answer>)> {
@@ -187,15 +225,20 @@ fn prepare(
             },
         }
     }
-    Ok(Fleet::new(folder, network, volumes, arguments.sabotage))
+    Fleet::new(folder, network, volumes, protected_by.protection(), arguments.sabotage)
 }
 
 fn make_volumes(folder: &Path, kind: VolumeKind) -> anyhow::Result<BTreeMap<RoleName, Volume>> {
     RoleName::ALL.into_iter().map(|role| Ok((role, Volume::new(&folder.join(role.name()), kind)?))).collect()
 }
 
-async fn rampage(arguments: &RunArguments, folder: &Path, report: &mut Report) -> anyhow::Result<()> {
-    let (mut fleet, answers) = prepare(arguments, folder, report)?;
+async fn rampage(
+    arguments: &RunArguments,
+    protected_by: ProtectedBy,
+    folder: &Path,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let (mut fleet, answers) = prepare(arguments, protected_by, folder, report)?;
     report.skipped.iter().for_each(|skipped| println!("skipped: {skipped}"));
     let done = hurt_and_check(arguments, folder, report, &mut fleet, answers).await;
     if done.is_err() || !report.violations.is_empty() {
@@ -220,9 +263,12 @@ async fn hurt_and_check(
         in_flight_max: arguments.in_flight as usize,
         per_second: arguments.per_second,
     };
-    let mut source = Source::new(fleet.desk(), answers, fastrand::Rng::with_seed(report.seed));
+    let mut source = Source::new(fleet.desk(), answers, Rng::with_seed(report.seed));
     for role in RoleName::ALL {
         fleet.start(role).await?;
+    }
+    if !arguments.without.contains(&Fault::Attacks) {
+        fleet.attack(report.seed)?;
     }
     let (enough, is_enough) = watch::channel(false);
     let mut faults = Faults::new(arguments, folder, report);
@@ -236,6 +282,11 @@ async fn hurt_and_check(
     (report.finished, report.aborted) = (source.count(Outcome::Finished), source.count(Outcome::Aborted));
     (report.late, report.standstill) = (late(&source.told), source.standstill);
     done?;
+    report.attacked = fleet.attacked().await?;
+    report.dropped = fleet.dropped();
+    if report.attacked.packets > 0 && report.dropped.is_empty() {
+        report.violations.push("no node has dropped anything of what attackers sent".into());
+    }
     close(fleet, &mut source, pace).await?;
     let mut books = BTreeMap::new();
     for role in RoleName::ALL {
@@ -276,7 +327,7 @@ async fn close(fleet: &mut Fleet, source: &mut Source, pace: Pace) -> anyhow::Re
 /// Draws faults and does them.
 struct Faults<'a> {
     kinds: Vec<Fault>,
-    random: fastrand::Rng,
+    random: Rng,
     lasts: Duration,
     folder: &'a Path,
     report: &'a mut Report,
@@ -285,10 +336,12 @@ struct Faults<'a> {
 
 impl<'a> Faults<'a> {
     fn new(arguments: &RunArguments, folder: &'a Path, report: &'a mut Report) -> Self {
-        let kinds = Fault::value_variants().iter().copied().filter(|kind| !arguments.without.contains(kind));
+        // Attacks have processes of their own.
+        let kinds = Fault::value_variants().iter().copied().filter(|kind| *kind != Fault::Attacks);
+        let kinds = kinds.filter(|kind| !arguments.without.contains(kind));
         Self {
             kinds: kinds.collect(),
-            random: fastrand::Rng::with_seed(report.seed.wrapping_add(1)),
+            random: Rng::with_seed(report.seed.wrapping_add(1)),
             lasts: Duration::from_secs_f64(arguments.minutes.max(0.0) * 60.0),
             folder,
             report,
@@ -333,6 +386,7 @@ impl<'a> Faults<'a> {
                 Fault::FullDisks => self.full_disk(fleet, role).await?,
                 Fault::Clocks => self.clock(fleet, role).await,
                 Fault::Damage => self.damage(fleet, role).await?,
+                Fault::Attacks => {}
             }
         }
     }

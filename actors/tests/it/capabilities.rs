@@ -202,7 +202,10 @@ impl World {
         let traitor = PLAYERS.contains(&by);
         let recorded: Vec<Sent> =
             recorded.into_iter().filter(|sent| is_trade(sent) && (!traitor || sent.from.as_str() == by)).collect();
-        let mut values = Values::of(&recorded);
+        let packets = recorded.iter().map(|sent| Packet::peek(&sent.bytes).unwrap());
+        let names = ["back", "front", "side", "ghost"].map(node_id);
+        let texts = ["trade", "greeting", "back", "front", "side", "", "no-such"];
+        let mut values = Values::of(packets, &names, &texts);
         values.offers.extend(nodes.offers.iter().cloned());
         let epoch = recorded
             .iter()

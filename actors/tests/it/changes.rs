@@ -1,5 +1,5 @@
-//! The one change that `capabilities` makes to a packet: each names the field that it is about. A change that does not fit the
-//! packet says so by `None`.
+//! The one change that `capabilities` and the attackers of `chaos` make to a packet: each names the field that it is about. A
+//! change that does not fit the packet says so by `None`. Knows nothing of the tests that use it.
 
 use std::sync::Arc;
 
@@ -10,10 +10,6 @@ use accompanist::prelude::*;
 use accompanist::{Path, Payload};
 use fastrand::Rng;
 
-use crate::rogue::Sent;
-use crate::stranger::bodies;
-use crate::support::node_id;
-
 /// What a change may put in the place of what is there: all that was recorded, and what nobody has said.
 pub struct Values {
     sessions: Vec<SessionId>,
@@ -21,10 +17,26 @@ pub struct Values {
     headers: Vec<Arc<Header>>,
     bodies: Vec<Body>,
     pub offers: Vec<Offer>,
+    nodes: Vec<NodeId>,
+    texts: Vec<String>,
+}
+
+/// Everything that can be said in the name of a role, with and without a number.
+pub fn bodies() -> Vec<Body> {
+    let abort = Abort::new("stranger", "as it likes");
+    let deliver = |path: Path| Body::Deliver { path, operation: Operation::Comm, payload: Payload::from(vec![7, 0]) };
+    let paths = (0..4).map(|at| Path::root().child(at));
+    let ends = [Outcome::Finished, Outcome::Compensated(abort.clone())];
+    let mut bodies = vec![Body::Abort(abort), Body::Undoing(None), Body::Turns { finals: vec![], aborted: true }];
+    bodies.extend(ends.iter().cloned().map(Body::Done));
+    bodies.extend(paths.map(deliver));
+    bodies.extend(ends.into_iter().map(Body::Close));
+    bodies
 }
 
 impl Values {
-    pub fn of(recorded: &[Sent]) -> Self {
+    /// Those of these packets, with names of nodes, and with names of roles and choreographies.
+    pub fn of(recorded: impl IntoIterator<Item = Packet>, nodes: &[NodeId], texts: &[&str]) -> Self {
         let none = SessionId::fresh(1, 1 << 64);
         let (mut sessions, mut epochs, mut headers, mut offers) = (vec![none], vec![Epoch(0)], vec![], vec![]);
         let mut known = vec![Body::Closed(None), Body::Closed(Some(Outcome::Finished)), Body::Nudge(Lacks::default())];
@@ -34,7 +46,7 @@ impl Values {
         known.extend(paths().map(|path| Body::Turns { finals: vec![(path, 9)], aborted: false }));
         known.push(Body::Nudge(Lacks { awaits: paths().collect(), aborted: true }));
         known.extend(bodies());
-        for packet in recorded.iter().map(|sent| Packet::peek(&sent.bytes).unwrap()) {
+        for packet in recorded {
             epochs.push(packet.epoch);
             offers.extend(packet.offer);
             for (_, frame) in packet.frames {
@@ -45,7 +57,8 @@ impl Values {
         }
         sessions.dedup();
         epochs.dedup();
-        Self { sessions, epochs, headers, bodies: known, offers }
+        let texts = texts.iter().map(|text| (*text).to_owned()).collect();
+        Self { sessions, epochs, headers, bodies: known, offers, nodes: nodes.to_vec(), texts }
     }
 
     /// One of the latest, mostly.
@@ -53,6 +66,14 @@ impl Values {
         let latest = &self.sessions[self.sessions.len().saturating_sub(6)..];
         let some = if random.u8(..4) > 0 { latest } else { &self.sessions };
         *random.choice(some).unwrap()
+    }
+
+    fn node(&self, random: &mut Rng) -> NodeId {
+        random.choice(&self.nodes).unwrap().clone()
+    }
+
+    fn text(&self, random: &mut Rng) -> String {
+        random.choice(&self.texts).unwrap().clone()
     }
 }
 
@@ -70,14 +91,6 @@ fn role(random: &mut Rng) -> RoleIndex {
     RoleIndex(*random.choice(&[0, 1, 2, u8::MAX]).unwrap())
 }
 
-fn name(random: &mut Rng) -> NodeId {
-    node_id(random.choice(["back", "front", "side", "ghost"]).unwrap())
-}
-
-fn text(random: &mut Rng) -> String {
-    random.choice(["trade", "greeting", "back", "front", "side", "", "no-such"]).unwrap().into()
-}
-
 fn frame<'a>(packet: &'a mut Packet, random: &mut Rng) -> Option<&'a mut (u64, Frame)> {
     random.choice(packet.frames.iter_mut())
 }
@@ -89,12 +102,12 @@ fn header<'a>(packet: &'a mut Packet, values: &Values, random: &mut Rng) -> Opti
     Some(Arc::make_mut(known))
 }
 
-fn cast(header: &mut Header, random: &mut Rng) -> Option<()> {
+fn cast(header: &mut Header, values: &Values, random: &mut Rng) -> Option<()> {
     match random.u8(..4) {
         0 => drop(header.cast.pop()),
-        1 => header.cast.push(name(random)),
+        1 => header.cast.push(values.node(random)),
         2 => header.cast.reverse(),
-        _ => *random.choice(&mut header.cast)? = name(random),
+        _ => *random.choice(&mut header.cast)? = values.node(random),
     }
     Some(())
 }
@@ -179,7 +192,7 @@ pub const CHANGES: &[(&str, Change)] = &[
         frame(packet, random).map(|(_, frame)| frame.header = if frame.header.is_some() { None } else { other })
     }),
     ("choreography", |packet, values, random| {
-        header(packet, values, random).map(|header| header.choreography = text(random))
+        header(packet, values, random).map(|header| header.choreography = values.text(random))
     }),
     ("version", |packet, values, random| {
         header(packet, values, random).map(|header| header.version = random.choice([0, 2, u32::MAX]).unwrap())
@@ -187,7 +200,7 @@ pub const CHANGES: &[(&str, Change)] = &[
     ("initiator", |packet, values, random| {
         header(packet, values, random).map(|header| header.initiator = role(random))
     }),
-    ("cast", |packet, values, random| header(packet, values, random).and_then(|header| cast(header, random))),
+    ("cast", |packet, values, random| header(packet, values, random).and_then(|header| cast(header, values, random))),
     ("started", |packet, values, random| {
         header(packet, values, random).map(|header| header.started_unix_ms = near(random, header.started_unix_ms))
     }),
@@ -196,7 +209,7 @@ pub const CHANGES: &[(&str, Change)] = &[
             .map(|header| header.deadline_unix_ms = random.choice([None, Some(0), Some(1), Some(u64::MAX)]).unwrap())
     }),
     ("patches", |packet, values, random| {
-        header(packet, values, random).map(|header| header.patches.push(text(random)))
+        header(packet, values, random).map(|header| header.patches.push(values.text(random)))
     }),
     ("body", |packet, values, random| {
         frame(packet, random).map(|(_, frame)| frame.body = random.choice(&values.bodies).unwrap().clone())
@@ -226,21 +239,22 @@ pub const CHANGES: &[(&str, Change)] = &[
     }),
     ("offer.ask", |packet, _, _| packet.offer.as_mut().map(|offer| offer.ask = !offer.ask)),
     ("offer.left", |packet, values, random| {
-        let (at_unix_ms, node, membership) = (near(random, 7), name(random), known(values, random)?.membership);
+        let (at_unix_ms, node, membership) = (near(random, 7), values.node(random), known(values, random)?.membership);
         packet.offer.as_mut().map(|offer| offer.left.push(Left { at_unix_ms, node, membership }))
     }),
     ("offer.needs", |packet, values, random| {
-        let (node, membership) = (name(random), known(values, random)?.membership);
+        let (node, membership) = (values.node(random), known(values, random)?.membership);
         let need = Need { node, membership, change: near(random, 1), open: near(random, 1) };
         packet.offer.as_mut().map(|offer| offer.needs.push(need))
     }),
     ("offer.received", |packet, values, random| {
-        let (node, epoch) = (name(random), *random.choice(&values.epochs)?);
+        let (node, epoch) = (values.node(random), *random.choice(&values.epochs)?);
         let reception = Reception { node, epoch, direct: near(random, 1), broadcast: near(random, 1) };
         packet.offer.as_mut().map(|offer| offer.received.push(reception))
     }),
-    ("offer.choreographies", |packet, _, random| {
-        let offered = Offered { choreography: text(random), version: random.u32(..3), patches: vec![text(random)] };
+    ("offer.choreographies", |packet, values, random| {
+        let offered =
+            Offered { choreography: values.text(random), version: random.u32(..3), patches: vec![values.text(random)] };
         packet
             .offer
             .as_mut()
@@ -250,7 +264,7 @@ pub const CHANGES: &[(&str, Change)] = &[
         let knows = known(values, random)?.membership;
         packet.offer.as_mut().map(|offer| offer.knows = Some(knows).filter(|_| random.bool()))
     }),
-    ("offer.roles", |packet, _, random| packet.offer.as_mut().map(|offer| offer.roles.push(text(random)))),
+    ("offer.roles", |packet, values, random| packet.offer.as_mut().map(|offer| offer.roles.push(values.text(random)))),
     ("offer.membership", |packet, values, random| {
         let other = known(values, random)?.membership;
         let offer = packet.offer.as_mut()?;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use accompanist::contract::{BoxFuture, Heal, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Body, Epoch, Frame, Header, Lacks, Left, Offer, Offered, Operation, Outcome, Packet};
+use accompanist::frame::{Body, Epoch, Frame, Header, Lacks, Left, Offer, Offered, Operation, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
@@ -15,6 +15,7 @@ use accompanist::transport::LocalNetwork;
 use accompanist::{Contact, Path, Payload, Standing};
 use fastrand::Rng;
 
+use crate::changes::bodies;
 use crate::delivery::{Sites, are_idle};
 use crate::replicas::{Street, knows_that, notes, settled, started};
 use crate::rogue::{EPOCH, Recorder, Rogue};
@@ -80,19 +81,6 @@ async fn forged_acknowledgements_make_nobody_forget_a_message() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forged_acknowledgements_make_nobody_forget_an_abort() {
     acknowledgements_are_taken_from_the_receiver_only(10).await;
-}
-
-/// Everything that can be said in the name of a role, with and without a number.
-pub fn bodies() -> Vec<Body> {
-    let abort = Abort::new("stranger", "as it likes");
-    let deliver = |path: Path| Body::Deliver { path, operation: Operation::Comm, payload: Payload::from(vec![7, 0]) };
-    let paths = (0..4).map(|at| Path::root().child(at));
-    let ends = [Outcome::Finished, Outcome::Compensated(abort.clone())];
-    let mut bodies = vec![Body::Abort(abort), Body::Undoing(None), Body::Turns { finals: vec![], aborted: true }];
-    bodies.extend(ends.iter().cloned().map(Body::Done));
-    bodies.extend(paths.map(deliver));
-    bodies.extend(ends.into_iter().map(Body::Close));
-    bodies
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,13 +30,13 @@ use std::sync::Arc;
 
 use accompanist::{Durability, Role, Settings};
 use anyhow::{Context, Result};
+use fleet::security::Protection;
 use tempfile::TempDir;
 
 use self::link::Link;
 use self::message::{LOYALTY, PAYMENT, WAREHOUSE};
 pub(crate) use self::saga::Orders;
 use self::store::Writer;
-use crate::certificates::Protection;
 use crate::child::{NodeNumbers, Request};
 use crate::process::{Plan, Process, free_ports};
 use crate::saga::{Loyalty, Payment, Warehouse};

@@ -4,7 +4,8 @@
 //! [`DelayLine`] stands between two of them where the network shall be slow. [`Sites`] are nodes of one process with such
 //! lines between them, and [`Comparison`] measures several ways over them, in [`Times`]; [`machine`] says where the numbers come from. [`Traced`] has
 //! an example's logs, for its tests. With
-//! the feature `book`, [`Book`] is what a service outside keeps. Knows no choreography.
+//! the feature `book`, [`Book`] is what a service outside keeps; with the feature `security`, `security` makes certificates
+//! and keys. Knows no choreography.
 
 #[cfg(feature = "book")]
 mod book;
@@ -13,6 +14,8 @@ mod delay;
 pub mod machine;
 mod ports;
 mod processes;
+#[cfg(feature = "security")]
+pub mod security;
 mod sites;
 mod stop;
 mod store;
