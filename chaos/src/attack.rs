@@ -182,8 +182,8 @@ impl Attacker {
 
     /// A packet with one change, said as oneself or, where that is to be prevented, as a node of the system.
     fn changed(&mut self, at: RoleName, real: Option<Overheard>) -> Option<Forged> {
-        let packets: Vec<_> = self.overheard.iter().filter_map(|real| Packet::peek(&real.bytes).ok()).collect();
-        let mut packet = real.and_then(|real| Packet::peek(&real.bytes).ok()).unwrap_or_else(|| {
+        let packets: Vec<_> = self.overheard.iter().filter_map(Overheard::packet).collect();
+        let mut packet = real.as_ref().and_then(Overheard::packet).unwrap_or_else(|| {
             // Sealed: nothing can be read, so it is made up.
             let epoch = Epoch(u128::from(self.random.u64(..)));
             Packet { acks: vec![(epoch, (0..500).collect())], ..Packet::new(epoch) }

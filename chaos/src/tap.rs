@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use accompanist::contract::{BoxFuture, Exposure, Heal, Inbox, Transport, TransportError, Wire};
+use accompanist::frame::Packet;
 use accompanist::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,15 @@ pub(crate) struct Overheard {
     pub(crate) from: String,
     pub(crate) to: Option<String>,
     pub(crate) bytes: Vec<u8>,
+}
+
+impl Overheard {
+    /// The packet, unless it is sealed.
+    pub(crate) fn packet(&self) -> Option<Packet> {
+        let from = NodeId::new(&self.from).ok()?;
+        let to = NodeId::new(self.to.as_ref().unwrap_or(&self.from)).ok()?;
+        Packet::from_bytes(&self.bytes, &from, &to).ok()
+    }
 }
 
 /// See the module's documentation.
