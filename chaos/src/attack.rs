@@ -165,7 +165,7 @@ impl Attacker {
             0 => real.and_then(|real| self.flipped(real)),
             1 if self.protection.is_any() => real.map(|Overheard { from, to, bytes }| Forged { from, to, bytes }),
             2 => Some(self.garbage(at)),
-            _ => self.changed(at, real),
+            _ => self.changed(at, real.as_ref()),
         }
     }
 
@@ -181,9 +181,9 @@ impl Attacker {
     }
 
     /// A packet with one change, said as oneself or, where that is to be prevented, as a node of the system.
-    fn changed(&mut self, at: RoleName, real: Option<Overheard>) -> Option<Forged> {
+    fn changed(&mut self, at: RoleName, real: Option<&Overheard>) -> Option<Forged> {
         let packets: Vec<_> = self.overheard.iter().filter_map(Overheard::packet).collect();
-        let mut packet = real.as_ref().and_then(Overheard::packet).unwrap_or_else(|| {
+        let mut packet = real.and_then(Overheard::packet).unwrap_or_else(|| {
             // Sealed: nothing can be read, so it is made up.
             let epoch = Epoch(u128::from(self.random.u64(..)));
             Packet { acks: vec![(epoch, (0..500).collect())], ..Packet::new(epoch) }
