@@ -4,7 +4,7 @@ use std::fmt;
 
 use accompanist_core::contract::{StoreError, TransportError};
 use accompanist_core::frame::OfferError;
-use accompanist_core::message::CodecError;
+use accompanist_core::message::{CodecError, Fingerprint};
 use accompanist_core::{Abort, NodeId, SessionId};
 
 use crate::config::ConfigError;
@@ -179,6 +179,21 @@ pub enum StartError {
         found: usize,
         /// The limit in bytes.
         limit: usize,
+    },
+    /// The key stands for a session that was started with another input.
+    #[error(
+        "the key stands for session {session} of `{name}`, which was started with another input (fingerprint {first}, this one is \
+         {input}): use another key, or follow that session with `Node::session`"
+    )]
+    OtherInput {
+        /// The choreography's name.
+        name: &'static str,
+        /// The session that the key stands for.
+        session: SessionId,
+        /// The fingerprint of its input.
+        first: Fingerprint,
+        /// The fingerprint of the input now.
+        input: Fingerprint,
     },
     /// The input has no encoding.
     #[error(transparent)]

@@ -30,6 +30,7 @@ use crate::roles::RolesMessage;
 use crate::session::Progress;
 use crate::settings::Settings;
 use crate::shared::Shared;
+use crate::under_way::Counted;
 use crate::writer::{Incarnation, Job, Loaded, Written};
 
 /// What an instance is told.
@@ -126,6 +127,8 @@ pub(crate) struct InstanceState {
     sent_anew_ms: BTreeMap<RoleIndex, u64>,
     /// Dead letters that it has been told, and that are dead no more with its next write.
     letters: BTreeSet<u64>,
+    /// Steps on services are under way, or a turn is.
+    under_way: Option<Counted>,
     /// It counts for who has begun it with a nudge, and is not on disk yet.
     holds_room: bool,
     live: Option<Live>,
@@ -172,6 +175,7 @@ impl Actor for InstanceActor {
             lacking: BTreeSet::new(),
             sent_anew_ms: BTreeMap::new(),
             letters: BTreeSet::new(),
+            under_way: None,
             holds_room: false,
             live: None,
         };
@@ -227,6 +231,7 @@ impl InstanceState {
     /// Throws away what lives in memory. Values of a user's are dropped with it, whose panics are nobody's failure: least
     /// of all that of the supervisor, which is given the state of an actor that has stopped.
     fn discard(&mut self) {
+        self.under_way = None;
         let Some(Live { part, .. }) = self.live.take() else { return };
         for panic in part.discard() {
             tracing::error!(id = %self.id, reason = panic, "a value of a program panicked when it was dropped");
@@ -492,14 +497,14 @@ impl InstanceState {
             | InstanceMessage::Refused(..)
             | InstanceMessage::StoreFailed(_) => {}
         }
-        let mut effects = live.part.turn(self.shared.now_ms());
+        let mut effects = self.turn();
         let lacking = std::mem::take(&mut effects.lacking);
         self.carry_out(myself, effects);
         if std::mem::take(&mut self.nudges)
             && let Some(live) = &mut self.live
         {
             live.part.nudge_soon();
-            let effects = live.part.turn(self.shared.now_ms());
+            let effects = self.turn();
             self.carry_out(myself, effects);
         }
         if !lacking.is_empty() {
@@ -510,6 +515,21 @@ impl InstanceState {
         }
         self.wait(myself);
         Ok(())
+    }
+
+    /// Lets the part go as far as it can. A step that begins counts from before it begins.
+    fn turn(&mut self) -> Effects {
+        let Some(live) = &mut self.live else { return Effects::default() };
+        let mut counted = self.under_way.take().unwrap_or_else(|| self.shared.under_way.enter());
+        if self.shared.under_way.is_ending() {
+            live.part.hold_steps();
+        }
+        let effects = live.part.turn(self.shared.now_ms());
+        if live.part.has_steps_under_way() {
+            counted.keep(self.id);
+            self.under_way = Some(counted);
+        }
+        effects
     }
 
     /// Other roles lack messages that counted as acknowledged: loads itself anew, so that its program sends them again. For

@@ -36,6 +36,7 @@ pub mod sql;
 pub mod store;
 pub mod supervision;
 pub mod testing;
+mod under_way;
 mod writer;
 
 pub use accompanist_core::*;

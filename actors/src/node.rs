@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use accompanist_core::contract::StoreError;
 use accompanist_core::id::{InstanceId, RoleIndex};
-use accompanist_core::message::encode;
+use accompanist_core::message::{encode, encode_repeatable};
 use accompanist_core::record::Opened;
 use accompanist_core::{Choreography, Has, Located, Message, NodeId, Payload, Role, RoleSet, SessionId, State};
 use metrics::counter;
@@ -108,12 +108,16 @@ impl Node {
     }
 
     /// As [`Node::start`], but under an idempotency key: the same key is the same session, until retention of its result
-    /// ends ([`Retention`](crate::Retention)). A repeated start changes nothing, whatever its input, and follows the one
+    /// ends ([`Retention`](crate::Retention)). A repeated start changes nothing, and follows the one
     /// session there is, or gives what it gave. After that the key is free, and starts a new session with an id of its
     /// own.
     ///
+    /// The same key is for the same input. What is compared is its encoding: a release that gives its type another field
+    /// has another input.
+    ///
     /// # Errors
-    /// As [`Node::start`].
+    /// As [`Node::start`]; and [`StartError::OtherInput`] under a key that was used with another input, and
+    /// [`StartError::Codec`] for an input with a `HashMap` or `HashSet`, which has other bytes each time.
     pub async fn start_keyed<C: Choreography>(
         &self,
         choreography: C,
@@ -160,16 +164,16 @@ impl Node {
         let shared = &self.shared;
         let versions = self.versions::<C>()?;
         let admission = shared.admit()?;
-        let input = self.encoded(&input)?;
+        let input = self.encoded(&input, options.key.is_some())?;
         let (mut header, mut placed) = match self.cast(session, &versions).await {
             Err(reason @ (StartError::Draining | StartError::HasLeft)) => {
-                return self.known_under(options.key.as_deref(), reason).await;
+                return self.known_under(options.key.as_deref(), &input, reason).await;
             }
             cast => cast?,
         };
         let mut id = InstanceId { session, role: header.initiator };
         if let Some(key) = &options.key {
-            let Claimed { id: known, closed } = self.claim(SessionId::keyed(C::NAME, key), id).await?;
+            let Claimed { id: known, closed, .. } = self.claim::<C>(key, id, &input).await?;
             if let Some(closed) = closed {
                 self.check_version::<C>(known.session, Some(closed.header.version))?;
                 return Ok(self.closed_session(known, &closed));
@@ -198,8 +202,9 @@ impl Node {
         Ok(handle)
     }
 
-    fn encoded(&self, input: &impl Message) -> Result<Payload, StartError> {
-        let input: Payload = encode(input)?.into();
+    /// With `repeated` the same value has to have the same bytes each time.
+    fn encoded(&self, input: &impl Message, repeated: bool) -> Result<Payload, StartError> {
+        let input: Payload = if repeated { encode_repeatable(input)? } else { encode(input)? }.into();
         let (found, limit) = (input.len(), self.shared.settings.limits.payload_bytes_max);
         if found > limit { Err(StartError::InputTooLarge { found, limit }) } else { Ok(input) }
     }

@@ -149,6 +149,11 @@ pub struct Settings {
     /// second by default.
     #[serde(with = "humantime_serde")]
     pub passivated_nudge_period: Duration,
+    /// How long [`Node::shutdown`](crate::Node::shutdown) waits for steps on services that are running; no other one begins meanwhile. What
+    /// still runs then is cut off, and runs again when the node starts again. Below the time that whatever stops the process waits
+    /// before it kills it (30 s for Kubernetes, 10 s for Docker).
+    #[serde(with = "humantime_serde")]
+    pub shutdown_grace: Duration,
     /// How long a start waits until a node for each role is known.
     #[serde(with = "humantime_serde")]
     pub cast_wait_max: Duration,
@@ -190,6 +195,7 @@ impl Default for Settings {
             passivation_delay: Duration::from_secs(1),
             returns_max: 256,
             passivated_nudge_period: Duration::from_hours(6),
+            shutdown_grace: Duration::from_secs(5),
             cast_wait_max: Duration::from_secs(10),
             offer_period_max: Duration::from_secs(3),
             actors: Actors::default(),

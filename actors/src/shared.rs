@@ -34,6 +34,7 @@ use crate::peers::Peers;
 use crate::roles::RolesMessage;
 use crate::seal::Seal;
 use crate::settings::Settings;
+use crate::under_way::UnderWay;
 use crate::writer::{Incarnation, Job, WriterHandle};
 
 /// A session that stands still on a node until someone looks at it.
@@ -90,6 +91,8 @@ pub(crate) struct Shared {
     pub(crate) stopped: Mutex<BTreeMap<InstanceId, String>>,
     pub(crate) troubled: Mutex<BTreeMap<InstanceId, Vec<(Path, Trouble)>>>,
     recovery: Mutex<Recovery>,
+    /// Steps on services that are running.
+    pub(crate) under_way: Arc<UnderWay>,
     /// What has arrived and waits for the link.
     pub(crate) waiting: Arc<Waiting>,
     /// The runtime that the node was started on.
@@ -154,6 +157,7 @@ impl Shared {
             stopped: Mutex::default(),
             troubled: Mutex::default(),
             recovery: Mutex::default(),
+            under_way: Arc::default(),
             waiting: Arc::default(),
             runtime: Handle::current(),
             stopping: tokio::sync::Mutex::default(),
@@ -172,6 +176,9 @@ impl Shared {
     /// Lets a start in, if there is room in memory and on disk.
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Admission, StartError> {
         let Settings { open_max, instances_max, .. } = self.settings;
+        if self.under_way.is_ending() {
+            return Err(StartError::NodeStopped);
+        }
         if self.is_disk_full() {
             return Err(StartError::TooManyOpen(open_max));
         }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
 use accompanist_core::id::InstanceId;
 use accompanist_core::instance::{LocalResult, Write};
+use accompanist_core::message::Fingerprint;
 use accompanist_core::panics;
 use accompanist_core::record::{Closed, Opened, Record, read_value};
 use accompanist_core::state::Writes;
@@ -91,7 +92,8 @@ pub(crate) enum Job {
     /// A session is to be started under a key, or the one that was is looked for.
     Claim {
         key: SessionId,
-        new: Option<InstanceId>,
+        /// With what a new session is given as its input.
+        new: Option<(InstanceId, Fingerprint)>,
         done: Done<Option<Claimed>>,
     },
     Change {
@@ -293,7 +295,7 @@ struct Writer {
     /// When the store was last asked whether it is still there; `None` for one in memory, which only a commit asks.
     checked: Option<Instant>,
     /// Keys that the group claims, and for which sessions.
-    claims: HashMap<SessionId, InstanceId>,
+    claims: HashMap<SessionId, (InstanceId, Fingerprint)>,
     collector: Collector,
     census: Census,
     open_count: OpenCount,

@@ -104,7 +104,7 @@ impl<C: Choreography> AnyChoreography for C {
         let instance = instance.with_compensation(C::COMPENSATION).standing_still(C::STANDS_STILL);
         let engine = Arc::new(Engine::new(role, C::Roles::NAMES, C::PATCHES, service, environment, instance));
         let program = Box::pin(run(self, engine.clone(), input));
-        Part { engine, program: Some(program), jobs: FuturesUnordered::new(), alarm }
+        Part { engine, program: Some(program), jobs: FuturesUnordered::new(), holds_steps: false, alarm }
     }
 }
 
@@ -162,6 +162,7 @@ pub struct Part {
     engine: Arc<Engine>,
     program: Option<BoxFuture<'static, Result<Option<Payload>, Abort>>>,
     jobs: FuturesUnordered<BoxFuture<'static, (Path, JobResult)>>,
+    holds_steps: bool,
     alarm: Arc<Alarm>,
 }
 
@@ -172,7 +173,7 @@ impl Part {
         // Roles that go backwards wait for its word; to others it means nothing.
         let instance = instance.with_compensation(Compensation::Backwards);
         let engine = Arc::new(Engine::new("", &[], &[], Service::none(), environment, instance));
-        Self { engine, program: None, jobs: FuturesUnordered::new(), alarm }
+        Self { engine, program: None, jobs: FuturesUnordered::new(), holds_steps: false, alarm }
     }
 
     /// Which instance this is.
@@ -273,6 +274,17 @@ impl Part {
         !self.jobs.is_empty() || self.engine.has_effects()
     }
 
+    /// From now on no step on a service begins: no commit, no compensation, no question what became of one. Those under way
+    /// go on. For a driver that is about to stop.
+    pub fn hold_steps(&mut self) {
+        self.holds_steps = true;
+    }
+
+    /// Whether steps on services are under way, or have ended and their results are not on disk yet.
+    pub fn has_steps_under_way(&self) -> bool {
+        !self.jobs.is_empty() || self.engine.instance().has_unsynced_results()
+    }
+
     /// What it waits for, if it may leave memory until then; see [`Instance::idle`].
     pub fn idle(&self) -> Option<Idle> {
         if self.is_busy() { None } else { self.engine.instance().idle() }
@@ -361,8 +373,10 @@ impl Part {
     }
 
     fn poll_jobs(&mut self, cx: &mut Context<'_>) {
-        let ready = self.engine.instance().take_jobs();
-        self.jobs.extend(ready.into_iter().map(crate::instance::Job::run));
+        if !self.holds_steps {
+            let ready = self.engine.instance().take_jobs();
+            self.jobs.extend(ready.into_iter().map(crate::instance::Job::run));
+        }
         while let Poll::Ready(Some((path, result))) = Pin::new(&mut self.jobs).poll_next(cx) {
             self.engine.instance().job_ended(&path, result);
             // What ended may let the program, or the saga, go on.

@@ -106,15 +106,21 @@ impl Node {
         })
     }
 
-    /// Stops the node and closes its store. Sessions that are open go on when it starts again. The groups of
-    /// [`NodeBuilder::supervise`](crate::NodeBuilder::supervise) are stopped first, and may say their last words.
+    /// Stops the node and closes its store. Sessions that are open go on when it starts again.
+    ///
+    /// Nothing new is started, no step on a service begins, and those that are running get
+    /// [`shutdown_grace`](crate::Settings::shutdown_grace) to end; what still runs then is cut off, with a warning, and runs again in
+    /// the next life. After that the groups of [`NodeBuilder::supervise`](crate::NodeBuilder::supervise) are stopped, and may say their
+    /// last words, and then the node's own actors.
     ///
     /// It runs to its end once it has been polled, also if nobody waits for it any more, and however often it is called.
-    /// Called from a step, a program or an actor of the node itself, it stops that one, too, where it waits: a step that is
+    /// Called from a step, a program or an actor of the node itself, it stops that one, too, where it waits (a step only after the
+    /// grace period, since it is one that is running): a step that is
     /// cut off like that is run again in the next life, and would stop that one as well. Tell it to a task of your own
     /// instead. On the writer's thread (within a step on the built-in state) it returns before the node has stopped.
     pub async fn shutdown(&self) {
         self.apart(|node| async move {
+            node.let_steps_end().await;
             let (done, stopped) = oneshot::channel();
             if node.root.cast(RootMessage::StopGroups(done)).is_ok() {
                 // A root that is killed just now may never come to it, nor throw it away.
@@ -129,6 +135,21 @@ impl Node {
             node.shared.writer.end().await;
         })
         .await;
+    }
+
+    async fn let_steps_end(&self) {
+        let Shared { under_way, settings, end, .. } = self.shared.as_ref();
+        let grace = settings.shutdown_grace;
+        tokio::select! {
+            biased;
+            () = under_way.end() => {}
+            _ = end.wait() => {} // It has failed, and its steps with it.
+            () = tokio::time::sleep(grace) => {
+                for id in under_way.instances() {
+                    tracing::warn!(%id, ?grace, "a step is cut off by the shutdown, and runs again in the next life");
+                }
+            }
+        }
     }
 
     /// Stops all actors where they stand, as a crash would. The writer keeps the store open as long as there is a handle on

@@ -4,8 +4,9 @@
 use accompanist_core::contract::{Space, Store, StoreError};
 use accompanist_core::frame::Header;
 use accompanist_core::id::InstanceId;
+use accompanist_core::message::Fingerprint;
 use accompanist_core::record::{Closed, Opened, read_value};
-use accompanist_core::{Choreography, NodeId, SessionId};
+use accompanist_core::{Choreography, NodeId, Payload, SessionId};
 use tokio::sync::oneshot;
 
 use super::Node;
@@ -76,27 +77,46 @@ impl Node {
         Session::closed(InstanceHandle::new(id, self.shared.clone()), closed)
     }
 
-    /// The session that `key` stands for: the one known, or else `new`.
-    pub(super) async fn claim(&self, key: SessionId, new: InstanceId) -> Result<Claimed, StartError> {
-        self.claimed(key, Some(new)).await?.ok_or(StartError::NodeStopped)
+    /// The session of `C` that `key` stands for: the one known, or else `new`. The input is the same, or that is an error.
+    pub(super) async fn claim<C: Choreography>(
+        &self,
+        key: &str,
+        new: InstanceId,
+        input: &Payload,
+    ) -> Result<Claimed, StartError> {
+        self.claimed::<C>(key, Some(new), input).await?.ok_or(StartError::NodeStopped)
     }
 
-    async fn claimed(&self, key: SessionId, new: Option<InstanceId>) -> Result<Option<Claimed>, StartError> {
+    async fn claimed<C: Choreography>(
+        &self,
+        key: &str,
+        new: Option<InstanceId>,
+        input: &Payload,
+    ) -> Result<Option<Claimed>, StartError> {
+        let input = Fingerprint::of(input);
         let (reply, answer) = oneshot::channel();
         let done = Box::new(move |claimed| drop(reply.send(claimed))); // The caller may have gone.
-        self.shared.writer.submit(Job::Claim { key, new, done });
+        let new = new.map(|new| (new, input));
+        self.shared.writer.submit(Job::Claim { key: SessionId::keyed(C::NAME, key), new, done });
         // The store does not fail alone: the node stops with it.
-        answer.await.ok().and_then(Result::ok).ok_or(StartError::NodeStopped)
+        let claimed = answer.await.ok().and_then(Result::ok).ok_or(StartError::NodeStopped)?;
+        match claimed {
+            Some(Claimed { id, input: first, .. }) if first != input => {
+                Err(StartError::OtherInput { name: C::NAME, session: id.session, first, input })
+            }
+            claimed => Ok(claimed),
+        }
     }
 
     /// The session that was begun under `key` before this node took no more of them; otherwise the reason stays.
     pub(super) async fn known_under<C: Choreography>(
         &self,
         key: Option<&str>,
+        input: &Payload,
         reason: StartError,
     ) -> Result<Session<C>, StartError> {
         let Some(key) = key else { return Err(reason) };
-        let Some(Claimed { id, closed }) = self.claimed(SessionId::keyed(C::NAME, key), None).await? else {
+        let Some(Claimed { id, closed, .. }) = self.claimed::<C>(key, None, input).await? else {
             return Err(reason);
         };
         if let Some(closed) = closed {

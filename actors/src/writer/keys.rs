@@ -6,6 +6,7 @@
 use accompanist_core::SessionId;
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
 use accompanist_core::id::InstanceId;
+use accompanist_core::message::Fingerprint;
 use accompanist_core::record::{Closed, read_value};
 
 use super::{Member, Writer};
@@ -14,6 +15,8 @@ use super::{Member, Writer};
 pub(crate) struct Claimed {
     /// The session's instance at its initiator.
     pub(crate) id: InstanceId,
+    /// Of the input that it was first started with.
+    pub(crate) input: Fingerprint,
     /// Its end, if it is closed. Otherwise it is open, or yet to begin.
     pub(crate) closed: Option<Closed>,
 }
@@ -26,6 +29,16 @@ fn by_key(key: SessionId) -> Vec<u8> {
 /// By the session, with the initiating role.
 fn by_instance(id: InstanceId) -> Vec<u8> {
     [b"s", &id.to_bytes()[..]].concat()
+}
+
+/// What a key stands for: the instance, and the fingerprint of the session's input.
+fn to_bytes((id, input): (InstanceId, Fingerprint)) -> Vec<u8> {
+    [&id.to_bytes()[..], &input.0.to_be_bytes()[..]].concat()
+}
+
+fn from_bytes(bytes: &[u8]) -> Option<(InstanceId, Fingerprint)> {
+    let (id, input) = bytes.split_last_chunk()?;
+    Some((InstanceId::from_bytes(id)?, Fingerprint(u64::from_be_bytes(*input))))
 }
 
 /// What releases the key of a session that is forgotten here, if it has one.
@@ -42,31 +55,35 @@ pub(super) fn release(store: &dyn Store, id: InstanceId) -> Result<Batch, StoreE
 
 /// The initiator's instance of the session that the key stands for, if it does.
 pub(crate) fn claimed_by(store: &dyn Store, key: SessionId) -> Result<Option<InstanceId>, StoreError> {
-    Ok(store.get(Space::Keys, &by_key(key))?.and_then(|bytes| InstanceId::from_bytes(&bytes)))
+    Ok(store.get(Space::Keys, &by_key(key))?.and_then(|bytes| from_bytes(&bytes)).map(|(id, _)| id))
 }
 
 impl Writer {
     /// The session that `key` stands for; from now on this new one, if there is one and it stood for none.
-    pub(super) fn claim(&mut self, key: SessionId, new: Option<InstanceId>) -> Result<Option<Claimed>, StoreError> {
+    pub(super) fn claim(
+        &mut self,
+        key: SessionId,
+        new: Option<(InstanceId, Fingerprint)>,
+    ) -> Result<Option<Claimed>, StoreError> {
         let of_key = by_key(key);
         let known = match self.claims.get(&key) {
-            Some(id) => Some(*id),
-            None => self.store.get(Space::Keys, &of_key)?.and_then(|bytes| InstanceId::from_bytes(&bytes)),
+            Some(known) => Some(*known),
+            None => self.store.get(Space::Keys, &of_key)?.and_then(|bytes| from_bytes(&bytes)),
         };
-        if let Some(id) = known {
+        if let Some((id, input)) = known {
             let tombstone = self.store.get(Space::Closed, &id.to_bytes())?;
             // A damaged one is for the instance to find, which then stands still.
             let closed = tombstone.and_then(|bytes| read_value(Space::Closed, &bytes).ok());
-            return Ok(Some(Claimed { id, closed }));
+            return Ok(Some(Claimed { id, input, closed }));
         }
-        let Some(new) = new else { return Ok(None) };
-        let of_instance = by_instance(new);
+        let Some((id, input)) = new else { return Ok(None) };
+        let of_instance = by_instance(id);
         let put = |key, value| Change { space: Space::Keys, key, value: Some(value) };
-        let changes = vec![put(of_key.clone(), new.to_bytes().to_vec()), put(of_instance, of_key)];
-        self.claims.insert(key, new);
+        let changes = vec![put(of_key.clone(), to_bytes((id, input))), put(of_instance, of_key)];
+        self.claims.insert(key, (id, input));
         // Nobody waits for it: the opening comes behind it.
         self.join(false);
         self.group.push(Member::Change { changes, done: Box::new(|_| ()) });
-        Ok(Some(Claimed { id: new, closed: None }))
+        Ok(Some(Claimed { id, input, closed: None }))
     }
 }

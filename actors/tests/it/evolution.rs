@@ -7,6 +7,7 @@ use accompanist::SessionLookupError;
 use accompanist::contract::{BoxFuture, Change, Inbox, Space, Store, Transport};
 use accompanist::frame::Packet;
 use accompanist::id::{InstanceId, RoleIndex};
+use accompanist::message::{Fingerprint, encode};
 use accompanist::prelude::*;
 use accompanist::transport::LocalNetwork;
 use tokio::sync::watch;
@@ -109,9 +110,15 @@ async fn a_key_that_was_claimed_for_another_version_begins_with_one_like_it() {
     // As the first version's start claims it: its initiator has the place 1, the second's the place 0.
     let id = InstanceId { session: name.under_key(7), role: RoleIndex(1) };
     let (by_key, by_instance) = ([b"k", &name.as_bytes()[..]].concat(), [b"s", &id.to_bytes()[..]].concat());
+    let input = Fingerprint::of(&encode(&deal(1)).unwrap().into());
     let claim = |key, value| Change { space: Space::Keys, key, value: Some(value) };
     let mut store = sites.disks[1].open().unwrap();
-    store.apply(vec![claim(by_key.clone(), id.to_bytes().to_vec()), claim(by_instance, by_key)]).unwrap();
+    store
+        .apply(vec![
+            claim(by_key.clone(), [&id.to_bytes()[..], &input.0.to_be_bytes()].concat()),
+            claim(by_instance, by_key),
+        ])
+        .unwrap();
     store.sync().unwrap();
     drop(store);
 

@@ -31,6 +31,7 @@ mod evolution;
 mod failing;
 mod forgotten;
 mod gone_store;
+mod grace;
 mod groups;
 #[cfg(target_os = "linux")]
 mod leaks;

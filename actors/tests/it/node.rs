@@ -1,5 +1,6 @@
 //! One node that plays all roles: what its callers see, over restarts, and when they ask for what cannot be.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,13 +68,70 @@ async fn a_key_is_one_session() {
     assert_eq!(one.id(), other.id());
     assert_eq!(within(one.settled()).await.unwrap(), 505);
     assert_eq!(within(other.output()).await.unwrap(), 505);
-    // Its input no longer matters.
-    let late = within(node.start_keyed(Trade, "k", deal(6))).await.unwrap();
+    let late = within(node.start_keyed(Trade, "k", deal(5))).await.unwrap();
     assert_eq!((late.id(), within(late.settled()).await.unwrap()), (one.id(), 505));
     assert_eq!(home.outside.asked(), 1);
     let another = within(node.start_keyed(Trade, "l", deal(6))).await.unwrap();
     assert_ne!(another.id(), one.id());
     assert_eq!(within(another.settled()).await.unwrap(), 606);
+}
+
+/// While the session is open, when it is closed, after a restart, and on a node that drains.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_is_for_one_input() {
+    let home = Home::new();
+    home.outside.set_gate(false);
+    let mut node = TestNode::start(home.builder().choreography(Trade)).await;
+    let first = within(node.start_keyed(Trade, "k", deal(5))).await.unwrap().id();
+    let is_refused = async |node: &TestNode, input| {
+        let error = within(node.start_keyed(Trade, "k", input)).await.unwrap_err();
+        assert!(
+            matches!(&error, StartError::OtherInput { name: "trade", session, .. } if *session == first),
+            "{error}"
+        );
+    };
+    is_refused(&node, deal(6)).await;
+    is_refused(&node, Deal { id: 5, refused: true }).await;
+    for round in 0..2 {
+        home.outside.set_gate(true);
+        let again = within(node.start_keyed(Trade, "k", deal(5))).await.unwrap();
+        assert_eq!((again.id(), within(again.settled()).await.unwrap()), (first, 505), "round {round}");
+        is_refused(&node, deal(6)).await;
+        within(node.shutdown()).await;
+        node = TestNode::start(home.builder().choreography(Trade)).await;
+        is_refused(&node, deal(7)).await;
+    }
+    within(node.drain()).await.unwrap();
+    is_refused(&node, deal(6)).await;
+    let known = within(node.start_keyed(Trade, "k", deal(5))).await.unwrap();
+    assert_eq!(known.id(), first);
+    // Nothing else has begun, and the key of another choreography is another one.
+    within(node.undrain()).await.unwrap();
+    assert_eq!(home.outside.asked(), 1);
+    within(node.start_keyed(Trade, "l", deal(6))).await.unwrap();
+}
+
+/// Does nothing with its input, which has no order.
+struct Unordered;
+impl Choreography for Unordered {
+    const NAME: &'static str = "unordered";
+    type Roles = (Front,);
+    type Input = At<Front, HashMap<u32, u32>>;
+    type Output = At<Front, HashMap<u32, u32>>;
+    async fn run(&self, _: &Context<(Front,)>, input: Self::Input) -> Result<Self::Output, Abort> {
+        Ok(input)
+    }
+}
+
+/// What has other bytes each time would be another input each time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keyed_start_takes_no_input_without_an_order() {
+    let builder = on_disk("one", &MemoryDisk::default(), LocalNetwork::new()).role(Front, Arc::new(()));
+    let node = TestNode::start(builder.choreography(Unordered)).await;
+    let input = || HashMap::from([(1, 2), (3, 4)]);
+    let error = within(node.start_keyed(Unordered, "k", input())).await.unwrap_err();
+    assert!(matches!(error, StartError::Codec(_)) && error.to_string().contains("BTreeMap"), "{error}");
+    within(node.start(Unordered, input())).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,10 +146,10 @@ async fn a_closed_session_is_known_after_a_restart() {
     within(node.shutdown()).await;
 
     let node = TestNode::start(home.builder().choreography(Trade)).await;
-    let good = within(node.start_keyed(Trade, "good", deal(8))).await.unwrap();
+    let good = within(node.start_keyed(Trade, "good", deal(7))).await.unwrap();
     assert_eq!(within(good.output()).await.unwrap(), 707);
     assert_eq!(within(good.settled()).await.unwrap(), 707);
-    let bad = within(node.start_keyed(Trade, "bad", deal(8))).await.unwrap();
+    let bad = within(node.start_keyed(Trade, "bad", Deal { id: 7, refused: true })).await.unwrap();
     for told in [within(bad.output()).await, within(bad.settled()).await] {
         assert!(matches!(told, Err(SessionError::Aborted(abort)) if abort.code() == "no-truck"));
     }

@@ -260,9 +260,9 @@ async fn a_draining_node_starts_nothing_but_follows_what_it_has_begun() {
         let refused = within(front.start(Late, deal(3))).await.unwrap_err();
         assert!(refused.to_string().contains("drains"), "{refused}");
         assert!(matches!(within(front.start_keyed(Late, "3", deal(3))).await, Err(StartError::Draining)));
-        let again = within(front.start_keyed(Late, "1", deal(9))).await.unwrap();
+        let again = within(front.start_keyed(Late, "1", deal(1))).await.unwrap();
         assert_eq!((again.id(), within(again.settled()).await.unwrap()), (closed.id(), 1));
-        assert_eq!(within(front.start_keyed(Late, "2", deal(9))).await.unwrap().id(), open.id());
+        assert_eq!(within(front.start_keyed(Late, "2", deal(2))).await.unwrap().id(), open.id());
         front = street.cut(front).await;
     }
     let again = within(front.session::<Late>(open.id())).await.unwrap();

@@ -46,6 +46,8 @@ pub fn quick() -> Settings {
         retransmission_delay_max: Duration::from_millis(100),
         // So short that instances leave memory in many tests.
         passivation_delay: Duration::from_millis(30),
+        // Tests of crashes cut off steps that wait for a gate.
+        shutdown_grace: Duration::ZERO,
         ..Settings::default()
     };
     settings.supervision.instances.restarts_max = 3;

@@ -73,6 +73,11 @@ impl Instance {
         self.barrier = self.number;
     }
 
+    /// Whether a result is not on disk yet.
+    pub(crate) fn has_unsynced_results(&self) -> bool {
+        self.barrier > self.synced
+    }
+
     /// Says `body` to `to` once write `after` is durable.
     pub(super) fn say(&mut self, key: OutgoingKey, to: RoleIndex, body: Body, after: u64) {
         // Who is nudged may not know the session, or may know it no more and has to learn whom to answer.
