@@ -24,6 +24,7 @@ mod process;
 mod race;
 mod report;
 mod saga;
+mod side_by_side;
 mod stored;
 mod sync;
 mod throughput;
@@ -70,6 +71,8 @@ enum Bench {
     Opening(opening::Arguments),
     /// A loop of many turns: what is left of it on disk, and the time of a restart.
     Loops(loops::Arguments),
+    /// Many operations under way at the same time in one session: what each of them costs.
+    SideBySide(side_by_side::Arguments),
     /// Messages to a durable actor in another process, per second.
     Actors(actors::Arguments),
     /// The process of that actor.
@@ -94,6 +97,7 @@ async fn main() -> Result<()> {
         Bench::Sync(arguments) => sync::run(arguments),
         Bench::Opening(arguments) => opening::run(arguments),
         Bench::Loops(arguments) => loops::run(arguments).await,
+        Bench::SideBySide(arguments) => side_by_side::run(arguments).await,
         Bench::Actors(arguments) => actors::run(arguments).await,
         Bench::ActorChild(arguments) => actors::child(arguments).await,
         Bench::Child(arguments) => child::run(arguments).await,

@@ -33,6 +33,20 @@ pub struct Engine {
     effects: AtomicUsize,
 }
 
+/// Where an operation waits. When it is dropped it waits no more: nobody is to be asked for what it waited for.
+struct Waits<'a> {
+    engine: &'a Engine,
+    at: Option<Path>,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = self.at.take() {
+            self.engine.instance().forget_waiting(&path);
+        }
+    }
+}
+
 impl Engine {
     pub(crate) fn new(
         role: &'static str,
@@ -102,7 +116,14 @@ impl Engine {
         &'a self,
         mut ask: impl FnMut(&mut Instance, &TaskContext<'_>) -> Poll<T> + Send + 'a,
     ) -> impl Future<Output = T> + Send + 'a {
-        poll_fn(move |cx| ask(&mut self.instance(), cx))
+        let mut waits = Waits { engine: self, at: None };
+        poll_fn(move |cx| {
+            let mut instance = self.instance();
+            let answer = ask(&mut instance, cx);
+            let before = std::mem::replace(&mut waits.at, instance.take_waits_at());
+            before.filter(|before| waits.at.as_ref() != Some(before)).inspect(|before| instance.forget_waiting(before));
+            answer
+        })
     }
 
     /// Stands still, since what is recorded or was received cannot be read.

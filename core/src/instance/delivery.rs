@@ -2,6 +2,7 @@
 //!
 //! Nothing is acknowledged before it is durable, and nothing known is taken twice. Next: `writes`.
 
+use super::waiters::Shared;
 use super::{Instance, LocalResult, OutgoingKey, Stop};
 use crate::frame::{Body, Delivery, Frame, Operation, Receipt};
 use crate::id::{Path, RoleIndex};
@@ -24,7 +25,11 @@ impl Instance {
     fn take(&mut self, frame: Frame, receipt: Option<Receipt>) {
         match frame.body {
             Body::Deliver { path, operation, payload } => {
-                self.deliver_message(path, frame.from, operation, payload, receipt);
+                let of_one = !matches!(operation, Operation::Vote | Operation::Verdict);
+                self.deliver_message(path.clone(), frame.from, operation, payload, receipt);
+                if of_one {
+                    return self.waiting.wake_at(&path);
+                }
             }
             Body::Nudge(lacks) => {
                 self.answer_nudge(frame.from, lacks);
@@ -54,6 +59,7 @@ impl Instance {
                 self.note_closed(frame.from, Some(outcome));
                 // One that comes too early is not acknowledged: it comes again.
                 let receipt = receipt.filter(|receipt| self.close_after.is_some() && !self.will_ack(receipt));
+                self.acks_due.extend(receipt.clone());
                 self.pending.acks.extend(receipt);
             }
             Body::Closed(outcome) => self.note_closed(frame.from, outcome),
@@ -97,8 +103,10 @@ impl Instance {
     fn ack_when_written(&mut self, receipt: Option<Receipt>) {
         let Some(receipt) = receipt.filter(|receipt| !self.will_ack(receipt)) else { return };
         if !self.pending.changes.is_empty() {
+            self.acks_due.insert(receipt.clone());
             self.pending.acks.push(receipt);
         } else if self.synced < self.all_so_far() {
+            self.acks_due.insert(receipt.clone());
             self.acks_after.push_back((self.all_so_far(), receipt));
         } else {
             self.effects.acks.push(receipt);
@@ -107,7 +115,7 @@ impl Instance {
 
     /// Whether that waits for a write already. However often a frame comes meanwhile, it is kept once.
     fn will_ack(&self, receipt: &Receipt) -> bool {
-        self.pending.acks.contains(receipt) || self.acks_after.iter().any(|(_, known)| known == receipt)
+        self.acks_due.contains(receipt)
     }
 
     /// The write `number` is durable.
@@ -117,12 +125,14 @@ impl Instance {
             self.effects.opened = true;
         }
         while let Some((_, receipt)) = self.acks_after.pop_front_if(|(after, _)| *after <= number) {
+            self.acks_due.remove(&receipt);
             self.effects.acks.push(receipt);
         }
         if let Some((path, result)) = local {
             self.local_ended(&path, result);
+            self.waiting.wake_at(&path);
         }
-        self.wake();
+        self.waiting.wake_shared(&Shared::Writes, usize::MAX);
     }
 
     /// The receiver has made `key` durable.
@@ -144,7 +154,7 @@ impl Instance {
                 }
                 _ => {}
             }
-            self.wake();
+            self.wake_for_room();
         }
     }
 }

@@ -40,6 +40,8 @@ impl Instance {
             synced,
             barrier,
             acks_after,
+            // `pending` and `acks_after` have them.
+            acks_due: _,
             warned,
             said,
             told,
@@ -53,8 +55,8 @@ impl Instance {
             acquainted,
             invited,
             waiting,
-            // Whom they wake, `waiting` says.
-            wakers: _,
+            // Of the operation that is polled.
+            waits_at: _,
             jobs,
             program_ended,
             terminated,

@@ -22,12 +22,12 @@ mod sagas;
 mod status;
 mod steps;
 mod turns;
+mod waiters;
 mod waiting;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::task::Waker;
 
 use crate::abort::Abort;
 use crate::choreography::Compensation;
@@ -41,7 +41,7 @@ use self::outside::Signals;
 use self::sagas::Saga;
 use self::steps::StepEntry;
 use self::turns::{Heard, Loop};
-use self::waiting::Waiting;
+use self::waiters::Waiters;
 
 pub use compensation::Remedy;
 pub use effects::{Effects, LocalJob, LocalResult, Outgoing, OutgoingKey, Stop, Write};
@@ -126,6 +126,8 @@ pub struct Instance {
     /// The write with the latest recorded result: what is said from now on depends on it.
     barrier: u64,
     acks_after: VecDeque<(u64, Receipt)>,
+    /// All that is to be acknowledged after a write.
+    acks_due: BTreeSet<Receipt>,
     warned: bool,
 
     /// The messages of the program that were said, in this life or before the last rest: an end leaves none.
@@ -146,8 +148,9 @@ pub struct Instance {
     acquainted: BTreeSet<RoleIndex>,
     /// Roles that have acknowledged an invitation of this life: those that had ended have said so to it.
     invited: BTreeSet<RoleIndex>,
-    waiting: BTreeMap<Path, Waiting>,
-    wakers: Vec<Waker>,
+    waiting: Waiters,
+    /// Where the operation waits that was asked for last.
+    waits_at: Option<Path>,
 
     jobs: VecDeque<(u64, Job)>,
 
@@ -235,6 +238,7 @@ impl Instance {
             synced: 0,
             barrier: 0,
             acks_after: VecDeque::new(),
+            acks_due: BTreeSet::new(),
             warned: false,
             said: BTreeMap::new(),
             told: None,
@@ -246,8 +250,8 @@ impl Instance {
             unacked: BTreeSet::new(),
             acquainted: BTreeSet::new(),
             invited: BTreeSet::new(),
-            waiting: BTreeMap::new(),
-            wakers: Vec::new(),
+            waiting: Waiters::default(),
+            waits_at: None,
             jobs: VecDeque::new(),
             program_ended: false,
             terminated: false,

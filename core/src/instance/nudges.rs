@@ -51,7 +51,10 @@ impl Instance {
         let mut awaited = self.deciders_in_doubt();
         awaited.extend(self.awaited_to_undo());
         if self.abort.is_none() && !self.program_ended {
-            awaited.extend(self.wanted().into_iter().map(|wanted| wanted.from));
+            awaited.extend(self.waiting.speakers());
+            if self.has_sagas() {
+                awaited.extend(self.wanted().into_iter().map(|wanted| wanted.from));
+            }
         }
         awaited.sort_unstable();
         awaited.dedup();

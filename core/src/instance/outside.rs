@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::task::{Context, Poll};
 
+use super::waiters::Shared;
 use super::waiting::Waiting;
 use super::{Instance, Observation, Pending, Stop};
 use crate::abort::Abort;
@@ -109,7 +110,7 @@ impl Instance {
         self.signals.entries.insert(number, signal);
         self.signals.next += 1;
         self.signals.waiting += 1;
-        self.wake();
+        self.waiting.wake_shared(&Shared::Signal(name.into()), usize::MAX);
         Ok(self.number)
     }
 

@@ -264,7 +264,7 @@ impl Instance {
             JobResult::Compensated(Err(retry)) => self.try_again_later(path, Task::Compensate, &retry),
             JobResult::FoundOut(Err(retry)) => self.try_again_later(path, Task::FindOut, &retry),
         }
-        self.wake();
+        self.waiting.wake_at(path);
     }
 
     /// Whether a refusal of the step is no answer. On an aborted session it is: nothing has taken effect.

@@ -179,7 +179,7 @@ impl Instance {
         if self.sagas.get(body).is_some_and(|saga| saga.spent) {
             return Poll::Ready(());
         }
-        self.wakers.push(cx.waker().clone());
+        self.waiting.insert_for_any(cx.waker().clone());
         Poll::Pending
     }
 
@@ -231,6 +231,11 @@ impl Instance {
         self.note_verdict(body, verdict.as_ref().err().cloned());
     }
 
+    /// Whether the program has come to a saga within the session.
+    pub(super) fn has_sagas(&self) -> bool {
+        !self.sagas.is_empty()
+    }
+
     /// Whether `path` is in a saga within the session.
     pub(crate) fn is_in_saga(&self, path: &Path) -> bool {
         self.saga_around(path).is_some()
@@ -241,7 +246,7 @@ impl Instance {
         if self.sagas.get(body).is_none_or(|saga| saga.undone) && !self.stands_still() {
             return Poll::Ready(());
         }
-        self.wakers.push(cx.waker().clone());
+        self.waiting.insert_for_any(cx.waker().clone());
         Poll::Pending
     }
 

@@ -6,6 +6,7 @@
 use std::task::{Context, Poll};
 
 use super::Instance;
+use super::waiters::Shared;
 use crate::frame::Operation;
 use crate::id::{Path, RoleIndex};
 use crate::message::Payload;
@@ -16,12 +17,12 @@ const CLOCK_LOOK_MAX_MS: u64 = 60_000;
 /// What an operation waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Waiting {
-    what: What,
-    until_unix_ms: Option<u64>,
+    pub(super) what: What,
+    pub(super) until_unix_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum What {
+pub(super) enum What {
     Message(Operation, RoleIndex),
     /// The news that a turn of a loop is over, from the role that decides: said once, and again only if it is asked for.
     TurnOver(RoleIndex),
@@ -31,6 +32,21 @@ enum What {
     Step(String),
     Effect(String),
     Writes,
+}
+
+impl What {
+    /// The role that has to say it.
+    pub(super) fn speaker(&self) -> Option<RoleIndex> {
+        match self {
+            Self::Message(_, from) | Self::TurnOver(from) => Some(*from),
+            _ => None,
+        }
+    }
+
+    /// Whether it comes from outside or with time. What is said only once must not be missed, so that is not among it.
+    pub(super) fn is_by_others(&self) -> bool {
+        matches!(self, Self::Message(..) | Self::Room(_) | Self::Time | Self::Signal(_))
+    }
 }
 
 /// Something that another role has to say.
@@ -86,19 +102,33 @@ impl std::fmt::Display for Waiting {
 }
 
 impl Instance {
-    /// The operation `path` waits; it looks again when anything has happened.
+    /// The operation `path` waits; it looks again when that comes, or when much has changed.
     pub(super) fn wait<T>(&mut self, cx: &Context<'_>, path: &Path, waiting: Waiting) -> Poll<T> {
-        self.waiting.insert(path.clone(), waiting);
-        self.wakers.push(cx.waker().clone());
+        self.waiting.insert(path.clone(), waiting, cx.waker().clone());
+        self.waits_at = Some(path.clone());
         Poll::Pending
+    }
+
+    /// Where the operation waits that has just been asked for, if it does.
+    pub(crate) fn take_waits_at(&mut self) -> Option<Path> {
+        self.waits_at.take()
+    }
+
+    /// The operation that waited at `path` has its result, or was dropped.
+    pub(crate) fn forget_waiting(&mut self, path: &Path) {
+        self.waiting.remove(path);
     }
 
     /// Every operation that waits looks again.
     pub(super) fn wake(&mut self) {
-        self.waiting.clear();
-        for waker in self.wakers.drain(..) {
-            waker.wake();
-        }
+        self.waiting.wake_all();
+    }
+
+    /// There is room for another message.
+    pub(super) fn wake_for_room(&mut self) {
+        // One for each acknowledgement. If those that were woken do not take it, the last acknowledgement wakes all.
+        let count_max = if self.unacked.is_empty() { usize::MAX } else { 1 };
+        self.waiting.wake_shared(&Shared::Room, count_max);
     }
 
     /// What the program waits for, for people.
@@ -127,22 +157,17 @@ impl Instance {
 
     /// Whether the wall clock has come to where an operation (or the session's deadline) waits for it.
     pub(super) fn wake_when_due(&mut self) {
-        if self.waiting.values().any(|waiting| waiting.until_unix_ms.is_some_and(|until| until <= self.unix_ms)) {
-            self.wake();
-        }
+        self.waiting.wake_until(self.unix_ms);
     }
 
-    /// Whether the program waits, and only for what comes from outside or with time. What was said only once must not
-    /// be missed, so that is not among it.
+    /// Whether the program waits, and only for what comes from outside or with time.
     pub(super) fn waits_for_others(&self) -> bool {
-        let by_others = |what: &What| matches!(what, What::Message(..) | What::Room(_) | What::Time | What::Signal(_));
-        !self.waiting.is_empty() && self.waiting.values().all(|waiting| by_others(&waiting.what))
+        !self.waiting.is_empty() && !self.waiting.has_own()
     }
 
     /// When an operation, or the session's deadline, has waited long enough.
     pub(super) fn next_time_unix_ms(&self) -> Option<u64> {
-        let times = self.waiting.values().filter_map(|waiting| waiting.until_unix_ms);
-        times.chain(self.open_deadline_unix_ms()).min()
+        self.waiting.first_time_unix_ms().into_iter().chain(self.open_deadline_unix_ms()).min()
     }
 
     /// When the wall clock has to be looked at, on the other clock.
@@ -179,7 +204,6 @@ impl Instance {
             return Poll::Pending;
         }
         if self.unix_ms >= unix_ms {
-            self.waiting.remove(path);
             return Poll::Ready(None);
         }
         self.wait(cx, path, Waiting::for_message(Operation::Comm, from).until(unix_ms))

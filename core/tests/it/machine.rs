@@ -3,6 +3,7 @@
 //! Duplicates, drawn numbers, windows, limits, pauses, the initiator's close, and every cut of a log that has all
 //! kinds of records in it.
 
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -16,6 +17,7 @@ use accompanist_core::{
 };
 
 use futures_util::TryStreamExt;
+use futures_util::future::poll_immediate;
 use futures_util::stream::FuturesUnordered;
 
 use crate::rig::{Bank, Disk, Rig, acked, bank_step, choreography, path, payload, roles, said, session, value};
@@ -109,6 +111,55 @@ fn a_vote_waits_for_the_disk_and_the_disk_not_for_company() {
     assert!(effects.frames.is_empty() && effects.writes.iter().any(|write| write.urgent));
     rig.sync(effects.writes);
     assert!(matches!(said(&rig.turn())[..], [(BUYER, Body::Deliver { operation: Operation::Vote, .. })]));
+}
+
+const WIDTH: u32 = 200;
+static POLLS: AtomicU32 = AtomicU32::new(0);
+
+// Messages side by side, each by a future whose polls are counted. The paths of the messages are the odd ones.
+choreography!(Wide: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    let branches = (0..WIDTH).map(|number| {
+        let mut message = Box::pin(ctx.comm(Seller, Buyer, &ctx.locally(Seller, move |_| number)));
+        poll_fn(move |cx| {
+            POLLS.fetch_add(1, Ordering::Relaxed);
+            message.as_mut().poll(cx)
+        })
+    });
+    let mut branches: FuturesUnordered<_> = branches.collect();
+    while branches.try_next().await?.is_some() {}
+    Ok(n)
+});
+
+/// What one message costs does not grow with what is waited for beside it.
+#[test]
+fn a_message_wakes_nobody_but_the_one_that_waits_for_it() {
+    let mut rig = Rig::begin(Wide, BUYER, Some(payload(&7u32)), Service::none());
+    rig.turn_synced();
+    assert_eq!((POLLS.load(Ordering::Relaxed), rig.part.waits_for().len()), (WIDTH, WIDTH as usize));
+    // Backwards, so that none is the next one in any order.
+    for number in (0..WIDTH).rev() {
+        rig.hear_message(SELLER, &[2 * number + 1], &number, u64::from(WIDTH - number));
+        rig.turn_synced();
+    }
+    assert_eq!(POLLS.load(Ordering::Relaxed), 2 * WIDTH);
+    assert!(rig.part.program_has_ended());
+}
+
+// A message that is looked for once, and one that is waited for. Paths: 1 and 2.
+choreography!(Impatient: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
+    let number = ctx.locally(Seller, |_| 1u32);
+    drop(poll_immediate(Box::pin(ctx.comm(Seller, Buyer, &number))).await);
+    ctx.comm(Seller, Buyer, &number).await?;
+    Ok(n)
+});
+
+/// Nobody is asked for what nobody waits for any more.
+#[test]
+fn what_was_dropped_is_not_waited_for() {
+    let mut rig = Rig::begin(Impatient, BUYER, Some(payload(&7u32)), Service::none());
+    rig.turn_synced();
+    let waits: Vec<_> = rig.part.waits_for().into_iter().map(|(at, _)| at).collect();
+    assert_eq!(waits, [path(&[2])]);
 }
 
 #[test]
