@@ -4,6 +4,7 @@
 //! another has replaced. Knows keys and values, no sessions. On a thread of its own for real stores, whose calls
 //! block; as a task for simulated ones.
 
+mod age_clock;
 mod census;
 mod collector;
 mod end;

@@ -2,7 +2,7 @@
 //!
 //! An index in the order of closing is written in the batch of each tombstone, so that neither a tombstone nor all of
 //! the index has to be read for it. Knows keys and sizes; the writer asks it between two group commits. Why a tombstone
-//! may go at all: `docs/decisions/0009-retention.md`.
+//! may go at all: `docs/decisions/0009-retention.md`. How old they are: `age_clock`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use accompanist_core::record::{read_value, value_bytes};
 use metrics::{counter, gauge};
 use tokio::sync::watch;
 
+use super::age_clock::AgeClock;
 use super::keys;
 use crate::metric;
 use crate::settings::Retention;
@@ -36,7 +37,7 @@ pub struct Tombstones {
 /// See the module's documentation.
 pub(crate) struct Collector {
     retention: Retention,
-    environment: Arc<dyn Environment>,
+    clock: AgeClock,
     kept: Tombstones,
     /// What was there at the start is counted up to this key; `None` once all is.
     counting: Option<Vec<u8>>,
@@ -80,9 +81,10 @@ fn removal(space: Space, key: Vec<u8>) -> Change {
 
 impl Collector {
     pub(crate) fn new(retention: Retention, environment: Arc<dyn Environment>) -> Self {
+        let clock = AgeClock::new(environment, retention.age_min);
         Self {
             retention,
-            environment,
+            clock,
             kept: Tombstones::default(),
             counting: Some(Vec::new()),
             collected_to: Vec::new(),
@@ -101,7 +103,7 @@ impl Collector {
     pub(super) fn note_closed(&mut self, id: InstanceId, tombstone: &Change) -> Option<Change> {
         let value_bytes = tombstone.value.as_ref().map_or(0, Vec::len);
         let bytes = (2 * InstanceId::BYTES + size_of::<u64>() + value_bytes) as u64;
-        let ended = Ended { at_unix_ms: self.environment.unix_ms(), id, bytes };
+        let ended = Ended { at_unix_ms: self.clock.shown_unix_ms(), id, bytes };
         let change = ended.change()?;
         // What the count has not come by yet it will see.
         if self.counting.as_ref().is_none_or(|counted_to| change.key <= *counted_to) {
@@ -115,15 +117,16 @@ impl Collector {
     }
 
     /// How long nothing is to be done, if anything is ever.
-    pub(super) fn pause(&self) -> Option<Duration> {
+    pub(super) fn pause(&mut self) -> Option<Duration> {
         if self.counting.is_some() {
             return Some(Duration::ZERO);
         }
-        let pause_ms = self.due_unix_ms()?.saturating_sub(self.environment.unix_ms());
-        Some(Duration::from_millis(pause_ms).min(LOOK_PERIOD_MAX))
+        let pause_ms = self.due_unix_ms()?.saturating_sub(self.clock.unix_ms());
+        let look = self.clock.believes_in().map_or(LOOK_PERIOD_MAX, |after| after.min(LOOK_PERIOD_MAX));
+        Some(Duration::from_millis(pause_ms).min(look))
     }
 
-    pub(super) fn is_due(&self) -> bool {
+    pub(super) fn is_due(&mut self) -> bool {
         self.pause() == Some(Duration::ZERO)
     }
 
@@ -145,6 +148,7 @@ impl Collector {
     fn count_page(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         let entries = store.scan(Space::Ended, &[], self.counting.as_deref(), PAGE)?;
         for ended in entries.iter().filter_map(Ended::read) {
+            self.clock.note_earlier(ended.at_unix_ms);
             self.add(&ended);
         }
         let complete = entries.len() < PAGE;
@@ -153,7 +157,7 @@ impl Collector {
     }
 
     fn collect_page(&mut self, store: &dyn Store, batch: &mut Batch) -> Result<(), StoreError> {
-        let now_unix_ms = self.environment.unix_ms();
+        let now_unix_ms = self.clock.unix_ms();
         for _ in 0..PAGE / CHUNK {
             let entries = store.scan(Space::Ended, &[], Some(&self.collected_to), CHUNK)?;
             let complete = entries.len() < CHUNK;

@@ -178,8 +178,9 @@ async fn releases() {
     let session = within(node.session::<OtherRun>(through.id())).await.unwrap();
     let error = within(session.settled()).await.unwrap_err();
     told(&error);
-    let again = within(node.start_keyed(OtherRun, "2", 7)).await.unwrap();
-    settled(&again).await;
+    let error = within(node.start_keyed(OtherRun, "2", 7)).await.unwrap_err();
+    assert!(matches!(error, StartError::OtherInput { .. }), "{error}");
+    told(&error);
     within(node.shutdown()).await;
 }
 

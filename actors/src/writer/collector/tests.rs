@@ -13,6 +13,7 @@ use crate::store::{MemoryDisk, MemoryStore};
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
+/// Both clocks show the same.
 struct Clock(AtomicU64);
 
 impl Environment for Clock {
@@ -20,7 +21,7 @@ impl Environment for Clock {
         self.0.load(Ordering::SeqCst)
     }
     fn monotonic_ms(&self) -> u64 {
-        0
+        self.unix_ms()
     }
     fn random(&self) -> u64 {
         0
@@ -143,6 +144,37 @@ fn a_clock_that_is_set_back_keeps_nothing_for_ever() {
     bench.set_clock(DAY_MS);
     assert_eq!((bench.pages(), bench.keeps(early)), (1, false));
     assert_eq!(bench.collector.pause(), None, "nothing is there");
+}
+
+/// Both bounds of age go by the same clock, and by more than one look at it.
+#[test]
+fn one_look_at_a_clock_that_is_ahead_collects_nothing() {
+    struct Ahead(AtomicU64);
+    impl Environment for Ahead {
+        fn unix_ms(&self) -> u64 {
+            DAY_MS + self.0.load(Ordering::SeqCst)
+        }
+        fn monotonic_ms(&self) -> u64 {
+            0
+        }
+        fn random(&self) -> u64 {
+            0
+        }
+    }
+    let age_min = Duration::from_hours(1);
+    for retention in [retention(Some(0), None), retention(None, Some(1))] {
+        let clock = Arc::new(Ahead(AtomicU64::new(0)));
+        let mut bench = Bench::new(Retention { age_min, ..retention });
+        bench.collector = Collector::new(bench.retention.clone(), clock.clone());
+        bench.pages();
+        let closed = bench.close(&[1]);
+        assert_eq!(bench.pages(), 0);
+        clock.0.store(1_000 * DAY_MS, Ordering::SeqCst);
+        assert_eq!((bench.pages(), bench.keeps(closed)), (0, true), "ahead");
+        // Nor in the next life.
+        bench.collector = Collector::new(bench.retention.clone(), clock.clone());
+        assert_eq!((bench.pages(), bench.keeps(closed)), (0, true), "after a restart");
+    }
 }
 
 #[test]
