@@ -148,6 +148,15 @@ impl InstanceHandle {
         self.ask(Question::Waits).await
     }
 
+    /// What keeps it from going on, in one sentence: for tests.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    #[cfg(feature = "testing")]
+    pub(crate) async fn standing(&self) -> Result<String, AskError> {
+        self.ask(Question::Standing).await
+    }
+
     /// What this role has on disk of the session, for [`testing::replay`](crate::testing::replay) and for people.
     ///
     /// # Errors

@@ -445,7 +445,10 @@ impl InstanceState {
         };
         let service = self.shared.services.get(role).cloned().unwrap_or_else(Service::none);
         self.shared.directory.note_played(self.id, Played { choreography: choreography.name(), role });
-        Ok(live(choreography.part(instance, opened.input.clone(), service, environment, alarm)))
+        let part = choreography.part(instance, opened.input.clone(), service, environment, alarm);
+        #[cfg(feature = "testing")]
+        let part = part.with_courier(self.shared.courier());
+        Ok(live(part))
     }
 
     fn tell(&mut self, myself: &ActorRef<InstanceMessage>, message: InstanceMessage) -> Result<(), ActorProcessingErr> {

@@ -24,6 +24,9 @@ pub(crate) enum Question {
     Status(oneshot::Sender<Status>),
     /// What the program waits for.
     Waits(oneshot::Sender<Vec<(Path, String)>>),
+    /// What keeps it from going on, in one sentence.
+    #[cfg(feature = "testing")]
+    Standing(oneshot::Sender<String>),
 }
 
 /// Why a role's part does not cancel the session.
@@ -74,6 +77,8 @@ impl Answers {
             Question::View(reply) => drop(reply.send(part.view())),
             Question::Status(reply) => drop(reply.send(part.status())),
             Question::Waits(reply) => drop(reply.send(part.waits_for())),
+            #[cfg(feature = "testing")]
+            Question::Standing(reply) => drop(reply.send(part.standing())),
         }
     }
 

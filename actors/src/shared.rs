@@ -109,6 +109,8 @@ pub(crate) struct Shared {
     link_task: Mutex<Option<JoinHandle<()>>>,
     #[cfg(feature = "testing")]
     forgetting: Mutex<Option<crate::testing::Forgetting>>,
+    #[cfg(feature = "testing")]
+    courier: Mutex<Option<Arc<dyn crate::testing::Courier>>>,
     /// The only strong reference: the state of an actor that was killed may live on in an event for its supervisor.
     wire: Mutex<Option<Arc<dyn Wire>>>,
 }
@@ -169,6 +171,8 @@ impl Shared {
             link_task: Mutex::default(),
             #[cfg(feature = "testing")]
             forgetting: Mutex::default(),
+            #[cfg(feature = "testing")]
+            courier: Mutex::default(),
             wire: Mutex::default(),
         }
     }
@@ -262,8 +266,19 @@ impl Shared {
     }
 
     #[cfg(feature = "testing")]
-    pub(crate) fn set_forgetting(&self, forgetting: Option<crate::testing::Forgetting>) {
+    pub(crate) fn set_faults(
+        &self,
+        forgetting: Option<crate::testing::Forgetting>,
+        courier: Option<Arc<dyn crate::testing::Courier>>,
+    ) {
         *self.forgetting.lock().unwrap_or_else(PoisonError::into_inner) = forgetting;
+        *self.courier.lock().unwrap_or_else(PoisonError::into_inner) = courier;
+    }
+
+    /// What decides how the requests of steps travel.
+    #[cfg(feature = "testing")]
+    pub(crate) fn courier(&self) -> Option<Arc<dyn crate::testing::Courier>> {
+        self.courier.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether this frame counts as acknowledged, and is never sent.

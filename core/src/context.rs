@@ -58,6 +58,7 @@ impl<Roles: RoleSet> Context<Roles> {
         if path.depth() > Path::DEPTH_MAX {
             self.engine.instance().is_too_deep();
         }
+        self.engine.note_call(&path);
         path
     }
 

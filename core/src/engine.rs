@@ -31,6 +31,8 @@ pub struct Engine {
     instance: Mutex<Instance>,
     /// Effects that are under way.
     effects: AtomicUsize,
+    /// The operation that the program has called last.
+    latest: Mutex<Path>,
 }
 
 /// Where an operation waits. When it is dropped it waits no more: nobody is to be asked for what it waited for.
@@ -65,12 +67,28 @@ impl Engine {
             environment,
             instance: Mutex::new(instance),
             effects: AtomicUsize::new(0),
+            latest: Mutex::default(),
         }
     }
 
     pub(crate) fn instance(&self) -> MutexGuard<'_, Instance> {
         // A panic under the lock can only come from below; the actor it belongs to is restarted from its records.
         self.instance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The program calls the operation `path`.
+    pub(crate) fn note_call(&self, path: &Path) {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone_from(path);
+    }
+
+    /// How a panic in the program is told.
+    pub(crate) fn program_panicked(&self, panic: &str) -> String {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let role = self.role;
+        if latest == Path::root() {
+            return format!("the program panicked at role `{role}`, before its first operation: {panic}");
+        }
+        format!("the program panicked at role `{role}`, in or after its operation {latest}: {panic}")
     }
 
     pub(crate) fn session(&self) -> SessionId {

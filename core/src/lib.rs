@@ -23,6 +23,8 @@ mod engine;
 mod group;
 mod local;
 mod located;
+#[cfg(feature = "testing")]
+mod requests;
 mod role;
 mod uses;
 mod value;

@@ -2,7 +2,7 @@
 //!
 //! The same instances as in the runtime; only what is around them is missing. Nothing survives the call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use crate::choreography::Choreography;
 use crate::contract::Environment;
 use crate::frame::{Delivery, Header};
 use crate::id::{InstanceId, NodeId, RoleIndex, SessionId};
-use crate::instance::{Effects, Instance, Limits, Outgoing, Write};
+use crate::instance::{Effects, Instance, Limits, Outgoing, Stop, Write};
 use crate::located::{Located, Service};
 use crate::message::{Payload, decode, encode};
 use crate::part::{Alarm, AnyChoreography, Part};
@@ -76,8 +76,13 @@ impl Services {
 ///
 /// # Errors
 /// The [`Abort`] that ended the session, or one with code `accompanist.stopped` when it cannot go on (no service
-/// for a role, a program that is not deterministic), or `accompanist.needs-operator`. Time that nothing but time passes
-/// in, such as that of [`Context::sleep`](crate::Context::sleep), passes at once; a signal never comes.
+/// for a role, a program that is not deterministic, roles that wait for each other), or `accompanist.needs-operator`. Either
+/// says which role it is, and in which operation. Time that nothing but time passes in, such as that of
+/// [`Context::sleep`](crate::Context::sleep), passes at once, however long it is; a signal never comes, so that who waits for
+/// one without a limit ends the run. A program that awaits something other than operations is waited for.
+///
+/// # Panics
+/// When the program or a step does, with a text that names role, step and path.
 pub async fn run_local<C: Choreography>(
     choreography: C,
     input: <C::Input as Located>::Value,
@@ -115,13 +120,15 @@ const NEVER_MS: u64 = u64::MAX;
 
 /// All parts of one session, and what stands in for store and network.
 struct Stage {
+    names: &'static [&'static str],
     parts: Vec<Part>,
     environment: Arc<Ambient>,
     caller: Arc<Caller>,
     state: Writes,
     now_ms: u64,
     output: Option<Result<Payload, Abort>>,
-    closed: usize,
+    /// The roles that have closed the session.
+    closed: BTreeSet<usize>,
 }
 
 impl Stage {
@@ -162,7 +169,8 @@ impl Stage {
             });
             parts.push(choreography.clone().part(instance, input, service, environment.clone(), alarm));
         }
-        Ok(Self { parts, environment, caller, state: Writes::default(), now_ms: 0, output: None, closed: 0 })
+        let state = Writes::default();
+        Ok(Self { names, parts, environment, caller, state, now_ms: 0, output: None, closed: BTreeSet::new() })
     }
 
     /// Gives turns until nothing moves any more.
@@ -173,38 +181,60 @@ impl Stage {
                 let Some(effects) = self.parts.get_mut(index).map(|part| part.turn(self.now_ms)) else { continue };
                 moved |= self.carry_out(index, effects)?;
             }
-            if self.closed == self.parts.len() {
+            if self.closed.len() == self.parts.len() {
                 let gone = || Err(Abort::new("accompanist.stopped", "the session ended without an output"));
                 return Poll::Ready(self.output.take().unwrap_or_else(gone));
             }
             if moved {
                 continue;
             }
-            let wakes = self.parts.iter().filter_map(Part::next_wake_ms);
-            let next = wakes.filter(|at| (self.now_ms + 1..NEVER_MS).contains(at)).min();
-            // Nothing happens here without a cause, so time that all wait for can pass at once. Other tasks go on
-            // first: what is to be tried again may wait for one of them.
-            if let Some(at_ms) = next.filter(|_| !self.parts.iter().any(Part::is_busy)) {
-                self.environment.skip(at_ms - self.now_ms);
-                self.now_ms = at_ms;
-                self.caller.wake();
-            }
-            return Poll::Pending;
+            return self.pass_time();
         }
     }
 
-    fn carry_out(&mut self, index: usize, effects: Effects) -> Result<bool, Abort> {
-        if let Some(stop) = effects.stopped {
-            return Err(Abort::new("accompanist.stopped", stop.to_string()));
+    /// Nothing happens here without a cause, so time that all wait for can pass at once, and without any nothing more happens.
+    /// Other tasks go on first: what is to be tried again may wait for one of them.
+    fn pass_time(&mut self) -> Poll<Result<Payload, Abort>> {
+        if self.parts.iter().any(Part::is_busy) {
+            return Poll::Pending;
         }
-        if let Some((_, trouble)) = effects.troubles.iter().flatten().next() {
-            return Err(Abort::new("accompanist.needs-operator", trouble.to_string()));
+        match self.parts.iter().filter_map(Part::next_due_ms).min() {
+            Some(due_ms) => {
+                self.environment.skip(due_ms.saturating_sub(self.now_ms));
+                self.now_ms = due_ms;
+                self.caller.wake();
+                Poll::Pending
+            }
+            None if self.parts.iter().any(Part::waits_for_something_else) => Poll::Pending,
+            None => Poll::Ready(Err(Abort::new("accompanist.stopped", self.standstill()))),
+        }
+    }
+
+    /// Who waits for what.
+    fn standstill(&self) -> String {
+        let roles = self.names.iter().zip(&self.parts).enumerate();
+        let open = roles.filter(|(index, _)| !self.closed.contains(index));
+        let roles: Vec<String> = open.map(|(_, (name, part))| format!("role `{name}` {}", part.standing())).collect();
+        format!("nothing can go on: {}", roles.join("; "))
+    }
+
+    fn carry_out(&mut self, index: usize, effects: Effects) -> Result<bool, Abort> {
+        let name = self.names.get(index).copied().unwrap_or_default();
+        if let Some(stop) = effects.stopped {
+            let reason = match stop {
+                Stop::NoService { .. } => stop.to_string(), // That says which role.
+                stop => format!("at role `{name}`: {stop}"),
+            };
+            return Err(Abort::new("accompanist.stopped", reason));
+        }
+        if let Some((path, trouble)) = effects.troubles.iter().flatten().next() {
+            return Err(Abort::new("accompanist.needs-operator", format!("at role `{name}`, {path}: {trouble}")));
         }
         let moved = !effects.writes.is_empty() || !effects.frames.is_empty();
         if let Some(output) = effects.output {
             self.output = Some(output);
         }
-        self.closed += usize::from(effects.closed.is_some());
+        self.closed.extend(effects.closed.is_some().then_some(index));
         for Write { number, local, .. } in effects.writes {
             let result = local.map(|job| {
                 let (writes, _, result) = job.run(&self.state);
@@ -244,7 +274,8 @@ impl Default for Ambient {
 
 impl Ambient {
     fn skip(&self, ms: u64) {
-        self.skipped_ms.fetch_add(ms, Ordering::Relaxed);
+        let skipped_ms = self.skipped_ms.load(Ordering::Relaxed);
+        self.skipped_ms.store(skipped_ms.saturating_add(ms), Ordering::Relaxed);
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use futures_util::FutureExt;
 
@@ -29,6 +29,23 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 /// The text of the panic.
 pub async fn catch_async<T>(work: impl Future<Output = T>) -> Result<T, String> {
     AssertUnwindSafe(work).catch_unwind().await.map_err(text)
+}
+
+/// The result of `work`. A panic in it goes on, without being reported once more, with the text that `name` makes of its own:
+/// one that says whose code it was, and where.
+pub(crate) fn named<T>(work: impl FnOnce() -> T, name: impl FnOnce(&str) -> String) -> T {
+    catch(work).unwrap_or_else(|panic| resume_unwind(Box::new(name(&panic))))
+}
+
+/// As [`named`], for what has to be awaited.
+pub(crate) async fn named_async<T>(work: impl Future<Output = T>, name: impl FnOnce(&str) -> String) -> T {
+    catch_async(work).await.unwrap_or_else(|panic| resume_unwind(Box::new(name(&panic))))
+}
+
+/// The panic of this text goes on here, without being reported once more.
+#[cfg(feature = "testing")]
+pub(crate) fn go_on(text: String) -> ! {
+    resume_unwind(Box::new(text))
 }
 
 /// The text of a panic's payload. If dropping the payload panics, the payload of that panic is leaked: it could go on

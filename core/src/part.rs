@@ -22,10 +22,12 @@ use crate::frame::{Delivery, Header};
 use crate::id::{InstanceId, Path, RoleIndex};
 #[cfg(feature = "testing")]
 use crate::instance::StepSeen;
-use crate::instance::{Effects, Idle, Instance, JobResult, LocalResult, OutgoingKey, Remedy, SignalError, Status};
+use crate::instance::{Effects, Idle, Instance, Job, JobResult, LocalResult, OutgoingKey, Remedy, SignalError, Status};
 use crate::located::{Located, Service};
 use crate::message::{Payload, decode};
 use crate::panics;
+#[cfg(feature = "testing")]
+use crate::requests::{Courier, carried};
 use crate::role::{Role, RoleSet};
 
 /// What a choreography is to a caller who starts it. Versions with the same one can stand in for each other.
@@ -101,10 +103,11 @@ impl<C: Choreography> AnyChoreography for C {
         alarm: Arc<Alarm>,
     ) -> Part {
         let role = C::Roles::NAMES.get(usize::from(instance.id().role.0)).copied().unwrap_or_default();
-        let instance = instance.with_compensation(C::COMPENSATION).standing_still(C::STANDS_STILL);
+        let instance =
+            instance.with_compensation(C::COMPENSATION).standing_still(C::STANDS_STILL).naming(C::Roles::NAMES);
         let engine = Arc::new(Engine::new(role, C::Roles::NAMES, C::PATCHES, service, environment, instance));
         let program = Box::pin(run(self, engine.clone(), input));
-        Part { engine, program: Some(program), jobs: FuturesUnordered::new(), holds_steps: false, alarm }
+        Part::new(engine, Some(program), alarm)
     }
 }
 
@@ -157,13 +160,17 @@ impl Wake for Alarm {
     }
 }
 
+type Program = BoxFuture<'static, Result<Option<Payload>, Abort>>;
+
 /// An instance that can be polled.
 pub struct Part {
     engine: Arc<Engine>,
-    program: Option<BoxFuture<'static, Result<Option<Payload>, Abort>>>,
+    program: Option<Program>,
     jobs: FuturesUnordered<BoxFuture<'static, (Path, JobResult)>>,
     holds_steps: bool,
     alarm: Arc<Alarm>,
+    #[cfg(feature = "testing")]
+    courier: Option<Arc<dyn Courier>>,
 }
 
 impl Part {
@@ -173,7 +180,27 @@ impl Part {
         // Roles that go backwards wait for its word; to others it means nothing.
         let instance = instance.with_compensation(Compensation::Backwards);
         let engine = Arc::new(Engine::new("", &[], &[], Service::none(), environment, instance));
-        Self { engine, program: None, jobs: FuturesUnordered::new(), holds_steps: false, alarm }
+        Self::new(engine, None, alarm)
+    }
+
+    fn new(engine: Arc<Engine>, program: Option<Program>, alarm: Arc<Alarm>) -> Self {
+        Self {
+            engine,
+            program,
+            jobs: FuturesUnordered::new(),
+            holds_steps: false,
+            alarm,
+            #[cfg(feature = "testing")]
+            courier: None,
+        }
+    }
+
+    /// The requests of its steps travel as `courier` decides.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn with_courier(mut self, courier: Option<Arc<dyn Courier>>) -> Self {
+        self.courier = courier;
+        self
     }
 
     /// Which instance this is.
@@ -251,6 +278,21 @@ impl Part {
         self.engine.instance().waits_for()
     }
 
+    /// What keeps it from going on, for people.
+    pub fn standing(&self) -> String {
+        self.engine.instance().standing()
+    }
+
+    /// Whether its program waits for something that is no operation, of which nobody here knows whether it comes.
+    pub(crate) fn waits_for_something_else(&self) -> bool {
+        self.program.is_some() && self.engine.instance().waits_for().is_empty()
+    }
+
+    /// When time alone brings it on; see [`Instance::next_due_ms`].
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.engine.instance().next_due_ms()
+    }
+
     /// The steps its program has come to, for [`crate::testing::lint`].
     #[cfg(feature = "testing")]
     pub(crate) fn steps(&self) -> Vec<StepSeen> {
@@ -316,7 +358,7 @@ impl Part {
     }
 
     /// Lets the program and its commits go as far as they can, and says what is to be done. A panic in a user's
-    /// code comes out here; the part is then of no more use.
+    /// code comes out here, with a text that names role, step and path; the part is then of no more use.
     pub fn turn(&mut self, now_ms: u64) -> Effects {
         let waker = self.waker();
         let mut cx = Context::from_waker(&waker);
@@ -351,7 +393,8 @@ impl Part {
 
     fn poll_program(&mut self, cx: &mut Context<'_>) {
         let Some(program) = &mut self.program else { return };
-        match program.as_mut().poll(cx) {
+        let polled = panics::named(|| program.as_mut().poll(cx), |panic| self.engine.program_panicked(panic));
+        match polled {
             Poll::Ready(result) => {
                 self.program = None;
                 self.engine.instance().program_ended(result);
@@ -372,10 +415,19 @@ impl Part {
         }
     }
 
+    fn begun(&self, job: Job) -> BoxFuture<'static, (Path, JobResult)> {
+        #[cfg(feature = "testing")]
+        if let Some(courier) = &self.courier {
+            return carried(courier.as_ref(), self.id(), job);
+        }
+        let _ = self;
+        job.run()
+    }
+
     fn poll_jobs(&mut self, cx: &mut Context<'_>) {
-        if !self.holds_steps {
-            let ready = self.engine.instance().take_jobs();
-            self.jobs.extend(ready.into_iter().map(crate::instance::Job::run));
+        let ready = if self.holds_steps { Vec::new() } else { self.engine.instance().take_jobs() };
+        for job in ready {
+            self.jobs.push(self.begun(job));
         }
         while let Poll::Ready(Some((path, result))) = Pin::new(&mut self.jobs).poll_next(cx) {
             self.engine.instance().job_ended(&path, result);

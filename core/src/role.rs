@@ -5,6 +5,8 @@
 
 use std::any::Any;
 
+use crate::id::RoleIndex;
+
 /// A party in a choreography, as a zero-sized type.
 ///
 /// ```
@@ -28,6 +30,11 @@ pub trait Role: Copy + Send + Sync + 'static {
     /// What the role works with: a trait object, so that only the node that plays the role links the implementation.
     /// `()` for a role that needs nothing.
     type Service: ?Sized + Send + Sync + 'static;
+}
+
+/// A role of a choreography in a text for people: by its name among `names`, or else by its place.
+pub(crate) fn role_name(names: &[&str], role: RoleIndex) -> String {
+    names.get(usize::from(role.0)).map_or_else(|| format!("role {}", role.0), |name| format!("`{name}`"))
 }
 
 /// A tuple of one to twelve roles.

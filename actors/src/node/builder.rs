@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "testing")]
-use accompanist_core::Compensation;
 use accompanist_core::contract::{BoxFuture, Environment, Exposure, Store, StoreError, Transport};
 use accompanist_core::frame::Membership;
 use accompanist_core::part::AnyChoreography;
@@ -64,6 +62,8 @@ pub struct NodeBuilder {
     attached: Vec<Box<dyn Attach>>,
     #[cfg(feature = "testing")]
     forgetting: Option<crate::testing::Forgetting>,
+    #[cfg(feature = "testing")]
+    courier: Option<Arc<dyn crate::testing::Courier>>,
 }
 
 impl std::fmt::Debug for NodeBuilder {
@@ -96,6 +96,8 @@ impl NodeBuilder {
             attached: Vec::new(),
             #[cfg(feature = "testing")]
             forgetting: None,
+            #[cfg(feature = "testing")]
+            courier: None,
         }
     }
 
@@ -121,6 +123,13 @@ impl NodeBuilder {
     #[must_use]
     pub fn forgetting(mut self, seed: u64, frames_max: u32, witness: Option<crate::testing::Witness>) -> Self {
         self.forgetting = Some(crate::testing::Forgetting::new(seed, frames_max, witness));
+        self
+    }
+
+    /// The requests of its steps travel as `courier` decides: for tests.
+    #[cfg(feature = "testing")]
+    pub(crate) fn courier(mut self, courier: Arc<dyn crate::testing::Courier>) -> Self {
+        self.courier = Some(courier);
         self
     }
 
@@ -274,12 +283,10 @@ impl NodeBuilder {
         self
     }
 
-    /// The names of its choreographies that take back over all roles.
+    /// Its choreographies, those of its channels included.
     #[cfg(feature = "testing")]
-    pub(crate) fn backwards(&self) -> impl Iterator<Item = &'static str> {
-        let backwards =
-            self.choreographies.iter().filter(|choreography| choreography.compensation() == Compensation::Backwards);
-        backwards.map(|choreography| choreography.name())
+    pub(crate) fn choreographies(&self) -> impl Iterator<Item = &Arc<dyn AnyChoreography>> {
+        self.choreographies.iter().chain(&self.channels)
     }
 
     /// Starts it: opens the wire, and takes up every session that is open in the store.
@@ -361,7 +368,7 @@ impl NodeBuilder {
             dead_letters,
         ));
         #[cfg(feature = "testing")]
-        shared.set_forgetting(self.forgetting);
+        shared.set_faults(self.forgetting, self.courier);
         let arguments = RootArguments { shared: shared.clone(), transport, groups };
         match Actor::spawn(None, Guarded(Root), arguments).await {
             Ok((root, task)) => {

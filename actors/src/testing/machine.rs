@@ -13,7 +13,7 @@ use accompanist_core::frame::Packet;
 use accompanist_transport::FaultyNetwork;
 
 use super::observer::Witness;
-use super::trace::{What, described};
+use super::trace::What;
 use crate::store::MemoryStore;
 
 /// Whether a machine has power. A clone is the same machine's.
@@ -127,13 +127,13 @@ impl WatchedWire {
         if !self.power.is_on() {
             return;
         }
-        let says = match Packet::peek(&bytes) {
+        let (says, routine) = match Packet::peek(&bytes) {
             Err(error) => return self.witness.fail(Some(&self.node), &format!("it sends what is no packet: {error}")),
             Ok(packet) => {
                 if let Some(to) = to {
                     self.witness.sends(&self.node, to, &packet);
                 }
-                described(&packet)
+                self.witness.describe(&packet)
             }
         };
         let before = self.network.counts();
@@ -143,7 +143,7 @@ impl WatchedWire {
         }
         let after = self.network.counts();
         let (lost, doubled) = (after.lost - before.lost, after.duplicated - before.duplicated);
-        self.witness.saw(Some(&self.node), What::Sent { to: to.cloned(), says, lost, doubled });
+        self.witness.saw(Some(&self.node), What::Sent { to: to.cloned(), says, routine, lost, doubled });
     }
 }
 

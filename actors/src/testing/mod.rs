@@ -5,6 +5,8 @@ mod clock;
 #[cfg(feature = "testing")]
 mod faults;
 #[cfg(feature = "testing")]
+mod late;
+#[cfg(feature = "testing")]
 mod machine;
 #[cfg(feature = "testing")]
 mod observer;

@@ -3,16 +3,15 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use accompanist_core::contract::{Batch, Space, Store};
-use accompanist_core::frame::Frame;
-use accompanist_core::frame::Packet;
+use accompanist_core::frame::{Frame, Header, Packet};
 use accompanist_core::id::InstanceId;
-use accompanist_core::record::{Closed, read_value};
+use accompanist_core::record::{Closed, Opened, read_value};
 use accompanist_core::testing::{Violation, Watch};
 use accompanist_core::{IdempotencyKey, NodeId, SessionId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::trace::{Event, Trace, What, ended};
+use super::trace::{Event, Trace, What, described, ended};
 
 /// What a service of a simulated world tells it: which effects it has had, and whatever else belongs into the trace.
 ///
@@ -109,14 +108,20 @@ impl Witness {
 
     pub(super) fn applied(&self, node: &NodeId, batch: &Batch) {
         for change in batch {
-            let (Some(value), Some(id)) = (&change.value, InstanceId::from_bytes(&change.key)) else { continue };
-            match change.space {
-                Space::Open => self.saw(Some(node), What::Opened(id)),
-                Space::Closed => match read_value::<Closed>(Space::Closed, value) {
-                    Ok(closed) => self.saw(Some(node), What::Closed(id, ended(&closed.outcome))),
-                    Err(error) => self.fail(Some(node), &error.to_string()),
-                },
-                _ => {}
+            let (Some(value), Some(instance)) = (&change.value, InstanceId::from_bytes(&change.key)) else { continue };
+            let name = |header: &Header| self.seen().watch.role_name_in(header, instance.role);
+            let what = match change.space {
+                Space::Open => read_value::<Opened>(Space::Open, value)
+                    .map(|opened| What::Opened { instance, role: name(&opened.header) }),
+                Space::Closed => read_value::<Closed>(Space::Closed, value).map(|closed| {
+                    let (role, outcome) = (name(&closed.header), ended(&closed.outcome));
+                    What::Closed { instance, role, outcome }
+                }),
+                _ => continue,
+            };
+            match what {
+                Ok(what) => self.saw(Some(node), what),
+                Err(error) => self.fail(Some(node), &error.to_string()),
             }
         }
         self.judge(Some(node), |watch| watch.applied(node, batch));
@@ -125,6 +130,12 @@ impl Witness {
     pub(super) fn synced(&self, node: &NodeId, batches: usize) {
         self.saw(Some(node), What::Synced(batches));
         self.seen().watch.synced(node);
+    }
+
+    /// What is in a packet, and whether that is routine; see [`described`].
+    pub(super) fn describe(&self, packet: &Packet) -> (String, bool) {
+        let seen = self.seen();
+        described(packet, |session, role| seen.watch.role_name(session, role))
     }
 
     pub(super) fn crashed(&self, node: &NodeId, kept: usize, of: usize) {
@@ -151,9 +162,18 @@ impl Witness {
         });
     }
 
-    /// The sessions that are open on the disk of each node, once for each role there.
-    pub(super) fn open(&self) -> Vec<(NodeId, SessionId)> {
-        self.seen().watch.open().map(|(node, id)| (node.clone(), id.session)).collect()
+    /// The instances that are open on the disk of each node.
+    pub(super) fn open(&self) -> Vec<(NodeId, InstanceId)> {
+        self.seen().watch.open().map(|(node, id)| (node.clone(), id)).collect()
+    }
+
+    /// A role of a session, for people.
+    pub(super) fn role_name(&self, id: InstanceId) -> String {
+        self.seen().watch.role_name(id.session, id.role)
+    }
+
+    pub(super) fn note_roles(&self, choreography: &str, version: u32, roles: &'static [&'static str]) {
+        self.seen().watch.note_roles(choreography, version, roles);
     }
 
     pub(super) fn note_backwards(&self, choreography: &str) {

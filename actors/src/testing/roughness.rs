@@ -31,6 +31,13 @@ pub struct Roughness {
     /// Frames of each life of a node that are never sent, and count as acknowledged; at most. Nodes then nudge once a second
     /// for what has left memory. Not of nodes that keep tombstones for less than a minute.
     pub frames_forgotten_max: u32,
+    /// Requests of steps to their services (calls of `commit`, `compensate` and `outcome`) that are late in a world, at most: half of them arrive only
+    /// after a while, whether their caller lives still or not, and the others arrive twice, the second time after a while. What
+    /// comes of them then, nobody hears but a caller who lives. None in either of the two below, since not every service that is worth a test
+    /// can stand it: `Roughness { late_requests_max: 8, ..Roughness::rough() }`.
+    pub late_requests_max: u32,
+    /// The longest that a request is late.
+    pub late_request_delay_max: Duration,
     /// How many millionths a node's clock is too fast or too slow, at most.
     pub drift_ppm_max: u32,
     /// Times at which a node's wall clock is set, at most.
@@ -55,6 +62,8 @@ impl Roughness {
             partition_max: Duration::ZERO,
             deafnesses_max: 0,
             frames_forgotten_max: 0,
+            late_requests_max: 0,
+            late_request_delay_max: Duration::ZERO,
             drift_ppm_max: 0,
             clocks_set_max: 0,
             clock_error_max: Duration::ZERO,
@@ -74,6 +83,8 @@ impl Roughness {
             partition_max: Duration::from_millis(400),
             deafnesses_max: 1,
             frames_forgotten_max: 4,
+            late_requests_max: 0,
+            late_request_delay_max: Duration::from_secs(2),
             drift_ppm_max: 500,
             clocks_set_max: 2,
             clock_error_max: Duration::from_mins(1),

@@ -4,15 +4,19 @@ use std::fmt;
 use std::time::Duration;
 
 use accompanist_core::panics;
+use accompanist_core::testing::test_command;
 
 use super::roughness::Roughness;
-use super::trace::{Trace, What};
+use super::trace::{Event, Trace, What};
 use super::world::World;
 
 /// The environment variable with the one seed to be run.
 const SEED: &str = "ACCOMPANIST_SEED";
 /// The environment variable with how many seeds are to be run.
 const SEEDS: &str = "ACCOMPANIST_SEEDS";
+/// What is looked for when two runs of one seed differ.
+const CAUSES: &str = "The usual causes: a clock other than tokio's, a random number that is not drawn from the world, the order of \
+    a HashMap, a static, a thread";
 /// Lines of the trace that a failure shows.
 const LINES: usize = 40;
 
@@ -62,17 +66,16 @@ pub struct Failure {
     pub reason: String,
     /// What has happened up to then.
     pub trace: Trace,
+    /// The command that runs the test it was found in, and no other.
+    pub command: String,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, reason, trace } = self;
-        // The harness names a test's thread after the test.
-        let thread = std::thread::current();
-        let test = thread.name().filter(|name| *name != "main").unwrap_or_default();
+        let Self { seed, reason, trace, command } = self;
         let events = trace.events.len();
-        writeln!(f, "seed {seed} failed: {reason}\n\nthe last {} of {events} events:", events.min(LINES))?;
-        write!(f, "{}\n\nonce more: {SEED}={seed} cargo test {test}", trace.tail(LINES))
+        writeln!(f, "seed {seed} failed: {reason}\n\nthe last of {events} events, without routine:")?;
+        write!(f, "{}\n\nonce more: {SEED}={seed} {command}", trace.tail(LINES))
     }
 }
 
@@ -142,8 +145,14 @@ impl Simulation {
             if self.twice {
                 let again = self.run_seed(seed, &body)?;
                 if let Some((one, other)) = trace.difference(&again) {
-                    let reason = format!("it ran in two ways: {one:?}, and then {other:?}");
-                    return Err(Box::new(Failure { seed, reason, trace: again }));
+                    let told = |event: Option<&Event>| event.map_or("it was over".into(), Event::to_string);
+                    let reason = format!(
+                        "it ran in two ways: {}, and then {}. Something is not deterministic: it depends on more than the \
+                         seed. {CAUSES}",
+                        told(one).trim_start(),
+                        told(other).trim_start()
+                    );
+                    return Err(Box::new(Failure { seed, reason, trace: again, command: test_command() }));
                 }
             }
             summary.add(&trace);
@@ -157,7 +166,7 @@ impl Simulation {
     /// [`Failure`].
     pub fn run_seed(&self, seed: u64, body: &impl AsyncFn(World)) -> Result<Trace, Box<Failure>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        let failed = |reason: String, trace: Trace| Box::new(Failure { seed, reason, trace });
+        let failed = |reason: String, trace: Trace| Box::new(Failure { seed, reason, trace, command: test_command() });
         let runtime = runtime.map_err(|error| failed(error.to_string(), Trace::default()))?;
         let guard = runtime.enter();
         let world = World::new(seed, self.rough);
@@ -180,7 +189,10 @@ impl Simulation {
             () = witness.failed() => witness.failure(),
             ended = tokio::time::timeout(self.time_max, whole) => match ended {
                 Ok(()) => None,
-                Err(_) => Some(format!("it is stuck: it has not ended after {:?}", self.time_max)),
+                Err(_) => {
+                    let who = world.standstill().await;
+                    Some(format!("it is stuck: it has not ended after {:?}\n{who}", self.time_max))
+                }
             },
         }
     }

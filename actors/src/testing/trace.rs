@@ -4,10 +4,11 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use accompanist_core::NodeId;
 use accompanist_core::contract::Heal;
 use accompanist_core::frame::{Body, Outcome, Packet};
-use accompanist_core::id::InstanceId;
+use accompanist_core::id::{InstanceId, RoleIndex};
+use accompanist_core::message::Fingerprint;
+use accompanist_core::{NodeId, SessionId};
 use accompanist_transport::Deafness;
 
 /// One thing that has happened.
@@ -52,8 +53,10 @@ pub enum What {
     Sent {
         /// To whom; `None` is all.
         to: Option<NodeId>,
-        /// What is in it.
+        /// What is in it, with a fingerprint of each value.
         says: String,
+        /// Whether nothing in it is of any session, but for nudges and acknowledgements.
+        routine: bool,
         /// How many of its copies are lost.
         lost: u64,
         /// How many second copies of it there are.
@@ -62,13 +65,32 @@ pub enum What {
     /// It has synced so many batches.
     Synced(usize),
     /// A session has begun at a role here. Not durable yet.
-    Opened(InstanceId),
-    /// It has ended there, as finished or compensated. Not durable yet.
-    Closed(InstanceId, String),
+    Opened {
+        /// Which.
+        instance: InstanceId,
+        /// The role's name.
+        role: String,
+    },
+    /// It has ended there. Not durable yet.
+    Closed {
+        /// Which.
+        instance: InstanceId,
+        /// The role's name.
+        role: String,
+        /// As finished or compensated.
+        outcome: String,
+    },
     /// What the test has noted.
     Noted(String),
     /// What is wrong.
     Failed(String),
+}
+
+impl Event {
+    /// Whether many of its kind tell no more than one.
+    fn is_routine(&self) -> bool {
+        matches!(self.what, What::Sent { routine: true, .. } | What::Synced(_))
+    }
 }
 
 impl fmt::Display for Event {
@@ -93,27 +115,31 @@ impl fmt::Display for What {
             Self::Heals(to, level) => write!(f, "makes its {level:?} to {to} anew"),
             Self::Healed => f.write_str("the network is whole"),
             Self::ClockSet(ms) => write!(f, "has its clock SET by {ms} ms"),
-            Self::Sent { to, says, lost, doubled } => {
+            Self::Sent { to, says, lost, doubled, .. } => {
                 write!(f, "-> {}: {says}", to.as_ref().map_or("all", NodeId::as_str))?;
                 let lost = if *lost > 0 { " (LOST)" } else { "" };
                 write!(f, "{lost}{}", if *doubled > 0 { " (doubled)" } else { "" })
             }
-            Self::Synced(batches) => write!(f, "syncs {batches} batch{}", if *batches == 1 { "" } else { "es" }),
-            Self::Opened(id) => write!(f, "opens {}", Short(*id)),
-            Self::Closed(id, outcome) => write!(f, "closes {} as {outcome}", Short(*id)),
+            Self::Synced(batches) => {
+                write!(f, "syncs {batches} batch{}", if *batches == 1 { "" } else { "es" })
+            }
+            Self::Opened { instance, role } => write!(f, "opens {role} of {}", Short(instance.session)),
+            Self::Closed { instance, role, outcome } => {
+                write!(f, "closes {role} of {} as {outcome}", Short(instance.session))
+            }
             Self::Noted(text) => f.write_str(text),
             Self::Failed(text) => write!(f, "FAILED: {text}"),
         }
     }
 }
 
-/// The end of a session's id, which tells it from others, and the role.
-struct Short(InstanceId);
+/// The end of a session's id, which tells it from others.
+struct Short(SessionId);
 
 impl fmt::Display for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let session = self.0.session.to_string();
-        write!(f, "..{}#{}", session.get(session.len().saturating_sub(6)..).unwrap_or(&session), self.0.role.0)
+        let session = self.0.to_string();
+        write!(f, "..{}", session.get(session.len().saturating_sub(6)..).unwrap_or(&session))
     }
 }
 
@@ -132,13 +158,15 @@ fn word(outcome: &Outcome) -> &'static str {
     }
 }
 
-/// What is in a packet, in few words.
-pub(super) fn described(packet: &Packet) -> String {
+/// What is in a packet, in few words; `name` gives the names of roles. And whether that is routine.
+pub(super) fn described(packet: &Packet, name: impl Fn(SessionId, RoleIndex) -> String) -> (String, bool) {
     let mut words = Vec::new();
+    let routine = packet.frames.iter().all(|(_, frame)| matches!(frame.body, Body::Nudge(_)));
     for (number, frame) in &packet.frames {
-        let sender = Short(InstanceId { session: frame.session, role: frame.from });
         let says = match &frame.body {
-            Body::Deliver { path, operation, .. } => format!("{operation} {path}"),
+            Body::Deliver { path, operation, payload } => {
+                format!("{operation} {path} ({})", Fingerprint::of(payload))
+            }
             Body::Nudge(_) => "nudge".into(),
             Body::Abort(_) => "abort".into(),
             Body::Done(outcome) => word(outcome).into(),
@@ -148,7 +176,8 @@ pub(super) fn described(packet: &Packet) -> String {
             Body::Closed(_) => "closed".into(),
             Body::Gone(path) => format!("nothing at {path}"),
         };
-        words.push(format!("{number} {says} of {sender} to {}", frame.to.0));
+        let [from, to] = [frame.from, frame.to].map(|role| name(frame.session, role));
+        words.push(format!("{number} {says} of {from} to {to} in {}", Short(frame.session)));
     }
     for (_, numbers) in &packet.acks {
         words.push(format!("has {numbers:?}"));
@@ -159,7 +188,7 @@ pub(super) fn described(packet: &Packet) -> String {
     if words.is_empty() {
         words.push("probe".into());
     }
-    words.join(", ")
+    (words.join(", "), routine)
 }
 
 /// All that has happened in a world.
@@ -177,11 +206,12 @@ impl Trace {
         hasher.finish()
     }
 
-    /// The last lines, for people.
+    /// The last lines but for routine (offers, nudges, acknowledgements, syncs), for people.
     pub fn tail(&self, lines: usize) -> String {
-        let from = self.events.len().saturating_sub(lines);
-        let tail = self.events.get(from..).unwrap_or_default();
-        tail.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        let told = self.events.iter().rev().filter(|event| !event.is_routine());
+        let mut tail: Vec<String> = told.take(lines).map(ToString::to_string).collect();
+        tail.reverse();
+        tail.join("\n")
     }
 
     /// The first events that differ, this one's first.

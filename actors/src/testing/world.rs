@@ -5,23 +5,31 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use accompanist_core::{Abort, Choreography, Located, NodeId, SessionId};
+use accompanist_core::id::InstanceId;
+use accompanist_core::{Abort, Choreography, Compensation, Located, NodeId, SessionId};
 use accompanist_transport::{Deafness, FaultyNetwork};
 use fastrand::Rng;
+use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
 use super::clock::SimulatedClock;
+use super::late::LateRequests;
 use super::machine::{Power, WatchedNetwork, WatchedStore};
 use super::observer::Witness;
 use super::roughness::{Roughness, between, trouble, up_to};
 use super::trace::{Trace, What};
 use crate::store::MemoryDisk;
-use crate::{Node, NodeBuilder, SessionError, StartError, StartOptions};
+use crate::{Node, NodeBuilder, SessionError, StartError, StartOptions, StoppedSession, TroubledSession};
 
 /// How often it is looked whether what is waited for is there.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
 /// The pause before a start is tried again at a node that was down.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
+
+/// Lines that are said of a world that does not go on.
+const STANDSTILL_LINES_MAX: usize = 20;
+/// How long an instance may take to say what it waits for.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 type Describe = Arc<dyn Fn(NodeBuilder) -> NodeBuilder + Send + Sync>;
 type Output<C> = <<C as Choreography>::Output as Located>::Value;
@@ -46,6 +54,7 @@ struct Inner {
     random: Mutex<Rng>,
     /// Of its own, so that it changes nothing else: who forgets what. And how many frames at most.
     forgetting: Mutex<(Rng, u32)>,
+    late_requests: LateRequests,
     sites: Mutex<BTreeMap<NodeId, Site>>,
     trouble: Mutex<Option<JoinHandle<()>>>,
     allows_trouble: Mutex<bool>,
@@ -78,10 +87,14 @@ impl World {
         let mut chaos = random.fork();
         let mut forgetting = Rng::with_seed(!seed);
         let forgotten_max = if forgetting.u8(0..4) > 0 { rough.frames_forgotten_max } else { 0 };
+        let witness = Witness::new();
+        let (late_max, delay_max) = (rough.late_requests_max, rough.late_request_delay_max);
+        let late_requests = LateRequests::new(seed.rotate_left(32), late_max, delay_max, witness.clone());
         let world = Self(Arc::new(Inner {
             network,
             rough,
-            witness: Witness::new(),
+            witness,
+            late_requests,
             random: Mutex::new(random),
             forgetting: Mutex::new((forgetting, forgotten_max)),
             sites: Mutex::default(),
@@ -197,6 +210,7 @@ impl World {
         (site.starting, site.power) = (true, power.clone());
         let transport = WatchedNetwork { network, delay, power, witness: witness.clone() };
         let builder = Node::builder(node.clone()).simulated_store(store, site.sync).transport(transport);
+        let builder = builder.courier(Arc::new(self.0.late_requests.clone()));
         let mut builder = (site.describe)(builder.environment(site.clock.clone()));
         let (forgetting, frames_max) = &mut *lock(&self.0.forgetting);
         // A tombstone that has gone cannot say that all have ended.
@@ -204,8 +218,11 @@ impl World {
             let (seed, witness) = (forgetting.u64(..), Some(witness.clone()));
             builder = builder.forgetting(seed, *frames_max, witness).nudging_within(Duration::from_secs(1));
         }
-        for choreography in builder.backwards() {
-            witness.note_backwards(choreography);
+        for choreography in builder.choreographies() {
+            witness.note_roles(choreography.name(), choreography.version(), choreography.roles());
+            if choreography.compensation() == Compensation::Backwards {
+                witness.note_backwards(choreography.name());
+            }
         }
         Some(builder)
     }
@@ -297,7 +314,7 @@ impl World {
         loop {
             let options = StartOptions::default().key(key);
             match self.running(node).await.start_as::<C>(input.clone(), options).await {
-                Ok(session) => match session.settled().await {
+                Ok(session) => match self.unless_in_trouble(session.id(), session.settled()).await {
                     Ok(output) => return Ok(output),
                     Err(SessionError::Aborted(abort)) => return Err(abort),
                     Err(SessionError::NodeStopped) => {}
@@ -312,6 +329,19 @@ impl World {
                 Err(error) => self.fail(Some(&name), &format!("the session under key `{key}`: {error}")),
             }
             tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Waits for `ended`, unless the session needs an operator at any role: then it fails the test, if that is not allowed.
+    async fn unless_in_trouble<T>(&self, session: SessionId, ended: impl Future<Output = T>) -> T {
+        let mut ended = std::pin::pin!(ended);
+        loop {
+            if let Ok(ended) = tokio::time::timeout(LOOK_PERIOD, &mut ended).await {
+                return ended;
+            }
+            if let Some(reason) = self.stuck().get(&session).filter(|_| !*lock(&self.0.allows_trouble)) {
+                self.fail(None, reason);
+            }
         }
     }
 
@@ -341,7 +371,7 @@ impl World {
             tokio::time::sleep(LOOK_PERIOD).await;
         }
         self.check_trouble();
-        let open = self.0.witness.open().into_iter().map(|(_, session)| session);
+        let open = self.0.witness.open().into_iter().map(|(_, id)| id.session);
         self.0.witness.ended(open.chain(self.stuck().into_keys()));
         *lock(&self.0.settled) = true;
     }
@@ -360,6 +390,10 @@ impl World {
         for node in self.names() {
             self.start(&node).await;
         }
+        self.0.late_requests.end();
+        while self.0.late_requests.are_under_way() {
+            tokio::time::sleep(LOOK_PERIOD).await;
+        }
     }
 
     /// Fails the test if a session needs an operator, unless that is allowed.
@@ -375,29 +409,65 @@ impl World {
         let stuck = self.stuck();
         let open = self.0.witness.open();
         let stuck_at =
-            |node: &NodeId| open.iter().filter(|(at, session)| at == node && stuck.contains_key(session)).count();
+            |node: &NodeId| open.iter().filter(|(at, id)| at == node && stuck.contains_key(&id.session)).count();
         // What waits for one that needs an operator waits with it.
         let in_memory = lock(&self.0.sites)
             .values()
             .filter_map(|site| site.node.as_ref())
             .any(|node| node.instances() > stuck_at(node.name()));
-        !in_memory && open.iter().all(|(_, session)| stuck.contains_key(session))
+        !in_memory && open.iter().all(|(_, id)| stuck.contains_key(&id.session))
     }
 
     /// The sessions that need an operator, with why.
     fn stuck(&self) -> BTreeMap<SessionId, String> {
         let mut stuck = BTreeMap::new();
         for node in lock(&self.0.sites).values().filter_map(|site| site.node.as_ref()) {
-            for stopped in node.stopped_sessions() {
-                let reason = format!("{stopped:?} at {}", node.name());
-                stuck.insert(stopped.session, reason);
+            let place = |session, role| {
+                let role = self.0.witness.role_name(InstanceId { session, role });
+                format!("role {role} on node `{}`, of session {session},", node.name())
+            };
+            for StoppedSession { session, role, reason } in node.stopped_sessions() {
+                stuck.insert(session, format!("{} stands still: {reason}", place(session, role)));
             }
-            for troubled in node.troubled_sessions() {
-                let reason = format!("{troubled:?} at {}", node.name());
-                stuck.insert(troubled.session, reason);
+            for TroubledSession { session, role, steps } in node.troubled_sessions() {
+                let steps: Vec<String> = steps.iter().map(|(path, trouble)| format!("{path}: {trouble}")).collect();
+                stuck.insert(session, format!("{} needs an operator at {}", place(session, role), steps.join("; ")));
             }
         }
         stuck
+    }
+
+    /// What does not go on, of all nodes: who waits for what, and what is down. At most so many lines.
+    pub(super) async fn standstill(&self) -> String {
+        let mut lines = Vec::new();
+        for name in self.names() {
+            let Some(node) = self.site(&name, |site| site.node.clone()).flatten() else {
+                lines.push(format!("node `{name}` is down"));
+                continue;
+            };
+            if let Some(error) = node.failed().now_or_never() {
+                lines.push(format!("node `{name}` has failed: {error}"));
+                continue;
+            }
+            let open = self.0.witness.open().into_iter().filter(|(at, _)| *at == name);
+            for (_, id) in open.take(STANDSTILL_LINES_MAX + 1) {
+                let standing = tokio::time::timeout(ANSWER_MAX, node.instance_at(id.session, id.role).standing()).await;
+                let standing = match standing {
+                    Ok(Ok(standing)) => standing,
+                    Ok(Err(error)) => format!("gives no answer: {error}"),
+                    Err(_) => "gives no answer".into(),
+                };
+                let role = self.0.witness.role_name(id);
+                lines.push(format!("role {role} on node `{name}`, of session {}, {standing}", id.session));
+            }
+        }
+        let left_out = lines.len().saturating_sub(STANDSTILL_LINES_MAX);
+        lines.truncate(STANDSTILL_LINES_MAX);
+        match (lines.is_empty(), left_out) {
+            (true, _) => "no session is open, so the test itself waits for something".into(),
+            (false, 0) => lines.join("\n"),
+            (false, left_out) => format!("{}\nand {left_out} more", lines.join("\n")),
+        }
     }
 
     /// Settles, unless the test has done so, and shuts all nodes down.

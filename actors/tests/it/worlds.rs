@@ -1,6 +1,6 @@
 //! What a simulated world finds, what it shows of it, and what it does to nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -121,10 +121,10 @@ fn a_service_that_does_not_honour_its_key_is_found_in_one_seed_again_and_again()
     assert!(failure.reason.contains("invariant 2"), "{failure}");
     let text = failure.to_string();
     let seed = failure.seed;
-    let again = format!(
-        "ACCOMPANIST_SEED={seed} cargo test worlds::a_service_that_does_not_honour_its_key_is_found_in_one_seed_again_and_again"
-    );
+    let again = format!("ACCOMPANIST_SEED={seed} {}", accompanist::testing::test_command());
     assert!(text.contains(&again), "{text}");
+    let test = "worlds::a_service_that_does_not_honour_its_key_is_found_in_one_seed_again_and_again -- --exact";
+    assert!(again.ends_with(test) && again.contains(" -p ") == std::env::var("CARGO_PKG_NAME").is_ok(), "{again}");
     // The timeline shows the crash between the two effects.
     assert_eq!(text.matches("a service commits").count(), failure.trace.tail(40).matches("a service commits").count());
     assert!(text.contains("CRASHES"), "{text}");
@@ -141,6 +141,114 @@ fn what_depends_on_more_than_the_seed_is_found() {
     };
     let failure = failure(&Simulation::new().seeds(1).twice(), body);
     assert!(failure.reason.starts_with("it ran in two ways"), "{failure}");
+    for cause in ["not deterministic", "clock", "HashMap", "static"] {
+        assert!(failure.reason.contains(cause), "{failure}");
+    }
+}
+
+static SENT: AtomicU32 = AtomicU32::new(0);
+struct Odds;
+impl Choreography for Odds {
+    const NAME: &'static str = "odds";
+    type Roles = (Shop, Bank);
+    type Input = At<Shop, String>;
+    type Output = At<Shop, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, what: At<Shop, String>) -> Result<At<Shop, u32>, Abort> {
+        let what = ctx.broadcast(Shop, &what).await?;
+        let sent = ctx.locally(Bank, |_| if what == "sent" { SENT.fetch_add(1, Ordering::Relaxed) } else { 0 });
+        ctx.comm(Bank, Shop, &sent).await
+    }
+}
+
+#[test]
+fn two_runs_that_differ_in_a_value_that_is_sent_are_found_to_differ() {
+    for what in ["nothing", "sent"] {
+        let ended = Simulation::new().roughness(Roughness::calm()).seeds(1).twice().try_run(async |world: World| {
+            let describe = |node: NodeBuilder| node.choreography(Odds);
+            world.add_node("shop", move |node| describe(node).role(Shop, Arc::new(()))).await;
+            let accounts = Accounts::new(&world, true);
+            world.add_node("bank", move |node| describe(node).role(Bank, accounts.clone())).await;
+            world.settled::<Odds>("shop", "key", what.into()).await.unwrap();
+        });
+        assert_eq!(ended.is_ok(), what == "nothing", "{what}: {ended:?}");
+    }
+}
+
+/// Where something goes wrong, and how.
+struct Wrong(&'static str);
+impl Transaction for Wrong {
+    const NAME: &'static str = "wrong";
+    type Role = Bank;
+    type Input = u32;
+    type Output = u32;
+    async fn commit(&self, _: &Local<Bank>, n: &u32) -> Result<u32, Abort> {
+        match self.0 {
+            "panics" => panic!("the user's bug"),
+            "talks" => drop(tokio::net::TcpStream::connect("127.0.0.1:9").await),
+            "hangs" => std::future::pending().await,
+            _ => {}
+        }
+        Ok(*n)
+    }
+    async fn compensate(&self, _: &Local<Bank>, _: &u32, _: &u32) -> Result<(), Retry> {
+        Ok(())
+    }
+}
+struct Wrongs(&'static str);
+impl Choreography for Wrongs {
+    const NAME: &'static str = "wrongs";
+    type Roles = (Shop, Bank);
+    type Input = At<Shop, u32>;
+    type Output = At<Shop, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, amount: At<Shop, u32>) -> Result<At<Shop, u32>, Abort> {
+        let there = ctx.comm(Shop, Bank, &amount).await?;
+        ctx.locally(Bank, |_| assert_ne!(self.0, "miscounts", "the user's bug"));
+        let there = ctx.transact(Wrong(self.0), &there).await?;
+        if self.0 == "waits" {
+            let _: At<Bank, u32> = ctx.signal(Bank, "go").await?;
+        }
+        ctx.comm(Bank, Shop, &there).await
+    }
+}
+
+#[test]
+fn whatever_ends_a_world_is_told_with_role_node_operation_and_panic() {
+    let simulation = Simulation::new().roughness(Roughness::calm()).seeds(1).time_max(Duration::from_mins(2));
+    let failed = |wrong: &'static str, waits_for_all: bool| {
+        failure(&simulation, async |world: World| {
+            let describe = move |node: NodeBuilder| node.choreography(Wrongs(wrong));
+            world.add_node("counter", move |node| describe(node).role(Shop, Arc::new(()))).await;
+            let accounts = Accounts::new(&world, true);
+            world.add_node("vault", move |node| describe(node).role(Bank, accounts.clone())).await;
+            if waits_for_all {
+                let _ = world.settled::<Wrongs>("counter", "key", 7).await;
+            }
+            let session = world.running("counter").await.start_keyed(Wrongs(wrong), "key", 7).await.unwrap();
+            let _ = session.output().await;
+        })
+    };
+    let step = "`commit` of step `wrong` at 2 panicked at role `bank`: ";
+    let expected = [
+        ("panics", [step, "the user's bug", "role `bank` on node `vault`"]),
+        ("talks", [step, "IO is disabled", "role `bank` on node `vault`"]),
+        (
+            "miscounts",
+            ["the program panicked at role `bank`, in or after its operation 1", "the user's bug", "on node `vault`"],
+        ),
+        ("hangs", ["role `bank` on node `vault`", "waits for step `wrong` at 2, which is under way", "it is stuck"]),
+        ("waits", ["role `bank` on node `vault`", "waits for signal `go` at 3", "role `shop` on node `counter`"]),
+    ];
+    for (wrong, expected) in expected {
+        for waits_for_all in [true, false] {
+            let failure = failed(wrong, waits_for_all);
+            for expected in expected {
+                assert!(failure.reason.contains(expected), "{wrong} does not say {expected}: {failure}");
+            }
+            let text = failure.to_string();
+            assert!(text.contains("comm 0") && text.contains("of `shop` to `bank`"), "{text}");
+            assert!(!text.contains(": offer") && text.lines().count() < 60, "{text}");
+        }
+    }
 }
 
 #[test]
@@ -205,4 +313,94 @@ fn worlds_are_as_rough_as_is_said() {
         ["clock set", "crashed", "cut", "deafened", "doubled", "healed", "lost", "lost what was not synced"],
         "{rough:?}"
     );
+}
+
+/// A ledger outside, with its duties as far as it does them. What is late is refused only if it does the third.
+struct Ledger {
+    refuses_what_comes_late: bool,
+    entries: Mutex<BTreeMap<String, u32>>,
+    undone: Mutex<BTreeSet<String>>,
+    late: AtomicU32,
+}
+
+#[derive(Clone, Copy)]
+struct Clerk;
+impl Role for Clerk {
+    const NAME: &'static str = "clerk";
+    type Service = Ledger;
+}
+
+struct Enter;
+impl Transaction for Enter {
+    const NAME: &'static str = "enter";
+    type Role = Clerk;
+    type Input = u32;
+    type Output = u32;
+    async fn commit(&self, here: &Local<Clerk>, amount: &u32) -> Result<u32, Abort> {
+        let (ledger, key) = (here.service(), here.key().to_string());
+        if ledger.undone.lock().unwrap().contains(&key) {
+            ledger.late.fetch_add(1, Ordering::Relaxed);
+            if ledger.refuses_what_comes_late {
+                return Err(Abort::new("too-late", "it was taken back"));
+            }
+        }
+        ledger.entries.lock().unwrap().insert(key, *amount);
+        Ok(*amount)
+    }
+    async fn compensate(&self, here: &Local<Clerk>, _: &u32, _: &u32) -> Result<(), Retry> {
+        let (ledger, key) = (here.service(), here.key().to_string());
+        ledger.entries.lock().unwrap().remove(&key);
+        ledger.undone.lock().unwrap().insert(key);
+        Ok(())
+    }
+}
+
+struct Refused;
+impl Choreography for Refused {
+    const NAME: &'static str = "refused";
+    type Roles = (Shop, Clerk);
+    type Input = At<Shop, u32>;
+    type Output = At<Shop, u32>;
+    async fn run(&self, ctx: &Context<Self::Roles>, amount: At<Shop, u32>) -> Result<At<Shop, u32>, Abort> {
+        let there = ctx.comm(Shop, Clerk, &amount).await?;
+        let entered = ctx.transact(Enter, &there).await?;
+        ctx.comm(Clerk, Shop, &entered).await?;
+        ctx.abort(Abort::new("changed-mind", "")).await
+    }
+}
+
+/// How often a request was too late, in all worlds that were run, and what came of them.
+fn late_requests(refuses_what_comes_late: bool, roughness: Roughness) -> (u32, Result<(), Failure>) {
+    let late = AtomicU32::new(0);
+    let ended = Simulation::new().seeds(40).roughness(roughness).try_run(async |world: World| {
+        let (entries, undone) = (Mutex::default(), Mutex::default());
+        let ledger = Arc::new(Ledger { refuses_what_comes_late, entries, undone, late: AtomicU32::new(0) });
+        let describe = |node: NodeBuilder| node.choreography(Refused);
+        world.add_node("shop", move |node| describe(node).role(Shop, Arc::new(()))).await;
+        let clerk = ledger.clone();
+        world.add_node("clerk", move |node| describe(node).role(Clerk, clerk.clone())).await;
+        for key in ["one", "two", "three"] {
+            assert_eq!(world.settled::<Refused>("shop", key, 7).await.unwrap_err().code(), "changed-mind");
+        }
+        world.settle().await;
+        late.fetch_add(ledger.late.load(Ordering::Relaxed), Ordering::Relaxed);
+        assert_eq!(*ledger.entries.lock().unwrap(), BTreeMap::new(), "what was taken back is in the ledger");
+    });
+    (late.into_inner(), ended.map(drop).map_err(|failure| *failure))
+}
+
+#[test]
+fn a_world_with_late_requests_finds_a_service_that_takes_a_commit_after_its_compensation() {
+    let late = Roughness { late_requests_max: 8, ..Roughness::rough() };
+    let (_, ended) = late_requests(false, late);
+    let text = ended.unwrap_err().to_string();
+    assert!(
+        text.contains("what was taken back is in the ledger") && text.contains("`commit` of step `enter`"),
+        "{text}"
+    );
+    // A world without them does not.
+    let (times, ended) = late_requests(false, Roughness::rough());
+    assert!(times == 0 && ended.is_ok(), "{times} {ended:?}");
+    let (times, ended) = late_requests(true, late);
+    assert!(times > 10 && ended.is_ok(), "{times} {ended:?}");
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Instance, Job, JobTask, LocalJob, Pause, Stop};
+use super::{Instance, JobTask, LocalJob, Pause, Stop};
 use crate::abort::{Abort, Retry};
 use crate::choreography::{AnyStep, BuiltInStep, Compensation, Kind, StepPlace};
 use crate::frame::{Body, Outcome};
@@ -73,7 +73,7 @@ impl Instance {
             JobTask::Compensate(_) | JobTask::FindOut => self.barrier,
         };
         match place {
-            StepPlace::External(step) => self.jobs.push_back((after, Job { path: path.clone(), step, task })),
+            StepPlace::External(step) => self.push_job(after, path, step, task),
             StepPlace::BuiltIn(step) => self.run_built_in(path, kind, step, task),
         }
     }

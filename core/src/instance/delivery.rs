@@ -90,7 +90,8 @@ impl Instance {
             Some((known_operation, known)) => {
                 let described = |operation: Operation, payload: &Payload| {
                     let fingerprint = Fingerprint::of(payload);
-                    format!("a {operation} of {} bytes ({fingerprint}) from role {}", payload.len(), from.0)
+                    let from = self.name_of(from);
+                    format!("a {operation} of {} bytes ({fingerprint}) from {from}", payload.len())
                 };
                 let recorded = described(*known_operation, known);
                 return self.stop(Stop::Diverged { path, recorded, replayed: described(operation, &payload) });

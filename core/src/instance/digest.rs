@@ -17,6 +17,7 @@ impl Instance {
             // The same in all instances that are compared.
             id: _,
             role: _,
+            roles: _,
             header: _,
             limits: _,
             compensation: _,
@@ -103,7 +104,7 @@ impl Instance {
         for (after, outgoing) in held {
             (ahead(after), outgoing).hash(hasher);
         }
-        for (after, Job { path, step: _, task }) in jobs {
+        for (after, Job { role: _, name: _, path, step: _, task }) in jobs {
             let task = match task {
                 JobTask::Commit => None,
                 JobTask::Compensate(output) => Some(Some(output)),

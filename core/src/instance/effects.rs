@@ -103,7 +103,7 @@ impl LocalJob {
             Ok(LocalResult::Committed(Err(abort))) if abort.is_failure() => LocalResult::Failed(abort.to_string()),
             Ok(LocalResult::Committed(Err(abort))) if self.kind == Kind::Retriable => LocalResult::Refused(abort),
             Ok(result) => result,
-            Err(panic) => LocalResult::Panicked(panic),
+            Err(panic) => LocalResult::Panicked(self.panicked(&panic)),
         };
         let change = self.record(&result).map(|record| record.change(self.instance)).transpose();
         let change = change.map_err(|error| error.to_string());
@@ -118,6 +118,11 @@ impl LocalJob {
         }
     }
 
+    fn panicked(&self, panic: &str) -> String {
+        let call = if self.compensates.is_none() { "commit" } else { "compensate" };
+        step_panicked(self.role, call, &self.name, &self.path, panic)
+    }
+
     fn record(&self, result: &LocalResult) -> Option<Record> {
         let (path, name, input) = (self.path.clone(), self.name.clone(), self.input);
         match result {
@@ -130,20 +135,40 @@ impl LocalJob {
     }
 }
 
-/// Work on a service outside.
+/// How a panic in a user's step is told.
+fn step_panicked(role: &str, call: &str, name: &str, path: &Path, panic: &str) -> String {
+    format!("`{call}` of step `{name}` at {path} panicked at role `{role}`: {panic}")
+}
+
+/// Work on a service outside. A clone is the same request once more.
+#[derive(Clone)]
 pub(crate) struct Job {
-    pub(super) path: Path,
-    pub(super) step: Arc<dyn ExternalStep>,
-    pub(super) task: JobTask,
+    pub(crate) role: &'static str,
+    pub(crate) name: String,
+    pub(crate) path: Path,
+    pub(crate) step: Arc<dyn ExternalStep>,
+    pub(crate) task: JobTask,
 }
 
 /// What is to be done with a step.
+#[derive(Clone)]
 pub(crate) enum JobTask {
     Commit,
     /// Take it back, with the output in hand.
     Compensate(Payload),
     /// Ask what became of its commit.
     FindOut,
+}
+
+impl JobTask {
+    /// The method of the step that is called.
+    pub(crate) fn call(&self) -> &'static str {
+        match self {
+            Self::Commit => "commit",
+            Self::Compensate(_) => "compensate",
+            Self::FindOut => "outcome",
+        }
+    }
 }
 
 /// How a [`Job`] ended.
@@ -156,26 +181,39 @@ pub(crate) enum JobResult {
 }
 
 impl Job {
+    /// A panic of the step's code says which step it was.
     pub(crate) fn run(self) -> BoxFuture<'static, (Path, JobResult)> {
         Box::pin(async move {
-            let result = match self.task {
-                JobTask::Commit => match self.step.commit().await {
-                    Ok(result) => JobResult::Committed(result),
-                    Err(error) => JobResult::CommittedUnrecorded(error),
-                },
-                JobTask::Compensate(output) => JobResult::Compensated(self.step.compensate(output).await),
-                JobTask::FindOut => JobResult::FoundOut(self.step.outcome().await),
+            let Self { role, name, path, step, task } = self;
+            let call = task.call();
+            let work = async {
+                match task {
+                    JobTask::Commit => match step.commit().await {
+                        Ok(result) => JobResult::Committed(result),
+                        Err(error) => JobResult::CommittedUnrecorded(error),
+                    },
+                    JobTask::Compensate(output) => JobResult::Compensated(step.compensate(output).await),
+                    JobTask::FindOut => JobResult::FoundOut(step.outcome().await),
+                }
             };
-            (self.path, result)
+            let result = panics::named_async(work, |panic| step_panicked(role, call, &name, &path, panic)).await;
+            (path, result)
         })
     }
 }
+
+/// What a program that does something else the second time is asked for.
+pub(crate) const CAUSES_OF_DIVERGENCE: &str = "The usual causes: a clock, a random number, a static or the order of a HashMap \
+    in the program (take what they give by `now`, `random` or `effect`), or a program that was changed while the session was \
+    open (give it a new version, or a patch)";
 
 /// Why an instance stands still until someone looks at it. Nothing is lost, nothing is aborted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
     /// The program did something else than what is recorded.
-    #[error("the program is not deterministic at {path}: recorded was {recorded}, the program did {replayed}")]
+    #[error(
+        "the program is not deterministic at {path}: recorded was {recorded}, the program did {replayed}. {CAUSES_OF_DIVERGENCE}"
+    )]
     Diverged {
         /// The operation.
         path: Path,
@@ -228,22 +266,25 @@ pub enum Stop {
     },
     /// Another role has gone on without this one, as it can only if one of the two stores went back.
     #[error(
-        "role {role} on node `{node}` {what}, and this role has not come so far: one of the two stores was restored from \
-         an older copy, or has lost what it had; compare what both have done, then `abort` or `terminate` this part"
+        "{role} on node `{node}` {what} and this role has not come so far: the program takes two ways, by a value that one role \
+         alone knows, or one of the two stores was restored from an older copy, or has lost what it had; compare what both have \
+         done, then `abort` or `terminate` this part"
     )]
     LeftBehind {
-        /// The other role.
-        role: u8,
+        /// The other role, for people.
+        role: String,
         /// Its node.
         node: String,
         /// How the session stands there.
         what: String,
     },
     /// A step could not be run.
-    #[error("the step at {path} cannot be run ({reason})")]
+    #[error("step `{step}` at {path} cannot be run ({reason})")]
     StepFailed {
         /// The step.
         path: Path,
+        /// Its name.
+        step: String,
         /// Why.
         reason: String,
     },

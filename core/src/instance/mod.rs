@@ -5,7 +5,7 @@
 //! simulator and [`crate::run_local`] share this one machine. `delivery` has what arrives, `writes` what leaves,
 //! `program` what the program asks (`waiting`, `sagas`, `turns` and `outside` the operations that take long), `saga` the
 //! way to an end, `nudges` what a role that waits asks of the others and is answered, `compensation` taking back, `idle`
-//! and `restore` the ways out of memory and back.
+//! and `restore` the ways out of memory and back, `standing` says for people what an instance waits for.
 
 mod compensation;
 mod delivery;
@@ -19,6 +19,7 @@ mod program;
 mod restore;
 mod saga;
 mod sagas;
+mod standing;
 mod status;
 mod steps;
 mod turns;
@@ -36,6 +37,7 @@ use crate::frame::{Body, Header, Operation, Outcome, Receipt};
 use crate::id::{InstanceId, Path, RoleIndex};
 use crate::message::{Fingerprint, Payload};
 use crate::record::{self, Closed, Opened, Record, Rested};
+use crate::role::role_name;
 
 use self::outside::Signals;
 use self::sagas::Saga;
@@ -44,6 +46,8 @@ use self::turns::{Heard, Loop};
 use self::waiters::Waiters;
 
 pub use compensation::Remedy;
+#[cfg(feature = "testing")]
+pub(crate) use effects::CAUSES_OF_DIVERGENCE;
 pub use effects::{Effects, LocalJob, LocalResult, Outgoing, OutgoingKey, Stop, Write};
 pub(crate) use effects::{Job, JobResult, JobTask};
 pub use idle::Idle;
@@ -91,6 +95,8 @@ struct Pending {
 pub struct Instance {
     id: InstanceId,
     role: &'static str,
+    /// The names of all roles, by index, once the program has said them.
+    roles: &'static [&'static str],
     header: Arc<Header>,
     limits: Limits,
 
@@ -215,6 +221,7 @@ impl Instance {
         Self {
             id,
             role,
+            roles: &[],
             header: opened.header.clone(),
             limits,
             compensation: Compensation::SideBySide,
@@ -287,6 +294,17 @@ impl Instance {
         self
     }
 
+    /// The names of the choreography's roles, by index: for texts.
+    pub(crate) fn naming(mut self, roles: &'static [&'static str]) -> Self {
+        self.roles = roles;
+        self
+    }
+
+    /// A role in a text for people.
+    fn name_of(&self, role: RoleIndex) -> String {
+        role_name(self.roles, role)
+    }
+
     /// Goes through what is recorded, and does nothing.
     pub(crate) fn rehearsing(mut self) -> Self {
         self.rehearsing = true;
@@ -317,9 +335,14 @@ impl Instance {
         if self.stopped.is_some() {
             return None;
         }
-        let retries = self.retrying.iter().filter_map(|path| self.steps.get(path)?.pause);
-        let pauses = retries.chain(self.nudge).map(|pause| pause.until_ms);
-        pauses.chain(self.next_look_ms()).filter(|until_ms| *until_ms > self.now_ms).min()
+        let nudge = self.nudge.map(|pause| pause.until_ms);
+        let wakes = self.next_tries_ms().chain(nudge).chain(self.next_look_ms());
+        wakes.filter(|until_ms| *until_ms > self.now_ms).min()
+    }
+
+    /// When steps are tried again.
+    fn next_tries_ms(&self) -> impl Iterator<Item = u64> {
+        self.retrying.iter().filter_map(|path| Some(self.steps.get(path)?.pause?.until_ms))
     }
 
     /// Does what time and the events so far call for. The first clock never goes back, the second is the wall's.

@@ -264,7 +264,9 @@ impl Instance {
     pub(super) fn note_gone(&mut self, from: RoleIndex, path: &Path) {
         let waits = self.wanted_messages().any(|wanted| wanted.from == from && wanted.path.as_ref() == Some(path));
         if waits && self.abort.is_none() && self.ended.is_none() {
-            self.stop_behind(from, format!("has no message at {path} any more"));
+            let waits =
+                self.waits_for().into_iter().find(|(at, _)| at == path).map(|(_, what)| what).unwrap_or_default();
+            self.stop_behind(from, format!("has no message at {path} any more, where this role waits for {waits},"));
         }
     }
 
@@ -302,7 +304,7 @@ impl Instance {
         self.obey(abort);
         self.note_undoing(from, None);
         if self.ended.is_none() && self.deciders_in_doubt().contains(&from) {
-            return self.stop_behind(from, format!("has closed the session as compensated: {abort}"));
+            return self.stop_behind(from, format!("has closed the session as compensated ({abort}),"));
         }
         if self.initiates() {
             self.done.insert(from, Outcome::Compensated(abort.clone()));
@@ -322,7 +324,7 @@ impl Instance {
                 let doubts = self.abort.is_some() && self.deciders_in_doubt().contains(&from);
                 let waits = self.abort.is_none() && self.awaited().contains(&from);
                 if doubts || waits {
-                    self.stop_behind(from, "has closed the session as finished".into());
+                    self.stop_behind(from, "has closed the session as finished,".into());
                 }
                 self.note_undoing(from, None);
                 return;
@@ -332,12 +334,12 @@ impl Instance {
             Some(_) if !counts => {}
             Some((_, own)) if alike && self.initiates() => drop(self.done.insert(from, own)),
             Some(_) if alike => self.close_after = Some(0),
-            _ => self.stop_behind(from, "has closed the session as finished".into()),
+            _ => self.stop_behind(from, "has closed the session as finished,".into()),
         }
     }
 
     fn stop_behind(&mut self, from: RoleIndex, what: String) {
         let node = self.header.node_of(from).map(ToString::to_string).unwrap_or_default();
-        self.stop(Stop::LeftBehind { role: from.0, node, what });
+        self.stop(Stop::LeftBehind { role: self.name_of(from), node, what });
     }
 }

@@ -5,12 +5,13 @@
 //! else waits, and the program is dropped where it waits. It is never told of the abort: a branch that returned early
 //! would keep a replay from coming by the steps of its siblings.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::waiting::Waiting;
 use super::{Instance, Job, JobResult, JobTask, LocalResult, OutgoingKey, Said, Stop};
 use crate::abort::{self, Abort};
-use crate::choreography::{AnyStep, Doubt, Kind, StepPlace};
+use crate::choreography::{AnyStep, Doubt, ExternalStep, Kind, StepPlace};
 use crate::frame::{Body, Operation};
 use crate::id::{Path, RoleIndex};
 use crate::message::{CodecError, Fingerprint, Payload};
@@ -59,8 +60,8 @@ impl Instance {
         match self.said.get(&(path.clone(), to)) {
             Some(said) if said.heard && said.fingerprint == fingerprint => return Poll::Ready(()),
             Some(said) if said.heard => {
-                let recorded = format!("a {operation} ({}) to role {}", said.fingerprint, to.0);
-                let replayed = format!("a {operation} ({fingerprint}) to role {}", to.0);
+                let recorded = format!("a {operation} ({}) to {}", said.fingerprint, self.name_of(to));
+                let replayed = format!("a {operation} ({fingerprint}) to {}", self.name_of(to));
                 self.stop(Stop::Diverged { path: path.clone(), recorded, replayed });
                 return Poll::Pending;
             }
@@ -94,12 +95,12 @@ impl Instance {
         }
         let recorded = match self.mailbox.get(&(path.clone(), from)) {
             Some((known, payload)) if *known == operation => return Poll::Ready(payload.clone()),
-            Some((known, _)) => Some(format!("a {known} from role {}", from.0)),
+            Some((known, _)) => Some(format!("a {known} from {}", self.name_of(from))),
             // Many send to one there, or vote.
             None => self.recorded_at(path, !matches!(operation, Operation::Gather | Operation::Vote)),
         };
         if let Some(recorded) = recorded {
-            let replayed = format!("a {operation} from role {}", from.0);
+            let replayed = format!("a {operation} from {}", self.name_of(from));
             self.stop(Stop::Diverged { path: path.clone(), recorded, replayed });
             return Poll::Pending;
         }
@@ -116,7 +117,7 @@ impl Instance {
         }
         let here = (path.clone(), RoleIndex(0))..=(path.clone(), RoleIndex(u8::MAX));
         let (id, (operation, _)) = self.mailbox.range(here).next().filter(|_| messages)?;
-        Some(format!("a {operation} from role {}", id.1.0))
+        Some(format!("a {operation} from {}", self.name_of(id.1)))
     }
 
     /// What was observed at `path`; `Ready(None)` when it has to be observed now.
@@ -173,10 +174,16 @@ impl Instance {
             StepPlace::External(step) => {
                 self.record(&Record::Intended { path: path.clone(), name: name.into(), input }, true);
                 self.set_running(path, true);
-                self.jobs.push_back((self.number, Job { path: path.clone(), step, task: JobTask::Commit }));
+                self.push_job(self.number, path, step, JobTask::Commit);
             }
             StepPlace::BuiltIn(_) => self.run_step(path, step, JobTask::Commit),
         }
+    }
+
+    /// Work on a service, once the write `after` is durable.
+    pub(super) fn push_job(&mut self, after: u64, path: &Path, step: Arc<dyn ExternalStep>, task: JobTask) {
+        let name = self.steps.get(path).map(|entry| entry.name.clone()).unwrap_or_default();
+        self.jobs.push_back((after, Job { role: self.role, name, path: path.clone(), step, task }));
     }
 
     /// How the step `path` ended.
@@ -243,7 +250,7 @@ impl Instance {
         self.set_running(path, false);
         match result {
             JobResult::Committed(Err(abort)) if abort.is_failure() => {
-                self.stop(Stop::StepFailed { path: path.clone(), reason: abort.to_string() });
+                self.step_failed(path, abort.message().to_owned());
             }
             JobResult::Committed(Err(refusal)) if self.only_goes_forward(path) => {
                 self.try_again_later(path, Task::Commit, &refusal.into());
@@ -298,9 +305,14 @@ impl Instance {
             LocalResult::Compensated(Ok(())) => self.step_compensated(path),
             LocalResult::Compensated(Err(retry)) => self.try_again_later(path, Task::Compensate, &retry),
             LocalResult::Failed(reason) | LocalResult::Panicked(reason) => {
-                self.stop(Stop::StepFailed { path: path.clone(), reason });
+                self.step_failed(path, reason);
             }
         }
+    }
+
+    fn step_failed(&mut self, path: &Path, reason: String) {
+        let step = self.steps.get(path).map(|entry| entry.name.clone()).unwrap_or_default();
+        self.stop(Stop::StepFailed { path: path.clone(), step, reason });
     }
 
     /// The steps in `scope` that only go forward need not any more: their last tries took no effect.

@@ -10,6 +10,7 @@ use super::waiters::Shared;
 use crate::frame::Operation;
 use crate::id::{Path, RoleIndex};
 use crate::message::Payload;
+use crate::role::role_name;
 
 /// The longest sleep between two looks at the wall clock.
 const CLOCK_LOOK_MAX_MS: u64 = 60_000;
@@ -86,17 +87,19 @@ impl Waiting {
     }
 }
 
-impl std::fmt::Display for Waiting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Waiting {
+    /// For people, with the roles by their names among `roles`.
+    fn described(&self, roles: &[&str]) -> String {
+        let name = |role: RoleIndex| role_name(roles, role);
         match &self.what {
-            What::Message(operation, from) => write!(f, "a {operation} from role {}", from.0),
-            What::TurnOver(decider) => write!(f, "a {} from role {}", Operation::Verdict, decider.0),
-            What::Room(to) => write!(f, "room for a message to role {}", to.0),
-            What::Time => f.write_str("time to pass"),
-            What::Signal(name) => write!(f, "signal `{name}`"),
-            What::Step(name) => write!(f, "step `{name}`"),
-            What::Effect(name) => write!(f, "effect `{name}`"),
-            What::Writes => f.write_str("the disk"),
+            What::Message(operation, from) => format!("a {operation} from {}", name(*from)),
+            What::TurnOver(decider) => format!("a {} from {}", Operation::Verdict, name(*decider)),
+            What::Room(to) => format!("room for a message to {}", name(*to)),
+            What::Time => "time to pass".into(),
+            What::Signal(name) => format!("signal `{name}`"),
+            What::Step(name) => format!("step `{name}`"),
+            What::Effect(name) => format!("effect `{name}`"),
+            What::Writes => "the disk".into(),
         }
     }
 }
@@ -133,7 +136,7 @@ impl Instance {
 
     /// What the program waits for, for people.
     pub fn waits_for(&self) -> Vec<(Path, String)> {
-        self.waiting.iter().map(|(path, waiting)| (path.clone(), waiting.to_string())).collect()
+        self.waiting.iter().map(|(path, waiting)| (path.clone(), waiting.described(self.roles))).collect()
     }
 
     /// What it waits for, but for what has a time limit or comes about by itself.
@@ -143,7 +146,11 @@ impl Instance {
             let by_others = matches!(waiting.what, What::Message(..) | What::TurnOver(_) | What::Signal(_));
             by_others && waiting.until_unix_ms.is_none()
         };
-        self.waiting.iter().filter(others).map(|(path, waiting)| (path.clone(), waiting.to_string())).collect()
+        self.waiting
+            .iter()
+            .filter(others)
+            .map(|(path, waiting)| (path.clone(), waiting.described(self.roles)))
+            .collect()
     }
 
     /// What the program waits for that other roles say.
@@ -168,6 +175,18 @@ impl Instance {
     /// When an operation, or the session's deadline, has waited long enough.
     pub(super) fn next_time_unix_ms(&self) -> Option<u64> {
         self.waiting.first_time_unix_ms().into_iter().chain(self.open_deadline_unix_ms()).min()
+    }
+
+    /// When time alone brings the instance on (a timer, a time limit, the session's deadline, the next try of a step), on the
+    /// clock of [`Instance::settle`], as long as the wall clock does not jump. Unlike [`Instance::next_wake_ms`] it leaves out
+    /// nudges, and looks at the wall clock before its time.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        if self.stopped.is_some() {
+            return None;
+        }
+        let left = |until_unix_ms: u64| until_unix_ms.saturating_sub(self.unix_ms).max(1);
+        let time = self.next_time_unix_ms().map(|until| self.now_ms.saturating_add(left(until)));
+        self.next_tries_ms().chain(time).filter(|due_ms| *due_ms > self.now_ms).min()
     }
 
     /// When the wall clock has to be looked at, on the other clock.

@@ -11,12 +11,16 @@ use std::task::Poll;
 use crate::abort::Abort;
 use crate::choreography::Choreography;
 use crate::frame::Outcome;
+use crate::instance::CAUSES_OF_DIVERGENCE;
 use crate::located::Located;
 use crate::message::{Payload, decode, encode};
 use crate::panics;
 use crate::role::RoleSet;
 
+use super::again::{self, AGAIN, Printed, test_command};
 use super::disk::Disk;
+use super::plan::{FaultKind, Plan, points, successors};
+use super::post::Post;
 use super::scene::{Ended, Scene};
 use super::stage::{Event, First, Stage};
 
@@ -24,8 +28,6 @@ use super::stage::{Event, First, Stage};
 const EVENTS_MAX: usize = 100_000;
 /// Runs between two words about how far it is.
 const RUNS_PER_WORD: usize = 5_000;
-/// The variable with the crashes of one run, to run it again.
-const AGAIN: &str = "ACCOMPANIST_CRASHES";
 
 /// What was checked, and found in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +45,12 @@ pub struct CrashReport {
 pub struct RunFailure {
     /// What is wrong.
     pub what: String,
-    /// What happened, one line for each event.
+    /// What happened, one line for each event; of a long run as much as helps.
     pub timeline: Vec<String>,
-    /// Which run it was, for the variable `ACCOMPANIST_CRASHES`.
+    /// Which run it was, for the variable `ACCOMPANIST_CRASHES`; empty if no run was to blame.
     pub again: String,
+    /// The command that runs the test it was found in, and no other.
+    pub command: String,
 }
 
 impl fmt::Display for RunFailure {
@@ -55,78 +59,33 @@ impl fmt::Display for RunFailure {
             writeln!(f, "{line}")?;
         }
         if !self.again.is_empty() {
-            writeln!(f, "this run again: {AGAIN}={} cargo test ..", self.again)?;
+            writeln!(f, "this run again: {AGAIN}={} {}", self.again, self.command)?;
         }
         f.write_str(&self.what)
     }
 }
 
 impl RunFailure {
+    pub(super) fn new(what: String, timeline: Vec<String>, again: String) -> Self {
+        Self { what, timeline, again, command: test_command() }
+    }
+
     pub(super) fn unusable(what: String) -> Self {
-        Self { what, timeline: Vec::new(), again: String::new() }
-    }
-}
-
-/// What goes wrong at the event of this number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Fault {
-    event: usize,
-    kind: FaultKind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FaultKind {
-    /// The role crashes just before.
-    Crash(usize),
-    /// The frame that would arrive is lost, and acknowledged all the same.
-    Forget,
-}
-
-/// The faults of one run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Plan {
-    first: First,
-    faults: Vec<Fault>,
-}
-
-/// How a plan calls a frame that is forgotten, where a crash has its role.
-const FORGET: &str = "forget";
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.first {
-            First::Disk => "disk",
-            First::Network => "network",
-        })?;
-        self.faults.iter().try_for_each(|Fault { event, kind }| match kind {
-            FaultKind::Crash(role) => write!(f, ",{role}@{event}"),
-            FaultKind::Forget => write!(f, ",{FORGET}@{event}"),
-        })
-    }
-}
-
-impl Plan {
-    fn read(text: &str) -> Option<Self> {
-        let mut parts = text.split(',');
-        let first = match parts.next()? {
-            "disk" => First::Disk,
-            "network" => First::Network,
-            _ => return None,
-        };
-        let fault = |part: &str| {
-            let (what, event) = part.split_once('@')?;
-            let kind = if what == FORGET { FaultKind::Forget } else { FaultKind::Crash(what.parse().ok()?) };
-            Some(Fault { event: event.parse().ok()?, kind })
-        };
-        Some(Self { first, faults: parts.map(fault).collect::<Option<_>>()? })
+        Self::new(what, Vec::new(), String::new())
     }
 }
 
 /// How one run ended.
 struct Ran {
+    /// Of its events and what it was run with, for a run that others are compared with.
+    fingerprint: u32,
     events: Vec<Event>,
+    /// At which events requests to services were made, if they may be late.
+    requests: Vec<usize>,
     output: Result<Payload, Abort>,
     finished: bool,
+    /// Whether all that was to go wrong in it has.
+    fits: bool,
 }
 
 /// Runs a choreography once without a crash, then once for each point at which a role can crash (before and after each
@@ -140,6 +99,10 @@ struct Ran {
 /// scene's judge sees what the services were made to do: there is the check that no step took effect twice.
 ///
 /// Time passes at once; services may wait for others as on a runtime. A run that ends in trouble fails.
+///
+/// A failure prints `ACCOMPANIST_CRASHES=..` with the run that has failed. With that in the environment the check that printed
+/// it runs that one first, beside the run without a crash that it is compared with: it fails in the same way, or the check
+/// goes on with all runs. If that run cannot come about any more, the check fails, and says so. Other checks are not concerned.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -183,12 +146,10 @@ pub async fn check_crashes<C: Choreography>(
 ) -> Result<CrashReport, RunFailure> {
     let unusable = RunFailure::unusable;
     let input = encode(&input).map_err(|error| unusable(format!("the input cannot be used: {error}")))?.into();
-    let check = Check { choreography: Arc::new(choreography), input, scene };
+    let check = Check { choreography: Arc::new(choreography), input, scene, call: again::count_call(C::NAME) };
     let mut report = CrashReport { points: 0, runs: 0, aborted: 0 };
-    if let Ok(text) = std::env::var(AGAIN) {
-        let plan = Plan::read(&text).ok_or_else(|| unusable(format!("{AGAIN}={text} is not what a failure gave")))?;
-        check.run(&plan, None).await?;
-        return Ok(CrashReport { runs: 1, ..report });
+    if let Some(printed) = Printed::wanted(C::NAME, C::Roles::NAMES).map_err(unusable)? {
+        check.run_again(&printed).await?;
     }
     for first in [First::Disk, First::Network] {
         let calm = Plan { first, faults: Vec::new() };
@@ -196,13 +157,13 @@ pub async fn check_crashes<C: Choreography>(
         report.runs += 1;
         report.points += points(&base.events, 0).count();
         // Depth first, so that a run is known while its successors are made.
-        let mut open: Vec<Plan> = successors(&calm, &base.events).collect();
+        let mut open: Vec<Plan> = successors(&calm, &base.events, &base.requests);
         while let Some(plan) = open.pop() {
             let ran = check.run(&plan, Some(&base)).await?;
             report.runs += 1;
             report.aborted += usize::from(base.finished && !ran.finished);
-            if plan.faults.len() < crashes_max {
-                open.extend(successors(&plan, &ran.events));
+            if plan.faults.len() < crashes_max || plan.lingers() {
+                open.extend(successors(&plan, &ran.events, &ran.requests));
             }
             if report.runs.is_multiple_of(RUNS_PER_WORD) {
                 eprintln!("crashes of `{}`: {} runs, {} to go at least", C::NAME, report.runs, open.len());
@@ -212,71 +173,111 @@ pub async fn check_crashes<C: Choreography>(
     Ok(report)
 }
 
-/// The points at which one role can crash, from the event of number `from` on. After an event is the same as before the
-/// next one that happens to the role, but for what happens to others in between; so both are taken, unless they are one.
-fn points(events: &[Event], from: usize) -> impl Iterator<Item = Fault> {
-    let crashes = events.iter().enumerate().skip(from).flat_map(|(event, what)| {
-        let next: Vec<usize> = events.get(event + 1).into_iter().flat_map(|next| next.roles()).collect();
-        let crash = |event, role| Fault { event, kind: FaultKind::Crash(role) };
-        let before = what.roles().map(move |role| crash(event, role));
-        let after = what.roles().filter(move |role| !next.contains(role));
-        before.chain(after.map(move |role| crash(event + 1, role)))
-    });
-    crashes.filter(|crash| crash.event < events.len())
-}
-
-/// The frames that can be forgotten, from the event of number `from` on.
-fn frames(events: &[Event], from: usize) -> impl Iterator<Item = Fault> {
-    let arrivals = events.iter().enumerate().skip(from).filter(|(_, what)| matches!(what, Event::Arrive { .. }));
-    arrivals.map(|(event, _)| Fault { event, kind: FaultKind::Forget })
-}
-
-/// The plans with one fault more than `plan`, later than its last. A frame is forgotten alone: with crashes besides there
-/// would be several times the runs, and the model has those.
-fn successors<'a>(plan: &'a Plan, events: &'a [Event]) -> impl Iterator<Item = Plan> + 'a {
-    let from = plan.faults.last().map_or(0, |fault| fault.event + 1);
-    let forgets = plan.faults.iter().any(|fault| fault.kind == FaultKind::Forget);
-    let crashes = points(events, from).filter(move |_| !forgets);
-    let forgotten = frames(events, from).filter(|_| plan.faults.is_empty());
-    crashes.chain(forgotten).map(|fault| {
-        let mut next = plan.clone();
-        next.faults.push(fault);
-        next
-    })
-}
-
 struct Check<C: Choreography, S> {
     choreography: Arc<C>,
     input: Payload,
     scene: S,
+    /// Which check of this choreography it is in its test, from 1.
+    call: usize,
 }
 
 impl<C: Choreography, S: Fn() -> Scene<C>> Check<C, S> {
     async fn run(&self, plan: &Plan, base: Option<&Ran>) -> Result<Ran, RunFailure> {
         let mut scene = (self.scene)();
         let mut stage = Stage::set(self.choreography.clone(), self.input.clone(), &mut scene, plan.first);
+        let surroundings = scene.fingerprinted(&self.input, &stage.signals);
         let played = play(&mut stage, plan).await;
-        let judged = played.and_then(|()| judge(&stage, scene, base));
-        let (output, finished) = judged.map_err(|what| stage.failed(what, plan.to_string()))?;
-        Ok(Ran { events: stage.events, output, finished })
+        let judged = played.and_then(|fits| Ok((fits, judge(&stage, scene, base)?)));
+        let calm = |events: &[Event]| again::fingerprint(&surroundings, events);
+        let failed = |what: String, stage: &mut Stage<C>| {
+            let base = base.map_or_else(|| calm(&stage.events), |base| base.fingerprint);
+            let printed = Printed::of::<C>(self.call, base, plan, &stage.events);
+            stage.failed(what, printed.to_string())
+        };
+        let (fits, (output, finished)) = judged.map_err(|what| failed(what, &mut stage))?;
+        let fingerprint = if base.is_none() { calm(&stage.events) } else { 0 };
+        Ok(Ran { fingerprint, events: stage.events, requests: stage.requests, output, finished, fits })
+    }
+
+    /// Runs what was printed once more, if it was printed by this check, and says so if it does not fit any more.
+    async fn run_again(&self, printed: &Printed) -> Result<(), RunFailure> {
+        let unfit = |why: &str| RunFailure::unusable(printed.unfit(why));
+        let plan = printed.plan.clone().map_err(|why| unfit(&why))?;
+        let base = self.run(&Plan { first: plan.first, faults: Vec::new() }, None).await?;
+        if printed.base != base.fingerprint {
+            let why = "without a crash it takes another way than when that was printed (another input, scene or program, or one \
+                       that is not deterministic)";
+            return if printed.call == self.call { Err(unfit(why)) } else { Ok(()) };
+        }
+        let ran = self.run(&plan, Some(&base)).await?;
+        if !ran.fits {
+            return Err(unfit("what is to go wrong in it never happens"));
+        }
+        if printed.before != again::before(&plan, &ran.events) {
+            return Err(unfit("what happens before its last fault is not what happened when it was printed"));
+        }
+        eprintln!("{AGAIN}: the run of `{}` that was printed ends as it should now; all others follow", C::NAME);
+        Ok(())
     }
 }
 
-async fn play<C: Choreography>(stage: &mut Stage<C>, plan: &Plan) -> Result<(), String> {
+/// Whether all faults of the plan could happen, or what is wrong with the run.
+async fn play<C: Choreography>(stage: &mut Stage<C>, plan: &Plan) -> Result<bool, String> {
+    let mut fits = true;
     let mut faults = plan.faults.iter().peekable();
     while !stage.is_over() {
         let fault = faults.next_if(|fault| fault.event == stage.events.len()).map(|fault| fault.kind);
         let event = match fault {
             Some(FaultKind::Crash(role)) => Event::Crash(role),
+            Some(FaultKind::Request(number)) => {
+                fits &= stage.requests.len() > number;
+                Event::Request(number)
+            }
+            Some(FaultKind::Linger) => {
+                let event = next_event(stage).await?;
+                fits &= linger(stage, event)?;
+                continue;
+            }
             fault => match next_event(stage).await? {
                 Event::Arrive { from, to, number } if fault.is_some() => Event::Forget { from, to, number },
-                event => event,
+                event => {
+                    fits &= fault.is_none();
+                    event
+                }
             },
         };
-        let happened = panics::catch(|| stage.happen(event));
-        happened.map_err(|panic| format!("a panic at {event:?}: {panic}"))?;
+        happen(stage, event)?;
     }
-    stage.stuck.take().map_or(Ok(()), Err)
+    // After the end arrives what was to, and what has not arrived before.
+    if let Some(FaultKind::Request(number)) =
+        faults.next_if(|fault| fault.event == stage.events.len()).map(|fault| fault.kind)
+    {
+        fits &= stage.requests.len() > number;
+        happen(stage, Event::Request(number))?;
+    }
+    while let Some(number) = stage.post.as_ref().and_then(Post::next_lingering) {
+        happen(stage, Event::Request(number))?;
+    }
+    poll_fn(|cx| stage.poll_post(cx)).await;
+    stage.stuck.take().map_or(Ok(fits && faults.peek().is_none()), Err)
+}
+
+fn happen<C: Choreography>(stage: &mut Stage<C>, event: Event) -> Result<(), String> {
+    panics::catch(|| stage.happen(event)).map_err(|panic| format!("a panic: {panic}"))
+}
+
+/// What a role requests in its turn does not arrive, and the role crashes. Says whether it requests anything.
+fn linger<C: Choreography>(stage: &mut Stage<C>, event: Event) -> Result<bool, String> {
+    let (Event::Turn(role), Some(post)) = (event, stage.post.clone()) else {
+        return happen(stage, event).map(|()| false);
+    };
+    let mut happened = Ok(());
+    let lingering = post.lingering(|| happened = happen(stage, event));
+    happened?;
+    if !lingering.is_empty() {
+        happen(stage, Event::Crash(role))?;
+    }
+    Ok(!lingering.is_empty())
 }
 
 /// What happens next, or why nothing does.
@@ -285,13 +286,19 @@ pub(super) async fn next_event<C: Choreography>(stage: &mut Stage<C>) -> Result<
         return Err(stuck);
     }
     if stage.events.len() > EVENTS_MAX {
-        return Err(format!("it has not ended after {EVENTS_MAX} events"));
+        return Err(format!("it has not ended after {EVENTS_MAX} events; {}", stage.standstill()));
     }
     let next = poll_fn(|cx| {
         stage.wake_later(cx);
-        stage.next().map_or(Poll::Pending, Poll::Ready)
+        // Time passes only when all that was requested is carried out.
+        let requested = stage.poll_post(cx);
+        match (stage.stuck.take(), stage.next()) {
+            (Some(stuck), _) => Poll::Ready(Err(stuck)),
+            (None, Some(Event::Time)) if requested.is_pending() => Poll::Pending,
+            (None, next) => next.map_or(Poll::Pending, |next| Poll::Ready(Ok(next))),
+        }
     });
-    Ok(next.await)
+    next.await
 }
 
 /// Whether the run has ended as it should.
@@ -306,8 +313,9 @@ fn judge<C: Choreography>(
         let ends: Vec<_> = C::Roles::NAMES.iter().zip(&outcomes).collect();
         return Err(format!("the roles have ended in different ways: {ends:?}"));
     }
-    if let Some(records) = stage.disks().map(Disk::records).find(|records| !records.is_empty()) {
-        return Err(format!("a role has closed and left behind {records:?}"));
+    let records = C::Roles::NAMES.iter().zip(stage.disks().map(Disk::records));
+    if let Some((role, records)) = { records }.find(|(_, records)| !records.is_empty()) {
+        return Err(format!("role `{role}` has closed and left behind {records:?}"));
     }
     stage.ended().map_err(|violation| violation.to_string())?;
     let output = stage.output.clone().ok_or("the caller was never told how it ended")?;
@@ -315,7 +323,10 @@ fn judge<C: Choreography>(
         match (base.finished, finished) {
             (false, true) => return Err("it ended as finished, and without a crash it is aborted".into()),
             (true, true) if !stage.has_drawn && base.output != output => {
-                return Err("its output is another than that without a crash".into());
+                return Err(format!(
+                    "its output is another than that without a crash, though nothing was drawn: the program is not \
+                     deterministic, or a service has answered one key in two ways. {CAUSES_OF_DIVERGENCE}"
+                ));
             }
             _ => {}
         }

@@ -9,7 +9,7 @@ use crate::choreography::Choreography;
 use crate::local::Services;
 use crate::located::Located;
 use crate::message::{Message, Payload, encode};
-use crate::role::Role;
+use crate::role::{Role, RoleSet};
 use crate::state::State;
 
 use super::disk::Disk;
@@ -50,6 +50,7 @@ pub struct Scene<C: Choreography> {
     pub(super) services: Services,
     pub(super) signals: Vec<Signal>,
     pub(super) deadline: Option<Duration>,
+    pub(super) has_late_requests: bool,
     pub(super) judge: Option<Judge<C>>,
 }
 
@@ -71,7 +72,7 @@ impl<C: Choreography> fmt::Debug for Scene<C> {
 impl<C: Choreography> Scene<C> {
     /// One with these services.
     pub fn new(services: Services) -> Self {
-        Self { services, signals: Vec::new(), deadline: None, judge: None }
+        Self { services, signals: Vec::new(), deadline: None, has_late_requests: false, judge: None }
     }
 
     /// `role` is given this signal.
@@ -87,10 +88,29 @@ impl<C: Choreography> Scene<C> {
         self
     }
 
+    /// What a run in it depends on besides its services, for a fingerprint.
+    pub(super) fn fingerprinted(&self, input: &Payload, signals: &[Signal]) -> String {
+        let Self { deadline, has_late_requests, .. } = self;
+        format!("{:?} {deadline:?} {has_late_requests} {signals:?} {:?}", C::Roles::NAMES, input.as_slice())
+    }
+
     /// The session is started with this deadline.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Requests to services may linger, arrive twice, or arrive after their caller's death: [`check_crashes`](super::check_crashes) has more
+    /// runs then. In some, a call of `commit` or `compensate` that was carried out is carried out once more, at each later point, the end
+    /// included. In others it is not carried out when it is made, its caller crashes, and it is carried out at each later point. What comes
+    /// of a late call, nobody hears.
+    ///
+    /// So it is seen whether a service does its [third duty](crate::Transaction), to refuse a commit that comes after its compensation (or after it has
+    /// said that there was none): in scenes whose session is aborted. A service that panics at a late request fails the run.
+    #[must_use]
+    pub fn late_requests(mut self) -> Self {
+        self.has_late_requests = true;
         self
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use crate::abort::Abort;
 use crate::choreography::{Choreography, Compensation};
@@ -19,15 +19,22 @@ use crate::located::{Located, Service};
 use crate::message::Payload;
 use crate::part::{Alarm, AnyChoreography, Part};
 use crate::record::{Opened, Record, read_value};
-use crate::role::{Role, RoleSet};
+use crate::requests::Courier;
+use crate::role::{Role, RoleSet, role_name};
 
 use super::crashes::RunFailure;
 use super::disk::Disk;
+use super::post::Post;
 use super::scene::{Scene, Signal};
+use super::timeline::{Line, Timeline};
 use super::watch::{Violation, Watch};
 
 /// After which time what is not acknowledged is sent again, if nothing else happens meanwhile.
 const RETRANSMISSION_DELAY_MS: u64 = 1_000;
+
+/// How often time passes in vain before a run is taken for one that goes on with time alone, or not at all; and for each role.
+const QUIET_TIMES_MIN: usize = 16;
+const QUIET_TIMES_PER_ROLE: usize = 8;
 
 /// One thing that happens. Roles go by their index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +55,8 @@ pub(super) enum Event {
     Time,
     /// A role loses its memory and what it has not synced, and comes back.
     Crash(usize),
+    /// The request of this number to a service arrives: once more, or at last.
+    Request(usize),
 }
 
 impl Event {
@@ -58,7 +67,7 @@ impl Event {
             Self::Arrive { from, to, .. } | Self::Acknowledge { from, to } | Self::Forget { from, to, .. } => {
                 (Some(from), Some(to))
             }
-            Self::Time => (None, None),
+            Self::Time | Self::Request(_) => (None, None),
         };
         one.into_iter().chain(other)
     }
@@ -82,7 +91,7 @@ struct Clock {
 
 impl Environment for Clock {
     fn unix_ms(&self) -> u64 {
-        1_700_000_000_000 + self.passed_ms.load(Ordering::Relaxed)
+        self.passed_ms.load(Ordering::Relaxed).saturating_add(1_700_000_000_000)
     }
     fn monotonic_ms(&self) -> u64 {
         self.passed_ms.load(Ordering::Relaxed)
@@ -121,11 +130,17 @@ pub(super) struct Stage<C> {
     choreography: Arc<C>,
     clock: Arc<Clock>,
     sites: Vec<Site>,
+    /// The nodes' names, by the role that each plays.
+    nodes: Vec<NodeId>,
     header: Arc<Header>,
     input: Payload,
     caller: Arc<Mutex<Option<Waker>>>,
+    /// What carries the requests to services, if some are late.
+    pub(super) post: Option<Post>,
+    /// At which events requests were made, once for each.
+    pub(super) requests: Vec<usize>,
     acks: VecDeque<(usize, Receipt)>,
-    signals: Vec<Signal>,
+    pub(super) signals: Vec<Signal>,
     first: First,
     watch: Watch,
     /// How the initiator's caller was told it ended.
@@ -135,20 +150,23 @@ pub(super) struct Stage<C> {
     /// Something was drawn, or hung on the time, that may be otherwise in another run.
     pub(super) has_drawn: bool,
     pub(super) events: Vec<Event>,
-    pub(super) timeline: Vec<String>,
+    timeline: Timeline,
+    /// How often in a row time has passed, and nothing came of it but nudges.
+    quiet: usize,
 }
 
 impl<C: Choreography> Stage<C> {
     pub(super) fn set(choreography: Arc<C>, input: Payload, scene: &mut Scene<C>, first: First) -> Self {
         let roles = C::Roles::NAMES;
         let clock = Arc::new(Clock::default());
+        let nodes: Vec<NodeId> = (0..roles.len()).map(|index| node_of(roles, index)).collect();
         let initiator = <C::Input as Located>::Role::NAME;
         let initiator = roles.iter().position(|role| *role == initiator).unwrap_or_default();
         let header = Header {
             choreography: C::NAME.into(),
             version: C::VERSION,
             initiator: RoleIndex(u8::try_from(initiator).unwrap_or_default()),
-            cast: (0..roles.len()).map(node_of).collect(),
+            cast: nodes.clone(),
             started_unix_ms: clock.unix_ms(),
             deadline_unix_ms: scene.deadline.map(|deadline| {
                 clock.unix_ms().saturating_add(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX))
@@ -171,9 +189,12 @@ impl<C: Choreography> Stage<C> {
             choreography,
             clock,
             sites: sites.collect(),
+            nodes,
             header: Arc::new(header),
             input,
             caller: Arc::default(),
+            post: scene.has_late_requests.then(Post::default),
+            requests: Vec::new(),
             acks: VecDeque::new(),
             signals: std::mem::take(&mut scene.signals),
             first,
@@ -182,8 +203,10 @@ impl<C: Choreography> Stage<C> {
             stuck: None,
             has_drawn: false,
             events: Vec::new(),
-            timeline: Vec::new(),
+            timeline: Timeline::default(),
+            quiet: 0,
         };
+        stage.watch.note_roles(C::NAME, C::VERSION, roles);
         if stage.choreography.compensation() == Compensation::Backwards {
             stage.watch.note_backwards(C::NAME);
         }
@@ -221,7 +244,9 @@ impl<C: Choreography> Stage<C> {
             }
         });
         let choreography = self.choreography.clone();
-        site.part = Some(choreography.part(instance, input, site.service.clone(), self.clock.clone(), alarm));
+        let part = choreography.part(instance, input, site.service.clone(), self.clock.clone(), alarm);
+        let courier = self.post.clone().map(|post| Arc::new(post) as Arc<dyn Courier>);
+        site.part = Some(part.with_courier(courier));
         site.due.store(true, Ordering::SeqCst);
         site.epoch += 1;
         site.signals = self.signals.iter().filter(|signal| signal.role == role).cloned().collect();
@@ -240,7 +265,7 @@ impl<C: Choreography> Stage<C> {
         };
         let acknowledge = || {
             let (from, receipt) = self.acks.front()?;
-            Some(Event::Acknowledge { from: *from, to: played_by(&receipt.to) })
+            Some(Event::Acknowledge { from: *from, to: self.played_by(&receipt.to) })
         };
         let turn = turn().map(|(index, _)| Event::Turn(index));
         let sync = || sync().map(|(index, _)| Event::Sync(index));
@@ -262,39 +287,49 @@ impl<C: Choreography> Stage<C> {
 
     /// Lets `event` happen. A panic in a user's code comes out here.
     pub(super) fn happen(&mut self, event: Event) {
+        let number = self.events.len();
         self.events.push(event);
-        let what = match event {
+        let who = match event {
+            Event::Arrive { to, .. } => Some(to),
+            event => event.roles().next(),
+        };
+        let who = who.map(|index| name_of::<C>(index)).unwrap_or_default();
+        let line = match event {
             Event::Turn(index) => self.turn(index),
-            Event::Sync(index) => self.sync(index),
+            Event::Sync(index) => Line::new(self.sync(index)),
             Event::Arrive { from, number, .. } => self.arrive(from, number),
-            Event::Acknowledge { .. } => self.acknowledge(),
-            Event::Forget { from, number, .. } => self.forget(from, number),
-            Event::Signal(index) => self.signal(index),
-            Event::Time => self.pass_time(),
-            Event::Crash(index) => self.crash(index),
+            Event::Acknowledge { .. } => Line::new(self.acknowledge()),
+            Event::Forget { from, number, .. } => Line::new(self.forget(from, number)),
+            Event::Signal(index) => Line::new(self.signal(index)),
+            Event::Time => Line::routine(self.pass_time()),
+            Event::Crash(index) => Line::telling(self.crash(index)),
+            Event::Request(number) => Line::telling(self.late_request(number)),
         };
-        let name = |index: usize| C::Roles::NAMES.get(index).copied().unwrap_or_default();
-        let who: Vec<&str> = match event {
-            Event::Arrive { to, .. } => vec![name(to)],
-            event => event.roles().take(1).map(name).collect(),
-        };
-        self.timeline.push(format!("{:>4}  {:<12} {what}", self.events.len() - 1, who.concat()));
+        let made = self.post.as_ref().map_or(0, Post::made);
+        self.requests.resize(made.max(self.requests.len()), number);
+        if !matches!(event, Event::Turn(_) | Event::Arrive { .. } | Event::Time) {
+            self.quiet = 0;
+        }
+        self.timeline.push(number, who, line);
     }
 
-    fn turn(&mut self, index: usize) -> String {
+    fn turn(&mut self, index: usize) -> Line {
         let now_ms = self.clock.monotonic_ms();
-        let Some(site) = self.sites.get_mut(index) else { return String::new() };
+        let Some(site) = self.sites.get_mut(index) else { return Line::routine(String::new()) };
         site.due.store(false, Ordering::SeqCst);
-        let Some(part) = &mut site.part else { return String::new() };
+        let Some(part) = &mut site.part else { return Line::routine(String::new()) };
         let effects = part.turn(now_ms);
+        let nudges = effects.frames.iter().all(|outgoing| !outgoing.key.is_acknowledged());
         let mut told = Told::default();
         told.add("writes", effects.writes.len());
+        let answers = effects.acks.len() + effects.writes.len();
         self.carry_out(index, effects, &mut told);
-        format!("takes a turn{told}")
+        let line = format!("takes a turn{told}");
+        if nudges && answers == 0 { Line::routine(line) } else { Line::new(line) }
     }
 
     fn carry_out(&mut self, index: usize, effects: Effects, told: &mut Told) {
-        let role = C::Roles::NAMES.get(index).copied().unwrap_or_default();
+        let (role, node) = (name_of::<C>(index), self.node(index));
         if let Some(stop) = effects.stopped {
             self.stuck = Some(format!("role `{role}` stands still: {stop}"));
         }
@@ -317,9 +352,9 @@ impl<C: Choreography> Stage<C> {
         site.writes.extend(effects.writes);
         let mut verdict = Ok(());
         for Outgoing { key, frame, .. } in effects.frames {
-            told.say(&frame);
+            told.say(&frame, C::Roles::NAMES);
             site.next_number += 1;
-            let receipt = Receipt { to: node_of(index), epoch: Epoch(site.epoch), number: site.next_number };
+            let receipt = Receipt { to: node.clone(), epoch: Epoch(site.epoch), number: site.next_number };
             verdict =
                 verdict.and(self.watch.said(&receipt.to, &frame, Some(&receipt).filter(|_| key.is_acknowledged())));
             site.said.insert(site.next_number, Said { key, frame, arrived: false });
@@ -345,7 +380,7 @@ impl<C: Choreography> Stage<C> {
     }
 
     fn send_ack(&mut self, index: usize, receipt: Receipt) {
-        let verdict = self.watch.acked(&node_of(index), &receipt);
+        let verdict = self.watch.acked(&self.node(index), &receipt);
         self.require(verdict);
         self.acks.push_back((index, receipt));
     }
@@ -360,27 +395,28 @@ impl<C: Choreography> Stage<C> {
             part.synced(number, local);
         }
         site.due.store(true, Ordering::SeqCst);
-        let node = node_of(index);
+        let node = self.node(index);
         let verdict = self.watch.applied(&node, &batch);
         self.watch.synced(&node);
         self.require(verdict);
         format!("syncs write {number}")
     }
 
-    fn arrive(&mut self, from: usize, number: u64) -> String {
-        let Some(site) = self.sites.get_mut(from) else { return String::new() };
-        let Some(said) = site.said.get_mut(&number) else { return String::new() };
+    fn arrive(&mut self, from: usize, number: u64) -> Line {
+        let node = self.node(from);
+        let Some(site) = self.sites.get_mut(from) else { return Line::routine(String::new()) };
+        let Some(said) = site.said.get_mut(&number) else { return Line::routine(String::new()) };
         let frame = said.frame.clone();
-        let what = format!("hears {}", described(&frame));
+        let what = format!("hears {} from `{}`", described(&frame), name_of::<C>(from));
         said.arrived = true;
         // Said once, and not kept until it is acknowledged.
         let acked = said.key.is_acknowledged();
         if !acked {
             site.said.remove(&number);
         }
-        let receipt = acked.then_some(Receipt { to: node_of(from), epoch: Epoch(site.epoch), number });
+        let receipt = acked.then_some(Receipt { to: node, epoch: Epoch(site.epoch), number });
         self.hear(frame, receipt);
-        what
+        if acked { Line::new(what) } else { Line::routine(what) }
     }
 
     fn hear(&mut self, frame: Frame, receipt: Option<Receipt>) {
@@ -416,8 +452,8 @@ impl<C: Choreography> Stage<C> {
 
     fn acknowledge(&mut self) -> String {
         let Some((_, receipt)) = self.acks.pop_front() else { return String::new() };
-        let to = played_by(&receipt.to);
-        let role = C::Roles::NAMES.get(to).copied().unwrap_or_default();
+        let to = self.played_by(&receipt.to);
+        let role = name_of::<C>(to);
         let Some(site) = self.sites.get_mut(to).filter(|site| Epoch(site.epoch) == receipt.epoch) else {
             return format!("has acknowledged what `{role}` said before its crash");
         };
@@ -455,11 +491,18 @@ impl<C: Choreography> Stage<C> {
 
     fn pass_time(&mut self) -> String {
         let now_ms = self.clock.monotonic_ms();
-        let wakes = self.sites.iter().filter_map(|site| site.part.as_ref()?.next_wake_ms());
+        let parts = self.sites.iter().filter_map(|site| site.part.as_ref());
         let unheard = self.sites.iter().any(|site| !site.said.is_empty());
-        let again = unheard.then_some(now_ms + RETRANSMISSION_DELAY_MS);
-        let Some(next_ms) = wakes.chain(again).min() else {
-            self.stuck = Some("nothing moves any more".into());
+        self.quiet += 1;
+        let again = unheard.then(|| now_ms.saturating_add(RETRANSMISSION_DELAY_MS)).filter(|_| !self.is_quiet());
+        // Where nudges bring nothing any more, only time can.
+        let next = if self.is_quiet() {
+            parts.filter_map(Part::next_due_ms).min()
+        } else {
+            parts.filter_map(Part::next_wake_ms).chain(again).min()
+        };
+        let Some(next_ms) = next else {
+            self.stuck = Some(self.standstill());
             return "nothing moves any more".into();
         };
         self.clock.passed_ms.store(next_ms.max(now_ms), Ordering::Relaxed);
@@ -472,13 +515,48 @@ impl<C: Choreography> Stage<C> {
         format!("{} ms pass", next_ms.saturating_sub(now_ms))
     }
 
+    /// Whether time has passed so often in vain that all who wait have nudged each other, several times, and learned nothing.
+    fn is_quiet(&self) -> bool {
+        self.quiet > QUIET_TIMES_MIN + QUIET_TIMES_PER_ROLE * self.sites.len()
+    }
+
+    /// Who waits for what.
+    pub(super) fn standstill(&self) -> String {
+        let roles = self.sites.iter().enumerate().map(|(index, site)| {
+            let standing = match (&site.part, site.disk.closed()) {
+                (Some(part), _) => part.standing(),
+                (None, Some(_)) => "has closed the session".into(),
+                (None, None) => "has not heard of the session".into(),
+            };
+            format!("role `{}` {standing}", name_of::<C>(index))
+        });
+        format!("nothing moves any more: {}", roles.collect::<Vec<_>>().join("; "))
+    }
+
+    fn late_request(&mut self, number: usize) -> String {
+        let arrives = self.post.as_ref().and_then(|post| post.arrive(number));
+        arrives.unwrap_or_default()
+    }
+
+    /// Lets late requests go on; ready when all are carried out. A panic in one ends the run.
+    pub(super) fn poll_post(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.post.as_ref().map_or(Poll::Ready(Ok(())), |post| post.poll(cx)) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(result) => {
+                self.stuck = self.stuck.take().or(result.err());
+                Poll::Ready(())
+            }
+        }
+    }
+
     fn crash(&mut self, index: usize) -> String {
+        let node = self.node(index);
         let initiator = self.initiator();
         let Some(site) = self.sites.get_mut(index) else { return String::new() };
         site.part = None;
         site.writes.clear();
         site.said.clear();
-        self.watch.crashed(&node_of(index), 0);
+        self.watch.crashed(&node, 0);
         // Whoever has something on disk, or a start, comes back by itself.
         if index == initiator || site.disk.opened().is_some() {
             self.live(index);
@@ -522,8 +600,20 @@ impl<C: Choreography> Stage<C> {
 
     /// What is told of a run that did not end as it should.
     pub(super) fn failed(&mut self, what: String, again: String) -> RunFailure {
-        RunFailure { what, timeline: std::mem::take(&mut self.timeline), again }
+        RunFailure::new(what, self.timeline.lines(), again)
     }
+
+    fn node(&self, role: usize) -> NodeId {
+        self.nodes.get(role).cloned().unwrap_or_else(|| node_of(&[], role))
+    }
+
+    fn played_by(&self, node: &NodeId) -> usize {
+        self.nodes.iter().position(|known| known == node).unwrap_or_default()
+    }
+}
+
+fn name_of<C: Choreography>(role: usize) -> &'static str {
+    C::Roles::NAMES.get(role).copied().unwrap_or_default()
 }
 
 /// What came of a turn, for people.
@@ -536,8 +626,8 @@ impl Told {
             self.0.push(format!("{what} {count}"));
         }
     }
-    fn say(&mut self, frame: &Frame) {
-        self.0.push(format!("says {} to role {}", described(frame), frame.to.0));
+    fn say(&mut self, frame: &Frame, names: &[&str]) {
+        self.0.push(format!("says {} to {}", described(frame), role_name(names, frame.to)));
     }
 }
 
@@ -573,12 +663,9 @@ fn session() -> SessionId {
     SessionId::keyed("stage", "session")
 }
 
-/// The nodes are named by the index of the one role that each plays.
+/// The nodes are named by the one role that each plays, or by its index if that is no name of a node.
 #[expect(clippy::expect_used, reason = "a number is a name")]
-fn node_of(role: usize) -> NodeId {
-    NodeId::new(role.to_string()).expect("a number is a name")
-}
-
-fn played_by(node: &NodeId) -> usize {
-    node.as_str().parse().unwrap_or_default()
+fn node_of(roles: &[&str], role: usize) -> NodeId {
+    let named = roles.get(role).and_then(|name| NodeId::new(name).ok());
+    named.unwrap_or_else(|| NodeId::new(role.to_string()).expect("a number is a name"))
 }

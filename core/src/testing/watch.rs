@@ -15,8 +15,9 @@ use self::disk::Disk;
 use self::session::Facts;
 use self::wire::Said;
 use crate::contract::{Batch, Direction, KeyRange, Space, Store};
-use crate::frame::Receipt;
-use crate::id::{IdempotencyKey, InstanceId, NodeId, SessionId};
+use crate::frame::{Header, Receipt};
+use crate::id::{IdempotencyKey, InstanceId, NodeId, RoleIndex, SessionId};
+use crate::role::role_name;
 
 /// An invariant of `docs/invariants.md` that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,6 +93,8 @@ pub struct Watch {
     sent: BTreeMap<Receipt, Said>,
     /// Choreographies that take back over all roles: their order is not that of each role's commits.
     backwards: BTreeSet<String>,
+    /// The names of the roles of each choreography and version.
+    names: BTreeMap<String, BTreeMap<u32, &'static [&'static str]>>,
     excused: BTreeSet<SessionId>,
     /// Orders what was applied.
     now: u64,
@@ -109,6 +112,46 @@ impl Watch {
         self.backwards.insert(choreography.into());
     }
 
+    /// The roles of this choreography and version, by index: violations call them by these names.
+    pub fn note_roles(&mut self, choreography: &str, version: u32, roles: &'static [&'static str]) {
+        self.names.entry(choreography.into()).or_default().insert(version, roles);
+    }
+
+    /// The name of a role of a session, for people.
+    pub fn role_name(&self, session: SessionId, role: RoleIndex) -> String {
+        role_name(self.roles_of(session), role)
+    }
+
+    /// As [`Watch::role_name`], of a session with this header.
+    pub fn role_name_in(&self, header: &Header, role: RoleIndex) -> String {
+        let names = self.names.get(&header.choreography).and_then(|versions| versions.get(&header.version));
+        role_name(names.copied().unwrap_or_default(), role)
+    }
+
+    fn roles_of(&self, session: SessionId) -> &'static [&'static str] {
+        let header = self.sessions.get(&session).and_then(|facts| facts.header.as_ref());
+        let names = header.and_then(|header| self.names.get(&header.choreography)?.get(&header.version));
+        names.copied().unwrap_or_default()
+    }
+
+    /// The roles of a session in a text for people.
+    fn role_names(&self, session: SessionId, roles: &[RoleIndex]) -> String {
+        let names: Vec<String> = roles.iter().map(|role| self.role_name(session, *role)).collect();
+        names.join(", ")
+    }
+
+    /// Calls the instances in a violation by the names of their roles.
+    fn named(&self, violation: Violation) -> Violation {
+        let sessions = self.sessions.keys().filter(|session| violation.what.contains(&session.to_string()));
+        let instances = sessions
+            .flat_map(|session| (0u8..).zip(self.roles_of(*session)).map(move |(role, name)| (session, role, name)));
+        let what = instances.fold(violation.what.clone(), |what, (session, role, name)| {
+            let id = InstanceId { session: *session, role: RoleIndex(role) };
+            what.replace(&id.to_string(), &format!("role `{name}` of session {session}"))
+        });
+        Violation { what, ..violation }
+    }
+
     /// The store of `node` has applied `batch`, which is not synced yet.
     ///
     /// # Errors
@@ -119,7 +162,7 @@ impl Watch {
         self.now += 1;
         let verdict = self.judge(node, &facts);
         self.disks.entry(node.clone()).or_default().apply(facts, self.now);
-        verdict
+        verdict.map_err(|violation| self.named(violation))
     }
 
     /// The store of `node` has synced all that it has applied. To be told before anybody acts on it.
@@ -154,7 +197,8 @@ impl Watch {
             let change = |(key, value)| crate::contract::Change { space, key, value: Some(value) };
             batch.extend(all.into_iter().map(change));
         }
-        disk.compare(node, &disk::read(&batch)?)
+        let verdict = disk.compare(node, &disk::read(&batch)?);
+        verdict.map_err(|violation| self.named(violation))
     }
 
     /// A service has carried out the commit of a step, for the first time as far as it knows.
@@ -195,6 +239,10 @@ impl Watch {
     /// [`Violation`] of 3 for a session that is open at a role, or an effect of a service that fits no record; of 4 for
     /// one that has ended in two ways; of 21 for what is left behind.
     pub fn ended(&self) -> Result<(), Violation> {
+        self.all_ended().map_err(|violation| self.named(violation))
+    }
+
+    fn all_ended(&self) -> Verdict {
         for (node, disk) in &self.disks {
             let open = disk.instances().filter(|(id, _)| !self.excused.contains(&id.session));
             for (id, seen) in open {
@@ -204,7 +252,7 @@ impl Watch {
             }
         }
         let mut sessions = self.sessions.iter().filter(|(session, _)| !self.excused.contains(session));
-        sessions.try_for_each(|(session, facts)| facts.ended(*session))
+        sessions.try_for_each(|(session, facts)| facts.ended(*session, self.roles_of(*session)))
     }
 
     /// The instances that are open on the disks, by what was applied, and on which.

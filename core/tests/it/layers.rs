@@ -114,7 +114,9 @@ fn no_code_of_core_names_what_it_must_not_know() {
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         for line in code {
             for name in ["tokio::", "fjall::", "zenoh::", "ractor::", "std::fs", "std::net", "std::thread"] {
-                assert!(!line.contains(name), "{}: {line}", source.display());
+                // The harness names a test's thread after it.
+                let asks_for_its_test = source.ends_with("testing/again.rs") && line.contains("std::thread::current()");
+                assert!(!line.contains(name) || asks_for_its_test, "{}: {line}", source.display());
             }
         }
     }

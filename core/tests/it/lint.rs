@@ -92,7 +92,7 @@ fn roles_and_values_of_no_use_are_found() {
 #[test]
 fn a_session_that_may_wait_for_ever_is_found() {
     // The others begin when they hear something; the buyer begins by itself.
-    let expected = Finding::NoDeadline { role: "buyer", path: path(&[2]), what: "a comm from role 1".into() };
+    let expected = Finding::NoDeadline { role: "buyer", path: path(&[2]), what: "a comm from `seller`".into() };
     assert!(findings(Lonely, 7, false).contains(&expected));
     assert!(expected.to_string().contains("`comm_within`"));
 }

@@ -980,11 +980,11 @@ fn diverges<C: Choreography, D: Choreography>(first: C, changed: D, recorded: &s
 fn whatever_a_replay_does_otherwise_stops_the_session_with_both_sides() {
     let input = "step `charge` with input";
     diverges(WithFee(1), WithFee(2), &format!("at 2: recorded was {input}"), &format!("did {input}"));
-    diverges(Trade, Gathered, "recorded was a comm from role 0", "did a multicast from role 0");
-    diverges(Trade, Drawn, "recorded was a comm from role 0", "did effect `random`");
+    diverges(Trade, Gathered, "recorded was a comm from `buyer`", "did a multicast from `buyer`");
+    diverges(Trade, Drawn, "recorded was a comm from `buyer`", "did effect `random`");
     // What is recorded further on, the program does not come by.
     diverges(Trade, WithFee(0), "at 1: recorded was step `charge`", "waits for step `charge` at 2");
-    diverges(Trade, Later, "at 1: recorded was step `charge`", "did a comm from role 0");
+    diverges(Trade, Later, "at 1: recorded was step `charge`", "did a comm from `buyer`");
 }
 
 /// Only goes forward, at a service that cannot say what became of a commit.

@@ -194,7 +194,7 @@ fn a_role_that_others_have_left_behind_stands_still_and_says_why() {
         left_behind(rig.turn_synced().stopped)
     };
     let stopped = told(Body::Closed(Some(Outcome::Finished)));
-    assert!(stopped.starts_with("role 1 on node `seller` has closed the session as finished"), "{stopped}");
+    assert!(stopped.starts_with("`seller` on node `seller` has closed the session as finished"), "{stopped}");
     assert!(told(Body::Gone(path(&[2]))).contains("has no message at 2"));
     // The initiator alone is sure to know of the session.
     let mut rig = waiting_buyer();

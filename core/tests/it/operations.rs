@@ -597,7 +597,7 @@ async fn a_session_in_one_process_runs_with_all_patches() {
 async fn a_patch_that_the_choreography_does_not_name_is_a_mistake() {
     let stopped = run_local(Patched, "no-such".into(), &services()).await.unwrap_err();
     assert_eq!(stopped.code(), "accompanist.stopped");
-    insta::assert_snapshot!(stopped.message(), @"patch `no-such` is not among the PATCHES of the choreography: add it there, or correct its name");
+    insta::assert_snapshot!(stopped.message(), @"at role `a`: patch `no-such` is not among the PATCHES of the choreography: add it there, or correct its name");
 }
 
 /// Performs itself, as a part of itself, so many times.
@@ -630,4 +630,132 @@ fn scopes_are_nested_as_deep_as_a_record_of_them_can_be_kept() {
     assert_eq!(run(15_900), Ok(0));
     let stopped = run(17_000).unwrap_err();
     assert!(stopped.message().contains("nests more than 16000 scopes"), "{stopped}");
+}
+
+// D sleeps for longer than C waits for its word.
+choreography!(Lease: (C, D), At<C, Duration> => At<C, (bool, bool)>, |ctx, time| {
+    let time = ctx.broadcast(C, &time).await?;
+    let begun = ctx.now(D).await?;
+    ctx.sleep(D, time.saturating_add(Duration::from_secs(1))).await?;
+    let late = ctx.comm_within(D, C, &begun, time).await?;
+    let ended = ctx.now(D).await?;
+    let whole = ctx.locally(D, |d| d.get(&ended).duration_since(*d.get(&begun)).unwrap() >= time);
+    let whole = ctx.comm(D, C, &whole).await?;
+    Ok(ctx.locally(C, |c| (c.get(&late).is_none(), *c.get(&whole))))
+});
+
+#[tokio::test]
+async fn any_time_passes_at_once_however_long_it_is() {
+    let year = 365 * 86_400;
+    for time in [0, 61, year, 10 * year, 1_000_000 * year].map(Duration::from_secs) {
+        check(Lease, time, (true, true)).await;
+    }
+    // More than there is.
+    for time in [Duration::from_millis(u64::MAX), Duration::MAX] {
+        check(Lease, time, (true, false)).await;
+    }
+}
+
+/// How a run that cannot go on says so.
+async fn check_standstill<X: Choreography>(choreography: X, input: <X::Input as Located>::Value, expected: &[&str])
+where
+    <X::Output as Located>::Value: std::fmt::Debug,
+{
+    let abort = run_local(choreography, input, &services()).await.unwrap_err();
+    assert_eq!(abort.code(), "accompanist.stopped");
+    for text in expected {
+        assert!(abort.message().contains(text), "{abort} does not say {text}");
+    }
+}
+
+choreography!(Unheard: (C, D), At<C, u32> => At<C, u32>, |ctx, n| {
+    let there = ctx.comm(C, D, &n).await?;
+    let told: At<C, u32> = ctx.signal(C, "go").await?;
+    ctx.comm(C, D, &told).await?;
+    ctx.comm(D, C, &there).await
+});
+
+// The roles take two ways, since one of them looks at what only it knows.
+choreography!(TwoWays: (C, D), At<C, u32> => At<C, u32>, |ctx, n| {
+    let there = ctx.comm(C, D, &n).await?;
+    let leak = AtomicU32::new(0);
+    ctx.locally(C, |c| leak.store(*c.get(&n), Ordering::Relaxed));
+    if leak.load(Ordering::Relaxed) > 0 { return ctx.comm(D, C, &there).await; }
+    Ok(n)
+});
+
+#[tokio::test]
+async fn roles_that_wait_for_ever_end_the_run_and_it_says_for_what() {
+    let waits = ["role `c` waits for signal `go` at 1", "role `d` waits for a comm from `c` at 2"];
+    check_standstill(Unheard, 7, &waits).await;
+    let waits =
+        ["role `c` waits for a comm from `d` at 2", "role `d` has finished its part, and waits for the end of `c`"];
+    check_standstill(TwoWays, 7, &waits).await;
+}
+
+choreography!(Yields: (C,), At<C, u32> => At<C, u32>, |ctx, n| {
+    for _ in 0..10 { tokio::task::yield_now().await; }
+    Ok(ctx.locally(C, |here| *here.get(&n)))
+});
+
+#[tokio::test]
+async fn a_program_that_awaits_something_else_is_waited_for() {
+    check(Yields, 7, 7).await;
+}
+
+/// Panics at the call that its input names.
+struct Careless;
+impl Transaction for Careless {
+    const NAME: &'static str = "careless";
+    type Role = D;
+    type Input = u32;
+    type Output = u32;
+    async fn commit(&self, _: &Local<D>, n: &u32) -> Result<u32, Abort> {
+        assert_ne!(*n, 1, "a bug");
+        Ok(*n)
+    }
+    async fn compensate(&self, _: &Local<D>, n: &u32, _: &u32) -> Result<(), Retry> {
+        panic!("a bug with {n}")
+    }
+}
+struct CarelessHere;
+impl LocalTransaction for CarelessHere {
+    const NAME: &'static str = "careless-here";
+    type Role = D;
+    type Input = u32;
+    type Output = u32;
+    fn commit(&self, _: &mut State<'_>, n: &u32) -> Result<u32, Abort> {
+        assert_ne!(*n, 3, "a bug");
+        Ok(*n)
+    }
+    fn compensate(&self, _: &mut State<'_>, _: &u32, _: &u32) -> Result<(), Retry> {
+        Ok(())
+    }
+}
+choreography!(Panics: (C, D), At<C, u32> => At<C, u32>, |ctx, n| {
+    let told = ctx.broadcast(C, &n).await?;
+    let there = ctx.comm(C, D, &n).await?;
+    ctx.transact(Careless, &there).await?;
+    ctx.transact(CarelessHere, &there).await?;
+    ctx.locally(D, |_| assert_ne!(told, 4, "a bug"));
+    let back = ctx.comm(D, C, &there).await?;
+    if told == 2 { return ctx.abort(Abort::new("no", "no")).await; }
+    Ok(back)
+});
+
+#[tokio::test]
+async fn what_panics_is_named_with_its_role_and_its_place() {
+    let run = async |n: u32| {
+        let ended = std::panic::AssertUnwindSafe(run_local(Panics, n, &services())).catch_unwind().await;
+        ended.map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())
+    };
+    let commit = run(1).await.unwrap_err();
+    assert!(commit.starts_with("`commit` of step `careless` at 2 panicked at role `d`: ") && commit.contains("a bug"));
+    let compensation = run(2).await.unwrap_err();
+    assert_eq!(compensation, "`compensate` of step `careless` at 2 panicked at role `d`: a bug with 2");
+    let here = run(3).await.unwrap().unwrap_err();
+    assert!(here.message().contains("`commit` of step `careless-here` at 3 panicked at role `d`"), "{here}");
+    let program = run(4).await.unwrap_err();
+    assert!(program.starts_with("the program panicked at role `d`, in or after its operation 4: "), "{program}");
+    assert_eq!(run(5).await.unwrap(), Ok(5));
 }

@@ -120,10 +120,8 @@ impl Watch {
         let Some(facts) = self.sessions.get(&id.session) else { return Ok(()) };
         let unlike = facts.not_ended_as(&closed.outcome);
         require(unlike.is_empty(), 20, || {
-            format!(
-                "{id} closes at {node} with {:?}, and roles {unlike:?} have no durable end of that kind",
-                closed.outcome
-            )
+            let roles = self.role_names(id.session, &unlike);
+            format!("{id} closes at {node} with {:?}, and {roles} has no durable end of that kind", closed.outcome)
         })?;
         let steps = before.records().filter_map(|record| match record {
             Record::Committed { path, result: Ok(_), .. } => Some(path),

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use super::disk::{Fact, Seen};
 use super::{Verdict, require};
 use crate::frame::{Header, Outcome};
-use crate::id::{Path, RoleIndex, SessionId};
+use crate::id::{NodeId, Path, RoleIndex, SessionId};
 use crate::message::Payload;
 use crate::record::Record;
+use crate::role::role_name;
 
 /// How a step ended, as a record had it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -168,12 +169,15 @@ impl Facts {
         self.roles.iter().find(|(_, role)| role.closed.is_some()).map(|(role, _)| *role)
     }
 
-    pub(super) fn ended(&self, session: SessionId) -> Verdict {
+    pub(super) fn ended(&self, session: SessionId, names: &[&str]) -> Verdict {
         let Some(header) = &self.header else { return Ok(()) };
         let mut outcomes = Vec::new();
         for role in header.roles() {
             let closed = self.roles.get(&role).and_then(|facts| facts.closed.as_ref());
-            require(closed.is_some(), 3, || format!("{session} never ended at role {} of {:?}", role.0, header.cast))?;
+            require(closed.is_some(), 3, || {
+                let node = header.node_of(role).map(NodeId::as_str).unwrap_or_default();
+                format!("session {session} never ended at role {} on node `{node}`", role_name(names, role))
+            })?;
             outcomes.extend(closed);
         }
         let first = outcomes.first();

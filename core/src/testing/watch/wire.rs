@@ -5,7 +5,10 @@ use super::session::Message;
 use super::{Verdict, Watch, require};
 use crate::frame::{Body, Frame, Operation, Packet, Receipt};
 use crate::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
+use crate::instance::CAUSES_OF_DIVERGENCE;
+use crate::message::Fingerprint;
 use crate::record::Record;
+use crate::role::role_name;
 
 /// A frame that was sent, as far as its acknowledgement is concerned.
 #[derive(Debug, Clone)]
@@ -62,16 +65,18 @@ impl Watch {
         }
         let id = InstanceId { session: frame.session, role: frame.from };
         let durable = self.is_durable(id, node, frame, receipt.is_some());
-        let known = self.is_known(frame, receipt.is_some());
-        durable.and(known)
+        let known = self.is_known(node, frame, receipt.is_some());
+        durable.and(known).map_err(|violation| self.named(violation))
     }
 
     /// What the frame says of its sender is on disk there.
     fn is_durable(&mut self, id: InstanceId, node: &NodeId, frame: &Frame, is_sent_again: bool) -> Verdict {
+        let names = self.roles_of(id.session);
         let facts = self.sessions.entry(id.session).or_default();
         let (closed_at, header) = (facts.closed_at(), facts.header.clone().or_else(|| frame.header.clone()));
         let from = facts.roles.entry(id.role).or_default();
-        let said = |what: &str| format!("{id} at {node} says {:?} to role {}, and {what}", frame.body, frame.to.0);
+        let said =
+            |what: &str| format!("{id} at {node} says {:?} to {}, and {what}", frame.body, role_name(names, frame.to));
         if header.is_some_and(|header| header.initiator == id.role) {
             require(from.opened, 8, || said("a crash would forget the session: its beginning is not durable"))?;
         }
@@ -79,7 +84,7 @@ impl Watch {
         let may_begin = frame.header.is_some() || is_sent_again;
         let invites = may_begin && matches!(frame.body, Body::Deliver { .. } | Body::Nudge(_) | Body::Abort(_));
         if let Some(role) = closed_at.filter(|_| invites) {
-            return require(false, 34, || said(&format!("role {} has closed", role.0)));
+            return require(false, 34, || said(&format!("{} has closed", role_name(names, role))));
         }
         match &frame.body {
             Body::Deliver { path, operation: Operation::Verdict, .. } => {
@@ -92,14 +97,18 @@ impl Watch {
                 let closing = from.closing || from.closed.is_some();
                 require(closing, 20, || said("has no durable record `Closing`"))?;
                 let unlike = facts.not_ended_as(outcome);
-                require(unlike.is_empty(), 20, || said(&format!("roles {unlike:?} have no durable end of that kind")))
+                let unlike: Vec<String> = unlike.into_iter().map(|role| role_name(names, role)).collect();
+                require(unlike.is_empty(), 20, || {
+                    said(&format!("{} has no durable end of that kind", unlike.join(", ")))
+                })
             }
             _ => Ok(()),
         }
     }
 
     /// It is the same as was said before.
-    fn is_known(&mut self, frame: &Frame, is_sent_again: bool) -> Verdict {
+    fn is_known(&mut self, node: &NodeId, frame: &Frame, is_sent_again: bool) -> Verdict {
+        let names = self.roles_of(frame.session);
         let facts = self.sessions.entry(frame.session).or_default();
         if let (Some(known), Some(header)) = (&facts.header, &frame.header) {
             require(known == header, 32, || format!("{} has the headers {known:?} and {header:?}", frame.session))?;
@@ -110,8 +119,14 @@ impl Watch {
                 let new = || Message { payload: payload.clone(), acked: false };
                 let message = facts.messages.entry(id).or_insert_with(new);
                 require(message.payload == *payload, 22, || {
-                    let Frame { session, from, to, .. } = frame;
-                    format!("{session}/{path} from role {} to {} is said again with other bytes", from.0, to.0)
+                    let (from, to) = (role_name(names, frame.from), role_name(names, frame.to));
+                    let before = Fingerprint::of(&message.payload);
+                    let now = Fingerprint::of(payload);
+                    format!(
+                        "{from} on node `{node}` says another value to {to} at {path} ({now}) than before ({before}): the program is \
+                         not deterministic. {CAUSES_OF_DIVERGENCE} (session {})",
+                        frame.session
+                    )
                 })
             }
             Body::Abort(_) if is_sent_again => {
@@ -127,12 +142,18 @@ impl Watch {
     /// # Errors
     /// [`Violation`](super::Violation) of 9 when what the frame caused is not durable.
     pub fn acked(&mut self, node: &NodeId, receipt: &Receipt) -> Result<(), super::Violation> {
+        self.is_durable_there(node, receipt).map_err(|violation| self.named(violation))
+    }
+
+    fn is_durable_there(&mut self, node: &NodeId, receipt: &Receipt) -> Verdict {
         let Some(Said { receiver, from, kind }) = self.sent.get(receipt).cloned() else { return Ok(()) };
+        let names = self.roles_of(receiver.session);
         let facts = self.sessions.entry(receiver.session).or_default();
         let role = facts.roles.entry(receiver.role).or_default();
         let closed = role.closed.is_some();
+        let from_name = || role_name(names, from);
         let acks =
-            |what: &str| format!("{receiver} at {node} acknowledges {what} of role {}, and has not synced it", from.0);
+            |what: &str| format!("{receiver} at {node} acknowledges {what} of {}, and has not synced it", from_name());
         match kind {
             Kind::Deliver(path) => {
                 let durable = closed || role.received.contains(&(path.clone(), from)) || role.is_over(&path);
@@ -173,7 +194,9 @@ impl Watch {
         let unheard = facts.messages.iter().filter(|((_, from, _), message)| *from == id.role && !message.acked);
         let mut due = unheard.filter(|((path, ..), _)| !aborted && seen.aborted_saga(path).is_none());
         if let Some(((path, _, to), _)) = due.next() {
-            return require(false, 15, || format!("{id} has ended, and role {} has not acknowledged {path}", to.0));
+            return require(false, 15, || {
+                format!("{id} has ended, and {} has not acknowledged {path}", self.role_name(id.session, *to))
+            });
         }
         let unheard = facts.aborts.iter().find(|((from, _), heard)| *from == id.role && !**heard);
         require(unheard.is_none(), 15, || format!("{id} has ended, and its abort is not acknowledged by all"))
@@ -184,7 +207,11 @@ impl Watch {
         let Record::Received { path, from, payload, .. } = record else { return Ok(()) };
         let sent = self.sessions.get(&session).and_then(|facts| facts.messages.get(&(path.clone(), *from, to)));
         require(sent.is_none_or(|sent| sent.payload == *payload), 4, || {
-            format!("role {} of {session} has received other bytes at {path} than role {} has sent", to.0, from.0)
+            let (from, to) = (self.role_name(session, *from), self.role_name(session, to));
+            format!(
+                "{to} has received another value at {path} than {from} has sent last: the program is not deterministic. \
+                 {CAUSES_OF_DIVERGENCE} (session {session})"
+            )
         })
     }
 }

@@ -1,0 +1,154 @@
+//! What goes wrong in one run, and which runs follow from one: their faults are those of the run, and one more.
+
+use super::stage::{Event, First};
+
+/// What goes wrong at the event of this number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) event: usize,
+    pub(super) kind: FaultKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FaultKind {
+    /// The role crashes just before.
+    Crash(usize),
+    /// The frame that would arrive is lost, and acknowledged all the same.
+    Forget,
+    /// What the role whose turn it is requests of services does not arrive, and the role crashes.
+    Linger,
+    /// The request of this number arrives just before: at last, or once more.
+    Request(usize),
+}
+
+/// The faults of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) first: First,
+    pub(super) faults: Vec<Fault>,
+}
+
+/// How a plan calls a frame that is forgotten, where a crash has its role.
+const FORGET: &str = "forget";
+/// How it calls requests that linger.
+const LINGER: &str = "linger";
+/// What it puts before the number of a request that arrives late.
+const REQUEST: &str = "request-";
+
+impl Plan {
+    /// Whether requests linger in it, and nobody has said yet when they arrive.
+    pub(super) fn lingers(&self) -> bool {
+        self.faults.last().is_some_and(|fault| fault.kind == FaultKind::Linger)
+    }
+
+    /// Its text, in one word for a shell.
+    pub(super) fn written(&self, roles: &[&str]) -> String {
+        let mut text = String::from(match self.first {
+            First::Disk => "disk",
+            First::Network => "network",
+        });
+        for Fault { event, kind } in &self.faults {
+            let what = match kind {
+                FaultKind::Crash(role) => roles.get(*role).map(|role| word(role)).unwrap_or_default(),
+                FaultKind::Forget => FORGET.into(),
+                FaultKind::Linger => LINGER.into(),
+                FaultKind::Request(number) => format!("{REQUEST}{number}"),
+            };
+            text.push_str(&format!(",{what}@{event}"));
+        }
+        text
+    }
+
+    /// Reads [`Plan::written`].
+    pub(super) fn read(text: &str, roles: &[&str]) -> Result<Self, String> {
+        let mut parts = text.split(',');
+        let first = match parts.next() {
+            Some("disk") => First::Disk,
+            Some("network") => First::Network,
+            _ => return Err(format!("`{text}` is no list of faults")),
+        };
+        let fault = |part: &str| {
+            let no_fault = || format!("`{part}` is no fault");
+            let (what, event) = part.split_once('@').ok_or_else(no_fault)?;
+            let event = event.parse().map_err(|_| no_fault())?;
+            let role = roles.iter().position(|role| word(role) == what);
+            let request = what.strip_prefix(REQUEST).and_then(|number| number.parse().ok());
+            let kind = match (role, request) {
+                (Some(role), _) => FaultKind::Crash(role),
+                (None, Some(number)) => FaultKind::Request(number),
+                (None, None) if what == FORGET => FaultKind::Forget,
+                (None, None) if what == LINGER => FaultKind::Linger,
+                (None, None) => return Err(format!("there is no role `{what}`")),
+            };
+            Ok(Fault { event, kind })
+        };
+        Ok(Self { first, faults: parts.map(fault).collect::<Result<_, _>>()? })
+    }
+}
+
+/// A name as one word that a shell leaves alone.
+pub(super) fn word(name: &str) -> String {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    name.chars().map(|character| if plain(character) { character } else { '_' }).collect()
+}
+
+/// The points at which one role can crash, from the event of number `from` on. After an event is the same as before the
+/// next one that happens to the role, but for what happens to others in between; so both are taken, unless they are one.
+pub(super) fn points(events: &[Event], from: usize) -> impl Iterator<Item = Fault> {
+    let crashes = events.iter().enumerate().skip(from).flat_map(|(event, what)| {
+        let next: Vec<usize> = events.get(event + 1).into_iter().flat_map(|next| next.roles()).collect();
+        let crash = |event, role| Fault { event, kind: FaultKind::Crash(role) };
+        let before = what.roles().map(move |role| crash(event, role));
+        let after = what.roles().filter(move |role| !next.contains(role));
+        before.chain(after.map(move |role| crash(event + 1, role)))
+    });
+    crashes.filter(|crash| crash.event < events.len())
+}
+
+/// The frames that can be forgotten, from the event of number `from` on.
+fn frames(events: &[Event], from: usize) -> impl Iterator<Item = Fault> {
+    let arrivals = events.iter().enumerate().skip(from).filter(|(_, what)| matches!(what, Event::Arrive { .. }));
+    arrivals.map(|(event, _)| Fault { event, kind: FaultKind::Forget })
+}
+
+/// The requests that arrive once more: each at each event after it was made, and after the end.
+fn requests<'a>(events: &'a [Event], requests: &'a [usize]) -> impl Iterator<Item = Fault> + 'a {
+    let arrivals = |(number, made): (usize, &usize)| {
+        (made + 1..=events.len()).map(move |event| Fault { event, kind: FaultKind::Request(number) })
+    };
+    requests.iter().enumerate().flat_map(arrivals)
+}
+
+/// The turns whose requests linger.
+fn lingering(requests: &[usize]) -> impl Iterator<Item = Fault> + '_ {
+    let turns = requests.chunk_by(|one, other| one == other).filter_map(|same| same.first());
+    turns.map(|event| Fault { event: *event, kind: FaultKind::Linger })
+}
+
+/// The plans with one fault more than `plan`, later than its last. A frame is forgotten alone, and requests are late alone: with
+/// crashes besides there would be several times the runs, and the model has those. Requests that linger arrive at each
+/// event after the crash of their caller. `made` is at which events requests were made, if they may be late.
+pub(super) fn successors(plan: &Plan, events: &[Event], made: &[usize]) -> Vec<Plan> {
+    let last = plan.faults.last();
+    let from = last.map_or(0, |fault| fault.event + 1);
+    let faults: Vec<Fault> = match last.map(|fault| fault.kind) {
+        None => {
+            points(events, 0).chain(frames(events, 0)).chain(lingering(made)).chain(requests(events, made)).collect()
+        }
+        Some(FaultKind::Crash(_)) => points(events, from).collect(),
+        Some(FaultKind::Linger) => {
+            let held = made.iter().enumerate().filter(|(_, event)| **event + 1 == from).map(|(number, _)| number);
+            // After the crash; after the end they arrive by themselves.
+            held.flat_map(|number| (from + 1..events.len()).map(move |event| (number, event)))
+                .map(|(number, event)| Fault { event, kind: FaultKind::Request(number) })
+                .collect()
+        }
+        Some(FaultKind::Forget | FaultKind::Request(_)) => Vec::new(),
+    };
+    let more = faults.into_iter().map(|fault| {
+        let mut next = plan.clone();
+        next.faults.push(fault);
+        next
+    });
+    more.collect()
+}

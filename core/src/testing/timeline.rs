@@ -1,0 +1,113 @@
+//! What happened in a run, for people: as much of it as helps, however long the run was.
+
+/// Lines that are kept of a run's begin.
+const FIRST_LINES: usize = 60;
+/// Lines that are kept of its end.
+const LAST_LINES: usize = 100;
+/// Lines of crashes and the like that are kept in between.
+const TELLING_LINES: usize = 20;
+/// Routine of fewer lines in a row is shown.
+const ROUTINE_MIN: usize = 4;
+
+/// One line, and what it is worth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    text: String,
+    worth: Worth,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Worth {
+    /// Time passes, a nudge is said or heard: many of them tell no more than one.
+    Routine,
+    News,
+    /// A fault: it is the reason for what comes after it.
+    Telling,
+}
+
+impl Line {
+    pub(super) fn new(text: String) -> Self {
+        Self { text, worth: Worth::News }
+    }
+    pub(super) fn routine(text: String) -> Self {
+        Self { text, worth: Worth::Routine }
+    }
+    pub(super) fn telling(text: String) -> Self {
+        Self { text, worth: Worth::Telling }
+    }
+}
+
+/// All lines of a run.
+#[derive(Debug, Default)]
+pub(super) struct Timeline(Vec<Line>);
+
+impl Timeline {
+    /// What has happened as the event `number`, at `who`.
+    pub(super) fn push(&mut self, number: usize, who: &str, line: Line) {
+        self.0.push(Line { text: format!("{number:>4}  {who:<12} {}", line.text), ..line });
+    }
+
+    /// What is shown: long routine is one line, and of what is still too long, the begin, the end, and the faults between.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let lines = self.without_routine();
+        let left_out = lines.len().saturating_sub(FIRST_LINES + LAST_LINES);
+        if left_out == 0 {
+            return texts(&lines);
+        }
+        let (first, rest) = lines.split_at(FIRST_LINES);
+        let (middle, last) = rest.split_at(left_out);
+        let telling = middle.iter().filter(|line| line.worth == Worth::Telling).take(TELLING_LINES);
+        let telling: Vec<Line> = telling.cloned().collect();
+        let but = if telling.is_empty() { "" } else { " (but for these)" };
+        let gap = format!("  ..  {left_out} lines are left out{but}");
+        [texts(first), vec![gap], texts(&telling), texts(last)].concat()
+    }
+
+    fn without_routine(&self) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for run in self.0.chunk_by(|one, other| one.worth == Worth::Routine && other.worth == Worth::Routine) {
+            if run.len() < ROUTINE_MIN {
+                lines.extend(run.iter().cloned());
+            } else {
+                let text = format!("  ..  {} events in which time passes, and roles nudge each other", run.len());
+                lines.push(Line::routine(text));
+            }
+        }
+        lines
+    }
+}
+
+fn texts(lines: &[Line]) -> Vec<String> {
+    lines.iter().map(|line| line.text.clone()).collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn shown(lines: impl Iterator<Item = Line>) -> Vec<String> {
+        let mut timeline = Timeline::default();
+        lines.enumerate().for_each(|(number, line)| timeline.push(number, "who", line));
+        timeline.lines()
+    }
+
+    #[test]
+    fn routine_is_one_line_and_what_is_still_too_long_is_cut_in_the_middle_but_for_faults() {
+        let routine = |_| Line::routine("a nudge".into());
+        let news = |number| Line::new(format!("news {number}"));
+        assert_eq!(shown((0..3).map(routine)).len(), 3);
+        let lines = shown((0..100_000).map(routine).chain((0..2).map(news)));
+        assert_eq!(lines.len(), 3);
+        assert!(lines[0].contains("100000 events") && lines[2].ends_with("news 1"), "{lines:?}");
+
+        let crash = |number| if number % 1_000 == 500 { Line::telling("CRASHES".into()) } else { news(number) };
+        let lines = shown((0..5_000).map(crash));
+        assert_eq!(lines.len(), FIRST_LINES + 1 + 5 + LAST_LINES);
+        assert!(lines[FIRST_LINES].contains("4840 lines are left out"), "{}", lines[FIRST_LINES]);
+        assert_eq!(lines.iter().filter(|line| line.contains("CRASHES")).count(), 5);
+        assert!(lines.last().unwrap().contains("news 4999"));
+        let lines = shown((0..100_000).map(|_| Line::telling("CRASHES".into())));
+        assert!(lines.len() <= FIRST_LINES + 1 + TELLING_LINES + LAST_LINES);
+    }
+}
