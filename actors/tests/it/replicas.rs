@@ -341,6 +341,8 @@ async fn new_sessions_go_to_those_that_are_received_from_and_open_ones_stay() {
 async fn a_start_works_when_nobody_is_received_from_also_in_the_next_life() {
     let street = Street::default();
     let [front, back, one] = street.start_all(["front", "back", "side-1"]).await;
+    // They have heard of the front: before, nothing can be started with them.
+    settled(started(&front, [15]).await).await;
     for node in [back, one] {
         within(node.shutdown()).await;
     }
@@ -356,7 +358,7 @@ async fn a_start_works_when_nobody_is_received_from_also_in_the_next_life() {
         let session = within(front.session::<Late>(session.id())).await.unwrap();
         within(session.settled()).await.unwrap();
     }
-    assert_eq!(notes(&one).await.len(), 15);
+    assert_eq!(notes(&one).await.len(), 16);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
