@@ -104,10 +104,13 @@ pub(crate) fn carried(courier: &dyn Courier, instance: InstanceId, job: Job) -> 
 
 /// What came of a request, on its way back.
 #[derive(Default)]
-struct Reply(Mutex<(Option<Result<(Path, JobResult), String>>, Option<Waker>)>);
+struct Reply(Mutex<(Option<Answer>, Option<Waker>)>);
+
+/// What a request has given, or the text of its panic.
+type Answer = Result<(Path, JobResult), String>;
 
 impl Reply {
-    fn give(&self, result: Result<(Path, JobResult), String>) {
+    fn give(&self, result: Answer) {
         let mut reply = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         reply.0 = Some(result);
         let waker = reply.1.take();
@@ -115,7 +118,7 @@ impl Reply {
         waker.inspect(Waker::wake_by_ref);
     }
 
-    fn poll(&self, cx: &Context<'_>) -> Poll<Result<(Path, JobResult), String>> {
+    fn poll(&self, cx: &Context<'_>) -> Poll<Answer> {
         let mut reply = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match reply.0.take() {
             Some(result) => Poll::Ready(result),

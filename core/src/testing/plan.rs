@@ -1,5 +1,7 @@
 //! What goes wrong in one run, and which runs follow from one: their faults are those of the run, and one more.
 
+use std::iter;
+
 use super::stage::{Event, First};
 
 /// What goes wrong at the event of this number.
@@ -43,20 +45,20 @@ impl Plan {
 
     /// Its text, in one word for a shell.
     pub(super) fn written(&self, roles: &[&str]) -> String {
-        let mut text = String::from(match self.first {
+        let first = match self.first {
             First::Disk => "disk",
             First::Network => "network",
-        });
-        for Fault { event, kind } in &self.faults {
+        };
+        let faults = self.faults.iter().map(|Fault { event, kind }| {
             let what = match kind {
                 FaultKind::Crash(role) => roles.get(*role).map(|role| word(role)).unwrap_or_default(),
                 FaultKind::Forget => FORGET.into(),
                 FaultKind::Linger => LINGER.into(),
                 FaultKind::Request(number) => format!("{REQUEST}{number}"),
             };
-            text.push_str(&format!(",{what}@{event}"));
-        }
-        text
+            format!("{what}@{event}")
+        });
+        iter::once(first.to_owned()).chain(faults).collect::<Vec<_>>().join(",")
     }
 
     /// Reads [`Plan::written`].

@@ -44,7 +44,8 @@ pub(super) struct Timeline(Vec<Line>);
 impl Timeline {
     /// What has happened as the event `number`, at `who`.
     pub(super) fn push(&mut self, number: usize, who: &str, line: Line) {
-        self.0.push(Line { text: format!("{number:>4}  {who:<12} {}", line.text), ..line });
+        let Line { text, worth } = line;
+        self.0.push(Line { text: format!("{number:>4}  {who:<12} {text}"), worth });
     }
 
     /// What is shown: long routine is one line, and of what is still too long, the begin, the end, and the faults between.

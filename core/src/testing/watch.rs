@@ -142,14 +142,16 @@ impl Watch {
 
     /// Calls the instances in a violation by the names of their roles.
     fn named(&self, violation: Violation) -> Violation {
-        let sessions = self.sessions.keys().filter(|session| violation.what.contains(&session.to_string()));
-        let instances = sessions
-            .flat_map(|session| (0u8..).zip(self.roles_of(*session)).map(move |(role, name)| (session, role, name)));
-        let what = instances.fold(violation.what.clone(), |what, (session, role, name)| {
-            let id = InstanceId { session: *session, role: RoleIndex(role) };
-            what.replace(&id.to_string(), &format!("role `{name}` of session {session}"))
-        });
-        Violation { what, ..violation }
+        let Violation { invariant, name, mut what } = violation;
+        for session in
+            self.sessions.keys().filter(|session| what.contains(&session.to_string())).copied().collect::<Vec<_>>()
+        {
+            for (role, role_name) in (0u8..).map(RoleIndex).zip(self.roles_of(session)) {
+                let id = InstanceId { session, role };
+                what = what.replace(&id.to_string(), &format!("role `{role_name}` of session {session}"));
+            }
+        }
+        Violation { invariant, name, what }
     }
 
     /// The store of `node` has applied `batch`, which is not synced yet.
