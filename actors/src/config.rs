@@ -5,18 +5,16 @@
 //! `supervision.tree.restarts_max`.
 
 pub(crate) mod bound;
+pub(crate) mod ranges;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
-use accompanist_core::contract::VALUE_BYTES_MAX;
-use accompanist_core::instance::TAKEN_SIGNALS_MAX;
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use crate::link::OFFER_DELAY_MIN;
 use crate::settings::Settings;
 use crate::supervision::Group;
 
@@ -149,6 +147,11 @@ impl Config {
 }
 
 impl Source {
+    /// The file's name; empty for what was set in Rust.
+    pub(crate) fn file(&self) -> &str {
+        &self.file
+    }
+
     fn read(&self) -> Result<Settings, ConfigError> {
         let deserializer = toml::Deserializer::parse(&self.text).map_err(|error| self.error(&[], &error))?;
         serde_path_to_error::deserialize(deserializer).map_err(|error| {
@@ -243,8 +246,13 @@ pub(crate) fn meant<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
 }
 
 impl Settings {
-    /// What is wrong with the numbers.
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    /// Checks each number and each time, and those that have to fit together. The start of a node does so, and so does reading a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] of the first that cannot work, with its key and what to do.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        ranges::check(self)?;
+        let age_max = self.retention.age_max.unwrap_or(self.retention.age_min);
         let below = [
             (
                 "retransmission_delay_min",
@@ -259,6 +267,7 @@ impl Settings {
                 self.retransmission_delay_min,
             ),
             ("retransmission_delay_max", self.retransmission_delay_max, "retention.age_min", self.retention.age_min),
+            ("retention.age_min", self.retention.age_min, "retention.age_max", age_max),
             (
                 "actors.forward_delay_min",
                 self.actors.forward_delay_min,
@@ -276,43 +285,6 @@ impl Settings {
             }
         }
         let limits = &self.limits;
-        let at_least_one = [
-            ("", "group_writes_max", self.group_writes_max),
-            ("", "window_frames_max", self.window_frames_max),
-            ("", "inbox_packets_max", self.inbox_packets_max),
-            ("", "inbox_bytes_max", self.inbox_bytes_max),
-            ("", "callers_max", self.callers_max),
-            ("", "nudged_sessions_max", self.nudged_sessions_max),
-            ("", "returns_max", self.returns_max),
-            ("", "passivated_nudge_period", usize::try_from(self.passivated_nudge_period.as_millis()).unwrap_or(1)),
-            ("", "open_max", usize::try_from(self.open_max).unwrap_or(usize::MAX)),
-            ("", "instances_max", self.instances_max),
-            ("limits", "unacked_max", limits.unacked_max),
-            ("limits", "payload_bytes_max", limits.payload_bytes_max),
-            ("actors", "batch_max", self.actors.batch_max),
-        ];
-        for (table, key, number) in at_least_one {
-            if number == 0 {
-                let key = [table, key].into_iter().filter(|part| !part.is_empty());
-                return Err(ConfigError::of_key(key, "nothing would ever happen: give 1 at least".into()));
-            }
-        }
-        if self.actors.batch_max > TAKEN_SIGNALS_MAX {
-            let what = format!("{} is above {TAKEN_SIGNALS_MAX}: give less", self.actors.batch_max);
-            return Err(ConfigError::of_key(["actors", "batch_max"], what));
-        }
-        if self.offer_period_max < OFFER_DELAY_MIN {
-            let [period, min] = [self.offer_period_max, OFFER_DELAY_MIN].map(humantime::format_duration);
-            let what = format!("{period} is below {min}, the first pause: give a longer one");
-            return Err(ConfigError::of_key(["offer_period_max"], what));
-        }
-        // With all that is kept beside it.
-        let payload_limit = VALUE_BYTES_MAX / 2;
-        if limits.payload_bytes_max > payload_limit {
-            let what =
-                format!("{} is above {payload_limit}, which a store can hold: give less", limits.payload_bytes_max);
-            return Err(ConfigError::of_key(["limits", "payload_bytes_max"], what));
-        }
         let pauses = [
             ("nudge_delay_min_ms", limits.nudge_delay_min_ms, "nudge_delay_max_ms", limits.nudge_delay_max_ms),
             ("retry_delay_min_ms", limits.retry_delay_min_ms, "retry_delay_max_ms", limits.retry_delay_max_ms),

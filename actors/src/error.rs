@@ -26,6 +26,24 @@ pub enum NodeError {
         /// The version.
         version: u32,
     },
+    /// Something of which a node has one was given twice, or in two ways that contradict each other.
+    #[error("the node was given two {what}, {first} and {second}: leave one out")]
+    GivenTwice {
+        /// What.
+        what: &'static str,
+        /// The first of them.
+        first: String,
+        /// The second.
+        second: String,
+    },
+    /// Two services for one role.
+    #[error(
+        "role `{0}` is given twice, each time with a service: leave one out, or give one of the roles another NAME"
+    )]
+    RoleTwice(&'static str),
+    /// Two databases of one name.
+    #[error("two databases are named `{0}`: give each a name of its own, since the node's store knows them by it")]
+    DatabaseTwice(String),
     /// A choreography whose role names cannot tell the roles apart.
     #[error("choreography `{name}` has a role name twice or an empty one: each role needs a NAME of its own")]
     RoleNames {
@@ -171,6 +189,16 @@ pub enum StartError {
         version: u32,
         /// The version that it runs.
         found: u32,
+    },
+    /// Two values were given to one option of the start.
+    #[error("the start was given two values of its {option}, `{first}` and `{second}`: leave one out")]
+    OptionTwice {
+        /// Which of the [`StartOptions`](crate::StartOptions).
+        option: String,
+        /// The first value.
+        first: String,
+        /// The second.
+        second: String,
     },
     /// The input is too large.
     #[error("the input has {found} bytes, the limit is {limit}: send a reference to it, or raise `payload_bytes_max`")]

@@ -158,7 +158,7 @@ impl Actor for Link {
         let wire = transport.attach(shared.node.clone(), inbox).await?;
         let packet_max = sealing::packet_bytes_max(&shared, wire.as_ref());
         let payload_max = shared.settings.limits.payload_bytes_max;
-        if payload_max + FRAME_OVERHEAD_BYTES + PACKET_OVERHEAD_BYTES > packet_max {
+        if payload_max.saturating_add(FRAME_OVERHEAD_BYTES + PACKET_OVERHEAD_BYTES) > packet_max {
             let text = format!(
                 "`payload_bytes_max` is {payload_max}, and the transport carries packets of up to {packet_max} bytes: \
                  lower the one or raise the other"

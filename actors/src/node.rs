@@ -4,6 +4,7 @@
 //! since what was unheard was in its memory, and both start again; the instances replay and say it again.
 
 mod builder;
+mod given;
 mod letters;
 mod life;
 mod lookup;
@@ -44,13 +45,18 @@ use crate::writer::{Claimed, Open, Tombstones};
 pub struct StartOptions {
     key: Option<String>,
     deadline: Option<Duration>,
+    /// The first that was given twice, with both values.
+    twice: Option<[String; 3]>,
 }
 
 impl StartOptions {
     /// An idempotency key, as for [`Node::start_keyed`].
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.key = Some(key.into());
+        let key = key.into();
+        if let Some(first) = self.key.replace(key.clone()).filter(|first| *first != key) {
+            self.twice.get_or_insert(["key".into(), first, key]);
+        }
         self
     }
 
@@ -58,7 +64,10 @@ impl StartOptions {
     /// [`Abort::DEADLINE`](crate::Abort::DEADLINE). By the wall clock of this node; kept over restarts.
     #[must_use]
     pub fn deadline(mut self, after: Duration) -> Self {
-        self.deadline = Some(after);
+        if let Some(first) = self.deadline.replace(after).filter(|first| *first != after) {
+            let [first, second] = [first, after].map(|after| humantime::format_duration(after).to_string());
+            self.twice.get_or_insert(["deadline".into(), first, second]);
+        }
         self
     }
 }
@@ -146,6 +155,9 @@ impl Node {
         input: <C::Input as Located>::Value,
         options: StartOptions,
     ) -> Result<Session<C>, StartError> {
+        if let Some([option, first, second]) = options.twice {
+            return Err(StartError::OptionTwice { option, first, second });
+        }
         let environment = &self.shared.environment;
         let random = environment.random_u128();
         let session = match &options.key {

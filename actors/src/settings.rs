@@ -87,11 +87,12 @@ impl Default for Actors {
     }
 }
 
-/// Bounds and pauses of a node; the same names in `accompanist.toml`, see [`Config`](crate::Config).
+/// Bounds and pauses of a node; the same names in `accompanist.toml`, see [`Config`](crate::Config). Each has a least and a
+/// greatest value ([`Settings::ranges`], and `docs/accompanist.toml`): anything else is refused at the start, by the key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// As [`NodeBuilder::seal_key_file`](crate::NodeBuilder::seal_key_file): the file with the node's secret keys; `none` for a
+    /// As [`NodeBuilder::seal_key_file`](crate::NodeBuilder::seal_key_file), which may not say otherwise: the file with the node's secret keys; `none` for a
     /// node that does not seal.
     #[serde(with = "bound::path")]
     pub seal_key_file: Option<PathBuf>,
@@ -125,7 +126,7 @@ pub struct Settings {
     pub dead_letters_max: usize,
     /// The bytes of these.
     pub dead_letter_bytes_max: usize,
-    /// Role instances in memory. Half of it is open to sessions started here (a start beyond is refused as
+    /// Role instances in memory. Half of it, rounded up, is open to sessions started here (a start beyond is refused as
     /// overloaded), the rest to those that others begin, whose frames beyond are dropped and sent again.
     pub instances_max: usize,
     /// Role instances that are open in the store, in memory or not: with `limits` what the mailboxes of this node may take

@@ -186,7 +186,8 @@ impl Shared {
         if self.is_disk_full() {
             return Err(StartError::TooManyOpen(open_max));
         }
-        let limit = instances_max / 2;
+        // Of one, that one.
+        let limit = instances_max.div_ceil(2);
         if self.directory.admit(limit) { Ok(Admission(self.clone())) } else { Err(StartError::Overloaded(limit)) }
     }
 

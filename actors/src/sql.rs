@@ -111,8 +111,21 @@ pub const COMPENSATED_BEFORE: &str = "accompanist.compensated-before";
 pub enum EffectError {
     /// A decision: the step is refused, for ever, and what it has changed is rolled back.
     #[error("{0}")]
-    Refused(#[from] Abort),
+    Refused(Abort),
     /// No decision: it is tried again.
     #[error("{0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
+}
+
+// No sources: their texts are in these.
+impl From<Abort> for EffectError {
+    fn from(abort: Abort) -> Self {
+        Self::Refused(abort)
+    }
+}
+
+impl From<sqlx::Error> for EffectError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
 }

@@ -14,7 +14,7 @@ mod tree;
 pub use self::group::{Group, Restart};
 pub use self::policy::{Policy, PolicyChange, Strategy, Supervision};
 pub(crate) use self::{
-    group::{GroupSupervisor, stop},
+    group::{GroupSupervisor, stop, why_not_started},
     guarded::Guarded,
     restarts::Restarts,
 };

@@ -216,9 +216,9 @@ impl<A: DurableActor> Address<A> {
                     Err(_) => ActorError::NodeStopped,
                     Ok((_, Some(Err(abort)))) => ActorError::ChannelOver { actor, reason: abort.to_string() },
                     Ok((Some(reason), _)) => {
-                        ActorError::Channel { actor, source: AskError::Stopped { session: channel.session, reason } }
+                        ActorError::Channel { actor, cause: AskError::Stopped { session: channel.session, reason } }
                     }
-                    Ok(_) => ActorError::Channel { actor, source: AskError::NotOpen(channel) },
+                    Ok(_) => ActorError::Channel { actor, cause: AskError::NotOpen(channel) },
                 })
             }
         }
@@ -338,7 +338,7 @@ async fn open_anew<A: DurableActor>(node: &Node, name: &str) -> Result<InstanceI
             Err(ActorError::UnknownActor { name: A::NAME.to_owned(), version: A::VERSION })
         }
         Err(StartError::NodeStopped) => Err(ActorError::NodeStopped),
-        Err(source) => Err(ActorError::Unreachable { actor: A::NAME.to_owned(), source }),
+        Err(cause) => Err(ActorError::Unreachable { actor: A::NAME.to_owned(), cause }),
     }
 }
 

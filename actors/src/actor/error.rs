@@ -70,21 +70,21 @@ pub enum ActorError {
         nodes: Vec<NodeId>,
     },
     /// No channel to the actor could be opened.
-    #[error("actor `{actor}` cannot be reached: {source}")]
+    #[error("actor `{actor}` cannot be reached: {cause}")]
     Unreachable {
         /// The actor.
         actor: String,
         /// Why.
-        source: StartError,
+        cause: StartError,
     },
     /// The channel to the actor cannot take the message in. After `NodeStopped` or `NotOpen` it may have been taken in
     /// all the same: repeat it under a key.
-    #[error("the channel to actor `{actor}`: {source}")]
+    #[error("the channel to actor `{actor}`: {cause}")]
     Channel {
         /// The actor.
         actor: String,
         /// Why.
-        source: AskError,
+        cause: AskError,
     },
     /// The channel to the actor is over, which the runtime itself never does to one. Nothing was taken in.
     #[error(

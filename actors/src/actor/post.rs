@@ -178,10 +178,10 @@ impl Post {
                 ActorError::KeyReused { actor, key: address::callers(&key).to_owned() }
             }
             AskError::NodeStopped => ActorError::NodeStopped,
-            source => {
+            cause => {
                 // It is looked up anew when it is used again.
                 self.forget(channel);
-                if matches!(source, AskError::Signal(SignalError::Over)) {
+                if matches!(cause, AskError::Signal(SignalError::Over)) {
                     // Its abort may be on its way to the disk still.
                     let (reply, written) = oneshot::channel();
                     let done = Box::new(move |written: Result<(), _>| {
@@ -193,7 +193,7 @@ impl Post {
                 let over = node.shared().writer.read(move |store| over_because(store, channel)).await;
                 match over {
                     Ok(Some(reason)) => ActorError::ChannelOver { actor, reason },
-                    Ok(None) | Err(_) => ActorError::Channel { actor, source },
+                    Ok(None) | Err(_) => ActorError::Channel { actor, cause },
                 }
             }
         })

@@ -1,7 +1,8 @@
 //! What a node is made of, and its start.
 
+use std::any::type_name;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use accompanist_core::part::AnyChoreography;
 use accompanist_core::{Choreography, NodeId, Role, Services};
 use ractor::{Actor, SpawnErr};
 
+use super::given::Given;
 use super::root::{Root, RootArguments};
 use super::{Node, life};
 use crate::actor::{Channel, DurableActor, Played, Post, SenderRole};
@@ -25,7 +27,7 @@ use crate::seal::SealError;
 use crate::settings::Settings;
 use crate::shared::{Shared, offer_of};
 use crate::store::{check_decoded, check_format, check_owner, claim};
-use crate::supervision::{Group, Guarded, Supervision};
+use crate::supervision::{Group, Guarded, Supervision, why_not_started};
 use crate::writer::{self, Collector, Mode};
 
 /// What has to know the node's store before anything runs.
@@ -57,9 +59,13 @@ pub struct NodeBuilder {
     groups: Vec<Group>,
     post: Arc<Post>,
     actors: BTreeSet<&'static str>,
+    /// Whether it has the role of those who tell actors.
+    sends: bool,
     /// Channels to actors that are told from here, and played elsewhere unless they are among the choreographies.
     channels: Vec<Arc<dyn AnyChoreography>>,
     attached: Vec<Box<dyn Attach>>,
+    /// What was given of which a node has one, and the first that was given twice.
+    given: Given,
     #[cfg(feature = "testing")]
     forgetting: Option<crate::testing::Forgetting>,
     #[cfg(feature = "testing")]
@@ -92,8 +98,10 @@ impl NodeBuilder {
             groups: Vec::new(),
             post: Arc::default(),
             actors: BTreeSet::new(),
+            sends: false,
             channels: Vec::new(),
             attached: Vec::new(),
+            given: Given::default(),
             #[cfg(feature = "testing")]
             forgetting: None,
             #[cfg(feature = "testing")]
@@ -103,7 +111,8 @@ impl NodeBuilder {
 
     /// Where everything durable is kept. The node's own: no other may use it.
     #[must_use]
-    pub fn store(mut self, store: impl Store) -> Self {
+    pub fn store<S: Store>(mut self, store: S) -> Self {
+        self.given.note("stores", type_name::<S>());
         self.store = Some(Box::new(store));
         self
     }
@@ -171,7 +180,8 @@ impl NodeBuilder {
 
     /// How it reaches other nodes.
     #[must_use]
-    pub fn transport(mut self, transport: impl Transport) -> Self {
+    pub fn transport<T: Transport>(mut self, transport: T) -> Self {
+        self.given.note("transports", type_name::<T>());
         self.transport = Some(Arc::new(transport));
         self
     }
@@ -181,13 +191,16 @@ impl NodeBuilder {
     /// reach.
     #[must_use]
     pub fn members_file(mut self, file: impl Into<PathBuf>) -> Self {
-        self.members = Some(MembersSource::File(file.into()));
+        let file = file.into();
+        self.given.note("lists of members", format!("`{}`", file.display()));
+        self.members = Some(MembersSource::File(file));
         self
     }
 
     /// As [`NodeBuilder::members_file`], without a file: they stay as they are for as long as the node runs.
     #[must_use]
     pub fn members(mut self, members: Members) -> Self {
+        self.given.note("lists of members", "one of `NodeBuilder::members`");
         self.members = Some(MembersSource::Fixed(members));
         self
     }
@@ -195,16 +208,19 @@ impl NodeBuilder {
     /// The file with the node's secret keys, as `accompanist security` has made it: whatever the node sends to others is sealed
     /// with them, so that routers see no content and change none, and nothing is taken that is not sealed for it. Needs a
     /// members file with the public keys of all members, all of which have to seal. Nobody else may read the file; it is
-    /// read again within seconds when it changes. Comes before [`Settings::seal_key_file`].
+    /// read again within seconds when it changes. [`Settings::seal_key_file`] may say the same, and nothing else.
     #[must_use]
     pub fn seal_key_file(mut self, file: impl Into<PathBuf>) -> Self {
-        self.seal_key_file = Some(file.into());
+        let file = file.into();
+        self.given.note("seal key files", format!("`{}`", file.display()));
+        self.seal_key_file = Some(file);
         self
     }
 
     /// Time and chance from elsewhere than this machine.
     #[must_use]
     pub fn environment(mut self, environment: Arc<dyn Environment>) -> Self {
+        self.given.note("environments", "the one of `NodeBuilder::environment`");
         self.environment = environment;
         self
     }
@@ -212,6 +228,7 @@ impl NodeBuilder {
     /// Other bounds and pauses than the defaults.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
+        self.given.note("sets of settings", "those of `NodeBuilder::settings`");
         (self.settings, self.source) = (settings, Source::default());
         self
     }
@@ -220,6 +237,18 @@ impl NodeBuilder {
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         (self.settings, self.source) = config.into_parts();
+        self.given.note("sets of settings", format!("those of `{}`", self.source.file()));
+        self
+    }
+
+    /// Settings for a test that says nothing of them itself: other ones may be given once, before or after.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn settings_unless_given(mut self, settings: Settings) -> Self {
+        if !self.given.has("sets of settings") {
+            self.settings = settings;
+        }
         self
     }
 
@@ -254,7 +283,8 @@ impl NodeBuilder {
     pub fn talks_to<A: DurableActor>(mut self) -> Self {
         self.post.learn::<A>();
         self.channels.push(Arc::new(Channel::<A>::new(None, self.post.clone())));
-        if !self.roles.contains(&SenderRole::NAME) {
+        if !self.sends {
+            self.sends = true;
             let post = self.post.clone();
             self = self.role(SenderRole, post);
         }
@@ -270,7 +300,9 @@ impl NodeBuilder {
         name: impl Into<String>,
         steps: &crate::sql::SqlSteps<DB>,
     ) -> Self {
-        let steps = crate::sql::NamedSteps { name: name.into(), steps: steps.clone() };
+        let name = name.into();
+        self.given.note_database(&name, steps.identity());
+        let steps = crate::sql::NamedSteps { name, steps: steps.clone() };
         self.attached.push(Box::new(steps));
         self
     }
@@ -297,6 +329,7 @@ impl NodeBuilder {
         if cfg!(panic = "abort") {
             return Err(NodeError::PanicAborts);
         }
+        self.given.check()?;
         let mut choreographies = by_name_and_version(self.choreographies)?;
         for channel in self.channels {
             choreographies.entry((channel.name().to_owned(), channel.version())).or_insert(channel);
@@ -310,6 +343,11 @@ impl NodeBuilder {
         if let Some(name) = self.actors.iter().find(|name| played(name) > 1) {
             return Err(NodeError::ActorAndRole(name));
         }
+        if let Some(name) = self.roles.iter().find(|name| played(name) > 1) {
+            return Err(NodeError::RoleTwice(name));
+        }
+        let (fresh, accept) = (self.fresh || self.settings.fresh, self.accept_restore || self.settings.accept_restore);
+        contradictions(&self.settings, self.seal_key_file.as_deref(), fresh && accept)?;
         let seal_key_file = self.seal_key_file.or_else(|| self.settings.seal_key_file.clone());
         let members = match (self.members, seal_key_file) {
             (Some(source), seal_key_file) => Some(CurrentMembers::load(&self.name, source, seal_key_file)?),
@@ -335,7 +373,6 @@ impl NodeBuilder {
         check_format(store.as_mut())?;
         let system = system_of(&self.settings, transport.as_ref()).map_err(|error| self.source.locate(error))?;
         let mut changes = check_owner(store.as_ref(), &self.name, system.as_deref())?;
-        let (fresh, accept) = (self.fresh || self.settings.fresh, self.accept_restore || self.settings.accept_restore);
         let (generation, claimed) = claim(store.as_ref(), self.environment.random_u128(), accept)?;
         changes.extend(claimed);
         changes.extend(peers.restore(store.as_ref(), Membership(self.environment.random()), fresh, generation)?);
@@ -385,11 +422,26 @@ impl NodeBuilder {
                         Ok(error) => *error,
                         Err(error) => NodeError::Transport(error.to_string()),
                     },
-                    error => NodeError::Transport(error.to_string()),
+                    error => NodeError::Transport(why_not_started(&error)),
                 })
             }
         }
     }
+}
+
+/// What contradicts the settings, or itself.
+fn contradictions(settings: &Settings, seal_key_file: Option<&Path>, begins_twice: bool) -> Result<(), NodeError> {
+    let twice = |what, first: String, second: String| Err(NodeError::GivenTwice { what, first, second });
+    if let (Some(given), Some(other)) = (seal_key_file, settings.seal_key_file.as_deref())
+        && given != other
+    {
+        let [given, other] = [given, other].map(Path::display);
+        return twice("seal key files", format!("`{given}`"), format!("`{other}` of the settings"));
+    }
+    if begins_twice {
+        return twice("ways to begin", "`fresh`".into(), "`accept_restore`".into());
+    }
+    Ok(())
 }
 
 /// The system that the node belongs to, as its settings and its transport say.
@@ -413,6 +465,9 @@ fn resolve(groups: Vec<Group>, supervision: &Supervision, source: &Source) -> Re
         if let Err((key, what)) = group.policy.check() {
             let key = ["supervision", "groups", &group.name, key];
             return Err(source.locate(ConfigError::of_key(key, what)).into());
+        }
+        if let Some(reason) = group.given_twice() {
+            return Err(NodeError::Group { name: group.name, reason });
         }
         if !names.insert(group.name.clone()) {
             return Err(NodeError::GroupTwice(group.name));

@@ -12,7 +12,7 @@ use crate::error::NodeError;
 use crate::link::{Link, LinkArguments};
 use crate::roles::Roles;
 use crate::shared::Shared;
-use crate::supervision::{Group, GroupSupervisor, Guarded, Restarts, stop};
+use crate::supervision::{Group, GroupSupervisor, Guarded, Restarts, stop, why_not_started};
 
 /// The place of the node's own actors in the tree; the groups come after.
 const OWN: usize = 0;
@@ -150,8 +150,10 @@ impl RootState {
         if running.is_none() {
             let arguments = (group.clone(), self.arguments.shared.environment.clone());
             let started = Actor::spawn_linked(None, Guarded(GroupSupervisor), arguments, root.get_cell()).await;
-            let cannot =
-                |error: ractor::SpawnErr| NodeError::Group { name: group.name.clone(), reason: error.to_string() };
+            let cannot = |error: ractor::SpawnErr| NodeError::Group {
+                name: group.name.clone(),
+                reason: why_not_started(&error),
+            };
             let (actor, _) = started.map_err(cannot)?;
             *running = Some(actor.get_cell());
         }
@@ -224,7 +226,7 @@ impl RootState {
 
 impl RootArguments {
     async fn start_own(&self, root: &ActorRef<RootMessage>) -> Result<Own, NodeError> {
-        let failed = |error: ractor::SpawnErr| NodeError::Transport(error.to_string());
+        let failed = |error: ractor::SpawnErr| NodeError::Transport(why_not_started(&error));
         // The link first: what a recovered instance says into the void it does not say again. A packet that comes
         // before the roles are there is one more that the wire has lost.
         let arguments = LinkArguments { shared: self.shared.clone(), transport: self.transport.clone() };

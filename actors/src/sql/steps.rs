@@ -3,7 +3,7 @@
 //! Knows no database. Next: `marker.rs` and `trouble.rs`, then `database.rs`.
 
 use std::fmt;
-use std::sync::RwLock;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use accompanist_core::{Abort, IdempotencyKey, Message, Retry};
@@ -89,6 +89,11 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
     /// The statements that make the table, for those who make their tables themselves.
     pub fn schema() -> &'static str {
         DB::SCHEMA
+    }
+
+    /// What tells these steps from others, and not from their clones.
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.owned).addr()
     }
 
     /// The pool, for reads and for work that belongs to no step. What an effect does through it is not part of the

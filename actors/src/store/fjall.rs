@@ -22,24 +22,26 @@ use super::modes;
 use super::opening::{self, Fault};
 use super::place::Place;
 use super::trees::Tree;
+use super::unusable;
+use crate::config::ranges::{self, Range};
 use crate::settings::Durability;
 
-/// How much memory and disk a store takes.
+/// How much memory and disk a store takes. A size outside of what it may be is refused at the opening.
 #[derive(Debug, Clone)]
 pub struct FjallSizes {
-    /// Bytes of cache for blocks that are read.
+    /// Bytes of cache for blocks that are read: 0 to 1 TiB.
     pub cache_bytes: u64,
-    /// Bytes a keyspace collects in memory before they are written to a table.
+    /// Bytes a keyspace collects in memory before they are written to a table: 1 to 1 TiB.
     pub memtable_bytes: u64,
-    /// Bytes of journals before old ones are cleared away; at least 64 MiB. Opening a store reads all of them, which
+    /// Bytes of journals before old ones are cleared away: 64 MiB to 1 TiB. Opening a store reads all of them, which
     /// takes about a second for each 64 MiB.
     pub journals_bytes_max: u64,
     /// How far a journal is written ahead, with zeros, which makes each sync quicker by a third to two thirds and doubles what is
-    /// written to it: a device whose flash has to last sets 0, for never. On Linux, and until a journal is opened again.
+    /// written to it: a device whose flash has to last sets 0, for never; 1 TiB at most. On Linux, and until a journal is opened again.
     pub journal_bytes_ahead: u64,
     /// How many bytes of tables are verified when a store is opened, all at the speed of the disk. Damage in the rest is noticed
     /// when the damaged block is read, which stops the node then; so a large store on a slow disk opens sooner, and may
-    /// fail later. Journals and the lists of tables are always verified.
+    /// fail later. Journals and the lists of tables are always verified. From 0 for none to [`u64::MAX`] for all.
     pub verify_bytes_max: u64,
 }
 
@@ -54,6 +56,24 @@ impl Default for FjallSizes {
         }
     }
 }
+
+impl FjallSizes {
+    fn check(&self) -> Result<(), StoreError> {
+        let Self { cache_bytes, memtable_bytes, journals_bytes_max, journal_bytes_ahead, verify_bytes_max: _ } = *self;
+        let ranges = [
+            ranges::count("cache_bytes", cache_bytes, 0, SIZE_MAX),
+            ranges::count("memtable_bytes", memtable_bytes, 1, SIZE_MAX),
+            ranges::count("journals_bytes_max", journals_bytes_max, JOURNALS_BYTES_LEAST, SIZE_MAX),
+            ranges::count("journal_bytes_ahead", journal_bytes_ahead, 0, SIZE_MAX),
+        ];
+        let check = |range: &Range| range.check().map_err(|reason| StoreError::Size { size: range.key, reason });
+        ranges.iter().try_for_each(check)
+    }
+}
+
+/// What fjall needs: one journal.
+const JOURNALS_BYTES_LEAST: u64 = 64 << 20;
+const SIZE_MAX: u64 = 1 << 40;
 
 /// What a journal has for each row beside its key and value.
 const ITEM_BYTES: u64 = 19;
@@ -97,15 +117,14 @@ impl FjallStore {
     /// # Errors
     /// As [`FjallStore::open`].
     pub fn open_with(folder: impl AsRef<Path>, sizes: &FjallSizes) -> Result<Self, StoreError> {
+        sizes.check()?;
         let folder = folder.as_ref();
         let path = folder.display().to_string();
         let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };
-        let unusable = |error: std::io::Error| StoreError::Open { path: path.clone(), reason: error.to_string() };
-        let told = |fault| match fault {
-            Fault::Damage(reason) => damaged(reason),
-            Fault::InUse => StoreError::InUse { path: path.clone() },
-            Fault::Unusable(error) => unusable(error),
-        };
+        let unusable = |error: std::io::Error| unusable::told(&path, &error);
+        let told = |fault: Fault| fault.told(&path);
+        // Before anything of it is touched.
+        unusable::check(folder)?;
         // Before there is a file in it.
         modes::private_folder(folder).map_err(unusable)?;
         let found = Mark::read(folder).map_err(unusable)?;
@@ -173,7 +192,7 @@ type Opened = (Database, Vec<(Space, Keyspace)>, Keyspace);
 fn open_spaces(folder: &Path, sizes: &FjallSizes) -> fjall::Result<Opened> {
     let database = Database::builder(folder)
         .cache_size(sizes.cache_bytes)
-        .max_journaling_size(sizes.journals_bytes_max.max(64 << 20))
+        .max_journaling_size(sizes.journals_bytes_max)
         .worker_threads(1)
         .open()?;
     let options = || KeyspaceCreateOptions::default().max_memtable_size(sizes.memtable_bytes);
@@ -244,6 +263,11 @@ fn cannot_open(path: &str, error: &fjall::Error) -> StoreError {
     let (path, reason) = (path.to_owned(), error.to_string());
     match error {
         fjall::Error::Locked => StoreError::InUse { path },
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error))
+            if unusable::is_of_the_system(error.kind()) =>
+        {
+            unusable::told(&path, error)
+        }
         error if is_damage(error) => StoreError::Damaged { path, reason },
         _ => StoreError::Open { path, reason },
     }

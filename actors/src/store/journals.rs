@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::commit_row::{self, CommitRow};
+use super::opening::Fault;
 
 /// What the file `version` of a store holds that has this format, and what ends each batch.
 pub(super) const MAGIC: [u8; 4] = *b"FJL\x03";
@@ -37,27 +38,32 @@ pub(super) struct Journals {
 
 /// Reads all journals in `folder`; an error says what is wrong with them. `synced` is the last batch that is known to
 /// be on disk.
-pub(super) fn check(folder: &Path, synced: u64) -> Result<Journals, String> {
+pub(super) fn check(folder: &Path, synced: u64) -> Result<Journals, Fault> {
     let journals = journals(folder);
     let mut order = Order::default();
     for (number, path) in journals.iter().enumerate() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let file = File::open(path).map_err(|error| format!("the journal `{name}` cannot be read ({error})"))?;
-        let mut journal = Journal { reader: BufReader::new(file), hash: Xxh3::new(), end: 0 };
+        let mut journal = Journal::new(Fault::at(path, File::open(path))?);
         while let Some(batch) = journal.batch() {
-            order.follow(batch).map_err(|reason| format!("in the journal `{name}`, {reason}"))?;
+            order.follow(batch).map_err(|reason| Fault::Damage(format!("in the journal `{name}`, {reason}")))?;
         }
         // Only the last journal may end in the middle of a batch: the others were synced before the next one began.
         if number + 1 < journals.len() && journal.goes_on().unwrap_or(false) {
-            return Err(format!("the journal `{name}` cannot be read behind byte {}", journal.end));
+            return Err(Fault::Damage(format!("the journal `{name}` cannot be read behind byte {}", journal.end)));
         }
     }
     match order.last {
         Some((commit, _)) if commit < synced => {
-            Err(format!("the journals end with commit {commit}, and commit {synced} was acknowledged"))
+            Err(Fault::Damage(format!("the journals end with commit {commit}, and commit {synced} was acknowledged")))
         }
         last => Ok(Journals { ends: order.first.zip(last).map(|(first, (_, sequence))| (first, sequence)) }),
     }
+}
+
+/// Whether the journals begin with a batch that is whole, and not one of ours: each of those has a row of its own.
+pub(super) fn are_foreign(folder: &Path) -> bool {
+    let first = journals(folder).into_iter().find_map(|path| Journal::new(File::open(path).ok()?).batch());
+    first.is_some_and(|batch| batch.is_whole && batch.row.is_none())
 }
 
 /// The journals of a store, the oldest first.
@@ -124,6 +130,10 @@ struct Journal {
 }
 
 impl Journal {
+    fn new(file: File) -> Self {
+        Self { reader: BufReader::new(file), hash: Xxh3::new(), end: 0 }
+    }
+
     /// The next batch; `None` where there is none that is complete.
     fn batch(&mut self) -> Option<Batch> {
         if self.byte()? != TAG_START {

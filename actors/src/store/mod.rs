@@ -18,6 +18,7 @@ mod opening;
 mod owner;
 mod place;
 mod trees;
+mod unusable;
 
 use accompanist_core::contract::{Change, Space, Store, StoreError};
 use accompanist_core::record::{STORE_FORMAT, read_value, value_bytes};

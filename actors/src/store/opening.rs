@@ -9,14 +9,22 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use accompanist_core::contract::StoreError;
+
 use super::commit_row::{COMMITS_POSITION, CommitRow};
 use super::journals::{self, Journals};
 use super::mark::{Found, Marked};
 use super::trees::{Budget, Tree};
+use super::unusable;
 
 /// How often, and after which pause, a lock is tried that another process may be about to give back.
 const LOCK_TRIES: u32 = 4;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// With what the file `version` begins in all formats of the database; the number of the format follows.
+pub(super) const FORMAT_PREFIX: &[u8] = b"FJL";
+/// No format has a greater number for long.
+const FORMATS_MAX: u8 = 16;
 
 /// Why a store cannot be opened.
 #[derive(Debug)]
@@ -27,9 +35,25 @@ pub(super) enum Fault {
     InUse,
     /// Its files cannot be read at present.
     Unusable(io::Error),
+    /// A later release has written it, with this format of the database.
+    Newer(u8),
 }
 
 impl Fault {
+    /// As an error of the store at `path`.
+    pub(super) fn told(self, path: &str) -> StoreError {
+        let owned = path.to_owned();
+        match self {
+            Self::Damage(reason) => StoreError::Damaged { path: owned, reason },
+            Self::InUse => StoreError::InUse { path: owned },
+            Self::Unusable(error) => unusable::told(path, &error),
+            Self::Newer(found) => {
+                let [.., supported] = journals::MAGIC;
+                StoreError::NewerFormat { found: found.into(), supported: supported.into() }
+            }
+        }
+    }
+
     /// The result of reading a file that has to be there.
     pub(super) fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, Self> {
         result.map_err(|error| match error.kind() {
@@ -52,17 +76,11 @@ pub(super) fn check(folder: &Path, found: &Found, verify_bytes_max: u64) -> Resu
         Found::Marked(marked) => Some(marked),
         Found::Damaged => return Err(Fault::Damage("its file `synced` cannot be read".into())),
     };
-    let version = folder.join("version");
-    let is_known = std::fs::read(&version).is_ok_and(|version| version == journals::MAGIC);
-    if marked.is_some() && !is_known {
-        return Err(Fault::Damage("its file `version` is missing, or is not what was written".into()));
-    }
-    // A fresh folder, or another format: fjall's to complain about.
-    if !is_known {
+    if !has_version(folder, marked.is_some())? {
         return Ok(());
     }
     let _lock = lock(folder)?;
-    let journals = journals::check(folder, marked.map_or(0, |marked| marked.synced)).map_err(Fault::Damage)?;
+    let journals = journals::check(folder, marked.map_or(0, |marked| marked.synced))?;
     match marked {
         Some(marked) => fit_together(&journals, marked, &trees(folder, marked, verify_bytes_max)?),
         // The mark is made before the first batch.
@@ -72,6 +90,27 @@ pub(super) fn check(folder: &Path, found: &Found, verify_bytes_max: u64) -> Resu
         // Its first opening was cut off: nothing that is there holds a row yet.
         None => Ok(()),
     }
+}
+
+/// Whether the database has the format that is known here; there is none yet in a fresh folder.
+fn has_version(folder: &Path, is_marked: bool) -> Result<bool, Fault> {
+    let version = match std::fs::read(folder.join("version")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        version => version.unwrap_or_default(),
+    };
+    match version.strip_prefix(FORMAT_PREFIX) {
+        _ if version == journals::MAGIC => Ok(true),
+        Some([found]) if is_newer(*found) => Err(Fault::Newer(*found)),
+        _ if is_marked => Err(Fault::Damage("its file `version` is missing, or is not what was written".into())),
+        // A fresh folder, or another format: fjall's to complain about.
+        _ => Ok(false),
+    }
+}
+
+/// Whether it is the number of a later format: those to come, and none that one wrong bit makes of the known one.
+fn is_newer(found: u8) -> bool {
+    let [.., known] = journals::MAGIC;
+    found > known && found < FORMATS_MAX && (found ^ known).count_ones() > 1
 }
 
 /// Whether any keyspace but the list of their names has been flushed.

@@ -8,7 +8,7 @@
 //! Knows the format 3 of lsm-tree. Next: `opening.rs` for the whole check.
 
 use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use lsm_tree::{Cache, Checksum, Table};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::opening::Fault;
+use super::unusable;
 
 /// The bytes of the file `current`: a version's number, the checksum of its file, and the kind of the checksum.
 const CURRENT_BYTES: usize = 25;
@@ -148,6 +149,11 @@ impl NamedFile {
     }
 
     fn damage(&self, error: &lsm_tree::Error) -> Fault {
+        if let lsm_tree::Error::Io(error) = error
+            && unusable::is_of_the_system(error.kind())
+        {
+            return Fault::Unusable(io::Error::new(error.kind(), error.to_string()));
+        }
         Fault::Damage(format!("the table `{}` cannot be read ({error})", self.path.display()))
     }
 }

@@ -61,6 +61,8 @@ struct Child {
 pub struct Group {
     pub(crate) name: String,
     pub(crate) policy: Policy,
+    /// How often one was given.
+    policies: u32,
     children: Vec<Child>,
 }
 
@@ -74,7 +76,7 @@ impl fmt::Debug for Group {
 impl Group {
     /// A group without actors. Its name is its place in `accompanist.toml`, `[supervision.groups.NAME]`.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), policy: Policy::default(), children: Vec::new() }
+        Self { name: name.into(), policy: Policy::default(), policies: 0, children: Vec::new() }
     }
 
     /// How failures of its actors are answered, unless the configuration says otherwise. One failure more than
@@ -82,6 +84,7 @@ impl Group {
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
+        self.policies += 1;
         self
     }
 
@@ -103,9 +106,30 @@ impl Group {
         self
     }
 
+    /// What was given twice, if anything was.
+    pub(crate) fn given_twice(&self) -> Option<String> {
+        if self.policies > 1 {
+            return Some("two policies were given to it: leave one out".into());
+        }
+        let twice = |name: &&str| self.children().filter(|other| other == name).count() > 1;
+        let name = self.children().find(twice)?;
+        Some(format!("two of its actors are named `{name}`: give each a name of its own"))
+    }
+
     /// The names of its actors.
     pub fn children(&self) -> impl Iterator<Item = &str> {
         self.children.iter().map(|child| child.name.as_str())
+    }
+}
+
+/// Why an actor cannot be started, in words of those who wrote it.
+pub(crate) fn why_not_started(error: &SpawnErr) -> String {
+    match error {
+        SpawnErr::StartupFailed(error) => error.to_string(),
+        SpawnErr::ActorAlreadyStarted => "it was started before".into(),
+        SpawnErr::ActorAlreadyRegistered(name) => {
+            format!("an actor named `{name}` is running in this process: give it no name, or another one at each start")
+        }
     }
 }
 
@@ -223,7 +247,8 @@ impl GroupState {
             return Ok(()); // Two failures that concern it.
         }
         let started = (child.start)(myself.get_cell()).await;
-        *running = Some(started.map_err(|error| format!("actor `{}` cannot be started: {error}", child.name))?);
+        let why = |error| format!("actor `{}` cannot be started: {}", child.name, why_not_started(&error));
+        *running = Some(started.map_err(why)?);
         Ok(())
     }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::ranges;
+
 /// After so many doublings a pause grows no more: a nanosecond has become a second.
 const DOUBLINGS_MAX: u32 = 30;
 
@@ -83,15 +85,12 @@ impl Default for Policy {
 impl Policy {
     /// What is wrong with it: the key, and what to do.
     pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
-        if !(0.0..=1.0).contains(&self.jitter) {
-            return Err(("jitter", format!("{} is not a part of a whole: give a number from 0 to 1", self.jitter)));
+        for range in ranges::of_policy(self) {
+            range.check().map_err(|what| (range.key, what))?;
         }
         if self.delay_min > self.delay_max {
             let [min, max] = [self.delay_min, self.delay_max].map(humantime::format_duration);
             return Err(("delay_min", format!("{min} is above `delay_max`, {max}: give a shorter one")));
-        }
-        if self.period.is_zero() {
-            return Err(("period", "no restart would ever be counted: give a longer one".into()));
         }
         // The pauses alone: with chance against it, each is the longest that it can be.
         let growing = self.restarts_max.min(DOUBLINGS_MAX);

@@ -91,11 +91,11 @@ fn a_mistake_is_told_with_file_line_and_key() {
 
 #[test]
 fn numbers_that_cannot_work_are_refused_where_they_are_set() {
-    check("\ninstances_max = 0\n", &[], "a.toml:2: instances_max: nothing would ever happen: give 1 at least");
+    check("\ninstances_max = 0\n", &[], "a.toml:2: instances_max: 0 is too little: give 1 or more");
     check(
         "[supervision.roles.bank]\ncalm = \"1s\"\njitter = 1.5\n",
         &[],
-        "a.toml:3: supervision.roles.bank.jitter: 1.5 is not a part of a whole: give a number from 0 to 1",
+        "a.toml:3: supervision.roles.bank.jitter: 1.5 is too much: give 1 or less",
     );
     check(
         "[supervision.instances]\nrestarts_max = 20\n",
@@ -103,9 +103,9 @@ fn numbers_that_cannot_work_are_refused_where_they_are_set() {
         "a.toml:1: supervision.instances.period: 20 restarts can take 2m 12s 242ms in pauses alone, and `period` is 1m: it might \
          never be given up. Give a longer `period`, or a shorter `delay_max`",
     );
-    let endless = "[supervision.tree]\nrestarts_max = 4294967295\ndelay_max = \"500000000000years\"\njitter = 1\n";
+    let endless = "[supervision.tree]\nrestarts_max = 1000000\ndelay_max = \"1day\"\njitter = 1\n";
     let error = read(endless, &[]).unwrap_err();
-    assert!(error.starts_with("a.toml:1: supervision.tree.period: 4294967295 restarts can take"), "{error}");
+    assert!(error.starts_with("a.toml:1: supervision.tree.period: 1000000 restarts can take"), "{error}");
     check(
         "retransmission_delay_min = \"3s\"\n",
         &[],
@@ -116,11 +116,7 @@ fn numbers_that_cannot_work_are_refused_where_they_are_set() {
         &[("ACCOMPANIST__RETENTION__AGE_MIN", "1s")],
         "a.toml: retransmission_delay_max: 2s is above `retention.age_min`, 1s: give a shorter one",
     );
-    check(
-        "offer_period_max = \"0s\"\n",
-        &[],
-        "a.toml:1: offer_period_max: 0s is below 50ms, the first pause: give a longer one",
-    );
+    check("offer_period_max = \"0s\"\n", &[], "a.toml:1: offer_period_max: 0s is too little: give 50ms or more");
 }
 
 #[test]
@@ -149,7 +145,7 @@ fn the_environment_comes_before_the_file() {
     check(
         "",
         &[("ACCOMPANIST__INSTANCES_MAX", "0")],
-        "variable ACCOMPANIST__INSTANCES_MAX: instances_max: nothing would ever happen: give 1 at least",
+        "variable ACCOMPANIST__INSTANCES_MAX: instances_max: 0 is too little: give 1 or more",
     );
 }
 

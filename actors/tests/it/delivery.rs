@@ -68,7 +68,7 @@ pub struct Sites {
 impl Sites {
     fn builder(&self, name: &str, disk: usize, network: impl Transport) -> NodeBuilder {
         let settings = self.settings.clone().unwrap_or_else(quick);
-        knowing(on_disk(name, &self.disks[disk], network).settings(settings))
+        knowing(on_disk(name, &self.disks[disk], network).settings_unless_given(settings))
     }
 
     pub async fn back(&self, network: &(impl Transport + Clone)) -> TestNode {

@@ -41,7 +41,7 @@ struct Street {
 impl Street {
     fn builder(&self, name: &str, disk: &MemoryDisk) -> NodeBuilder {
         let builder = Node::builder(node_id(name)).simulated_store(disk.open().unwrap(), Duration::from_millis(1));
-        builder.transport(self.network.clone()).settings(quick()).choreography(Count)
+        builder.transport(self.network.clone()).settings_unless_given(quick()).choreography(Count)
     }
     async fn front(&self) -> TestNode {
         TestNode::start(self.builder("front", &self.front).choreography(Hold).role(Front, Arc::new(()))).await

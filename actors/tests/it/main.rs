@@ -15,6 +15,7 @@ mod actor_worlds;
 #[cfg(feature = "zenoh")]
 mod actor_zenoh;
 mod asked;
+mod bounds;
 mod canary;
 mod capabilities;
 mod changes;
@@ -26,6 +27,7 @@ mod deaf;
 mod delivery;
 #[cfg(feature = "encryption")]
 mod encrypted;
+mod errors;
 mod every_byte_of_a_store;
 mod evolution;
 mod failing;
@@ -66,7 +68,9 @@ mod torn;
 mod town;
 mod trade;
 mod tree;
+mod twice;
 mod twins;
+mod unusable;
 mod upgrade;
 mod values;
 mod ways;

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use accompanist::contract::{Space, Store};
 use accompanist::prelude::*;
@@ -113,7 +112,7 @@ async fn below_the_least_age_everything_is_kept() {
     let _recorder = metrics::set_default_local_recorder(&numbers);
     let town = Town::new();
     let nothing =
-        Retention { age_min: 10 * MINUTE, age_max: Some(Duration::ZERO), count_max: Some(0), bytes_max: Some(0) };
+        Retention { age_min: 10 * MINUTE, age_max: Some(10 * MINUTE), count_max: Some(0), bytes_max: Some(0) };
     let node = town.home(nothing).await;
     let sessions = parcels(&node, 20, 1).await;
     tokio::time::sleep(9 * MINUTE).await;

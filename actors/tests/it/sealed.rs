@@ -113,7 +113,7 @@ impl System {
     /// One that does not seal.
     fn in_clear(&self, name: &'static str, network: &(impl Transport + Clone)) -> NodeBuilder {
         let settings = Settings { offer_period_max: Duration::from_millis(200), ..quick() };
-        let builder = on_disk(name, &self.disks[name], network.clone()).settings(settings);
+        let builder = on_disk(name, &self.disks[name], network.clone()).settings_unless_given(settings);
         let builder = builder.choreography(Trade).choreography(Secret).choreography(Ping);
         let builder = builder.members_file(self.file(name, "members.toml"));
         match name {

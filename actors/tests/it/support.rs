@@ -132,13 +132,13 @@ impl Home {
 
 /// The builder of a node that plays all roles.
 pub fn all_roles(name: &str, store: impl Store, network: impl Transport, outside: &Arc<Outside>) -> NodeBuilder {
-    let builder = Node::builder(node_id(name)).store(store).transport(network).settings(quick());
+    let builder = Node::builder(node_id(name)).store(store).transport(network).settings_unless_given(quick());
     builder.role(Front, Arc::new(())).role(Back, outside.clone()).role(Side, Arc::new(()))
 }
 
 /// The builder of a node that still lacks its role.
 pub fn on_disk(name: &str, disk: &MemoryDisk, network: impl Transport) -> NodeBuilder {
-    Node::builder(node_id(name)).store(disk.open().unwrap()).transport(network).settings(quick())
+    Node::builder(node_id(name)).store(disk.open().unwrap()).transport(network).settings_unless_given(quick())
 }
 
 pub fn node_id(name: &str) -> NodeId {

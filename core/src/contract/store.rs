@@ -171,6 +171,14 @@ pub trait Store: Send + 'static {
 /// A store that cannot be used. Each says what to do.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
+    /// It was to be opened with a size that cannot work.
+    #[error("`{size}` of the store's sizes: {reason}")]
+    Size {
+        /// Which of them.
+        size: &'static str,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
     /// Another process has the folder open.
     #[error("the store at `{path}` is in use by another process: stop it, or give this node a folder of its own")]
     InUse {
@@ -187,12 +195,73 @@ pub enum StoreError {
         /// The newest format this release reads.
         supported: u32,
     },
-    /// The folder holds something that is not such a store.
-    #[error("the store at `{path}` cannot be opened ({reason}): check the folder's permissions and free space")]
+    /// The path is empty.
+    #[error("the store's path is empty: give it a folder of its own; is the variable set that the path comes from?")]
+    NoPath,
+    /// Where the folder should be there is a file, or on the way to it.
+    #[error("the store's path `{path}` leads to a file, or through one: give it a folder of its own")]
+    NotAFolder {
+        /// The path.
+        path: String,
+    },
+    /// The folder is not there and cannot be made.
+    #[error(
+        "the store's folder `{path}` is not there and cannot be made ({reason}): make it, or mount the volume that it is on"
+    )]
+    NoFolder {
+        /// The folder.
+        path: String,
+        /// What the system says.
+        reason: String,
+    },
+    /// The user that the process runs as may not use the folder, or a file in it.
+    #[error(
+        "the store at `{path}` may not be read and written by this user ({reason}): run the node as the owner of the folder, or \
+         give the folder, with all that is in it, to this user (`chown -R`)"
+    )]
+    Denied {
+        /// The folder.
+        path: String,
+        /// What the system says.
+        reason: String,
+    },
+    /// The file system cannot be written.
+    #[error(
+        "the store at `{path}` is on a file system that is read-only ({reason}): mount it for writing; if the system has made it \
+         read-only by itself, look at the disk first"
+    )]
+    ReadOnly {
+        /// The folder.
+        path: String,
+        /// What the system says.
+        reason: String,
+    },
+    /// There is no room on the disk.
+    #[error(
+        "the store at `{path}` has no room on its disk ({reason}): free some, or raise the quota, and open it again; nothing is lost"
+    )]
+    Full {
+        /// The folder.
+        path: String,
+        /// What the system says.
+        reason: String,
+    },
+    /// The folder belongs to another program.
+    #[error(
+        "the folder `{path}` is not that of a store ({found}): give the store a folder of its own; nothing was changed"
+    )]
+    Foreign {
+        /// The folder.
+        path: String,
+        /// What is there.
+        found: String,
+    },
+    /// The system refuses it for another reason.
+    #[error("the store at `{path}` cannot be opened ({reason}): look at what the system's log says of its disk")]
     Open {
         /// The folder.
         path: String,
-        /// What the database says.
+        /// What the system or the database says.
         reason: String,
     },
     /// The database is not what was written, or not all of it.

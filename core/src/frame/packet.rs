@@ -56,7 +56,14 @@ pub enum PacketError {
     Checksum,
     /// Not a packet, although it is as it was sent.
     #[error("the packet is garbled: {0}")]
-    Garbled(#[from] CodecError),
+    Garbled(CodecError),
+}
+
+// No source: its text is in this one.
+impl From<CodecError> for PacketError {
+    fn from(error: CodecError) -> Self {
+        Self::Garbled(error)
+    }
 }
 
 impl PacketError {

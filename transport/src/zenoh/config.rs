@@ -14,6 +14,8 @@ use crate::PACKET_BYTES_MAX_DEFAULT;
 
 /// The smallest value of [`ZenohConfig::packet_bytes_max`].
 const PACKET_BYTES_MAX_LEAST: usize = 1024;
+/// Its greatest value, which is Zenoh's own: 1 GiB.
+const PACKET_BYTES_MAX_GREATEST: usize = 1 << 30;
 /// What Zenoh's own messages need, and what it adds to ours.
 const MESSAGE_BYTES_EXTRA: usize = 64 * 1024;
 
@@ -78,6 +80,8 @@ pub struct ZenohConfig {
     namespace: String,
     packet_bytes_max: usize,
     insecure: bool,
+    /// What was set, with its values.
+    given: Vec<(&'static str, String)>,
 }
 
 impl Default for ZenohConfig {
@@ -91,6 +95,7 @@ impl Default for ZenohConfig {
             namespace: "accompanist".into(),
             packet_bytes_max: PACKET_BYTES_MAX_DEFAULT,
             insecure: false,
+            given: Vec::new(),
         }
     }
 }
@@ -123,7 +128,7 @@ impl ZenohConfig {
     #[must_use]
     pub fn mode(mut self, mode: ZenohMode) -> Self {
         self.mode = Some(mode);
-        self
+        self.given("mode", format!("{mode:?}"))
     }
 
     /// Sets whether nodes find each other through nodes that they have in common; they do, unless a configuration file
@@ -132,22 +137,25 @@ impl ZenohConfig {
     #[must_use]
     pub fn gossip(mut self, gossip: bool) -> Self {
         self.gossip = Some(gossip);
-        self
+        self.given("gossip", gossip.to_string())
     }
 
     /// Starts from a Zenoh configuration file: TLS, access control, shared memory and so on. What is set on this
     /// builder goes over it, and the largest message always follows [`ZenohConfig::packet_bytes_max`].
     #[must_use]
     pub fn config_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.config_file = Some(path.into());
-        self
+        let path = path.into();
+        let name = path.display().to_string();
+        self.config_file = Some(path);
+        self.given("config_file", name)
     }
 
     /// Sets the namespace, `accompanist` by default: nodes of different namespaces do not see each other.
     #[must_use]
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = namespace.into();
-        self
+        let namespace = self.namespace.clone();
+        self.given("namespace", namespace)
     }
 
     /// Allows connections that others can use in the name of any node, and read: plain TCP between machines, TLS without
@@ -159,13 +167,18 @@ impl ZenohConfig {
     #[must_use]
     pub fn insecure(mut self, insecure: bool) -> Self {
         self.insecure = insecure;
-        self
+        self.given("insecure", insecure.to_string())
     }
 
-    /// Sets the largest packet, in bytes, 1 MiB by default. All nodes should have the same.
+    /// Sets the largest packet, in bytes, 1 MiB by default; from 1 KiB to 1 GiB. All nodes should have the same.
     #[must_use]
     pub fn packet_bytes_max(mut self, bytes: usize) -> Self {
         self.packet_bytes_max = bytes;
+        self.given("packet_bytes_max", bytes.to_string())
+    }
+
+    fn given(mut self, what: &'static str, value: String) -> Self {
+        self.given.push((what, value));
         self
     }
 
@@ -269,7 +282,28 @@ impl ZenohConfig {
         })
     }
 
+    /// Refuses what was set twice, to two values: the first would be dropped without a word.
+    fn check_given(&self) -> Result<(), TransportError> {
+        for (at, (what, value)) in self.given.iter().enumerate() {
+            let before = self.given.iter().take(at).find(|(known, first)| known == what && first != value);
+            if let Some((_, first)) = before {
+                return Err(TransportError::Config(format!(
+                    "`{what}` is given twice, as `{first}` and as `{value}`: leave one out"
+                )));
+            }
+        }
+        for (at, endpoint) in self.listen.iter().enumerate() {
+            if self.listen.iter().take(at).any(|first| first == endpoint) {
+                return Err(TransportError::Config(format!(
+                    "`listen` is given twice with `{endpoint}`: an address can be used once, leave one out"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), TransportError> {
+        self.check_given()?;
         let namespace = &self.namespace;
         if !is_name(namespace) {
             return Err(TransportError::Config(format!(
@@ -277,10 +311,15 @@ impl ZenohConfig {
                  the first one a letter or a digit"
             )));
         }
-        if self.packet_bytes_max < PACKET_BYTES_MAX_LEAST {
+        let packet_bytes_max = self.packet_bytes_max;
+        if packet_bytes_max < PACKET_BYTES_MAX_LEAST {
             return Err(TransportError::Config(format!(
-                "a packet_bytes_max of {} is too small: use {PACKET_BYTES_MAX_LEAST} or more",
-                self.packet_bytes_max
+                "a packet_bytes_max of {packet_bytes_max} is too small: use {PACKET_BYTES_MAX_LEAST} or more"
+            )));
+        }
+        if packet_bytes_max > PACKET_BYTES_MAX_GREATEST {
+            return Err(TransportError::Config(format!(
+                "a packet_bytes_max of {packet_bytes_max} is too large: use {PACKET_BYTES_MAX_GREATEST} or less"
             )));
         }
         self.listen.iter().chain(&self.connect).try_for_each(|endpoint| check_endpoint(endpoint))
