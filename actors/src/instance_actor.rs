@@ -12,9 +12,9 @@ use std::time::Duration;
 use accompanist_core::contract::{Space, StoreError};
 use accompanist_core::frame::{Body, Delivery, Frame, Header, Outcome};
 use accompanist_core::id::{InstanceId, Path, RoleIndex};
-use accompanist_core::instance::{Effects, Idle, Instance, LocalResult, Outgoing, OutgoingKey};
+use accompanist_core::instance::{Effects, Idle, Instance, LocalResult, Outgoing, OutgoingKey, Retried};
 use accompanist_core::part::{Alarm, Part};
-use accompanist_core::record::{Closed, Opened, Record};
+use accompanist_core::record::{Closed, Opened, Record, Task};
 use accompanist_core::{Abort, NodeId, Payload, Service};
 use metrics::counter;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -606,8 +606,19 @@ impl InstanceState {
     }
 
     fn carry_out(&mut self, myself: &ActorRef<InstanceMessage>, effects: Effects) {
-        let Effects { writes, frames, acks, output, opened, closed, stopped, troubles, long_journal, lacking: _ } =
-            effects;
+        let Effects {
+            retries,
+            writes,
+            frames,
+            acks,
+            output,
+            opened,
+            closed,
+            stopped,
+            troubles,
+            long_journal,
+            lacking: _,
+        } = effects;
         for write in writes {
             let (myself, number) = (myself.clone(), write.number);
             let (id, incarnation) = (self.id, self.incarnation);
@@ -639,6 +650,7 @@ impl InstanceState {
         if let Some(troubles) = troubles {
             self.shared.note_troubled(self.id, troubles);
         }
+        self.log_retries(retries);
         if let Some(records) = long_journal {
             tracing::warn!(id = %self.id, records, "a journal is long: make the program's loops `repeat`s");
             counter!(metric::LONG_JOURNALS).increment(1);
@@ -683,6 +695,19 @@ impl InstanceState {
             let _ = myself.cast(InstanceMessage::Wake); // To itself: it is alive.
         }
         frames
+    }
+
+    /// What did not succeed and is tried again: whoever reads it learns which step of which session it is, and what to do.
+    fn log_retries(&self, retries: Vec<Retried>) {
+        let Some(live) = self.live.as_ref().filter(|_| !retries.is_empty()) else { return };
+        let header = live.part.header();
+        let role = self.shared.choreography_of(&header, self.id.role).map_or("", |(_, role)| role);
+        for Retried { path, step, task, reason, tries } in retries {
+            tracing::warn!(
+                choreography = header.choreography, role, step, session = %self.id.session, %path, tries, reason,
+                "{} did not succeed and is tried again", if task == Task::Compensate { "a compensation" } else { "a step" }
+            );
+        }
     }
 
     fn publish(&mut self, tell: impl FnOnce(&mut Progress)) {

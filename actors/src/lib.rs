@@ -49,7 +49,7 @@ pub use error::{
 };
 pub use handle::{AskError, InstanceHandle, LeftStep};
 pub use members::{Member, Members, MembersError};
-pub use node::{CastSession, Node, NodeBuilder, StartOptions};
+pub use node::{CastSession, DatabaseState, Node, NodeBuilder, StartOptions};
 pub use peers::{Contact, DrainProgress, KnownNode, PeerStore, Standing};
 pub use ractor;
 pub use seal::{SEAL_KEY_FILE, SEAL_KEYS_MAX, SealError, SealKey, SealSecrets};

@@ -24,9 +24,8 @@ use accompanist_core::{Choreography, Has, Located, Message, NodeId, Payload, Rol
 use metrics::counter;
 use ractor::ActorRef;
 
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use self::builder::Attach;
-pub use self::builder::NodeBuilder;
+pub use self::builder::{DatabaseState, NodeBuilder};
 pub(crate) use self::life::End;
 use self::root::RootMessage;
 pub use self::standing::CastSession;
@@ -253,6 +252,12 @@ impl Node {
     /// How far it is with taking up again what was open when it started. New sessions do not wait for that.
     pub fn recovery(&self) -> Recovery {
         self.shared.recovery()
+    }
+
+    /// The databases of [`NodeBuilder::sql`], and whether steps on them run. A node starts while one of them is away or full, and
+    /// its steps wait for it. One that turns out to have other markers than this node's is not used: its reason says what to do.
+    pub fn databases(&self) -> Vec<DatabaseState> {
+        self.shared.attached().iter().map(|attached| attached.state()).collect()
     }
 
     /// What is kept of closed instances; `None` while it is being counted after a start.

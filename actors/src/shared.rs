@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use accompanist_core::contract::{Environment, Wire};
 #[cfg(feature = "testing")]
@@ -28,7 +28,7 @@ use crate::latch::Latch;
 use crate::link::{LinkHandle, LinkMessage, Waiting};
 use crate::members::watch::CurrentMembers;
 use crate::metric;
-use crate::node::End;
+use crate::node::{Attach, End};
 use crate::nudged::Nudged;
 use crate::peers::Peers;
 use crate::roles::RolesMessage;
@@ -107,6 +107,7 @@ pub(crate) struct Shared {
     link: RwLock<Option<LinkHandle>>,
     roles_actor: RwLock<Option<ActorRef<RolesMessage>>>,
     link_task: Mutex<Option<JoinHandle<()>>>,
+    attached: OnceLock<Vec<Arc<dyn Attach>>>,
     #[cfg(feature = "testing")]
     forgetting: Mutex<Option<crate::testing::Forgetting>>,
     #[cfg(feature = "testing")]
@@ -164,6 +165,7 @@ impl Shared {
             runtime: Handle::current(),
             stopping: tokio::sync::Mutex::default(),
             end: Latch::default(),
+            attached: OnceLock::new(),
             incarnations: AtomicU64::new(0),
             patience_ms: AtomicU64::new(0),
             link: RwLock::default(),
@@ -194,6 +196,14 @@ impl Shared {
     /// Whether as many instances are open in the store as may be.
     pub(crate) fn is_disk_full(&self) -> bool {
         self.writer.open().count >= self.settings.open_max
+    }
+
+    pub(crate) fn set_attached(&self, attached: Vec<Arc<dyn Attach>>) {
+        let _ = self.attached.set(attached); // Once, by the start.
+    }
+
+    pub(crate) fn attached(&self) -> &[Arc<dyn Attach>] {
+        self.attached.get().map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn recovery(&self) -> Recovery {

@@ -80,6 +80,7 @@
 //!   `idle_in_transaction_session_timeout`), since the next try of a step waits until the one before has ended.
 
 mod database;
+mod lanes;
 mod marker;
 mod pin;
 #[cfg(feature = "postgres")]

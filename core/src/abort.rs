@@ -26,6 +26,25 @@ pub(crate) const GIVEN_UP: &str = "accompanist.given-up";
 /// The code of aborts that the runtime itself makes because it could not run a step.
 const FAILURE: &str = "accompanist.failure";
 
+/// The codes of commits that came to no decision: by whether that passes, and whether more is known than of this try.
+const UNDECIDED: [(Undecided, &str); 4] = [
+    (Undecided { passes: false, is_known: true }, "accompanist.undecided"),
+    (Undecided { passes: false, is_known: false }, "accompanist.undecided-unknown"),
+    (Undecided { passes: true, is_known: true }, "accompanist.unavailable"),
+    (Undecided { passes: true, is_known: false }, "accompanist.unavailable-unknown"),
+];
+
+/// What is to be thought of a commit that came to no decision. This try of it has taken no effect.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Undecided {
+    /// It passes by itself: it is tried again as long as it takes. Otherwise it is up to `tries_max` of
+    /// [`Limits`](crate::instance::Limits), and then needs an operator.
+    pub passes: bool,
+    /// Earlier tries have taken no effect either, those before a crash included.
+    pub is_known: bool,
+}
+
 fn cut_off(mut text: String) -> String {
     if let Some((end, _)) = text.char_indices().nth(Abort::CHARACTERS_MAX) {
         text.truncate(end);
@@ -64,6 +83,19 @@ impl Abort {
     #[doc(hidden)]
     pub fn is_failure(&self) -> bool {
         self.code == FAILURE
+    }
+
+    /// No decision of a commit: it is tried again, and an abort of the session ends it.
+    #[doc(hidden)]
+    pub fn undecided(message: impl Into<String>, undecided: Undecided) -> Self {
+        let code = UNDECIDED.iter().find(|(known, _)| *known == undecided).map_or(FAILURE, |(_, code)| code);
+        Self::new(code, message)
+    }
+
+    /// What is to be thought of it, if it is [`Abort::undecided`].
+    #[doc(hidden)]
+    pub fn as_undecided(&self) -> Option<Undecided> {
+        UNDECIDED.iter().find(|(_, code)| *code == self.code).map(|(undecided, _)| *undecided)
     }
 
     /// The code, stable over releases: what a caller branches on.

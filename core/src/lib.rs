@@ -29,6 +29,8 @@ mod role;
 mod uses;
 mod value;
 
+#[doc(hidden)]
+pub use abort::Undecided;
 pub use abort::{Abort, Retry};
 pub use carried::{Carried, Known};
 pub use choreography::{Choreography, Compensation, Doubt, Kind, LocalTransaction, Step, Transaction};

@@ -175,6 +175,8 @@ pub struct Trouble {
     pub reason: String,
     /// How often it was tried.
     pub tries: u32,
+    /// It was committed in an earlier life, and no try since has told what became of that.
+    pub in_doubt: bool,
 }
 
 /// What has to be done about a step.
@@ -206,7 +208,7 @@ impl std::fmt::Display for Task {
 
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { step, task, reason, tries } = self;
+        let Self { step, task, reason, tries, in_doubt: _ } = self;
         if *task == Task::Record {
             return write!(f, "step `{step}` has taken effect, and its output cannot be recorded: {reason}");
         }

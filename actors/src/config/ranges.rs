@@ -4,6 +4,7 @@
 //! compile. What two settings have to be to each other is in `config.rs`, what a policy has to be as a whole in
 //! `supervision/policy.rs`.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::time::Duration;
 
@@ -61,9 +62,11 @@ impl Range {
     pub(crate) fn check(&self) -> Result<(), String> {
         let Self { given, least, greatest, .. } = self;
         match given {
-            Some(given) if *given > *greatest => Err(format!("{given} is too much: give {greatest} or less")),
+            Some(given) if given > greatest => Err(format!("{given} is too much: give {greatest} or less")),
             // A number that is none is neither above nor below.
-            Some(given) if !(*given >= *least) => Err(format!("{given} is too little: give {least} or more")),
+            Some(given) if given.partial_cmp(least).is_none_or(Ordering::is_lt) => {
+                Err(format!("{given} is too little: give {least} or more"))
+            }
             _ => Ok(()),
         }
     }
@@ -151,6 +154,7 @@ fn of_node(settings: &Settings) -> Vec<Range> {
         passivation_delay,
         returns_max,
         passivated_nudge_period,
+        shutdown_grace,
         cast_wait_max,
         offer_period_max,
         limits: _,
@@ -175,6 +179,7 @@ fn of_node(settings: &Settings) -> Vec<Range> {
         time("passivation_delay", *passivation_delay, Duration::ZERO, CENTURY),
         count("returns_max", *returns_max, 1, COUNT_MAX),
         time("passivated_nudge_period", *passivated_nudge_period, MILLISECOND, CENTURY),
+        time("shutdown_grace", *shutdown_grace, Duration::ZERO, DAY),
         time("cast_wait_max", *cast_wait_max, Duration::ZERO, DAY),
         time("offer_period_max", *offer_period_max, OFFER_DELAY_MIN, DAY),
     ]

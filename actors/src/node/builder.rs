@@ -28,7 +28,7 @@ use crate::settings::Settings;
 use crate::shared::{Shared, offer_of};
 use crate::store::{check_decoded, check_format, check_owner, claim};
 use crate::supervision::{Group, Guarded, Supervision, why_not_started};
-use crate::writer::{self, Collector, Mode};
+use crate::writer::{self, Collector, Mode, WriterHandle};
 
 /// What has to know the node's store before anything runs.
 pub(crate) trait Attach: Send + Sync {
@@ -38,6 +38,23 @@ pub(crate) trait Attach: Send + Sync {
         store: &'a mut dyn Store,
         environment: Arc<dyn Environment>,
     ) -> BoxFuture<'a, Result<(), NodeError>>;
+
+    /// Goes on beside the node with what its start could not wait for.
+    fn follow(self: Arc<Self>, writer: WriterHandle, environment: Arc<dyn Environment>) -> BoxFuture<'static, ()>;
+
+    /// How it stands.
+    fn state(&self) -> DatabaseState;
+}
+
+/// A database that steps of a node run on; see [`Node::databases`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseState {
+    /// Its name, as it was given to [`NodeBuilder::sql`].
+    pub name: String,
+    /// Whether its steps run. Once they do they stay so: a database that goes away later is told by the steps themselves.
+    pub is_ready: bool,
+    /// Why not, and what to do where it does not pass by itself.
+    pub reason: Option<String>,
 }
 
 /// Collects what a [`Node`] needs: a store, a transport, the roles it plays, and the choreographies it knows.
@@ -63,7 +80,7 @@ pub struct NodeBuilder {
     sends: bool,
     /// Channels to actors that are told from here, and played elsewhere unless they are among the choreographies.
     channels: Vec<Arc<dyn AnyChoreography>>,
-    attached: Vec<Box<dyn Attach>>,
+    attached: Vec<Arc<dyn Attach>>,
     /// What was given of which a node has one, and the first that was given twice.
     given: Given,
     #[cfg(feature = "testing")]
@@ -303,7 +320,7 @@ impl NodeBuilder {
         let name = name.into();
         self.given.note_database(&name, steps.identity());
         let steps = crate::sql::NamedSteps { name, steps: steps.clone() };
-        self.attached.push(Box::new(steps));
+        self.attached.push(Arc::new(steps));
         self
     }
 
@@ -410,6 +427,7 @@ impl NodeBuilder {
         match Actor::spawn(None, Guarded(Root), arguments).await {
             Ok((root, task)) => {
                 life::watch(&shared, root.clone(), task);
+                follow(&shared, self.attached);
                 watch::spawn(&shared);
                 let node = Node { shared, root };
                 post.started(node.downgrade());
@@ -427,6 +445,20 @@ impl NodeBuilder {
             }
         }
     }
+}
+
+/// Goes on with what the start could not wait for, as long as the node runs.
+fn follow(shared: &Arc<Shared>, attached: Vec<Arc<dyn Attach>>) {
+    for one in &attached {
+        let (work, end) = (one.clone().follow(shared.writer.clone(), shared.environment.clone()), shared.end.wait());
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = end => {}
+                () = work => {}
+            }
+        });
+    }
+    shared.set_attached(attached);
 }
 
 /// What contradicts the settings, or itself.

@@ -2,6 +2,8 @@
 //!
 //! Knows no database. Next: `postgres.rs` and `sqlite.rs`, which answer.
 
+use std::time::Duration;
+
 use accompanist_core::contract::BoxFuture;
 use sqlx::{Database, Pool, Transaction};
 
@@ -40,8 +42,11 @@ pub trait Markers: Database {
     /// Pins the markers, in a table that is made if there is none and `makes_table` is set.
     fn pin<'a>(pool: &'a Pool<Self>, pin: &'a Pin, makes_table: bool) -> BoxFuture<'a, sqlx::Result<()>>;
 
-    /// Begins a transaction that may write.
-    fn begin(connection: &mut Self::Connection) -> BoxFuture<'_, sqlx::Result<Transaction<'_, Self>>>;
+    /// Begins a transaction that may write, and waits for each lock that long at most, where the database can tell.
+    fn begin(
+        connection: &mut Self::Connection,
+        lock_wait_max: Duration,
+    ) -> BoxFuture<'_, sqlx::Result<Transaction<'_, Self>>>;
 
     /// Gives the marker of `key`, or makes one; and what is in the row of the pin. Waits until no other transaction holds
     /// the marker; then this one does.

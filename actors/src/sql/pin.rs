@@ -5,15 +5,20 @@
 //! statements. Next: `database.rs`.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use accompanist_core::contract::{BoxFuture, Change, Environment, Space, Store, StoreError};
 use accompanist_core::record::{read_value, value_bytes};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::SqlSteps;
 use super::database::SqlDatabase;
+use super::trouble::Trouble;
 use crate::error::NodeError;
-use crate::node::Attach;
+use crate::node::{Attach, DatabaseState};
+use crate::writer::{Job, WriterHandle};
 
 /// Keys of what the node's store keeps begin so.
 const KEPT_KEY: &[u8] = b"markers/";
@@ -35,6 +40,10 @@ pub(super) enum Owner {
     Nobody,
     /// They are used without a node.
     Standalone,
+    /// A node's, which has not reached the database since its start, for this reason.
+    Away(String),
+    /// A node's, which has found other markers than its own when it reached the database at last.
+    Refused(String),
     Node(Pin),
 }
 
@@ -42,6 +51,10 @@ pub(super) type Owned = Arc<RwLock<Owner>>;
 
 pub(super) fn owner(owned: &Owned) -> Owner {
     owned.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn set_owner(owned: &Owned, owner: Owner) {
+    *owned.write().unwrap_or_else(PoisonError::into_inner) = owner;
 }
 
 /// What the node's store knows of the markers of one database.
@@ -64,10 +77,9 @@ impl Kept {
         store.get(Space::Meta, &Self::key(name))?.map(|bytes| read_value(Space::Meta, &bytes)).transpose()
     }
 
-    fn write(&self, store: &mut dyn Store, name: &str) -> Result<(), StoreError> {
+    fn change(&self, name: &str) -> Result<Change, StoreError> {
         let value = value_bytes(self).map_err(|error| StoreError::Failed(error.to_string()))?;
-        store.apply(vec![Change { space: Space::Meta, key: Self::key(name), value: Some(value) }])?;
-        store.sync()
+        Ok(Change { space: Space::Meta, key: Self::key(name), value: Some(value) })
     }
 
     fn pin(&self, life: u128) -> Pin {
@@ -87,10 +99,107 @@ impl Kept {
     }
 }
 
+/// How long the start of a node waits for its database; then it goes on without.
+const START_WAIT_MAX: Duration = Duration::from_secs(3);
+/// The pauses between two looks for a database that is away.
+const LOOK_PAUSE_MIN: Duration = Duration::from_millis(100);
+const LOOK_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Why markers are not pinned.
+enum Fault {
+    /// That passes.
+    Away(String),
+    Other(NodeError),
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// Where the node's store is.
+enum Place<'a> {
+    /// Nobody else has it yet.
+    Start(&'a mut dyn Store),
+    /// The writer of a node that runs has it.
+    Running(&'a WriterHandle),
+}
+
+impl Place<'_> {
+    async fn read(&mut self, name: &str) -> Result<Option<Kept>, StoreError> {
+        match self {
+            Self::Start(store) => Kept::read(*store, name),
+            Self::Running(writer) => {
+                let name = name.to_owned();
+                writer.read(move |store| Kept::read(store, &name)).await
+            }
+        }
+    }
+
+    /// Puts it on disk.
+    async fn write(&mut self, change: Change) -> Result<(), StoreError> {
+        match self {
+            Self::Start(store) => {
+                store.apply(vec![change])?;
+                store.sync()
+            }
+            Self::Running(writer) => {
+                let (reply, written) = oneshot::channel();
+                let done = Box::new(move |result| drop(reply.send(result)));
+                writer.submit(Job::Change { changes: vec![change], done });
+                written.await.map_err(|_| StoreError::Closed)?
+            }
+        }
+    }
+}
+
 /// The steps of a node on one database, which it knows by this name.
 pub(crate) struct NamedSteps<DB: SqlDatabase> {
     pub(crate) name: String,
     pub(crate) steps: SqlSteps<DB>,
+}
+
+impl<DB: SqlDatabase> NamedSteps<DB> {
+    /// Pins the markers, if they are those that the node's store knows; which is at `place`.
+    async fn pin(&self, mut place: Place<'_>, environment: &dyn Environment) -> Result<(), Fault> {
+        let Self { name, steps } = self;
+        let kept = place.read(name).await?;
+        let mut kept = kept.unwrap_or_else(|| Kept { store: environment.random_u128(), pinned: None, next: None });
+        let found = DB::pinned(steps.pool(), &kept.pin(0).key).await.map_err(|error| self.fault(&error))?;
+        if !kept.fits(found.as_deref()) {
+            if steps.given_up.is_none() || steps.given_up != kept.token() {
+                let reason = lost(found.is_some(), &kept.token().unwrap_or_default());
+                return Err(Fault::Other(failed(name, reason)));
+            }
+            tracing::warn!(name, "an operator has given up the markers of steps that were there before");
+            (kept.pinned, kept.next) = (None, None);
+        } else if let Some(next) = kept.next.take_if(|next| found.as_deref() == Some(&next.to_be_bytes()[..])) {
+            kept.pinned = Some(next);
+        }
+        // On disk here first: a crash in between leaves markers that one of the two fits.
+        let life = environment.random_u128();
+        kept.next = Some(life);
+        place.write(kept.change(name)?).await?;
+        let pin = kept.pin(life);
+        let makes_table = kept.pinned.is_none();
+        DB::pin(steps.pool(), &pin, makes_table).await.map_err(|error| self.fault(&error))?;
+        (kept.pinned, kept.next) = (Some(life), None);
+        place.write(kept.change(name)?).await?;
+        set_owner(&steps.owned, Owner::Node(pin));
+        Ok(())
+    }
+
+    fn fault(&self, error: &sqlx::Error) -> Fault {
+        if Trouble::of::<DB>(error).passes() {
+            return Fault::Away(format!("database `{}` is not reached: {error}", self.name));
+        }
+        Fault::Other(failed(&self.name, error.to_string()))
+    }
+
+    fn is_away(&self, reason: String) {
+        set_owner(&self.steps.owned, Owner::Away(reason));
+    }
 }
 
 impl<DB: SqlDatabase> Attach for NamedSteps<DB> {
@@ -100,32 +209,49 @@ impl<DB: SqlDatabase> Attach for NamedSteps<DB> {
         environment: Arc<dyn Environment>,
     ) -> BoxFuture<'a, Result<(), NodeError>> {
         Box::pin(async move {
-            let Self { name, steps } = self;
-            let kept = Kept::read(store, name)?;
-            let mut kept = kept.unwrap_or_else(|| Kept { store: environment.random_u128(), pinned: None, next: None });
-            let found = DB::pinned(steps.pool(), &kept.pin(0).key).await;
-            let found = found.map_err(|error| failed(name, error.to_string()))?;
-            if !kept.fits(found.as_deref()) {
-                if steps.given_up.is_none() || steps.given_up != kept.token() {
-                    return Err(failed(name, lost(found.is_some(), &kept.token().unwrap_or_default())));
-                }
-                tracing::warn!(name, "an operator has given up the markers of steps that were there before");
-                (kept.pinned, kept.next) = (None, None);
-            } else if let Some(next) = kept.next.take_if(|next| found.as_deref() == Some(&next.to_be_bytes()[..])) {
-                kept.pinned = Some(next);
-            }
-            // On disk here first: a crash in between leaves markers that one of the two fits.
-            let life = environment.random_u128();
-            kept.next = Some(life);
-            kept.write(store, name)?;
-            let pin = kept.pin(life);
-            let makes_table = kept.pinned.is_none();
-            DB::pin(steps.pool(), &pin, makes_table).await.map_err(|error| failed(name, error.to_string()))?;
-            (kept.pinned, kept.next) = (Some(life), None);
-            kept.write(store, name)?;
-            *steps.owned.write().unwrap_or_else(PoisonError::into_inner) = Owner::Node(pin);
+            let pinned = timeout(START_WAIT_MAX, self.pin(Place::Start(store), environment.as_ref())).await;
+            let away = match pinned {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(Fault::Other(error))) => return Err(error),
+                Ok(Err(Fault::Away(reason))) => reason,
+                Err(_) => format!("database `{}` does not answer", self.name),
+            };
+            tracing::warn!(
+                name = self.name,
+                reason = away,
+                "the node starts without a database: its steps wait for it"
+            );
+            self.is_away(away);
             Ok(())
         })
+    }
+
+    fn follow(self: Arc<Self>, writer: WriterHandle, environment: Arc<dyn Environment>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let mut pause = LOOK_PAUSE_MIN;
+            while let Owner::Away(_) = owner(&self.steps.owned) {
+                match self.pin(Place::Running(&writer), environment.as_ref()).await {
+                    Ok(()) => tracing::info!(name = self.name, "a database is reached"),
+                    Err(Fault::Away(reason)) => self.is_away(reason),
+                    // Nobody is there to be told any more.
+                    Err(Fault::Other(NodeError::Store(StoreError::Closed))) => return,
+                    Err(Fault::Other(error)) => {
+                        tracing::error!(name = self.name, %error, "steps on a database do not run");
+                        set_owner(&self.steps.owned, Owner::Refused(error.to_string()));
+                    }
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LOOK_PAUSE_MAX);
+            }
+        })
+    }
+
+    fn state(&self) -> DatabaseState {
+        let (is_ready, reason) = match owner(&self.steps.owned) {
+            Owner::Nobody | Owner::Standalone | Owner::Node(_) => (true, None),
+            Owner::Away(reason) | Owner::Refused(reason) => (false, Some(reason)),
+        };
+        DatabaseState { name: self.name.clone(), is_ready, reason }
     }
 }
 

@@ -2,8 +2,12 @@
 //!
 //! Knows SQL and error codes, nothing of when they are used. Next: `sqlite.rs`, the same for `SQLite`.
 
+use std::time::Duration;
+
 use accompanist_core::contract::BoxFuture;
-use sqlx::{Connection, PgConnection, Pool, Postgres, Transaction, query, query_as, query_scalar, raw_sql};
+use sqlx::{
+    AssertSqlSafe, Connection, PgConnection, Pool, Postgres, Transaction, query, query_as, query_scalar, raw_sql,
+};
 
 use super::database::{Claimed, FORGET_BATCH, Markers, one_row};
 use super::marker::Marker;
@@ -61,8 +65,13 @@ impl Markers for Postgres {
         })
     }
 
-    fn begin(connection: &mut PgConnection) -> BoxFuture<'_, sqlx::Result<Transaction<'_, Self>>> {
-        Box::pin(connection.begin())
+    fn begin(
+        connection: &mut PgConnection,
+        lock_wait_max: Duration,
+    ) -> BoxFuture<'_, sqlx::Result<Transaction<'_, Self>>> {
+        // In one message, so that it costs no way of its own.
+        let begin = format!("BEGIN; SET LOCAL lock_timeout = {}", lock_wait_max.as_millis().max(1));
+        Box::pin(connection.begin_with(AssertSqlSafe(begin)))
     }
 
     fn claim<'a>(connection: &'a mut PgConnection, key: &'a str, pin: &'a str) -> BoxFuture<'a, sqlx::Result<Claimed>> {
@@ -113,6 +122,7 @@ impl Markers for Postgres {
     /// By the class of its `SQLSTATE`.
     fn trouble(code: &str) -> Trouble {
         match (code.get(..2).unwrap_or_default(), code) {
+            (_, "55P03") => Trouble::Locked,
             (_, "25P02") => Trouble::Swallowed,
             // Lost or refused connections, conflicts with others, no room, asked to stop, too slow, broken below.
             ("08" | "40" | "53" | "55" | "57" | "58" | "XX", _) | (_, "25P03" | "25P04") => Trouble::Passing,

@@ -2,6 +2,8 @@
 //!
 //! Knows SQL and error codes, nothing of when they are used. Next: `postgres.rs`, the same for `PostgreSQL`.
 
+use std::time::Duration;
+
 use accompanist_core::contract::BoxFuture;
 use sqlx::{Connection, Pool, Sqlite, SqliteConnection, Transaction, query, query_as, query_scalar, raw_sql};
 
@@ -46,13 +48,17 @@ impl Markers for Sqlite {
     fn prepare(pool: &Pool<Self>) -> BoxFuture<'_, sqlx::Result<()>> {
         Box::pin(async move {
             let mut connection = pool.acquire().await?;
-            let mut transaction = Self::begin(&mut connection).await?;
+            let mut transaction = Self::begin(&mut connection, Duration::ZERO).await?;
             raw_sql(Self::SCHEMA).execute(&mut *transaction).await?;
             transaction.commit().await
         })
     }
 
-    fn begin(connection: &mut SqliteConnection) -> BoxFuture<'_, sqlx::Result<Transaction<'_, Self>>> {
+    /// One lock for all that is written, with a time-out of the connection's (`busy_timeout`).
+    fn begin(
+        connection: &mut SqliteConnection,
+        _lock_wait_max: Duration,
+    ) -> BoxFuture<'_, sqlx::Result<Transaction<'_, Self>>> {
         // A transaction that begins as a reader cannot become a writer while another one writes.
         Box::pin(connection.begin_with("BEGIN IMMEDIATE"))
     }

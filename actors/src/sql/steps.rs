@@ -6,14 +6,20 @@ use std::fmt;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use accompanist_core::{Abort, IdempotencyKey, Message, Retry};
+use accompanist_core::{Abort, IdempotencyKey, Message, Retry, Undecided};
 use sqlx::Pool;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::database::SqlDatabase;
+use super::lanes::Lanes;
 use super::marker::Marker;
 use super::pin::{GONE, NO_MARKER, NOBODYS, Owned, Owner, owner};
 use super::trouble::{Pauses, Trouble};
 use super::{COMPENSATED_BEFORE, EffectError};
+
+/// How long a step waits for its turn among those of [`SqlSteps::at_most`], before it says that it waits.
+const PERMIT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The most that is asked of a database's clock: beyond it, dates leave the range of some.
 const AGE_MAX: Duration = Duration::from_hours(24 * 365 * 100);
@@ -27,28 +33,55 @@ pub struct SqlSteps<DB: SqlDatabase> {
     pub(super) owned: Owned,
     /// The markers that an operator has given up.
     pub(super) given_up: Option<String>,
+    lanes: Arc<Lanes>,
+    /// How many connections these steps may hold, if not as many as there are.
+    at_most: Option<Arc<Semaphore>>,
+}
+
+/// How far a try got that has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Its marker was not claimed: nothing is known of earlier tries.
+    Before,
+    /// Its marker was claimed, so that no earlier try has taken effect, and this one is rolled back.
+    Claimed,
+    /// Its transaction was about to be committed, or was ended by the effect: it may have taken effect.
+    Ending,
 }
 
 /// Why a try of a step has no result.
 enum Failed {
     Refused(Abort),
-    Database(sqlx::Error),
+    Database(sqlx::Error, Stage),
+    /// What is kept of it cannot be read, though it may have taken effect.
+    Unreadable(sqlx::Error),
     /// Its markers are lost, or not known to be there.
-    Lost(&'static str),
+    Lost(String),
+    /// The database was not reached since the start of the node, or has no room for it, for this reason.
+    Away(String),
+}
+
+impl Failed {
+    fn claimed(error: sqlx::Error) -> Self {
+        // No row to be written, since the effect has ended the transaction.
+        let stage = if matches!(error, sqlx::Error::Protocol(_)) { Stage::Ending } else { Stage::Claimed };
+        Self::Database(error, stage)
+    }
+
+    fn claiming(error: sqlx::Error) -> Self {
+        match error {
+            error @ sqlx::Error::Decode(_) => Self::Unreadable(error),
+            error => Self::Database(error, Stage::Before),
+        }
+    }
 }
 
 impl From<EffectError> for Failed {
     fn from(error: EffectError) -> Self {
         match error {
             EffectError::Refused(abort) => Self::Refused(abort),
-            EffectError::Database(error) => Self::Database(error),
+            EffectError::Database(error) => Self::claimed(error),
         }
-    }
-}
-
-impl From<sqlx::Error> for Failed {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Database(error)
     }
 }
 
@@ -61,10 +94,25 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
     /// user of the pool may not make tables, make it beforehand with the statements of [`SqlSteps::schema`]; that
     /// user needs to select, insert, update and delete.
     ///
-    /// Every try of a step holds a connection until its end, also while it waits for another one. For `SQLite`, a pool
-    /// of one connection lets steps wait in order, instead of finding the file busy.
+    /// Every try of a step holds a connection until its end. It waits for a lock of `PostgreSQL` for a tenth of a second; if that was
+    /// not enough, it lets its connection go and waits longer the next time, and those who have waited hold half of the pool's
+    /// connections at most: so one locked row does not stop the steps on others. For `SQLite`, which has one lock for all, a
+    /// pool of one connection lets steps wait in order, instead of finding the file busy.
     pub fn new(pool: Pool<DB>) -> Self {
-        Self { pool, owned: Owned::default(), given_up: None }
+        Self::owned_by(pool, Owner::default())
+    }
+
+    fn owned_by(pool: Pool<DB>, owner: Owner) -> Self {
+        let lanes = Arc::new(Lanes::new(pool.options().get_max_connections()));
+        Self { pool, owned: Owned::new(RwLock::new(owner)), given_up: None, lanes, at_most: None }
+    }
+
+    /// The same steps with a bound of their own: what is done through this clone, and clones of it, holds so many connections of
+    /// the pool at a time, 1 at least. For a kind of steps that may be slow, so that it leaves connections to the others.
+    #[must_use]
+    pub fn at_most(&self, connections: u32) -> Self {
+        let permits = usize::try_from(connections).unwrap_or(1).clamp(1, Semaphore::MAX_PERMITS);
+        Self { at_most: Some(Arc::new(Semaphore::new(permits))), ..self.clone() }
     }
 
     /// Steps without a node, for tests and tools. Makes the table if there is none. Nobody notices when its markers are
@@ -74,7 +122,7 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
     /// When the database cannot be reached, or the table cannot be made.
     pub async fn standalone(pool: Pool<DB>) -> sqlx::Result<Self> {
         DB::prepare(&pool).await?;
-        Ok(Self { pool, owned: Owned::new(RwLock::new(Owner::Standalone)), given_up: None })
+        Ok(Self::owned_by(pool, Owner::Standalone))
     }
 
     /// Gives up the markers that this node's store has used before, since they are lost for good. The start of a node that
@@ -108,10 +156,13 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
     /// over all processes. A refusal is kept too: its changes are rolled back, and later calls give the same
     /// [`Abort`] without asking again.
     ///
-    /// Trouble with the database is no decision. It is logged as a warning that says what to do, and everything is
-    /// tried again with growing pauses of up to ten seconds, until there is a result: so `effect` may run more than
-    /// once, though only one run of it is kept. If trouble of one kind is a refusal, as a violated constraint may
-    /// be, then say so: turn that error into an `Abort` inside of `effect`.
+    /// Trouble with the database is no decision. The node logs it as a warning that says what to do, and tries everything
+    /// again with growing pauses: so `effect` may run more than once, though only one run of it is kept. What passes by itself
+    /// (the database is away, a lock is held) is tried as long as it takes; anything else up to `tries_max` of
+    /// [`Limits`](crate::instance::Limits), and then the step needs an operator
+    /// ([`Node::troubled_sessions`](crate::Node::troubled_sessions)). An abort of the session, by its deadline say, ends either,
+    /// unless the step may have taken effect. If trouble of one kind is a refusal, as a violated constraint may be, then
+    /// say so: turn that error into an `Abort` inside of `effect`. [`SqlSteps::standalone`] steps try without an end.
     ///
     /// When this is dropped before it has ended, it was either done or not, as a later call finds out.
     ///
@@ -127,16 +178,27 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
         let mut pauses = Pauses::new();
         loop {
             // Boxed: what the drivers keep over a wait is large, and would be part of every program that takes such a step.
-            match Box::pin(self.try_commit(&key, effect.clone())).await {
+            let (trouble, error, stage) = match Box::pin(self.try_commit(&key, effect.clone())).await {
                 Ok(result) => return result,
                 Err(Failed::Refused(abort)) => return Err(abort),
                 Err(Failed::Lost(reason)) => return Err(Abort::failure(reason)),
-                Err(Failed::Database(error)) => {
-                    let trouble = Trouble::of::<DB>(&error);
-                    tracing::warn!(%key, %error, "a commit did not come to a result and is tried again; {}", trouble.advice());
-                    tokio::time::sleep(pauses.next()).await;
+                Err(Failed::Away(reason)) => {
+                    return Err(Abort::undecided(reason, Undecided { passes: true, is_known: false }));
                 }
+                Err(Failed::Unreadable(error)) if self.is_a_nodes() => {
+                    return Err(Abort::failure(format!("{error}; {}", Trouble::Effect.advice(false))));
+                }
+                Err(Failed::Unreadable(error)) => (Trouble::Effect, error, Stage::Ending),
+                Err(Failed::Database(error, stage)) => (Trouble::of::<DB>(&error), error, stage),
+            };
+            let advice = trouble.advice(false);
+            // A node tries again, counts, and says whose step it is. What may have taken effect nobody but a next try can tell.
+            if self.is_a_nodes() && stage != Stage::Ending {
+                let undecided = Undecided { passes: trouble.passes(), is_known: stage == Stage::Claimed };
+                return Err(Abort::undecided(format!("{error}; {advice}"), undecided));
             }
+            tracing::warn!(%key, %error, "a commit did not come to a result and is tried again; {advice}");
+            tokio::time::sleep(pauses.next()).await;
         }
     }
 
@@ -149,7 +211,7 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
     /// done, and the step needs an operator at once.
     ///
     /// # Errors
-    /// [`Retry`] for any trouble, an `Abort` of `effect` included; it is logged, too, and the runtime calls again, but for
+    /// [`Retry`] for any trouble, an `Abort` of `effect` included; the runtime logs it and calls again, but for
     /// markers that are lost ([`Retry::needs_operator`]).
     pub async fn compensate(
         &self,
@@ -160,9 +222,14 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
         let (error, advice) = match Box::pin(self.try_compensate(&key, effect)).await {
             Ok(()) => return Ok(()),
             Err(Failed::Lost(reason)) => return Err(Retry::needs_operator(reason)),
+            Err(Failed::Away(reason)) => return Err(Retry::new(reason)),
             Err(Failed::Refused(abort)) => (abort.to_string(), "a compensation cannot be refused"),
-            Err(Failed::Database(error)) => (error.to_string(), Trouble::of::<DB>(&error).advice()),
+            Err(Failed::Unreadable(error)) => (error.to_string(), Trouble::Effect.advice(true)),
+            Err(Failed::Database(error, _)) => (error.to_string(), Trouble::of::<DB>(&error).advice(true)),
         };
+        if self.is_a_nodes() {
+            return Err(Retry::new(format!("{error}; {advice}")));
+        }
         tracing::warn!(%key, error, "a compensation did not succeed and is tried again; {advice}");
         Err(Retry::new(error))
     }
@@ -194,15 +261,15 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
         key: &str,
         effect: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, EffectError>,
     ) -> Result<Result<T, Abort>, Failed> {
-        let committed = self.transact(async |connection| {
+        let committed = self.transact(key, async |connection| {
             if let Some(marker) = self.claim(&mut *connection, key).await? {
-                return Ok(known(&marker)?);
+                return known(&marker).map_err(Failed::Unreadable);
             }
             let output = effect(&mut *connection).await?;
             // Rolled back and refused: another try would not get further, and what cannot be kept cannot be taken back.
             let unkept = |error: sqlx::Error| Abort::new(Abort::NOT_ENCODABLE, error.to_string());
             let marker = Marker::committed(&output).map_err(|error| EffectError::Refused(unkept(error)))?;
-            DB::record(connection, key, &marker).await?;
+            DB::record(connection, key, &marker).await.map_err(Failed::claimed)?;
             Ok(Ok(output))
         });
         match committed.await {
@@ -214,32 +281,59 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
     /// Claims the marker of `key`, in the table that the node has pinned.
     async fn claim(&self, connection: &mut DB::Connection, key: &str) -> Result<Option<Marker>, Failed> {
         match owner(&self.owned) {
-            Owner::Nobody => Err(Failed::Lost(NOBODYS)),
-            Owner::Standalone => Ok(DB::claim(connection, key, "").await?.0),
-            Owner::Node(pin) => match DB::claim(connection, key, &pin.key).await? {
+            Owner::Nobody => Err(Failed::Lost(NOBODYS.into())),
+            Owner::Away(reason) => Err(Failed::Away(reason)),
+            Owner::Refused(reason) => Err(Failed::Lost(reason)),
+            Owner::Standalone => Ok(DB::claim(connection, key, "").await.map_err(Failed::claiming)?.0),
+            Owner::Node(pin) => match DB::claim(connection, key, &pin.key).await.map_err(Failed::claiming)? {
                 (marker, Some(life)) if life == pin.life => Ok(marker),
-                _ => Err(Failed::Lost(GONE)),
+                _ => Err(Failed::Lost(GONE.into())),
             },
         }
     }
 
+    /// Whether a node tries these again.
+    fn is_a_nodes(&self) -> bool {
+        !matches!(owner(&self.owned), Owner::Standalone)
+    }
+
     /// Does `work` in a transaction, which is rolled back if it fails. A connection whose transaction does not end as it
     /// should (the effect has ended it, say) is closed: nobody else could work with it.
-    async fn transact<T>(&self, work: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, Failed>) -> Result<T, Failed> {
-        let mut connection = self.pool.acquire().await?;
-        let (result, is_usable) = transact::<DB, T>(&mut connection, work).await;
+    async fn transact<T>(
+        &self,
+        key: &str,
+        work: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, Failed>,
+    ) -> Result<T, Failed> {
+        // Before it takes a connection of those who can work.
+        if let Owner::Away(reason) = owner(&self.owned) {
+            return Err(Failed::Away(reason));
+        }
+        let full =
+            || Failed::Away("too many steps wait for the database: look for a transaction that is left open".into());
+        let lane = self.lanes.enter(key).await.ok_or_else(full)?;
+        let _permit = match &self.at_most {
+            Some(at_most) => Some(timeout(PERMIT_WAIT_MAX, at_most.acquire()).await.map_err(|_| full())),
+            None => None,
+        }
+        .transpose()?;
+        let mut connection = self.pool.acquire().await.map_err(|error| Failed::Database(error, Stage::Before))?;
+        let (result, is_usable) = transact::<DB, T>(&mut connection, lane.lock_wait_max, work).await;
         if !is_usable {
             connection.close_on_drop();
         }
         drop(connection);
-        match result {
-            Err(Failed::Database(error))
-                if Trouble::of::<DB>(&error) == Trouble::Database && self.lacks_table().await =>
-            {
-                Err(Failed::Lost(GONE))
-            }
-            result => result,
+        let trouble = match &result {
+            Err(Failed::Database(error, _)) => Some(Trouble::of::<DB>(error)),
+            _ => None,
+        };
+        match trouble {
+            Some(Trouble::Locked) => self.lanes.note_waited(key),
+            _ => self.lanes.forget(key),
         }
+        if trouble == Some(Trouble::Database) && self.lacks_table().await {
+            return Err(Failed::Lost(GONE.into()));
+        }
+        result
     }
 
     /// Whether the table that the node has pinned is gone.
@@ -249,11 +343,12 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
 
     /// Records a refusal whose changes have been rolled back, unless another try was faster: then that one counts.
     async fn refuse<T: Message>(&self, key: &str, abort: Abort) -> Result<Result<T, Abort>, Failed> {
-        let recorded = self.transact(async |connection| {
+        let recorded = self.transact(key, async |connection| {
             if let Some(marker) = self.claim(&mut *connection, key).await? {
-                return Ok(known(&marker)?);
+                return known(&marker).map_err(Failed::Unreadable);
             }
-            DB::record(connection, key, &Marker::refused(&abort)?).await?;
+            let marker = Marker::refused(&abort).map_err(Failed::claimed)?;
+            DB::record(connection, key, &marker).await.map_err(Failed::claimed)?;
             Ok(Err(abort))
         });
         recorded.await
@@ -264,13 +359,13 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
         key: &str,
         effect: impl AsyncFnOnce(&mut DB::Connection) -> Result<(), EffectError>,
     ) -> Result<(), Failed> {
-        let compensated = self.transact(async |connection| {
+        let compensated = self.transact(key, async |connection| {
             match self.claim(&mut *connection, key).await? {
                 Some(Marker::Refused(_) | Marker::Compensated) => return Ok(()),
                 Some(Marker::Committed(_)) => effect(&mut *connection).await?,
-                None => return Err(Failed::Lost(NO_MARKER)),
+                None => return Err(Failed::Lost(NO_MARKER.into())),
             }
-            Ok(DB::record(connection, key, &Marker::Compensated).await?)
+            DB::record(connection, key, &Marker::Compensated).await.map_err(Failed::claimed)
         });
         compensated.await
     }
@@ -279,16 +374,23 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
 /// Does `work` in a transaction on this connection; gives its result, and whether the connection is as it was before.
 async fn transact<DB: SqlDatabase, T>(
     connection: &mut DB::Connection,
+    lock_wait_max: Duration,
     work: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, Failed>,
 ) -> (Result<T, Failed>, bool) {
-    let mut transaction = match DB::begin(connection).await {
+    let mut transaction = match DB::begin(connection, lock_wait_max).await {
         Ok(transaction) => transaction,
-        Err(error) => return (Err(error.into()), false),
+        Err(error) => return (Err(Failed::Database(error, Stage::Before)), false),
     };
     let result = work(&mut transaction).await;
     let ended = if result.is_ok() { transaction.commit().await } else { transaction.rollback().await };
     let is_usable = ended.is_ok();
-    (result.and_then(|value| Ok(ended.map(|()| value)?)), is_usable)
+    let result = result.and_then(|value| match ended {
+        Ok(()) => Ok(value),
+        // A constraint that is looked at in the end: then it is rolled back.
+        Err(error) if Trouble::of::<DB>(&error) == Trouble::Constraint => Err(Failed::Database(error, Stage::Claimed)),
+        Err(error) => Err(Failed::Database(error, Stage::Ending)),
+    });
+    (result, is_usable)
 }
 
 /// What a commit gives whose key has a marker already.
@@ -302,7 +404,13 @@ fn known<T: Message>(marker: &Marker) -> sqlx::Result<Result<T, Abort>> {
 
 impl<DB: SqlDatabase> Clone for SqlSteps<DB> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), owned: self.owned.clone(), given_up: self.given_up.clone() }
+        Self {
+            pool: self.pool.clone(),
+            owned: self.owned.clone(),
+            given_up: self.given_up.clone(),
+            lanes: self.lanes.clone(),
+            at_most: self.at_most.clone(),
+        }
     }
 }
 

@@ -18,6 +18,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 pub enum Trouble {
     /// It passes: a lost connection, a conflict, a server that starts.
     Passing,
+    /// It passes: somebody else holds a lock for longer than a try waits.
+    Locked,
     /// A constraint is violated.
     Constraint,
     /// A statement, a table or a permission is wrong.
@@ -43,10 +45,21 @@ impl Trouble {
         }
     }
 
-    /// What to do about it.
-    pub fn advice(self) -> &'static str {
+    /// Whether it is over by itself.
+    pub fn passes(self) -> bool {
+        matches!(self, Self::Passing | Self::Locked)
+    }
+
+    /// What to do about it, for a commit or a compensation, which cannot refuse.
+    pub fn advice(self, compensates: bool) -> &'static str {
         match self {
             Self::Passing => "nothing to do if the database comes back by itself",
+            Self::Locked => {
+                "nothing to do if whoever holds the lock lets it go: look for a transaction that is left open"
+            }
+            Self::Constraint if compensates => {
+                "it never succeeds while the constraint is violated: correct the effect of the compensation, or the rows in its way"
+            }
             Self::Constraint => {
                 "it never succeeds if the violated constraint means a refusal: return an `Abort` for it"
             }

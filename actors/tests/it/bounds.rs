@@ -209,6 +209,7 @@ fn set_greatest(settings: &mut Settings, key: &str) {
         passivation_delay,
         returns_max,
         passivated_nudge_period,
+        shutdown_grace,
         cast_wait_max,
         offer_period_max,
         limits.unacked_max,

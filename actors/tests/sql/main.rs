@@ -14,6 +14,7 @@
 )]
 
 mod backend;
+mod bulkhead;
 mod contract;
 mod lost;
 mod node;
@@ -22,6 +23,7 @@ mod server;
 mod sqlite;
 mod support;
 mod trouble;
+mod undecided;
 
 /// Every case once on every database.
 macro_rules! on_both {
@@ -69,6 +71,9 @@ on_both! {
     node::a_killed_node_finds_what_it_has_committed,
     node::a_killed_node_finds_what_it_has_taken_back,
     node::a_refusal_ends_the_session_and_changes_nothing,
+    undecided::a_commit_that_cannot_succeed_is_listed_and_goes_on_once_it_can,
+    undecided::an_abort_ends_a_commit_that_cannot_succeed,
+    undecided::a_compensation_that_cannot_succeed_is_listed_with_an_advice_of_its_own,
     lost::a_compensation_without_its_marker_is_listed_and_nothing_is_done,
     lost::a_marker_that_is_brought_back_is_taken_back,
     lost::a_node_does_not_start_on_markers_that_are_not_those_it_has_used,

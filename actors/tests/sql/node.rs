@@ -8,6 +8,7 @@ use accompanist::prelude::*;
 use accompanist::sql::SqlSteps;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
+use sqlx::Pool;
 use tokio::sync::watch;
 
 use crate::backend::{Backend, Connected};
@@ -41,8 +42,12 @@ pub struct Till<B: Backend> {
 
 impl<B: Backend> Till<B> {
     pub fn of(base: &B, committed_open: bool, compensated_open: bool) -> Arc<Self> {
+        Self::on(base.steps().pool().clone(), committed_open, compensated_open)
+    }
+
+    pub fn on(pool: Pool<B::Db>, committed_open: bool, compensated_open: bool) -> Arc<Self> {
         let [committed, compensated] = [committed_open, compensated_open].map(Gate::new);
-        Arc::new(Self { steps: SqlSteps::new(base.steps().pool().clone()), committed, compensated })
+        Arc::new(Self { steps: SqlSteps::new(pool), committed, compensated })
     }
 }
 

@@ -49,7 +49,7 @@ impl Write for Log {
     }
 }
 
-fn listen() {
+pub fn listen() {
     static LISTENS: LazyLock<()> = LazyLock::new(|| {
         let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(|| Log).with_ansi(false);
         log.init();
@@ -64,6 +64,12 @@ pub fn warnings(key: &IdempotencyKey, text: &str) -> usize {
     String::from_utf8_lossy(&log).lines().filter(|line| line.contains(&key) && line.contains(text)).count()
 }
 
+/// How many warnings contain all of these.
+pub fn warnings_with(parts: &[&str]) -> usize {
+    let log = LOG.lock().unwrap();
+    String::from_utf8_lossy(&log).lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
+}
+
 pub fn node_id(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
 }
@@ -72,6 +78,6 @@ pub fn node_id(name: &str) -> NodeId {
 pub fn quick() -> Settings {
     let mut settings = Settings::default();
     settings.supervision.instances.delay_min = Duration::from_millis(1);
-    settings.limits.retry_delay_min_ms = 1;
+    (settings.limits.retry_delay_min_ms, settings.limits.retry_delay_max_ms) = (1, 100);
     settings
 }

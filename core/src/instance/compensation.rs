@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use super::{Instance, JobTask, LocalJob, Pause, Stop};
+use super::steps::StepEntry;
+use super::{Instance, JobTask, LocalJob, Pause, Retried, Stop};
 use crate::abort::{Abort, Retry};
 use crate::choreography::{AnyStep, BuiltInStep, Compensation, Kind, StepPlace};
 use crate::frame::{Body, Outcome};
@@ -44,7 +45,9 @@ impl Instance {
         {
             return false;
         }
+        let is_told = self.steps.get(&path).is_some_and(StepEntry::is_told_by_commit);
         match task {
+            Task::FindOut if is_told => self.run_task(&path, Task::Commit),
             Task::Reconcile => self.note_trouble(&path, task, "the session was aborted after it"),
             task => self.run_task(&path, task),
         }
@@ -92,14 +95,29 @@ impl Instance {
 
     /// A step did not succeed: it is tried again after a pause, or has been tried often enough, or that would not help.
     pub(super) fn try_again_later(&mut self, path: &Path, task: Task, retry: &Retry) {
-        let (now_ms, limits) = (self.now_ms, self.limits.clone());
         let Some(entry) = self.steps.get_mut(path) else { return };
         entry.tries += 1;
-        if retry.is_for_operator() || entry.tries >= limits.tries_max {
+        if retry.is_for_operator() || entry.tries >= self.limits.tries_max {
             return self.note_trouble(path, task, &retry.to_string());
         }
+        self.try_after_pause(path, task, retry.to_string());
+    }
+
+    /// The service of a step was not there: it is tried again after a pause, as long as it takes.
+    pub(super) fn wait_for_service(&mut self, path: &Path, reason: &Abort) {
+        if let Some(entry) = self.steps.get_mut(path) {
+            entry.tries = entry.tries.max(1);
+            self.try_after_pause(path, Task::Commit, reason.message().to_owned());
+        }
+    }
+
+    fn try_after_pause(&mut self, path: &Path, task: Task, reason: String) {
+        let (now_ms, limits) = (self.now_ms, &self.limits);
+        let Some(entry) = self.steps.get_mut(path) else { return };
         let next = entry.pause.map(|pause| pause.next(now_ms, limits.retry_delay_max_ms));
         entry.pause = Some(next.unwrap_or(Pause::first(now_ms, limits.retry_delay_min_ms)));
+        let (step, tries) = (entry.name.clone(), entry.tries);
+        self.effects.retries.push(Retried { path: path.clone(), step, task, reason, tries });
         self.retrying.insert(path.clone());
     }
 
@@ -107,7 +125,8 @@ impl Instance {
         self.retrying.remove(path);
         let Some(entry) = self.steps.get_mut(path) else { return };
         let reason = Abort::new("", reason).message().to_owned();
-        let trouble = Trouble { step: entry.name.clone(), task, reason, tries: entry.tries };
+        let (step, tries, in_doubt) = (entry.name.clone(), entry.tries, entry.in_doubt);
+        let trouble = Trouble { step, task, reason, tries, in_doubt };
         entry.trouble = Some(trouble.clone());
         let input = entry.input;
         self.record(&Record::Troubled { path: path.clone(), input, trouble }, false);

@@ -93,10 +93,21 @@ impl Instance {
         let pause =
             |pause: &Option<Pause>| pause.map(|pause| (pause.until_ms.saturating_sub(*now_ms), pause.length_ms));
         for (path, entry) in steps {
-            let StepEntry { name, input, result, order, compensated, step, running, tries, pause: next, trouble } =
-                entry;
+            let StepEntry {
+                name,
+                input,
+                result,
+                order,
+                compensated,
+                step,
+                running,
+                tries,
+                pause: next,
+                in_doubt,
+                trouble,
+            } = entry;
             (path, name, input, result, order, compensated, step.is_some()).hash(hasher);
-            (running, tries, pause(next), trouble).hash(hasher);
+            (running, tries, pause(next), in_doubt, trouble).hash(hasher);
         }
         for (after, receipt) in acks_after {
             (ahead(after), receipt).hash(hasher);

@@ -10,7 +10,7 @@ use crate::frame::{Frame, Receipt};
 use crate::id::{InstanceId, NodeId, Path, RoleIndex};
 use crate::message::{CodecError, Fingerprint, Payload};
 use crate::panics;
-use crate::record::{Closed, Record, Trouble};
+use crate::record::{Closed, Record, Task, Trouble};
 use crate::state::{ReadState, State, Writes};
 
 /// What tells one thing an instance has to say from another.
@@ -207,6 +207,21 @@ pub(crate) const CAUSES_OF_DIVERGENCE: &str = "The usual causes: a clock, a rand
     in the program (take what they give by `now`, `random` or `effect`), or a program that was changed while the session was \
     open (give it a new version, or a patch)";
 
+/// A step, or its compensation, that did not succeed and is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retried {
+    /// Where it stands in the program.
+    pub path: Path,
+    /// Its name.
+    pub step: String,
+    /// What was tried.
+    pub task: Task,
+    /// Why it did not succeed, and what to do.
+    pub reason: String,
+    /// How often it was tried in vain; what is not counted, since it passes, stays as it was.
+    pub tries: u32,
+}
+
 /// Why an instance stands still until someone looks at it. Nothing is lost, nothing is aborted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
@@ -305,6 +320,8 @@ impl OutgoingKey {
 /// Everything an instance wants done after a turn.
 #[derive(Default)]
 pub struct Effects {
+    /// Steps and compensations that did not succeed, and are tried again: for the log.
+    pub retries: Vec<Retried>,
     /// To be made durable, in this order.
     pub writes: Vec<Write>,
     /// To be sent until acknowledged.

@@ -8,14 +8,18 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::steps::StepEntry;
 use super::waiting::Waiting;
 use super::{Instance, Job, JobResult, JobTask, LocalResult, OutgoingKey, Said, Stop};
-use crate::abort::{self, Abort};
+use crate::abort::{self, Abort, Retry, Undecided};
 use crate::choreography::{AnyStep, Doubt, ExternalStep, Kind, StepPlace};
 use crate::frame::{Body, Operation};
 use crate::id::{Path, RoleIndex};
 use crate::message::{CodecError, Fingerprint, Payload};
 use crate::record::{Record, Task};
+
+/// What is recorded of a step that an abort has ended between two tries.
+const NOT_IN_TIME: &str = "it did not succeed before the session was aborted";
 
 impl Instance {
     /// Sends once, when the window has room.
@@ -164,6 +168,7 @@ impl Instance {
         // Its commit was running at a crash: under the same key it tells its result, also for an aborted session,
         // whose compensation then has the output in hand. What cannot be taken back is asked about instead, in time.
         if in_doubt && !self.rehearsing && !(aborted && step.kind == Kind::Pivot) {
+            entry.in_doubt = true;
             self.run_step(path, step, JobTask::Commit);
         }
     }
@@ -248,16 +253,26 @@ impl Instance {
 
     pub(crate) fn job_ended(&mut self, path: &Path, result: JobResult) {
         self.set_running(path, false);
+        if let JobResult::Committed(Err(abort)) = &result
+            && let Some(undecided) = abort.as_undecided()
+        {
+            self.commit_undecided(path, undecided, abort);
+            return self.waiting.wake_at(path);
+        }
         match result {
             JobResult::Committed(Err(abort)) if abort.is_failure() => {
                 self.step_failed(path, abort.message().to_owned());
             }
             JobResult::Committed(Err(refusal)) if self.only_goes_forward(path) => {
+                self.no_more_in_doubt(path); // Its service has said that nothing was done under its key.
                 self.try_again_later(path, Task::Commit, &refusal.into());
             }
             JobResult::Committed(result) => self.step_committed(path, result),
             // It is not committed again unless an operator wants that: who knows what it would do.
-            JobResult::CommittedUnrecorded(error) => self.note_trouble(path, Task::Record, &error.to_string()),
+            JobResult::CommittedUnrecorded(error) => {
+                self.no_more_in_doubt(path);
+                self.note_trouble(path, Task::Record, &error.to_string());
+            }
             JobResult::FoundOut(Ok(Doubt::Committed(output))) => self.step_committed(path, Ok(output)),
             JobResult::FoundOut(Ok(Doubt::NotCommitted)) => {
                 let refusal =
@@ -272,6 +287,27 @@ impl Instance {
             JobResult::FoundOut(Err(retry)) => self.try_again_later(path, Task::FindOut, &retry),
         }
         self.waiting.wake_at(path);
+    }
+
+    fn no_more_in_doubt(&mut self, path: &Path) {
+        if let Some(entry) = self.steps.get_mut(path) {
+            entry.in_doubt = false;
+        }
+    }
+
+    /// A commit came to no decision, and this try of it has taken no effect.
+    fn commit_undecided(&mut self, path: &Path, undecided: Undecided, reason: &Abort) {
+        let aborted = self.is_aborted(path);
+        let Some(entry) = self.steps.get_mut(path) else { return };
+        entry.in_doubt &= !undecided.is_known;
+        let in_doubt = entry.in_doubt;
+        let retry = || Retry::new(reason.message());
+        match aborted {
+            true if in_doubt => self.try_again_later(path, Task::FindOut, &retry()),
+            true => self.step_committed(path, Err(Abort::new(abort::GIVEN_UP, NOT_IN_TIME))),
+            false if undecided.passes => self.wait_for_service(path, reason),
+            false => self.try_again_later(path, Task::Commit, &retry()),
+        }
     }
 
     /// Whether a refusal of the step is no answer. On an aborted session it is: nothing has taken effect.
@@ -317,14 +353,20 @@ impl Instance {
 
     /// The steps in `scope` that only go forward need not any more: their last tries took no effect.
     pub(super) fn give_up_retries(&mut self, scope: &Path) {
-        let waiting =
-            self.steps_in(scope).filter(|(_, entry)| entry.tries > 0 && !entry.running && entry.result.is_none());
+        // What may have taken effect in an earlier life is asked once more.
+        let is_over =
+            |entry: &StepEntry| entry.tries > 0 && !entry.running && entry.result.is_none() && !entry.in_doubt;
+        let waiting = self.steps_in(scope).filter(|(_, entry)| is_over(entry));
         let waiting: Vec<Path> = waiting.map(|(path, _)| path.clone()).collect();
         for path in waiting {
-            self.step_committed(
-                &path,
-                Err(Abort::new(abort::GIVEN_UP, "it did not succeed before the session was aborted")),
-            );
+            self.step_committed(&path, Err(Abort::new(abort::GIVEN_UP, NOT_IN_TIME)));
+        }
+        let is_listed = |entry: &StepEntry| {
+            entry.in_doubt && entry.trouble.as_ref().is_some_and(|trouble| trouble.task == Task::Commit)
+        };
+        let listed = self.steps_in(scope).filter(|(_, entry)| is_listed(entry));
+        for path in listed.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
+            self.forget_tries(&path); // It need not go forward any more.
         }
     }
 

@@ -63,7 +63,7 @@ impl Instance {
             Record::Compensated { path } => self.step_entry(path, "", Fingerprint::default()).compensated = true,
             Record::Troubled { path, input, trouble } => {
                 let entry = self.step_entry(path, &trouble.step, input);
-                entry.tries = trouble.tries;
+                (entry.tries, entry.in_doubt) = (trouble.tries, trouble.in_doubt);
                 entry.trouble = Some(trouble);
             }
             Record::Checkpoint { path, turn, state } => self.restore_loop(path, turn, state),

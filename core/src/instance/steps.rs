@@ -24,6 +24,8 @@ pub(super) struct StepEntry {
     /// How often in a row it failed, and when it may be tried again.
     pub(super) tries: u32,
     pub(super) pause: Option<Pause>,
+    /// Its commit was begun in an earlier life, and no try since has told what became of that.
+    pub(super) in_doubt: bool,
     pub(super) trouble: Option<Trouble>,
 }
 
@@ -39,6 +41,7 @@ impl StepEntry {
             running: false,
             tries: 0,
             pause: None,
+            in_doubt: false,
             trouble: None,
         }
     }
@@ -53,6 +56,12 @@ impl StepEntry {
             (Some(Ok(_)), Some(Kind::Pivot | Kind::Retriable)) => Some(Task::Reconcile),
             (None, Some(_)) => Some(Task::FindOut),
         }
+    }
+
+    /// Whether committing it once more, under its key, tells what became of a commit in an earlier life. What cannot be taken
+    /// back is asked about instead.
+    pub(super) fn is_told_by_commit(&self) -> bool {
+        self.in_doubt && self.step.as_ref().is_some_and(|step| step.kind != Kind::Pivot)
     }
 
     /// What may be recorded of it.

@@ -72,12 +72,8 @@ fn rested() -> impl Strategy<Value = Rested> {
 
 fn trouble() -> impl Strategy<Value = Trouble> {
     let task = prop::sample::select(vec![Task::Commit, Task::Compensate, Task::FindOut, Task::Reconcile, Task::Record]);
-    (any::<String>(), task, any::<String>(), any::<u32>()).prop_map(|(step, task, reason, tries)| Trouble {
-        step,
-        task,
-        reason,
-        tries,
-    })
+    (any::<String>(), task, any::<String>(), any::<u32>(), any::<bool>())
+        .prop_map(|(step, task, reason, tries, in_doubt)| Trouble { step, task, reason, tries, in_doubt })
 }
 
 pub fn body() -> impl Strategy<Value = Body> {
@@ -515,7 +511,7 @@ pub fn golden_packets() -> Vec<(String, Packet)> {
 
 pub fn golden_records() -> Vec<Record> {
     let (path, name, payload) = (golden_path, || "name".to_owned(), || Payload::from(vec![0xde, 0xad]));
-    let trouble = |task| Trouble { step: name(), task, reason: "why".into(), tries: 7 };
+    let trouble = |task| Trouble { step: name(), task, reason: "why".into(), tries: 7, in_doubt: false };
     let troubled = |task| Record::Troubled { path: path(), input: Fingerprint(9), trouble: trouble(task) };
     vec![
         Record::Received { path: path(), from: RoleIndex(1), operation: Operation::Gather, payload: payload() },

@@ -26,6 +26,7 @@ mod rig;
 mod stage;
 mod tables;
 mod ui;
+mod undecided;
 mod unrecorded;
 mod values;
 mod watch;

@@ -212,6 +212,7 @@ impl Rig {
         all.troubles = effects.troubles.or(all.troubles.take());
         all.long_journal = effects.long_journal.or(all.long_journal.take());
         all.lacking.extend(effects.lacking);
+        all.retries.extend(effects.retries);
         effects.writes
     }
 

@@ -415,7 +415,8 @@ fn no_18_the_latest_is_taken_back_first() {
     let mut backwards = play();
     backwards.watch.note_backwards("deal");
     good(forwards(backwards));
-    let trouble = Trouble { step: "pay".into(), task: Task::Compensate, reason: "no".into(), tries: 1 };
+    let trouble =
+        Trouble { step: "pay".into(), task: Task::Compensate, reason: "no".into(), tries: 1, in_doubt: false };
     let troubled = Record::Troubled { path: path(&[2]), input: Fingerprint::default(), trouble };
     good(forwards(play().write(1, records(1, &[troubled]))));
 }
