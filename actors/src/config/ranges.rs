@@ -20,7 +20,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 /// The longest pause between two tries of anything: whoever waits longer has been forgotten.
 const DAY: Duration = Duration::from_hours(24);
 /// The longest span: "never", for those who count in years. Of 365.25 days each.
-const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
+const CENTURY: Duration = Duration::from_hours(100 * 8_766);
 
 /// More of anything are no bound at all, in the memory of any machine.
 const COUNT_MAX: u64 = 1_000_000_000;

@@ -435,15 +435,20 @@ impl NodeBuilder {
             }
             Err(error) => {
                 writer.end().await;
-                Err(match error {
-                    SpawnErr::StartupFailed(error) => match error.downcast::<NodeError>() {
-                        Ok(error) => *error,
-                        Err(error) => NodeError::Transport(error.to_string()),
-                    },
-                    error => NodeError::Transport(why_not_started(&error)),
-                })
+                Err(not_started(error))
             }
         }
+    }
+}
+
+/// Why the actors of a node cannot be started.
+fn not_started(error: SpawnErr) -> NodeError {
+    match error {
+        SpawnErr::StartupFailed(error) => match error.downcast::<NodeError>() {
+            Ok(error) => *error,
+            Err(error) => NodeError::Transport(error.to_string()),
+        },
+        error => NodeError::Transport(why_not_started(&error)),
     }
 }
 

@@ -53,8 +53,8 @@ pub(super) fn owner(owned: &Owned) -> Owner {
     owned.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-fn set_owner(owned: &Owned, owner: Owner) {
-    *owned.write().unwrap_or_else(PoisonError::into_inner) = owner;
+fn set_owner(owned: &Owned, to: Owner) {
+    *owned.write().unwrap_or_else(PoisonError::into_inner) = to;
 }
 
 /// What the node's store knows of the markers of one database.

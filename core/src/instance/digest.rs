@@ -12,6 +12,7 @@ use super::{Instance, Job, JobTask, Pause};
 impl Instance {
     /// Hashes all that its future depends on, besides its program; to be asked after its effects were taken.
     #[doc(hidden)]
+    #[expect(clippy::too_many_lines, reason = "a line for each field, so that none is forgotten")]
     pub fn digest(&self, hasher: &mut impl Hasher) {
         let Self {
             // The same in all instances that are compared.
