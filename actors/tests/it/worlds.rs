@@ -123,8 +123,8 @@ fn a_service_that_does_not_honour_its_key_is_found_in_one_seed_again_and_again()
     let seed = failure.seed;
     let again = format!("ACCOMPANIST_SEED={seed} {}", accompanist::testing::test_command());
     assert!(text.contains(&again), "{text}");
-    let test = "worlds::a_service_that_does_not_honour_its_key_is_found_in_one_seed_again_and_again -- --exact";
-    assert!(again.ends_with(test) && again.contains(" -p ") == std::env::var("CARGO_PKG_NAME").is_ok(), "{again}");
+    let command = "worlds::a_service_that_does_not_honour_its_key_is_found_in_one_seed_again_and_again -- --exact";
+    assert!(again.ends_with(command) && again.contains(" -p ") == std::env::var("CARGO_PKG_NAME").is_ok(), "{again}");
     // The timeline shows the crash between the two effects.
     assert_eq!(text.matches("a service commits").count(), failure.trace.tail(40).matches("a service commits").count());
     assert!(text.contains("CRASHES"), "{text}");

@@ -411,6 +411,7 @@ choreography!(Entered: (Buyer, Clerk, Carrier), At<Buyer, u32> => At<Buyer, u32>
     ctx.comm(Carrier, Buyer, &shipped).await
 });
 
+#[expect(clippy::fn_params_excessive_bools, reason = "one for each thing that is tried")]
 fn check_ledger(
     honours_keys: bool,
     refuses_what_comes_late: bool,
