@@ -1,5 +1,7 @@
 //! One session with many operations under way at the same time: what each costs must not grow with how many there are.
 //!
+//! What a session costs by itself, some syncs' waits, is in it: it is shared by all operations of one.
+//!
 //! Two nodes in this process, on a network of it and with stores in memory, so that it is about the instances.
 
 use std::time::{Duration, Instant};
@@ -24,10 +26,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',', default_values_t = [10, 100, 1_000, 10_000])]
     widths: Vec<u32>,
     /// Operations of each round, at least; a session more often is as good as a wider one
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 2_000)]
     operations: u32,
     /// Rounds of each width, in turns; the fastest counts, as the others have waited for something else
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Print JSON
     #[arg(long)]

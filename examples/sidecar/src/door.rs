@@ -32,6 +32,9 @@ async fn deliver(State(node): State<Node>, headers: HeaderMap, Json(order): Json
         match node.start_keyed(Delivery, key, order.clone()).await {
             Ok(session) => break session,
             Err(error @ StartError::NodeStopped) => return stopped(&error),
+            Err(error @ StartError::OtherInput { .. }) => {
+                return (StatusCode::CONFLICT, error.to_string()).into_response();
+            }
             Err(error) => tracing::debug!(%error, key, "not started yet"),
         }
         tokio::time::sleep(RETRY_PAUSE).await;

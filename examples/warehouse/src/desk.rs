@@ -92,6 +92,10 @@ async fn fulfil<C: OrderSaga>(node: &Node, saga: C, order: Order, answers: &mpsc
         match node.start_keyed(saga, &id, order.clone()).await {
             Ok(session) => break session,
             Err(StartError::NodeStopped) => return,
+            Err(error @ StartError::OtherInput { .. }) => {
+                let _ = answers.send(Answer::Failed { id, reason: error.to_string() }).await; // Who ordered may have gone.
+                return;
+            }
             Err(error) => {
                 tracing::warn!(%error, order = id, "not started yet");
                 tokio::time::sleep(START_RETRY_DELAY).await;
