@@ -41,8 +41,7 @@ impl Member {
         let watch = StoreWatch::new()?;
         let store = FjallStore::open(folder)?.durability(durability);
         let security = security::folder(folder, role);
-        let peers: Vec<_> = peers.iter().copied().map(endpoint).collect();
-        let wire = protection.wire(&security, &endpoint(port), peers.iter().map(String::as_str));
+        let wire = protection.wire(&security, &endpoint(port), peers.iter().copied().map(endpoint));
         let transport = ZenohTransport::open(wire).await?;
         let builder = Node::builder(NodeId::new(role)?)
             .store(TimedStore::new(store, watch.clone()))
@@ -194,6 +193,5 @@ impl Cluster {
 
 /// The network of a node that listens on `port`.
 pub(crate) fn wire(port: u16, peers: &[u16]) -> ZenohConfig {
-    let wire = ZenohConfig::new().listen(endpoint(port));
-    peers.iter().fold(wire, |wire, peer| wire.connect(endpoint(*peer)))
+    Protection::default().wire(Path::new(""), &endpoint(port), peers.iter().copied().map(endpoint))
 }

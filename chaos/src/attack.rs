@@ -112,7 +112,7 @@ impl Attacker {
     }
 
     async fn attack(&mut self, arguments: &AttackArguments) -> anyhow::Result<()> {
-        let config = client(&arguments.connect, arguments.secured.then_some(&arguments.security))?;
+        let config = client(&arguments.connect, arguments.secured.then_some(arguments.security.as_path()))?;
         loop {
             let Ok(Ok(session)) = timeout(OPEN_WAIT_MAX, zenoh::open(config.clone())).await else {
                 sleep(OPEN_RETRY_DELAY).await;
@@ -210,7 +210,7 @@ impl Attacker {
 }
 
 /// A client of Zenoh, with the certificate in `security` if there is one, and no rules of its own.
-fn client(connect: &str, security: Option<&PathBuf>) -> anyhow::Result<zenoh::Config> {
+fn client(connect: &str, security: Option<&Path>) -> anyhow::Result<zenoh::Config> {
     let mut config = zenoh::Config::default();
     let mut set = |key: &str, value: serde_json::Value| {
         config.insert_json5(key, &value.to_string()).map_err(|error| anyhow!("Zenoh does not take {key}: {error}"))
@@ -219,7 +219,7 @@ fn client(connect: &str, security: Option<&PathBuf>) -> anyhow::Result<zenoh::Co
     set("connect/endpoints", vec![connect].into())?;
     set("scouting/multicast/enabled", false.into())?;
     if let Some(security) = security {
-        let path = |name: &str| Path::new(security).join(name).display().to_string().into();
+        let path = |name: &str| security.join(name).display().to_string().into();
         set("transport/link/tls/root_ca_certificate", path(CA_FILE))?;
         set("transport/link/tls/connect_certificate", path(CERTIFICATE_FILE))?;
         set("transport/link/tls/connect_private_key", path(KEY_FILE))?;

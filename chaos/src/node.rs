@@ -127,7 +127,7 @@ pub(crate) async fn play(arguments: NodeArguments) -> anyhow::Result<()> {
     let clock = Arc::new(JumpingClock::default());
     clock.set_ahead(clock_ahead_ms);
     let protection = Protection { secured, sealed };
-    let config = protection.wire(&security, &listen, connect.iter().map(String::as_str)).insecure(!secured);
+    let config = protection.wire(&security, &listen, &connect).insecure(!secured);
     let transport = Tapped::new(ZenohTransport::open(config).await?, &tap)?;
     let builder = protection
         .node(Node::builder(NodeId::new(role.name())?), &security)

@@ -34,16 +34,15 @@ pub async fn catch_async<T>(work: impl Future<Output = T>) -> Result<T, String> 
 /// The result of `work`. A panic in it goes on, without being reported once more, with the text that `name` makes of its own:
 /// one that says whose code it was, and where.
 pub(crate) fn named<T>(work: impl FnOnce() -> T, name: impl FnOnce(&str) -> String) -> T {
-    catch(work).unwrap_or_else(|panic| resume_unwind(Box::new(name(&panic))))
+    catch(work).unwrap_or_else(|panic| go_on(name(&panic)))
 }
 
 /// As [`named`], for what has to be awaited.
 pub(crate) async fn named_async<T>(work: impl Future<Output = T>, name: impl FnOnce(&str) -> String) -> T {
-    catch_async(work).await.unwrap_or_else(|panic| resume_unwind(Box::new(name(&panic))))
+    catch_async(work).await.unwrap_or_else(|panic| go_on(name(&panic)))
 }
 
 /// The panic of this text goes on here, without being reported once more.
-#[cfg(feature = "testing")]
 pub(crate) fn go_on(text: String) -> ! {
     resume_unwind(Box::new(text))
 }

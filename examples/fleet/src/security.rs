@@ -38,14 +38,14 @@ impl Protection {
 
     /// The network of the node whose files are in `folder`, and that listens there.
     #[must_use]
-    pub fn wire<'a>(self, folder: &Path, listen: &str, peers: impl IntoIterator<Item = &'a str>) -> ZenohConfig {
+    pub fn wire(self, folder: &Path, listen: &str, peers: impl IntoIterator<Item = impl AsRef<str>>) -> ZenohConfig {
         let wire = if self.secured {
             ZenohConfig::new().namespace(NAMESPACE).config_file(folder.join(ZENOH_FILE))
         } else {
             ZenohConfig::new()
         };
         let wire = wire.listen(self.endpoint(listen));
-        peers.into_iter().fold(wire, |wire, peer| wire.connect(self.endpoint(peer)))
+        peers.into_iter().fold(wire, |wire, peer| wire.connect(self.endpoint(peer.as_ref())))
     }
 
     /// The same of the node itself.
