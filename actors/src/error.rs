@@ -29,7 +29,7 @@ pub enum NodeError {
     /// Something of which a node has one was given twice, or in two ways that contradict each other.
     #[error("the node was given two {what}, {first} and {second}: leave one out")]
     GivenTwice {
-        /// What.
+        /// The kind of thing, in the plural: "stores", "transports".
         what: &'static str,
         /// The first of them.
         first: String,

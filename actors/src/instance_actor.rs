@@ -108,7 +108,7 @@ pub(crate) struct InstanceState {
     shared: Arc<Shared>,
     incarnation: Incarnation,
     opened: Option<Opened>,
-    /// What it does before it looks at its first message.
+    /// Done before the first message is looked at.
     first: Option<First>,
     /// The store has not been asked yet whether it knows the instance.
     begins: bool,

@@ -58,7 +58,7 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    /// What is wrong, and what to do.
+    /// Checks the value. The error says what is wrong with it, and what to do.
     pub(crate) fn check(&self) -> Result<(), String> {
         let Self { given, least, greatest, .. } = self;
         match given {

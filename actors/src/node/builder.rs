@@ -466,7 +466,7 @@ fn follow(shared: &Arc<Shared>, attached: Vec<Arc<dyn Attach>>) {
     shared.set_attached(attached);
 }
 
-/// What contradicts the settings, or itself.
+/// Refuses two ways of saying the same that contradict each other.
 fn contradictions(settings: &Settings, seal_key_file: Option<&Path>, begins_twice: bool) -> Result<(), NodeError> {
     let twice = |what, first: String, second: String| Err(NodeError::GivenTwice { what, first, second });
     if let (Some(given), Some(other)) = (seal_key_file, settings.seal_key_file.as_deref())

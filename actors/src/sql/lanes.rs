@@ -53,7 +53,7 @@ impl Lanes {
         Some(Lane { lock_wait_max: QUICK_WAIT_MAX, _permit: Some(permit.ok()?.ok()?) })
     }
 
-    /// It has waited for a lock in vain.
+    /// A step under `key` has waited for a lock in vain.
     pub(super) fn note_waited(&self, key: &str) {
         let mut waited = self.waited();
         if waited.len() < KEYS_MAX {
@@ -61,7 +61,7 @@ impl Lanes {
         }
     }
 
-    /// It has come to a result, or to another trouble.
+    /// A step under `key` has come to a result, or to another trouble.
     pub(super) fn forget(&self, key: &str) {
         self.waited().remove(key);
     }
