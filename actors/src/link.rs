@@ -338,6 +338,7 @@ impl LinkState {
         if self.partners.contains(node) || *node == self.shared.node {
             return;
         }
+        let _order = self.shared.writer.in_order();
         let change = self.shared.peers.note_partner(node);
         if self.shared.peers.knows(node) {
             self.partners.insert(node.clone());

@@ -387,6 +387,7 @@ impl Shared {
         if !is_letter(&delivery.frame) {
             return;
         }
+        let _order = self.writer.in_order();
         if let Some(changes) = self.dead_letters.note(delivery, reason, self.environment.unix_ms()) {
             let shared = self.clone();
             let done = Box::new(move |_| shared.dead_letters.written()); // The writer itself tells the node of a failure.
@@ -396,6 +397,7 @@ impl Shared {
 
     /// These are handled, and dead no more.
     pub(crate) fn forget_dead(&self, numbers: impl IntoIterator<Item = u64>) {
+        let _order = self.writer.in_order();
         let changes = self.dead_letters.remove(numbers);
         if !changes.is_empty() {
             self.writer.submit(Job::Change { changes, done: Box::new(|_| ()) });

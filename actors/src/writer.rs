@@ -12,8 +12,8 @@ mod keys;
 mod open;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -127,11 +127,19 @@ pub(crate) struct WriterHandle {
     ended: Latch<()>,
     batch: Arc<AtomicU64>,
     tombstones: watch::Receiver<Option<Tombstones>>,
+    /// See [`WriterHandle::in_order`].
+    order: Arc<Mutex<()>>,
     /// With [`Mode::Thread`].
     thread: Option<ThreadId>,
 }
 
 impl WriterHandle {
+    /// To be held from a change in memory until what it changes on disk is submitted, wherever two threads may change the
+    /// same: otherwise the disk may end with the earlier of two changes. Not to be taken twice by one thread.
+    pub(crate) fn in_order(&self) -> MutexGuard<'_, ()> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner) // It guards an order, no data.
+    }
+
     pub(crate) fn submit(&self, job: Job) {
         if let Err(mpsc::error::SendError(job)) = self.jobs.send(job) {
             job.refuse(&StoreError::Closed);
@@ -262,7 +270,7 @@ pub(crate) fn start(
         }
     };
     let callers = Arc::new(Semaphore::new(settings.callers_max.min(Semaphore::MAX_PERMITS)));
-    Ok(WriterHandle { jobs, callers, open, failed, ended, batch, tombstones, thread })
+    Ok(WriterHandle { jobs, callers, open, failed, ended, batch, tombstones, order: Arc::default(), thread })
 }
 
 /// How often a store that nothing is written to is asked whether it is still there.

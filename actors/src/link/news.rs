@@ -44,11 +44,7 @@ impl LinkState {
             self.due.entry(node).or_default().probe = true;
         }
         self.shared.peers.note_contacts(self.shared.now_ms());
-        let changes = self.shared.peers.age(self.shared.now_ms());
-        if !changes.is_empty() {
-            self.partners.clear();
-            self.shared.writer.submit(Job::Change { changes, done: Box::new(|_| ()) });
-        }
+        self.forget_aged();
         let offer = Offer { received: self.receptions.report(), ..self.shared.offer(None) };
         let round = Round::Broadcast(self.reachability.round());
         let packet = Packet { offer: Some(offer), round, ..self.packet() };
@@ -57,6 +53,15 @@ impl LinkState {
         myself.send_after(self.offer_delay, move || LinkSignal::Offer(round));
         self.offer_delay = (self.offer_delay * 2).min(self.shared.settings.offer_period_max);
         self.count(myself);
+    }
+
+    fn forget_aged(&mut self) {
+        let _order = self.shared.writer.in_order();
+        let changes = self.shared.peers.age(self.shared.now_ms());
+        if !changes.is_empty() {
+            self.partners.clear();
+            self.shared.writer.submit(Job::Change { changes, done: Box::new(|_| ()) });
+        }
     }
 
     /// Something has changed here: tells all now, and soon again.
@@ -115,6 +120,8 @@ impl LinkState {
             may
         });
         let of_others = self.take_word_of_operator(from, &mut offer);
+        let shared = self.shared.clone();
+        let _order = shared.writer.in_order();
         let mut learned = self.shared.peers.learn(from, offer, self.shared.now_ms());
         // Those that the peers have room for have room among the introduced, too.
         let is_known = self.shared.peers.knows(from);

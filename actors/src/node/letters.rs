@@ -36,13 +36,16 @@ impl Node {
     /// # Errors
     /// [`StoreError`] when the store is closed or has failed.
     pub async fn discard_dead_letter(&self, number: u64) -> Result<bool, StoreError> {
-        let changes = self.shared.dead_letters.remove([number]);
-        if changes.is_empty() {
-            return Ok(false);
-        }
         let (reply, answer) = oneshot::channel();
-        let done = Box::new(move |written| drop(reply.send(written))); // The caller may have gone.
-        self.shared.writer.submit(Job::Change { changes, done });
+        {
+            let _order = self.shared.writer.in_order();
+            let changes = self.shared.dead_letters.remove([number]);
+            if changes.is_empty() {
+                return Ok(false);
+            }
+            let done = Box::new(move |written| drop(reply.send(written))); // The caller may have gone.
+            self.shared.writer.submit(Job::Change { changes, done });
+        }
         answer.await.map_err(|_| StoreError::Closed)??;
         Ok(true)
     }

@@ -62,17 +62,23 @@ impl Node {
     }
 
     async fn stand(&self, draining: bool) -> Result<(), StoreError> {
-        let own = self.shared.peers.next_standing(draining, Membership(self.shared.environment.random()));
-        let shared = self.shared.clone();
-        self.change(own.stored(), move || {
-            shared.peers.stand(own);
-            shared.to_link(LinkMessage::Announce);
-        })
-        .await
+        let written = {
+            let _order = self.shared.writer.in_order();
+            let own = self.shared.peers.next_standing(draining, Membership(self.shared.environment.random()));
+            let shared = self.shared.clone();
+            self.change(own.stored(), move || {
+                shared.peers.stand(own);
+                shared.to_link(LinkMessage::Announce);
+            })
+        };
+        written.await
     }
 
-    /// Writes this down, and then tells of it, also if nobody waits any more.
-    async fn change(&self, changes: Batch, told: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+    /// Submits this at once, and then tells of it, also if nobody waits for the future that it gives.
+    fn change<F>(&self, changes: Batch, told: F) -> impl Future<Output = Result<(), StoreError>> + use<F>
+    where
+        F: FnOnce() + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let done = Box::new(move |written: Result<(), StoreError>| {
             if written.is_ok() {
@@ -81,7 +87,7 @@ impl Node {
             let _ = reply.send(written); // The caller may have gone.
         });
         self.shared.writer.submit(Job::Change { changes, done });
-        answer.await.map_err(|_| StoreError::Closed)?
+        async { answer.await.map_err(|_| StoreError::Closed)? }
     }
 
     /// Waits until nobody needs this node any more, which drains: no node has an open instance of a session that it is
@@ -201,23 +207,30 @@ impl Node {
         if *node == self.shared.node {
             return Err(CordonError::Own);
         }
-        let unknown = || CordonError::Unknown(node.clone());
-        let changes = self.shared.peers.cordon(node, cordoned).ok_or_else(unknown)?;
-        let (shared, node) = (self.shared.clone(), node.clone());
-        Ok(self.change(changes, move || shared.peers.note_cordon(&node, cordoned)).await?)
+        let written = {
+            let _order = self.shared.writer.in_order();
+            let unknown = || CordonError::Unknown(node.clone());
+            let changes = self.shared.peers.cordon(node, cordoned).ok_or_else(unknown)?;
+            let (shared, node) = (self.shared.clone(), node.clone());
+            self.change(changes, move || shared.peers.note_cordon(&node, cordoned))
+        };
+        Ok(written.await?)
     }
 
     /// Whether the node is known.
     async fn note_left(&self, node: &NodeId) -> Result<bool, StoreError> {
-        let Some((changes, left)) = self.shared.peers.forget(node, self.shared.environment.unix_ms()) else {
-            return Ok(false);
+        let written = {
+            let _order = self.shared.writer.in_order();
+            let Some((changes, left)) = self.shared.peers.forget(node, self.shared.environment.unix_ms()) else {
+                return Ok(false);
+            };
+            let shared = self.shared.clone();
+            self.change(changes, move || {
+                shared.peers.left_stored(&[left]);
+                shared.to_link(LinkMessage::Announce);
+            })
         };
-        let shared = self.shared.clone();
-        let told = move || {
-            shared.peers.left_stored(&[left]);
-            shared.to_link(LinkMessage::Announce);
-        };
-        self.change(changes, told).await.map(|()| true)
+        written.await.map(|()| true)
     }
 
     /// The nodes that are known besides this one: their roles, how they stand, whether packets go to and fro, and whether
