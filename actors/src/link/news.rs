@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use accompanist_core::NodeId;
-use accompanist_core::contract::{Heal, StoreError};
+use accompanist_core::contract::{Batch, Heal, StoreError};
 use accompanist_core::frame::{Epoch, Left, Membership, Offer, Packet, Round};
 use metrics::counter;
 use ractor::ActorRef;
@@ -120,9 +120,7 @@ impl LinkState {
             may
         });
         let of_others = self.take_word_of_operator(from, &mut offer);
-        let shared = self.shared.clone();
-        let _order = shared.writer.in_order();
-        let mut learned = self.shared.peers.learn(from, offer, self.shared.now_ms());
+        let learned = self.take_in(myself, from, offer);
         // Those that the peers have room for have room among the introduced, too.
         let is_known = self.shared.peers.knows(from);
         if learned.knows_other {
@@ -153,7 +151,7 @@ impl LinkState {
         if let Some(change) = self.reachability.report(from, &received, self.shared.now_ms()) {
             self.note_reachability(from, &change);
         }
-        self.believe(from, of_others, &mut learned);
+        self.believe(myself, from, of_others);
         for node in &learned.hints {
             tracing::warn!(
                 by = %from, %node,
@@ -166,7 +164,29 @@ impl LinkState {
                 "an operator has had this node forgotten there: the two take part in no new session together; `undrain` here joins anew"
             );
         }
-        if learned.changes.is_empty() {
+    }
+
+    /// Learns from an offer, and writes down what is news, if it is taken.
+    fn take_in(&self, myself: &ActorRef<LinkSignal>, from: &NodeId, offer: Offer) -> Learned {
+        let _order = self.shared.writer.in_order();
+        let mut learned = self.shared.peers.learn(from, offer, self.shared.now_ms());
+        let (changes, left) = (std::mem::take(&mut learned.changes), std::mem::take(&mut learned.left));
+        if !learned.is_refused && !learned.knows_other && learned.halt.is_none() {
+            self.write_news(myself, from, changes, left, learned.unstored);
+        }
+        learned
+    }
+
+    /// Writes down what is known of a node now; whoever is told of it may rely on it.
+    fn write_news(
+        &self,
+        myself: &ActorRef<LinkSignal>,
+        from: &NodeId,
+        changes: Batch,
+        left: Vec<Left>,
+        unstored: Option<Membership>,
+    ) {
+        if changes.is_empty() {
             return;
         }
         let (shared, myself, from) = (self.shared.clone(), myself.clone(), from.clone());
@@ -174,17 +194,16 @@ impl LinkState {
             if written.is_err() {
                 return; // The writer itself tells the node of a failure.
             }
-            // Only now: who has been told may rely on it.
-            shared.peers.left_stored(&learned.left);
-            if let Some(membership) = learned.unstored {
+            shared.peers.left_stored(&left);
+            if let Some(membership) = unstored {
                 shared.peers.stored(&from, membership);
             }
-            if learned.unstored.is_some() || !learned.left.is_empty() {
+            if unstored.is_some() || !left.is_empty() {
                 let _ = myself.cast(LinkSignal::OfferTo(from)); // Gone with its node.
             }
             let _ = myself.cast(LinkSignal::Count);
         });
-        self.shared.writer.submit(Job::Change { changes: learned.changes, done });
+        self.shared.writer.submit(Job::Change { changes, done });
     }
 
     /// Takes out of an offer whom else its sender says to have left, if an operator speaks there (decision 0031). What it says of
@@ -200,13 +219,13 @@ impl LinkState {
     }
 
     /// These have left, as an operator has said on the node `by`, which is heard.
-    fn believe(&self, by: &NodeId, lefts: Vec<Left>, learned: &mut Learned) {
+    fn believe(&self, myself: &ActorRef<LinkSignal>, by: &NodeId, lefts: Vec<Left>) {
         for left in lefts {
+            let _order = self.shared.writer.in_order();
             let changes = self.shared.peers.note_left(std::slice::from_ref(&left));
             if !changes.is_empty() {
                 tracing::warn!(%by, node = %left.node, "an operator says on another node that a node has left: it is cast no more");
-                learned.changes.extend(changes);
-                learned.left.push(left);
+                self.write_news(myself, by, changes, vec![left], None);
             }
         }
     }
