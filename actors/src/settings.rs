@@ -111,8 +111,9 @@ pub struct Settings {
     pub group_writes_max: usize,
     /// Frames to one node that are sent and not acknowledged; more wait in memory at their instances' expense.
     pub window_frames_max: usize,
-    /// The pause before a frame is sent again; it doubles from one to the next. Longer from the start where
-    /// acknowledgements usually take longer: a node that is behind must not get everything twice.
+    /// The pause before a frame is sent again to a node that may be away; it doubles from one to the next. Longer from the start
+    /// where acknowledgements usually take longer: a node that is behind must not get everything twice. What is likely to be lost
+    /// is sent again after about a round trip.
     #[serde(with = "humantime_serde")]
     pub retransmission_delay_min: Duration,
     /// The longest pause between two transmissions of a frame.

@@ -1,5 +1,10 @@
 //! The frames under way: numbered, within a window per node, and due to be sent again at some time.
 //!
+//! A frame is sent again when it was not acknowledged for long; and about a round trip after it was sent, if its node has
+//! acknowledged a frame that was sent later (RACK, RFC 8985, section 6.2). So that the last frame that was sent to a node does
+//! not have to wait for long, it and the first one are sent again when the node has acknowledged nothing for about a round trip,
+//! and again, more and more seldom (the probe of QUIC, RFC 9002, section 6.2, of two frames as well). An acknowledgement does not say which transmission it answers: it is taken for the first.
+//!
 //! Pure: time and chance come in, transmissions go out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,8 +31,24 @@ struct UnderWay {
     outgoing: Outgoing,
     due_ms: u64,
     pause_ms: u64,
-    /// When it was sent first; `None` once its receiver was away, which says nothing of how long a frame takes.
+    /// When it was sent first; `None` once it says nothing of how long its receiver takes: that was away, or the frame was lost.
     sent_ms: Option<u64>,
+    /// Its first transmission among all of this outbox, and its last one, with the time of that.
+    first: u64,
+    last: u64,
+    last_ms: u64,
+    /// How often it was sent again.
+    repeats: u32,
+    /// It is due because a frame that was sent later is acknowledged.
+    is_overtaken: bool,
+}
+
+impl UnderWay {
+    /// After so long it is taken for lost, where others are after `usual_ms`: twice that once it was sent again twice, and so on.
+    /// It may be its receiver that does not take it.
+    fn loss_ms(&self, usual_ms: u64) -> u64 {
+        usual_ms.saturating_mul(1 << self.repeats.saturating_sub(1).min(16))
+    }
 }
 
 /// What tells a frame from all others of this node.
@@ -47,6 +68,10 @@ struct Window {
     /// How many of those that wait are of no more use.
     stale: usize,
     trip: RoundTrip,
+    /// The frames under way by their last transmission, but for those that are known to be overtaken.
+    sent: BTreeMap<u64, u64>,
+    /// When the last frame and the first are sent again, to learn whether anything arrives.
+    probe_ms: Option<u64>,
 }
 
 impl Window {
@@ -59,6 +84,11 @@ impl Window {
             }
             self.stale = self.stale.saturating_sub(1);
         }
+    }
+
+    /// After so long a frame is taken for lost when a later one is acknowledged; `None` while nothing is known.
+    fn loss_ms(&self, ack_delay_ms: u64) -> Option<u64> {
+        Some(self.trip.patience_ms().max(self.trip.mean_ms()?.saturating_add(ack_delay_ms)))
     }
 
     /// One of those that wait is of no more use. They are dropped together, once they are half of all.
@@ -78,8 +108,11 @@ fn is_waiting(known: &BTreeMap<FrameKey, Place>, id: InstanceId, outgoing: &Outg
 /// See the module's documentation.
 pub(super) struct Outbox {
     next_number: u64,
+    transmissions: u64,
     under_way: BTreeMap<u64, UnderWay>,
     due: BTreeSet<(u64, u64)>,
+    /// The windows that have a time to probe.
+    probes: BTreeSet<(u64, NodeId)>,
     /// What is under way or waits already: an instance that has been restarted says it again.
     known: BTreeMap<FrameKey, Place>,
     windows: BTreeMap<NodeId, Window>,
@@ -88,6 +121,9 @@ pub(super) struct Outbox {
     window_max: usize,
     pause_min_ms: u64,
     pause_max_ms: u64,
+    /// So much longer than others an acknowledgement takes that waits for company at its sender, which is taken to have the same
+    /// settings.
+    ack_delay_ms: u64,
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {
@@ -98,14 +134,17 @@ impl Outbox {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             next_number: 1,
+            transmissions: 0,
             under_way: BTreeMap::new(),
             due: BTreeSet::new(),
+            probes: BTreeSet::new(),
             known: BTreeMap::new(),
             windows: BTreeMap::new(),
             trip: RoundTrip::default(),
             window_max: settings.window_frames_max,
             pause_min_ms: millis(settings.retransmission_delay_min),
             pause_max_ms: millis(settings.retransmission_delay_max),
+            ack_delay_ms: millis(settings.lazy_write_delay_max),
         }
     }
 
@@ -133,10 +172,44 @@ impl Outbox {
         let usual_ms = self.windows.get(&outgoing.node).map_or(0, |window| window.trip.patience_ms());
         let pause_ms = usual_ms.clamp(self.pause_min_ms, self.pause_max_ms);
         let due_ms = now_ms.saturating_add(pause_ms);
-        let transmission = Transmission { node: outgoing.node.clone(), number, frame: outgoing.frame.clone() };
+        let node = outgoing.node.clone();
+        let transmission = Transmission { node: node.clone(), number, frame: outgoing.frame.clone() };
         self.due.insert((due_ms, number));
-        self.under_way.insert(number, UnderWay { id, outgoing, due_ms, pause_ms, sent_ms: Some(now_ms) });
+        self.transmissions += 1;
+        let sent = self.transmissions;
+        let frame = UnderWay {
+            id,
+            outgoing,
+            due_ms,
+            pause_ms,
+            sent_ms: Some(now_ms),
+            first: sent,
+            last: sent,
+            last_ms: now_ms,
+            repeats: 0,
+            is_overtaken: false,
+        };
+        self.under_way.insert(number, frame);
+        if let Some(window) = self.windows.get_mut(&node) {
+            window.sent.insert(sent, number);
+        }
+        self.plan_probe(&node, now_ms);
         transmission
+    }
+
+    /// Plans when a node that acknowledges nothing meanwhile is sent something again.
+    fn plan_probe(&mut self, node: &NodeId, now_ms: u64) {
+        let (ack_delay_ms, pause_max_ms) = (self.ack_delay_ms, self.pause_max_ms);
+        let Some(window) = self.windows.get_mut(node) else { return };
+        if let Some(at_ms) = window.probe_ms.take() {
+            self.probes.remove(&(at_ms, node.clone()));
+        }
+        let last = window.sent.last_key_value().and_then(|(_, number)| self.under_way.get(number));
+        if let (Some(frame), Some(loss_ms)) = (last, window.loss_ms(ack_delay_ms)) {
+            let at_ms = frame.last_ms.saturating_add(frame.loss_ms(loss_ms).min(pause_max_ms)).max(now_ms);
+            window.probe_ms = Some(at_ms);
+            self.probes.insert((at_ms, node.clone()));
+        }
     }
 
     /// Whether `node` may acknowledge the frame `number`: it went there, or is not under way any more.
@@ -151,12 +224,35 @@ impl Outbox {
         now_ms: u64,
     ) -> (Option<(InstanceId, OutgoingKey, NodeId)>, Option<Transmission>) {
         let Some(frame) = self.under_way.get(&number) else { return (None, None) };
-        if let (Some(sent_ms), Some(window)) = (frame.sent_ms, self.windows.get_mut(&frame.outgoing.node)) {
-            let took_ms = now_ms.saturating_sub(sent_ms).min(self.pause_max_ms);
-            window.trip.took(took_ms);
-            self.trip.took(took_ms);
+        let (node, first) = (frame.outgoing.node.clone(), frame.first);
+        if let Some(window) = self.windows.get_mut(&node) {
+            if let Some(sent_ms) = frame.sent_ms {
+                let took_ms = now_ms.saturating_sub(sent_ms).min(self.pause_max_ms);
+                window.trip.took(took_ms);
+                self.trip.took(took_ms);
+            }
         }
-        self.leave(number, now_ms)
+        let left = self.leave(number, now_ms);
+        self.note_overtaken(&node, first, now_ms);
+        self.plan_probe(&node, now_ms);
+        left
+    }
+
+    /// What was sent to a node before this transmission, which has arrived, is likely to be lost once it is not acknowledged in
+    /// about a round trip either.
+    fn note_overtaken(&mut self, node: &NodeId, arrived: u64, now_ms: u64) {
+        let Some(window) = self.windows.get_mut(node) else { return };
+        let Some(loss_ms) = window.loss_ms(self.ack_delay_ms) else { return };
+        let later = window.sent.split_off(&arrived);
+        for number in std::mem::replace(&mut window.sent, later).into_values() {
+            let Some(frame) = self.under_way.get_mut(&number) else { continue };
+            let due_ms = frame.last_ms.saturating_add(frame.loss_ms(loss_ms)).max(now_ms);
+            if due_ms < frame.due_ms {
+                self.due.remove(&(frame.due_ms, number));
+                (frame.due_ms, frame.is_overtaken) = (due_ms, true);
+                self.due.insert((due_ms, number));
+            }
+        }
     }
 
     /// After so long a frame is usually acknowledged, whichever node it went to; 0 while nothing is known.
@@ -166,11 +262,13 @@ impl Outbox {
 
     /// The frame `number` is not under way any more, and the next one may go in its place.
     fn leave(&mut self, number: u64, now_ms: u64) -> (Option<(InstanceId, OutgoingKey, NodeId)>, Option<Transmission>) {
-        let Some(UnderWay { id, outgoing, due_ms, .. }) = self.under_way.remove(&number) else { return (None, None) };
+        let Some(frame) = self.under_way.remove(&number) else { return (None, None) };
+        let UnderWay { id, outgoing, due_ms, last, .. } = frame;
         self.due.remove(&(due_ms, number));
         let known = (id, outgoing.key);
         self.known.remove(&known);
         let next = self.windows.get_mut(&outgoing.node).and_then(|window| {
+            window.sent.remove(&last);
             let next = window.next(&self.known);
             window.under_way -= usize::from(next.is_none());
             next
@@ -221,14 +319,45 @@ impl Outbox {
         {
             self.due.pop_first();
             let Some(frame) = self.under_way.get_mut(&number) else { continue };
-            frame.pause_ms = frame.pause_ms.saturating_mul(2).min(self.pause_max_ms);
-            let jitter = environment.random() % (frame.pause_ms / 4).max(1);
-            frame.due_ms = now_ms.saturating_add(frame.pause_ms).saturating_add(jitter);
-            self.due.insert((frame.due_ms, number));
-            let (node, frame) = (frame.outgoing.node.clone(), frame.outgoing.frame.clone());
-            transmissions.push(Transmission { node, number, frame });
+            if frame.is_overtaken {
+                frame.sent_ms = None; // It was lost, most likely.
+            } else {
+                frame.pause_ms = frame.pause_ms.saturating_mul(2).min(self.pause_max_ms);
+            }
+            transmissions.extend(self.repeat(number, now_ms, environment));
+        }
+        while let Some((at_ms, node)) = self.probes.first()
+            && *at_ms <= now_ms
+        {
+            let node = node.clone();
+            self.probes.pop_first();
+            let Some(window) = self.windows.get_mut(&node) else { continue };
+            window.probe_ms = None;
+            let (first, last) = (window.sent.first_key_value(), window.sent.last_key_value());
+            let numbers: BTreeSet<u64> = first.into_iter().chain(last).map(|(_, number)| *number).collect();
+            for number in numbers {
+                transmissions.extend(self.repeat(number, now_ms, environment));
+            }
+            self.plan_probe(&node, now_ms);
         }
         transmissions
+    }
+
+    /// Sends a frame again, and notes when it is due once more.
+    fn repeat(&mut self, number: u64, now_ms: u64, environment: &dyn Environment) -> Option<Transmission> {
+        let frame = self.under_way.get_mut(&number)?;
+        self.due.remove(&(frame.due_ms, number));
+        let jitter = environment.random() % (frame.pause_ms / 4).max(1);
+        frame.due_ms = now_ms.saturating_add(frame.pause_ms).saturating_add(jitter);
+        self.due.insert((frame.due_ms, number));
+        self.transmissions += 1;
+        if let Some(window) = self.windows.get_mut(&frame.outgoing.node) {
+            window.sent.remove(&frame.last);
+            window.sent.insert(self.transmissions, number);
+        }
+        (frame.last, frame.last_ms, frame.is_overtaken) = (self.transmissions, now_ms, false);
+        frame.repeats = frame.repeats.saturating_add(1);
+        Some(Transmission { node: frame.outgoing.node.clone(), number, frame: frame.outgoing.frame.clone() })
     }
 
     /// All that is under way to `node` is due now, and begins again with short pauses.
@@ -236,12 +365,15 @@ impl Outbox {
         for (number, frame) in self.under_way.iter_mut().filter(|(_, frame)| frame.outgoing.node == *node) {
             self.due.remove(&(frame.due_ms, *number));
             (frame.due_ms, frame.pause_ms, frame.sent_ms) = (now_ms, self.pause_min_ms / 2, None);
+            frame.repeats = 0;
             self.due.insert((now_ms, *number));
         }
     }
 
     pub(super) fn next_due_ms(&self) -> Option<u64> {
-        self.due.first().map(|(due_ms, _)| *due_ms)
+        let due_ms = self.due.first().map(|(due_ms, _)| *due_ms);
+        let probe_ms = self.probes.first().map(|(at_ms, _)| *at_ms);
+        due_ms.into_iter().chain(probe_ms).min()
     }
 }
 
@@ -275,6 +407,59 @@ mod tests {
         say(&mut outbox, 50, 1_000);
         assert!((1_500..1_600).contains(&outbox.next_due_ms().unwrap_or(0)), "{:?}", outbox.next_due_ms());
         assert!((500..600).contains(&outbox.patience_ms()), "{}", outbox.patience_ms());
+    }
+
+    /// An outbox that knows that its peer takes 10 ms.
+    fn usual() -> Outbox {
+        let mut outbox = Outbox::new(&Settings::default());
+        for number in 0..50 {
+            let sent = say(&mut outbox, number, 0);
+            outbox.acknowledge(sent, 10);
+        }
+        outbox
+    }
+
+    struct Unmoved;
+
+    impl Environment for Unmoved {
+        fn unix_ms(&self) -> u64 {
+            0
+        }
+        fn monotonic_ms(&self) -> u64 {
+            0
+        }
+        fn random(&self) -> u64 {
+            0
+        }
+    }
+
+    fn due(outbox: &mut Outbox, now_ms: u64) -> Vec<u64> {
+        outbox.take_due(now_ms, &Unmoved).into_iter().map(|sent| sent.number).collect()
+    }
+
+    #[test]
+    fn a_frame_is_sent_again_after_about_a_round_trip_when_a_later_one_has_arrived() {
+        let mut outbox = usual();
+        let [lost, stuck, arrived] = [50, 51, 52].map(|number| say(&mut outbox, number, 100));
+        outbox.acknowledge(arrived, 110);
+        assert_eq!(outbox.next_due_ms(), Some(115), "the usual 10 ms, and 5 for one that waits for company");
+        assert_eq!(due(&mut outbox, 115), [lost, stuck]);
+        outbox.acknowledge(lost, 125);
+        assert_eq!(outbox.patience_ms(), 13, "what was lost says nothing of the pace");
+        // The one that its receiver does not take.
+        let sent_again: Vec<u64> = (126..1_000).filter(|now_ms| !due(&mut outbox, *now_ms).is_empty()).collect();
+        assert_eq!(sent_again, [130, 160, 220, 300, 340, 500, 820], "more and more seldom");
+    }
+
+    #[test]
+    fn a_node_that_acknowledges_nothing_is_sent_the_last_and_the_first_again_more_and_more_seldom() {
+        let mut outbox = usual();
+        let [first, between, last] = [50, 51, 52].map(|number| say(&mut outbox, number, 100));
+        assert!(due(&mut outbox, 114).is_empty());
+        assert_eq!(due(&mut outbox, 115), [first, last]);
+        assert_eq!(due(&mut outbox, 130), [between, last]);
+        assert!(due(&mut outbox, 159).is_empty());
+        assert_eq!(due(&mut outbox, 160), [first, last]);
     }
 
     #[test]

@@ -24,6 +24,11 @@ impl RoundTrip {
         });
     }
 
+    /// So long it usually takes; `None` while nothing is known.
+    pub(super) fn mean_ms(&self) -> Option<u64> {
+        self.estimate.map(|(mean_by_8, _)| mean_by_8 / 8)
+    }
+
     /// After so long it is likely that a frame was lost; 0 while nothing is known.
     pub(super) fn patience_ms(&self) -> u64 {
         self.estimate.map_or(0, |(mean_by_8, deviation_by_4)| mean_by_8 / 8 + deviation_by_4)

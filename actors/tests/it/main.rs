@@ -39,6 +39,7 @@ mod groups;
 mod leaks;
 mod letters;
 mod long;
+mod loss;
 mod members;
 mod node;
 mod opening;

@@ -35,8 +35,14 @@ const DEFAULTS: [(&str, &str); 6] = [
 /// Where a node listens that is not told where: Zenoh would take a port of all interfaces.
 const LISTEN_LOCAL: &str = "{ router: [], peer: [\"tcp/127.0.0.1:0\"], client: [] }";
 
-/// How long a large packet may wait for a connection that takes nothing before Zenoh closes it, in microseconds;
-/// used unless a configuration file has another than Zenoh's own five seconds.
+/// What is used unless a configuration file has another value than Zenoh's own, which comes before ours.
+const INSTEAD: [(&str, &str, &str); 2] = [BLOCK_WAIT, QUEUE];
+
+/// How many small packets may wait for a connection. With Zenoh's own two, a packet is lost as soon as its sending thread is not
+/// run for a millisecond while two others wait: one in some hundred, on a machine that is busy. Each takes 64 KiB, as needed.
+const QUEUE: (&str, &str, &str) = ("transport/link/tx/queue/size/data", "2", "16");
+
+/// How long a large packet may wait for a connection that takes nothing before Zenoh closes it, in microseconds.
 ///
 /// Zenoh cannot tear down a connection, and does nothing for the other peers on that thread, while such a
 /// wait lasts: so this is also how long a peer that dies in a large transfer can hold up the rest.
@@ -241,9 +247,10 @@ impl ZenohConfig {
                 set(&mut config, key, value)?;
             }
         }
-        let (key, value_of_zenoh, value) = BLOCK_WAIT;
-        if config.get_json(key).is_ok_and(|set| set == value_of_zenoh) {
-            set(&mut config, key, value)?;
+        for (key, value_of_zenoh, value) in INSTEAD {
+            if config.get_json(key).is_ok_and(|set| set == value_of_zenoh) {
+                set(&mut config, key, value)?;
+            }
         }
         match self.mode {
             Some(ZenohMode::Peer) => set(&mut config, "mode", "\"peer\"")?,
