@@ -1,6 +1,7 @@
 //! What can go wrong, for the caller. Each says what to do.
 
 use std::fmt;
+use std::time::Duration;
 
 use accompanist_core::contract::{StoreError, TransportError};
 use accompanist_core::frame::OfferError;
@@ -231,6 +232,17 @@ pub enum StartError {
         "{0} sessions are at work here, which is the limit: try again when some have ended, or raise `instances_max`"
     )]
     Overloaded(usize),
+    /// What arrives at a node that would be cast waits too long. Nothing was begun.
+    #[error(
+        "what arrives at node `{node}` takes {delay:?} until it is on disk, so that a session would wait for longer than \
+         `queue_delay_max`: try again later"
+    )]
+    QueueTooLong {
+        /// The node, which may be this one.
+        node: NodeId,
+        /// What a message takes there at present.
+        delay: Duration,
+    },
     /// Too many role instances are open on disk.
     #[error(
         "{0} role instances are open in the store, which is the limit: try again when some have ended, or raise `open_max`"

@@ -22,7 +22,7 @@ use tokio::time::Sleep;
 
 use crate::actor;
 use crate::directory::Played;
-use crate::link::LinkMessage;
+use crate::link::{Arrival, LinkMessage};
 use crate::metric;
 use crate::nudged::Room;
 use crate::question::{Answers, Question};
@@ -194,6 +194,9 @@ impl Actor for InstanceActor {
         message: InstanceMessage,
         state: &mut InstanceState,
     ) -> Result<(), ActorProcessingErr> {
+        if let InstanceMessage::Deliver(delivery) = &message {
+            state.shared.note_taken(delivery);
+        }
         match state.first.take() {
             Some(First::Begin) => state.begin(&myself, Loaded::Nothing),
             Some(First::Load) => state.load(&myself),
@@ -638,6 +641,7 @@ impl InstanceState {
             self.shared.to_link(LinkMessage::Say { id: self.id, frames, acks });
         }
         if opened {
+            self.shared.queue_delay().stored(&Arrival::Start(self.id), self.shared.now_ms());
             self.publish(|progress| progress.opened = true);
         }
         if let Some(Err(_)) = output {

@@ -11,6 +11,7 @@ mod introductions;
 mod news;
 mod outbox;
 mod queue;
+mod queue_delay;
 mod reachability;
 mod reception;
 mod resting;
@@ -26,7 +27,7 @@ use accompanist_core::contract::{Transport, Wire};
 use accompanist_core::frame::{Body, Delivery, Epoch, Frame, OFFER_NODES_BYTES_MAX, Offer, Packet, Receipt, Round};
 use accompanist_core::id::InstanceId;
 use accompanist_core::instance::{Outgoing, OutgoingKey};
-use metrics::counter;
+use metrics::{counter, gauge};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use self::inbox::LinkInbox;
@@ -36,6 +37,7 @@ use self::news::Counted;
 pub(crate) use self::news::OFFER_DELAY_MIN;
 use self::outbox::{Outbox, Transmission, millis};
 pub(crate) use self::queue::LinkHandle;
+pub(crate) use self::queue_delay::{Arrival, QueueDelay};
 use self::reachability::Reachability;
 use self::reception::Receptions;
 use self::resting::Resting;
@@ -55,8 +57,8 @@ pub(crate) enum LinkMessage {
     Forget { id: InstanceId, all: bool },
     /// An instance leaves memory, and these nodes have not heard all that it said: it comes back to say it again.
     Rest { id: InstanceId, unheard: BTreeSet<NodeId> },
-    /// A packet has arrived from this node.
-    Packet(NodeId, Vec<u8>),
+    /// A packet has arrived.
+    Packet { from: NodeId, bytes: Vec<u8>, arrived_ms: u64 },
     /// The wire has ended by itself.
     WireClosed(String),
     #[cfg(feature = "testing")]
@@ -114,6 +116,8 @@ pub(crate) struct LinkState {
     wire: Weak<dyn Wire>,
     packet_bytes_max: usize,
     outbox: Outbox,
+    /// How long what arrives takes, as it was said last.
+    queue_ms: u64,
     resting: Resting,
     probe_asked: bool,
     /// What goes out once all that waits has been heard, by node.
@@ -153,6 +157,7 @@ impl Actor for Link {
         LinkArguments { shared, transport }: LinkArguments,
     ) -> Result<LinkState, ActorProcessingErr> {
         shared.waiting.clear();
+        *shared.queue_delay() = QueueDelay::default();
         let own = LinkHandle::new(myself.clone());
         let inbox = Arc::new(LinkInbox::new(&shared, own.clone()));
         let wire = transport.attach(shared.node.clone(), inbox).await?;
@@ -191,6 +196,7 @@ impl Actor for Link {
             wire: Arc::downgrade(&wire),
             packet_bytes_max: packet_max,
             outbox,
+            queue_ms: 0,
             resting: Resting::default(),
             probe_asked: false,
             due: BTreeMap::new(),
@@ -263,10 +269,10 @@ impl LinkState {
                 self.forget(id, |_| true);
                 self.resting.add(id, unheard);
             }
-            LinkMessage::Packet(from, bytes) => {
+            LinkMessage::Packet { from, bytes, arrived_ms } => {
                 self.shared.waiting.give_back(bytes.len());
                 if let Some(packet) = self.open(&from, bytes) {
-                    self.receive(myself, &from, packet.bytes());
+                    self.receive(myself, &from, packet.bytes(), arrived_ms);
                 }
             }
             LinkMessage::Announce => self.announce(myself),
@@ -297,13 +303,15 @@ impl LinkState {
 
     fn transmit(&mut self, Transmission { node, number, frame }: Transmission) {
         if node == self.shared.node {
-            self.dispatch(delivery(node, self.epoch, number, frame));
+            let now_ms = self.shared.now_ms();
+            self.dispatch(delivery(node, self.epoch, number, frame), now_ms);
         } else {
             self.due.entry(node).or_default().frames.push((number, frame));
         }
     }
 
     fn acknowledge(&mut self, receipt: Receipt) {
+        self.shared.queue_delay().stored(&Arrival::Frame(receipt.clone()), self.shared.now_ms());
         if receipt.to == self.shared.node {
             self.acknowledged(&receipt.to, receipt.epoch, receipt.number);
         } else {
@@ -348,7 +356,7 @@ impl LinkState {
         }
     }
 
-    fn receive(&mut self, myself: &ActorRef<LinkSignal>, from: &NodeId, bytes: &[u8]) {
+    fn receive(&mut self, myself: &ActorRef<LinkSignal>, from: &NodeId, bytes: &[u8], arrived_ms: u64) {
         if self.is_halted {
             return;
         }
@@ -368,7 +376,7 @@ impl LinkState {
             Ok(packet) => packet,
             Err(error) => return self.shared.note_dropped(error.reason(), || format!("{from}: {error}")),
         };
-        let Packet { epoch, round, frames, acks, offer } = packet;
+        let Packet { epoch, round, queue_ms, frames, acks, offer } = packet;
         // First of all: it may be what introduces the sender.
         let offers = offer.map(|offer| self.learn(myself, from, epoch, offer)).is_some();
         if !self.introductions.has(from, epoch) {
@@ -378,7 +386,7 @@ impl LinkState {
             }
             return;
         }
-        self.shared.peers.note_received(from, self.shared.now_ms());
+        self.shared.peers.note_received(from, queue_ms, self.shared.now_ms());
         self.receptions.note(from, epoch, round);
         for (epoch, numbers) in acks {
             for number in numbers {
@@ -386,7 +394,7 @@ impl LinkState {
             }
         }
         for (number, frame) in frames {
-            self.dispatch(delivery(from.clone(), epoch, number, frame));
+            self.dispatch(delivery(from.clone(), epoch, number, frame), arrived_ms);
         }
     }
 
@@ -398,7 +406,10 @@ impl LinkState {
         }
     }
 
-    fn dispatch(&mut self, delivery: Delivery) {
+    fn dispatch(&mut self, delivery: Delivery, arrived_ms: u64) {
+        if let Some(receipt) = &delivery.receipt {
+            self.shared.queue_delay().arrived(Arrival::Frame(receipt.clone()), arrived_ms, self.shared.now_ms());
+        }
         let id = delivery.frame.receiver();
         let bytes_max = self.shared.settings.limits.payload_bytes_max;
         if let Body::Deliver { payload, path, .. } = &delivery.frame.body
@@ -409,6 +420,7 @@ impl LinkState {
                  at its sender",
                 payload.len()
             );
+            self.shared.note_taken(&delivery);
             self.shared.note_dropped("too large", || format!("{id}: {reason}"));
             return self.shared.note_dead(&delivery, &reason);
         }
@@ -448,11 +460,20 @@ impl LinkState {
 
     fn packet(&self) -> Packet {
         let round = Round::Direct(self.reachability.round());
-        Packet { round, ..Packet::new(self.epoch) }
+        Packet { round, queue_ms: self.queue_ms, ..Packet::new(self.epoch) }
+    }
+
+    /// How long what arrives takes here, as each packet says.
+    fn note_queue(&mut self) {
+        let delay_ms = self.shared.queue_delay().ms(self.shared.now_ms());
+        if std::mem::replace(&mut self.queue_ms, delay_ms) != delay_ms {
+            gauge!(metric::QUEUE_DELAY).set(Duration::from_millis(self.queue_ms).as_secs_f64());
+        }
     }
 
     /// All that has become due goes out together.
     fn flush(&mut self) {
+        self.note_queue();
         let bytes_max = self.packet_bytes_max.saturating_sub(PACKET_OVERHEAD_BYTES);
         for (node, Due { frames, acks, mut offer, probe }) in std::mem::take(&mut self.due) {
             self.reachability.sent(&node);

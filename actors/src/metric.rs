@@ -11,6 +11,8 @@ pub const FRAMES_SENT_AGAIN: &str = "accompanist_frames_sent_again_total";
 /// Counter: times that the way to a peer was made anew, since the peer received nothing; with a label `level` of `publisher` or
 /// `session`.
 pub const HEALS: &str = "accompanist_heals_total";
+/// Gauge: how long what arrives takes until it is on disk, in seconds; 0 while too little arrives to tell.
+pub const QUEUE_DELAY: &str = "accompanist_queue_delay_seconds";
 /// Gauge: peers that are received and receive nothing from this node.
 pub const PEERS_DEAF: &str = "accompanist_peers_deaf";
 /// Gauge: peers from which nothing is received.
@@ -73,6 +75,7 @@ pub fn describe() {
     counter!(FRAMES_SENT, "Frames sent for the first time");
     counter!(FRAMES_SENT_AGAIN, "Frames sent again");
     counter!(HEALS, "Times that the way to a peer was made anew, by level");
+    gauge!(QUEUE_DELAY, metrics::Unit::Seconds, "How long what arrives takes until it is on disk");
     gauge!(PEERS_DEAF, "Peers that are received and receive nothing");
     gauge!(PEERS_SILENT, "Peers from which nothing is received");
     counter!(PEERS_WENT_SILENT, "Times that a peer went silent");

@@ -36,7 +36,7 @@ use crate::handle::InstanceHandle;
 use crate::metric;
 use crate::roles::RolesMessage;
 use crate::session::Session;
-use crate::shared::{Recovery, Shared, StoppedSession, TroubledSession};
+use crate::shared::{Recovery, Shared, Starting, StoppedSession, TroubledSession};
 use crate::writer::{Claimed, Open, Tombstones};
 
 /// How a session is started, besides its input; see [`Node::start_with`].
@@ -177,7 +177,7 @@ impl Node {
         let admission = shared.admit()?;
         let input = self.encoded(&input, options.key.is_some())?;
         let (mut header, mut placed) = match self.cast(session, &versions).await {
-            Err(reason @ (StartError::Draining | StartError::HasLeft)) => {
+            Err(reason @ (StartError::Draining | StartError::HasLeft | StartError::QueueTooLong { .. })) => {
                 return self.known_under(options.key.as_deref(), &input, reason).await;
             }
             cast => cast?,
@@ -200,6 +200,7 @@ impl Node {
         let mut progress = shared.directory.watch(id);
         let (fresh, placed_too) = (options.key.is_none(), placed.clone());
         let start = RolesMessage::Start { id, opened, fresh, placed: placed_too, admission: Some(admission) };
+        let _starting = Starting::new(shared, id);
         if !shared.to_roles(start) {
             return Err(StartError::NodeStopped);
         }

@@ -88,6 +88,8 @@ struct Known {
     peers: BTreeMap<NodeId, Peer>,
     /// When each spoke last in this life of the own node; of others it is known what they said in an earlier one.
     heard: BTreeMap<NodeId, u64>,
+    /// How long what arrives takes at each, and when it said so: of those that can tell.
+    queues: BTreeMap<NodeId, (u64, u64)>,
     /// Those that are received, and receive nothing from the own node; since when.
     deaf: BTreeMap<NodeId, u64>,
     /// Those that were told to be silent; since when.
@@ -182,6 +184,7 @@ impl Peers {
             asked: own,
             peers: BTreeMap::from([(node.clone(), Peer { mutual: true, ..offer.into() })]),
             heard: BTreeMap::from([(node, 0)]),
+            queues: BTreeMap::new(),
             deaf: BTreeMap::new(),
             silent: BTreeMap::new(),
             silence_ms: silence_ms(hearing),

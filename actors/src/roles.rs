@@ -223,6 +223,7 @@ impl Actor for Roles {
 
 impl RolesState {
     fn deliver(&mut self, myself: &ActorRef<RolesMessage>, delivery: Delivery) {
+        self.shared.note_taken(&delivery);
         let id = delivery.frame.receiver();
         // A header that gives its sender another role, or this node none, is no reason to look any further.
         if let Some(header) = &delivery.frame.header

@@ -103,7 +103,8 @@ pub struct Settings {
     pub fresh: bool,
     /// As [`NodeBuilder::accept_restore`](crate::NodeBuilder::accept_restore). For one start: take it out again.
     pub accept_restore: bool,
-    /// How long a write that nothing waits for may wait for company, so that it costs no sync of its own.
+    /// How long a write that nothing waits for may wait for company, so that it costs no sync of its own; it waits only while other
+    /// sessions are written.
     /// Has to be well below `retransmission_delay_min`, since acknowledgements wait with it.
     #[serde(with = "humantime_serde")]
     pub lazy_write_delay_max: Duration,
@@ -130,6 +131,11 @@ pub struct Settings {
     /// Role instances in memory. Half of it, rounded up, is open to sessions started here (a start beyond is refused as
     /// overloaded), the rest to those that others begin, whose frames beyond are dropped and sent again.
     pub instances_max: usize,
+    /// How long a session may wait in the queues of its nodes, all in all. While what arrives at one of them takes longer than
+    /// a quarter of this until it is on disk, new sessions that it is cast in are refused: a session has some four messages one
+    /// after the other, as a rule.
+    #[serde(with = "humantime_serde")]
+    pub queue_delay_max: Duration,
     /// Role instances that are open in the store, in memory or not: with `limits` what the mailboxes of this node may take
     /// on disk. Starts beyond are refused, frames that would begin more are dropped and sent again; what is open goes on.
     /// What is on its way to the disk may pass it by its own number.
@@ -191,6 +197,7 @@ impl Default for Settings {
             dead_letters_max: 1_024,
             dead_letter_bytes_max: 16 << 20,
             instances_max: 200_000,
+            queue_delay_max: Duration::from_secs(1),
             open_max: 10_000_000,
             nudged_sessions_max: 10_000,
             callers_max: 4_096,

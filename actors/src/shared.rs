@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use accompanist_core::contract::{Environment, Wire};
 #[cfg(feature = "testing")]
@@ -25,7 +25,7 @@ use crate::directory::Directory;
 use crate::dropped::Dropped;
 use crate::error::StartError;
 use crate::latch::Latch;
-use crate::link::{LinkHandle, LinkMessage, Waiting};
+use crate::link::{Arrival, LinkHandle, LinkMessage, QueueDelay, Waiting};
 use crate::members::watch::CurrentMembers;
 use crate::metric;
 use crate::node::{Attach, End};
@@ -104,6 +104,7 @@ pub(crate) struct Shared {
     incarnations: AtomicU64,
     /// How long the nodes take now to acknowledge a frame; see [`Shared::limits`].
     patience_ms: AtomicU64,
+    queue_delay: Mutex<QueueDelay>,
     link: RwLock<Option<LinkHandle>>,
     roles_actor: RwLock<Option<ActorRef<RolesMessage>>>,
     link_task: Mutex<Option<JoinHandle<()>>>,
@@ -168,6 +169,7 @@ impl Shared {
             attached: OnceLock::new(),
             incarnations: AtomicU64::new(0),
             patience_ms: AtomicU64::new(0),
+            queue_delay: Mutex::default(),
             link: RwLock::default(),
             roles_actor: RwLock::default(),
             link_task: Mutex::default(),
@@ -216,6 +218,17 @@ impl Shared {
 
     pub(crate) fn next_incarnation(&self) -> Incarnation {
         Incarnation(self.incarnations.fetch_add(1, Ordering::SeqCst))
+    }
+
+    pub(crate) fn queue_delay(&self) -> MutexGuard<'_, QueueDelay> {
+        self.queue_delay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A frame has come to its instance, or to nobody who could take it.
+    pub(crate) fn note_taken(&self, delivery: &Delivery) {
+        if let Some(receipt) = &delivery.receipt {
+            self.queue_delay().taken(&Arrival::Frame(receipt.clone()));
+        }
     }
 
     pub(crate) fn note_patience(&self, patience_ms: u64) {
@@ -446,6 +459,22 @@ impl Shared {
         let Some(reason) = self.stopped_because(id) else { return false };
         self.directory.publish(id, |progress| progress.stopped = Some(reason));
         true
+    }
+}
+
+/// A session that is being started, until it is on disk or its caller waits no longer.
+pub(crate) struct Starting(Arc<Shared>, InstanceId);
+
+impl Starting {
+    pub(crate) fn new(shared: &Arc<Shared>, id: InstanceId) -> Self {
+        shared.queue_delay().begin_start(id, shared.now_ms());
+        Self(shared.clone(), id)
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.0.queue_delay().end_start(self.1);
     }
 }
 

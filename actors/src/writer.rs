@@ -7,6 +7,7 @@
 mod age_clock;
 mod census;
 mod collector;
+mod company;
 mod end;
 mod keys;
 mod open;
@@ -33,6 +34,7 @@ use self::census::Census;
 pub(crate) use self::census::{Counts, Question};
 pub(crate) use self::collector::Collector;
 pub use self::collector::Tombstones;
+use self::company::Company;
 use self::end::End;
 pub(crate) use self::journal::{Readable, load_readable};
 pub(crate) use self::keys::{Claimed, claimed_by};
@@ -246,6 +248,7 @@ pub(crate) fn start(
         group: Vec::new(),
         lazy_until: None,
         lazy_delay_max: settings.lazy_write_delay_max,
+        company: Company::new(settings.lazy_write_delay_max),
         group_max: settings.group_writes_max,
         sync_delay: None,
         checked: Some(Instant::now()),
@@ -299,6 +302,7 @@ struct Writer {
     /// When the group has to be committed even if nothing urgent joins it.
     lazy_until: Option<Instant>,
     lazy_delay_max: Duration,
+    company: Company,
     group_max: usize,
     sync_delay: Option<Duration>,
     /// When the store was last asked whether it is still there; `None` for one in memory, which only a commit asks.
@@ -430,6 +434,7 @@ impl Writer {
                     done(Err(error));
                 } else {
                     *owner = incarnation;
+                    self.company.note(id.session, Instant::now());
                     self.join(write.urgent);
                     self.group.push(Member::Write { id, write, done });
                 }
@@ -482,7 +487,9 @@ impl Writer {
         if urgent {
             self.lazy_until = None;
         } else if self.group.is_empty() {
-            self.lazy_until = Some(Instant::now() + self.lazy_delay_max);
+            let now = Instant::now();
+            let waits = if self.company.is_likely(now) { self.lazy_delay_max } else { Duration::ZERO };
+            self.lazy_until = Some(now + waits);
         }
     }
 

@@ -3,6 +3,7 @@
 //! The warehouse is in this process; the other two are this program again, see [`crate::child`].
 
 use std::path::Path;
+use std::time::Duration;
 
 use accompanist::prelude::*;
 use accompanist::transport::{ZenohConfig, ZenohTransport};
@@ -84,10 +85,15 @@ pub(crate) struct Cluster {
     folder: TempDir,
 }
 
+/// What is measured is how fast nodes are, and not what they refuse.
+pub(crate) fn settings() -> Settings {
+    Settings { queue_delay_max: Duration::from_hours(1), ..Settings::default() }
+}
+
 impl Cluster {
     /// Starts all three, with their stores below `base`.
     pub(crate) async fn start(base: &Path, durability: Durability) -> Result<Self> {
-        Self::start_with(base, durability, Settings::default()).await
+        Self::start_with(base, durability, settings()).await
     }
 
     /// As [`Cluster::start`]; of the settings only `instances_max` holds for all three.
@@ -98,7 +104,7 @@ impl Cluster {
 
     /// Starts all three over stores that may be there already: each in the subfolder of its role.
     pub(crate) async fn start_in(folder: TempDir, durability: Durability) -> Result<Self> {
-        Self::start_over(folder, durability, Settings::default()).await
+        Self::start_over(folder, durability, settings()).await
     }
 
     async fn start_over(folder: TempDir, durability: Durability, settings: Settings) -> Result<Self> {
@@ -114,14 +120,13 @@ impl Cluster {
     ) -> Result<Self> {
         let others = [Payment::NAME, Loyalty::NAME];
         security::make(folder.path(), &[Payment::NAME, Loyalty::NAME, Warehouse::NAME], &[])?;
-        Self::start_roles(folder, durability, Settings::default(), &others, Warehouse::NAME, protection).await
+        Self::start_roles(folder, durability, settings(), &others, Warehouse::NAME, protection).await
     }
 
     /// A coordinator in this process, and the three services in processes of their own.
     pub(crate) async fn start_central_in(folder: TempDir, durability: Durability) -> Result<Self> {
         let services = [Warehouse::NAME, Payment::NAME, Loyalty::NAME];
-        Self::start_roles(folder, durability, Settings::default(), &services, Checkout::NAME, Protection::default())
-            .await
+        Self::start_roles(folder, durability, settings(), &services, Checkout::NAME, Protection::default()).await
     }
 
     async fn start_roles(

@@ -10,11 +10,11 @@ use accompanist::prelude::*;
 use accompanist::transport::LocalNetwork;
 use anyhow::{Context as _, Result};
 
-use crate::machine;
 use crate::orders::{self, OrderTimes};
 use crate::report::Report;
 use crate::saga::{Loyalty, Payment, Warehouse, WarehouseOrder};
 use crate::timed_store::{StoreWatch, TimedStore};
+use crate::{cluster, machine};
 
 /// The pause between two looks at how many instances there are.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
@@ -42,6 +42,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let node = Node::builder(NodeId::new("all")?)
         .store(TimedStore::new(store, watch.clone()))
         .transport(LocalNetwork::new())
+        .settings(cluster::settings())
         .role(Warehouse, ().into())
         .role(Payment, ().into())
         .role(Loyalty, ().into())

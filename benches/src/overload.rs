@@ -134,7 +134,7 @@ async fn flood(node: &Node, rate: f64, length: Duration) -> Result<Flood> {
                         session.settled().await?;
                         Ok(Some(begun.elapsed()))
                     }
-                    Err(StartError::Overloaded(_)) => Ok(None),
+                    Err(StartError::Overloaded(_) | StartError::QueueTooLong { .. }) => Ok(None),
                     Err(error) => Err(anyhow::Error::from(error)),
                 }
             });

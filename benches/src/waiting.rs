@@ -125,7 +125,9 @@ async fn start(node: &Node, sessions: u64) -> Result<Vec<SessionId>> {
                 let id = loop {
                     match node.start(ParcelOrder, Order::new(number)).await {
                         Ok(session) => break session.id(),
-                        Err(accompanist::StartError::Overloaded(_)) => tokio::time::sleep(LOOK_PAUSE).await,
+                        Err(StartError::Overloaded(_) | StartError::QueueTooLong { .. }) => {
+                            tokio::time::sleep(LOOK_PAUSE).await;
+                        }
                         Err(error) => return Err(error.into()),
                     }
                 };

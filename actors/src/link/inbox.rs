@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use accompanist_core::NodeId;
-use accompanist_core::contract::Inbox;
+use accompanist_core::contract::{Environment, Inbox};
 
 use super::{LinkHandle, LinkMessage};
 use crate::dropped::Dropped;
@@ -51,13 +51,15 @@ pub(super) struct LinkInbox {
     waiting: Arc<Waiting>,
     packets_max: usize,
     bytes_max: usize,
+    environment: Arc<dyn Environment>,
     link: LinkHandle,
 }
 
 impl LinkInbox {
     pub(super) fn new(shared: &Shared, link: LinkHandle) -> Self {
         let Settings { inbox_packets_max: packets_max, inbox_bytes_max: bytes_max, .. } = shared.settings;
-        Self { waiting: shared.waiting.clone(), packets_max, bytes_max, link }
+        let (waiting, environment) = (shared.waiting.clone(), shared.environment.clone());
+        Self { waiting, packets_max, bytes_max, environment, link }
     }
 }
 
@@ -65,7 +67,10 @@ impl Inbox for LinkInbox {
     fn receive(&self, from: &NodeId, packet: &[u8]) {
         if !self.waiting.take(packet.len(), self.packets_max, self.bytes_max) {
             Dropped::count("inbox full");
-        } else if !self.link.tell(LinkMessage::Packet(from.clone(), packet.to_vec())) {
+            return;
+        }
+        let arrived_ms = self.environment.monotonic_ms();
+        if !self.link.tell(LinkMessage::Packet { from: from.clone(), bytes: packet.to_vec(), arrived_ms }) {
             self.waiting.give_back(packet.len());
         }
     }

@@ -225,12 +225,10 @@ impl Outbox {
     ) -> (Option<(InstanceId, OutgoingKey, NodeId)>, Option<Transmission>) {
         let Some(frame) = self.under_way.get(&number) else { return (None, None) };
         let (node, first) = (frame.outgoing.node.clone(), frame.first);
-        if let Some(window) = self.windows.get_mut(&node) {
-            if let Some(sent_ms) = frame.sent_ms {
-                let took_ms = now_ms.saturating_sub(sent_ms).min(self.pause_max_ms);
-                window.trip.took(took_ms);
-                self.trip.took(took_ms);
-            }
+        if let (Some(sent_ms), Some(window)) = (frame.sent_ms, self.windows.get_mut(&node)) {
+            let took_ms = now_ms.saturating_sub(sent_ms).min(self.pause_max_ms);
+            window.trip.took(took_ms);
+            self.trip.took(took_ms);
         }
         let left = self.leave(number, now_ms);
         self.note_overtaken(&node, first, now_ms);

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use accompanist_core::contract::{Entry, Space, StoreError};
 use accompanist_core::frame::Header;
@@ -19,6 +20,12 @@ use crate::peers::{Cast, Choice, Placed};
 
 /// Open instances that one look into the store counts; the writer writes between two of them.
 pub(super) const COUNT_PAGE: usize = 256;
+
+/// So many messages of a session come one after the other, as a rule: so often it waits in a queue.
+const MESSAGES_IN_TURN: u32 = 4;
+
+/// What a session begins with, and its place among the starts under way.
+type Chosen = (Header, Option<Arc<Placed>>);
 
 impl Node {
     /// The versions of `C` that a start may choose from, the highest first.
@@ -66,7 +73,7 @@ impl Node {
         &self,
         id: InstanceId,
         versions: &[Arc<dyn AnyChoreography>],
-    ) -> Result<Option<(Header, Option<Arc<Placed>>)>, StartError> {
+    ) -> Result<Option<Chosen>, StartError> {
         let fits = |known: &&Arc<dyn AnyChoreography>| initiator_of(known.as_ref()) == id.role;
         let versions: Vec<_> = versions.iter().filter(fits).cloned().collect();
         if versions.is_empty() { Ok(None) } else { self.cast(id.session, &versions).await.map(Some) }
@@ -79,7 +86,7 @@ impl Node {
         &self,
         session: SessionId,
         versions: &[Arc<dyn AnyChoreography>],
-    ) -> Result<(Header, Option<Arc<Placed>>), StartError> {
+    ) -> Result<Chosen, StartError> {
         let name = versions.first().map(|choreography| choreography.name()).unwrap_or_default();
         let deadline = Instant::now() + self.shared.settings.cast_wait_max;
         loop {
@@ -91,8 +98,8 @@ impl Node {
             });
             let late = Instant::now() >= deadline;
             let until = match (chosen, hear_until) {
-                (Some(chosen), None) => return Ok(chosen),
-                (Some(chosen), Some(_)) if late => return Ok(chosen),
+                (Some(chosen), None) => return self.unless_queues_are_long(chosen),
+                (Some(chosen), Some(_)) if late => return self.unless_queues_are_long(chosen),
                 (Some(_), Some(until)) => until.min(deadline),
                 (None, _) if late => return Err(StartError::nobody_plays(name, gaps)),
                 (None, _) => deadline,
@@ -102,6 +109,21 @@ impl Node {
                 return Err(StartError::NodeStopped);
             }
         }
+    }
+
+    /// A session that would wait long at a node of its cast is not begun.
+    fn unless_queues_are_long(&self, chosen: Chosen) -> Result<Chosen, StartError> {
+        let (shared, now_ms) = (&self.shared, self.shared.now_ms());
+        let delay_max = shared.settings.queue_delay_max / MESSAGES_IN_TURN;
+        let own = (&shared.node, Duration::from_millis(shared.queue_delay().ms(now_ms)));
+        let (node, delay) = shared
+            .peers
+            .longest_queue(&chosen.0.cast, now_ms)
+            .into_iter()
+            .chain([own])
+            .max_by_key(|(_, delay)| *delay)
+            .unwrap_or(own);
+        if delay > delay_max { Err(StartError::QueueTooLong { node: node.clone(), delay }) } else { Ok(chosen) }
     }
 
     /// Who is not allowed to play a role is not cast in it, whatever it has offered once.

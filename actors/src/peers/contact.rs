@@ -17,6 +17,9 @@ use crate::metric;
 /// packet in each, so that two may be lost in a row; and new sessions go there no longer than that.
 const SILENT_AFTER: u64 = 3;
 
+/// What a node has said so long ago of its queue says nothing of now.
+const QUEUE_AGE_MAX_MS: u64 = 1_000;
+
 /// Whether packets go to and fro between this node and another one; see [`Node::peers`](crate::Node::peers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contact {
@@ -112,11 +115,30 @@ impl Peers {
         cast.iter().find(|node| !is_known(node)).cloned()
     }
 
-    /// Something was received from a node. What it offers is taken by [`Peers::learn`].
-    pub(crate) fn note_received(&self, node: &NodeId, now_ms: u64) {
-        if let Some(at_ms) = self.lock().heard.get_mut(node) {
+    /// Something was received from a node, where what arrives takes so long. What it offers is taken by [`Peers::learn`].
+    pub(crate) fn note_received(&self, node: &NodeId, queue_ms: u64, now_ms: u64) {
+        let mut known = self.lock();
+        if let Some(at_ms) = known.heard.get_mut(node) {
             *at_ms = now_ms;
         }
+        if queue_ms == 0 {
+            known.queues.remove(node);
+        } else if known.peers.contains_key(node) {
+            known.queues.insert(node.clone(), (queue_ms, now_ms));
+        }
+    }
+
+    /// Where, of these nodes, what arrives takes longest, and how long, as they have said lately.
+    pub(crate) fn longest_queue<'a>(
+        &self,
+        nodes: impl IntoIterator<Item = &'a NodeId>,
+        now_ms: u64,
+    ) -> Option<(&'a NodeId, Duration)> {
+        let known = self.lock();
+        let queues = nodes.into_iter().filter_map(|node| Some((node, *known.queues.get(node)?)));
+        let lately = queues.filter(|(_, (_, said_ms))| now_ms.saturating_sub(*said_ms) <= QUEUE_AGE_MAX_MS);
+        let (node, (queue_ms, _)) = lately.max_by_key(|(_, (queue_ms, _))| *queue_ms)?;
+        Some((node, Duration::from_millis(queue_ms)))
     }
 
     /// Since when a peer receives nothing from the own node; `None` once it receives again.

@@ -19,6 +19,7 @@ impl Known {
     pub(super) fn forget(&mut self, node: &NodeId) -> Batch {
         self.peers.remove(node);
         self.heard.remove(node);
+        self.queues.remove(node);
         self.deaf.remove(node);
         self.hints.remove(node);
         self.stored.remove(node);

@@ -324,7 +324,8 @@ impl World {
                     StartError::NodeStopped
                     | StartError::NobodyPlays { .. }
                     | StartError::NoCommonVersion { .. }
-                    | StartError::Overloaded(_),
+                    | StartError::Overloaded(_)
+                    | StartError::QueueTooLong { .. },
                 ) => {}
                 Err(error) => self.fail(Some(&name), &format!("the session under key `{key}`: {error}")),
             }

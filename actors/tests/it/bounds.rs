@@ -203,6 +203,7 @@ fn set_greatest(settings: &mut Settings, key: &str) {
         dead_letters_max,
         dead_letter_bytes_max,
         instances_max,
+        queue_delay_max,
         open_max,
         nudged_sessions_max,
         callers_max,

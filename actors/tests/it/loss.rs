@@ -91,3 +91,21 @@ async fn a_lost_packet_costs_about_a_round_trip() {
         assert!(with <= without + 3 * ROUND_TRIP, "{in_flight} in flight, {loss} lost: {without:?} to {with:?}");
     }
 }
+
+/// Ends and closes wait for company only where there is some: a session that is alone is settled two round trips after its output,
+/// with the syncs of its two nodes.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_alone_waits_for_no_company() {
+    let network = FaultyNetwork::new(7, Faults { delay_min: WAY, delay_max: WAY, ..Faults::none() });
+    let front = TestNode::start(builder("front", &network).role(Front, Arc::new(()))).await;
+    let _back = TestNode::start(builder("back", &network).role(Back, Arc::new(Outside::default()))).await;
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let session = within(front.start(Echo, 7)).await.unwrap();
+        within(session.output()).await.unwrap();
+        let output = Instant::now();
+        within(session.settled()).await.unwrap();
+        let behind = output.elapsed();
+        assert!(behind <= 2 * (2 * WAY) + 3 * SYNC, "{behind:?}");
+    }
+}

@@ -86,6 +86,64 @@ async fn of_many_starts_at_once_so_many_are_let_in_and_all_those_end() {
     }
 }
 
+/// A slow disk at the back, and a hundred orders a second.
+#[tokio::test(start_paused = true)]
+async fn while_what_arrives_at_a_node_waits_too_long_sessions_with_it_are_refused_and_those_let_in_end() {
+    let network = LocalNetwork::new();
+    let described = |name: &str, sync_ms| {
+        let store = MemoryDisk::default().open().unwrap();
+        let builder = Node::builder(node_id(name)).simulated_store(store, Duration::from_millis(sync_ms));
+        builder.transport(network.clone()).choreography(Hold).choreography(Alone)
+    };
+    let front = TestNode::start(described("front", 1).role(Front, Arc::new(()))).await;
+    let _back = TestNode::start(described("back", 200).role(Back, Arc::new(Outside::default()))).await;
+    let before = within(front.start_keyed(Hold, "before", 0)).await.unwrap();
+    let mut sessions = Vec::new();
+    let refusal = within(async {
+        loop {
+            match front.start(Hold, 1).await {
+                Ok(session) => sessions.push(session),
+                Err(refusal) => return refusal,
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let waits = Duration::from_millis(200)..Duration::from_millis(600);
+    assert!(
+        matches!(&refusal, StartError::QueueTooLong { node, delay } if *node == node_id("back") && waits.contains(delay)),
+        "{refusal}"
+    );
+    assert!(refusal.to_string().contains("`back`") && refusal.to_string().contains("queue_delay_max"), "{refusal}");
+    assert!(sessions.len() > 10, "{} were let in", sessions.len());
+    // What is there already is given, and what needs nothing of the slow node is let in.
+    let again = within(front.start_keyed(Hold, "before", 0)).await.unwrap();
+    assert_eq!(again.id(), before.id());
+    assert_eq!(within(within(front.start(Alone, 5)).await.unwrap().settled()).await.unwrap(), 5);
+    sessions.push(before);
+    for session in &sessions {
+        go(session).await;
+    }
+    for session in sessions {
+        within(session.settled()).await.unwrap();
+    }
+    // In simulated time: what was said of the queue is old by then.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    within(front.start(Hold, 2)).await.unwrap();
+}
+
+/// Nothing is said to anybody.
+struct Alone;
+impl Choreography for Alone {
+    const NAME: &'static str = "alone";
+    type Roles = (Front,);
+    type Input = At<Front, u32>;
+    type Output = At<Front, u32>;
+    async fn run(&self, _: &Context<Self::Roles>, number: At<Front, u32>) -> Result<At<Front, u32>, Abort> {
+        Ok(number)
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_takes_nothing_new_and_goes_on_with_what_it_has() {
     let numbers = Numbers::default();

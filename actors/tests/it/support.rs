@@ -48,6 +48,8 @@ pub fn quick() -> Settings {
         passivation_delay: Duration::from_millis(30),
         // Tests of crashes cut off steps that wait for a gate.
         shutdown_grace: Duration::ZERO,
+        // Tests run beside others, on a machine that may be slow.
+        queue_delay_max: Duration::from_hours(1),
         ..Settings::default()
     };
     settings.supervision.instances.restarts_max = 3;

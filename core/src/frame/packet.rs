@@ -34,6 +34,9 @@ pub struct Packet {
     pub epoch: Epoch,
     /// Its round.
     pub round: Round,
+    /// How long what arrives at the sender takes at present until it is on its disk, in milliseconds; 0 if too little arrives there to
+    /// tell.
+    pub queue_ms: u64,
     /// Frames with their numbers; number 0 asks for no acknowledgement.
     pub frames: Vec<(u64, Frame)>,
     /// Numbers of the receiver's frames that are durable here, with the epoch they were sent in.
@@ -80,7 +83,7 @@ impl PacketError {
 impl Packet {
     /// An empty packet to one node, of round 0.
     pub fn new(epoch: Epoch) -> Self {
-        Self { epoch, round: Round::Direct(0), frames: Vec::new(), acks: Vec::new(), offer: None }
+        Self { epoch, round: Round::Direct(0), queue_ms: 0, frames: Vec::new(), acks: Vec::new(), offer: None }
     }
 
     /// Whether it says nothing.

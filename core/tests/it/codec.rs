@@ -142,8 +142,9 @@ fn packet() -> impl Strategy<Value = Packet> {
         });
     let round = prop_oneof![any::<u64>().prop_map(Round::Direct), any::<u64>().prop_map(Round::Broadcast)];
     let acks = vec((epoch(), vec(any::<u64>(), 0..9)), 0..3);
-    (epoch(), round, vec((any::<u64>(), frame()), 0..4), acks, option::of(offer))
-        .prop_map(|(epoch, round, frames, acks, offer)| Packet { epoch, round, frames, acks, offer })
+    (epoch(), round, any::<u64>(), vec((any::<u64>(), frame()), 0..4), acks, option::of(offer)).prop_map(
+        |(epoch, round, queue_ms, frames, acks, offer)| Packet { epoch, round, queue_ms, frames, acks, offer },
+    )
 }
 
 fn epoch() -> impl Strategy<Value = Epoch> {
@@ -453,6 +454,7 @@ fn golden_packet() -> Packet {
     Packet {
         epoch: Epoch(500),
         round: Round::Broadcast(300),
+        queue_ms: 700,
         frames: frames.collect(),
         acks: vec![(Epoch(7), vec![1, 128])],
         offer: Some(golden_offer()),
@@ -499,9 +501,9 @@ fn the_bytes_of_a_packet_stay() {
 
 /// Packets with one frame, or with none.
 pub fn golden_packets() -> Vec<(String, Packet)> {
-    let Packet { epoch, round, frames, acks, offer } = golden_packet();
+    let Packet { epoch, round, queue_ms, frames, acks, offer } = golden_packet();
     let empty = || Packet::new(epoch);
-    let to_all = Packet { round, acks, offer, ..empty() };
+    let to_all = Packet { round, queue_ms, acks, offer, ..empty() };
     let mut packets = vec![("empty".into(), empty()), ("acks and offer".into(), to_all)];
     for frame in frames {
         packets.push((format!("{:?}", frame.1.body), Packet { frames: vec![frame], ..empty() }));

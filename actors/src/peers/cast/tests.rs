@@ -198,8 +198,8 @@ fn nodes_that_were_received_from_lately_come_first() {
         assert_eq!(&placed_at(&peers, session(number), 3_000), before);
     }
     // Any packet will do.
-    peers.note_received(&bank(1), 7_000);
-    peers.note_received(&id("stranger"), 7_000);
+    peers.note_received(&bank(1), 0, 7_000);
+    peers.note_received(&id("stranger"), 0, 7_000);
     assert_eq!(used(&peers, 7_000), [bank(1)]);
     assert_eq!(used(&peers, 10_000), all, "nobody was, so all are cast as ever");
     says(&[3], 10_001);
@@ -253,7 +253,7 @@ fn a_lower_version_whose_cast_is_there_comes_before_a_higher_one_that_waits() {
     peers.learn(&bank(1), with("bank", 2, &[1]), 0);
     peers.learn(&bank(2), with("bank", 2, &[1, 2]), 0);
     assert_eq!(chosen(0), (2, bank(2)));
-    peers.note_received(&bank(1), 10_000);
+    peers.note_received(&bank(1), 0, 10_000);
     assert_eq!(chosen(10_000), (1, bank(1)));
     assert_eq!(chosen(20_000), (2, bank(2)), "nobody is there");
 }

@@ -1,0 +1,220 @@
+//! How long what arrives at this node takes until it is on its disk: the time that it waits for the link, for its instance and for
+//! the writer. New sessions are refused while that is too long, here and at all nodes that are told of it.
+//!
+//! One frame in some milliseconds is timed. What counts is what three of four of the last took at least until they were
+//! acknowledged: a queue that stands, and not one frame that was late (RFC 8289 goes by the least time in an interval for the
+//! same reason). Under a flood that would come too late, so what has come to no instance yet counts as well, and many starts at
+//! once do. What has come to its instance and is not acknowledged does not: it may never be. Pure: time comes in.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use accompanist_core::frame::Receipt;
+use accompanist_core::id::InstanceId;
+
+/// The pause between two frames that are timed.
+const PAUSE_MS: u64 = 8;
+/// So many are timed at once at most.
+const TIMED_MAX: usize = 64;
+/// So many times are looked at; fewer say nothing.
+const TIMES: usize = 16;
+/// Times as old as this say nothing of now.
+const AGE_MAX_MS: u64 = 1_000;
+/// So many frames that have come to no instance for longer may have another reason than a queue.
+const STRAYS: usize = 3;
+/// So many starts at once are no queue, whatever was done before them.
+const STARTS_AT_ONCE: u64 = 1_024;
+/// One that comes to no instance for so long was lost with its actor, and will be sent again.
+const WAITS_MAX_MS: u64 = 5_000;
+/// One that is not acknowledged for so long is forgotten: it cannot be handled here.
+const TAKES_MAX_MS: u64 = 30_000;
+
+/// What arrives, and is timed until it is on disk.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Arrival {
+    Frame(Receipt),
+    /// A session is started here.
+    Start(InstanceId),
+}
+
+#[derive(Clone, Copy)]
+struct Timed {
+    arrived_ms: u64,
+    /// It has come to its instance, which may not be able to go on with it. A start always can.
+    is_taken: bool,
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(crate) struct QueueDelay {
+    timed: BTreeMap<Arrival, Timed>,
+    next_ms: u64,
+    /// When each was acknowledged, and how long that took.
+    times: VecDeque<(u64, u64)>,
+    starts: Starts,
+}
+
+/// Sessions that are being started here.
+#[derive(Default)]
+struct Starts {
+    /// Those that are not on disk yet.
+    waiting: u64,
+    /// Which second this is, and how many came to disk in it and in the one before.
+    second: u64,
+    stored: u64,
+    stored_before: u64,
+}
+
+impl Starts {
+    fn turn(&mut self, now_ms: u64) {
+        let second = now_ms / 1_000;
+        if second != self.second {
+            self.stored_before = if second == self.second + 1 { self.stored } else { 0 };
+            (self.second, self.stored) = (second, 0);
+        }
+    }
+
+    /// How long those that wait take at the pace of the last second, if they are many (Little's law).
+    fn wait_ms(&self) -> u64 {
+        let pace = self.stored.max(self.stored_before).max(1);
+        if self.waiting <= STARTS_AT_ONCE { 0 } else { self.waiting.saturating_mul(1_000) / pace }
+    }
+}
+
+impl QueueDelay {
+    pub(super) fn arrived(&mut self, arrival: Arrival, arrived_ms: u64, now_ms: u64) {
+        if now_ms < self.next_ms {
+            return;
+        }
+        self.next_ms = now_ms.saturating_add(PAUSE_MS);
+        if self.timed.len() >= TIMED_MAX {
+            self.timed.retain(|_, timed| now_ms.saturating_sub(timed.arrived_ms) < TAKES_MAX_MS);
+        }
+        if self.timed.len() < TIMED_MAX {
+            self.timed.entry(arrival).or_insert(Timed { arrived_ms, is_taken: false });
+        }
+    }
+
+    /// A session is being started, until [`QueueDelay::end_start`].
+    pub(crate) fn begin_start(&mut self, id: InstanceId, now_ms: u64) {
+        self.starts.turn(now_ms);
+        self.starts.waiting += 1;
+        self.arrived(Arrival::Start(id), now_ms, now_ms);
+    }
+
+    /// It is on disk, or its caller does not wait for that any more.
+    pub(crate) fn end_start(&mut self, id: InstanceId) {
+        self.starts.waiting = self.starts.waiting.saturating_sub(1);
+        self.timed.remove(&Arrival::Start(id));
+    }
+
+    /// It has come to its instance, or to nobody who could take it.
+    pub(crate) fn taken(&mut self, arrival: &Arrival) {
+        if let Some(timed) = self.timed.get_mut(arrival) {
+            timed.is_taken = true;
+        }
+    }
+
+    /// It is on disk.
+    pub(crate) fn stored(&mut self, arrival: &Arrival, now_ms: u64) {
+        if matches!(arrival, Arrival::Start(_)) {
+            self.starts.turn(now_ms);
+            self.starts.stored += 1;
+        }
+        let Some(timed) = self.timed.remove(arrival) else { return };
+        if self.times.len() >= TIMES {
+            self.times.pop_front();
+        }
+        self.times.push_back((now_ms, now_ms.saturating_sub(timed.arrived_ms)));
+    }
+
+    /// 0 while too little arrives to tell.
+    pub(crate) fn ms(&self, now_ms: u64) -> u64 {
+        self.least_ms(now_ms).max(self.waiting_ms(now_ms)).max(self.starts.wait_ms())
+    }
+
+    /// What three of four took at least.
+    fn least_ms(&self, now_ms: u64) -> u64 {
+        let is_recent = |acknowledged_ms: u64| now_ms.saturating_sub(acknowledged_ms) <= AGE_MAX_MS;
+        let recent = self.times.iter().filter(|(acknowledged_ms, _)| is_recent(*acknowledged_ms));
+        let mut times: Vec<u64> = recent.map(|(_, took_ms)| *took_ms).collect();
+        if times.len() < TIMES { 0 } else { *times.select_nth_unstable(TIMES / 4).1 }
+    }
+
+    /// How long what has come to no instance waits already, but for a few.
+    fn waiting_ms(&self, now_ms: u64) -> u64 {
+        let waiting = self.timed.values().filter(|timed| !timed.is_taken);
+        let ages = waiting.map(|timed| now_ms.saturating_sub(timed.arrived_ms));
+        let mut ages: Vec<u64> = ages.filter(|age_ms| *age_ms < WAITS_MAX_MS).collect();
+        ages.sort_unstable_by(|one, other| other.cmp(one));
+        ages.get(STRAYS).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use accompanist_core::NodeId;
+    use accompanist_core::frame::Epoch;
+
+    use super::*;
+
+    fn arrival(number: u64) -> Arrival {
+        Arrival::Frame(Receipt { to: NodeId::new("peer").unwrap(), epoch: Epoch(1), number })
+    }
+
+    /// One frame arrives in each millisecond from `from_ms` on, comes to its instance at once, and is acknowledged after the time that
+    /// is given for it.
+    fn run(delay: &mut QueueDelay, from_ms: u64, times_ms: impl Fn(u64) -> u64) {
+        let arrivals = from_ms..from_ms + 1_000;
+        let mut events: Vec<_> = arrivals.clone().map(|at_ms| (at_ms, true, at_ms)).collect();
+        events.extend(arrivals.map(|at_ms| (at_ms + times_ms(at_ms), false, at_ms)));
+        events.sort_unstable();
+        for (now_ms, arrives, number) in events {
+            let arrival = arrival(number);
+            if arrives {
+                delay.arrived(arrival.clone(), now_ms, now_ms);
+                delay.taken(&arrival);
+            } else {
+                delay.stored(&arrival, now_ms);
+            }
+        }
+    }
+
+    #[test]
+    fn a_queue_that_stands_is_seen_and_one_hesitation_is_not() {
+        let mut delay = QueueDelay::default();
+        assert_eq!(delay.ms(0), 0);
+        run(&mut delay, 0, |_| 5);
+        assert_eq!(delay.ms(1_000), 5);
+        run(&mut delay, 2_000, |at_ms| if (2_990..2_999).contains(&at_ms) { 200 } else { 5 });
+        assert_eq!(delay.ms(3_200), 5, "two of sixteen");
+        run(&mut delay, 4_000, |_| 400);
+        assert_eq!(delay.ms(5_400), 400);
+        assert_eq!(delay.ms(5_400 + 2 * AGE_MAX_MS), 0, "nothing arrives any more");
+    }
+
+    #[test]
+    fn what_comes_to_no_instance_counts_before_it_is_acknowledged() {
+        let mut delay = QueueDelay::default();
+        for number in 0..20 {
+            delay.arrived(arrival(number), number * PAUSE_MS, number * PAUSE_MS);
+        }
+        assert_eq!(delay.ms(200), 200 - 3 * PAUSE_MS, "but for three");
+        for number in 0..17 {
+            delay.taken(&arrival(number));
+        }
+        assert_eq!(delay.ms(10_000), 0, "three are left");
+    }
+
+    #[test]
+    fn what_cannot_be_handled_is_not_waited_for() {
+        let mut delay = QueueDelay::default();
+        for number in 0..TIMED_MAX as u64 {
+            delay.arrived(arrival(number), number * PAUSE_MS, number * PAUSE_MS);
+            delay.taken(&arrival(number));
+        }
+        assert_eq!(delay.ms(TAKES_MAX_MS), 0);
+        run(&mut delay, TAKES_MAX_MS + 1_000, |_| 7);
+        assert_eq!(delay.ms(TAKES_MAX_MS + 2_000), 7);
+    }
+}
