@@ -253,11 +253,15 @@ impl Peers {
         (known.standing() != Standing::Serving).then(|| known.progress())
     }
 
-    /// The nodes that do not know yet that the own node has left.
-    pub(crate) fn unaware(&self) -> Vec<NodeId> {
-        let known = self.lock();
+    /// The nodes that do not know yet that the own node has left. One of which others say that it has left itself, and which is
+    /// not received, is not waited for: it may have gone while the own node was down, and be told of nothing any more. If that
+    /// is not so, it still hears from the others that the own node is not to be cast.
+    pub(crate) fn unaware(&self, now_ms: u64) -> Vec<NodeId> {
+        let mut known = self.lock();
+        known.forget_hints(now_ms);
         let others = known.peers.iter().filter(|(node, peer)| **node != known.node && !peer.roles.is_empty());
-        others.map(|(node, _)| node.clone()).filter(|node| !known.aware.contains(node)).collect()
+        let is_unaware = |node: &NodeId| !known.aware.contains(node) && !known.hints.contains_key(node);
+        others.map(|(node, _)| node.clone()).filter(is_unaware).collect()
     }
 
     /// As the own node has it: the other one has left, at this time. Gives what is to be stored; `None` for one that is
