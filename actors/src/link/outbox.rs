@@ -2,8 +2,9 @@
 //!
 //! A frame is sent again when it was not acknowledged for long; and about a round trip after it was sent, if its node has
 //! acknowledged a frame that was sent later (RACK, RFC 8985, section 6.2). So that the last frame that was sent to a node does
-//! not have to wait for long, it and the first one are sent again when the node has acknowledged nothing for about a round trip,
-//! and again, more and more seldom (the probe of QUIC, RFC 9002, section 6.2, of two frames as well). An acknowledgement does not say which transmission it answers: it is taken for the first.
+//! not have to wait for long, it and the first one are sent again when the node has acknowledged nothing for about a round
+//! trip, and again, more and more seldom (the probe of QUIC, RFC 9002, section 6.2, of two frames as well). An acknowledgement
+//! does not say which transmission it answers: it is taken for the first.
 //!
 //! Pure: time and chance come in, transmissions go out.
 

@@ -141,8 +141,9 @@ impl Node {
     }
 
     /// Leaves for good: all others forget this node. To be called after [`Node::drained`]; then shut it down. Durable when it
-    /// has been asked for; returns when every node known has it on its disk, but those that are not received and have left themselves, as others say. Only this node is believed about its leaving
-    /// (decision 0031): whoever does not wait for a node that is down calls [`Node::forget`] there, when it is back.
+    /// has been asked for; returns when every node known has it on its disk, but for those that have left themselves, as others
+    /// say, and are not received. Only this node is believed about its leaving (decision 0031): whoever does not wait for a node
+    /// that is down calls [`Node::forget`] there, when it is back.
     ///
     /// The built-in state stays in this node's store. A node of the same name over a fresh store is taken as a new one.
     ///
