@@ -232,7 +232,8 @@ pub enum StartError {
         "{0} sessions are at work here, which is the limit: try again when some have ended, or raise `instances_max`"
     )]
     Overloaded(usize),
-    /// What arrives at a node that would be cast waits too long. Nothing was begun.
+    /// What arrives at a node that would be cast waits too long, or this start has waited for its turn for too long. Nothing
+    /// was begun.
     #[error(
         "what arrives at node `{node}` takes {delay:?} until it is on disk, so that a session would wait for longer than \
          `queue_delay_max`: try again later"

@@ -176,7 +176,7 @@ impl Node {
         let versions = self.versions::<C>()?;
         let admission = shared.admit()?;
         let input = self.encoded(&input, options.key.is_some())?;
-        let (mut header, mut placed) = match self.cast(session, &versions).await {
+        let (mut header, mut placed, turn) = match self.cast_in_turn(session, &versions).await {
             Err(reason @ (StartError::Draining | StartError::HasLeft | StartError::QueueTooLong { .. })) => {
                 return self.known_under(options.key.as_deref(), &input, reason).await;
             }
@@ -200,7 +200,7 @@ impl Node {
         let mut progress = shared.directory.watch(id);
         let (fresh, placed_too) = (options.key.is_none(), placed.clone());
         let start = RolesMessage::Start { id, opened, fresh, placed: placed_too, admission: Some(admission) };
-        let _starting = Starting::new(shared, id);
+        let _starting = Starting::new(shared, id, turn);
         if !shared.to_roles(start) {
             return Err(StartError::NodeStopped);
         }

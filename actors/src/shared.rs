@@ -16,7 +16,7 @@ use accompanist_core::{NodeId, Path, Services, SessionId, panics};
 use metrics::counter;
 use ractor::ActorRef;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::actor::Post;
@@ -105,6 +105,8 @@ pub(crate) struct Shared {
     /// How long the nodes take now to acknowledge a frame; see [`Shared::limits`].
     patience_ms: AtomicU64,
     queue_delay: Mutex<QueueDelay>,
+    /// The starts that are carried out at once; the others wait for their turn.
+    pub(crate) starts: Semaphore,
     link: RwLock<Option<LinkHandle>>,
     roles_actor: RwLock<Option<ActorRef<RolesMessage>>>,
     link_task: Mutex<Option<JoinHandle<()>>>,
@@ -170,6 +172,7 @@ impl Shared {
             incarnations: AtomicU64::new(0),
             patience_ms: AtomicU64::new(0),
             queue_delay: Mutex::default(),
+            starts: Semaphore::new(STARTS_AT_ONCE),
             link: RwLock::default(),
             roles_actor: RwLock::default(),
             link_task: Mutex::default(),
@@ -462,21 +465,30 @@ impl Shared {
     }
 }
 
-/// A session that is being started, until it is on disk or its caller waits no longer.
-pub(crate) struct Starting(Arc<Shared>, InstanceId);
+/// A session that is being started in its turn, until it is on disk or its caller waits no longer.
+pub(crate) struct Starting<'a> {
+    shared: &'a Shared,
+    id: InstanceId,
+    _turn: SemaphorePermit<'a>,
+}
 
-impl Starting {
-    pub(crate) fn new(shared: &Arc<Shared>, id: InstanceId) -> Self {
-        shared.queue_delay().begin_start(id, shared.now_ms());
-        Self(shared.clone(), id)
+impl<'a> Starting<'a> {
+    pub(crate) fn new(shared: &'a Shared, id: InstanceId, turn: SemaphorePermit<'a>) -> Self {
+        let now_ms = shared.now_ms();
+        shared.queue_delay().arrived(Arrival::Start(id), now_ms, now_ms);
+        Self { shared, id, _turn: turn }
     }
 }
 
-impl Drop for Starting {
+impl Drop for Starting<'_> {
     fn drop(&mut self) {
-        self.0.queue_delay().end_start(self.1);
+        self.shared.queue_delay().end_start(self.id);
     }
 }
+
+/// Few starts at once are as quick as many, since the writer syncs those together; and sessions that are open, which have as
+/// many messages at once as they like, are not held up by new ones.
+const STARTS_AT_ONCE: usize = 64;
 
 /// A role is nudged no sooner than after so many times of what an acknowledgement takes: it may wait for others in turn.
 const NUDGE_ACKNOWLEDGEMENTS: u64 = 4;

@@ -3,8 +3,7 @@
 //!
 //! One frame in some milliseconds is timed. What counts is what three of four of the last took at least until they were
 //! acknowledged: a queue that stands, and not one frame that was late (RFC 8289 goes by the least time in an interval for the
-//! same reason). Under a flood that would come too late, so what has come to no instance yet counts as well, and many starts at
-//! once do. What has come to its instance and is not acknowledged does not: it may never be. Pure: time comes in.
+//! same reason). Under a flood that would come too late, so what has come to no instance yet counts as well. What has come to its instance and is not acknowledged does not: it may never be. Pure: time comes in.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,8 +20,6 @@ const TIMES: usize = 16;
 const AGE_MAX_MS: u64 = 1_000;
 /// So many frames that have come to no instance for longer may have another reason than a queue.
 const STRAYS: usize = 3;
-/// So many starts at once are no queue, whatever was done before them.
-const STARTS_AT_ONCE: u64 = 1_024;
 /// One that comes to no instance for so long was lost with its actor, and will be sent again.
 const WAITS_MAX_MS: u64 = 5_000;
 /// One that is not acknowledged for so long is forgotten: it cannot be handled here.
@@ -50,38 +47,10 @@ pub(crate) struct QueueDelay {
     next_ms: u64,
     /// When each was acknowledged, and how long that took.
     times: VecDeque<(u64, u64)>,
-    starts: Starts,
-}
-
-/// Sessions that are being started here.
-#[derive(Default)]
-struct Starts {
-    /// Those that are not on disk yet.
-    waiting: u64,
-    /// Which second this is, and how many came to disk in it and in the one before.
-    second: u64,
-    stored: u64,
-    stored_before: u64,
-}
-
-impl Starts {
-    fn turn(&mut self, now_ms: u64) {
-        let second = now_ms / 1_000;
-        if second != self.second {
-            self.stored_before = if second == self.second + 1 { self.stored } else { 0 };
-            (self.second, self.stored) = (second, 0);
-        }
-    }
-
-    /// How long those that wait take at the pace of the last second, if they are many (Little's law).
-    fn wait_ms(&self) -> u64 {
-        let pace = self.stored.max(self.stored_before).max(1);
-        if self.waiting <= STARTS_AT_ONCE { 0 } else { self.waiting.saturating_mul(1_000) / pace }
-    }
 }
 
 impl QueueDelay {
-    pub(super) fn arrived(&mut self, arrival: Arrival, arrived_ms: u64, now_ms: u64) {
+    pub(crate) fn arrived(&mut self, arrival: Arrival, arrived_ms: u64, now_ms: u64) {
         if now_ms < self.next_ms {
             return;
         }
@@ -94,16 +63,8 @@ impl QueueDelay {
         }
     }
 
-    /// A session is being started, until [`QueueDelay::end_start`].
-    pub(crate) fn begin_start(&mut self, id: InstanceId, now_ms: u64) {
-        self.starts.turn(now_ms);
-        self.starts.waiting += 1;
-        self.arrived(Arrival::Start(id), now_ms, now_ms);
-    }
-
-    /// It is on disk, or its caller does not wait for that any more.
+    /// Whoever started it waits for that no longer.
     pub(crate) fn end_start(&mut self, id: InstanceId) {
-        self.starts.waiting = self.starts.waiting.saturating_sub(1);
         self.timed.remove(&Arrival::Start(id));
     }
 
@@ -116,10 +77,6 @@ impl QueueDelay {
 
     /// It is on disk.
     pub(crate) fn stored(&mut self, arrival: &Arrival, now_ms: u64) {
-        if matches!(arrival, Arrival::Start(_)) {
-            self.starts.turn(now_ms);
-            self.starts.stored += 1;
-        }
         let Some(timed) = self.timed.remove(arrival) else { return };
         if self.times.len() >= TIMES {
             self.times.pop_front();
@@ -129,7 +86,7 @@ impl QueueDelay {
 
     /// 0 while too little arrives to tell.
     pub(crate) fn ms(&self, now_ms: u64) -> u64 {
-        self.least_ms(now_ms).max(self.waiting_ms(now_ms)).max(self.starts.wait_ms())
+        self.least_ms(now_ms).max(self.waiting_ms(now_ms))
     }
 
     /// What three of four took at least.

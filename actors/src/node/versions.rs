@@ -12,6 +12,7 @@ use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::part::{AnyChoreography, Interface};
 use accompanist_core::record::{Opened, read_value};
 use accompanist_core::{Choreography, SessionId};
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use super::Node;
@@ -111,10 +112,28 @@ impl Node {
         }
     }
 
+    /// As [`Node::cast`], and waits for its turn among the starts of this node. It does so when it is cast: a start that waits
+    /// for nodes which have not been heard of holds up no other.
+    pub(super) async fn cast_in_turn(
+        &self,
+        session: SessionId,
+        versions: &[Arc<dyn AnyChoreography>],
+    ) -> Result<(Header, Option<Arc<Placed>>, SemaphorePermit<'_>), StartError> {
+        let (header, placed) = self.cast(session, versions).await?;
+        let delay = self.queue_delay_max();
+        let turn = tokio::time::timeout(delay, self.shared.starts.acquire()).await;
+        let turn = turn.map_err(|_| StartError::QueueTooLong { node: self.shared.node.clone(), delay })?;
+        Ok((header, placed, turn.map_err(|_| StartError::NodeStopped)?))
+    }
+
+    /// How long what arrives at a node may take there.
+    fn queue_delay_max(&self) -> Duration {
+        self.shared.settings.queue_delay_max / MESSAGES_IN_TURN
+    }
+
     /// A session that would wait long at a node of its cast is not begun.
     fn unless_queues_are_long(&self, chosen: Chosen) -> Result<Chosen, StartError> {
         let (shared, now_ms) = (&self.shared, self.shared.now_ms());
-        let delay_max = shared.settings.queue_delay_max / MESSAGES_IN_TURN;
         let own = (&shared.node, Duration::from_millis(shared.queue_delay().ms(now_ms)));
         let (node, delay) = shared
             .peers
@@ -123,7 +142,11 @@ impl Node {
             .chain([own])
             .max_by_key(|(_, delay)| *delay)
             .unwrap_or(own);
-        if delay > delay_max { Err(StartError::QueueTooLong { node: node.clone(), delay }) } else { Ok(chosen) }
+        if delay > self.queue_delay_max() {
+            Err(StartError::QueueTooLong { node: node.clone(), delay })
+        } else {
+            Ok(chosen)
+        }
     }
 
     /// Who is not allowed to play a role is not cast in it, whatever it has offered once.

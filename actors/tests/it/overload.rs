@@ -132,6 +132,45 @@ async fn while_what_arrives_at_a_node_waits_too_long_sessions_with_it_are_refuse
     within(front.start(Hold, 2)).await.unwrap();
 }
 
+/// Starts so many sessions of [`Alone`] at the same moment, and gives those that were let in, in order, and the refusals.
+async fn burst(node: &TestNode, count: u32) -> (Vec<Session<Alone>>, Vec<StartError>) {
+    let starts = futures_util::future::join_all((0..count).map(|number| node.start(Alone, number)));
+    let (sessions, refusals): (Vec<_>, Vec<_>) = within(starts).await.into_iter().partition(Result::is_ok);
+    (sessions.into_iter().filter_map(Result::ok).collect(), refusals.into_iter().filter_map(Result::err).collect())
+}
+
+fn alone(sync_ms: u64) -> NodeBuilder {
+    let store = MemoryDisk::default().open().unwrap();
+    let builder = Node::builder(node_id("front")).simulated_store(store, Duration::from_millis(sync_ms));
+    builder.transport(LocalNetwork::new()).choreography(Alone).role(Front, Arc::new(()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_starts_on_an_idle_node_is_let_in() {
+    let node = TestNode::start(alone(1)).await;
+    let (sessions, refusals) = burst(&node, 3_000).await;
+    assert_eq!((sessions.len(), refusals.len()), (3_000, 0), "{:?}", refusals.first());
+    for (number, session) in (0..).zip(sessions) {
+        assert_eq!(within(session.settled()).await.unwrap(), number);
+    }
+}
+
+/// Three batches of 64 need more than the 250 ms that a start may wait for its turn.
+#[tokio::test(start_paused = true)]
+async fn starts_wait_for_their_turn_and_are_refused_when_that_takes_too_long() {
+    let node = TestNode::start(alone(100)).await;
+    let (sessions, refusals) = burst(&node, 1_000).await;
+    let delay = Duration::from_millis(250);
+    let is_late = |refusal: &StartError| matches!(refusal, StartError::QueueTooLong { node, delay: waited } if *node == node_id("front") && *waited == delay);
+    assert!(refusals.iter().all(is_late), "{refusals:?}");
+    assert!((128..=3 * 64).contains(&sessions.len()), "{} were let in", sessions.len());
+    for session in sessions {
+        within(session.settled()).await.unwrap();
+    }
+    // The turns of those that went away are free.
+    assert_eq!(burst(&node, 64).await.0.len(), 64);
+}
+
 /// Nothing is said to anybody.
 struct Alone;
 impl Choreography for Alone {
