@@ -7,6 +7,7 @@ mod chain;
 mod child;
 mod cluster;
 mod counters;
+mod crowd;
 mod disk;
 mod fill;
 mod floor;
@@ -73,6 +74,8 @@ enum Bench {
     Loops(loops::Arguments),
     /// Many operations under way at the same time in one session: what each of them costs.
     SideBySide(side_by_side::Arguments),
+    /// One session, signal or start while there are many of something: what it costs.
+    Crowd(crowd::Arguments),
     /// Messages to a durable actor in another process, per second.
     Actors(actors::Arguments),
     /// The process of that actor.
@@ -98,6 +101,7 @@ async fn main() -> Result<()> {
         Bench::Opening(arguments) => opening::run(arguments),
         Bench::Loops(arguments) => loops::run(arguments).await,
         Bench::SideBySide(arguments) => side_by_side::run(arguments).await,
+        Bench::Crowd(arguments) => crowd::run(arguments).await,
         Bench::Actors(arguments) => actors::run(arguments).await,
         Bench::ActorChild(arguments) => actors::child(arguments).await,
         Bench::Child(arguments) => child::run(arguments).await,

@@ -168,7 +168,10 @@ impl Choreography for Circle {
 async fn a_long_loop_keeps_a_short_journal_and_a_restart_begins_at_its_last_turn() {
     const TURNS: u32 = 3_000;
     let home = Home::new();
-    let node = TestNode::start(home.builder().choreography(Circle { turns: TURNS })).await;
+    // An instance that leaves memory goes through its turn again when it is back.
+    let patient = || Settings { passivation_delay: Duration::from_hours(1), ..quick() };
+    let builder = || home.builder().settings(patient()).choreography(Circle { turns: TURNS });
+    let node = TestNode::start(builder()).await;
     let session = within(node.start_keyed(Circle { turns: TURNS }, "k", 0)).await.unwrap();
     let front = node.instance(Circle { turns: TURNS }, session.id(), Front);
     within(async {
@@ -187,7 +190,7 @@ async fn a_long_loop_keeps_a_short_journal_and_a_restart_begins_at_its_last_turn
     assert!(store.scan(Space::Journal, &[], None, usize::MAX).unwrap().len() < 20);
     drop(store);
 
-    let node = TestNode::start(home.builder().choreography(Circle { turns: TURNS })).await;
+    let node = TestNode::start(builder()).await;
     let session = within(node.start_keyed(Circle { turns: TURNS }, "k", 0)).await.unwrap();
     within(session.initiator().signal("end", "k", &7u32)).await.unwrap();
     assert_eq!(within(session.settled()).await.unwrap(), TURNS + 7);

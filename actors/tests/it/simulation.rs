@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use accompanist::NodeBuilder;
 use accompanist::prelude::*;
-use accompanist::testing::{Simulation, World};
+use accompanist::testing::{Roughness, Simulation, World};
 
 use crate::saga::{Bank, Loyalty, Order, Payment, Warehouse, WarehouseOrder, check_order, ledgers};
 
@@ -72,4 +72,12 @@ async fn place(world: World, order: Order) -> bool {
 #[test]
 fn the_saga_survives_crashes_and_a_rough_network() {
     println!("{}", Simulation::new().seeds(500).twice().run(orders));
+}
+
+/// An operator's slip, a clock without a battery: what is kept for a time is kept for it, whatever a clock shows.
+#[test]
+fn the_saga_survives_clocks_that_are_set_by_years() {
+    let ten_years = Duration::from_hours(10 * 365 * 24);
+    let clocks = Roughness { clocks_set_max: 8, clock_error_max: ten_years, ..Roughness::rough() };
+    println!("{}", Simulation::new().seeds(100).roughness(clocks).run(orders));
 }

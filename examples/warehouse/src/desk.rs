@@ -103,6 +103,7 @@ async fn fulfil<C: OrderSaga>(node: &Node, saga: C, order: Order, answers: &mpsc
         }
     };
     tracing::debug!(order = id, session = %session.id(), "started, or known from before");
+    let _ = answers.send(Answer::Accepted { id: id.clone() }).await;
     let output = match session.output().await {
         Ok(shipment) => Answer::Output { id: id.clone(), outcome: Outcome::Completed, detail: shipment.tracking },
         Err(SessionError::Aborted(abort)) => {

@@ -47,6 +47,7 @@ pub(crate) async fn place(arguments: OrderArguments) -> anyhow::Result<ExitCode>
     let mut failed = false;
     while !open.is_empty() {
         match client.answer().await.context("the warehouse has gone; place the orders again with the same --id")? {
+            Answer::Accepted { .. } => {}
             Answer::Output { id, outcome, detail } => {
                 let took_ms = open.get(&id).map_or(0.0, |sent| sent.elapsed().as_secs_f64() * 1e3);
                 let word = if outcome == Outcome::Completed { "shipped as" } else { "refused:" };

@@ -8,10 +8,15 @@ use warehouse::Outcome;
 /// The longest line that is read.
 pub(crate) const LINE_BYTES_MAX: u64 = 64 * 1024;
 
-/// What the warehouse says of an order. Every order gets an output, and later that it is settled.
+/// What the warehouse says of an order. Every order is accepted, gets an output, and is settled later.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub(crate) enum Answer {
+    /// The order is on the warehouse's disk: it will be carried out, whatever crashes.
+    Accepted {
+        /// The order.
+        id: String,
+    },
     /// The program has ended at the warehouse.
     Output {
         /// The order.

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 use warehouse::{Check, Outcome};
 
-use super::tracker::Tracker;
+use super::tracker::{Latencies, Tracker};
 use crate::offline::print_check;
 use crate::{Ledger, RoleName};
 
@@ -21,35 +21,44 @@ pub(super) struct Report {
     compensated: usize,
     kills: BTreeMap<RoleName, u32>,
     took: Duration,
-    calm: Latency,
-    disturbed: Latency,
+    calm: [Part; 3],
+    disturbed: [Part; 3],
     pub(super) checks: Vec<Check>,
     pub(super) data: Option<PathBuf>,
 }
 
-/// Latencies of some of the orders, in milliseconds.
-struct Latency {
+/// How long some of the orders took until they were accepted, had their output or were settled, in milliseconds.
+struct Part {
+    until: &'static str,
     orders: u64,
     p50_ms: f64,
     p99_ms: f64,
 }
 
-impl Latency {
-    fn of(histogram: &Histogram<u64>) -> Self {
+impl Part {
+    fn all_of(Latencies { accepted, output, settled }: &Latencies) -> [Self; 3] {
+        [Self::new("accepted", accepted), Self::new("output", output), Self::new("settled", settled)]
+    }
+
+    fn new(until: &'static str, histogram: &Histogram<u64>) -> Self {
         let at = |quantile| Duration::from_micros(histogram.value_at_quantile(quantile)).as_secs_f64() * 1e3;
-        Self { orders: histogram.len(), p50_ms: at(0.5), p99_ms: at(0.99) }
+        Self { until, orders: histogram.len(), p50_ms: at(0.5), p99_ms: at(0.99) }
     }
+}
 
-    fn line(&self) -> String {
-        if self.orders == 0 {
-            return "no such order".into();
-        }
-        format!("{:>8.1} ms {:>8.1} ms  ({} orders)", self.p50_ms, self.p99_ms, self.orders)
+fn print_latency(of: &str, parts: &[Part; 3]) {
+    let orders = parts.iter().map(|part| part.orders).max().unwrap_or_default();
+    println!("  latency of the {orders} orders {of}");
+    for Part { until, p50_ms, p99_ms, .. } in parts.iter().filter(|part| part.orders > 0) {
+        println!("    {until:<28} p50 {p50_ms:>8.1} ms, p99 {p99_ms:>8.1} ms");
     }
+}
 
-    fn json(&self) -> serde_json::Value {
-        json!({ "orders": self.orders, "p50_ms": self.p50_ms, "p99_ms": self.p99_ms })
-    }
+fn latency_json(parts: &[Part; 3]) -> serde_json::Value {
+    let part = |Part { until, orders, p50_ms, p99_ms }: &Part| {
+        ((*until).to_owned(), json!({ "orders": orders, "p50_ms": p50_ms, "p99_ms": p99_ms }))
+    };
+    parts.iter().map(part).collect::<serde_json::Map<_, _>>().into()
 }
 
 impl Report {
@@ -75,8 +84,8 @@ impl Report {
             compensated: ended(Outcome::Compensated),
             kills,
             took,
-            calm: Latency::of(calm),
-            disturbed: Latency::of(disturbed),
+            calm: Part::all_of(calm),
+            disturbed: Part::all_of(disturbed),
             checks,
             data: None,
         }
@@ -92,8 +101,8 @@ impl Report {
         line("compensated", self.compensated.to_string());
         let kills = if kills.is_empty() { String::new() } else { format!(" ({})", kills.join(", ")) };
         line("kills (SIGKILL)", format!("{kills_total}{kills}"));
-        line("latency p50, p99 without kills", self.calm.line());
-        line("latency p50, p99 with kills", self.disturbed.line());
+        print_latency("without kills", &self.calm);
+        print_latency("with kills", &self.disturbed);
         self.checks.iter().for_each(print_check);
         if let Some(data) = &self.data {
             println!("  the data is kept in {}", data.display());
@@ -114,8 +123,8 @@ impl Report {
             "compensated": self.compensated,
             "kills": kills,
             "seconds": self.took.as_secs_f64(),
-            "latency_without_kills": self.calm.json(),
-            "latency_with_kills": self.disturbed.json(),
+            "latency_without_kills": latency_json(&self.calm),
+            "latency_with_kills": latency_json(&self.disturbed),
             "checks": checks.collect::<Vec<_>>(),
             "data": self.data,
         });

@@ -70,6 +70,7 @@ impl Source<'_> {
                 client.place(&order).await?;
             }
             match timeout_at(*deadline, client.answer()).await.map_err(|_| Broken::Stalled)?? {
+                Answer::Accepted { id } => self.tracker.accepted(&id),
                 Answer::Output { id, .. } => self.tracker.output(&id),
                 Answer::Settled { id, outcome } => {
                     let count = self.tracker.settled(&id, outcome);

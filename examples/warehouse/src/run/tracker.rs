@@ -59,7 +59,37 @@ impl Outages {
 struct Open {
     order: Order,
     placed: Instant,
-    took: Option<Duration>,
+    accepted: Option<Duration>,
+    output: Option<Duration>,
+}
+
+/// Latencies of orders from placing them, in microseconds.
+pub(super) struct Latencies {
+    /// Until the order is on the warehouse's disk.
+    pub(super) accepted: Histogram<u64>,
+    /// Until its output.
+    pub(super) output: Histogram<u64>,
+    /// Until its session is closed at all roles.
+    pub(super) settled: Histogram<u64>,
+}
+
+impl Latencies {
+    fn new() -> anyhow::Result<Self> {
+        let histogram = || Histogram::new_with_max(LATENCY_US_MAX, 3);
+        Ok(Self { accepted: histogram()?, output: histogram()?, settled: histogram()? })
+    }
+
+    /// What no answer has told is known to have happened when the order has settled.
+    fn record(&mut self, open: &Open) {
+        let settled = open.placed.elapsed();
+        let output = open.output.unwrap_or(settled);
+        let accepted = open.accepted.unwrap_or(output);
+        for (histogram, took) in
+            [(&mut self.accepted, accepted), (&mut self.output, output), (&mut self.settled, settled)]
+        {
+            histogram.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        }
+    }
 }
 
 /// All orders of a run.
@@ -70,8 +100,8 @@ pub(super) struct Tracker {
     settled: u64,
     in_flight_max: usize,
     outages: Arc<Outages>,
-    calm: Histogram<u64>,
-    disturbed: Histogram<u64>,
+    calm: Latencies,
+    disturbed: Latencies,
 }
 
 impl Tracker {
@@ -86,8 +116,8 @@ impl Tracker {
             settled: 0,
             in_flight_max,
             outages,
-            calm: Histogram::new_with_max(LATENCY_US_MAX, 3)?,
-            disturbed: Histogram::new_with_max(LATENCY_US_MAX, 3)?,
+            calm: Latencies::new()?,
+            disturbed: Latencies::new()?,
         })
     }
 
@@ -97,7 +127,7 @@ impl Tracker {
             return None;
         }
         let order = self.waiting.next()?;
-        let open = Open { order: order.clone(), placed: Instant::now(), took: None };
+        let open = Open { order: order.clone(), placed: Instant::now(), accepted: None, output: None };
         self.open.insert(order.id.clone(), open);
         Some(order)
     }
@@ -107,10 +137,17 @@ impl Tracker {
         self.open.values().map(|open| open.order.clone()).collect()
     }
 
+    /// An order is on the warehouse's disk.
+    pub(super) fn accepted(&mut self, id: &str) {
+        if let Some(open) = self.open.get_mut(id) {
+            open.accepted.get_or_insert(open.placed.elapsed());
+        }
+    }
+
     /// An order's output has come.
     pub(super) fn output(&mut self, id: &str) {
         if let Some(open) = self.open.get_mut(id) {
-            open.took.get_or_insert(open.placed.elapsed());
+            open.output.get_or_insert(open.placed.elapsed());
         }
     }
 
@@ -118,10 +155,9 @@ impl Tracker {
     pub(super) fn settled(&mut self, id: &str, outcome: Outcome) -> u64 {
         if let Some(open) = self.open.remove(id) {
             self.settled += 1;
-            let took = open.took.unwrap_or_else(|| open.placed.elapsed());
             let met = self.outages.met(open.placed);
-            let histogram = if met { &mut self.disturbed } else { &mut self.calm };
-            histogram.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+            let latencies = if met { &mut self.disturbed } else { &mut self.calm };
+            latencies.record(&open);
             if let Some(placed) = self.placed.get_mut(id) {
                 placed.answered = Some(outcome);
             }
@@ -144,8 +180,8 @@ impl Tracker {
         &self.placed
     }
 
-    /// Latencies in microseconds, of orders that met no outage and of the others.
-    pub(super) fn latencies(&self) -> (&Histogram<u64>, &Histogram<u64>) {
+    /// Of orders that met no outage, and of the others.
+    pub(super) fn latencies(&self) -> (&Latencies, &Latencies) {
         (&self.calm, &self.disturbed)
     }
 }
