@@ -410,7 +410,7 @@ impl Shared {
         let _order = self.writer.in_order();
         if let Some(changes) = self.dead_letters.note(delivery, reason, self.environment.unix_ms()) {
             let shared = self.clone();
-            let done = Box::new(move |_| shared.dead_letters.written()); // The writer itself reports a failure to the node.
+            let done = Box::new(move |_| shared.dead_letters.written()); // The writer reports a failure itself.
             self.writer.submit(Job::Change { changes, done });
         }
     }
