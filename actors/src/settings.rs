@@ -155,7 +155,7 @@ pub struct Settings {
     /// The most calls on the store and on instances that callers wait for. Further calls wait for their turn.
     pub callers_max: usize,
     /// How long an instance that only waits (for a message, a signal, a time) stays in memory. Should be far above
-    /// the time that a message takes between the instance's roles; otherwise the instance is loaded again for each
+    /// the time that a message takes between the session's roles; otherwise the instance is loaded again for each
     /// message.
     #[serde(with = "humantime_serde")]
     pub passivation_delay: Duration,
