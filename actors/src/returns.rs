@@ -195,7 +195,7 @@ impl Returns {
 
     /// Returns how many of the instances that were open at the start are recovered, and whether those are all.
     pub(crate) fn recovered(&mut self) -> (u64, bool) {
-        // Nudging instances may be on their way at any time, so this is checked only once.
+        // Nudging instances may be under way at any time, so `under_way` has to be empty only once.
         let finished = self.recovery.is_over() && (self.has_recovered || self.under_way.is_empty());
         self.has_recovered |= finished;
         (self.recovered, finished)

@@ -286,8 +286,8 @@ impl RolesState {
         self.with(myself, id, Origin::Store, message);
     }
 
-    /// Handles the end of an actor; returns whether the end was regular. If not, it is a failure: whatever starts an
-    /// instance again is either counted or asked for by a caller.
+    /// Handles the end of an actor; returns whether the end was regular. If not, it is a failure. Every restart of an
+    /// instance is therefore either counted as a failure or requested by a caller.
     fn has_ended(&mut self, myself: &ActorRef<RolesMessage>, id: InstanceId, reason: &str) -> bool {
         if reason == ends::CLOSED {
             self.failures.remove(&id);
