@@ -46,7 +46,7 @@ pub struct DeadLetter {
     pub last: SystemTime,
     /// How often it has arrived, or was replayed, since this node's start.
     pub times: u64,
-    /// Its size in the store, in bytes.
+    /// The letter's size in the store, in bytes.
     pub bytes: usize,
 }
 

@@ -50,7 +50,7 @@ pub enum AskError {
         way: &'static str,
         /// The state of the instance.
         stands: &'static str,
-        /// What to do instead.
+        /// The action to take instead.
         instead: String,
     },
     /// The signal was refused.

@@ -123,7 +123,7 @@ pub(crate) struct LinkState {
     queue_ms: u64,
     resting: Resting,
     probe_asked: bool,
-    /// What is sent, by node, once all queued messages have been handled.
+    /// The content to send to each node once all queued messages have been handled.
     due: BTreeMap<NodeId, Due>,
     timer_at_ms: Option<u64>,
     receptions: Receptions,

@@ -23,11 +23,11 @@ pub(crate) struct Nudged {
 /// Whether a nudge may create a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// A nudge has created it before, and it counts already.
+    /// A nudge has created the session before, and it counts already.
     Had,
-    /// It counts from now on.
+    /// The session counts from now on.
     Taken,
-    /// Its sender's nudges have created enough.
+    /// The sender's nudges have created enough sessions.
     None,
 }
 

@@ -1,4 +1,4 @@
-//! What is known of other nodes: which roles and choreographies they advertise, which of them drain or have left; and
+//! The known nodes: which roles and choreographies they advertise, which of them drain or have left; and
 //! the cast of a new session.
 //!
 //! The last advertisement of each node is kept in the store, so that a start needs no other node to be up. Presence
@@ -129,7 +129,7 @@ struct Known {
     placed: Counts,
 }
 
-/// What is known of other nodes; see the module's documentation.
+/// The known nodes; see the module's documentation.
 pub(crate) struct Peers {
     known: Arc<Mutex<Known>>,
     /// Until this time, nodes that are up and have not been received yet may still be received.

@@ -34,7 +34,7 @@ pub(crate) enum Question {
 pub(crate) enum NotCancelled {
     /// The session is a channel to a durable actor, whose messages would be lost.
     Channel,
-    /// Only the session's initiating role can cancel it, which this node plays.
+    /// Only the session's initiating role can cancel it: this role, on this node (if the header names one).
     Elsewhere(RoleIndex, Option<NodeId>),
     /// The session is aborted for another reason, or closing.
     TooLate(Status),

@@ -121,7 +121,7 @@ impl Returns {
             return Some((Reading::Recovery, after));
         }
         if !self.recovery.is_over() || !self.nudges.found.is_empty() {
-            return None; // Recovery makes every instance nudge.
+            return None; // Each instance nudges as it is recovered.
         }
         let due_ms = *self.nudges_due_ms.get_or_insert(now_ms.saturating_add(pause_ms));
         let after = if due_ms <= now_ms { self.nudges.next() } else { None };

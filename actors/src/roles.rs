@@ -134,7 +134,7 @@ impl Actor for Roles {
                 state.starts.entry(id).or_insert_with(|| (opened.clone(), placed));
                 let origin = if fresh { Origin::Fresh(opened.clone()) } else { Origin::Store };
                 state.with(&myself, id, origin, InstanceMessage::Start(opened));
-                drop(admission); // The instance is counted by itself now.
+                drop(admission); // The directory counts the instance now.
             }
             RolesMessage::Found(reading, page) => {
                 state.returns.found(&reading, page);

@@ -92,9 +92,9 @@ pub(crate) struct Shared {
     pub(crate) stopped: Mutex<BTreeMap<InstanceId, String>>,
     pub(crate) troubled: Mutex<BTreeMap<InstanceId, Vec<(Path, Trouble)>>>,
     recovery: Mutex<Recovery>,
-    /// The packets that have arrived and wait for the link.
+    /// The running steps on services.
     pub(crate) under_way: Arc<UnderWay>,
-    /// What has arrived and waits for the link.
+    /// The packets that have arrived and wait for the link.
     pub(crate) waiting: Arc<Waiting>,
     /// The runtime that the node was started on.
     pub(crate) runtime: Handle,

@@ -17,9 +17,9 @@ use accompanist_core::id::InstanceId;
 const PAUSE_MS: u64 = 8;
 /// The most frames that are timed at once.
 const TIMED_MAX: usize = 64;
-/// The number of times that are evaluated; fewer say nothing.
+/// The number of measurements that are evaluated; fewer are not conclusive.
 const TIMES: usize = 16;
-/// The age at which times no longer say anything about the present.
+/// The age at which a measurement says nothing about the present any more.
 const AGE_MAX_MS: u64 = 1_000;
 /// How many frames may wait longer for an instance for another reason than a queue.
 const STRAYS: usize = 3;

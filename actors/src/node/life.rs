@@ -90,8 +90,8 @@ pub(super) fn watch(shared: &Arc<Shared>, root: ActorRef<RootMessage>, task: Joi
 }
 
 impl Node {
-    /// Waits until the node cannot go on, and returns the reason. Never returns while the node runs, nor after it was
-    /// told to stop, which is no failure.
+    /// Waits until the node cannot go on, and returns the reason. Never returns while the node runs, or after it was
+    /// shut down or killed, which is no failure.
     ///
     /// The end of every part of the node is reported here, within a second: the store or the writer's thread; link,
     /// roles and groups, if they fail more often than their [policy](crate::Settings::supervision) allows; the root

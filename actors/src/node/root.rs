@@ -167,7 +167,7 @@ impl RootState {
         for place in places.iter().rev() {
             if *place == OWN {
                 let Some(own) = self.own.take() else { continue };
-                // Prevents that an instance is started meanwhile: it would have no link to send through.
+                // Prevents instances from being started meanwhile: they would have no link to send through.
                 self.arguments.shared.set_roles(None);
                 for actor in [own.roles, own.link] {
                     // An error means that the actor has already stopped.

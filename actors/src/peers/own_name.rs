@@ -34,12 +34,12 @@ impl Namesake {
 /// The result of an advertisement in this node's name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum OwnHeard {
-    /// It is this node's own advertisement.
+    /// The advertisement is this node's own.
     Echo,
-    /// It is from another store under this node's name: a node that knows the name informs the newcomer.
+    /// The advertisement is from another store under this node's name: a node that knows the name informs the newcomer.
     OtherStore,
-    /// It may be a late packet of an earlier start. With `is_new` all nodes have to be informed, so that a sender
-    /// that is alive answers.
+    /// The advertisement may be a late packet of an earlier start. With `is_new` all nodes have to be informed, so that
+    /// a sender that is alive answers.
     Earlier { is_new: bool },
     /// There are two owners.
     Halt(Halt),

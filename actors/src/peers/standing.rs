@@ -22,7 +22,7 @@ use crate::writer::Counts;
 pub enum Standing {
     /// The node takes new sessions.
     Serving,
-    /// The node takes no new sessions, and finishes those it has.
+    /// The node takes no new sessions, and completes those it has.
     Draining,
     /// The node has left for good, or an operator has had it forgotten: no node casts it any more.
     Left,
