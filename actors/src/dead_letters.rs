@@ -44,7 +44,7 @@ pub struct DeadLetter {
     pub first: SystemTime,
     /// When it last arrived since this node's start.
     pub last: SystemTime,
-    /// How often it has arrived, or was replayed, since this node's start.
+    /// How often it has arrived, or was replayed without success, since this node's start.
     pub times: u64,
     /// The letter's size in the store, in bytes.
     pub bytes: usize,
