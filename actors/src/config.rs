@@ -1,8 +1,8 @@
-//! Settings out of a file and the environment, with errors that say where.
+//! Settings from a file and the environment, with errors that name the place.
 //!
-//! The file is [`Settings`] as TOML, key by key; `docs/accompanist.toml` has them all. Times are texts: `"20ms"`, `"7days"`.
-//! A variable of the environment comes before the file: `ACCOMPANIST__SUPERVISION__TREE__RESTARTS_MAX=7` is the key
-//! `supervision.tree.restarts_max`.
+//! The file is [`Settings`] as TOML, key by key; `docs/accompanist.toml` lists all keys. Times are strings: `"20ms"`,
+//! `"7days"`. Variables of the environment take precedence over the file:
+//! `ACCOMPANIST__SUPERVISION__TREE__RESTARTS_MAX=7` sets the key `supervision.tree.restarts_max`.
 
 pub(crate) mod bound;
 pub(crate) mod ranges;
@@ -18,11 +18,11 @@ use toml::{Table, Value};
 use crate::settings::Settings;
 use crate::supervision::Group;
 
-/// With which variables of the environment begin that are settings.
+/// The prefix of environment variables that are settings.
 const PREFIX: &str = "ACCOMPANIST__";
-/// Between the parts of a key in a variable's name.
+/// The separator between the parts of a key in a variable's name.
 const SEPARATOR: &str = "__";
-/// How alike a word has to be to be what was meant: 1 is the same.
+/// The least similarity at which a word is suggested as the one that was meant; 1 is equality.
 const ALIKE: f64 = 0.8;
 
 /// Settings, and where they come from.
@@ -46,17 +46,17 @@ const ALIKE: f64 = 0.8;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What they are.
+    /// The settings.
     pub settings: Settings,
     source: Source,
 }
 
-/// Where settings were said.
+/// Where settings were set.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Source {
     file: String,
     text: String,
-    /// Keys that variables have set, with their names.
+    /// The keys that variables have set, with the variables' names.
     variables: Vec<(Vec<String>, String)>,
 }
 
@@ -67,7 +67,7 @@ pub struct ConfigError {
     pub place: Option<String>,
     /// The path of the key.
     pub key: Vec<String>,
-    /// What is wrong, and what to do.
+    /// The problem, and what to do.
     pub what: String,
 }
 
@@ -88,10 +88,11 @@ impl ConfigError {
 }
 
 impl Config {
-    /// Reads a file, and this process's environment.
+    /// Reads a file and this process's environment.
     ///
     /// # Errors
-    /// [`ConfigError`] for a file that cannot be read, and for whatever in it is no setting or no good one.
+    /// Returns [`ConfigError`] for a file that cannot be read, and for anything in it that is no setting or has an
+    /// invalid value.
     pub fn load(file: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let file = file.as_ref();
         let name = file.display().to_string();
@@ -100,17 +101,17 @@ impl Config {
             key: Vec::new(),
             what: format!("it cannot be read: {error}"),
         })?;
-        // A name or value that is no text is not one of ours.
+        // A variable whose name or value is not UTF-8 is not a setting.
         let texts =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Self::from_toml(&name, &text, texts)
     }
 
-    /// As [`Config::load`], of a file's text and of variables that are given. Variables that do not begin with
-    /// `ACCOMPANIST__` are no settings.
+    /// Reads settings as [`Config::load`] does, from a file's text and from the given variables. Variables that do
+    /// not begin with `ACCOMPANIST__` are ignored.
     ///
     /// # Errors
-    /// As [`Config::load`].
+    /// Fails as [`Config::load`] does.
     pub fn from_toml(
         file: &str,
         text: &str,
@@ -118,10 +119,10 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let mut source = Source { file: file.into(), text: text.into(), variables: Vec::new() };
         source.read()?;
-        // That it reads as settings is known by now.
+        // The text is known to parse as settings by now.
         let mut table: Table = text.parse().map_err(|error: toml::de::Error| source.error(&[], &error))?;
         let mut variables: Vec<_> = variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
-        variables.sort(); // The same of two that contradict each other, in each start.
+        variables.sort(); // Of two contradicting variables, the same one is used at each start.
         for (name, value) in variables {
             let key: Vec<String> = name[PREFIX.len()..].split(SEPARATOR).map(str::to_lowercase).collect();
             let value = value_of(&value);
@@ -147,7 +148,7 @@ impl Config {
 }
 
 impl Source {
-    /// The file's name; empty for what was set in Rust.
+    /// Returns the file's name; empty for settings that were set in Rust.
     pub(crate) fn file(&self) -> &str {
         &self.file
     }
@@ -170,7 +171,7 @@ impl Source {
         format!("{}:{line}", self.file)
     }
 
-    /// Where the key of `error` was set, or the table around it.
+    /// Adds to `error` the place where its key, or the table around it, was set.
     pub(crate) fn locate(&self, error: ConfigError) -> ConfigError {
         if self.file.is_empty() {
             return error;
@@ -194,7 +195,8 @@ impl Source {
     }
 }
 
-/// As TOML has it, or else as text: `7`, `0.5` and `one_for_all` need no quotation marks in a variable.
+/// Reads the text as a TOML value, or else as a string: `7`, `0.5` and `one_for_all` need no quotation marks in a
+/// variable.
 fn value_of(text: &str) -> Value {
     let read: Option<Table> = format!("value = {text}").parse().ok();
     read.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::String(text.into()))
@@ -221,7 +223,7 @@ fn set(table: &mut Table, key: &[String], value: Value) {
     }
 }
 
-/// What serde says of a key or a word that it does not know, with what was most likely meant.
+/// Rewords serde's message about an unknown key or word, with a suggestion of what was most likely meant.
 fn reworded(message: &str) -> String {
     let mut words = message.split('`').skip(1).step_by(2);
     let what = if message.starts_with("unknown field") {
@@ -246,10 +248,11 @@ pub(crate) fn meant<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
 }
 
 impl Settings {
-    /// Checks each number and each time, and those that have to fit together. The start of a node does so, and so does reading a file.
+    /// Checks each number and each time, and those that must fit together. The start of a node and the reading of a
+    /// file call this.
     ///
     /// # Errors
-    /// [`ConfigError`] of the first that cannot work, with its key and what to do.
+    /// Returns [`ConfigError`] for the first setting that cannot work, with its key and what to do.
     pub fn check(&self) -> Result<(), ConfigError> {
         ranges::check(self)?;
         let age_max = self.retention.age_max.unwrap_or(self.retention.age_min);
@@ -300,7 +303,7 @@ impl Settings {
         self.supervision.check().map_err(|(key, what)| ConfigError::of_key(key, what))
     }
 
-    /// Whether everything that is named is there.
+    /// Checks that every role, choreography and group named in the settings exists.
     pub(crate) fn check_names(
         &self,
         roles: &[&str],

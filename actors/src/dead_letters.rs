@@ -1,7 +1,9 @@
-//! What has arrived and could not be handled: kept with its reason until it can be, or someone throws it away.
+//! Messages that have arrived and could not be handled: kept with the reason until they can be handled or an operator
+//! discards them.
 //!
-//! Its sender goes on sending it, so nothing hangs on it here: it is there to be seen, and to be tried again at once. The
-//! store keeps the frames, memory all else. Bounded: the oldest goes first. Knows frames and the store, no actors.
+//! The sender goes on resending such a message, so nothing depends on its dead letter: it is there to be seen, and to
+//! be retried at once. The store keeps the frames, memory everything else. Bounded: the oldest goes first. Knows
+//! frames and the store, no actors.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,37 +20,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::metric;
 
-/// Letters that are being written at a time. More are noted when they come again.
+/// The most letters that are being written at a time. Further ones are noted when they arrive again.
 const WRITES_MAX: usize = 16;
 
-/// Something that has arrived and could not be handled; see [`Node::dead_letters`](crate::Node::dead_letters).
+/// A message that has arrived and could not be handled; see [`Node::dead_letters`](crate::Node::dead_letters).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Its number in this node's store. Never used again.
+    /// The letter's number in this node's store. Never reused.
     pub number: u64,
     /// The session.
     pub session: SessionId,
-    /// The role that it is for, which is played here, or should be.
+    /// The receiving role, which is played here, or should be.
     pub role: RoleIndex,
-    /// The role that has said it.
+    /// The sending role.
     pub from_role: RoleIndex,
-    /// The node that it came from.
+    /// The node that sent it.
     pub from: NodeId,
-    /// The choreography and its version, if the frame says so.
+    /// The choreography and its version, if the frame names them.
     pub choreography: Option<(String, u32)>,
-    /// Why it could not be handled.
+    /// The reason why it could not be handled.
     pub reason: String,
-    /// When it came first.
+    /// When it first arrived.
     pub first: SystemTime,
-    /// When it came last, in this life of the node.
+    /// When it last arrived since this node's start.
     pub last: SystemTime,
-    /// How often it came in this life of the node, or would have been handled again.
+    /// How often it has arrived, or was replayed without success, since this node's start.
     pub times: u64,
-    /// Its bytes in the store.
+    /// The letter's size in the store, in bytes.
     pub bytes: usize,
 }
 
-/// As the store has it.
+/// The stored form of a dead letter.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     reason: String,
@@ -57,7 +59,7 @@ struct Kept {
     frame: Frame,
 }
 
-/// What makes two frames the same, however often and with whatever header they come.
+/// The identity of a frame, which does not depend on how often or with which header it arrives.
 type Identity = (InstanceId, RoleIndex, Fingerprint);
 
 fn identity(frame: &Frame) -> Option<Identity> {
@@ -74,7 +76,7 @@ struct Letters {
     writing: usize,
 }
 
-/// See the module's documentation.
+/// The dead letters of a node; see the module's documentation.
 #[derive(Default)]
 pub(crate) struct DeadLetters {
     letters: Mutex<Letters>,
@@ -138,7 +140,7 @@ impl Drop for Letters {
 }
 
 impl DeadLetters {
-    /// With what the store has.
+    /// Restores the letters from the store.
     pub(crate) fn restore(store: &dyn Store, count_max: usize, bytes_max: usize) -> Result<Self, StoreError> {
         let mut letters = Letters::default();
         for (key, value) in store.scan(Space::Dead, &[], None, usize::MAX)? {
@@ -153,8 +155,8 @@ impl DeadLetters {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A frame could not be handled. Gives what is to be written, after which [`DeadLetters::written`] is due: nothing for
-    /// one that is known, or while too many are being written.
+    /// Notes a frame that could not be handled. Returns what is to be written, after which the caller calls
+    /// [`DeadLetters::written`]; `None` for a known letter, or while too many are being written.
     pub(crate) fn note(&self, delivery: &Delivery, reason: &str, unix_ms: u64) -> Option<Batch> {
         let Delivery { from, frame, .. } = delivery;
         let identity = identity(frame)?;
@@ -185,36 +187,36 @@ impl DeadLetters {
         Some(batch)
     }
 
-    /// One is on disk.
+    /// Notes that a letter is on disk.
     pub(crate) fn written(&self) {
         self.lock().writing -= 1;
     }
 
-    /// Those there are, the oldest first.
+    /// Returns the letters, the oldest first.
     pub(crate) fn list(&self) -> Vec<DeadLetter> {
         self.lock().known.values().map(|(_, letter)| letter.clone()).collect()
     }
 
-    /// Which of those there are `frame` is; it is cheap to ask while there are none.
+    /// Returns the number of the letter that `frame` is; cheap while there are none.
     pub(crate) fn number_of(&self, frame: &Frame) -> Option<u64> {
         let letters = self.lock();
         if letters.numbers.is_empty() { None } else { letters.numbers.get(&identity(frame)?).copied() }
     }
 
-    /// Those for an instance.
+    /// Returns the letters for an instance.
     pub(crate) fn of(&self, id: InstanceId) -> Vec<u64> {
         let letters = self.lock();
         let first = (id, RoleIndex(0), Fingerprint(0));
         letters.numbers.range(first..).take_while(|((of, ..), _)| *of == id).map(|(_, number)| *number).collect()
     }
 
-    /// They are handled, or thrown away: gives what is to be written.
+    /// Removes letters that were handled or discarded; returns what is to be written.
     pub(crate) fn remove(&self, numbers: impl IntoIterator<Item = u64>) -> Batch {
         let mut letters = self.lock();
         numbers.into_iter().filter_map(|number| letters.remove(number)).collect()
     }
 
-    /// What has arrived, as the store has it. It asks for no acknowledgement: its sender still sends it.
+    /// Reads a letter's message from the store. It asks for no acknowledgement, because its sender still resends it.
     pub(crate) fn read(store: &dyn Store, number: u64) -> Result<Option<Delivery>, StoreError> {
         let value = store.get(Space::Dead, &key(number))?;
         let kept: Option<Kept> = value.map(|value| read_value(Space::Dead, &value)).transpose()?;
@@ -222,7 +224,8 @@ impl DeadLetters {
     }
 }
 
-/// Whether this says something that someone may miss, or begins something, and not only how far its sender is.
+/// Returns whether the frame carries a message that may be missed, or starts a session, rather than only the progress
+/// of its sender.
 pub(crate) fn is_letter(frame: &Frame) -> bool {
     match frame.body {
         Body::Deliver { .. } | Body::Abort(_) => true,

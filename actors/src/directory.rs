@@ -1,7 +1,7 @@
-//! Which actor plays which instance now, and who watches its progress.
+//! Maps each instance in memory to its actor, and to the watchers of its progress.
 //!
-//! Ordered maps, so that a simulated node wakes its callers in the same order every time.
-//! Shared by link, supervisor and instances. Its locks are held for a look-up only.
+//! The maps are ordered, so that a simulated node wakes its callers in the same order every time. Shared by link,
+//! supervisor and instances; the locks are held for a look-up only.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::instance_actor::InstanceMessage;
 use crate::session::Progress;
 
-/// What an instance plays: names, of a choreography and of one of its roles.
+/// The names of the choreography and of the role that an instance plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Played {
     pub(crate) choreography: &'static str,
@@ -22,17 +22,17 @@ pub(crate) struct Played {
 
 struct Entry {
     actor: ActorRef<InstanceMessage>,
-    /// How much it has been told from outside.
+    /// The number of messages from outside that it was sent.
     told: u64,
-    /// Known once it is loaded.
+    /// Known once the instance is loaded.
     played: Option<Played>,
 }
 
-/// See the module's documentation.
+/// The directory of instances; see the module's documentation.
 #[derive(Default)]
 pub(crate) struct Directory {
     actors: Mutex<BTreeMap<InstanceId, Entry>>,
-    /// Starts that were let in, and whose instances are not there yet.
+    /// The number of admitted starts whose instances are not in memory yet.
     starting: Mutex<usize>,
     watched: Mutex<BTreeMap<InstanceId, watch::Sender<Progress>>>,
 }
@@ -60,7 +60,7 @@ impl Directory {
         lock(&self.actors).contains_key(&id)
     }
 
-    /// Tells an instance that is in memory; gives the message back if it is not.
+    /// Sends a message to an instance in memory; returns the message if the instance is not.
     #[expect(clippy::result_large_err, reason = "it is given back as it came")]
     pub(crate) fn tell(&self, id: InstanceId, message: InstanceMessage) -> Result<(), InstanceMessage> {
         match lock(&self.actors).get_mut(&id) {
@@ -69,8 +69,8 @@ impl Directory {
         }
     }
 
-    /// Makes an actor, notes it and tells it something, in one go: an acknowledgement of its first word must find it
-    /// here.
+    /// Makes an actor, registers it and sends it a message, all under one lock: an acknowledgement of its first frame
+    /// must find it here.
     pub(crate) fn insert_new<E>(
         &self,
         id: InstanceId,
@@ -81,13 +81,13 @@ impl Directory {
         let actor = make()?;
         let number = actor.get_id();
         let mut entry = Entry { actor, told: 0, played: None };
-        let _ = entry.tell(message); // It has just been made; a failure comes as an event.
+        let _ = entry.tell(message); // The actor is new; a failure arrives as an event.
         actors.insert(id, entry);
         Ok(number)
     }
 
-    /// An actor that waits leaves memory, unless it has been told more than the `told` that it has come by. Nobody is
-    /// told anything of its instance before `farewell` is over.
+    /// Removes an idle actor, unless it was sent more messages than the `told` that it has handled. No message is
+    /// sent to its instance before `farewell` has returned.
     pub(crate) fn leave(&self, id: InstanceId, actor: ActorId, told: u64, farewell: impl FnOnce()) -> bool {
         let mut actors = lock(&self.actors);
         if !actors.get(&id).is_some_and(|entry| entry.actor.get_id() == actor && entry.told == told) {
@@ -102,21 +102,21 @@ impl Directory {
         true
     }
 
-    /// Says what an instance plays.
+    /// Notes what an instance plays.
     pub(crate) fn note_played(&self, id: InstanceId, played: Played) {
         if let Some(entry) = lock(&self.actors).get_mut(&id) {
             entry.played = Some(played);
         }
     }
 
-    /// The actors of all instances that play the same.
+    /// Returns the actors of all instances that play the same role of the same choreography.
     pub(crate) fn that_play(&self, played: Played) -> Vec<(InstanceId, ActorRef<InstanceMessage>)> {
         let actors = lock(&self.actors);
         let same = actors.iter().filter(|(_, entry)| entry.played == Some(played));
         same.map(|(id, entry)| (*id, entry.actor.clone())).collect()
     }
 
-    /// Forgets the actor, unless another one plays the instance by now. Gives what it played.
+    /// Removes the actor, unless another one plays the instance by now. Returns what it played.
     pub(crate) fn remove(&self, id: InstanceId, actor: ActorId) -> Option<Played> {
         let mut actors = lock(&self.actors);
         let is_it = actors.get(&id).is_some_and(|known| known.actor.get_id() == actor);
@@ -127,7 +127,8 @@ impl Directory {
         lock(&self.actors).clear();
     }
 
-    /// Lets a start in, if with its instance there are at most `max`. It counts until [`Directory::started`].
+    /// Admits a start if there are at most `max` instances with its own. The start counts until
+    /// [`Directory::started`].
     pub(crate) fn admit(&self, max: usize) -> bool {
         let actors = lock(&self.actors);
         let mut starting = lock(&self.starting);
@@ -136,7 +137,7 @@ impl Directory {
         room
     }
 
-    /// A start that was let in has its instance, or will have none.
+    /// Ends an admitted start: its instance is in memory, or there will be none.
     pub(crate) fn started(&self) {
         *lock(&self.starting) -= 1;
     }
@@ -145,12 +146,13 @@ impl Directory {
         lock(&self.actors).len()
     }
 
-    /// Follows the progress of an instance from now on.
+    /// Watches the progress of an instance from now on.
     pub(crate) fn watch(&self, id: InstanceId) -> watch::Receiver<Progress> {
         lock(&self.watched).entry(id).or_insert_with(|| watch::channel(Progress::default()).0).subscribe()
     }
 
-    /// Tells those who watch, if any do. After the last word, and with nobody left, the watch is forgotten.
+    /// Informs the watchers, if there are any. The watch is removed after the final report, or when there are no
+    /// watchers left.
     pub(crate) fn publish(&self, id: InstanceId, tell: impl FnOnce(&mut Progress)) {
         let mut watched = lock(&self.watched);
         let Some(sender) = watched.get(&id) else { return };
@@ -160,13 +162,13 @@ impl Directory {
         }
     }
 
-    /// Whether someone has asked for an instance, and was told nothing yet.
+    /// Returns whether a caller has asked for an instance and got no answer yet.
     pub(crate) fn is_unanswered(&self, id: InstanceId) -> bool {
         let told = |progress: &Progress| progress.opened || progress.settled.is_some() || progress.stopped.is_some();
         lock(&self.watched).get(&id).is_some_and(|sender| !told(&sender.borrow()))
     }
 
-    /// Nobody will hear of anything any more: those who wait learn that the node has stopped.
+    /// Closes all watches: waiting callers learn that the node has stopped.
     pub(crate) fn close(&self) {
         lock(&self.watched).clear();
         self.clear();

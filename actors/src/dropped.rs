@@ -1,7 +1,7 @@
-//! What was dropped: always counted, and said in the log as long as somebody may still read it.
+//! Counts dropped packets and frames, and logs some of them.
 //!
-//! What a stranger sends may be dropped a million times, and each of them was a line. The first ones of each reason are said
-//! in full, later ones once a minute, with how many there were since. Knows no frames and no actors.
+//! An unknown sender may cause a million drops, each of which would be a log line. The first ones of each reason are
+//! logged in full, later ones once a minute with the number left out since. Knows no frames and no actors.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,26 +10,26 @@ use metrics::counter;
 
 use crate::metric;
 
-/// So many of each reason are said in full.
+/// How many drops of each reason are logged in full.
 const LINES_FIRST: u32 = 10;
-/// After those, there is this much time from one line of a reason to the next.
+/// The pause between two further log lines of one reason.
 const LINE_PAUSE_MS: u64 = 60_000;
 
-/// See the module's documentation. Reasons are fixed texts, so there are few.
+/// The drops by reason; see the module's documentation. Reasons are fixed texts, so there are few.
 #[derive(Debug, Default)]
 pub(crate) struct Dropped(Mutex<BTreeMap<&'static str, Said>>);
 
-/// What was said of one reason.
+/// The log lines of one reason.
 #[derive(Debug, Default)]
 struct Said {
     lines: u32,
     last_ms: u64,
-    /// Those that were not said since the last line.
+    /// The number of drops that were not logged since the last line.
     left_out: u64,
 }
 
 impl Dropped {
-    /// Counts something that was dropped, and says so in the log unless enough was said of the same reason.
+    /// Counts a drop, and logs it unless enough of the same reason was logged.
     pub(crate) fn note(&self, reason: &'static str, now_ms: u64, detail: impl FnOnce() -> String) {
         counter!(metric::DROPPED, "reason" => reason).increment(1);
         if let Some(left_out) = self.left_out(reason, now_ms) {
@@ -37,12 +37,12 @@ impl Dropped {
         }
     }
 
-    /// Counts something whose dropping nobody has to hear of.
+    /// Counts a drop that need not be logged.
     pub(crate) fn count(reason: &'static str) {
         counter!(metric::DROPPED, "reason" => reason).increment(1);
     }
 
-    /// If a line is due: how many there were since the last one.
+    /// Returns, if a log line is due, how many drops were left out since the last one.
     fn left_out(&self, reason: &'static str, now_ms: u64) -> Option<u64> {
         let mut reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let said = reasons.entry(reason).or_default();

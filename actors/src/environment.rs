@@ -1,4 +1,4 @@
-//! The machine's own clock and chance. The only place of this crate that asks for either.
+//! The machine's clock and random numbers. This is the only place in this crate that reads either.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

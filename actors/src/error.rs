@@ -1,4 +1,4 @@
-//! What can go wrong, for the caller. Each says what to do.
+//! Errors for the caller. Each says what to do.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::members::MembersError;
 use crate::peers::{DrainProgress, Standing};
 use crate::seal::SealError;
 
-/// A node that cannot start or cannot go on.
+/// The reasons why a node cannot start or cannot go on.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NodeError {
-    /// The builder lacks something.
+    /// The builder lacks a required part.
     #[error("the node lacks {0}")]
     Incomplete(&'static str),
-    /// Two choreographies of one name and version.
+    /// Two choreographies have the same name and version.
     #[error("choreography `{name}` version {version} is given twice: raise its VERSION or leave one out")]
     ChoreographyTwice {
         /// The name.
@@ -27,34 +27,34 @@ pub enum NodeError {
         /// The version.
         version: u32,
     },
-    /// Something of which a node has one was given twice, or in two ways that contradict each other.
+    /// A single-valued part was given twice, or in two ways that contradict each other.
     #[error("the node was given two {what}, {first} and {second}: leave one out")]
     GivenTwice {
-        /// The kind of thing, in the plural: "stores", "transports".
+        /// The kind of part, in the plural: "stores", "transports".
         what: &'static str,
-        /// The first of them.
+        /// The first value.
         first: String,
-        /// The second.
+        /// The second value.
         second: String,
     },
-    /// Two services for one role.
+    /// One role was given two services.
     #[error(
         "role `{0}` is given twice, each time with a service: leave one out, or give one of the roles another NAME"
     )]
     RoleTwice(&'static str),
-    /// Two databases of one name.
+    /// Two databases have the same name.
     #[error("two databases are named `{0}`: give each a name of its own, since the node's store knows them by it")]
     DatabaseTwice(String),
-    /// A choreography whose role names cannot tell the roles apart.
+    /// A choreography's role names are empty or not distinct.
     #[error("choreography `{name}` has a role name twice or an empty one: each role needs a NAME of its own")]
     RoleNames {
         /// The choreography.
         name: &'static str,
     },
-    /// An actor and a role of one name.
+    /// An actor and a role have the same name.
     #[error("an actor and a role are named `{0}`: give one of them another NAME")]
     ActorAndRole(&'static str),
-    /// Roles and choreographies that cannot be told to other nodes.
+    /// The roles and choreographies cannot be advertised to other nodes.
     #[error(transparent)]
     Offer(#[from] OfferError),
     /// The process aborts on a panic, so that no supervisor could restart anything.
@@ -68,12 +68,12 @@ pub enum NodeError {
     /// The markers of steps on a database cannot be used, or are not those that the node has used before.
     #[error("the markers of steps on database `{name}`: {reason}")]
     Markers {
-        /// What the builder calls the database.
+        /// The database's name in the builder.
         name: String,
-        /// Why, and what to do.
+        /// The reason, and what to do.
         reason: String,
     },
-    /// The members file cannot be used, or does not allow the node.
+    /// The members file cannot be used, or does not allow this node.
     #[error(transparent)]
     Members(#[from] MembersError),
     /// Packets cannot be sealed.
@@ -85,34 +85,34 @@ pub enum NodeError {
     /// A group of the service's own actors cannot be started.
     #[error("group `{name}` cannot be started: {reason}")]
     Group {
-        /// Its name.
+        /// The group's name.
         name: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Two groups of one name.
+    /// Two groups have the same name.
     #[error("two groups are named `{0}`: give each a name of its own")]
     GroupTwice(String),
-    /// The settings are no good.
+    /// The settings are invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Something that the node cannot go on without has ended: the thread or the task of its writer, the supervisor of all
-    /// its actors, or the tokio runtime that they run on.
+    /// A part that the node cannot run without has ended: the thread or task of its writer, the supervisor of all its
+    /// actors, or the tokio runtime that they run on.
     #[error("the node's {part} has ended ({reason}): start the node again; what was acknowledged is kept")]
     Ended {
-        /// Which of them.
+        /// The part that has ended.
         part: &'static str,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The actors of the node failed again and again.
     #[error("the node's {part} failed {times} times in {period_s} s, the last time with: {reason}")]
     RestartedTooOften {
-        /// Which of them, or which group.
+        /// The failing part or group.
         part: String,
-        /// How often.
+        /// The number of failures.
         times: u32,
-        /// In which period, in seconds.
+        /// The period in which they happened, in seconds.
         period_s: u64,
         /// The last failure.
         reason: String,
@@ -125,7 +125,7 @@ impl From<TransportError> for NodeError {
     }
 }
 
-/// A session that cannot be started. Nothing has happened.
+/// The reasons why a session cannot be started. No session was started.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StartError {
     /// The choreography was not given to the builder.
@@ -136,21 +136,21 @@ pub enum StartError {
         /// The version.
         version: u32,
     },
-    /// The members file does not let this node start it.
+    /// The members file does not let this node start the choreography.
     #[error("the members file does not let `{node}` start `{name}`: add it to `starts` of the node there")]
     NotAllowed {
-        /// The own node.
+        /// This node.
         node: NodeId,
         /// The choreography.
         name: &'static str,
     },
-    /// The initiating role is played elsewhere.
+    /// Another node plays the initiating role.
     #[error("role `{role}` starts this choreography and is not played by this node: start it on a node that plays it")]
     NotPlayedHere {
         /// The role.
         role: &'static str,
     },
-    /// This node drains, and takes no new sessions.
+    /// This node drains and takes no new sessions.
     #[error(
         "this node drains, and takes no new sessions: start it on another node that plays the role, or `undrain` this one"
     )]
@@ -160,7 +160,7 @@ pub enum StartError {
         "this node has left, and takes no new sessions: start it on another node, or let this one join anew with `undrain`"
     )]
     HasLeft,
-    /// Nobody plays a role.
+    /// No known node plays a role.
     #[error(
         "no node is known that plays role `{role}` and takes new sessions: is one running, connected to this one in both directions, not draining, and not cordoned here?"
     )]
@@ -168,15 +168,15 @@ pub enum StartError {
         /// The role.
         role: &'static str,
     },
-    /// Each version lacks a node that has it, for some role.
+    /// Each version lacks, for some role, a node that plays the role with that version.
     #[error("no version of `{name}` has a node for each of its roles ({}): upgrade nodes until they have one in common", gaps_text(.gaps))]
     NoCommonVersion {
         /// The choreography.
         name: &'static str,
-        /// What each version lacks, the highest first.
+        /// The missing roles of each version, the highest version first.
         gaps: Vec<Gap>,
     },
-    /// The key names a session that was begun with a version of other types.
+    /// The key names a session that was started with a version whose types differ.
     #[error(
         "session {session} runs version {found} of `{name}`, which is started by another role than version {version}, or \
          with values of other types: follow it with a choreography that has those of version {found}"
@@ -186,9 +186,9 @@ pub enum StartError {
         session: SessionId,
         /// The choreography.
         name: &'static str,
-        /// The version asked for.
+        /// The version that was asked for.
         version: u32,
-        /// The version that it runs.
+        /// The version that the session runs.
         found: u32,
     },
     /// Two values were given to one option of the start.
@@ -204,7 +204,7 @@ pub enum StartError {
     /// The input is too large.
     #[error("the input has {found} bytes, the limit is {limit}: send a reference to it, or raise `payload_bytes_max`")]
     InputTooLarge {
-        /// Its size in bytes.
+        /// The input's size in bytes.
         found: usize,
         /// The limit in bytes.
         limit: usize,
@@ -219,12 +219,12 @@ pub enum StartError {
         name: &'static str,
         /// The session that the key stands for.
         session: SessionId,
-        /// The fingerprint of its input.
+        /// The fingerprint of that session's input.
         first: Fingerprint,
-        /// The fingerprint of the input now.
+        /// The fingerprint of the input of this call.
         input: Fingerprint,
     },
-    /// The input has no encoding.
+    /// The input cannot be encoded.
     #[error(transparent)]
     Codec(#[from] CodecError),
     /// Too many sessions are in memory.
@@ -232,8 +232,8 @@ pub enum StartError {
         "{0} sessions are at work here, which is the limit: try again when some have ended, or raise `instances_max`"
     )]
     Overloaded(usize),
-    /// What arrives at a node that would be cast waits too long, or this start has waited for its turn for too long. Nothing
-    /// was begun.
+    /// Messages wait too long at a node that would be cast, or this start has waited too long for its turn. No
+    /// session was started.
     #[error(
         "what arrives at node `{node}` takes {delay:?} until it is on disk, so that a session would wait for longer than \
          `queue_delay_max`: try again later"
@@ -241,7 +241,7 @@ pub enum StartError {
     QueueTooLong {
         /// The node, which may be this one.
         node: NodeId,
-        /// What a message takes there at present.
+        /// The time that a message takes there at present.
         delay: Duration,
     },
     /// Too many role instances are open on disk.
@@ -255,7 +255,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Of a node that stands so with the others.
+    /// Returns the error for a node of this membership that takes no new sessions.
     pub(crate) fn not_serving(standing: Standing) -> Self {
         if standing == Standing::Left { Self::HasLeft } else { Self::Draining }
     }
@@ -268,27 +268,27 @@ impl StartError {
     }
 }
 
-/// Draining that cannot be waited for.
+/// The reasons why draining cannot be waited for.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DrainError {
     /// The node does not drain.
     #[error("the node does not drain: call `drain` first")]
     NotDraining,
-    /// The node has stopped, or its store has failed. It still drains when it starts again.
+    /// The node has stopped, or its store has failed. The node still drains when it starts again.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// A node that cannot leave.
+/// The reasons why a node cannot leave.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LeaveError {
-    /// It does not drain.
+    /// The node does not drain.
     #[error("the node does not drain: call `drain` and wait for `drained` first")]
     NotDraining,
-    /// It is still needed.
+    /// Open sessions still need the node.
     #[error("the node is still needed ({}): wait for `drained` first", needed_text(.0))]
     Needed(DrainProgress),
-    /// It was let join anew meanwhile.
+    /// The node was made to join anew meanwhile.
     #[error("the node has joined anew meanwhile: it was told to `undrain`")]
     JoinedAnew,
     /// The node has stopped, or its store has failed.
@@ -314,13 +314,13 @@ fn needed_text(progress: &DrainProgress) -> String {
     texts.collect::<Vec<_>>().join(", ")
 }
 
-/// A node that cannot be forgotten.
+/// The reasons why a node cannot be forgotten.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ForgetError {
-    /// It is this one.
+    /// The node is this one.
     #[error("a node cannot forget itself: call `drain`, `drained` and `leave` on it")]
     Own,
-    /// No such node is known here, or it has left already.
+    /// No such node is known here, or the node has left already.
     #[error("no node `{0}` is known here: see `peers` for those that are")]
     Unknown(NodeId),
     /// The node that was asked has stopped, or its store has failed.
@@ -328,10 +328,10 @@ pub enum ForgetError {
     Store(#[from] StoreError),
 }
 
-/// A node that cannot be cordoned, or no longer.
+/// The reasons why a node cannot be cordoned or uncordoned.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CordonError {
-    /// It is this one.
+    /// The node is this one.
     #[error("a node cannot cordon itself: call `drain` on it")]
     Own,
     /// No such node is known here.
@@ -342,14 +342,14 @@ pub enum CordonError {
     Store(#[from] StoreError),
 }
 
-/// Why no cast can play a version: a role that no known node plays with it.
+/// A missing role: a role that no known node plays with a version, so that no cast can play that version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
     /// The version.
     pub version: u32,
     /// The role.
     pub role: &'static str,
-    /// A node that plays the role, if there is one, with the versions that it offers.
+    /// A node that plays the role, if there is one, with the versions that it advertises.
     pub player: Option<(NodeId, Vec<u32>)>,
 }
 
@@ -371,10 +371,11 @@ fn gaps_text(gaps: &[Gap]) -> String {
     gaps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// A session that cannot be followed.
+/// The reasons why a session cannot be followed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SessionLookupError {
-    /// It was not started here, or nothing is kept of it any more: once its retention has ended, the two look alike.
+    /// The session was not started here, or nothing of it is retained any more: once its retention has ended, the two
+    /// cases cannot be told apart.
     #[error(
         "session {session} is not known here, or no longer: was it started on this node, and less than `retention` ago?"
     )]
@@ -382,29 +383,29 @@ pub enum SessionLookupError {
         /// The session.
         session: SessionId,
     },
-    /// It runs, or ran, another choreography.
+    /// The session runs, or ran, another choreography.
     #[error("session {session} is one of `{found}`, not of `{asked}`: ask for it as what it was started as")]
     OtherChoreography {
         /// The session.
         session: SessionId,
-        /// The name of its choreography.
+        /// The name of the session's choreography.
         found: String,
-        /// The name of the one that was asked for.
+        /// The name of the choreography that was asked for.
         asked: &'static str,
     },
-    /// It runs, or ran, a version that is started by another role, or with values of other types.
+    /// The session runs, or ran, a version that another role starts, or whose types differ.
     #[error(
         "session {session} is of version {found}, with other types than version {asked}: ask for it as what it was started as"
     )]
     OtherVersion {
         /// The session.
         session: SessionId,
-        /// Its version.
+        /// The session's version.
         found: u32,
-        /// The version of what was asked for.
+        /// The version that was asked for.
         asked: u32,
     },
-    /// What the store has of it cannot be read.
+    /// The session's records cannot be read from the store.
     #[error(transparent)]
     Store(StoreError),
     /// The node has stopped.
@@ -421,24 +422,24 @@ impl From<StoreError> for SessionLookupError {
     }
 }
 
-/// A session that gave no output.
+/// The reasons why a session returned no output.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SessionError {
-    /// It was aborted: what was committed is compensated, or is being compensated.
+    /// The session was aborted: what was committed is compensated, or is being compensated.
     #[error("aborted: {0}")]
     Aborted(Abort),
-    /// It stands still until someone looks at it. Nothing is lost.
+    /// The session is stopped until an operator acts. Nothing is lost.
     #[error("session {session} stands still: {reason}")]
     Stopped {
         /// The session.
         session: SessionId,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// It has ended, and its output cannot be read.
+    /// The session has ended, and its output cannot be decoded.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// The node has stopped; the session goes on when it starts again.
+    /// The node has stopped; the session continues when it starts again.
     #[error("the node has stopped: the session goes on when it starts again")]
     NodeStopped,
 }

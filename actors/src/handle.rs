@@ -1,4 +1,5 @@
-//! The way to one role's part of one session on this node: to signal and to look. Next: `operator`, which mends.
+//! A handle on one role's part of one session on this node, to signal and to inspect it. The submodule `operator`
+//! adds the operator's actions.
 
 mod operator;
 
@@ -20,42 +21,42 @@ use crate::writer::Loaded;
 
 pub use self::operator::LeftStep;
 
-/// An instance that cannot be asked.
+/// The reasons why an instance cannot be asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AskError {
-    /// There is none here.
+    /// The instance is not open here.
     #[error(
         "role {} of session {} is not open on this node: it has not begun here, is over, or is played by another node",
         .0.role.0, .0.session
     )]
     NotOpen(InstanceId),
-    /// It stands still.
+    /// The instance is stopped.
     #[error(
         "session {session} stands still: {reason}; `resume` it when what was in its way is gone, `abort` it, or, if its \
          program will not run any more, `terminate` it"
     )]
     Stopped {
-        /// The session.
+        /// The stopped session.
         session: SessionId,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// What an operator wants does not fit where it stands. Nothing has changed.
+    /// An operator's action does not fit the state of the instance. Nothing has changed.
     #[error("`{way}` does not fit role {} of session {}, which {stands}: {instead}", .id.role.0, .id.session)]
     DoesNotFit {
-        /// Which part of which session.
+        /// The instance: which part of which session.
         id: InstanceId,
-        /// What was asked for.
+        /// The action that was asked for.
         way: &'static str,
-        /// Where it stands.
+        /// The state of the instance.
         stands: &'static str,
-        /// What to do instead.
+        /// The action to take instead.
         instead: String,
     },
-    /// The signal was not taken in.
+    /// The signal was refused.
     #[error(transparent)]
     Signal(#[from] SignalError),
-    /// A value has no bytes, or is of another type.
+    /// A value cannot be encoded, or has another type.
     #[error(transparent)]
     Codec(#[from] CodecError),
     /// The store cannot be read.
@@ -66,7 +67,7 @@ pub enum AskError {
     NodeStopped,
 }
 
-/// One role's part of one session; see [`Node::instance`](crate::Node::instance).
+/// A handle on one role's part of one session; see [`Node::instance`](crate::Node::instance).
 #[derive(Clone)]
 pub struct InstanceHandle {
     id: InstanceId,
@@ -84,7 +85,7 @@ impl InstanceHandle {
         Self { id, shared }
     }
 
-    /// Which one it is.
+    /// Returns which instance this is.
     pub fn id(&self) -> InstanceId {
         self.id
     }
@@ -97,7 +98,7 @@ impl InstanceHandle {
         {
             return Ok(answer);
         }
-        // It is not in memory, or has just failed and left the question unanswered: its supervisor knows.
+        // The instance is not in memory, or has just failed without answering: ask its supervisor.
         let (reply, answer) = oneshot::channel();
         if !self.shared.to_roles(RolesMessage::Ask(self.id, question(reply))) {
             return Err(AskError::NodeStopped);
@@ -108,12 +109,14 @@ impl InstanceHandle {
         })
     }
 
-    /// Says something to the program, which waits for it with [`Context::signal`](crate::Context::signal) or will.
-    /// Durable when it returns. Repeat it under the same `key` until it succeeds: the program takes it once (as long
-    /// as it is among the last 1 024 that were taken, or the session is open, whichever is shorter).
+    /// Sends a signal to the program, which waits for it with [`Context::signal`](crate::Context::signal) now or
+    /// later. Durable when it returns. Repeat the call under the same `key` until it succeeds: the program receives
+    /// the signal once (as long as it is among the last 1 024 that were received, or the session is open, whichever
+    /// is shorter).
     ///
     /// # Errors
-    /// [`AskError`]; after [`AskError::NotOpen`] or [`AskError::NodeStopped`] it may have been taken in all the same.
+    /// Returns [`AskError`]; after [`AskError::NotOpen`] or [`AskError::NodeStopped`] the signal may have been
+    /// received all the same.
     pub async fn signal<T: Message>(&self, name: &str, key: &str, value: &T) -> Result<(), AskError> {
         let payload: Payload = encode_repeatable(value)?.into();
         let question = |reply| {
@@ -123,44 +126,45 @@ impl InstanceHandle {
         Ok(self.ask(question).await??)
     }
 
-    /// What the program has shown of its progress last, with [`Context::publish`](crate::Context::publish).
+    /// Returns the progress that the program has last published with [`Context::publish`](crate::Context::publish).
     ///
     /// # Errors
-    /// [`AskError`].
+    /// Returns [`AskError`].
     pub async fn query<V: Message>(&self) -> Result<Option<V>, AskError> {
         let view = self.ask(Question::View).await?;
         Ok(view.map(|view| decode(view.as_slice())).transpose()?)
     }
 
-    /// Where it stands. One that is over is no longer open.
+    /// Returns the status of the instance. An instance that is over is no longer open.
     ///
     /// # Errors
-    /// [`AskError`].
+    /// Returns [`AskError`].
     pub async fn status(&self) -> Result<Status, AskError> {
         self.ask(Question::Status).await
     }
 
-    /// What the program waits for, by the path of the operation; for people.
+    /// Returns what the program waits for, by the path of each operation; for human readers.
     ///
     /// # Errors
-    /// [`AskError`].
+    /// Returns [`AskError`].
     pub async fn waits_for(&self) -> Result<Vec<(Path, String)>, AskError> {
         self.ask(Question::Waits).await
     }
 
-    /// What keeps it from going on, in one sentence: for tests.
+    /// Returns in one sentence what keeps the instance from progressing: for tests.
     ///
     /// # Errors
-    /// [`AskError`].
+    /// Returns [`AskError`].
     #[cfg(feature = "testing")]
     pub(crate) async fn standing(&self) -> Result<String, AskError> {
         self.ask(Question::Standing).await
     }
 
-    /// What this role has on disk of the session, for [`testing::replay`](crate::testing::replay) and for people.
+    /// Returns the session's records that this role has on disk, for [`testing::replay`](crate::testing::replay) and
+    /// for human readers.
     ///
     /// # Errors
-    /// [`AskError`].
+    /// Returns [`AskError`].
     pub async fn history(&self) -> Result<History, AskError> {
         let id = self.id;
         match self.shared.writer.read(move |store| crate::writer::load(store, id)).await? {

@@ -1,7 +1,7 @@
-//! The actor that plays one instance: it tells the part what happened, gives it a turn, and carries out the effects.
+//! The actor that plays one instance: it passes events to the part, gives it a turn, and carries out the effects.
 //!
-//! A panic in a user's code is this actor's failure; its supervisor starts another one, which replays. Knows no
-//! wire and no database, only the link's and the writer's messages.
+//! A panic in user code is a failure of this actor; its supervisor starts another one, which replays. Knows no wire
+//! and no database, only the link's and the writer's messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -33,103 +33,106 @@ use crate::shared::Shared;
 use crate::under_way::Counted;
 use crate::writer::{Incarnation, Job, Loaded, Written};
 
-/// What an instance is told.
+/// A message to an instance.
 pub(crate) enum InstanceMessage {
     Deliver(Delivery),
     Acked(OutgoingKey),
     Written(u64, Written),
     Loaded(Loaded),
-    /// The write of this actor, or of what it has thrown away, was refused.
+    /// The writer has refused a write of this actor, or of a state that it has discarded.
     Refused(Incarnation, StoreError),
     StoreFailed(StoreError),
-    /// A caller starts the session, and watches: begin if there is nothing yet, and say what is known.
+    /// A caller starts the session and watches it: begin if there is nothing yet, and publish the known progress.
     Start(Opened),
-    /// Someone outside wants to know or to do something.
+    /// A caller asks a question or requests an action.
     Ask(Question),
     Wake,
 }
 
 impl InstanceMessage {
-    /// Whether the directory counts it: what must not be missed by an actor that is about to leave memory.
+    /// Returns whether the directory counts the message: an actor that is about to be passivated must not miss it.
     pub(crate) fn is_from_outside(&self) -> bool {
         matches!(self, Self::Deliver(..) | Self::Acked(_) | Self::Start(_) | Self::Ask(_))
     }
 }
 
-/// So often, at least, a frame has been sent before its instance leaves memory with it unheard.
+/// The least number of times a frame is sent before its instance may be passivated with the frame unacknowledged.
 const UNHEARD_TRANSMISSIONS_MIN: u32 = 10;
 
-/// Why the actor of an instance stops. Any other end is a failure.
+/// The reasons for which the actor of an instance stops. Any other end is a failure.
 pub(crate) mod ends {
     /// The session is over here.
     pub(crate) const CLOSED: &str = "closed";
-    /// It waits on disk.
+    /// The instance is passivated and waits on disk.
     pub(crate) const LEFT: &str = "left memory";
-    /// It is listed as standing still.
+    /// The instance is listed as stopped.
     pub(crate) const STANDS_STILL: &str = "stands still";
-    /// Nothing is known of the session, or it cannot be played.
+    /// The session is unknown, or cannot be played.
     pub(crate) const DROPPED: &str = "dropped";
-    /// The writer has refused it: another actor plays the instance, or the node stops.
+    /// The writer has refused the actor: another actor plays the instance, or the node stops.
     pub(crate) const REFUSED: &str = "refused by the writer";
 }
 
-/// Where an instance comes from.
+/// The origin of an instance.
 #[derive(Clone)]
 pub(crate) enum Origin {
-    /// Its session has just been started here, under a fresh id: there is nothing to load.
+    /// The session has just been started here, under a fresh id: there is nothing to load.
     Fresh(Opened),
-    /// This frame's header makes it known, most likely for the first time: it begins at once, and its first write finds
-    /// out. Until then nothing of it is durable, so no commit has begun and nothing is acknowledged.
+    /// A frame's header introduces the instance, most likely for the first time: it begins at once, and its first
+    /// write finds out whether the store knows it. Until then nothing of it is durable, so no commit has begun and
+    /// nothing is acknowledged.
     Header(Opened),
-    /// From the store; begins if there is nothing there, with what a start or the first frame says of it.
+    /// The instance is loaded from the store; if the store does not know it, it begins with what a start or the first
+    /// frame says of it.
     Store,
-    /// From the store, by the node's own doing: its supervisor is told once it is back.
+    /// The node itself loads the instance from the store; its supervisor is informed once it is reactivated.
     Return,
-    /// As above, to nudge those it waits for.
+    /// The same as `Return`, and the instance is to nudge the roles it waits for.
     Nudge,
 }
 
-/// See the module's documentation.
+/// The actor of one instance; see the module's documentation.
 pub(crate) struct InstanceActor;
 
-/// What an instance does when it is told something for the first time, and no earlier: what may panic is supervised only
-/// then, and an answer of the store may overtake the message that the actor is made for.
+/// The action of an instance when it receives its first message, and no earlier: only then is a panic supervised, and
+/// an answer of the store might otherwise overtake the message that the actor was started for.
 #[derive(Clone, Copy)]
 enum First {
-    /// There is nothing to load.
+    /// Begin; there is nothing to load.
     Begin,
     Load,
 }
 
-/// An instance, before and after it is loaded.
+/// The state of an instance, before and after it is loaded.
 #[expect(clippy::struct_excessive_bools, reason = "each is about another thing")]
 pub(crate) struct InstanceState {
     id: InstanceId,
     shared: Arc<Shared>,
     incarnation: Incarnation,
     opened: Option<Opened>,
-    /// Done before the first message is looked at.
+    /// The action to do before the first message is handled.
     first: Option<First>,
-    /// The store has not been asked yet whether it knows the instance.
+    /// Whether the store has not yet been asked if it knows the instance.
     begins: bool,
-    /// Nor has it answered.
+    /// Whether the store has not yet answered that question.
     unproven: bool,
-    /// What arrives before it is known what the store knows.
+    /// The messages that arrive before it is clear whether the store knows the instance.
     early: Vec<InstanceMessage>,
-    /// How much it has come by of what it was told from outside.
+    /// The number of messages from outside that the actor has handled.
     told: u64,
-    /// Its supervisor waits until it is back.
+    /// Whether the supervisor waits for this instance's first turn.
     returns: bool,
-    /// It has come back to nudge, and has not yet.
+    /// Whether the instance was reactivated to nudge and has not nudged yet.
     nudges: bool,
-    /// What it sends again when it is loaded, though that counted as acknowledged; and when it last did so, for whom.
+    /// The messages to resend when the instance is loaded although they counted as acknowledged; and when it last did
+    /// so, by role.
     lacking: BTreeSet<(Path, RoleIndex)>,
     sent_anew_ms: BTreeMap<RoleIndex, u64>,
-    /// Dead letters that it has been told, and that are dead no more with its next write.
+    /// The dead letters that this instance has received and that its next write removes from the list.
     letters: BTreeSet<u64>,
-    /// Steps on services are under way, or a turn is.
+    /// Held while a turn or steps on services are under way.
     under_way: Option<Counted>,
-    /// It counts for who has begun it with a nudge, and is not on disk yet.
+    /// Whether the instance counts against the peer whose nudge created it, because it is not on disk yet.
     holds_room: bool,
     live: Option<Live>,
 }
@@ -139,7 +142,7 @@ struct Live {
     progress: Progress,
     timer: Option<(u64, Pin<Box<Sleep>>)>,
     answers: Answers,
-    /// Since when it only waits.
+    /// The time since which the instance only waits.
     idle_since_ms: Option<u64>,
 }
 
@@ -209,7 +212,7 @@ impl Actor for InstanceActor {
                 state.store_failed(&myself, &error);
             }
             InstanceMessage::Written(_, Written::Known) => state.load_instead(&myself),
-            // Of what was thrown away.
+            // A refusal of a write of a discarded state.
             InstanceMessage::Refused(..) => {}
             InstanceMessage::Written(..) if state.live.is_none() => {}
             message if state.live.is_none() => state.early.push(message),
@@ -231,8 +234,8 @@ fn stop(myself: &ActorRef<InstanceMessage>, end: &str) {
 }
 
 impl InstanceState {
-    /// Throws away what lives in memory. Values of a user's are dropped with it, whose panics are nobody's failure: least
-    /// of all that of the supervisor, which is given the state of an actor that has stopped.
+    /// Discards the state in memory. This drops user values, whose panics are no failure of this actor, and even less
+    /// of its supervisor, which receives the state of a stopped actor.
     fn discard(&mut self) {
         self.under_way = None;
         let Some(Live { part, .. }) = self.live.take() else { return };
@@ -253,8 +256,8 @@ impl InstanceState {
         self.shared.writer.submit(Job::Load { id: self.id, incarnation: self.incarnation, done });
     }
 
-    /// What this frame begins cannot be played here; but the store may know it, as ended or as one that stands still. It
-    /// is asked without a claim to the instance, of which there may be none.
+    /// Asks the store whether it knows an instance that cannot be played here, as closed or as stopped. The store is
+    /// read without a claim to the instance, which may not exist.
     fn look(&mut self, myself: &ActorRef<InstanceMessage>) {
         (self.begins, self.unproven) = (false, false);
         let (myself, key) = (myself.clone(), self.id.to_bytes());
@@ -270,13 +273,14 @@ impl InstanceState {
         })));
     }
 
-    /// The store knew the instance after all: what was begun is thrown away, and what it was told is told again.
+    /// Loads an instance that the store knew after all: discards what was begun, and handles the received messages
+    /// again.
     fn load_instead(&mut self, myself: &ActorRef<InstanceMessage>) {
         self.discard();
         self.give_room_back();
         self.unproven = false;
         self.incarnation = self.shared.next_incarnation();
-        // It comes by them once more.
+        // These messages will be counted once more.
         self.told = self.told.saturating_sub(self.early.len() as u64);
         self.load(myself);
     }
@@ -330,7 +334,7 @@ impl InstanceState {
             }
             Err(reason) => {
                 if accepted {
-                    // It is not forgotten: it waits for a release that can play it.
+                    // The instance is not dropped: it waits for a release that can play it.
                     self.shared.note_stopped(self.id, reason);
                     stop(myself, ends::STANDS_STILL);
                 } else {
@@ -341,16 +345,16 @@ impl InstanceState {
             }
             Ok(live) => {
                 self.live = Some(live);
-                // The replay of one from the store comes first, or it would answer questions as if it had never lived.
+                // A restored instance replays first; otherwise it would answer questions as if it had just begun.
                 for message in restored.then_some(InstanceMessage::Wake).into_iter().chain(early) {
-                    let _ = myself.cast(message); // To itself: it is alive.
+                    let _ = myself.cast(message); // Sent to itself, so it cannot fail.
                 }
             }
         }
     }
 
-    /// Whether a session, which is new here, has somebody in its cast of whom nothing is known here. Whoever sent its frame
-    /// sends it again; meanwhile the stranger may introduce itself.
+    /// Returns whether a session that is new here casts a node that is unknown here. The sender resends its frame;
+    /// meanwhile the unknown node may introduce itself.
     fn has_strangers(&self, header: &Header) -> bool {
         let stranger = self.shared.peers.unknown_of(&header.cast);
         if let Some(node) = &stranger {
@@ -362,7 +366,8 @@ impl InstanceState {
         stranger.is_some()
     }
 
-    /// Whether it may begin with these, as far as nudges begin it: if they alone do, it counts for who has sent the first one.
+    /// Returns whether the instance may begin with these messages under the limit on nudges: if only nudges create
+    /// it, it counts against the sender of the first one.
     fn has_room_for(&mut self, early: &[InstanceMessage]) -> bool {
         let mut deliveries = early.iter().filter_map(|message| match message {
             InstanceMessage::Deliver(delivery) => Some(delivery),
@@ -388,14 +393,15 @@ impl InstanceState {
         room != Room::None
     }
 
-    /// It is not begun here, for now.
+    /// Releases the peer's room, because the instance has not begun here for now.
     fn give_room_back(&mut self) {
         if std::mem::take(&mut self.holds_room) {
             self.shared.nudged.goes_on(self.id);
         }
     }
 
-    /// Something was said here; says whether it may begin the instance, if that is not proven to be new here.
+    /// Notes a received frame; returns whether the frame may create the instance, if the instance is not proven to be
+    /// new here.
     fn note_said(&mut self, delivery: &Delivery) -> bool {
         if !is_nudge(delivery) {
             self.holds_room = false;
@@ -462,7 +468,7 @@ impl InstanceState {
                 return Ok(());
             }
             if !self.note_said(delivery) {
-                // The store may know it.
+                // The store may know the instance.
                 self.early.push(message);
                 self.load_instead(myself);
                 return Ok(());
@@ -523,7 +529,7 @@ impl InstanceState {
         Ok(())
     }
 
-    /// Lets the part go as far as it can. A step that begins counts from before it begins.
+    /// Lets the part run as far as it can. A step is counted from before it begins.
     fn turn(&mut self) -> Effects {
         let Some(live) = &mut self.live else { return Effects::default() };
         let mut counted = self.under_way.take().unwrap_or_else(|| self.shared.under_way.enter());
@@ -538,14 +544,14 @@ impl InstanceState {
         effects
     }
 
-    /// Other roles lack messages that counted as acknowledged: loads itself anew, so that its program sends them again. For
-    /// each role at most once in the longest pause between two nudges.
+    /// Resends messages that counted as acknowledged but that other roles lack: reloads the instance, so that its
+    /// program sends them again. Done for each role at most once in the longest pause between two nudges.
     fn send_anew(&mut self, myself: &ActorRef<InstanceMessage>, mut lacking: BTreeSet<(Path, RoleIndex)>) {
         let (now_ms, pause_ms) = (self.shared.now_ms(), self.shared.settings.limits.nudge_delay_max_ms);
         let is_due =
             |role: &RoleIndex| self.sent_anew_ms.get(role).is_none_or(|at| at.saturating_add(pause_ms) <= now_ms);
         lacking.retain(|(_, role)| is_due(role));
-        // Who lacks something nudges again.
+        // A role that lacks something nudges again.
         let Some(live) = self.live.as_ref().filter(|live| !lacking.is_empty() && live.answers.is_empty()) else {
             return;
         };
@@ -558,7 +564,7 @@ impl InstanceState {
         counter!(metric::MESSAGES_SENT_ANEW).increment(lacking.len() as u64);
         let rest = live.part.rest_without(&lacking);
         self.shared.writer.submit(Job::Leave { id: self.id, incarnation: self.incarnation, rest });
-        // As with whoever leaves: its next life says again what is still to be said, and nothing else.
+        // As at a passivation: after reloading, the instance sends what is still to be sent, and nothing else.
         self.shared.to_link(LinkMessage::Forget { id: self.id, all: true });
         self.discard();
         self.incarnation = self.shared.next_incarnation();
@@ -566,7 +572,8 @@ impl InstanceState {
         self.load(myself);
     }
 
-    /// Nothing is to be done now: leaves memory if that has been so for a while, and looks again in time otherwise.
+    /// Handles an idle instance: passivates it if it has been idle for long enough, and otherwise sets a timer to
+    /// check again.
     fn wait(&mut self, myself: &ActorRef<InstanceMessage>) {
         let Some(live) = &mut self.live else { return };
         let (now_ms, unix_ms) = (self.shared.now_ms(), self.shared.environment.unix_ms());
@@ -577,7 +584,7 @@ impl InstanceState {
         };
         let delay_ms = passivation_delay_ms(&self.shared.settings, &idle);
         if idle.until_unix_ms.is_some_and(|until| until <= unix_ms.saturating_add(delay_ms)) {
-            return live.set_timer(now_ms, None); // What is to happen soon is waited for.
+            return live.set_timer(now_ms, None); // Stay in memory for what is due soon.
         }
         let leave_ms = live.idle_since_ms.get_or_insert(now_ms).saturating_add(delay_ms);
         if leave_ms > now_ms {
@@ -589,8 +596,8 @@ impl InstanceState {
         }
     }
 
-    /// Leaves memory, unless something has come meanwhile. All that it needs to come back is on disk; those who bring it
-    /// back are told when.
+    /// Passivates the instance, unless a message has arrived meanwhile. All that it needs to be reactivated is on
+    /// disk; link and supervisor are informed when to reactivate it.
     fn leave(&self, myself: &ActorRef<InstanceMessage>, Idle { until_unix_ms, unheard }: Idle) {
         let farewell = || {
             let rest = self.live.as_ref().and_then(|live| live.part.rest());
@@ -645,7 +652,8 @@ impl InstanceState {
             self.publish(|progress| progress.opened = true);
         }
         if let Some(Err(_)) = output {
-            // Its messages are of no more use; and one that is sent again must not outlive the session (decision 0009).
+            // After an abort its messages are useless, and a resent message must not outlive the session (decision
+            // 0009).
             self.shared.to_link(LinkMessage::Forget { id: self.id, all: false });
         }
         if let Some(output) = output {
@@ -661,7 +669,7 @@ impl InstanceState {
         }
         if let Some(reason) = stopped {
             if self.unproven {
-                // The store may know it, and have it further than its beginning: a close, say, is no news there.
+                // The store may know the instance in a later state, in which, for example, a close is valid.
                 return self.load_instead(myself);
             }
             self.shared.note_stopped(self.id, reason.to_string());
@@ -671,7 +679,8 @@ impl InstanceState {
             self.shared.forget_dead(self.shared.dead_letters.of(self.id));
             self.shared.nudged.goes_on(self.id);
             if closed.header.initiator != self.id.role {
-                // Its last word, if the close has overtaken the acknowledgement. The initiator has been heard.
+                // Its last frame, if the close has overtaken the acknowledgement. The initiator's frames have all
+                // been acknowledged.
                 self.shared.to_link(LinkMessage::Forget { id: self.id, all: true });
             }
             if actor::is_channel(&closed.header) {
@@ -687,7 +696,7 @@ impl InstanceState {
         }
     }
 
-    /// Some frames count as acknowledged, and are never sent, if a test wants that.
+    /// Counts some frames as acknowledged without sending them, if a test wants that.
     #[cfg(feature = "testing")]
     fn forget_some(&self, myself: &ActorRef<InstanceMessage>, frames: Vec<Outgoing>) -> Vec<Outgoing> {
         let (forgotten, frames): (Vec<_>, Vec<_>) = frames
@@ -696,12 +705,12 @@ impl InstanceState {
         for Outgoing { key, .. } in forgotten {
             tracing::debug!(id = %self.id, ?key, "a frame is forgotten");
             self.live.iter().for_each(|live| live.part.acked(&key));
-            let _ = myself.cast(InstanceMessage::Wake); // To itself: it is alive.
+            let _ = myself.cast(InstanceMessage::Wake); // Sent to itself, so it cannot fail.
         }
         frames
     }
 
-    /// What did not succeed and is tried again: whoever reads it learns which step of which session it is, and what to do.
+    /// Logs steps that did not succeed and are retried, with step, session and reason.
     fn log_retries(&self, retries: Vec<Retried>) {
         let Some(live) = self.live.as_ref().filter(|_| !retries.is_empty()) else { return };
         let header = live.part.header();
@@ -722,7 +731,7 @@ impl InstanceState {
         }
     }
 
-    /// The session is over here: says so to those who have not heard, and starts nothing.
+    /// Answers frames for a session that is over here, and starts nothing.
     fn answer_closed(&self, myself: &ActorRef<InstanceMessage>, closed: &Closed, early: Vec<InstanceMessage>) {
         self.shared.directory.publish(self.id, |progress| {
             progress.opened = true;
@@ -748,7 +757,8 @@ impl InstanceState {
         stop(myself, ends::CLOSED);
     }
 
-    /// The session is over for all, and its tombstone has been collected: nothing else is said of it than `Close`.
+    /// Answers frames for a session that is over at all roles and whose tombstone is collected: only a `Close` still
+    /// arrives for it.
     fn answer_collected(&self, myself: &ActorRef<InstanceMessage>, early: Vec<InstanceMessage>) {
         let receipts = early.into_iter().filter_map(|message| match message {
             InstanceMessage::Deliver(delivery) => delivery.receipt,
@@ -758,9 +768,9 @@ impl InstanceState {
         stop(myself, ends::CLOSED);
     }
 
-    /// Nothing is known here of the session: it is over and forgotten, or the store has lost it, or its beginning was. Those
-    /// who wait for the initiator learn that, and tell an operator; those who take the role for one that knows the session
-    /// invite it. Says whether that is all that there was.
+    /// Answers frames for a session that is unknown here: it is over and forgotten, or the store has lost it, or its
+    /// start was lost. Roles that wait for the initiator learn this and inform an operator; roles that take this one
+    /// for known invite it. Returns whether there was nothing else to answer.
     fn answer_unknown(&self, early: &[InstanceMessage]) -> bool {
         let takes_for_known = |message: &InstanceMessage| match message {
             InstanceMessage::Deliver(delivery) => delivery.frame.takes_for_known(delivery.receipt.is_none()),
@@ -803,7 +813,7 @@ impl Progress {
 }
 
 impl Live {
-    /// Rings the alarm when the part's next turn is due, or at `other_ms`.
+    /// Sets the timer that wakes the part at its next turn or at `other_ms`.
     fn set_timer(&mut self, now_ms: u64, other_ms: Option<u64>) {
         let next = self.part.next_wake_ms().into_iter().chain(other_ms).min();
         if self.timer.as_ref().map(|(at, _)| *at) != next {
@@ -822,15 +832,15 @@ impl Live {
     }
 }
 
-/// How long an idle instance stays. What has been said is given the time to be heard: an instance that left before would
-/// say it again and again.
+/// Returns how long an idle instance stays in memory. Sent frames get the time to be acknowledged: an instance that
+/// was passivated earlier would send them again and again.
 fn passivation_delay_ms(settings: &Settings, idle: &Idle) -> u64 {
     let transmissions = if idle.unheard.is_empty() { 0 } else { UNHEARD_TRANSMISSIONS_MIN };
     let delay = settings.passivation_delay.max(settings.retransmission_delay_max * transmissions);
     u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Why the instance is not run, if it has failed too often.
+/// Returns why the instance is quarantined, if it has failed too often.
 fn quarantine(records: &[Record]) -> Option<String> {
     records.iter().find_map(|record| match record {
         Record::Quarantined { reason, failures } => Some(quarantined(*failures, reason)),
@@ -838,13 +848,13 @@ fn quarantine(records: &[Record]) -> Option<String> {
     })
 }
 
-/// How a quarantine is told.
+/// Returns the text of a quarantine.
 pub(crate) fn quarantined(failures: u32, reason: &str) -> String {
     format!("quarantined after {failures} failures, the last: {reason}")
 }
 
-/// What a start, or the first frame with a header, says of the session. A frame begins no initiator, which has the
-/// input, and none comes from a role that the session does not have.
+/// Returns the opening that a start, or the first frame with a header, gives. A frame never creates the initiator's
+/// instance, which has the input, and none is created by a role that the session does not have.
 fn opened_by(early: &[InstanceMessage]) -> Option<Opened> {
     let start = early.iter().find_map(|message| match message {
         InstanceMessage::Start(opened) => Some(opened.clone()),
@@ -866,34 +876,36 @@ fn is_close(message: &InstanceMessage) -> bool {
     matches!(message, InstanceMessage::Deliver(Delivery { frame: Frame { body: Body::Close(_), .. }, .. }))
 }
 
-/// Whether it asks a role that has initiated its session, and would know it.
+/// Returns whether the message asks the role that has initiated its session, and that would know it.
 fn asks_the_initiator(message: &InstanceMessage) -> bool {
     let InstanceMessage::Deliver(Delivery { frame, .. }) = message else { return false };
     match frame.body {
-        // It goes to no other role.
+        // Only the initiating role receives this frame.
         Body::Done(_) => true,
         Body::Nudge(_) => frame.header.as_ref().is_some_and(|header| header.initiator == frame.to),
         _ => false,
     }
 }
 
-/// Whether it is told to a role that has initiated its session, and would know it. Its sender waits to be heard and may nudge
-/// nobody meanwhile: without an answer a session whose beginning was lost, or made up, would be open there for ever.
+/// Returns whether the message is sent to the role that has initiated its session, and that would know it. The sender
+/// waits for an acknowledgement and may nudge no role meanwhile. Without an answer, a session whose start was lost or
+/// forged would stay open there for ever.
 fn tells_the_initiator(message: &InstanceMessage) -> bool {
     let InstanceMessage::Deliver(Delivery { frame, .. }) = message else { return false };
     let told = matches!(frame.body, Body::Deliver { .. } | Body::Abort(_));
     told && frame.header.as_ref().is_some_and(|header| header.initiator == frame.to)
 }
 
-/// Not kept until acknowledged: whoever waits asks again.
+/// Returns an answer that is not resent until acknowledged: a role that waits asks again.
 fn answer_of_the_closed(question: &Frame, node: &NodeId, outcome: Option<Outcome>) -> Outgoing {
     let Frame { session, from: to, to: from, .. } = *question;
     let frame = Frame { session, from, to, header: None, body: Body::Closed(outcome) };
     Outgoing { key: OutgoingKey::Nudge(to), node: node.clone(), frame }
 }
 
-/// What a frame's header says of a session that may begin with it. With no other frames than these: those that belong to
-/// an end may come to a role that has closed and forgotten the session (decision 0009).
+/// Returns the opening that a frame's header gives for a session that may begin with it. Only these kinds of frames
+/// begin one: frames that belong to a session's end may reach a role that has closed and forgotten the session
+/// (decision 0009).
 pub(crate) fn opened_by_delivery(delivery: &Delivery) -> Option<Opened> {
     let frame = &delivery.frame;
     let header = frame.header.clone()?;

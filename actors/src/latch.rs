@@ -1,13 +1,13 @@
-//! A fact that becomes known once, and those who wait for it.
+//! A value that is set once, and the tasks that wait for it.
 //!
-//! They are woken in the order of asking; a watch channel has an order of its own each time, which would make a simulation
-//! run differently.
+//! The tasks are woken in the order in which they asked. A watch channel wakes in an order that varies, which would
+//! make a simulation run differently.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-/// See the module's documentation. Clones are the same latch.
+/// A value that is set once; see the module's documentation. Clones are the same latch.
 #[derive(Debug)]
 pub(crate) struct Latch<T>(Arc<Inner<T>>);
 
@@ -30,7 +30,7 @@ impl<T> Default for Latch<T> {
 }
 
 impl<T: Clone> Latch<T> {
-    /// Sets it, unless it is set; says whether it was not.
+    /// Sets the value, unless one is set; returns whether none was.
     pub(crate) fn set(&self, value: T) -> bool {
         let mut known = self.0.value.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = known.is_none();
@@ -42,12 +42,12 @@ impl<T: Clone> Latch<T> {
         is_first
     }
 
-    /// Waits until it is set.
+    /// Waits until the value is set.
     pub(crate) fn wait(&self) -> impl Future<Output = T> + use<T> {
         let inner = self.0.clone();
         async move {
             loop {
-                // Before it is looked, so that nothing is missed.
+                // Subscribed before the check, so that nothing is missed.
                 let set = inner.set.notified();
                 let known = inner.value.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 match known {

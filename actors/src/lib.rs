@@ -1,11 +1,11 @@
 //! Accompanist: resilient choreographic programming.
 //!
-//! One global program says what every role does; each role's part runs beside its service as a supervised,
-//! durable actor; no orchestrator. Start with [`Choreography`] for the program and [`Node`] to run it;
-//! `docs/programming-model.md` shows every operation, `docs/runtime-semantics.md` says what is promised, and
-//! `docs/architecture.md` shows the way of a message.
+//! One global program says what every role does. Each role's part of it runs beside that role's service as a
+//! supervised, durable actor; there is no orchestrator. Start with [`Choreography`] for the program and [`Node`] to
+//! run it. `docs/programming-model.md` shows every operation, `docs/runtime-semantics.md` states the guarantees, and
+//! `docs/architecture.md` shows how a message travels.
 //!
-//! This crate knows ractor and fjall; Zenoh's types stay inside [`transport`].
+//! This crate depends on ractor and fjall. Zenoh's types stay inside [`transport`].
 
 pub mod actor;
 mod config;
@@ -58,7 +58,7 @@ pub use settings::{Actors, Durability, Retention, Settings};
 pub use shared::{Recovery, StoppedSession, TroubledSession};
 pub use writer::Tombstones;
 
-/// What a service usually needs, to be imported whole.
+/// The items that a service usually needs, for a glob import.
 pub mod prelude {
     pub use crate::actor::{ActorError, Address, DurableActor, Here};
     pub use crate::store::FjallStore;
@@ -73,7 +73,7 @@ pub mod prelude {
     };
 }
 
-/// One of its examples opens a Zenoh session.
+/// The README's examples as doc tests. One of them opens a Zenoh session.
 #[cfg(all(doctest, feature = "zenoh"))]
 #[doc = include_str!("../../README.md")]
 mod readme {}

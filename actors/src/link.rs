@@ -1,10 +1,11 @@
-//! Frames between nodes: numbering, acknowledgement, retransmission, and what each node offers.
+//! Frames between nodes: numbering, acknowledgement, retransmission, and the nodes' advertisements.
 //!
-//! The wire may lose, double, reorder and delay; a frame is sent again until its receiver's node says that it is
-//! durable there. Everything here is memory: after a crash the instances say all unheard things again. Knows
-//! packets and nodes, nothing of programs or stores. `introductions` says who is heard, `outbox` has the frames under way,
-//! `resting` who has left memory with something unheard, `reachability` whether what is sent to a peer arrives at all,
-//! `sealing` what nobody else may read.
+//! The wire may lose, duplicate, reorder and delay packets. The link resends a frame until its receiver's node
+//! acknowledges it, which means that the frame is durable there. All state here is in memory: after a crash the
+//! instances send all unacknowledged frames again. Knows packets and nodes, but no programs or stores.
+//! `introductions` decides which nodes are received, `outbox` holds the frames under way, `resting` knows which
+//! passivated instances have unacknowledged frames, `reachability` whether packets to a peer arrive at all, and
+//! `sealing` encrypts packets.
 
 mod inbox;
 mod introductions;
@@ -49,13 +50,14 @@ use crate::roles::RolesMessage;
 use crate::shared::Shared;
 use crate::writer::Job;
 
-/// What the link is told, by its [`LinkHandle`].
+/// A message to the link, sent by its [`LinkHandle`].
 pub(crate) enum LinkMessage {
-    /// An instance says something, or acknowledges.
+    /// An instance sends frames or acknowledgements.
     Say { id: InstanceId, frames: Vec<Outgoing>, acks: Vec<Receipt> },
-    /// What an instance has said is of no more use: its messages, or (it has closed) all of it.
+    /// The frames of an instance are useless: its messages, or (it has closed) all of them.
     Forget { id: InstanceId, all: bool },
-    /// An instance leaves memory, and these nodes have not heard all that it said: it comes back to say it again.
+    /// An instance is passivated while these nodes have not acknowledged all of its frames: it is to be reactivated
+    /// to resend them.
     Rest { id: InstanceId, unheard: BTreeSet<NodeId> },
     /// A packet has arrived.
     Packet { from: NodeId, bytes: Vec<u8>, arrived_ms: u64 },
@@ -63,43 +65,44 @@ pub(crate) enum LinkMessage {
     WireClosed(String),
     #[cfg(feature = "testing")]
     Panic,
-    /// Something has changed here: tell all nodes now.
+    /// This node's state has changed: advertise it to all nodes now.
     Announce,
-    /// This node is cast in a session that somebody begins here, and nothing is known of it: let it say what it offers.
+    /// This node is cast in a session that another one starts here, and is unknown: ask it for its advertisement.
     Ask(NodeId),
 }
 
-/// What wakes the link.
+/// A signal that wakes the link.
 pub(crate) enum LinkSignal {
-    /// Something was told.
+    /// The link's queue has messages.
     Told,
-    /// Each node that has not heard all is tried with one instance.
+    /// Probe each node that has unacknowledged frames of passivated instances with one instance.
     Probe,
-    /// Some frames are due to be sent again.
+    /// Some frames are due to be resent.
     Retransmit,
-    /// Tell all what is offered here, unless a later round has begun.
+    /// Advertise this node to all, unless a later round has begun.
     Offer(u64),
-    /// Tell one.
+    /// Advertise this node to one node.
     OfferTo(NodeId),
-    /// Who of those that drain is still needed here?
+    /// Count which draining nodes are still needed here.
     Count,
-    /// These are.
+    /// The result of the count.
     Counted(Counted),
 }
 
-/// Bytes that a packet has besides its frames, at most: version, checksum, epoch, round, and lengths.
+/// The most bytes of a packet besides its frames: version, checksum, epoch, round, and lengths.
 const PACKET_OVERHEAD_BYTES: usize = 256;
-/// Bytes that a frame has besides its payload, at most: ids, path, and a header with twelve node names and sixteen patches.
+/// The most bytes of a frame besides its payload: ids, path, and a header with twelve node names and sixteen patches.
 const FRAME_OVERHEAD_BYTES: usize = 2_048;
-/// An offer of so many bytes goes along with what is said to a node for the first time, a larger one before it.
+/// The size up to which an advertisement shares a packet with the first frames to a node; a larger one is sent before
+/// them.
 const OFFER_ALONG_BYTES_MAX: usize = 8 * 1024;
-/// Acknowledgements in one packet, at most.
+/// The most acknowledgements in one packet.
 const PACKET_ACKS_MAX: usize = 4_096;
-/// Bytes of one, at most, and of those of one epoch besides.
+/// The most bytes of one acknowledgement, and of the frame around those of one epoch.
 const ACK_BYTES: usize = 10;
 const ACKS_OVERHEAD_BYTES: usize = 20;
 
-/// See the module's documentation.
+/// The link of a node; see the module's documentation.
 pub(crate) struct Link;
 
 pub(crate) struct LinkArguments {
@@ -109,31 +112,31 @@ pub(crate) struct LinkArguments {
 
 pub(crate) struct LinkState {
     shared: Arc<Shared>,
-    /// Drawn at random when this link starts: the numbers of its frames and rounds count within it.
+    /// The epoch of this link, drawn at random at its start: frame and round numbers count within it.
     epoch: Epoch,
-    /// Where it is told.
+    /// The handle on this link's own queue.
     own: LinkHandle,
     wire: Weak<dyn Wire>,
     packet_bytes_max: usize,
     outbox: Outbox,
-    /// How long what arrives takes, as it was said last.
+    /// The queue delay of this node as last sent.
     queue_ms: u64,
     resting: Resting,
     probe_asked: bool,
-    /// What goes out once all that waits has been heard, by node.
+    /// The content to send to each node once all queued messages have been handled.
     due: BTreeMap<NodeId, Due>,
     timer_at_ms: Option<u64>,
     receptions: Receptions,
     reachability: Reachability,
     introductions: Introductions,
     sealing: Sealing,
-    /// Those of the peers that are known to have acknowledged something.
+    /// The peers that are known to have acknowledged a frame.
     partners: BTreeSet<NodeId>,
     offer_delay: Duration,
     offer_round: u64,
-    /// Whether the writer counts for nodes that drain.
+    /// Whether the writer counts the open instances that need draining nodes.
     is_counting: bool,
-    /// Whether the node is about to stop, since its store is not the one that is known.
+    /// Whether the node is about to stop because its store is not the one that others know.
     is_halted: bool,
 }
 
@@ -142,7 +145,7 @@ struct Due {
     frames: Vec<(u64, Frame)>,
     acks: BTreeMap<Epoch, Vec<u64>>,
     offer: Option<Offer>,
-    /// Something has to go there, if only to learn whether it arrives.
+    /// Whether to send a packet even without content, to learn whether it arrives.
     probe: bool,
 }
 
@@ -221,7 +224,7 @@ impl Actor for Link {
     ) -> Result<(), ActorProcessingErr> {
         match signal {
             LinkSignal::Told => {
-                // Whoever is ready to speak does so first: what is due to one node then shares a packet.
+                // Let all ready instances send first, so that what is due to one node shares a packet.
                 tokio::task::yield_now().await;
                 for message in state.own.take() {
                     state.hear(&myself, message)?;
@@ -277,7 +280,7 @@ impl LinkState {
             }
             LinkMessage::Announce => self.announce(myself),
             LinkMessage::Ask(node) => self.ask(&node),
-            // The next link attaches anew.
+            // The next link attaches again.
             LinkMessage::WireClosed(reason) => return Err(format!("its wire has ended: {reason}").into()),
             #[cfg(feature = "testing")]
             LinkMessage::Panic => crate::testing::as_ordered(),
@@ -319,10 +322,11 @@ impl LinkState {
         }
     }
 
-    /// The receiver has made a frame durable: tells its sender, and lets another one go in its place.
+    /// Handles an acknowledgement: the receiver has made a frame durable. Informs the frame's instance, and sends a
+    /// frame that waited for room in the window.
     fn acknowledged(&mut self, by: &NodeId, epoch: Epoch, number: u64) {
         if epoch != self.epoch {
-            return Dropped::count("acknowledgement of another epoch"); // Of an earlier life of this link, mostly.
+            return Dropped::count("acknowledgement of another epoch"); // Of an earlier link of this node, mostly.
         }
         if !self.outbox.is_sent_to(number, by) {
             let detail = || format!("{by} acknowledges frame {number}, which went to another node");
@@ -333,7 +337,7 @@ impl LinkState {
         if let Some((id, key, node)) = acked {
             self.resting.acknowledged(&node);
             self.note_partner(&node);
-            // An instance that is not in memory asks nothing.
+            // A passivated instance does not need the acknowledgement.
             let _ = self.shared.directory.tell(id, InstanceMessage::Acked(key));
         }
         if let Some(next) = next {
@@ -341,7 +345,7 @@ impl LinkState {
         }
     }
 
-    /// A node takes part in sessions: what is known of it is kept from now on.
+    /// Notes that a node takes part in sessions: what is known of it is kept from now on.
     fn note_partner(&mut self, node: &NodeId) {
         if self.partners.contains(node) || *node == self.shared.node {
             return;
@@ -366,7 +370,7 @@ impl LinkState {
                 .note_dropped("not a member", || format!("`{from}` is not in the members file, or revoked"));
         }
         let packet = match Packet::from_bytes(bytes, from, &self.shared.node) {
-            // What it offers says who it is; nothing else of it is of use.
+            // Only the advertisement in such a packet matters: it tells who else uses this node's name.
             Ok(packet) if *from == self.shared.node => {
                 if let Some(offer) = packet.offer.filter(|_| packet.epoch != self.epoch) {
                     self.hear_own(myself, &offer);
@@ -377,7 +381,7 @@ impl LinkState {
             Err(error) => return self.shared.note_dropped(error.reason(), || format!("{from}: {error}")),
         };
         let Packet { epoch, round, queue_ms, frames, acks, offer } = packet;
-        // First of all: it may be what introduces the sender.
+        // Advertisements come first: this one may introduce the sender.
         let offers = offer.map(|offer| self.learn(myself, from, epoch, offer)).is_some();
         if !self.introductions.has(from, epoch) {
             if !offers {
@@ -398,7 +402,7 @@ impl LinkState {
         }
     }
 
-    /// Lets a node that is not heard introduce itself: a packet of it, or of another one that names it, has come.
+    /// Asks a node that is not introduced to introduce itself: a packet from it, or one that names it, has arrived.
     fn ask(&mut self, node: &NodeId) {
         let is_known = self.shared.peers.knows(node);
         if *node != self.shared.node && self.introductions.asks(node, is_known, self.shared.now_ms()) {
@@ -431,7 +435,7 @@ impl LinkState {
         }
     }
 
-    /// Brings back those whose nodes hear again, as far as the windows have room.
+    /// Reactivates instances whose nodes acknowledge again, as far as the windows have room.
     fn bring_back(&mut self, myself: &ActorRef<LinkSignal>) {
         let back = self.resting.take(|node| self.outbox.room(node));
         if !back.is_empty() {
@@ -443,7 +447,7 @@ impl LinkState {
         }
     }
 
-    /// Asks for what is to happen later.
+    /// Schedules the next retransmission and the reactivation of passivated instances.
     fn schedule(&mut self, myself: &ActorRef<LinkSignal>) {
         if !self.resting.is_empty() {
             self.bring_back(myself);
@@ -452,7 +456,7 @@ impl LinkState {
             && self.timer_at_ms.is_none_or(|known| at_ms < known)
         {
             self.timer_at_ms = Some(at_ms);
-            // One more millisecond, since the clock's are cut off.
+            // One millisecond more, because clock readings are truncated.
             let delay = Duration::from_millis(at_ms.saturating_sub(self.shared.now_ms()) + 1);
             myself.send_after(delay, || LinkSignal::Retransmit);
         }
@@ -463,7 +467,7 @@ impl LinkState {
         Packet { round, queue_ms: self.queue_ms, ..Packet::new(self.epoch) }
     }
 
-    /// How long what arrives takes here, as each packet says.
+    /// Updates the queue delay of this node, which each packet carries.
     fn note_queue(&mut self) {
         let delay_ms = self.shared.queue_delay().ms(self.shared.now_ms());
         if std::mem::replace(&mut self.queue_ms, delay_ms) != delay_ms {
@@ -471,14 +475,14 @@ impl LinkState {
         }
     }
 
-    /// All that has become due goes out together.
+    /// Sends all that has become due.
     fn flush(&mut self) {
         self.note_queue();
         let bytes_max = self.packet_bytes_max.saturating_sub(PACKET_OVERHEAD_BYTES);
         for (node, Due { frames, acks, mut offer, probe }) in std::mem::take(&mut self.due) {
             self.reachability.sent(&node);
             let says = !(frames.is_empty() && acks.is_empty());
-            // Whoever may not know this node hears nothing of it before its offer.
+            // A node that may not know this one receives its advertisement before anything else.
             if (says || offer.is_some()) && self.introductions.greets(&node) && offer.is_none() {
                 offer = Some(self.greeting(&node));
             }
@@ -486,7 +490,7 @@ impl LinkState {
             if offer.as_ref().is_some_and(|offer| says && offer.size() <= OFFER_ALONG_BYTES_MAX) {
                 packet.offer = offer;
             } else if offer.is_some() || (probe && !says) {
-                // Alone, since it may be large.
+                // Sent alone, since it may be large.
                 let alone = Packet { offer, ..self.packet() };
                 self.put(Some(&node), &alone);
             }
@@ -533,13 +537,13 @@ impl LinkState {
     }
 }
 
-/// A frame as it has come; number 0 asks for no acknowledgement.
+/// Makes a delivery of a received frame; number 0 asks for no acknowledgement.
 fn delivery(from: NodeId, epoch: Epoch, number: u64, frame: Frame) -> Delivery {
     let receipt = (number > 0).then(|| Receipt { to: from.clone(), epoch, number });
     Delivery { from, frame, receipt }
 }
 
-/// What a frame takes in a packet, at most.
+/// Returns the most bytes that a frame takes in a packet.
 fn frame_bytes(frame: &Frame) -> usize {
     use accompanist_core::frame::Outcome;
     let payload = match &frame.body {
@@ -547,7 +551,7 @@ fn frame_bytes(frame: &Frame) -> usize {
         Body::Abort(abort) | Body::Done(Outcome::Compensated(abort)) | Body::Close(Outcome::Compensated(abort)) => {
             abort.code().len() + abort.message().len()
         }
-        // A path has at most five bytes for each scope around it, and few scopes.
+        // A path has at most five bytes for each enclosing scope, and scopes are few.
         Body::Turns { finals, .. } => finals.len() * 64,
         _ => 0,
     };

@@ -1,4 +1,4 @@
-//! The names of the metrics this crate counts, for dashboards and tests.
+//! The names of this crate's metrics, for dashboards and tests.
 
 /// Counter: group commits.
 pub const GROUP_COMMITS: &str = "accompanist_group_commits_total";
@@ -6,26 +6,27 @@ pub const GROUP_COMMITS: &str = "accompanist_group_commits_total";
 pub const WRITES: &str = "accompanist_writes_total";
 /// Counter: frames sent for the first time.
 pub const FRAMES_SENT: &str = "accompanist_frames_sent_total";
-/// Counter: frames sent again, since no acknowledgement came in time.
+/// Counter: frames resent because no acknowledgement arrived in time.
 pub const FRAMES_SENT_AGAIN: &str = "accompanist_frames_sent_again_total";
-/// Counter: times that the way to a peer was made anew, since the peer received nothing; with a label `level` of `publisher` or
-/// `session`.
+/// Counter: times that the connection to a peer was rebuilt because the peer received nothing; with a label `level`
+/// of `publisher` or `session`.
 pub const HEALS: &str = "accompanist_heals_total";
-/// Gauge: how long what arrives takes until it is on disk, in seconds; 0 while too little arrives to tell.
+/// Gauge: the time from a message's arrival until it is on disk, in seconds; 0 while too few messages arrive to
+/// measure it.
 pub const QUEUE_DELAY: &str = "accompanist_queue_delay_seconds";
-/// Gauge: peers that are received and receive nothing from this node.
+/// Gauge: peers that are received but receive nothing from this node.
 pub const PEERS_DEAF: &str = "accompanist_peers_deaf";
 /// Gauge: peers from which nothing is received.
 pub const PEERS_SILENT: &str = "accompanist_peers_silent";
 /// Counter: times that a peer went silent.
 pub const PEERS_WENT_SILENT: &str = "accompanist_peers_went_silent_total";
-/// Counter: times that a peer that was silent came back.
+/// Counter: times that a silent peer was received again.
 pub const PEERS_CAME_BACK: &str = "accompanist_peers_came_back_total";
-/// Counter: offers of peers that have an older copy of their store, or of which there are two.
+/// Counter: advertisements of peers that have an older copy of their store, or that run twice.
 pub const OFFERS_DISPUTED: &str = "accompanist_offers_disputed_total";
-/// Gauge: peers that have an older copy of their store, or of which there are two.
+/// Gauge: peers that have an older copy of their store, or that run twice.
 pub const PEERS_DISPUTED: &str = "accompanist_peers_disputed";
-/// Counter: what arrived and was dropped, with a label `reason`.
+/// Counter: packets and frames that arrived and were dropped, with a label `reason`.
 pub const DROPPED: &str = "accompanist_dropped_total";
 /// Counter: sessions started here.
 pub const SESSIONS_STARTED: &str = "accompanist_sessions_started_total";
@@ -33,13 +34,13 @@ pub const SESSIONS_STARTED: &str = "accompanist_sessions_started_total";
 pub const INSTANCES_CLOSED: &str = "accompanist_instances_closed_total";
 /// Counter: role instances that failed and were restarted.
 pub const INSTANCES_RESTARTED: &str = "accompanist_instances_restarted_total";
-/// Counter: role instances that stand still until someone looks.
+/// Counter: role instances that were stopped until an operator acts.
 pub const INSTANCES_STOPPED: &str = "accompanist_instances_stopped_total";
-/// Counter: role instances that waited, and left memory.
+/// Counter: role instances that only waited and were passivated.
 pub const INSTANCES_PASSIVATED: &str = "accompanist_instances_passivated_total";
-/// Counter: role instances that the node brought back by itself: after a start, at a time, or to say something again.
+/// Counter: role instances that the node itself reactivated: after a start, at a time, or to resend something.
 pub const INSTANCES_RETURNED: &str = "accompanist_instances_returned_total";
-/// Counter: messages that were sent again though they counted as acknowledged, since their receivers lacked them.
+/// Counter: messages that were resent although they counted as acknowledged, because their receivers lacked them.
 pub const MESSAGES_SENT_ANEW: &str = "accompanist_messages_sent_anew_total";
 /// Gauge: role instances that are open in the store, in memory or not.
 pub const INSTANCES_OPEN: &str = "accompanist_instances_open";
@@ -47,13 +48,13 @@ pub const INSTANCES_OPEN: &str = "accompanist_instances_open";
 pub const TOMBSTONES: &str = "accompanist_tombstones";
 /// Gauge: bytes of the tombstones that are kept, outputs included.
 pub const TOMBSTONE_BYTES: &str = "accompanist_tombstone_bytes";
-/// Counter: tombstones collected, since retention has ended.
+/// Counter: tombstones collected because their retention has ended.
 pub const TOMBSTONES_COLLECTED: &str = "accompanist_tombstones_collected_total";
-/// Counter: times that more tombstones came to be kept than retention allows, all too young to be collected.
+/// Counter: times that more tombstones were kept than retention allows, all of them too young to be collected.
 pub const RETENTION_HELD_BACK: &str = "accompanist_retention_held_back_total";
 /// Gauge: dead letters.
 pub const DEAD_LETTERS: &str = "accompanist_dead_letters";
-/// Counter: dead letters that were forgotten, since there were newer ones and no room.
+/// Counter: dead letters that were discarded to make room for newer ones.
 pub const DEAD_LETTERS_PUSHED_OUT: &str = "accompanist_dead_letters_pushed_out_total";
 /// Gauge: role instances that are still open on nodes that drain.
 pub const DRAINING_INSTANCES: &str = "accompanist_draining_instances";
@@ -64,7 +65,7 @@ pub const STEPS_IN_TROUBLE: &str = "accompanist_steps_in_trouble_total";
 pub const LONG_JOURNALS: &str = "accompanist_long_journals_total";
 /// Counter: messages that durable actors have handled, with a label `actor`.
 pub const ACTOR_MESSAGES: &str = "accompanist_actor_messages_total";
-/// Counter: messages that durable actors were told and have refused, with a label `actor`.
+/// Counter: tells that durable actors have refused, with a label `actor`.
 pub const ACTOR_REFUSALS: &str = "accompanist_actor_refusals_total";
 
 /// Describes all metrics to the installed recorder.

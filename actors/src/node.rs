@@ -1,7 +1,9 @@
-//! A node: the value that owns store, transport, clock and actors, and the callers' way in. Nothing is global.
+//! A node: owns the store, the transport, the clock and the actors, and is the entry point for callers. Nothing is
+//! global.
 //!
-//! The tree is `Root -> Link, Roles -> instances`, rest for one: when the link fails, the roles go down with it,
-//! since what was unheard was in its memory, and both start again; the instances replay and say it again.
+//! The supervision tree is `Root -> Link, Roles -> instances`, with the strategy rest for one. When the link fails,
+//! the roles are stopped too, because unacknowledged frames were in the link's memory. Both are restarted; the
+//! instances replay and send those frames again.
 
 mod builder;
 mod given;
@@ -39,17 +41,17 @@ use crate::session::Session;
 use crate::shared::{Recovery, Shared, Starting, StoppedSession, TroubledSession};
 use crate::writer::{Claimed, Open, Tombstones};
 
-/// How a session is started, besides its input; see [`Node::start_with`].
+/// Options for the start of a session, besides its input; see [`Node::start_with`].
 #[derive(Debug, Clone, Default)]
 pub struct StartOptions {
     key: Option<String>,
     deadline: Option<Duration>,
-    /// The first that was given twice, with both values.
+    /// The first option that was given twice, with both values.
     twice: Option<[String; 3]>,
 }
 
 impl StartOptions {
-    /// An idempotency key, as for [`Node::start_keyed`].
+    /// Sets an idempotency key, as for [`Node::start_keyed`].
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         let key = key.into();
@@ -59,8 +61,8 @@ impl StartOptions {
         self
     }
 
-    /// Unless the session is over (at all roles) by then, it is aborted, with the code
-    /// [`Abort::DEADLINE`](crate::Abort::DEADLINE). By the wall clock of this node; kept over restarts.
+    /// Aborts the session with the code [`Abort::DEADLINE`](crate::Abort::DEADLINE) unless it is settled (at all
+    /// roles) by then. The deadline is measured by this node's wall clock and survives restarts.
     #[must_use]
     pub fn deadline(mut self, after: Duration) -> Self {
         if let Some(first) = self.deadline.replace(after).filter(|first| *first != after) {
@@ -71,8 +73,8 @@ impl StartOptions {
     }
 }
 
-/// A running node. Clones are handles on the same one; it runs until [`Node::shutdown`] or [`Node::kill`], or until the
-/// tokio runtime that it was started on is gone.
+/// A running node. Clones are handles on the same node. A node runs until [`Node::shutdown`] or [`Node::kill`], or
+/// until the tokio runtime that it was started on ends.
 #[derive(Clone)]
 pub struct Node {
     shared: Arc<Shared>,
@@ -86,27 +88,29 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
-    /// What a node is made of; see [`NodeBuilder`].
+    /// Returns a builder for a node of this name; see [`NodeBuilder`].
     pub fn builder(name: NodeId) -> NodeBuilder {
         NodeBuilder::new(name)
     }
 
-    /// Its name.
+    /// Returns the node's name.
     pub fn name(&self) -> &NodeId {
         &self.shared.node
     }
 
-    /// Starts a session of `choreography`, which this node's builder was given (that one runs; the value here
-    /// says only which). Durable when it returns.
+    /// Starts a session of `choreography`. The node runs the instance that its builder was given; the value passed
+    /// here only selects it. The start is durable when this returns.
     ///
-    /// The session runs the highest version of it that the builder was given and a cast can play: each role on a node
-    /// that says it has that version. So `C` may be the latest one while the other nodes are still being upgraded. A
-    /// version is passed over if it is started by another role than `C`, or if the values it is started with or gives
-    /// are of other types; its other roles may differ. The session runs with those of the version's
-    /// [patches](Choreography::PATCHES) that all nodes of the cast know, and stays as it is, whatever is offered later.
+    /// The session runs the highest version that the builder was given and that a cast can play: each role on a node
+    /// that advertises that version. `C` may therefore be the latest version while other nodes are still being
+    /// upgraded. A version is skipped if another role than in `C` starts it, or if its input or output has another
+    /// type; its other roles may differ. The session uses those of the version's [patches](Choreography::PATCHES)
+    /// that all nodes of the cast know. Version and patches stay fixed for the session, whatever nodes advertise
+    /// later.
     ///
     /// # Errors
-    /// [`StartError`]; nothing has happened then. Cancel-safe: a start that is dropped may still take place.
+    /// Returns [`StartError`]; no session was started then. Cancel-safe: a start whose future is dropped may still
+    /// take place.
     pub async fn start<C: Choreography>(
         &self,
         choreography: C,
@@ -115,17 +119,17 @@ impl Node {
         self.start_with(choreography, input, StartOptions::default()).await
     }
 
-    /// As [`Node::start`], but under an idempotency key: the same key is the same session, until retention of its result
-    /// ends ([`Retention`](crate::Retention)). A repeated start changes nothing, and follows the one
-    /// session there is, or gives what it gave. After that the key is free, and starts a new session with an id of its
-    /// own.
+    /// Starts a session as [`Node::start`] does, under an idempotency key: the same key stands for the same session
+    /// until the retention of its result ends ([`Retention`](crate::Retention)). A repeated start changes nothing: it
+    /// follows the existing session, or returns its result. After that the key is free and starts a new session with
+    /// another id.
     ///
-    /// The same key is for the same input. What is compared is its encoding: a release that gives its type another field
-    /// has another input.
+    /// The same key must come with the same input. Inputs are compared by their encoding, so a release that adds a
+    /// field to the input's type has another input.
     ///
     /// # Errors
-    /// As [`Node::start`]; and [`StartError::OtherInput`] under a key that was used with another input, and
-    /// [`StartError::Codec`] for an input with a `HashMap` or `HashSet`, which has other bytes each time.
+    /// Fails as [`Node::start`] does; with [`StartError::OtherInput`] under a key that was used with another input;
+    /// and with [`StartError::Codec`] for an input with a `HashMap` or `HashSet`, whose bytes differ each time.
     pub async fn start_keyed<C: Choreography>(
         &self,
         choreography: C,
@@ -135,10 +139,10 @@ impl Node {
         self.start_with(choreography, input, StartOptions::default().key(key)).await
     }
 
-    /// As [`Node::start`], with options.
+    /// Starts a session as [`Node::start`] does, with options.
     ///
     /// # Errors
-    /// As [`Node::start`].
+    /// Fails as [`Node::start`] does.
     pub async fn start_with<C: Choreography>(
         &self,
         _choreography: C,
@@ -148,7 +152,7 @@ impl Node {
         self.start_as(input, options).await
     }
 
-    /// As [`Node::start_with`], for those who have no value of `C`.
+    /// Starts a session as [`Node::start_with`] does, for callers that have no value of `C`.
     pub(crate) async fn start_as<C: Choreography>(
         &self,
         input: <C::Input as Located>::Value,
@@ -207,22 +211,23 @@ impl Node {
         let handle = Session::new(InstanceHandle::new(id, shared.clone()), progress.clone());
         let opened = progress.wait_for(|progress| progress.opened || progress.stopped.is_some()).await;
         let version = opened.map_err(|_| StartError::NodeStopped)?.version;
-        // It is in the store now, and counted there. Who no longer waits here leaves that to the supervisor.
+        // The store has and counts the instance now. If the caller no longer waits here, the supervisor of roles
+        // releases it.
         placed.inspect(|placed| placed.release());
         self.check_version::<C>(id.session, version)?;
         counter!(metric::SESSIONS_STARTED).increment(1);
         Ok(handle)
     }
 
-    /// With `repeated` the same value has to have the same bytes each time.
+    /// Encodes an input within the size limit. With `repeated`, the same value must have the same bytes each time.
     fn encoded(&self, input: &impl Message, repeated: bool) -> Result<Payload, StartError> {
         let input: Payload = if repeated { encode_repeatable(input)? } else { encode(input)? }.into();
         let (found, limit) = (input.len(), self.shared.settings.limits.payload_bytes_max);
         if found > limit { Err(StartError::InputTooLarge { found, limit }) } else { Ok(input) }
     }
 
-    /// The durable actor `A` as it is reached from this node: to tell it something, or to ask. The node's builder was given
-    /// it, or [`NodeBuilder::talks_to`].
+    /// Returns an address of the durable actor `A`, to tell or ask it from this node. The node's builder must have
+    /// been given the actor or [`NodeBuilder::talks_to`].
     pub fn actor<A: DurableActor>(&self) -> Address<A> {
         Address::new(self.clone())
     }
@@ -239,34 +244,36 @@ impl Node {
         self.shared.writer.read(move |store| Ok(read(&State::new(&store, R::NAME)))).await
     }
 
-    /// How many role instances are in memory.
+    /// Returns how many role instances are in memory.
     pub fn instances(&self) -> usize {
         self.shared.directory.len()
     }
 
-    /// How many role instances are open in the store, in memory or not; `None` while they are counted after a start.
+    /// Returns how many role instances are open in the store, in memory or not; `None` while they are being counted
+    /// after a start.
     pub fn open_instances(&self) -> Option<u64> {
         let Open { count, complete } = self.shared.writer.open();
         complete.then_some(count)
     }
 
-    /// How far it is with taking up again what was open when it started. New sessions do not wait for that.
+    /// Returns how far the node has recovered what was open when it started. New sessions do not wait for recovery.
     pub fn recovery(&self) -> Recovery {
         self.shared.recovery()
     }
 
-    /// The databases of [`NodeBuilder::sql`], and whether steps on them run. A node starts while one of them is away or full, and
-    /// its steps wait for it. One that turns out to have other markers than this node's is not used: its reason says what to do.
+    /// Returns the databases of [`NodeBuilder::sql`], and whether steps on them run. A node starts even while one of
+    /// them is unreachable or full; steps on that database wait. A database that turns out to have other markers than
+    /// this node's is not used; its reason says what to do.
     pub fn databases(&self) -> Vec<DatabaseState> {
         self.shared.attached().iter().map(|attached| attached.state()).collect()
     }
 
-    /// What is kept of closed instances; `None` while it is being counted after a start.
+    /// Returns what is retained of closed instances; `None` while it is being counted after a start.
     pub fn tombstones(&self) -> Option<Tombstones> {
         self.shared.writer.tombstones()
     }
 
-    /// The sessions that stand still here until someone looks at them, with the reason of each.
+    /// Returns the sessions that are stopped here until an operator acts, with the reason of each.
     pub fn stopped_sessions(&self) -> Vec<StoppedSession> {
         let stopped = self.shared.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let list = stopped.iter().map(|(id, reason)| StoppedSession {
@@ -277,7 +284,7 @@ impl Node {
         list.collect()
     }
 
-    /// The sessions that go on here only with an operator's help, with the steps that are in trouble: see
+    /// Returns the sessions that continue here only with an operator's help, with their troubled steps; see
     /// [`InstanceHandle::remedy`].
     pub fn troubled_sessions(&self) -> Vec<TroubledSession> {
         let troubled = self.shared.troubled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -289,7 +296,8 @@ impl Node {
         list.collect()
     }
 
-    /// The part of `role` in a session of `choreography` (in a version that has the roles of this one), on this node.
+    /// Returns a handle on the part of `role` in a session of `choreography` on this node. The session's version must
+    /// have the roles of this one.
     pub fn instance<C: Choreography, R: Role, I>(
         &self,
         _choreography: C,
@@ -303,7 +311,7 @@ impl Node {
         self.instance_at(session, RoleIndex(index.unwrap_or(u8::MAX)))
     }
 
-    /// As [`Node::instance`], by the role's place in the choreography's roles: for tools.
+    /// Returns a handle as [`Node::instance`] does, by the role's index in the choreography's roles: for tools.
     pub fn instance_at(&self, session: SessionId, role: RoleIndex) -> InstanceHandle {
         InstanceHandle::new(InstanceId { session, role }, self.shared.clone())
     }

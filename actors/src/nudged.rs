@@ -1,8 +1,9 @@
-//! Sessions that a peer's nudge has begun here, and in which nothing has happened since: so many for each peer.
+//! Sessions that a peer's nudge has created here and that have not progressed since, bounded for each peer.
 //!
-//! A nudge is twenty bytes, and what it begins stays open on disk until somebody ends it. An honest peer that nudges has
-//! something to say soon, or the session was over for long; a peer that only nudges fills the disk. What it begins beyond the
-//! bound is dropped, and comes again by itself. In memory: after a restart of the node each peer counts from 0. Knows no actors.
+//! A nudge is twenty bytes, and the session that it creates stays open on disk until an operator ends it. An honest
+//! peer that nudges sends something soon, or the session was over long ago; a peer that only nudges fills the disk.
+//! Nudges that would exceed the bound are dropped, and arrive again by themselves. The counts are in memory: after a
+//! restart of the node each peer starts from 0. Knows no actors.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,22 +12,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use accompanist_core::NodeId;
 use accompanist_core::id::InstanceId;
 
-/// See the module's documentation.
+/// The sessions created by nudges; see the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Nudged {
     sessions: Mutex<Sessions>,
-    /// How many there are: usually none, and then nobody waits for the lock.
+    /// The number of these sessions: usually zero, in which case no caller waits for the lock.
     count: AtomicUsize,
 }
 
-/// Whether a nudge may begin a session.
+/// Whether a nudge may create a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// It has begun it before, and that counts already.
+    /// A nudge has created the session before, and it counts already.
     Had,
-    /// It counts from now on.
+    /// The session counts from now on.
     Taken,
-    /// Its sender's nudges have begun enough.
+    /// The sender's nudges have created enough sessions.
     None,
 }
 
@@ -41,14 +42,14 @@ impl Nudged {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether nudges of `node` may begin no more.
+    /// Returns whether nudges of `node` may create no more sessions.
     pub(crate) fn is_full(&self, node: &NodeId, count_max: usize) -> bool {
         let begun = if self.count.load(Ordering::Relaxed) == 0 { None } else { self.lock().of.get(node).copied() };
         begun.unwrap_or_default() >= count_max
     }
 
-    /// A nudge of `node` is about to begin this one: it counts from now on, not once it is written, or any number could be
-    /// on their way to the disk.
+    /// Counts a session that a nudge of `node` is about to create. It counts from now on and not only once it is
+    /// written, because otherwise any number could be on their way to the disk.
     pub(crate) fn begin(&self, id: InstanceId, node: &NodeId, count_max: usize) -> Room {
         let mut sessions = self.lock();
         if sessions.begun_by.contains_key(&id) {
@@ -64,7 +65,7 @@ impl Nudged {
         Room::Taken
     }
 
-    /// Something has happened in this one, or it is over.
+    /// Stops counting a session that has progressed or is over.
     pub(crate) fn goes_on(&self, id: InstanceId) {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
@@ -101,7 +102,7 @@ mod tests {
         }
         assert!(nudged.is_full(&shop, 3) && !nudged.is_full(&bank, 3));
         assert_eq!([nudged.begin(id(1), &shop, 3), nudged.begin(id(7), &shop, 3)], [Room::Had, Room::None]);
-        nudged.goes_on(id(9)); // Of another one.
+        nudged.goes_on(id(9)); // A session that is not counted.
         assert!(nudged.is_full(&shop, 3));
         nudged.goes_on(id(1));
         nudged.goes_on(id(1));

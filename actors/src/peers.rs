@@ -1,9 +1,10 @@
-//! Which nodes play which role and have which choreographies, as far as they have said so; who drains and who has left;
-//! and who plays what in a new session.
+//! The known nodes: which roles and choreographies they advertise, which of them drain or have left; and
+//! the cast of a new session.
 //!
-//! What a node once said is kept in the store, so that a start needs nobody to be up. Presence is no verdict:
-//! a cast node that is away delays its sessions, no more. `cast` has the choice, `contact` who is received and receives, `standing` the own node's coming and
-//! going, `left` those that are gone.
+//! The last advertisement of each node is kept in the store, so that a start needs no other node to be up. Presence
+//! is no verdict: a cast node that is away delays its sessions, and nothing more. `cast` makes the choice, `contact`
+//! knows which nodes are received and receive, `standing` handles this node's membership, `left` the nodes that have
+//! left.
 
 mod cast;
 mod contact;
@@ -44,25 +45,26 @@ pub use self::standing::{DrainProgress, KnownNode, Standing};
 use crate::store::{Halt, STANDING_KEY};
 use crate::writer::Counts;
 
-/// Keys of the nodes in [`Space::Meta`] begin so.
+/// The prefix of the nodes' keys in [`Space::Meta`].
 const NODE_KEY: &[u8] = b"node/";
-/// The most nodes that are kept in mind. What others offer beyond is dropped: no system has as many, but a stranger may
-/// say that it has.
+/// The most nodes that are remembered. Advertisements of further nodes are dropped: no system has this many, but an
+/// unknown sender may claim so.
 pub(crate) const PEERS_MAX: usize = 1_024;
 
-/// What a node has said that it offers.
+/// The advertisement of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Peer {
     membership: Membership,
     /// Counts the changes of `draining`.
     change: u64,
     draining: bool,
-    /// Whether it has the own node on disk, and so asks it when it drains. Nobody else is cast.
+    /// Whether the node has this one on disk, and so waits for it when it drains. Only such nodes are cast.
     mutual: bool,
     roles: BTreeSet<String>,
     /// Patches, by name and version.
     choreographies: BTreeMap<(String, u32), BTreeSet<String>>,
-    /// Whether it has ever acknowledged something of a session: one that has not, and is not received, may be made up.
+    /// Whether the node has ever acknowledged a frame of a session: a node that has not, and is not received, may be
+    /// forged.
     partner: bool,
 }
 
@@ -80,59 +82,60 @@ impl From<Offer> for Peer {
 
 struct Known {
     node: NodeId,
-    /// As the others are told.
+    /// This node's membership as the others are informed of it.
     own: Own,
-    /// As it will be once it is on disk.
+    /// This node's membership as it will be once it is on disk.
     asked: Own,
-    /// The own node among them.
+    /// The known nodes, including this one.
     peers: BTreeMap<NodeId, Peer>,
-    /// When each spoke last in this life of the own node; of others it is known what they said in an earlier one.
+    /// When each node was last received since this node's start; of others it is known what they advertised before.
     heard: BTreeMap<NodeId, u64>,
-    /// How long what arrives takes at each, and when it said so: of those that can tell.
+    /// The queue delay of each node, and when it was received, for those that report one.
     queues: BTreeMap<NodeId, (u64, u64)>,
-    /// Those that are received, and receive nothing from the own node; since when.
+    /// The nodes that are received but receive nothing from this one, and since when.
     deaf: BTreeMap<NodeId, u64>,
-    /// Those that were told to be silent; since when.
+    /// The nodes that were reported as silent, and since when.
     silent: BTreeMap<NodeId, u64>,
-    /// Nothing was received from a node that is silent for so long.
+    /// A node is silent when nothing was received from it for this long.
     silence_ms: u64,
-    /// Within so long each node makes an offer.
+    /// Each node advertises itself within this period.
     period_ms: u64,
-    /// The opening of the own store, as of the start.
+    /// The opening of this node's store, as of the start.
     generation: Generation,
-    /// Those of the others.
+    /// The openings of the others' stores.
     openings: Openings,
-    /// Who else speaks in the own name.
+    /// Another node that sends in this node's name.
     namesake: Option<Namesake>,
-    /// Those that were known at the start and have not said yet that they know the own opening.
+    /// The nodes that were known at the start and have not confirmed yet that they know this node's opening.
     unvouched: BTreeSet<NodeId>,
-    /// When the own node began to listen.
+    /// When this node began to listen.
     begun_ms: u64,
-    /// Those that an operator has barred from new sessions of this node.
+    /// The nodes that an operator has barred from new sessions of this node.
     cordoned: BTreeSet<NodeId>,
     /// The memberships that are on disk.
     stored: BTreeMap<NodeId, Membership>,
     left: LeftNodes,
-    /// Those of whom only others say that they have left, and when that was said last.
+    /// The nodes that only others report to have left, and when that was last reported.
     hints: BTreeMap<NodeId, u64>,
-    /// Those that have forgotten the own node in its present membership.
+    /// The nodes that have forgotten this one in its present membership.
     forgotten_by: BTreeSet<NodeId>,
-    /// While the own node drains: how many instances are open at each node that still need it.
+    /// While this node drains: the number of open instances at each node that still need it.
     answers: BTreeMap<NodeId, u64>,
-    /// What was counted here for others that drain, at which of their offers.
+    /// The counts made here for other nodes that drain, each with the advertisement that it was counted for.
     counted: BTreeMap<NodeId, ((Membership, u64), u64)>,
-    /// Those that have on disk that the own node has left.
+    /// The nodes that have on disk that this one has left.
     aware: BTreeSet<NodeId>,
-    /// How many starts are under way here that have cast a node, and are not in the store yet.
+    /// The number of starts under way here that have cast a node and are not in the store yet.
     placed: Counts,
 }
 
-/// See the module's documentation.
+/// The known nodes; see the module's documentation.
 pub(crate) struct Peers {
     known: Arc<Mutex<Known>>,
-    /// Until then, nodes that are up and have not been heard may still be.
+    /// Until this time, nodes that are up and have not been received yet may still be received.
     hearing_until: Instant,
-    /// Wakes in the order of asking (a watch channel does not, which would make a simulation run differently).
+    /// Wakes waiters in the order in which they asked (a watch channel does not, which would make a simulation run
+    /// differently).
     changed: Notify,
 }
 
@@ -141,41 +144,42 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What has come of an offer.
+/// The result of an advertisement.
 #[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Learned {
-    /// What is to be stored.
+    /// The changes to be stored.
     pub(crate) changes: Batch,
-    /// Those that have left, to be told on once that is on disk.
+    /// The nodes that have left; other nodes are informed once that is on disk.
     pub(crate) left: Vec<Left>,
-    /// Those of whom it says that they have left, which is news here, and no more than a hint.
+    /// The nodes that the sender reports to have left, if that is new here; no more than a hint.
     pub(crate) hints: Vec<NodeId>,
-    /// It has forgotten the own node, which has not left: that is news here.
+    /// Whether the sender has forgotten this node, which has not left, and that is new here.
     pub(crate) forgets_own: bool,
-    /// The sender's membership, if that is not on disk yet: it is answered once more when it is.
+    /// The sender's membership, if it is not on disk yet: the sender is answered once more when it is.
     pub(crate) unstored: Option<Membership>,
-    /// The sender is on disk here in another membership, and has not said that it begins anew: it was not heard, and has to be
-    /// told which one is known.
+    /// Whether the sender is on disk here in another membership and has not declared that it begins anew: its
+    /// advertisement was not accepted, and it must be informed which membership is known.
     pub(crate) is_other: bool,
-    /// Nothing more can be kept in mind, and the sender is not.
+    /// Whether there is no room to remember the sender.
     pub(crate) is_one_too_many: bool,
-    /// The sender has the own node on disk in another membership, though nobody said that the own node begins anew.
+    /// Whether the sender has this node on disk in another membership, although no operator declared that this node
+    /// begins anew.
     pub(crate) knows_other: bool,
-    /// Another store than the one that is known, or two of them: the sender has to be told.
+    /// Whether the sender has another store than the known one, or runs twice: it must be informed.
     pub(crate) is_disputed: bool,
-    /// The offer was not taken, nor is anything else of this sender.
+    /// Whether the advertisement was not accepted; nothing else from this sender is accepted either.
     pub(crate) is_refused: bool,
-    /// What the operator has to be told of the sender's store.
+    /// The state of the sender's store that the operator must be informed of.
     pub(crate) store: Option<PeerStore>,
-    /// An operator has accepted an older copy of the sender's store.
+    /// Whether an operator has accepted an older copy of the sender's store.
     pub(crate) is_restored: bool,
-    /// Why the own node has to stop, as the sender says.
+    /// The reason for which this node has to stop, according to the sender.
     pub(crate) halt: Option<Halt>,
 }
 
 impl Peers {
-    /// Within `hearing`, every node that is up says what it offers, and at least as often again.
+    /// Creates the value; every node that is up advertises itself within `hearing`, and at least that often again.
     pub(crate) fn new(node: NodeId, offer: Offer, hearing: Duration, now_ms: u64) -> Self {
         let own = Own { membership: offer.membership, change: 0, draining: false, fresh: false };
         let known = Known {
@@ -212,21 +216,21 @@ impl Peers {
         lock(&self.known)
     }
 
-    /// A node has said what it offers, and what it knows of others.
+    /// Handles the advertisement of a node, and what it reports of others.
     pub(crate) fn learn(&self, node: &NodeId, mut offer: Offer, now_ms: u64) -> Learned {
         let mut learned = Learned::default();
-        // What it says of itself is true; what it says of others is a hint.
+        // What a node reports of itself is true; what it reports of others is a hint.
         let left = std::mem::take(&mut offer.left);
         let (left, of_others): (Vec<_>, Vec<_>) = left.into_iter().partition(|left| left.node == *node);
         {
             let mut known = self.lock();
             let membership = known.own.membership;
             learned.is_other = !offer.fresh && known.stored.get(node).is_some_and(|stored| *stored != offer.membership);
-            // Of one that has left the sessions go on that it has.
+            // The sessions of a node that has left continue.
             let has_left = known.left.has(node, offer.membership);
             learned.is_refused = learned.is_other || (!has_left && !known.judge(node, &offer, now_ms, &mut learned));
             if !learned.is_refused && !has_left {
-                // Only those say what this node is whose own offer is taken.
+                // Only nodes whose own advertisement is accepted may state what this node is.
                 learned.knows_other = !known.own.fresh && offer.knows.is_some_and(|knows| knows != membership);
                 learned.halt = Self::halt_of(node, known.generation, membership, offer.dispute.take());
                 if offer.accepts == Some(known.generation.id) {
@@ -260,8 +264,8 @@ impl Peers {
         learned
     }
 
-    /// Learns what was stored, and makes a fresh store a member; with `fresh`, in the place of another one under its name.
-    /// Returns what is to be on disk before anybody hears of it.
+    /// Restores the stored state, and makes a fresh store a member; with `fresh`, in place of another one under its
+    /// name. Returns the changes that must be on disk before other nodes learn of them.
     pub(crate) fn restore(
         &self,
         store: &dyn Store,
@@ -291,8 +295,8 @@ impl Peers {
         Ok(if stored == Some(known.own) { Batch::new() } else { known.own.stored() })
     }
 
-    /// Waits until all nodes that were known at the start have said that they take the own store for the known one, and at most for so
-    /// long: they may be down.
+    /// Waits, for at most this long, until all nodes that were known at the start have confirmed that they accept
+    /// this node's store as the known one. Some of them may be down.
     pub(crate) async fn vouched(&self, at_most: Duration) {
         let all = async {
             loop {
@@ -303,12 +307,12 @@ impl Peers {
                 change.await;
             }
         };
-        // Those that were not heard are not waited for again.
+        // Nodes that were not received are not waited for again.
         let _ = tokio::time::timeout(at_most, all).await;
         self.lock().unvouched.clear();
     }
 
-    /// This node is on disk, in this membership.
+    /// Notes that this node is on disk, in this membership.
     pub(crate) fn stored(&self, node: &NodeId, membership: Membership) {
         let mut known = self.lock();
         if known.peers.get(node).is_some_and(|peer| peer.membership == membership) {
@@ -316,8 +320,8 @@ impl Peers {
         }
     }
 
-    /// Adds to an offer of the own node, to all or `to` one, how it stands, and what it knows of others. One that may not be
-    /// cast yet is asked.
+    /// Adds to an advertisement of this node, to all or `to` one, its membership and what it knows of others. A node
+    /// that may not be cast yet is asked for its advertisement.
     pub(crate) fn complete(&self, mut offer: Offer, to: Option<&NodeId>, batch: u64, now_ms: u64) -> Offer {
         let mut known = self.lock();
         offer.generation = Generation { batch, ..known.generation };
@@ -328,7 +332,7 @@ impl Peers {
         if let Some(to) = to {
             offer.accepts = known.openings.known(to);
             offer.knows = known.stored.get(to).copied();
-            // Not before it is on disk here, or the two would ask each other until then.
+            // Asked only once the node is on disk here; otherwise the two would ask each other until then.
             let asks = |peer: &Peer| !peer.mutual && !peer.roles.is_empty() && offer.knows == Some(peer.membership);
             offer.ask = known.peers.get(to).is_some_and(asks);
         }
@@ -338,28 +342,28 @@ impl Peers {
         offer
     }
 
-    /// The nodes that are known to play `role`, and have some version of `choreography`.
+    /// Returns the nodes that are known to play `role` and have some version of `choreography`.
     pub(crate) fn players(&self, role: &str, choreography: &str) -> Vec<NodeId> {
         let known = self.lock();
         let players = known.peers.iter().filter(|(_, peer)| peer.roles.contains(role));
         players.filter(|(_, peer)| !peer.versions(choreography).is_empty()).map(|(node, _)| node.clone()).collect()
     }
 
-    /// Ends when a node says something new after this call.
+    /// Waits until a node sends something new after this call.
     pub(crate) fn change(&self) -> Notified<'_> {
         self.changed.notified()
     }
 
-    /// How many starts are under way that have cast each node.
+    /// Returns how many starts under way have cast each node.
     pub(crate) fn placed(&self) -> Counts {
         self.lock().placed.clone()
     }
 
-    /// The highest of `versions` (which come so) that the nodes known can play, and who plays what; see [`Known::cast`].
-    /// A version whose cast was received from lately comes before a higher one for which a node is needed that was not.
-    /// All at one moment: an offer that came between two of them would make a start miss the higher one. The cast is held
-    /// from the same moment on: what is counted for a node that drains after it knows of this start. Nothing for a node
-    /// that takes no new sessions itself.
+    /// Chooses the highest of `versions` (which are in descending order) that the known nodes can play, and its cast;
+    /// see [`Known::cast`]. A version whose cast was received lately comes before a higher one that needs a node that
+    /// was not. The choice happens at one moment: otherwise a start could miss the higher version because of an
+    /// advertisement that arrives between two of them. The cast is held from the same moment on, so that any later
+    /// count for a draining node includes this start. Returns an error on a node that takes no new sessions itself.
     pub(crate) fn choose(
         &self,
         session: SessionId,
@@ -383,7 +387,7 @@ impl Peers {
                     choice.cast = Some((index, cast));
                     break;
                 }
-                // The highest one, unless a lower one is found that need not wait for anybody.
+                // The highest version, unless there is a lower one that needs to wait for no node.
                 Ok(cast) => drop(choice.cast.get_or_insert((index, cast))),
                 Err(gap) if choice.cast.is_none() => choice.gaps.push(gap),
                 Err(_) => {}
@@ -410,14 +414,14 @@ fn stored(node: &NodeId, peer: &Peer) -> Option<Change> {
     Some(Change { space: Space::Meta, key: key(node), value: Some(value_bytes(peer).ok()?) })
 }
 
-/// The node whose name follows `prefix` in a stored key, if it is one.
+/// Returns the node whose name follows `prefix` in a stored key, if there is one.
 fn node_of_key(prefix: &[u8], key: &[u8]) -> Option<NodeId> {
     let name = String::from_utf8_lossy(key.strip_prefix(prefix)?).into_owned();
     NodeId::new(name).ok()
 }
 
 impl Known {
-    /// Whether an offer comes from the store that is known of its sender, as far as that can be told.
+    /// Returns whether an advertisement comes from the known store of its sender, as far as that can be determined.
     fn judge(&mut self, node: &NodeId, offer: &Offer, now_ms: u64, learned: &mut Learned) -> bool {
         let verdict = self.openings.judge(node, offer.membership, offer.generation, now_ms);
         if let Some(dispute) = &offer.dispute {
@@ -429,7 +433,7 @@ impl Known {
         verdict != Verdict::Refused
     }
 
-    /// Takes in what a node offers. Gives what has to be stored, if that is news.
+    /// Takes over the advertisement of a node. Returns what has to be stored, if anything is new.
     fn take(&mut self, node: &NodeId, mut peer: Peer, now_ms: u64) -> Batch {
         let mut changes = Batch::new();
         if !self.peers.contains_key(node) && self.peers.len() >= PEERS_MAX {
@@ -441,7 +445,7 @@ impl Known {
             peer.partner = before.partner && before.membership == peer.membership;
             peer.mutual |= before.mutual && before.membership == peer.membership;
             if before.membership == peer.membership && before.change > peer.change {
-                return Batch::new(); // It comes late.
+                return Batch::new(); // The advertisement is late.
             }
             if before.membership != peer.membership {
                 tracing::warn!(%node, "a node begins anew under its name with another store");
@@ -453,7 +457,7 @@ impl Known {
         let is_news = before != Some(&peer);
         self.heard.insert(node.clone(), now_ms);
         changes.extend(self.openings.due_change(node, now_ms));
-        self.hints.remove(node); // It speaks for itself.
+        self.hints.remove(node); // The node reports for itself again.
         if is_news {
             changes.extend(stored(node, &peer));
             self.peers.insert(node.clone(), peer);
@@ -474,21 +478,21 @@ mod tests {
         let offer = |role: &str| Offer { roles: vec![role.into()], ..Offer::default() };
         let is_stored = |learned: Learned| !learned.changes.is_empty();
         let node = |number: usize| NodeId::new(format!("node-{number}")).unwrap();
-        // Nobody is silent yet, and so nobody makes room.
+        // No node is silent yet, so no node makes room.
         let peers = Peers::new(NodeId::new("own").unwrap(), offer("shop"), Duration::from_secs(3), 0);
         let stored = (0..2 * PEERS_MAX).filter(|number| is_stored(peers.learn(&node(*number), offer("bank"), 0)));
-        assert_eq!(stored.count() + 1, PEERS_MAX); // Itself is not stored.
+        assert_eq!(stored.count() + 1, PEERS_MAX); // This node itself is not stored.
         let kept = {
             let known = peers.lock();
             [known.peers.len(), known.heard.len()]
         };
         assert_eq!(kept, [PEERS_MAX, PEERS_MAX]);
-        // What is known may still change.
+        // A known node may still change.
         assert!(!is_stored(peers.learn(&node(1), offer("bank"), 0)));
         assert!(is_stored(peers.learn(&node(1), offer("shop"), 0)));
     }
 
-    /// They are in stores that later releases read.
+    /// Later releases read these bytes from stores.
     #[test]
     fn the_bytes_of_what_is_stored_stay() {
         let offered = Offered { choreography: "sale".into(), version: 2, patches: vec!["p".into()] };

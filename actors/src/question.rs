@@ -1,6 +1,6 @@
-//! What someone outside asks of an instance that is in memory: to cancel, to signal, to look, to mend.
+//! Questions and requests from outside to an instance in memory: cancel, signal, inspect, remedy.
 //!
-//! Each gets its answer from the instance itself, in the order of its messages. Knows the part, no callers.
+//! Each is answered by the instance itself, in the order of its messages. Knows the part, no callers.
 
 use accompanist_core::id::RoleIndex;
 use accompanist_core::instance::{Remedy, SignalError, Status};
@@ -10,33 +10,33 @@ use tokio::sync::oneshot;
 
 use crate::actor;
 
-/// A question, with the way back. An instance that is not there drops it unanswered.
+/// A question, with the channel for its answer. If there is no instance, the question is dropped unanswered.
 pub(crate) enum Question {
-    /// Abort, if it is still time to; answered once it is durable.
+    /// Abort the session, if there is still time; answered once the abort is durable.
     Cancel(Abort, oneshot::Sender<Result<(), NotCancelled>>),
-    /// Take this in; answered once it is durable.
+    /// Accept this signal; answered once it is durable.
     Signal { name: String, key: String, payload: Payload, reply: oneshot::Sender<Result<(), SignalError>> },
-    /// An operator has looked: how many steps does that concern? Answered once it is durable.
+    /// Apply an operator's remedy; answered, once it is durable, with the number of steps concerned.
     Remedy(Remedy, oneshot::Sender<usize>),
-    /// What the program shows of its progress.
+    /// Return the progress that the program has published.
     View(oneshot::Sender<Option<Payload>>),
-    /// Where it stands.
+    /// Return the status of the instance.
     Status(oneshot::Sender<Status>),
-    /// What the program waits for.
+    /// Return what the program waits for.
     Waits(oneshot::Sender<Vec<(Path, String)>>),
-    /// What keeps it from going on, in one sentence.
+    /// Return in one sentence what keeps the instance from progressing.
     #[cfg(feature = "testing")]
     Standing(oneshot::Sender<String>),
 }
 
-/// Why a role's part does not cancel the session.
+/// The reasons why a role's part does not cancel the session.
 #[derive(Debug)]
 pub(crate) enum NotCancelled {
-    /// It is a channel to a durable actor, which would throw its messages away.
+    /// The session is a channel to a durable actor, whose messages would be lost.
     Channel,
-    /// Its initiating role can, which this node plays.
+    /// Only the session's initiating role can cancel it: this role, on this node (if the header names one).
     Elsewhere(RoleIndex, Option<NodeId>),
-    /// It is aborted for another reason, or closing.
+    /// The session is aborted for another reason, or closing.
     TooLate(Status),
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// An error of a reply says that nobody wants it any more.
+    /// Answers a question. An error of a reply means that the caller no longer waits.
     pub(crate) fn answer(&mut self, part: &Part, question: Question) {
         match question {
             Question::Cancel(abort, reply) => match cancel(part, &abort) {
@@ -87,12 +87,12 @@ impl Answers {
         if after <= self.synced { reply() } else { self.waiting.push((after, reply)) }
     }
 
-    /// Whether nobody waits for one.
+    /// Returns whether no answer is waiting.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// The write `number` is durable.
+    /// Sends the answers that waited for the write `number`, which is durable.
     pub(crate) fn synced(&mut self, number: u64) {
         self.synced = self.synced.max(number);
         for (_, reply) in self.waiting.extract_if(.., |(after, _)| *after <= number) {

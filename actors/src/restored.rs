@@ -1,5 +1,5 @@
-//! What is done here when a peer goes on with an older copy of its store: all sessions that it is cast in are brought back into
-//! memory, so that their parts here say again what it may have forgotten, and ask for what they wait for (decision 0033).
+//! The reaction to a peer that continues with an older copy of its store: all sessions that cast it are reactivated,
+//! so that their parts here resend what it may have lost, and ask for what they wait for (decision 0033).
 
 use accompanist_core::NodeId;
 
@@ -7,11 +7,11 @@ use crate::roles::RolesMessage;
 use crate::shared::Shared;
 
 impl Shared {
-    /// Brings back all instances that are open here whose sessions have `node` in their cast, to nudge at once. Those that are in
+    /// Reactivates all instances that are open here and whose sessions cast `node`, to nudge at once. Instances in
     /// memory ask by themselves.
     pub(crate) fn ask_anew(&self, node: &NodeId) {
         tracing::warn!(peer = %node, "sessions ask a peer anew, since it goes on with an older copy of its store");
-        // Between two trees of actors all instances come back anyway.
+        // Between two trees of actors all instances are reactivated anyway.
         let _ = self.to_roles(RolesMessage::NudgeAllOf(node.clone()));
     }
 }

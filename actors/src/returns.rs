@@ -1,49 +1,49 @@
-//! What is brought back into memory by the node itself, and in which order: what has waited long enough, what has
-//! something to say to a node that hears again, after a start everything that is open, and from time to time what is open
-//! to nudge those it waits for.
+//! The instances that the node itself reactivates, and their order: first those whose time has come, then those with
+//! unacknowledged frames to a node that acknowledges again, after a start all open ones, and periodically the open
+//! ones, to nudge the roles they wait for.
 //!
-//! Pure: decides, loads nothing. Only so many come at a time, so that a million unfinished sessions are no more trouble
-//! than a thousand. Frames and questions bring an instance back besides, at once.
+//! Pure: decides, loads nothing. The number of reactivations at a time is bounded, so that a million unfinished
+//! sessions are no more trouble than a thousand. Frames and questions reactivate an instance at once, besides.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use accompanist_core::NodeId;
 use accompanist_core::id::InstanceId;
 
-/// Why what is open is read from the store.
+/// The reason why open instances are read from the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reading {
-    /// After a start all of it is taken up.
+    /// All open instances are recovered after a start.
     Recovery,
-    /// From time to time each instance comes back to nudge: a page at a time.
+    /// Each instance is periodically reactivated to nudge, a page at a time.
     Nudges,
-    /// Those whose sessions have this node in their cast come back to nudge it.
+    /// The instances whose sessions cast this node are reactivated to nudge it.
     NudgesOf(NodeId),
 }
 
-/// A page of what is open.
+/// A page of open instances.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
-    /// Those that are wanted.
+    /// The wanted instances of the page.
     pub(crate) ids: Vec<InstanceId>,
-    /// The last key, wanted or not.
+    /// The page's last key, wanted or not.
     pub(crate) last: Option<Vec<u8>>,
-    /// Nothing comes after it.
+    /// Whether nothing follows this page.
     pub(crate) is_last: bool,
 }
 
-/// What is open in the store, page by page.
+/// The open instances in the store, read page by page.
 #[derive(Debug, Default)]
 struct Pages {
     found: VecDeque<InstanceId>,
-    /// Where the next page begins: after this key.
+    /// The key after which the next page begins.
     after: Vec<u8>,
     reading: bool,
     read_all: bool,
 }
 
 impl Pages {
-    /// The key after which the next page is to be read, if it is wanted: each is asked for once.
+    /// Returns the key after which the next page is to be read, if one is wanted; each page is requested once.
     fn next(&mut self) -> Option<Vec<u8>> {
         let wanted = !self.reading && !self.read_all && self.found.is_empty();
         self.reading |= wanted;
@@ -61,53 +61,53 @@ impl Pages {
     }
 }
 
-/// The instances that a [`Roles`](crate::roles::Roles) has to bring back.
+/// The instances that a [`Roles`](crate::roles::Roles) has to reactivate.
 #[derive(Default)]
 pub(crate) struct Returns {
     timers: BTreeSet<(u64, InstanceId)>,
-    /// One time for each: the next.
+    /// The next time of each instance.
     times: BTreeMap<InstanceId, u64>,
     unheard: BTreeSet<InstanceId>,
     recovery: Pages,
     nudges: Pages,
-    /// When the next page of these is due, on the clock that never goes back.
+    /// The time at which the next page of `nudges` is due, by the monotonic clock.
     nudges_due_ms: Option<u64>,
     /// The nodes whose sessions are to nudge, one after the other.
     nudges_of: VecDeque<(NodeId, Pages)>,
-    /// On their way from the store to their first turn.
+    /// The instances between the store and their first turn.
     under_way: BTreeSet<InstanceId>,
     recovered: u64,
     has_recovered: bool,
 }
 
 impl Returns {
-    /// An instance has left memory, and has something to do at `unix_ms`.
+    /// Notes that an instance was passivated and has something to do at `unix_ms`.
     pub(crate) fn wait_until(&mut self, unix_ms: u64, id: InstanceId) {
         self.forget_time(id);
         self.timers.insert((unix_ms, id));
         self.times.insert(id, unix_ms);
     }
 
-    /// It is in memory again, and looks at the clock itself.
+    /// Forgets the time of an instance that is in memory again and watches the clock itself.
     pub(crate) fn forget_time(&mut self, id: InstanceId) {
         if let Some(unix_ms) = self.times.remove(&id) {
             self.timers.remove(&(unix_ms, id));
         }
     }
 
-    /// These have something to say that may be heard now.
+    /// Notes instances with unacknowledged frames that may reach their receivers now.
     pub(crate) fn say_again(&mut self, ids: Vec<InstanceId>) {
         self.unheard.extend(ids);
     }
 
-    /// All whose sessions have `node` in their cast come back to nudge.
+    /// Has all instances whose sessions cast `node` reactivated to nudge.
     pub(crate) fn nudge_all_of(&mut self, node: NodeId) {
-        // What is read already may have begun before whatever makes it ask.
+        // A page that is read already may date from before the reason for this call.
         self.nudges_of.push_back((node, Pages::default()));
     }
 
-    /// What is to be read next, and after which key: each page is asked for once. `pause_ms` is the time from one page of
-    /// those that nudge from time to time to the next.
+    /// Returns what to read next, and after which key; each page is requested once. `pause_ms` is the time between
+    /// two pages of the periodic nudges.
     pub(crate) fn next_page(&mut self, now_ms: u64, pause_ms: u64) -> Option<(Reading, Vec<u8>)> {
         while self.nudges_of.front().is_some_and(|(_, pages)| pages.is_over()) {
             self.nudges_of.pop_front();
@@ -121,14 +121,14 @@ impl Returns {
             return Some((Reading::Recovery, after));
         }
         if !self.recovery.is_over() || !self.nudges.found.is_empty() {
-            return None; // All of it nudges as it is recovered.
+            return None; // Each instance nudges as it is recovered.
         }
         let due_ms = *self.nudges_due_ms.get_or_insert(now_ms.saturating_add(pause_ms));
         let after = if due_ms <= now_ms { self.nudges.next() } else { None };
         after.map(|after| (Reading::Nudges, after))
     }
 
-    /// A page has been read.
+    /// Adds a page that has been read.
     pub(crate) fn found(&mut self, reading: &Reading, page: Page) {
         match reading {
             Reading::Recovery => self.recovery.found(page),
@@ -137,7 +137,7 @@ impl Returns {
                 self.nudges.found(page);
                 self.nudges_due_ms = None;
                 if is_last {
-                    (self.nudges.after, self.nudges.read_all) = (Vec::new(), false); // And on from the beginning.
+                    (self.nudges.after, self.nudges.read_all) = (Vec::new(), false); // Continue from the beginning.
                 }
             }
             Reading::NudgesOf(node) => {
@@ -148,12 +148,13 @@ impl Returns {
         }
     }
 
-    /// When the next page is due of those that nudge from time to time.
+    /// Returns when the next page of the periodic nudges is due.
     pub(crate) fn next_page_ms(&self) -> Option<u64> {
         self.nudges_due_ms.filter(|_| !self.nudges.reading)
     }
 
-    /// The next to be brought back, and whether it is to nudge, if fewer than `under_way_max` are on their way.
+    /// Returns the next instance to reactivate, and whether it is to nudge, if fewer than `under_way_max` are on
+    /// their way.
     pub(crate) fn next(&mut self, unix_ms: u64, under_way_max: usize) -> Option<(InstanceId, bool)> {
         if self.under_way.len() >= under_way_max {
             return None;
@@ -177,24 +178,24 @@ impl Returns {
         self.nudges.found.pop_front().map(|id| (id, true))
     }
 
-    /// It has been asked for.
+    /// Notes that an instance is being loaded.
     pub(crate) fn begin(&mut self, id: InstanceId) {
         self.under_way.insert(id);
     }
 
-    /// It has had its first turn, or has ended before; says whether it was on its way.
+    /// Notes that an instance has had its first turn, or has ended before it; returns whether it was on its way.
     pub(crate) fn end(&mut self, id: InstanceId) -> bool {
         self.under_way.remove(&id)
     }
 
-    /// When the next one is due by the wall clock.
+    /// Returns when the next instance is due by the wall clock.
     pub(crate) fn next_time_unix_ms(&self) -> Option<u64> {
         self.timers.first().map(|(unix_ms, _)| *unix_ms)
     }
 
-    /// How many of those that were open at the start have been taken up, and whether that is all.
+    /// Returns how many of the instances that were open at the start are recovered, and whether those are all.
     pub(crate) fn recovered(&mut self) -> (u64, bool) {
-        // Whoever nudges may be under way at any time.
+        // Nudging instances may be under way at any time, so `under_way` has to be empty only once.
         let finished = self.recovery.is_over() && (self.has_recovered || self.under_way.is_empty());
         self.has_recovered |= finished;
         (self.recovered, finished)
@@ -213,7 +214,7 @@ mod tests {
         InstanceId { session: SessionId::fresh(number, 0), role: RoleIndex(0) }
     }
 
-    /// A page of these, the last one if it has fewer than four.
+    /// Returns a page of these instances; it is the last one if it has fewer than four.
     fn page(numbers: &[u64]) -> Page {
         let ids: Vec<_> = numbers.iter().map(|number| id(*number)).collect();
         Page { last: ids.last().map(|id| id.to_bytes().to_vec()), is_last: ids.len() < 4, ids }
@@ -286,7 +287,7 @@ mod tests {
         returns.nudge_all_of(other.clone());
         let of = Reading::NudgesOf(one);
         assert_eq!(returns.next_page(0, 100), Some((of.clone(), vec![])));
-        // Not all on the page are of its sessions.
+        // Not all instances on the page belong to sessions of the node.
         returns.found(&of, Page { is_last: false, last: Some(after(7)), ids: vec![id(5)] });
         assert_eq!(returns.next(0, 9), Some((id(5), true)));
         assert_eq!(returns.next_page(0, 100), Some((of.clone(), after(7))));

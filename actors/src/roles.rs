@@ -1,7 +1,9 @@
-//! The supervisor of all role instances: starts them when they are called for, and again when they fail.
+//! The supervisor of all role instances: starts an instance when a message for it arrives, and restarts it when it
+//! fails.
 //!
-//! An instance that fails is restarted after a pause that doubles, and replays: alone, unless its role's policy has it
-//! otherwise. One that fails again and again is quarantined: it stands still, visibly, and the others feel nothing.
+//! A failed instance is restarted after a pause that doubles each time, and replays. It is restarted alone, unless
+//! its role's policy says otherwise. An instance that fails too often is quarantined: it is stopped and listed as
+//! such, without effect on the others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,68 +29,68 @@ use crate::shared::{Admission, Recovery, Shared};
 use crate::supervision::{Guarded, Restarts, Strategy};
 use crate::writer::{Job, Loaded};
 
-/// Instances that are read from the store at a time.
+/// The most instances that are read from the store at a time.
 const RECOVERY_PAGE: usize = 256;
-/// The longest wait between two looks at the wall clock.
+/// The longest wait between two readings of the wall clock.
 const CLOCK_LOOK_MAX_MS: u64 = 60_000;
-/// The pause before it is looked again whether there is room in memory.
+/// The pause before room in memory is checked again.
 const ROOM_LOOK: Duration = Duration::from_millis(20);
-/// After so many instances the log says how far the recovery is.
+/// The number of instances after which the log reports the recovery's progress.
 const RECOVERY_NEWS: u64 = 100_000;
 
-/// Why an instance stops that is to be started again because another one has failed.
+/// The stop reason of an instance that is to be restarted because another one has failed.
 const WITH_ANOTHER: &str = "restarted with another one";
 
-/// What the supervisor is told.
+/// A message to the supervisor of roles.
 pub(crate) enum RolesMessage {
     /// A frame for an instance that is not in memory.
     Deliver(Delivery),
-    /// A session is started here.
-    /// The cast of a new one is held until its instance is gone from memory.
+    /// A session is started here. The cast of a new session is held until its instance is gone from memory.
     Start { id: InstanceId, opened: Opened, fresh: bool, placed: Option<Arc<Placed>>, admission: Option<Admission> },
-    /// These are open in the store.
+    /// A page of instances that are open in the store.
     Found(Reading, Page),
-    /// All instances of sessions that have this node in their cast nudge.
+    /// All instances of sessions that cast this node are to nudge.
     NudgeAllOf(NodeId),
-    /// An instance leaves memory until then.
+    /// An instance is passivated until this time.
     Wait(InstanceId, u64),
-    /// These have something to say that may be heard now.
+    /// Passivated instances with unacknowledged frames whose receivers may be reachable now.
     SayAgain(Vec<InstanceId>),
-    /// An instance that the node brings back has had its first turn.
+    /// An instance that the node reactivated has had its first turn.
     Returned(InstanceId),
-    /// Look who is to be brought back.
+    /// Check which instances are to be reactivated.
     Look,
-    /// The pause of an instance that failed is over.
+    /// The pause of a failed instance is over.
     Restart(InstanceId),
-    /// An instance is quarantined, with this reason, and that is on disk.
+    /// An instance is quarantined with this reason, and the quarantine is on disk.
     Quarantined(InstanceId, String),
-    /// Someone asks an instance something.
+    /// A caller asks an instance a question.
     Ask(InstanceId, Question),
-    /// An operator lets an instance that stands still try again.
+    /// An operator lets a stopped instance try again.
     Resume(InstanceId),
     #[cfg(feature = "testing")]
     Panic,
 }
 
-/// See the module's documentation.
+/// The supervisor of roles; see the module's documentation.
 pub(crate) struct Roles;
 
 pub(crate) struct RolesState {
     shared: Arc<Shared>,
     children: HashMap<ActorId, InstanceId>,
-    /// Failures of instances that have not ended since, and whether a restart is due.
+    /// The failures of instances that have not closed since, and whether a restart is due.
     failures: HashMap<InstanceId, Failures>,
-    /// What callers have started and is in memory: it may fail before any of it is written.
+    /// The sessions that callers have started and that are in memory: such an instance may fail before anything of it
+    /// is written.
     starts: HashMap<InstanceId, (Opened, Option<Arc<Placed>>)>,
     returns: Returns,
-    /// When the wall clock is looked at next, on the other clock.
+    /// The time of the next reading of the wall clock, by the monotonic clock.
     look_at_ms: Option<u64>,
 }
 
 #[derive(Default)]
 struct Failures {
     restarts: Restarts,
-    /// The pause before a restart is under way.
+    /// Whether the pause before a restart is under way.
     restart_due: bool,
 }
 
@@ -117,7 +119,7 @@ impl Actor for Roles {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             RolesMessage::Deliver(delivery) => state.deliver(&myself, delivery),
-            // One that is only followed waits until there is room.
+            // A start that only follows an open session waits until there is room.
             RolesMessage::Start { id, opened, fresh, placed, admission: None } if state.is_full_for(id) => {
                 myself.send_after(ROOM_LOOK, move || RolesMessage::Start {
                     id,
@@ -128,11 +130,11 @@ impl Actor for Roles {
                 });
             }
             RolesMessage::Start { id, opened, fresh, placed, admission } => {
-                // The first one stays, which may have begun with its cast.
+                // The first start stays: the instance may have begun with its cast.
                 state.starts.entry(id).or_insert_with(|| (opened.clone(), placed));
                 let origin = if fresh { Origin::Fresh(opened.clone()) } else { Origin::Store };
                 state.with(&myself, id, origin, InstanceMessage::Start(opened));
-                drop(admission); // Its instance counts itself now.
+                drop(admission); // The directory counts the instance now.
             }
             RolesMessage::Found(reading, page) => {
                 state.returns.found(&reading, page);
@@ -178,7 +180,7 @@ impl Actor for Roles {
                 myself.send_after(pause, move || RolesMessage::Ask(id, question));
             }
             RolesMessage::Ask(id, question) => {
-                // What is not open here drops the question, which answers it.
+                // If the instance is not open here it drops the question, which answers it.
                 state.with(&myself, id, Origin::Store, InstanceMessage::Ask(question));
             }
             RolesMessage::Resume(id) => {
@@ -225,7 +227,7 @@ impl RolesState {
     fn deliver(&mut self, myself: &ActorRef<RolesMessage>, delivery: Delivery) {
         self.shared.note_taken(&delivery);
         let id = delivery.frame.receiver();
-        // A header that gives its sender another role, or this node none, is no reason to look any further.
+        // A frame whose header gives its sender another role, or this node none, is dropped without further checks.
         if let Some(header) = &delivery.frame.header
             && !(delivery.is_of_cast(header) && header.node_of(id.role) == Some(&self.shared.node))
         {
@@ -234,9 +236,9 @@ impl RolesState {
         if self.is_full_for(id) {
             return self.shared.note_dropped("too many instances", || id.to_string());
         }
-        // With a full disk only what the store knows goes on, so that is asked first.
-        // So it is when somebody of the cast is unknown here (it may have been known when the session began), and when its
-        // sender's nudges have begun enough.
+        // With a full disk only known instances continue, so the store is asked first. The same holds when a node of
+        // the cast is unknown here (it may have been known when the session began), and when the sender's nudges have
+        // created enough sessions.
         let may_begin = |opened: &Opened| {
             !self.shared.is_disk_full()
                 && !self.shared.is_nudge_too_many(&delivery)
@@ -248,14 +250,14 @@ impl RolesState {
         self.with(myself, id, origin, InstanceMessage::Deliver(delivery));
     }
 
-    /// Whether there is no room in memory for an instance that is not there yet.
+    /// Returns whether there is no room in memory for an instance that is not in memory yet.
     fn is_full_for(&self, id: InstanceId) -> bool {
         let Shared { directory, settings, .. } = self.shared.as_ref();
         directory.len() >= settings.instances_max && !directory.has(id)
     }
 
-    /// Tells an instance, which is started for that if need be. One that stands still or waits for its restart is
-    /// told nothing: whoever sent it a frame does so again.
+    /// Sends a message to an instance, and starts its actor if need be. An instance that is stopped or waits for its
+    /// restart receives nothing; the sender of a frame resends it.
     fn with(&mut self, myself: &ActorRef<RolesMessage>, id: InstanceId, origin: Origin, message: InstanceMessage) {
         let Err(message) = self.shared.directory.tell(id, message) else { return };
         if self.shared.is_stopped(id) || self.is_due(id) {
@@ -272,27 +274,27 @@ impl RolesState {
         }
     }
 
-    /// Whether an instance has failed and is about to be restarted.
+    /// Returns whether an instance has failed and is about to be restarted.
     fn is_due(&self, id: InstanceId) -> bool {
         self.failures.get(&id).is_some_and(|failures| failures.restart_due)
     }
 
-    /// Takes an instance up from the store, or from its start if nothing of it is there.
+    /// Loads an instance from the store, or begins it anew if nothing of it is there.
     fn start_again(&mut self, myself: &ActorRef<RolesMessage>, id: InstanceId) {
         let opened = self.starts.get(&id).map(|(opened, _)| opened.clone());
         let message = opened.map_or(InstanceMessage::Wake, InstanceMessage::Start);
         self.with(myself, id, Origin::Store, message);
     }
 
-    /// An actor has stopped; says whether that is as it should be. Otherwise it is a failure: whatever starts an instance
-    /// again is counted, or a caller has asked for it anew.
+    /// Handles the end of an actor; returns whether the end was regular. If not, it is a failure. Every restart of an
+    /// instance is therefore either counted as a failure or requested by a caller.
     fn has_ended(&mut self, myself: &ActorRef<RolesMessage>, id: InstanceId, reason: &str) -> bool {
         if reason == ends::CLOSED {
             self.failures.remove(&id);
         }
         let unanswered = !self.shared.is_stopped(id) && self.shared.directory.is_unanswered(id);
         match reason {
-            // A caller asked between its last word and now, and was not heard.
+            // A caller asked after the instance's last message was handled, and got no answer.
             ends::CLOSED | ends::LEFT if unanswered => self.start_again(myself, id),
             ends::CLOSED | ends::LEFT | ends::STANDS_STILL => drop(self.starts.remove(&id)),
             ends::DROPPED | ends::REFUSED if !unanswered => drop(self.starts.remove(&id)),
@@ -317,14 +319,14 @@ impl RolesState {
     ) {
         let supervision = &self.shared.settings.supervision;
         let policy = played.map_or_else(
-            || supervision.instances.clone(), // It has failed before it was loaded.
+            || supervision.instances.clone(), // The instance has failed before it was loaded.
             |played| supervision.of_instance(played.choreography, played.role),
         );
         let failures = self.failures.entry(id).or_default();
         let pause = failures.restarts.failed(&policy, self.shared.now_ms(), self.shared.environment.random());
         let times = failures.restarts.times();
         let Some(pause) = pause else {
-            // Not run meanwhile.
+            // Keeps the instance from running meanwhile.
             failures.restart_due = true;
             return self.record_quarantine(myself, id, reason, times);
         };
@@ -334,7 +336,7 @@ impl RolesState {
         myself.send_after(pause, move || RolesMessage::Restart(id));
         if let Some(played) = played.filter(|_| policy.strategy != Strategy::OneForOne) {
             for (_, other) in self.shared.directory.that_play(played) {
-                // Ids of actors are counted up.
+                // The ids of actors ascend.
                 if policy.strategy.concerns(&actor.pid(), &other.get_id().pid()) {
                     other.stop(Some(WITH_ANOTHER.into()));
                 }
@@ -342,13 +344,13 @@ impl RolesState {
         }
     }
 
-    /// Writes it down, so that it is not run after a restart of the node either, until an operator says so; only then is
-    /// it told.
+    /// Records a quarantine, so that the instance does not run after a restart of the node either, until an operator
+    /// resumes it. The quarantine is reported only once it is on disk.
     fn record_quarantine(&self, myself: &ActorRef<RolesMessage>, id: InstanceId, reason: &str, failures: u32) {
         let quarantine = Record::Quarantined { reason: Abort::new("", reason).message().to_owned(), failures };
         let tell = {
             let (myself, reason) = (myself.clone(), quarantined(failures, reason));
-            move || drop(myself.cast(RolesMessage::Quarantined(id, reason))) // Gone with its node.
+            move || drop(myself.cast(RolesMessage::Quarantined(id, reason))) // Fails only when the node is gone.
         };
         let change = match quarantine.change(id) {
             Ok(change) => change,
@@ -360,17 +362,18 @@ impl RolesState {
         let writer = self.shared.writer.clone();
         let done = Box::new(move |loaded| match loaded {
             Ok(Loaded::Open(..)) => {
-                let done = Box::new(move |_| tell()); // The writer itself tells the node of a failure.
+                let done = Box::new(move |_| tell()); // The writer itself reports a failure to the node.
                 writer.submit(Job::Change { changes: vec![change], done });
             }
-            // One that failed before any of it was written leaves nothing to be quarantined.
+            // An instance that failed before anything of it was written leaves nothing to quarantine.
             _ => tell(),
         });
-        // Loaded, so that what the one that failed has written comes before, and nothing of it after.
+        // Loading first ensures that the failed actor's writes come before the quarantine, and none after.
         self.shared.writer.submit(Job::Load { id, incarnation: self.shared.next_incarnation(), done });
     }
 
-    /// Brings back the next ones, as many as may be in memory; what is open after a start comes last, page by page.
+    /// Reactivates the next instances, as many as may be in memory. The instances of a recovery come last, page by
+    /// page.
     fn bring_back(&mut self, myself: &ActorRef<RolesMessage>) {
         let (unix_ms, instances_max) = (self.shared.environment.unix_ms(), self.shared.settings.instances_max / 4);
         let under_way_max = self.shared.settings.returns_max;
@@ -380,10 +383,10 @@ impl RolesState {
                 self.read_page(myself, reading, after);
             }
             if self.shared.directory.len() >= instances_max.max(1) {
-                break; // Those that leave make room. As much is left to new sessions.
+                break; // Passivated instances make room. The rest of the limit is left to new sessions.
             }
             let Some((id, nudges)) = self.returns.next(unix_ms, under_way_max) else { break };
-            // In memory it nudges by itself.
+            // An instance in memory nudges by itself.
             if !self.shared.directory.has(id) {
                 let origin = if nudges { Origin::Nudge } else { Origin::Return };
                 self.with(myself, id, origin, InstanceMessage::Wake);
@@ -397,7 +400,8 @@ impl RolesState {
         self.tell_of_recovery();
     }
 
-    /// The pause between two pages of instances that come back to nudge, so that all have done so after the period.
+    /// Returns the pause between two pages of instances that are reactivated to nudge, such that all have nudged
+    /// within the period.
     fn nudge_pause_ms(&self) -> u64 {
         let pages = self.shared.writer.open().count / RECOVERY_PAGE as u64 + 1;
         let period = self.shared.settings.passivated_nudge_period.as_millis();
@@ -413,12 +417,12 @@ impl RolesState {
         let at_ms = now_ms.saturating_add(pause);
         if self.look_at_ms.is_none_or(|known| at_ms < known) {
             self.look_at_ms = Some(at_ms);
-            // One more, since clocks are cut off.
+            // One millisecond more, because clock readings are truncated.
             myself.send_after(Duration::from_millis(pause + 1), || RolesMessage::Look);
         }
     }
 
-    /// What is open was looked for after the start: says how far that is.
+    /// Reports the progress of the recovery.
     fn tell_of_recovery(&mut self) {
         let (instances, finished) = self.returns.recovered();
         let known = self.shared.recovery();
@@ -438,7 +442,7 @@ impl RolesState {
             match page {
                 Ok(entries) => {
                     let page = page_of(&reading, &entries);
-                    let _ = myself.cast(RolesMessage::Found(reading, page)); // Gone with its node.
+                    let _ = myself.cast(RolesMessage::Found(reading, page)); // Fails only when the node is gone.
                 }
                 Err(error) => tracing::error!(%error, "open sessions cannot be read"),
             }
@@ -446,7 +450,8 @@ impl RolesState {
     }
 }
 
-/// What is wanted of a page of openings. One that cannot be read is wanted: whoever loads it tells an operator.
+/// Returns the wanted instances of a page. An opening that cannot be read is wanted, too: loading it reports it to an
+/// operator.
 fn page_of(reading: &Reading, entries: &[Entry]) -> Page {
     let is_wanted = |value: &[u8]| match reading {
         Reading::NudgesOf(node) => {

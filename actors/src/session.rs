@@ -1,4 +1,4 @@
-//! The caller's end of a session: what is known of its progress, and waiting for it.
+//! The caller's handle on a session: its known progress, and waiting for its end.
 
 use std::marker::PhantomData;
 
@@ -10,20 +10,20 @@ use tokio::sync::watch;
 use crate::error::SessionError;
 use crate::handle::{AskError, InstanceHandle};
 
-/// What the initiating instance has told of itself. Each fact is set once and stays.
+/// The progress that the initiating instance has reported. Each fact is set once and stays.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Progress {
     pub(crate) opened: bool,
-    /// The version that it runs, once that is known.
+    /// The version that the session runs, once known.
     pub(crate) version: Option<u32>,
     pub(crate) output: Option<Result<Payload, Abort>>,
     pub(crate) settled: Option<Result<Payload, Abort>>,
     pub(crate) stopped: Option<String>,
 }
 
-/// A session that was started here.
+/// A session that was started on this node.
 ///
-/// Dropping it changes nothing: the session goes on.
+/// Dropping the value changes nothing: the session continues.
 pub struct Session<C: Choreography> {
     initiator: InstanceHandle,
     progress: watch::Receiver<Progress>,
@@ -43,7 +43,7 @@ impl<C: Choreography> Session<C> {
         Self { initiator, progress, choreography: PhantomData }
     }
 
-    /// One that has closed: what is kept of it tells all there is to know.
+    /// A closed session: its retained record has all there is to know.
     pub(crate) fn closed(initiator: InstanceHandle, closed: &Closed) -> Self {
         let version = Some(closed.header.version);
         let mut progress = Progress { opened: true, version, ..Progress::default() };
@@ -51,22 +51,23 @@ impl<C: Choreography> Session<C> {
         Self::new(initiator, watch::channel(progress).1)
     }
 
-    /// Its id.
+    /// Returns the session's id.
     pub fn id(&self) -> SessionId {
         self.initiator.id().session
     }
 
-    /// The initiating role's part of it: to signal, or to ask for what it shows of its progress.
+    /// Returns the handle on the initiating role's part, to signal it or to query its progress.
     pub fn initiator(&self) -> &InstanceHandle {
         &self.initiator
     }
 
-    /// Aborts the session, unless it is over; what was committed is compensated. Cooperative: a commit that runs is
-    /// let to its end. Durable when it returns. The abort's code is [`Abort::CANCELLED`]. Says whether it was in time;
-    /// repeated with the same reason it says so again, until all is taken back.
+    /// Aborts the session unless it is over, and compensates what was committed. Cancelling is cooperative: a running
+    /// commit is left to end. Durable when it returns. The abort's code is [`Abort::CANCELLED`]. Returns whether the
+    /// call was in time; repeated with the same reason it returns the same, until everything is compensated.
     ///
     /// # Errors
-    /// [`AskError`]; after [`AskError::NotOpen`] and [`AskError::NodeStopped`] it may have been aborted all the same.
+    /// Returns [`AskError`]; after [`AskError::NotOpen`] and [`AskError::NodeStopped`] the session may have been
+    /// aborted all the same.
     pub async fn cancel(&self, reason: &str) -> Result<bool, AskError> {
         match self.initiator.cancel(reason).await {
             Ok(()) => Ok(true),
@@ -76,25 +77,28 @@ impl<C: Choreography> Session<C> {
         }
     }
 
-    /// The version of the choreography that it runs; `None` if it stands still since before that was known.
+    /// Returns the version of the choreography that the session runs; `None` if the session stopped before that was
+    /// known.
     pub fn version(&self) -> Option<u32> {
         self.progress.borrow().version
     }
 
-    /// The output, as soon as the program has ended here and all results it depends on are durable.
+    /// Waits for the output, which is available as soon as the program has ended here and all results it depends on
+    /// are durable.
     ///
-    /// Another role whose part is not over yet can still abort; use [`Session::settled`] to know.
+    /// Another role whose part is not over yet can still abort; wait for [`Session::settled`] to be sure.
     ///
     /// # Errors
-    /// [`SessionError`] when the session was aborted or stands still.
+    /// Returns [`SessionError`] when the session was aborted or is stopped.
     pub async fn output(&self) -> Result<Output<C>, SessionError> {
         self.wait(|progress| progress.output.clone()).await
     }
 
-    /// The output, once the session is closed: all roles have finished, or all have compensated.
+    /// Waits for the output until the session is settled: all roles have finished, or all have compensated.
     ///
     /// # Errors
-    /// [`SessionError::Aborted`] when it was aborted and everything is compensated, or another [`SessionError`].
+    /// Returns [`SessionError::Aborted`] when the session was aborted and everything is compensated, or another
+    /// [`SessionError`].
     pub async fn settled(&self) -> Result<Output<C>, SessionError> {
         self.wait(|progress| progress.settled.clone()).await
     }

@@ -1,4 +1,4 @@
-//! The numbers of a node, each with its unit and its reason. No behaviour.
+//! The settings of a node, each with its unit and its reason. No behaviour.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,31 +9,31 @@ use serde::{Deserialize, Serialize};
 use crate::config::bound;
 use crate::supervision::Supervision;
 
-/// What an acknowledged write survives.
+/// The kind of failure that an acknowledged write survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// A power cut: every group commit is followed by an fdatasync.
+    /// Survives a power cut: every group commit is followed by an fdatasync.
     #[default]
     Power,
-    /// A crash of the process, not of the machine: writes reach the operating system.
+    /// Survives a crash of the process, not of the machine: writes reach the operating system.
     Process,
 }
 
-/// How long what is left of closed sessions is kept: that they are closed, and at the initiator their result.
+/// How long tombstones of closed sessions are kept: the fact that they are closed, and at the initiator their result.
 ///
-/// What closed first goes first, as soon as one of the three bounds is passed; `None` is no bound. Nothing goes before
-/// `age_min`, whatever the bounds say.
+/// The oldest tombstone is collected first, as soon as one of the three bounds is exceeded; `None` means no bound.
+/// Nothing is collected before `age_min`, whatever the bounds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
-    /// Below this age nothing is collected: a late frame must still find that its session is closed. Has to be far above
-    /// `retransmission_delay_max` and above the time that a packet can spend on the wire.
+    /// The age below which nothing is collected: a late frame must still find that its session is closed. Must be far
+    /// above `retransmission_delay_max` and above the time that a packet can spend on the wire.
     #[serde(with = "humantime_serde")]
     pub age_min: Duration,
-    /// Above this age a result is no longer kept, and a caller's key is free again.
+    /// The age above which a result is no longer kept and the caller's key is free again.
     #[serde(with = "bound::time")]
     pub age_max: Option<Duration>,
-    /// The most closed instances that are kept; several roles of one session played here count each.
+    /// The most tombstones that are kept; several roles of one session played here count separately.
     #[serde(with = "bound::number")]
     pub count_max: Option<u64>,
     /// The most bytes that are kept, keys included.
@@ -42,9 +42,9 @@ pub struct Retention {
 }
 
 impl Default for Retention {
-    /// Twenty minutes at least: TCP gives up a packet after fifteen, and nothing under Zenoh keeps one longer. A week at
-    /// most: a caller that comes back on Monday finds what it started on Tuesday. A million of them are counted in about
-    /// a second at a start, and take some hundred bytes each besides their outputs.
+    /// Defaults to at least twenty minutes: TCP gives up a packet after fifteen, and nothing under Zenoh keeps one
+    /// longer. At most a week: a caller that returns on Monday finds what it started on Tuesday. A million tombstones
+    /// are counted in about a second at a start, and take some hundred bytes each besides their outputs.
     fn default() -> Self {
         Self {
             age_min: Duration::from_mins(20),
@@ -55,19 +55,20 @@ impl Default for Retention {
     }
 }
 
-/// Bounds and pauses of durable actors; their mailboxes are bounded by `limits.signals_max`.
+/// Bounds and pauses of durable actors. Their mailboxes are bounded by `limits.signals_max`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Actors {
-    /// The most messages of one sender that are sent to an actor, and handled by it, together. A larger batch makes its
-    /// first message wait, and is one step in the store's writer. At most 1 024, the keys that are remembered.
+    /// The most messages of one sender that are sent to an actor together and handled by it together. In a larger
+    /// batch the first message waits longer; a batch is one step in the store's writer. At most 1 024, the number of
+    /// keys that are remembered.
     pub batch_max: usize,
-    /// The most messages that handling one may make an actor tell others. More stop it where it is.
+    /// The most messages that an actor may tell others while it handles one. More stop the channel.
     pub tells_max: usize,
-    /// The most messages that each instance of an actor was told and has refused that are kept. More push the oldest out.
+    /// The most refused tells that are kept per instance of an actor. More push the oldest out.
     pub refusals_max: usize,
-    /// The pause before what an actor tells another one is tried again, since that one's mailbox is full or nobody is
-    /// known to play it; it doubles from one to the next.
+    /// The pause before a tell from one actor to another is retried because the receiver's mailbox is full or no node
+    /// is known to play it. The pause doubles each time.
     #[serde(with = "humantime_serde")]
     pub forward_delay_min: Duration,
     /// The longest of these pauses.
@@ -87,95 +88,105 @@ impl Default for Actors {
     }
 }
 
-/// Bounds and pauses of a node; the same names in `accompanist.toml`, see [`Config`](crate::Config). Each has a least and a
-/// greatest value ([`Settings::ranges`], and `docs/accompanist.toml`): anything else is refused at the start, by the key.
+/// Bounds and pauses of a node. `accompanist.toml` uses the same names, see [`Config`](crate::Config). Each has a
+/// least and a greatest value ([`Settings::ranges`], and `docs/accompanist.toml`); the start refuses any other value,
+/// naming the key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// As [`NodeBuilder::seal_key_file`](crate::NodeBuilder::seal_key_file), which may not say otherwise: the file with the node's secret keys; `none` for a
+    /// The file with the node's secret keys, as for
+    /// [`NodeBuilder::seal_key_file`](crate::NodeBuilder::seal_key_file), which must not name another; `none` for a
     /// node that does not seal.
     #[serde(with = "bound::path")]
     pub seal_key_file: Option<PathBuf>,
-    /// The name of the system that the node belongs to, to which its store is pinned. Empty for that of the transport (with
-    /// Zenoh: its namespace); if both have one, they have to be the same.
+    /// The name of the system that the node belongs to; the node's store is pinned to it. Empty takes the transport's
+    /// system (with Zenoh: its namespace); if both are given, they must be equal.
     pub system: String,
-    /// As [`NodeBuilder::fresh`](crate::NodeBuilder::fresh). For one start: take it out again.
+    /// Starts the node anew, as [`NodeBuilder::fresh`](crate::NodeBuilder::fresh) does. Set it for one start and
+    /// remove it again.
     pub fresh: bool,
-    /// As [`NodeBuilder::accept_restore`](crate::NodeBuilder::accept_restore). For one start: take it out again.
+    /// Accepts an older copy of the store, as [`NodeBuilder::accept_restore`](crate::NodeBuilder::accept_restore)
+    /// does. Set it for one start and remove it again.
     pub accept_restore: bool,
-    /// How long a write that nothing waits for may wait for company, so that it costs no sync of its own; it waits only while other
-    /// sessions are written.
-    /// Has to be well below `retransmission_delay_min`, since acknowledgements wait with it.
+    /// The longest time that a write that nothing waits for may be delayed to share a sync. Such a write is delayed
+    /// only while other sessions are written. Must be well below `retransmission_delay_min`, because acknowledgements
+    /// are delayed with it.
     #[serde(with = "humantime_serde")]
     pub lazy_write_delay_max: Duration,
     /// The most writes of one group commit. A larger group gains nothing and makes its first write wait.
     pub group_writes_max: usize,
-    /// Frames to one node that are sent and not acknowledged; more wait in memory at their instances' expense.
+    /// The most frames to one node that are sent and unacknowledged; further frames wait in memory at their
+    /// instances' expense.
     pub window_frames_max: usize,
-    /// The pause before a frame is sent again to a node that may be away; it doubles from one to the next. Longer from the start
-    /// where acknowledgements usually take longer: a node that is behind must not get everything twice. What is likely to be lost
-    /// is sent again after about a round trip.
+    /// The pause before a frame is resent to a node that may be away; the pause doubles each time. The first pause is
+    /// longer where acknowledgements usually take longer, so that a slow node does not receive everything twice. A
+    /// frame that was likely lost is resent after about one round trip.
     #[serde(with = "humantime_serde")]
     pub retransmission_delay_min: Duration,
     /// The longest pause between two transmissions of a frame.
     #[serde(with = "humantime_serde")]
     pub retransmission_delay_max: Duration,
-    /// Packets that have arrived and wait for the link. More are dropped, and sent again by their sender.
+    /// The most arrived packets that wait for the link. Further packets are dropped, and their sender resends them.
     pub inbox_packets_max: usize,
-    /// The bytes of these.
+    /// The most bytes of these packets.
     pub inbox_bytes_max: usize,
-    /// Dead letters that are kept: what has arrived and could not be handled. More push the oldest out; none turns it off.
+    /// The most dead letters (messages that arrived and could not be handled) that are kept. More push the oldest
+    /// out; 0 turns them off.
     pub dead_letters_max: usize,
-    /// The bytes of these.
+    /// The most bytes of these dead letters.
     pub dead_letter_bytes_max: usize,
-    /// Role instances in memory. Half of it, rounded up, is open to sessions started here (a start beyond is refused as
-    /// overloaded), the rest to those that others begin, whose frames beyond are dropped and sent again.
+    /// The most role instances in memory. Half of them, rounded up, is available to sessions started here (a start
+    /// beyond that is refused as overloaded). The rest is for sessions that other nodes start; their frames beyond
+    /// the limit are dropped and resent.
     pub instances_max: usize,
-    /// How long a session may wait in the queues of its nodes, all in all. While what arrives at one of them takes longer than
-    /// a quarter of this until it is on disk, new sessions that it is cast in are refused: a session has some four messages one
-    /// after the other, as a rule.
+    /// The longest time that a session may wait in the queues of its nodes, all together. While messages that arrive
+    /// at a node take longer than a quarter of this until they are on disk, new sessions that cast it are refused,
+    /// because a session usually has some four messages in sequence.
     #[serde(with = "humantime_serde")]
     pub queue_delay_max: Duration,
-    /// Role instances that are open in the store, in memory or not: with `limits` what the mailboxes of this node may take
-    /// on disk. Starts beyond are refused, frames that would begin more are dropped and sent again; what is open goes on.
-    /// What is on its way to the disk may pass it by its own number.
+    /// The most role instances open in the store, in memory or not. Together with `limits` this bounds the disk space
+    /// of this node's mailboxes. Starts beyond the limit are refused, frames that would create more instances are
+    /// dropped and resent; open instances continue. The limit may be exceeded by the number of instances on their way
+    /// to the disk.
     pub open_max: u64,
-    /// Sessions that nudges of one peer have begun here and in which nothing has happened since. Nudges that would begin more
-    /// are dropped, and come again.
+    /// The most sessions that one peer's nudges have created here and that have not progressed since. Nudges that
+    /// would create more are dropped, and arrive again.
     pub nudged_sessions_max: usize,
-    /// What callers have asked of the store, and of instances, and wait for. More wait for their turn.
+    /// The most calls on the store and on instances that callers wait for. Further calls wait for their turn.
     pub callers_max: usize,
-    /// How long an instance that only waits (for a message, a signal, a time) stays in memory. Far above the time that a
-    /// message takes between its roles, or it is loaded anew for each.
+    /// How long an instance that only waits (for a message, a signal, a time) stays in memory. Should be far above
+    /// the time that a message takes between the session's roles; otherwise the instance is loaded again for each
+    /// message.
     #[serde(with = "humantime_serde")]
     pub passivation_delay: Duration,
-    /// Instances that the node itself brings back into memory at a time: all that are open after a start, and those whose
+    /// The most instances that the node itself reactivates at a time: all open ones after a start, and those whose
     /// time has come. More wait on disk.
     pub returns_max: usize,
-    /// In such a time each instance that has left memory, and that no message brings back before, comes back once to nudge those
-    /// it waits for, in case one has forgotten it; one after the other, evenly over the time. A million of them are 46 a
-    /// second by default.
+    /// The period in which each passivated instance that no message reactivates before is reactivated once, to nudge
+    /// the roles it waits for, in case one of them has forgotten it. The instances are spread evenly over the period,
+    /// one after the other. A million of them are 46 a second by default.
     #[serde(with = "humantime_serde")]
     pub passivated_nudge_period: Duration,
-    /// How long [`Node::shutdown`](crate::Node::shutdown) waits for steps on services that are running; no other one begins meanwhile. What
-    /// still runs then is cut off, and runs again when the node starts again. Below the time that whatever stops the process waits
-    /// before it kills it (30 s for Kubernetes, 10 s for Docker).
+    /// How long [`Node::shutdown`](crate::Node::shutdown) waits for running steps on services; no other step begins
+    /// meanwhile. Steps that still run then are cut off, and run again when the node starts again. Set it below the
+    /// time that whatever stops the process waits before it kills it (30 s for Kubernetes, 10 s for Docker).
     #[serde(with = "humantime_serde")]
     pub shutdown_grace: Duration,
     /// How long a start waits until a node for each role is known.
     #[serde(with = "humantime_serde")]
     pub cast_wait_max: Duration,
-    /// The longest pause between two offers of this node to all; 50 ms at least. A peer of which nothing arrives for three of
-    /// them is silent, one that reports for three that nothing arrives there is deaf: give all nodes the same.
+    /// The longest pause between two advertisements of this node to all; at least 50 ms. A peer from which nothing
+    /// arrives for three of these periods is silent; a peer that reports for three of them that nothing arrives there
+    /// is deaf. Use the same value on all nodes.
     #[serde(with = "humantime_serde")]
     pub offer_period_max: Duration,
     /// Bounds and pauses of each role instance.
     pub limits: Limits,
     /// Bounds and pauses of durable actors.
     pub actors: Actors,
-    /// How long results and the other remains of closed sessions are kept.
+    /// How long results and other tombstones of closed sessions are kept.
     pub retention: Retention,
-    /// What is done about actors that fail.
+    /// The handling of actors that fail.
     pub supervision: Supervision,
 }
 

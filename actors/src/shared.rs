@@ -1,4 +1,4 @@
-//! What all actors of a node have in common: its parts that are no actors.
+//! The parts of a node that are not actors, shared by all of its actors.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,38 +37,39 @@ use crate::settings::Settings;
 use crate::under_way::UnderWay;
 use crate::writer::{Incarnation, Job, WriterHandle};
 
-/// A session that stands still on a node until someone looks at it.
+/// A session that is stopped on a node until an operator acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoppedSession {
     /// The session.
     pub session: SessionId,
-    /// The role whose part stands still.
+    /// The role whose part is stopped.
     pub role: RoleIndex,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// A session that goes on only with an operator's help; see [`Node::troubled_sessions`](crate::Node::troubled_sessions).
+/// A session that continues only with an operator's help; see
+/// [`Node::troubled_sessions`](crate::Node::troubled_sessions).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TroubledSession {
     /// The session.
     pub session: SessionId,
     /// The role whose steps are in trouble.
     pub role: RoleIndex,
-    /// The steps, with what is wrong with each.
+    /// The steps, with the problem of each.
     pub steps: Vec<(Path, Trouble)>,
 }
 
-/// How far a node is with taking up again what was open when it started; see [`Node::recovery`](crate::Node::recovery).
+/// A node's progress in recovering what was open when it started; see [`Node::recovery`](crate::Node::recovery).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recovery {
-    /// Role instances that have been looked at.
+    /// The number of role instances recovered so far.
     pub instances: u64,
     /// Whether those are all.
     pub finished: bool,
 }
 
-/// Everything a node has that is no actor, and the way to the actors of its present tree.
+/// The parts of a node that are not actors, and the references to the actors of its current tree.
 pub(crate) struct Shared {
     pub(crate) node: NodeId,
     pub(crate) settings: Settings,
@@ -79,33 +80,33 @@ pub(crate) struct Shared {
     pub(crate) writer: WriterHandle,
     pub(crate) directory: Directory,
     pub(crate) peers: Peers,
-    /// Who may do what; without it, everybody everything.
+    /// The rights of the members; without it everyone may do everything.
     pub(crate) members: Option<CurrentMembers>,
-    /// What durable actors leave their messages with.
+    /// The outbound mailbox of durable actors.
     pub(crate) post: Arc<Post>,
     pub(crate) dead_letters: DeadLetters,
     dropped: Dropped,
     pub(crate) nudged: Nudged,
-    /// Those who have asked instances, and wait.
+    /// A permit for each call on an instance that waits for its answer.
     pub(crate) askers: Semaphore,
     pub(crate) stopped: Mutex<BTreeMap<InstanceId, String>>,
     pub(crate) troubled: Mutex<BTreeMap<InstanceId, Vec<(Path, Trouble)>>>,
     recovery: Mutex<Recovery>,
-    /// Steps on services that are running.
+    /// The running steps on services.
     pub(crate) under_way: Arc<UnderWay>,
-    /// What has arrived and waits for the link.
+    /// The packets that have arrived and wait for the link.
     pub(crate) waiting: Arc<Waiting>,
     /// The runtime that the node was started on.
     pub(crate) runtime: Handle,
-    /// Held by whoever stops the actors.
+    /// Held while the actors are being stopped.
     pub(crate) stopping: tokio::sync::Mutex<()>,
-    /// Set when the node runs no more.
+    /// Set when the node no longer runs.
     pub(crate) end: Latch<End>,
     incarnations: AtomicU64,
-    /// How long the nodes take now to acknowledge a frame; see [`Shared::limits`].
+    /// The current acknowledgement latency of the nodes; see [`Shared::limits`].
     patience_ms: AtomicU64,
     queue_delay: Mutex<QueueDelay>,
-    /// The starts that are carried out at once; the others wait for their turn.
+    /// The permits for starts that run at the same time; further starts wait for their turn.
     pub(crate) starts: Semaphore,
     link: RwLock<Option<LinkHandle>>,
     roles_actor: RwLock<Option<ActorRef<RolesMessage>>>,
@@ -115,11 +116,11 @@ pub(crate) struct Shared {
     forgetting: Mutex<Option<crate::testing::Forgetting>>,
     #[cfg(feature = "testing")]
     courier: Mutex<Option<Arc<dyn crate::testing::Courier>>>,
-    /// The only strong reference: the state of an actor that was killed may live on in an event for its supervisor.
+    /// The only strong reference: an event for the supervisor may keep the state of a killed actor alive.
     wire: Mutex<Option<Arc<dyn Wire>>>,
 }
 
-/// The room that a start has taken, until its instance is in memory and counts itself.
+/// The room that a start occupies until its instance is in memory and counted there.
 pub(crate) struct Admission(Arc<Shared>);
 
 impl Drop for Admission {
@@ -184,7 +185,7 @@ impl Shared {
         }
     }
 
-    /// Lets a start in, if there is room in memory and on disk.
+    /// Admits a start if there is room in memory and on disk.
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Admission, StartError> {
         let Settings { open_max, instances_max, .. } = self.settings;
         if self.under_way.is_ending() {
@@ -193,18 +194,18 @@ impl Shared {
         if self.is_disk_full() {
             return Err(StartError::TooManyOpen(open_max));
         }
-        // Of one, that one.
+        // A limit of one instance admits that one.
         let limit = instances_max.div_ceil(2);
         if self.directory.admit(limit) { Ok(Admission(self.clone())) } else { Err(StartError::Overloaded(limit)) }
     }
 
-    /// Whether as many instances are open in the store as may be.
+    /// Returns whether the limit of open instances in the store is reached.
     pub(crate) fn is_disk_full(&self) -> bool {
         self.writer.open().count >= self.settings.open_max
     }
 
     pub(crate) fn set_attached(&self, attached: Vec<Arc<dyn Attach>>) {
-        let _ = self.attached.set(attached); // Once, by the start.
+        let _ = self.attached.set(attached); // Set once, by the start.
     }
 
     pub(crate) fn attached(&self) -> &[Arc<dyn Attach>] {
@@ -227,7 +228,7 @@ impl Shared {
         self.queue_delay.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A frame has come to its instance, or to nobody who could take it.
+    /// Notes that a frame has reached its instance, or was found to have no receiver.
     pub(crate) fn note_taken(&self, delivery: &Delivery) {
         if let Some(receipt) = &delivery.receipt {
             self.queue_delay().taken(&Arrival::Frame(receipt.clone()));
@@ -238,7 +239,7 @@ impl Shared {
         self.patience_ms.store(patience_ms, Ordering::Relaxed);
     }
 
-    /// The limits of an instance that begins now.
+    /// Returns the limits of an instance that is created now.
     pub(crate) fn limits(&self) -> Limits {
         patient(&self.settings.limits, self.patience_ms.load(Ordering::Relaxed))
     }
@@ -262,11 +263,12 @@ impl Shared {
         }
     }
 
-    /// Waits until the link that was told to stop has, and leaves the network, so that another one of its name can join.
+    /// Waits until the stopped link has ended, then leaves the network, so that another node of the same name can
+    /// join.
     pub(crate) async fn link_left(&self) {
         let task = self.link_task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {
-            // An error says that it panicked: it has ended, too.
+            // An error means that the task panicked; it has ended, too.
             if let Err(Ok(panic)) = task.await.map_err(JoinError::try_into_panic) {
                 drop(panics::text(panic));
             }
@@ -278,15 +280,15 @@ impl Shared {
         *self.roles_actor.write().unwrap_or_else(PoisonError::into_inner) = roles;
     }
 
-    /// Tells the link. Without one (between two trees) it is lost, as on the wire.
+    /// Sends a message to the link. Without a link (between two trees) the message is lost, as on the wire.
     pub(crate) fn to_link(&self, message: LinkMessage) {
         let link = self.link.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(link) = link {
-            link.tell(message); // A link that has just failed loses it, as the wire would.
+            link.tell(message); // A link that has just failed loses the message, as the wire would.
         }
     }
 
-    /// Tells the supervisor of the roles; gives back whether there is one.
+    /// Sends a message to the supervisor of roles; returns whether there is one.
     pub(crate) fn to_roles(&self, message: RolesMessage) -> bool {
         let roles = self.roles_actor.read().unwrap_or_else(PoisonError::into_inner).clone();
         roles.is_some_and(|roles| roles.cast(message).is_ok())
@@ -302,26 +304,26 @@ impl Shared {
         *self.courier.lock().unwrap_or_else(PoisonError::into_inner) = courier;
     }
 
-    /// What decides how the requests of steps travel.
+    /// Returns the courier that decides how the requests of steps travel.
     #[cfg(feature = "testing")]
     pub(crate) fn courier(&self) -> Option<Arc<dyn crate::testing::Courier>> {
         self.courier.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether this frame counts as acknowledged, and is never sent.
+    /// Returns whether this frame counts as acknowledged and is never sent.
     #[cfg(feature = "testing")]
     pub(crate) fn forgets(&self, frame: &Frame) -> bool {
         let mut forgetting = self.forgetting.lock().unwrap_or_else(PoisonError::into_inner);
         forgetting.as_mut().is_some_and(|forgetting| forgetting.strikes(frame))
     }
 
-    /// What this node tells others of itself: all of them, who are to say the same, or one.
+    /// Returns this node's advertisement: to all nodes, which are asked to answer with theirs, or to one.
     pub(crate) fn offer(&self, to: Option<&NodeId>) -> Offer {
         let offer = offer_of(&self.roles, &self.choreographies, to.is_none());
         self.peers.complete(offer, to, self.writer.batch(), self.now_ms())
     }
 
-    /// The choreography that this header speaks of, if it is known and fits, and the name of the role.
+    /// Returns the choreography of this header, if it is known and fits, and the name of the role.
     pub(crate) fn choreography_of(
         &self,
         header: &Header,
@@ -349,12 +351,13 @@ impl Shared {
         Ok((choreography.clone(), role_name))
     }
 
-    /// Counts something that was dropped, and says so in the log, but not each time.
+    /// Counts a dropped packet or frame, and logs some of them.
     pub(crate) fn note_dropped(&self, reason: &'static str, detail: impl FnOnce() -> String) {
         self.dropped.note(reason, self.now_ms(), detail);
     }
 
-    /// Whether the members allow a session that begins here. Of a choreography that is not known here nobody plays anything.
+    /// Returns whether the members file allows a session that begins here. In a choreography that is not known here
+    /// no node plays a role.
     pub(crate) fn is_allowed(&self, header: &Header) -> bool {
         let Some(members) = &self.members else { return true };
         let known = self.choreographies.get(&(header.choreography.clone(), header.version));
@@ -366,39 +369,40 @@ impl Shared {
         refusal.is_none()
     }
 
-    /// Whether `node` belongs to the system, as far as that is written down.
+    /// Returns whether `node` belongs to the system; true without a members file.
     pub(crate) fn is_member(&self, node: &NodeId) -> bool {
         self.members.as_ref().is_none_or(|members| members.get().has(node))
     }
 
-    /// The keys that packets are sealed with, if this node seals.
+    /// Returns the keys that packets are sealed with, if this node seals.
     pub(crate) fn seal(&self) -> Option<Arc<Seal>> {
         self.members.as_ref().and_then(CurrentMembers::seal)
     }
 
-    /// Whether `node` may play `role`, as far as that is written down.
+    /// Returns whether `node` may play `role`; true without a members file.
     pub(crate) fn may_play(&self, node: &NodeId, role: &str) -> bool {
         self.members.as_ref().is_none_or(|members| members.get().may_play(node, role))
     }
 
-    /// Whether what is said on `node` of others counts as an operator's word, as far as that is written down.
+    /// Returns whether `node` is an operator's, so that its statements about other nodes are believed; false without
+    /// a members file.
     pub(crate) fn is_operator(&self, node: &NodeId) -> bool {
         self.members.as_ref().is_some_and(|members| members.get().is_operator(node))
     }
 
-    /// Counts what a node has said for a role that it does not play in the session.
+    /// Counts a frame that a node sent for a role that it does not play in the session.
     pub(crate) fn note_not_of_cast(&self, Delivery { from, frame, .. }: &Delivery) {
         let (id, role) = (frame.receiver(), frame.from.0);
         self.note_dropped("not of the cast", || format!("{id}: {from} speaks for role {role}, which it does not play"));
     }
 
-    /// Whether this is a nudge of a peer whose nudges may begin no more sessions.
+    /// Returns whether this is a nudge of a peer whose nudges may create no more sessions.
     pub(crate) fn is_nudge_too_many(&self, delivery: &Delivery) -> bool {
         let is_nudge = matches!(delivery.frame.body, Body::Nudge(_)) && delivery.from != self.node;
         is_nudge && self.nudged.is_full(&delivery.from, self.settings.nudged_sessions_max)
     }
 
-    /// A frame could not be handled, and waits as a dead letter; its sender sends it again, too.
+    /// Keeps a frame that could not be handled as a dead letter; its sender resends it, too.
     pub(crate) fn note_dead(self: &Arc<Self>, delivery: &Delivery, reason: &str) {
         if !is_letter(&delivery.frame) {
             return;
@@ -406,12 +410,12 @@ impl Shared {
         let _order = self.writer.in_order();
         if let Some(changes) = self.dead_letters.note(delivery, reason, self.environment.unix_ms()) {
             let shared = self.clone();
-            let done = Box::new(move |_| shared.dead_letters.written()); // The writer itself tells the node of a failure.
+            let done = Box::new(move |_| shared.dead_letters.written()); // The writer reports a failure itself.
             self.writer.submit(Job::Change { changes, done });
         }
     }
 
-    /// These are handled, and dead no more.
+    /// Removes dead letters that have been handled.
     pub(crate) fn forget_dead(&self, numbers: impl IntoIterator<Item = u64>) {
         let _order = self.writer.in_order();
         let changes = self.dead_letters.remove(numbers);
@@ -420,7 +424,7 @@ impl Shared {
         }
     }
 
-    /// Lists what an operator has to see to, as it is now.
+    /// Updates the list of steps that need an operator.
     pub(crate) fn note_troubled(&self, id: InstanceId, steps: Vec<(Path, Trouble)>) {
         let mut troubled = self.troubled.lock().unwrap_or_else(PoisonError::into_inner);
         let known = troubled.remove(&id).unwrap_or_default();
@@ -433,14 +437,14 @@ impl Shared {
         }
     }
 
-    /// Lists an instance as standing still no more; says whether it was.
+    /// Removes an instance from the list of stopped ones; returns whether it was on it.
     pub(crate) fn forget_stopped(&self, id: InstanceId) -> bool {
         let known = self.stopped.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         self.directory.publish(id, |progress| progress.stopped = None);
         known.is_some()
     }
 
-    /// Lists an instance as standing still.
+    /// Adds an instance to the list of stopped ones.
     pub(crate) fn note_stopped(&self, id: InstanceId, reason: String) {
         tracing::error!(%id, reason, "a session stands still");
         counter!(metric::INSTANCES_STOPPED).increment(1);
@@ -448,7 +452,7 @@ impl Shared {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner).insert(id, reason);
     }
 
-    /// The steps of an instance that need an operator.
+    /// Returns the steps of an instance that need an operator.
     pub(crate) fn troubled_at(&self, id: InstanceId) -> Vec<(Path, Trouble)> {
         self.troubled.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned().unwrap_or_default()
     }
@@ -457,7 +461,7 @@ impl Shared {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    /// Whether an instance stands still; says so to those who watch it.
+    /// Returns whether an instance is stopped; if so, publishes it to its watchers.
     pub(crate) fn is_stopped(&self, id: InstanceId) -> bool {
         let Some(reason) = self.stopped_because(id) else { return false };
         self.directory.publish(id, |progress| progress.stopped = Some(reason));
@@ -465,7 +469,7 @@ impl Shared {
     }
 }
 
-/// A session that is being started in its turn, until it is on disk or its caller waits no longer.
+/// A session whose start has its turn, until it is on disk or its caller no longer waits.
 pub(crate) struct Starting<'a> {
     shared: &'a Shared,
     id: InstanceId,
@@ -486,21 +490,22 @@ impl Drop for Starting<'_> {
     }
 }
 
-/// Few starts at once are as quick as many, since the writer syncs those together; and sessions that are open, which have as
-/// many messages at once as they like, are not held up by new ones.
+/// The number of starts that run at the same time. A few are as fast as many, since the writer syncs them together,
+/// and new sessions do not hold up open ones, which may have any number of messages in progress.
 const STARTS_AT_ONCE: usize = 64;
 
-/// A role is nudged no sooner than after so many times of what an acknowledgement takes: it may wait for others in turn.
+/// A role is nudged no sooner than after this many acknowledgement latencies, because it may itself wait for others.
 const NUDGE_ACKNOWLEDGEMENTS: u64 = 4;
 
-/// While the nodes are slow to acknowledge, a role that is waited for is nudged later: it has much to do, and would have
-/// more.
+/// Delays nudges while the nodes are slow to acknowledge: the role that is waited for is busy, and a nudge would add
+/// to its load.
 fn patient(limits: &Limits, patience_ms: u64) -> Limits {
     let usual_ms = patience_ms.saturating_mul(NUDGE_ACKNOWLEDGEMENTS).min(limits.nudge_delay_max_ms);
     Limits { nudge_delay_min_ms: limits.nudge_delay_min_ms.max(usual_ms), ..limits.clone() }
 }
 
-/// What a node offers that plays these roles and has these choreographies, but for how it [stands](Peers::complete).
+/// Returns the advertisement of a node that plays these roles and has these choreographies, without its
+/// [membership](Peers::complete).
 pub(crate) fn offer_of(
     roles: &[&'static str],
     choreographies: &BTreeMap<(String, u32), Arc<dyn AnyChoreography>>,

@@ -1,7 +1,7 @@
-//! Steps on services that are under way, so that a shutdown can wait for them instead of cutting them off.
+//! Counts running steps on services, so that a shutdown can wait for them instead of cutting them off.
 //!
-//! Counted from before a turn in which one may begin until its result is on disk: once the node ends and the count is zero,
-//! none is under way and none begins. Knows no actors.
+//! A step counts from before the turn in which it may begin until its result is on disk: once the node ends and the
+//! count is zero, no step runs and none begins. Knows no actors.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,18 +10,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use accompanist_core::id::InstanceId;
 use tokio::sync::Notify;
 
-/// See the module's documentation.
+/// The running steps of a node; see the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct UnderWay {
-    /// Turns in which a step may begin, and instances with steps under way.
+    /// The number of turns in which a step may begin, plus that of instances with running steps.
     count: AtomicUsize,
     is_ending: AtomicBool,
     none: Notify,
-    /// Those of the second kind.
+    /// The instances with running steps.
     instances: Mutex<BTreeSet<InstanceId>>,
 }
 
-/// A turn of an instance, or an instance with steps under way. Counts as long as it is there.
+/// A turn of an instance, or an instance with running steps. Counts until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Counted {
     all: Arc<UnderWay>,
@@ -35,12 +35,12 @@ impl UnderWay {
         Counted { all: self.clone(), instance: None }
     }
 
-    /// Whether no step may begin any more.
+    /// Returns whether no step may begin any more.
     pub(crate) fn is_ending(&self) -> bool {
         self.is_ending.load(Ordering::SeqCst)
     }
 
-    /// No step begins any more. Returns once none is under way.
+    /// Prevents further steps, and returns once none is running.
     pub(crate) async fn end(&self) {
         self.is_ending.store(true, Ordering::SeqCst);
         loop {
@@ -54,7 +54,7 @@ impl UnderWay {
         }
     }
 
-    /// The instances with steps under way.
+    /// Returns the instances with running steps.
     pub(crate) fn instances(&self) -> Vec<InstanceId> {
         self.lock().iter().copied().collect()
     }
@@ -65,7 +65,7 @@ impl UnderWay {
 }
 
 impl Counted {
-    /// The turn is over, and the instance has a step under way.
+    /// Notes that the turn is over and that the instance has a running step.
     pub(crate) fn keep(&mut self, instance: InstanceId) {
         if self.instance.is_none() {
             self.instance = Some(instance);

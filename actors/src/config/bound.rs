@@ -1,4 +1,4 @@
-//! Bounds that may be left open, and files that need not be given: in a file, the word `none`, since TOML has no null.
+//! Optional bounds and optional files: in a settings file their absence is the word `none`, since TOML has no null.
 
 const NONE: &str = "none";
 

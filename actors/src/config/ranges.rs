@@ -1,7 +1,8 @@
-//! The least and the greatest value of each setting, in one place: what Rust, a file and the environment give is checked alike.
+//! The least and the greatest value of each setting, in one place. Settings from Rust, from a file and from the
+//! environment are checked alike.
 //!
-//! Within these ranges nothing spins, and no sum or product of settings overflows. A setting without a range does not
-//! compile. What two settings have to be to each other is in `config.rs`, what a policy has to be as a whole in
+//! Within these ranges no loop spins, and no sum or product of settings overflows. A setting without a range does not
+//! compile. Conditions between two settings are in `config.rs`, those on a policy as a whole in
 //! `supervision/policy.rs`.
 
 use std::cmp::Ordering;
@@ -17,14 +18,14 @@ use crate::settings::{Actors, Retention, Settings};
 use crate::supervision::Policy;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
-/// The longest pause between two tries of anything: whoever waits longer has been forgotten.
+/// The longest pause between two tries of anything: a caller that waits longer has been forgotten.
 const DAY: Duration = Duration::from_hours(24);
-/// The longest span: "never", for those who count in years. Of 365.25 days each.
+/// The longest span: "never", for spans counted in years. Years have 365.25 days each.
 const CENTURY: Duration = Duration::from_hours(100 * 8_766);
 
-/// More of anything are no bound at all, in the memory of any machine.
+/// The largest bound in memory; on any machine, more is no bound at all.
 const COUNT_MAX: u64 = 1_000_000_000;
-/// On disk there may be more.
+/// The largest bound on disk, where there may be more.
 const STORED_MAX: u64 = 1_000_000_000_000;
 const TEBIBYTE: u64 = 1 << 40;
 
@@ -33,7 +34,7 @@ const TEBIBYTE: u64 = 1 << 40;
 pub(crate) enum Number {
     Count(u64),
     Time(Duration),
-    /// A part of a whole.
+    /// A fraction of a whole.
     Part(f64),
 }
 
@@ -47,11 +48,11 @@ impl fmt::Display for Number {
     }
 }
 
-/// A setting with its value, and what that may be.
+/// A setting with its value and its range.
 #[derive(Debug)]
 pub(crate) struct Range {
     pub(crate) key: &'static str,
-    /// `None` for a bound that is left open.
+    /// `None` for an optional bound that is absent.
     given: Option<Number>,
     pub(crate) least: Number,
     pub(crate) greatest: Number,
@@ -63,7 +64,7 @@ impl Range {
         let Self { given, least, greatest, .. } = self;
         match given {
             Some(given) if given > greatest => Err(format!("{given} is too much: give {greatest} or less")),
-            // A number that is none is neither above nor below.
+            // NaN is neither above nor below.
             Some(given) if given.partial_cmp(least).is_none_or(Ordering::is_lt) => {
                 Err(format!("{given} is too little: give {least} or more"))
             }
@@ -97,7 +98,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// All settings that have a range, by their keys.
+/// Returns all settings that have a range, by their keys.
 fn all(settings: &Settings) -> Vec<(String, Range)> {
     let tables = [
         ("", of_node(settings)),
@@ -112,8 +113,8 @@ fn all(settings: &Settings) -> Vec<(String, Range)> {
 }
 
 impl Settings {
-    /// The key of each setting that is a number or a time, with its least and its greatest value as `accompanist.toml` has them. The
-    /// keys of `supervision.tree` are those of every policy.
+    /// Returns the key of each setting that is a number or a time, with its least and its greatest value as written
+    /// in `accompanist.toml`. The keys of `supervision.tree` stand for those of every policy.
     ///
     /// ```
     /// use accompanist::Settings;
@@ -202,7 +203,7 @@ fn of_limits(limits: &Limits) -> Vec<Range> {
     let pause = |key, given: &u64| count(key, *given, 1, DAY.as_secs() * 1_000);
     vec![
         count("unacked_max", *unacked_max, 1, COUNT_MAX),
-        // With all that is kept beside it.
+        // Leaves room for the data that is stored with a payload.
         count("payload_bytes_max", *payload_bytes_max, 1, VALUE_BYTES_MAX as u64 / 2),
         pause("nudge_delay_min_ms", nudge_delay_min_ms),
         pause("nudge_delay_max_ms", nudge_delay_max_ms),
@@ -236,7 +237,7 @@ fn of_retention(retention: &Retention) -> Vec<Range> {
     ]
 }
 
-/// The ranges of a policy, whichever it is.
+/// Returns the ranges of a policy, which are the same for all policies.
 pub(crate) fn of_policy(policy: &Policy) -> Vec<Range> {
     let Policy { strategy: _, restarts_max, period, delay_min, delay_max, jitter, calm } = policy;
     let jitter = Range {

@@ -1,7 +1,7 @@
-//! What an operator does about one role's part of a session: for each state that it can stand in, one way out.
+//! An operator's actions on one role's part of a session: for each state of the part there is one way out.
 //!
-//! What does not fit is refused, and the error names what does. The table of states and ways is in docs/operators.md;
-//! a test goes through its cells. Knows the journal's records, no program.
+//! An action that does not fit is refused, and the error names the one that does. The table of states and actions is
+//! in docs/operators.md; a test covers each of its cells. Knows the journal's records, no program.
 
 use accompanist_core::Abort;
 use accompanist_core::contract::{Batch, Change, Space};
@@ -17,18 +17,18 @@ use crate::question::{NotCancelled, Question};
 use crate::roles::RolesMessage;
 use crate::writer::{Job, Loaded, Readable, load_readable};
 
-/// A step that was not taken back when its part was terminated; see [`InstanceHandle::terminate`].
+/// A step that was not compensated when its part was terminated; see [`InstanceHandle::terminate`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftStep {
-    /// Where in the program it is.
+    /// The step's position in the program.
     pub path: Path,
-    /// Its name.
+    /// The step's name.
     pub step: String,
-    /// Whether its result is on disk. Otherwise nobody here knows whether it took effect.
+    /// Whether the step's result is on disk. If not, it is unknown here whether the step took effect.
     pub committed: bool,
 }
 
-/// Where a part that stands still has come to.
+/// The state of a part that is stopped.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts out of its records")]
 struct Still {
     readable: Readable,
@@ -36,7 +36,7 @@ struct Still {
     aborted: bool,
     finished: bool,
     closing: bool,
-    /// Why this release cannot play it.
+    /// Why this release cannot play the part.
     unplayable: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl Still {
         &self.readable.opened.header
     }
 
-    /// The last of its steps that are committed or in doubt, and not taken back, first.
+    /// Returns the steps that are committed or in doubt and not compensated, the last one first.
     fn left_steps(&self) -> Vec<LeftStep> {
         let records = &self.readable.records;
         let is_taken_back = |path: &Path| {
@@ -81,7 +81,7 @@ impl Still {
         }
     }
 
-    /// The paths of all that is recorded as a step, whatever became of it.
+    /// Returns the paths of everything that is recorded as a step, whatever its outcome.
     fn step_paths(&self) -> impl Iterator<Item = &Path> {
         self.readable.records.iter().filter_map(|record| match record {
             Record::Committed { path, .. } | Record::Intended { path, .. } | Record::Troubled { path, .. } => {
@@ -93,11 +93,11 @@ impl Still {
 }
 
 impl InstanceHandle {
-    /// Lets the steps that are in trouble go on, and says how many those are. Durable when it returns.
+    /// Applies `remedy` to the steps that are in trouble, and returns how many there are. Durable when it returns.
     ///
     /// # Errors
-    /// [`AskError`]; [`AskError::DoesNotFit`] if no step of this role is in such trouble. After [`AskError::NotOpen`] or
-    /// [`AskError::NodeStopped`] it may have been done all the same.
+    /// Returns [`AskError`]; [`AskError::DoesNotFit`] if no step of this role is in such trouble. After
+    /// [`AskError::NotOpen`] or [`AskError::NodeStopped`] the remedy may have been applied all the same.
     pub async fn remedy(&self, remedy: Remedy) -> Result<usize, AskError> {
         let way = match remedy {
             Remedy::Retry => "remedy(Retry)",
@@ -110,14 +110,14 @@ impl InstanceHandle {
         }
     }
 
-    /// Lets an instance that stands still (quarantined, or stopped since its program differs) try again: what was in
-    /// the way is mended. Durable when it returns.
+    /// Lets a stopped instance (quarantined, or stopped because its program differs) try again, once the cause is
+    /// fixed. Durable when it returns.
     ///
     /// # Errors
-    /// [`AskError`]; [`AskError::DoesNotFit`] if it does not stand still, or this release cannot play it.
+    /// Returns [`AskError`]; [`AskError::DoesNotFit`] if the instance is not stopped, or this release cannot play it.
     pub async fn resume(&self) -> Result<(), AskError> {
         let still = match self.still("resume").await {
-            // It failed before any of it was written, so there is nothing to look at.
+            // The instance failed before anything of it was written, so there is nothing to inspect.
             Err(AskError::NotOpen(_)) if self.shared.stopped_because(self.id).is_some() => {
                 return self.try_again(Batch::new()).await;
             }
@@ -132,16 +132,19 @@ impl InstanceHandle {
         self.try_again(Batch::new()).await
     }
 
-    /// As [`InstanceHandle::resume`], but to abort: what this role has committed is taken back, and so is what the others
-    /// have. Its program runs only as far as what is on disk, so this helps when it fails after that; not if it does
-    /// something else than is on disk. An operator's abort has the code [`Abort::CANCELLED`]. Durable when it returns.
+    /// Resumes a stopped instance as [`InstanceHandle::resume`] does, but to abort: what this role and the other
+    /// roles have committed is compensated. The program runs only as far as its journal goes. This therefore helps if
+    /// the program fails after that point, but not if it differs from the journal. An operator's abort has the code
+    /// [`Abort::CANCELLED`]. Durable when it returns.
     ///
-    /// A commit in doubt (its intent is on disk, its result is not) is run once more under its key, so that its output can be
-    /// compensated; each is logged as a warning. A pivot is not, and a step in trouble waits for a [`Remedy`].
+    /// A commit in doubt (its intent is on disk, its result is not) runs once more under its key, so that its output
+    /// can be compensated; each is logged as a warning. A pivot in doubt does not run again, and a step in trouble
+    /// waits for a [`Remedy`].
     ///
     /// # Errors
-    /// [`AskError`]; [`AskError::DoesNotFit`] if it does not stand still, is aborted already, has finished its part and
-    /// leaves it to the initiating role whether the session is aborted, or is a channel to a durable actor.
+    /// Returns [`AskError`]; [`AskError::DoesNotFit`] if the instance is not stopped, is aborted already, has
+    /// finished its part and leaves it to the initiating role whether the session is aborted, or is a channel to a
+    /// durable actor.
     pub async fn abort(&self, reason: &str) -> Result<(), AskError> {
         const WAY: &str = "abort";
         let still = self.still(WAY).await?;
@@ -170,14 +173,15 @@ impl InstanceHandle {
         self.try_again(vec![self.aborted(reason)?]).await
     }
 
-    /// The last way out of a part that stands still: ends it without its program, which may be lost, or do something else
-    /// than is on disk, or fail again and again. The session is aborted (unless this role has finished: then it is left
-    /// to the others, and to be terminated once more if they abort), the other roles take back what they have committed,
-    /// and what this role has committed counts as taken back. Gives those steps, the last one first: they are the
-    /// operator's to take back by hand. Durable when it returns.
+    /// Ends a stopped part without its program, which may be lost, may differ from the journal, or may fail again and
+    /// again. This is the last resort. The session is aborted, the other roles compensate what they have committed,
+    /// and what this role has committed counts as compensated. (If this role has finished, the outcome is left to the
+    /// other roles; if they abort, terminate the part once more.) Returns the steps that count as compensated, the
+    /// last one first: the operator has to compensate them by hand. Durable when it returns.
     ///
     /// # Errors
-    /// [`AskError`]; [`AskError::DoesNotFit`] if it does not stand still, or is a channel to a durable actor.
+    /// Returns [`AskError`]; [`AskError::DoesNotFit`] if the instance is not stopped, or is a channel to a durable
+    /// actor.
     pub async fn terminate(&self, reason: &str) -> Result<Vec<LeftStep>, AskError> {
         const WAY: &str = "terminate";
         let still = self.still(WAY).await?;
@@ -205,13 +209,14 @@ impl InstanceHandle {
         Ok(left)
     }
 
-    /// Lets a channel to a durable actor that stands still at the actor's node (see
-    /// [`Node::stopped_sessions`](crate::Node::stopped_sessions)) go on without the message that is in its way: that one is
-    /// kept among those that the actor has [refused](crate::actor::Address::refused), to be handled again or thrown away
-    /// later; whoever has asked hears of a refusal. Those behind it are handled, in their order. Durable when it returns.
+    /// Skips the message that blocks a channel to a durable actor which is stopped at the actor's node (see
+    /// [`Node::stopped_sessions`](crate::Node::stopped_sessions)). The skipped message is kept among those that the
+    /// actor has [refused](crate::actor::Address::refused), to be handled again or discarded later; if it was an ask,
+    /// its sender receives a refusal. The messages behind it are handled in order. Durable when it returns.
     ///
     /// # Errors
-    /// [`AskError`]; [`AskError::DoesNotFit`] if it does not stand still, is no channel, or no message is in its way.
+    /// Returns [`AskError`]; [`AskError::DoesNotFit`] if the instance is not stopped, is no channel, or is blocked by
+    /// no message.
     pub async fn skip_message(&self) -> Result<SkippedMessage, AskError> {
         const WAY: &str = "skip_message";
         let still = self.still(WAY).await?;
@@ -232,13 +237,13 @@ impl InstanceHandle {
         Ok(message)
     }
 
-    /// Aborts the session, as [`Session::cancel`](crate::Session::cancel) does: for tools, which do not know the type of
-    /// its choreography. Only the initiating role's part can. Durable when it returns; may be repeated.
+    /// Aborts the session as [`Session::cancel`](crate::Session::cancel) does: for tools, which do not know the type
+    /// of its choreography. Only the initiating role's part can cancel. Durable when it returns; may be repeated.
     ///
     /// # Errors
-    /// [`AskError`]; [`AskError::DoesNotFit`] if another role initiates, it is closing or aborted for another reason, or
-    /// it is a channel to a durable actor. After [`AskError::NotOpen`] and [`AskError::NodeStopped`] it may have been
-    /// aborted all the same.
+    /// Returns [`AskError`]; [`AskError::DoesNotFit`] if another role initiates, if the session is closing or aborted
+    /// for another reason, or if the instance is a channel to a durable actor. After [`AskError::NotOpen`] and
+    /// [`AskError::NodeStopped`] the session may have been aborted all the same.
     pub async fn cancel(&self, reason: &str) -> Result<(), AskError> {
         const WAY: &str = "cancel";
         let abort = Abort::new(Abort::CANCELLED, reason);
@@ -257,7 +262,7 @@ impl InstanceHandle {
         })
     }
 
-    /// Makes `changes`, ends its quarantine, and lets it load again.
+    /// Writes `changes`, ends the instance's quarantine, and lets it load again.
     async fn try_again(&self, mut changes: Batch) -> Result<(), AskError> {
         let quarantine = Record::Quarantined { reason: String::new(), failures: 0 };
         changes.push(remove(self.id, &quarantine));
@@ -275,13 +280,14 @@ impl InstanceHandle {
         Ok(abort.change(self.id)?)
     }
 
-    /// What is on disk of the instance, which has to stand still.
+    /// Returns what is on disk of the instance, which must be stopped.
     async fn still(&self, way: &'static str) -> Result<Still, AskError> {
         if self.shared.stopped_because(self.id).is_none() {
             return Err(self.moves(way).await?);
         }
         let id = self.id;
-        // Loaded, so that what it has written last is there, and nothing of it comes after; a damaged journal is no matter.
+        // Loading first ensures that the instance's last writes are on disk and none follow; a damaged journal does
+        // not matter.
         let (reply, answer) = oneshot::channel();
         let done = Box::new(move |loaded: Result<Loaded, _>| {
             let _ = reply.send(loaded.is_ok());
@@ -302,7 +308,7 @@ impl InstanceHandle {
         })
     }
 
-    /// Why `way` does not fit an instance that does not stand still.
+    /// Returns why `way` does not fit an instance that is not stopped.
     async fn moves(&self, way: &'static str) -> Result<AskError, AskError> {
         let status = self.status().await?;
         let (stands, instead) = way_out_of(status);
@@ -344,7 +350,7 @@ fn initiator_of(header: &Header) -> String {
     format!("role {} on node `{node}`", header.initiator.0)
 }
 
-/// How an instance that does not stand still is said to stand, and what is to be done about it.
+/// Describes the state of an instance that is not stopped, and what to do about it.
 fn way_out_of(status: Status) -> (&'static str, &'static str) {
     match status {
         Status::Running => ("runs", "nothing is to be done; to end it, `cancel` it at its initiating role"),

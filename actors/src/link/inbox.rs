@@ -1,5 +1,5 @@
-//! What has arrived and waits for the link: so many packets, and so many bytes. More are dropped; their senders send them
-//! again.
+//! The packets that have arrived and wait for the link, bounded in number and in bytes. Further packets are dropped;
+//! their senders resend them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::dropped::Dropped;
 use crate::settings::Settings;
 use crate::shared::Shared;
 
-/// How much waits.
+/// The number and the bytes of the waiting packets.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     packets: AtomicUsize,
@@ -20,11 +20,11 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Takes room for a packet, if there is some.
+    /// Reserves room for a packet, if there is some.
     fn take(&self, bytes: usize, packets_max: usize, bytes_max: usize) -> bool {
         let packets_before = self.packets.fetch_add(1, Ordering::Relaxed);
         let bytes_before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        // One that is larger than all the room is let in alone: it has a bound of its own.
+        // A packet larger than all the room is admitted alone: packets have a bound of their own.
         let room = packets_before < packets_max && (bytes_before == 0 || bytes_before + bytes <= bytes_max);
         if !room {
             self.give_back(bytes);
@@ -32,21 +32,21 @@ impl Waiting {
         room
     }
 
-    /// The link has a packet of so many bytes now.
+    /// Releases the room of a packet that the link has taken.
     pub(super) fn give_back(&self, bytes: usize) {
         self.packets.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// What waited for a link that has failed is gone with it.
+    /// Forgets the packets that waited for a failed link: they are gone with it.
     pub(super) fn clear(&self) {
         self.packets.store(0, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
     }
 }
 
-/// Hands packets from the network's thread to the link, and drops them when too many wait. The network holds it, so it holds
-/// nothing of the node: one that nobody stops would keep itself alive.
+/// Passes packets from the network's thread to the link, and drops them when too many wait. The network holds this
+/// value, so it holds nothing of the node: otherwise a node that is never stopped would keep itself alive.
 pub(super) struct LinkInbox {
     waiting: Arc<Waiting>,
     packets_max: usize,

@@ -1,10 +1,11 @@
-//! Which nodes are heard: those that are introduced, each in one epoch. A node introduces itself by an offer; until its offer
-//! of that epoch was accepted, nothing else that it says is taken, and it is asked for one.
+//! Decides which nodes are received: only introduced ones, each in one epoch. A node introduces itself by an
+//! advertisement. Until its advertisement of that epoch is accepted, nothing else from it is accepted, and it is
+//! asked for one.
 //!
-//! So whoever makes up a name or an epoch gets no further than an offer, and what an offer is judged by is judged in one
-//! place, [`Introductions::accept`]. What a stranger can make the own node send or keep is bounded here: offers that are
-//! asked for and given, and names. Nodes that are `known` (from the store, or since they took part in something) always have
-//! room. Pure: time comes in.
+//! A sender with a forged name or epoch therefore gets no further than an advertisement, and advertisements are
+//! judged in one place, [`Introductions::accept`]. This module bounds what an unknown node can make this one send or
+//! store: advertisements that are requested and sent, and names. Nodes that are `known` (from the store, or because
+//! they took part in something) always have room. Pure: time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,56 +14,59 @@ use accompanist_core::frame::Epoch;
 
 use crate::peers::{Learned, PEERS_MAX};
 
-/// A node is answered so often at once when it asks for an offer, and then once in each pause.
+/// How many requests of a node for an advertisement are answered at once; further ones are answered once in each
+/// pause.
 const ANSWERS_AT_ONCE: u64 = 8;
-/// That pause.
+/// The pause between these answers.
 pub(super) const ANSWER_PAUSE_MS: u64 = 100;
 
-/// What has come of an offer.
+/// The result of an advertisement.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Introduction {
-    /// The node is heard from now on, in an epoch that is new here: it has just started, or its link has.
+    /// The node is received from now on, in an epoch that is new here: the node or its link has just started.
     New,
-    /// It was before.
+    /// The node was received before.
     Known,
-    /// It is not heard, for this reason.
+    /// The node is not received, for this reason.
     Refused(&'static str),
 }
 
-/// When a node that asks is answered.
+/// When a node's request for an advertisement is answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Now,
-    /// After so many milliseconds.
+    /// After this many milliseconds.
     Later(u64),
-    /// An answer is on its way, or there is no room for one more name.
+    /// Not at all: an answer is on its way, or there is no room for another name.
     No,
 }
 
-/// See the module's documentation.
+/// The introduced nodes, and the bounds on introductions; see the module's documentation.
 pub(super) struct Introductions {
-    /// The epoch of each node that is heard.
+    /// The epoch of each node that is received.
     epochs: BTreeMap<NodeId, Epoch>,
-    /// Those that were sent an offer of the own node since: it goes before the first frame to any other one.
+    /// The nodes that were sent an advertisement of this node since their last introduction; other nodes receive it
+    /// before their first frame.
     greeted: BTreeSet<NodeId>,
-    /// When each was asked for an offer last.
+    /// When each node was last asked for an advertisement.
     asked: Paces,
-    /// Until when the answers that each was given are too many.
+    /// Until when further answers to each node would be too many.
     answered: Paces,
-    /// Those that are answered later.
+    /// The nodes that are answered later.
     waiting: BTreeSet<NodeId>,
-    /// When what waits for each was hurried last.
+    /// When the waiting frames to each node were last sent early.
     hurried: Paces,
     ask_pause_ms: u64,
     hurry_pause_ms: u64,
 }
 
-/// A time for each of so many nodes.
+/// A time for each node, for a bounded number of nodes.
 #[derive(Default)]
 struct Paces(BTreeMap<NodeId, u64>);
 
 impl Paces {
-    /// The time of `node`; `None` if there is no room for its name. Times that are over by `now_ms` are forgotten then.
+    /// Returns the time of `node`; `None` if there is no room for its name. When room runs out, times that have
+    /// passed by `now_ms` are forgotten.
     fn of(&mut self, node: &NodeId, is_known: bool, now_ms: u64) -> Option<&mut u64> {
         if self.0.len() >= PEERS_MAX && !self.0.contains_key(node) {
             self.0.retain(|_, until_ms| *until_ms > now_ms);
@@ -73,7 +77,7 @@ impl Paces {
         Some(self.0.entry(node.clone()).or_insert(0))
     }
 
-    /// Whether `node` may have something now, which it may have once in each pause.
+    /// Returns whether `node` may have something now, which it may have once in each pause.
     fn may(&mut self, node: &NodeId, is_known: bool, now_ms: u64, pause_ms: u64) -> bool {
         match self.of(node, is_known, now_ms) {
             Some(until_ms) if *until_ms <= now_ms => {
@@ -86,7 +90,8 @@ impl Paces {
 }
 
 impl Introductions {
-    /// A node is asked once in each of the first pauses at most, and what waits for it is hurried once in each of the second.
+    /// Creates a value that asks a node at most once in each `ask_pause_ms`, and hurries its waiting frames at most
+    /// once in each `hurry_pause_ms`.
     pub(super) fn new(ask_pause_ms: u64, hurry_pause_ms: u64) -> Self {
         Self {
             epochs: BTreeMap::new(),
@@ -100,11 +105,11 @@ impl Introductions {
         }
     }
 
-    /// Decides about an offer of `node` in `epoch`, by what has come of it: whether the node is heard from now on.
-    /// Whatever speaks against a node belongs here.
+    /// Decides from the effects of an advertisement of `node` in `epoch` whether the node is received from now on.
+    /// All reasons against a node belong here.
     pub(super) fn accept(&mut self, node: &NodeId, epoch: Epoch, learned: &Learned, is_known: bool) -> Introduction {
         if learned.is_other || learned.is_refused {
-            // Of another one of its name, which is heard in another epoch, this says nothing.
+            // This says nothing about another node of its name, which is received in another epoch.
             if self.epochs.get(node) == Some(&epoch) {
                 self.epochs.remove(node);
             }
@@ -121,17 +126,17 @@ impl Introductions {
         Introduction::New
     }
 
-    /// Whether what `node` says in `epoch` is taken.
+    /// Returns whether packets of `node` in `epoch` are accepted.
     pub(super) fn has(&self, node: &NodeId, epoch: Epoch) -> bool {
         self.epochs.get(node) == Some(&epoch)
     }
 
-    /// Whether `node` is heard in any epoch.
+    /// Returns whether `node` is received in any epoch.
     pub(super) fn has_any(&self, node: &NodeId) -> bool {
         self.epochs.contains_key(node)
     }
 
-    /// Once names are running out, those that are not `known` are forgotten: they introduce themselves anew.
+    /// Forgets nodes that are not `known` once names are running out; they introduce themselves again.
     pub(super) fn make_room(&mut self, known: impl Fn(&NodeId) -> bool) {
         if self.epochs.len() >= PEERS_MAX {
             self.epochs.retain(|node, _| known(node));
@@ -141,17 +146,18 @@ impl Introductions {
         }
     }
 
-    /// Whether the own node has to introduce itself before it says anything else to `node`; once for each epoch of that.
+    /// Returns whether this node has to introduce itself before it sends anything else to `node`; true once for each
+    /// epoch of `node`.
     pub(super) fn greets(&mut self, node: &NodeId) -> bool {
         self.greeted.insert(node.clone())
     }
 
-    /// Whether `node`, which is not heard, is to be asked for an offer now.
+    /// Returns whether `node`, which is not received, is to be asked for an advertisement now.
     pub(super) fn asks(&mut self, node: &NodeId, is_known: bool, now_ms: u64) -> bool {
         self.asked.may(node, is_known, now_ms, self.ask_pause_ms)
     }
 
-    /// When `node`, which asks for an offer, is answered.
+    /// Returns when a request of `node` for an advertisement is answered.
     pub(super) fn answers(&mut self, node: &NodeId, is_known: bool, now_ms: u64) -> Answer {
         if self.waiting.contains(node) {
             return Answer::No;
@@ -166,12 +172,12 @@ impl Introductions {
         Answer::Later(wait_ms)
     }
 
-    /// An answer that was to come later has come.
+    /// Notes that a delayed answer was sent.
     pub(super) fn answered(&mut self, node: &NodeId) {
         self.waiting.remove(node);
     }
 
-    /// Whether what waits for `node`, which has just come (back), is to be sent at once.
+    /// Returns whether the waiting frames to `node`, which has just joined or returned, are to be sent at once.
     pub(super) fn hurries(&mut self, node: &NodeId, is_known: bool, now_ms: u64) -> bool {
         self.hurried.may(node, is_known, now_ms, self.hurry_pause_ms)
     }

@@ -1,7 +1,7 @@
-//! What the link tells of the own node and of those that come and go, and what it makes of what others tell: of a peer that
-//! does not receive what is sent to it, too.
+//! The link's gossip: what it sends about this node and about nodes that join and leave, and how it handles what
+//! others send, including reports of a peer that receives nothing from this node.
 //!
-//! All of it is said again from time to time: what is lost on the wire is only late.
+//! All of it is repeated from time to time, so that a packet lost on the wire only delays it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,21 +21,21 @@ use crate::peers::{Learned, OwnHeard, PeerStore};
 use crate::store::Halt;
 use crate::writer::{Counts, Job, Question};
 
-/// The pause before the second offer; it doubles from one to the next.
+/// The pause before the second advertisement; it doubles each time.
 pub(crate) const OFFER_DELAY_MIN: Duration = Duration::from_millis(50);
 
-/// How often a node says why it stops: the wire may lose some.
+/// How many times a node sends the reason for its stop, because the wire may lose some.
 const HALT_OFFERS: usize = 3;
 
-/// What has been counted for nodes that drain.
+/// The count of open instances for nodes that drain.
 pub(crate) struct Counted {
-    /// Which ones, at which of their offers.
+    /// The draining nodes, each with its membership and the number of the advertisement that was counted for.
     of: BTreeMap<NodeId, (Membership, u64)>,
     counts: Counts,
 }
 
 impl LinkState {
-    /// Tells all, and again later.
+    /// Advertises this node to all, and schedules the next advertisement.
     pub(super) fn offer(&mut self, myself: &ActorRef<LinkSignal>) {
         let peers = &self.shared.peers;
         self.receptions.make_room(|node| peers.knows(node));
@@ -64,9 +64,9 @@ impl LinkState {
         }
     }
 
-    /// Something has changed here: tells all now, and soon again.
+    /// Advertises a change of this node to all now, and soon again.
     pub(super) fn announce(&mut self, myself: &ActorRef<LinkSignal>) {
-        self.offer_round += 1; // What was due later is not said twice.
+        self.offer_round += 1; // Cancels the advertisement that was due later.
         self.offer_delay = OFFER_DELAY_MIN;
         self.offer(myself);
     }
@@ -80,19 +80,19 @@ impl LinkState {
         Offer { received: self.receptions.report(), ..self.shared.offer(Some(node)) }
     }
 
-    /// Tells a node that is not heard, which is to do the same.
+    /// Advertises this node to one that is not introduced, and asks for its advertisement.
     pub(super) fn offer_asking(&mut self, node: &NodeId) {
         let offer = Offer { ask: true, ..self.offer_of(node) };
         self.due.entry(node.clone()).or_default().offer = Some(offer);
     }
 
-    /// What goes before the first frame to a node, or along with it.
+    /// Returns the advertisement that precedes or accompanies the first frame to a node.
     pub(super) fn greeting(&mut self, node: &NodeId) -> Offer {
         let offer = self.offer_of(node);
         Offer { ask: offer.ask || !self.introductions.has_any(node), ..offer }
     }
 
-    /// Tells a node that has asked, unless it asks too often.
+    /// Answers a node's request for an advertisement, unless it asks too often.
     fn answer(&mut self, myself: &ActorRef<LinkSignal>, node: &NodeId) {
         let is_known = self.shared.peers.knows(node);
         match self.introductions.answers(node, is_known, self.shared.now_ms()) {
@@ -105,7 +105,7 @@ impl LinkState {
         }
     }
 
-    /// Takes in an offer, and with it its sender, if nothing speaks against it.
+    /// Handles an advertisement, and introduces its sender if nothing speaks against it.
     pub(super) fn learn(&mut self, myself: &ActorRef<LinkSignal>, from: &NodeId, epoch: Epoch, mut offer: Offer) {
         if let Err(error) = offer.check() {
             return self.shared.note_dropped("offer", || format!("{from}: {error}"));
@@ -121,7 +121,7 @@ impl LinkState {
         });
         let of_others = self.take_word_of_operator(from, &mut offer);
         let learned = self.take_in(myself, from, offer);
-        // Those that the peers have room for have room among the introduced, too.
+        // The nodes that have room among the peers have room among the introduced, too.
         let is_known = self.shared.peers.knows(from);
         if learned.knows_other {
             return self.shared.writer.submit(Job::Fail(StoreError::Replaced { by: from.to_string() }));
@@ -136,7 +136,7 @@ impl LinkState {
             Introduction::Refused(reason) => {
                 self.shared.note_dropped(reason, || format!("{from} in epoch {epoch} is not heard"));
                 if learned.is_other || learned.is_disputed {
-                    // By this it learns what is known of its store, and stops.
+                    // The answer tells that node what is known of its store, so that it stops.
                     self.answer(myself, from);
                 }
                 return;
@@ -166,7 +166,7 @@ impl LinkState {
         }
     }
 
-    /// Learns from an offer, and writes down what is news, if it is taken.
+    /// Learns from an advertisement, and stores what is new if it is accepted.
     fn take_in(&self, myself: &ActorRef<LinkSignal>, from: &NodeId, offer: Offer) -> Learned {
         let _order = self.shared.writer.in_order();
         let mut learned = self.shared.peers.learn(from, offer, self.shared.now_ms());
@@ -177,7 +177,7 @@ impl LinkState {
         learned
     }
 
-    /// Writes down what is known of a node now; whoever is told of it may rely on it.
+    /// Stores what is new about a node; the node is informed afterwards, so that it may rely on it.
     fn write_news(
         &self,
         myself: &ActorRef<LinkSignal>,
@@ -192,22 +192,22 @@ impl LinkState {
         let (shared, myself, from) = (self.shared.clone(), myself.clone(), from.clone());
         let done = Box::new(move |written: Result<(), _>| {
             if written.is_err() {
-                return; // The writer itself tells the node of a failure.
+                return; // The writer itself reports a failure to the node.
             }
             shared.peers.left_stored(&left);
             if let Some(membership) = unstored {
                 shared.peers.stored(&from, membership);
             }
             if unstored.is_some() || !left.is_empty() {
-                let _ = myself.cast(LinkSignal::OfferTo(from)); // Gone with its node.
+                let _ = myself.cast(LinkSignal::OfferTo(from)); // Fails only when the node is gone.
             }
             let _ = myself.cast(LinkSignal::Count);
         });
         self.shared.writer.submit(Job::Change { changes, done });
     }
 
-    /// Takes out of an offer whom else its sender says to have left, if an operator speaks there (decision 0031). What it says of
-    /// this node stays: nobody makes another one leave.
+    /// Takes from an advertisement the statements that other nodes have left, if the sender is an operator's node
+    /// (decision 0031). A statement about this node stays in it: no node makes another one leave.
     fn take_word_of_operator(&self, from: &NodeId, offer: &mut Offer) -> Vec<Left> {
         if !self.shared.is_operator(from) {
             return Vec::new();
@@ -218,7 +218,7 @@ impl LinkState {
         of_others
     }
 
-    /// These have left, as an operator has said on the node `by`, which is heard.
+    /// Notes nodes that have left, as reported by an operator on the node `by`, which is received.
     fn believe(&self, myself: &ActorRef<LinkSignal>, by: &NodeId, lefts: Vec<Left>) {
         for left in lefts {
             let _order = self.shared.writer.in_order();
@@ -230,7 +230,8 @@ impl LinkState {
         }
     }
 
-    /// Says what is wrong with the store of a peer, or that an operator there has accepted an older copy.
+    /// Logs a problem with a peer's store; if an operator there has accepted an older copy, has the sessions with
+    /// that peer ask it anew.
     fn note_store(&mut self, peer: &NodeId, learned: &Learned) {
         if learned.is_disputed {
             counter!(metric::OFFERS_DISPUTED).increment(1);
@@ -258,7 +259,7 @@ impl LinkState {
         }
     }
 
-    /// Another node has spoken in the own name.
+    /// Handles an advertisement that another node has sent in this node's name.
     pub(super) fn hear_own(&mut self, myself: &ActorRef<LinkSignal>, offer: &Offer) {
         match self.shared.peers.hear_own(offer, self.shared.now_ms()) {
             OwnHeard::Echo => {}
@@ -276,7 +277,7 @@ impl LinkState {
         }
     }
 
-    /// The node must not go on with its store: all are told, it is written down, and the node stops.
+    /// Stops the node, which must not continue with its store: all nodes are informed and the reason is stored first.
     fn halt(&mut self, myself: &ActorRef<LinkSignal>, halt: &Halt) {
         if std::mem::replace(&mut self.is_halted, true) {
             return;
@@ -288,14 +289,14 @@ impl LinkState {
             self.announce(myself);
         }
         let writer = self.shared.writer.clone();
-        // Nobody is left to be told that it could not be written: the node stops in any case.
+        // If the reason could not be stored there is no one to inform: the node stops in any case.
         let done = Box::new(move |_| writer.submit(Job::Fail(error)));
         self.shared.writer.submit(Job::Change { changes: halt.stored(), done });
     }
 
-    /// A node has just come (back): what waits for it need not wait longer.
+    /// Handles a node that has just joined or returned: frames that wait for it are sent early.
     fn come_back(&mut self, node: &NodeId, is_known: bool) {
-        self.partners.remove(node); // It may be another one under its name.
+        self.partners.remove(node); // Another node may use the name now.
         let now_ms = self.shared.now_ms();
         if self.introductions.hurries(node, is_known, now_ms) {
             self.outbox.hurry(node, now_ms);
@@ -303,7 +304,7 @@ impl LinkState {
         }
     }
 
-    /// Makes anew what a deaf peer is sent to with, and shows how it stands.
+    /// Rebuilds the connection to a deaf peer, and lists the peer as deaf or not.
     fn note_reachability(&self, peer: &NodeId, change: &Change) {
         match *change {
             Change::Deaf { for_ms, heal } => {
@@ -328,14 +329,14 @@ impl LinkState {
         }
     }
 
-    /// Asks the store for whom of those that drain there are open instances. What was written before that is in it, and
-    /// starts whose opening may not have been written yet hold their casts.
+    /// Asks the store which draining nodes are needed by open instances. Everything written before is included, and
+    /// starts whose opening may not be written yet hold their casts.
     pub(super) fn count(&mut self, myself: &ActorRef<LinkSignal>) {
         let of = self.shared.peers.draining();
         if of.is_empty() && !self.is_counting {
             return;
         }
-        self.is_counting = !of.is_empty(); // Asked for nobody once more, so that the writer stops.
+        self.is_counting = !of.is_empty(); // Counts once more for no node, so that the writer stops counting.
         let placed = self.shared.peers.placed();
         let nodes = of.keys().cloned().collect();
         let (tell, again) = (myself.clone(), myself.clone());
@@ -344,14 +345,14 @@ impl LinkState {
             for (node, count) in &mut counts {
                 *count = (*count).max(placed.get(node).copied().unwrap_or_default());
             }
-            let _ = tell.cast(LinkSignal::Counted(Counted { of, counts })); // Gone with its node.
+            let _ = tell.cast(LinkSignal::Counted(Counted { of, counts })); // Fails only when the node is gone.
         });
         let emptied: Box<dyn Fn() + Send> = Box::new(move || drop(again.cast(LinkSignal::Count)));
         let own = self.shared.node.clone();
         self.shared.writer.submit(Job::Count(Question { nodes, own, done, emptied: Some(emptied) }));
     }
 
-    /// Tells those that wait for it.
+    /// Advertises the new counts to the nodes that wait for them.
     pub(super) fn counted(&mut self, Counted { of, counts }: &Counted) {
         for node in self.shared.peers.counted(of, counts) {
             self.offer_to(node);

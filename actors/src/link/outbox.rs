@@ -1,12 +1,12 @@
-//! The frames under way: numbered, within a window per node, and due to be sent again at some time.
+//! The frames under way: numbered, within a window per node, each due to be resent at some time.
 //!
-//! A frame is sent again when it was not acknowledged for long; and about a round trip after it was sent, if its node has
-//! acknowledged a frame that was sent later (RACK, RFC 8985, section 6.2). So that the last frame that was sent to a node does
-//! not have to wait for long, it and the first one are sent again when the node has acknowledged nothing for about a round
-//! trip, and again, more and more seldom (the probe of QUIC, RFC 9002, section 6.2, of two frames as well). An acknowledgement
-//! does not say which transmission it answers: it is taken for the first.
+//! A frame is resent when it has been unacknowledged for long, and about a round trip after it was sent if its node
+//! has acknowledged a frame that was sent later (RACK, RFC 8985, section 6.2). The last frame sent to a node should
+//! not have to wait for long; it and the first one are therefore resent when the node has acknowledged nothing for
+//! about a round trip, and then at growing intervals (the probe of QUIC, RFC 9002, section 6.2, also of two frames).
+//! An acknowledgement does not say which transmission it answers; it is attributed to the first.
 //!
-//! Pure: time and chance come in, transmissions go out.
+//! Pure: time and randomness are arguments, transmissions are results.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -32,30 +32,32 @@ struct UnderWay {
     outgoing: Outgoing,
     due_ms: u64,
     pause_ms: u64,
-    /// When it was sent first; `None` once it says nothing of how long its receiver takes: that was away, or the frame was lost.
+    /// When the frame was first sent; `None` once this says nothing about the acknowledgement latency: its receiver
+    /// was away, or the frame was lost.
     sent_ms: Option<u64>,
-    /// Its first transmission among all of this outbox, and its last one, with the time of that.
+    /// The number of its first transmission among all of this outbox, and that of its last one, with the time of the
+    /// latter.
     first: u64,
     last: u64,
     last_ms: u64,
-    /// How often it was sent again.
+    /// The number of times it was resent.
     repeats: u32,
-    /// It is due because a frame that was sent later is acknowledged.
+    /// Whether it is due because a frame that was sent later is acknowledged.
     is_overtaken: bool,
 }
 
 impl UnderWay {
-    /// After so long it is taken for lost, where others are after `usual_ms`: twice that once it was sent again twice, and so on.
-    /// It may be its receiver that does not take it.
+    /// Returns the time after which the frame counts as lost, where `usual_ms` is that of others: doubled once the
+    /// frame was resent twice, and so on, because it may be its receiver that does not accept it.
     fn loss_ms(&self, usual_ms: u64) -> u64 {
         usual_ms.saturating_mul(1 << self.repeats.saturating_sub(1).min(16))
     }
 }
 
-/// What tells a frame from all others of this node.
+/// The key that identifies a frame among all frames of this node.
 type FrameKey = (InstanceId, OutgoingKey);
 
-/// Where a frame is that is not acknowledged yet.
+/// The place of an unacknowledged frame.
 #[derive(Clone)]
 enum Place {
     UnderWay(u64),
@@ -66,17 +68,17 @@ enum Place {
 struct Window {
     under_way: usize,
     waiting: VecDeque<(InstanceId, Outgoing)>,
-    /// How many of those that wait are of no more use.
+    /// The number of waiting frames that are useless by now.
     stale: usize,
     trip: RoundTrip,
-    /// The frames under way by their last transmission, but for those that are known to be overtaken.
+    /// The frames under way by their last transmission, except those that are known to be overtaken.
     sent: BTreeMap<u64, u64>,
-    /// When the last frame and the first are sent again, to learn whether anything arrives.
+    /// The time at which the last frame and the first are resent, to learn whether anything arrives.
     probe_ms: Option<u64>,
 }
 
 impl Window {
-    /// The next that is of use still.
+    /// Returns the next waiting frame that is still useful.
     fn next(&mut self, known: &BTreeMap<FrameKey, Place>) -> Option<(InstanceId, Outgoing)> {
         loop {
             let (id, outgoing) = self.waiting.pop_front()?;
@@ -87,12 +89,13 @@ impl Window {
         }
     }
 
-    /// After so long a frame is taken for lost when a later one is acknowledged; `None` while nothing is known.
+    /// Returns the time after which a frame counts as lost when a later one is acknowledged; `None` while nothing is
+    /// known.
     fn loss_ms(&self, ack_delay_ms: u64) -> Option<u64> {
         Some(self.trip.patience_ms().max(self.trip.mean_ms()?.saturating_add(ack_delay_ms)))
     }
 
-    /// One of those that wait is of no more use. They are dropped together, once they are half of all.
+    /// Notes that a waiting frame is useless by now. Such frames are dropped together, once they are half of all.
     fn forget_one(&mut self, known: &BTreeMap<FrameKey, Place>) {
         self.stale += 1;
         if self.stale * 2 > self.waiting.len() {
@@ -106,7 +109,7 @@ fn is_waiting(known: &BTreeMap<FrameKey, Place>, id: InstanceId, outgoing: &Outg
     matches!(known.get(&(id, outgoing.key.clone())), Some(Place::Waiting(_)))
 }
 
-/// See the module's documentation.
+/// The frames under way to all nodes; see the module's documentation.
 pub(super) struct Outbox {
     next_number: u64,
     transmissions: u64,
@@ -114,16 +117,16 @@ pub(super) struct Outbox {
     due: BTreeSet<(u64, u64)>,
     /// The windows that have a time to probe.
     probes: BTreeSet<(u64, NodeId)>,
-    /// What is under way or waits already: an instance that has been restarted says it again.
+    /// The frames that are under way or wait already: a restarted instance sends them again.
     known: BTreeMap<FrameKey, Place>,
     windows: BTreeMap<NodeId, Window>,
-    /// Of all nodes together.
+    /// The round trips of all nodes together.
     trip: RoundTrip,
     window_max: usize,
     pause_min_ms: u64,
     pause_max_ms: u64,
-    /// So much longer than others an acknowledgement takes that waits for company at its sender, which is taken to have the same
-    /// settings.
+    /// How much longer than others an acknowledgement takes that is delayed at its sender to share a sync. The sender
+    /// is assumed to have the same settings.
     ack_delay_ms: u64,
 }
 
@@ -149,7 +152,7 @@ impl Outbox {
         }
     }
 
-    /// Takes a frame; gives it back to be sent if the window has room and it is not under way already.
+    /// Takes a frame; returns it to be sent if the window has room and the frame is not under way already.
     pub(super) fn add(&mut self, id: InstanceId, outgoing: Outgoing, now_ms: u64) -> Option<Transmission> {
         let key = (id, outgoing.key.clone());
         if self.known.contains_key(&key) {
@@ -169,7 +172,7 @@ impl Outbox {
         let number = self.next_number;
         self.next_number += 1;
         self.known.insert((id, outgoing.key.clone()), Place::UnderWay(number));
-        // A node with much to do acknowledges late: what is sent again meanwhile would be more to do.
+        // A busy node acknowledges late; resending frames meanwhile would add to its load.
         let usual_ms = self.windows.get(&outgoing.node).map_or(0, |window| window.trip.patience_ms());
         let pause_ms = usual_ms.clamp(self.pause_min_ms, self.pause_max_ms);
         let due_ms = now_ms.saturating_add(pause_ms);
@@ -198,7 +201,7 @@ impl Outbox {
         transmission
     }
 
-    /// Plans when a node that acknowledges nothing meanwhile is sent something again.
+    /// Plans when a frame is resent to a node that acknowledges nothing meanwhile.
     fn plan_probe(&mut self, node: &NodeId, now_ms: u64) {
         let (ack_delay_ms, pause_max_ms) = (self.ack_delay_ms, self.pause_max_ms);
         let Some(window) = self.windows.get_mut(node) else { return };
@@ -213,12 +216,14 @@ impl Outbox {
         }
     }
 
-    /// Whether `node` may acknowledge the frame `number`: it went there, or is not under way any more.
+    /// Returns whether `node` may acknowledge the frame `number`: the frame was sent there, or is no longer under
+    /// way.
     pub(super) fn is_sent_to(&self, number: u64, node: &NodeId) -> bool {
         self.under_way.get(&number).is_none_or(|frame| frame.outgoing.node == *node)
     }
 
-    /// The frame `number` has been heard: whose it was and by which node, and the frame that may go in its place.
+    /// Handles the acknowledgement of the frame `number`; returns the frame's instance, key and receiver, and the
+    /// frame that may be sent in its place.
     pub(super) fn acknowledge(
         &mut self,
         number: u64,
@@ -237,8 +242,8 @@ impl Outbox {
         left
     }
 
-    /// What was sent to a node before this transmission, which has arrived, is likely to be lost once it is not acknowledged in
-    /// about a round trip either.
+    /// Handles the arrival of a transmission: frames that were sent to the node before it are likely lost if they are
+    /// not acknowledged within about a round trip either.
     fn note_overtaken(&mut self, node: &NodeId, arrived: u64, now_ms: u64) {
         let Some(window) = self.windows.get_mut(node) else { return };
         let Some(loss_ms) = window.loss_ms(self.ack_delay_ms) else { return };
@@ -254,12 +259,12 @@ impl Outbox {
         }
     }
 
-    /// After so long a frame is usually acknowledged, whichever node it went to; 0 while nothing is known.
+    /// Returns the usual acknowledgement latency over all nodes; 0 while nothing is known.
     pub(super) fn patience_ms(&self) -> u64 {
         self.trip.patience_ms()
     }
 
-    /// The frame `number` is not under way any more, and the next one may go in its place.
+    /// Removes the frame `number`, which is no longer under way; the next one may be sent in its place.
     fn leave(&mut self, number: u64, now_ms: u64) -> (Option<(InstanceId, OutgoingKey, NodeId)>, Option<Transmission>) {
         let Some(frame) = self.under_way.remove(&number) else { return (None, None) };
         let UnderWay { id, outgoing, due_ms, last, .. } = frame;
@@ -276,21 +281,21 @@ impl Outbox {
         (Some((id, key, outgoing.node)), next.map(|(id, outgoing)| self.begin(id, outgoing, now_ms)))
     }
 
-    /// How many more frames may be under way to `node` at once.
+    /// Returns how many more frames may be under way to `node` at once.
     pub(super) fn room(&self, node: &NodeId) -> usize {
         let taken = self.windows.get(node).map_or(0, |window| window.under_way + window.waiting.len() - window.stale);
         self.window_max.saturating_sub(taken)
     }
 
-    /// What `id` has said is of no more use as far as `useless` says so: it is not sent again. Gives the frames that may
-    /// go in its place.
+    /// Drops the frames of `id` that `useless` selects: they are not resent. Returns the frames that may be sent in
+    /// their place.
     pub(super) fn forget(
         &mut self,
         id: InstanceId,
         useless: impl Fn(&OutgoingKey) -> bool,
         now_ms: u64,
     ) -> Vec<Transmission> {
-        // The least of all keys is a message's under the root.
+        // The least key of an instance is that of a message under the root.
         let first = (id, OutgoingKey::Deliver(Path::root(), RoleIndex(0)));
         let of_instance = self.known.range(first..).take_while(|((of, _), _)| *of == id);
         let gone = of_instance.filter(|((_, key), _)| useless(key));
@@ -310,7 +315,7 @@ impl Outbox {
         next
     }
 
-    /// The frames that have waited long enough, to be sent again; each then waits longer, and a little by chance.
+    /// Returns the frames that are due to be resent; each then waits longer, with random jitter.
     pub(super) fn take_due(&mut self, now_ms: u64, environment: &dyn Environment) -> Vec<Transmission> {
         let mut transmissions = Vec::new();
         while let Some(&(due_ms, number)) = self.due.first()
@@ -319,7 +324,7 @@ impl Outbox {
             self.due.pop_first();
             let Some(frame) = self.under_way.get_mut(&number) else { continue };
             if frame.is_overtaken {
-                frame.sent_ms = None; // It was lost, most likely.
+                frame.sent_ms = None; // The frame was most likely lost.
             } else {
                 frame.pause_ms = frame.pause_ms.saturating_mul(2).min(self.pause_max_ms);
             }
@@ -342,7 +347,7 @@ impl Outbox {
         transmissions
     }
 
-    /// Sends a frame again, and notes when it is due once more.
+    /// Resends a frame, and notes when it is due again.
     fn repeat(&mut self, number: u64, now_ms: u64, environment: &dyn Environment) -> Option<Transmission> {
         let frame = self.under_way.get_mut(&number)?;
         self.due.remove(&(frame.due_ms, number));
@@ -359,7 +364,7 @@ impl Outbox {
         Some(Transmission { node: frame.outgoing.node.clone(), number, frame: frame.outgoing.frame.clone() })
     }
 
-    /// All that is under way to `node` is due now, and begins again with short pauses.
+    /// Makes all frames under way to `node` due now, and restarts their pauses from short ones.
     pub(super) fn hurry(&mut self, node: &NodeId, now_ms: u64) {
         for (number, frame) in self.under_way.iter_mut().filter(|(_, frame)| frame.outgoing.node == *node) {
             self.due.remove(&(frame.due_ms, *number));
@@ -384,7 +389,7 @@ mod tests {
 
     use super::*;
 
-    /// Says something of session `number` to the one peer, and gives the frame's number.
+    /// Sends a frame of session `number` to the one peer, and returns the frame's number.
     fn say(outbox: &mut Outbox, number: u128, now_ms: u64) -> u64 {
         let (session, role) = (SessionId::fresh(0, number << 48), RoleIndex(0));
         let node = NodeId::new("peer").expect("a name");
@@ -445,7 +450,7 @@ mod tests {
         assert_eq!(due(&mut outbox, 115), [lost, stuck]);
         outbox.acknowledge(lost, 125);
         assert_eq!(outbox.patience_ms(), 13, "what was lost says nothing of the pace");
-        // The one that its receiver does not take.
+        // The stuck frame, which its receiver does not accept.
         let sent_again: Vec<u64> = (126..1_000).filter(|now_ms| !due(&mut outbox, *now_ms).is_empty()).collect();
         assert_eq!(sent_again, [130, 160, 220, 300, 340, 500, 820], "more and more seldom");
     }

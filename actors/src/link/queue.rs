@@ -1,7 +1,8 @@
-//! The way to the link: what it is told waits in a queue of its own, and the actor is woken once for all of it.
+//! The handle on the link: messages wait in a separate queue, and the actor is woken once for all of them.
 //!
-//! A message of an actor costs an allocation and a turn of its loop. On a busy node several instances speak before the
-//! link comes to it; so it hears them together, and what they say leaves in one packet. Knows no frames.
+//! A message to an actor costs an allocation and an iteration of its loop. On a busy node several instances send
+//! before the link runs; it then handles their messages together, and their frames leave in one packet. Knows no
+//! frames.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,9 +10,11 @@ use ractor::ActorRef;
 
 use super::{LinkMessage, LinkSignal};
 
-/// Tells one link, as long as it lives. Each link has a queue of its own, so that nothing is left for the next one.
+/// Sends messages to one link for as long as it runs. Each link has its own queue, so that nothing is left for the
+/// next link.
 ///
-/// The queue holds at most the packets that the inbox lets in, and what the instances in memory say: both are bounded.
+/// The queue holds at most the packets that the inbox admits and the frames of the instances in memory: both are
+/// bounded.
 #[derive(Clone)]
 pub(crate) struct LinkHandle {
     queue: Arc<Mutex<Vec<LinkMessage>>>,
@@ -23,11 +26,11 @@ impl LinkHandle {
         Self { queue: Arc::default(), link }
     }
 
-    /// Says whether the link will hear of it; one that has just failed does not.
+    /// Returns whether the link will receive the message; a link that has just failed will not.
     pub(crate) fn tell(&self, message: LinkMessage) -> bool {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.push(message);
-        // Under the lock: the next one must not rely on a wake-up that fails.
+        // Wake the link under the lock: the next caller must not rely on a wake-up that fails.
         let heard = queue.len() > 1 || self.link.cast(LinkSignal::Told).is_ok();
         if !heard {
             queue.clear();
@@ -35,7 +38,7 @@ impl LinkHandle {
         heard
     }
 
-    /// All that waits, in the order in which it was told.
+    /// Takes all waiting messages, in the order in which they were sent.
     pub(super) fn take(&self) -> Vec<LinkMessage> {
         std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }

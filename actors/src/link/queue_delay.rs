@@ -1,9 +1,12 @@
-//! How long what arrives at this node takes until it is on its disk: the time that it waits for the link, for its instance and for
-//! the writer. New sessions are refused while that is too long, here and at all nodes that are told of it.
+//! Measures how long a frame that arrives at this node takes until it is on disk: the time that it waits for the
+//! link, for its instance and for the writer. While that is too long, new sessions are refused, here and at all nodes
+//! that are informed of it.
 //!
-//! One frame in some milliseconds is timed. What counts is what three of four of the last took at least until they were
-//! acknowledged: a queue that stands, and not one frame that was late (RFC 8289 goes by the least time in an interval for the
-//! same reason). Under a flood that would come too late, so what has come to no instance yet counts as well. What has come to its instance and is not acknowledged does not: it may never be. Pure: time comes in.
+//! One frame in some milliseconds is timed. The delay is the time that three of four of the last frames took at least
+//! until they were acknowledged: this measures a standing queue, not a single late frame (RFC 8289 uses the least
+//! time in an interval for the same reason). Under a flood this would be too late, so frames that have not reached an
+//! instance yet count as well. A frame that has reached its instance and is unacknowledged does not count: it may
+//! stay so for ever. Pure: time is an argument.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,20 +15,20 @@ use accompanist_core::id::InstanceId;
 
 /// The pause between two frames that are timed.
 const PAUSE_MS: u64 = 8;
-/// So many are timed at once at most.
+/// The most frames that are timed at once.
 const TIMED_MAX: usize = 64;
-/// So many times are looked at; fewer say nothing.
+/// The number of measurements that are evaluated; fewer are not conclusive.
 const TIMES: usize = 16;
-/// Times as old as this say nothing of now.
+/// The age at which a measurement says nothing about the present any more.
 const AGE_MAX_MS: u64 = 1_000;
-/// So many frames that have come to no instance for longer may have another reason than a queue.
+/// How many frames may wait longer for an instance for another reason than a queue.
 const STRAYS: usize = 3;
-/// One that comes to no instance for so long was lost with its actor, and will be sent again.
+/// The time after which a frame that reaches no instance counts as lost with its actor; it will be resent.
 const WAITS_MAX_MS: u64 = 5_000;
-/// One that is not acknowledged for so long is forgotten: it cannot be handled here.
+/// The time after which an unacknowledged frame is no longer timed: it cannot be handled here.
 const TAKES_MAX_MS: u64 = 30_000;
 
-/// What arrives, and is timed until it is on disk.
+/// An arrival that is timed until it is on disk.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Arrival {
     Frame(Receipt),
@@ -36,16 +39,16 @@ pub(crate) enum Arrival {
 #[derive(Clone, Copy)]
 struct Timed {
     arrived_ms: u64,
-    /// It has come to its instance, which may not be able to go on with it. A start always can.
+    /// Whether it has reached its instance, which may not be able to go on with it. A start always can.
     is_taken: bool,
 }
 
-/// See the module's documentation.
+/// The queue delay of a node; see the module's documentation.
 #[derive(Default)]
 pub(crate) struct QueueDelay {
     timed: BTreeMap<Arrival, Timed>,
     next_ms: u64,
-    /// When each was acknowledged, and how long that took.
+    /// When each frame was acknowledged, and how long that took.
     times: VecDeque<(u64, u64)>,
 }
 
@@ -63,19 +66,19 @@ impl QueueDelay {
         }
     }
 
-    /// Whoever started it waits for that no longer.
+    /// Stops timing a start: its caller no longer waits.
     pub(crate) fn end_start(&mut self, id: InstanceId) {
         self.timed.remove(&Arrival::Start(id));
     }
 
-    /// It has come to its instance, or to nobody who could take it.
+    /// Notes that an arrival has reached its instance, or was found to have no receiver.
     pub(crate) fn taken(&mut self, arrival: &Arrival) {
         if let Some(timed) = self.timed.get_mut(arrival) {
             timed.is_taken = true;
         }
     }
 
-    /// It is on disk.
+    /// Notes that an arrival is on disk.
     pub(crate) fn stored(&mut self, arrival: &Arrival, now_ms: u64) {
         let Some(timed) = self.timed.remove(arrival) else { return };
         if self.times.len() >= TIMES {
@@ -84,12 +87,12 @@ impl QueueDelay {
         self.times.push_back((now_ms, now_ms.saturating_sub(timed.arrived_ms)));
     }
 
-    /// 0 while too little arrives to tell.
+    /// Returns the delay in milliseconds; 0 while too few frames arrive to measure it.
     pub(crate) fn ms(&self, now_ms: u64) -> u64 {
         self.least_ms(now_ms).max(self.waiting_ms(now_ms))
     }
 
-    /// What three of four took at least.
+    /// Returns the time that three of four frames took at least.
     fn least_ms(&self, now_ms: u64) -> u64 {
         let is_recent = |acknowledged_ms: u64| now_ms.saturating_sub(acknowledged_ms) <= AGE_MAX_MS;
         let recent = self.times.iter().filter(|(acknowledged_ms, _)| is_recent(*acknowledged_ms));
@@ -97,7 +100,7 @@ impl QueueDelay {
         if times.len() < TIMES { 0 } else { *times.select_nth_unstable(TIMES / 4).1 }
     }
 
-    /// How long what has come to no instance waits already, but for a few.
+    /// Returns how long the frames that have not reached an instance have waited, except for a few.
     fn waiting_ms(&self, now_ms: u64) -> u64 {
         let waiting = self.timed.values().filter(|timed| !timed.is_taken);
         let ages = waiting.map(|timed| now_ms.saturating_sub(timed.arrived_ms));
@@ -119,8 +122,8 @@ mod tests {
         Arrival::Frame(Receipt { to: NodeId::new("peer").unwrap(), epoch: Epoch(1), number })
     }
 
-    /// One frame arrives in each millisecond from `from_ms` on, comes to its instance at once, and is acknowledged after the time that
-    /// is given for it.
+    /// Lets one frame arrive in each millisecond from `from_ms` on, reach its instance at once, and be acknowledged
+    /// after the time that `times_ms` gives for it.
     fn run(delay: &mut QueueDelay, from_ms: u64, times_ms: impl Fn(u64) -> u64) {
         let arrivals = from_ms..from_ms + 1_000;
         let mut events: Vec<_> = arrivals.clone().map(|at_ms| (at_ms, true, at_ms)).collect();

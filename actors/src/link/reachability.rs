@@ -1,12 +1,13 @@
-//! Whether what is sent to a peer arrives there, and what is to be done when it does not although the peer is received.
+//! Whether packets to a peer arrive there, and what to do when they do not although the peer is received.
 //!
-//! A wire may be up and carry nothing in one direction, for ever: no counter of the sender shows it. So each node says in its
-//! offers which rounds it received last from each other one (`reception`), to it alone and to all, since the two go different
-//! ways through a network. A peer that keeps saying that it received nothing newer, although packets were sent to it in
-//! several rounds since, is *deaf* to this node. Acknowledgements take no part in that: they may be late for good reasons.
+//! A wire may be up and carry nothing in one direction, for ever, and no counter of the sender shows it. Each node
+//! therefore reports in its advertisements which rounds it last received from each other node (`reception`),
+//! separately for packets to it alone and for packets to all, because the two take different ways through a network.
+//! A peer is *deaf* to this node when it keeps reporting that it received nothing newer, although packets were sent
+//! to it in several rounds since. Acknowledgements do not count here: they may be late for good reasons.
 //!
-//! What is asked of the wire then is bounded: the publishers first, the session when that has not helped, and again with a
-//! back-off; see `docs/decisions/0020`. Pure: time comes in, what is to be done goes out.
+//! The actions on the wire are bounded: first the publishers are rebuilt, then the session if that has not helped,
+//! and then again with a back-off; see `docs/decisions/0020`. Pure: time is an argument, actions are results.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,34 +17,34 @@ use accompanist_core::frame::{Epoch, NODES_PER_OFFER_MAX, Reception};
 
 use crate::peers::PEERS_MAX;
 
-/// For so many periods of the offers, and in so many of its reports, and over so many rounds of the own node, a peer has to
-/// say that it received nothing: a lost packet or two, a report that crosses a packet, or a pause of one of the two
-/// processes is no deafness.
+/// A peer counts as deaf after it has reported for this many advertisement periods, in this many reports, and over
+/// this many of this node's rounds that it received nothing. A lost packet or two, a report that crosses a packet, or
+/// a pause of either process is no deafness.
 const DEAF_AFTER: u64 = 3;
-/// After so many periods at the soonest a session is made anew once more: it takes all other peers with it.
+/// The least number of periods between two rebuilt sessions: rebuilding a session interrupts all other peers, too.
 const SESSION_PERIODS_MIN: u64 = 10;
-/// The longest pause between two sessions for the same peer, in periods: ten minutes with the usual ones. What no session
-/// heals (a firewall, a rule for access) must not cost the others more.
+/// The longest pause between two rebuilt sessions for the same peer, in periods: ten minutes with the usual period. A
+/// problem that no session heals (a firewall, a rule for access) must not cost the others more.
 const SESSION_PERIODS_MAX: u64 = 200;
 
-/// What has become of a peer.
+/// A change of a peer's reachability.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// It is received, and does not receive what is sent to it: since so long. The wire is to be asked for this.
+    /// The peer is received, and has not received this node for this long. The wire is asked for `heal`.
     Deaf { for_ms: u64, heal: Heal },
-    /// It receives again, after so long.
+    /// The peer receives this node again, after this long.
     Receives { after_ms: u64 },
 }
 
-/// See the module's documentation.
+/// The reachability of all peers; see the module's documentation.
 pub(super) struct Reachability {
     own: NodeId,
-    /// Of this life of the link.
+    /// The epoch of this link.
     epoch: Epoch,
     period_ms: u64,
     round: u64,
     peers: BTreeMap<NodeId, Peer>,
-    /// No session is made anew before.
+    /// No session is rebuilt before this time.
     session_at_ms: u64,
 }
 
@@ -51,19 +52,19 @@ pub(super) struct Reachability {
 struct Peer {
     direct: Way,
     broadcast: Way,
-    /// Since when it receives nothing.
+    /// The time since which the peer receives nothing.
     deaf_since_ms: Option<u64>,
-    /// The pause after the next session that is made anew for it, and when that may be.
+    /// The pause after the next session that is rebuilt for the peer, and the time when that may happen.
     pause_ms: u64,
     session_at_ms: u64,
-    /// When something was made anew for it last.
+    /// When a publisher or session was last rebuilt for the peer.
     healed_ms: Option<u64>,
 }
 
 /// One of the two ways to a peer.
 #[derive(Default)]
 struct Way {
-    /// The first round, since the last one that is known to have arrived, in which something was sent.
+    /// The first round, since the last one known to have arrived, in which a packet was sent.
     open: Option<u64>,
     doubt: Option<Doubt>,
     is_deaf: bool,
@@ -81,7 +82,8 @@ impl Way {
         self.open.get_or_insert(round);
     }
 
-    /// The peer says which round it received last. Returns since when it has received nothing, once that is no chance.
+    /// Handles the peer's report of the last round that it received. Returns since when it has received nothing, once
+    /// that is no coincidence.
     fn report(&mut self, received: u64, round: u64, now_ms: u64, period_ms: u64) -> Option<u64> {
         let open = self.open?;
         if received >= open {
@@ -97,7 +99,7 @@ impl Way {
 }
 
 impl Peer {
-    /// What has been made anew gets its time to show whether it has helped.
+    /// Gives a rebuilt publisher or session time to show whether it has helped.
     fn begins_anew(&mut self) {
         (self.direct.doubt, self.broadcast.doubt) = (None, None);
     }
@@ -108,11 +110,11 @@ impl Reachability {
         Self { own, epoch, period_ms, round: 0, peers: BTreeMap::new(), session_at_ms: 0 }
     }
 
-    /// Begins a round: something is sent to all now. Returns the peers to which something must be sent alone, so that
-    /// they can tell whether it arrives.
+    /// Begins a round: a packet is sent to all now. Returns the peers that must be sent a packet alone, so that they
+    /// can report whether it arrives.
     ///
-    /// A node that has left is one of them as long as it says something: it may have sessions to end. Those that are not
-    /// `known` are forgotten once there are too many.
+    /// A node that has left is among them as long as it sends something: it may have sessions to end. Peers that are
+    /// not `known` are forgotten once there are too many.
     pub(super) fn begin_round(&mut self, known: impl Fn(&NodeId) -> bool) -> BTreeSet<NodeId> {
         self.round += 1;
         if self.peers.len() >= PEERS_MAX {
@@ -127,14 +129,14 @@ impl Reachability {
         self.round
     }
 
-    /// A packet is sent to `node` alone.
+    /// Notes that a packet is sent to `node` alone.
     pub(super) fn sent(&mut self, node: &NodeId) {
         if let Some(peer) = self.peers.get_mut(node) {
             peer.direct.sent(self.round);
         }
     }
 
-    /// `node` says what it has received from others. Returns what is new in that.
+    /// Handles the report of `node` about what it has received from others. Returns what has changed.
     pub(super) fn report(&mut self, node: &NodeId, received: &[Reception], now_ms: u64) -> Option<Change> {
         if !self.peers.contains_key(node) && self.peers.len() >= PEERS_MAX {
             return None;
@@ -142,10 +144,10 @@ impl Reachability {
         let peer = self.peers.entry(node.clone()).or_default();
         let (direct, broadcast) = match received.iter().find(|reception| reception.node == self.own) {
             Some(reception) if reception.epoch == self.epoch => (reception.direct, reception.broadcast),
-            // Of an earlier life: nothing of this one.
+            // From an earlier epoch of this node: nothing of this one was received.
             Some(_) => (0, 0),
             None if received.len() < NODES_PER_OFFER_MAX => (0, 0),
-            None => return None, // Its turn is to come.
+            None => return None, // This node's entry follows in a later report.
         };
         let mut deaf_since_ms = None;
         for (way, received) in [(&mut peer.direct, direct), (&mut peer.broadcast, broadcast)] {
@@ -161,12 +163,12 @@ impl Reachability {
         since_ms.map(|since_ms| Change::Receives { after_ms: now_ms.saturating_sub(since_ms) })
     }
 
-    /// What is to be made anew for a peer that is deaf, if it is time.
+    /// Returns what to rebuild for a deaf peer, if it is time.
     fn heal(&mut self, node: &NodeId, since_ms: u64, now_ms: u64) -> Option<Change> {
         let peer = self.peers.get_mut(node)?;
         let Some(since_ms) = peer.deaf_since_ms else {
             peer.deaf_since_ms = Some(since_ms);
-            // One that was well for long is healed as quickly as at the first time.
+            // A peer that was reachable for long is healed as quickly as the first time.
             let pause_max_ms = SESSION_PERIODS_MAX * self.period_ms;
             if peer.healed_ms.is_none_or(|healed_ms| now_ms.saturating_sub(healed_ms) > 2 * pause_max_ms) {
                 (peer.pause_ms, peer.session_at_ms) = (DEAF_AFTER * self.period_ms, 0);
@@ -182,7 +184,7 @@ impl Reachability {
         Some(Change::Deaf { for_ms: now_ms.saturating_sub(since_ms), heal: Heal::Session })
     }
 
-    /// All that are deaf get it at once.
+    /// Notes a rebuilt session, which serves all deaf peers at once.
     fn session_made_anew(&mut self, now_ms: u64) {
         self.session_at_ms = now_ms.saturating_add(SESSION_PERIODS_MIN * self.period_ms);
         for peer in self.peers.values_mut() {

@@ -1,5 +1,5 @@
-//! What arrives here from other nodes, by the numbers that they give their packets: so that each of them can be told in the
-//! next offers what was received from it last. Pure.
+//! The rounds received from other nodes, so that the next advertisements can report to each node what was last
+//! received from it. Pure.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -9,20 +9,20 @@ use accompanist_core::frame::{Epoch, NODES_PER_OFFER_MAX, Reception, Round};
 
 use crate::peers::PEERS_MAX;
 
-/// See the module's documentation.
+/// The rounds received from other nodes; see the module's documentation.
 #[derive(Default)]
 pub(super) struct Receptions {
     of: BTreeMap<NodeId, Reception>,
-    /// The place of the next one to be reported, when they are too many for one offer.
+    /// The index of the next node to be reported, when there are too many for one advertisement.
     turn: usize,
 }
 
 impl Receptions {
-    /// A packet of this node, which is introduced in this epoch, has arrived. One of another epoch begins anew.
+    /// Notes a packet of this node, which is introduced in this epoch. Another epoch starts from nothing.
     pub(super) fn note(&mut self, from: &NodeId, epoch: Epoch, round: Round) {
         let is_full = self.of.len() >= PEERS_MAX;
         let reception = match self.of.entry(from.clone()) {
-            // No system has as many nodes: strangers make up names.
+            // No system has this many nodes: unknown senders forge names.
             Entry::Vacant(_) if is_full => return,
             Entry::Vacant(place) => place.insert(nothing(from, epoch)),
             Entry::Occupied(place) => place.into_mut(),
@@ -37,14 +37,14 @@ impl Receptions {
         *last = round.max(*last); // Packets overtake each other.
     }
 
-    /// Once names are running out, those that are not `known` are forgotten.
+    /// Forgets nodes that are not `known` once names are running out.
     pub(super) fn make_room(&mut self, known: impl Fn(&NodeId) -> bool) {
         if self.of.len() >= PEERS_MAX {
             self.of.retain(|node, _| known(node));
         }
     }
 
-    /// What the next offer says: of all, or of some in turn.
+    /// Returns the report for the next advertisement: on all nodes, or on some of them in rotation.
     pub(super) fn report(&mut self) -> Vec<Reception> {
         let (of, count) = (self.of.len(), self.of.len().min(NODES_PER_OFFER_MAX));
         let report = self.of.values().cycle().skip(self.turn).take(count).cloned().collect();
@@ -77,7 +77,7 @@ mod tests {
             receptions.note(&node(1), Epoch(epoch), round);
         }
         assert_eq!(receptions.report(), [Reception { node: node(1), epoch: Epoch(7), direct: 3, broadcast: 4 }]);
-        receptions.note(&node(1), Epoch(8), Round::Direct(1)); // It has restarted.
+        receptions.note(&node(1), Epoch(8), Round::Direct(1)); // The node has restarted.
         assert_eq!(receptions.report(), [Reception { node: node(1), epoch: Epoch(8), direct: 1, broadcast: 0 }]);
     }
 

@@ -1,14 +1,14 @@
-//! Instances that have left memory with something unheard, by the node that has not acknowledged it.
+//! Passivated instances with unacknowledged frames, by the node that has not acknowledged them.
 //!
-//! They come back as their node acknowledges other things: two for each, so that a node that is back is soon busy, and one
-//! that is up and acknowledges nothing is bothered by one at a time. Pure.
+//! The instances are reactivated as their node acknowledges other frames: two for each, so that a node that has
+//! returned is soon busy, and a node that is up and acknowledges nothing is tried with one instance at a time. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use accompanist_core::NodeId;
 use accompanist_core::id::InstanceId;
 
-/// See the module's documentation.
+/// The passivated instances with unacknowledged frames; see the module's documentation.
 #[derive(Default)]
 pub(super) struct Resting {
     nodes: BTreeMap<NodeId, Unheard>,
@@ -17,40 +17,40 @@ pub(super) struct Resting {
 #[derive(Default)]
 struct Unheard {
     instances: BTreeSet<InstanceId>,
-    /// How many may come back.
+    /// The number of instances that may be reactivated.
     credit: usize,
 }
 
 impl Resting {
-    /// An instance has left memory, and these nodes have not heard all that it said.
+    /// Adds an instance that was passivated before these nodes acknowledged all of its frames.
     pub(super) fn add(&mut self, id: InstanceId, nodes: BTreeSet<NodeId>) {
         for node in nodes {
             self.nodes.entry(node).or_default().instances.insert(id);
         }
     }
 
-    /// A node has acknowledged something.
+    /// Notes that a node has acknowledged a frame.
     pub(super) fn acknowledged(&mut self, node: &NodeId) {
         if let Some(unheard) = self.nodes.get_mut(node) {
             unheard.credit = unheard.credit.saturating_add(2);
         }
     }
 
-    /// Some time has passed: each node may be tried with one.
+    /// Lets each node be tried with one instance, after some time has passed.
     pub(super) fn probe(&mut self) {
         for unheard in self.nodes.values_mut() {
             unheard.credit = unheard.credit.max(1);
         }
     }
 
-    /// A node has just come (back).
+    /// Lets `credit` instances of a node that has just joined or returned be reactivated.
     pub(super) fn hurry(&mut self, node: &NodeId, credit: usize) {
         if let Some(unheard) = self.nodes.get_mut(node) {
             unheard.credit = unheard.credit.max(credit);
         }
     }
 
-    /// Those that may come back now, where `room` says how many more frames each node can take.
+    /// Returns the instances to be reactivated now, where `room` returns how many more frames each node can take.
     pub(super) fn take(&mut self, room: impl Fn(&NodeId) -> usize) -> Vec<InstanceId> {
         let mut taken = Vec::new();
         for (node, unheard) in &mut self.nodes {

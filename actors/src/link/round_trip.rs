@@ -1,11 +1,11 @@
-//! How long the acknowledgements of one node usually take, and so how long to wait before a frame is sent again.
+//! The usual acknowledgement latency of one node, and from it how long to wait before a frame is resent.
 //!
-//! TCP's estimate (RFC 6298), in whole milliseconds: a mean that moves, and four times the deviation from it. Other than
-//! there, a frame that was sent again counts too, from its first time: the second copy of a frame is answered by the same
-//! acknowledgement, so a node that is always late would never be known to be. That errs on the long side, and whoever
-//! counts bounds it. Pure.
+//! TCP's estimate (RFC 6298), in whole milliseconds: a moving mean, and four times the deviation from it. Unlike
+//! there, a frame that was resent counts, too, from its first transmission: both copies of a frame are answered by
+//! the same acknowledgement, so a node that is always late would otherwise never be recognised as late. This errs on
+//! the long side, and the caller bounds it. Pure.
 
-/// See the module's documentation.
+/// The estimated acknowledgement latency of one node; see the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct RoundTrip {
     /// Eight times the mean, and four times the deviation; `None` while nothing is known.
@@ -13,7 +13,7 @@ pub(super) struct RoundTrip {
 }
 
 impl RoundTrip {
-    /// An acknowledgement came so long after its frame.
+    /// Adds the time that an acknowledgement took.
     pub(super) fn took(&mut self, time_ms: u64) {
         self.estimate = Some(match self.estimate {
             None => (time_ms * 8, time_ms * 2),
@@ -24,12 +24,12 @@ impl RoundTrip {
         });
     }
 
-    /// So long it usually takes; `None` while nothing is known.
+    /// Returns the mean latency; `None` while nothing is known.
     pub(super) fn mean_ms(&self) -> Option<u64> {
         self.estimate.map(|(mean_by_8, _)| mean_by_8 / 8)
     }
 
-    /// After so long it is likely that a frame was lost; 0 while nothing is known.
+    /// Returns the time after which a frame was likely lost; 0 while nothing is known.
     pub(super) fn patience_ms(&self) -> u64 {
         self.estimate.map_or(0, |(mean_by_8, deviation_by_4)| mean_by_8 / 8 + deviation_by_4)
     }

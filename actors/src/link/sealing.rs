@@ -1,8 +1,8 @@
-//! What goes to other nodes is sealed, and what comes from them is opened, if this node has keys (decision 0037).
+//! Seals packets to other nodes and opens packets from them, if this node has keys (decision 0037).
 //!
-//! Everything is: what a node says to all goes to each member for itself, since a router that could say it in a member's name
-//! could take that one out of service. One more copy goes to all that only the own name opens: two nodes of one name have to
-//! notice each other.
+//! Everything is sealed. A packet to all is sent to each member separately: if a router could forge such a packet in
+//! a member's name, it could take that member out of service. One more copy goes to all that only a node of this name
+//! can open, because two nodes of one name have to notice each other.
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::Wire;
@@ -13,13 +13,13 @@ use crate::dropped::Dropped;
 use crate::seal::{Freshness, Head, Opened, Refusal, Replays, SEAL_BYTES_MAX, Seal, is_for_own_name, is_sealed};
 use crate::shared::Shared;
 
-/// The largest packet of the link: the rest of what the wire carries is for the seal.
+/// Returns the size of the link's largest packet: the rest of what the wire carries is for the seal.
 pub(super) fn packet_bytes_max(shared: &Shared, wire: &dyn Wire) -> usize {
     let seal_bytes = shared.seal().map_or(0, |_| SEAL_BYTES_MAX);
     wire.packet_bytes_max().saturating_sub(seal_bytes)
 }
 
-/// Which packets were sent and taken in this life.
+/// The packets that were sent and accepted in this epoch.
 pub(super) struct Sealing {
     epoch: Epoch,
     replays: Replays,
@@ -36,9 +36,9 @@ impl Sealing {
     }
 }
 
-/// A packet as the link takes it.
+/// A packet as the link handles it.
 pub(super) enum Incoming {
-    /// This node does not seal.
+    /// A packet in clear: this node does not seal.
     Clear(Vec<u8>),
     Opened(Opened),
 }
@@ -53,7 +53,7 @@ impl Incoming {
 }
 
 impl LinkState {
-    /// What has arrived, if it is from whom it seems to be, and has not arrived before.
+    /// Opens a packet; returns it if it is from whom it seems to be and has not arrived before.
     pub(super) fn open(&mut self, from: &NodeId, bytes: Vec<u8>) -> Option<Incoming> {
         let Some(seal) = self.shared.seal() else {
             if !is_sealed(&bytes) {
@@ -75,7 +75,7 @@ impl LinkState {
             }
         };
         if is_own {
-            return Some(Incoming::Opened(opened)); // Who has its keys is it, in whichever life.
+            return Some(Incoming::Opened(opened)); // A sender with this node's keys is this node, in whatever epoch.
         }
         let Head { to_epoch, from_epoch, number, .. } = opened.head;
         match self.sealing.replays.check(from, to_epoch, from_epoch, number) {
@@ -108,8 +108,8 @@ impl LinkState {
         }
     }
 
-    /// Tells a member, in the life that its packet speaks of, in which life this link is: what it seals for that is fresh. The
-    /// packet may have been recorded long ago, so nothing else is made of it.
+    /// Sends a member this link's epoch, addressed to the epoch that its packet names, so that it seals fresh packets
+    /// for this link. The member's packet may have been recorded long ago, so nothing else is done with it.
     fn tell_life(&mut self, seal: &Seal, node: &NodeId, epoch: Epoch) {
         let Some(wire) = self.wire.upgrade() else { return };
         if !self.introductions.asks(node, true, self.shared.now_ms()) {

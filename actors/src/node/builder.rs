@@ -1,4 +1,4 @@
-//! What a node is made of, and its start.
+//! The parts a node is built from, and its start.
 
 use std::any::type_name;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,30 +30,31 @@ use crate::store::{check_decoded, check_format, check_owner, claim};
 use crate::supervision::{Group, Guarded, Supervision, why_not_started};
 use crate::writer::{self, Collector, Mode, WriterHandle};
 
-/// What has to know the node's store before anything runs.
+/// A part that inspects the node's store before anything runs.
 pub(crate) trait Attach: Send + Sync {
-    /// Looks into the store, which this may block for few keys, and writes down what it has to know in a later life.
+    /// Reads a few keys of the store (this may block) and writes down what a later start of the node has to know.
     fn attach<'a>(
         &'a self,
         store: &'a mut dyn Store,
         environment: Arc<dyn Environment>,
     ) -> BoxFuture<'a, Result<(), NodeError>>;
 
-    /// Goes on beside the node with what its start could not wait for.
+    /// Continues, while the node runs, the work that the start could not wait for.
     fn follow(self: Arc<Self>, writer: WriterHandle, environment: Arc<dyn Environment>) -> BoxFuture<'static, ()>;
 
-    /// How it stands.
+    /// Returns the state of the database.
     fn state(&self) -> DatabaseState;
 }
 
-/// A database that steps of a node run on; see [`Node::databases`].
+/// The state of a database that steps of a node run on; see [`Node::databases`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseState {
-    /// Its name, as it was given to [`NodeBuilder::sql`].
+    /// The name that was given to [`NodeBuilder::sql`].
     pub name: String,
-    /// Whether its steps run. Once they do they stay so: a database that goes away later is told by the steps themselves.
+    /// Whether steps on the database run. Once true this stays true: if the database goes away later, the steps
+    /// themselves report it.
     pub is_ready: bool,
-    /// Why not, and what to do where it does not pass by itself.
+    /// The reason if steps do not run, and what to do if it does not pass by itself.
     pub reason: Option<String>,
 }
 
@@ -76,12 +77,13 @@ pub struct NodeBuilder {
     groups: Vec<Group>,
     post: Arc<Post>,
     actors: BTreeSet<&'static str>,
-    /// Whether it has the role of those who tell actors.
+    /// Whether the node plays the role that sends to actors.
     sends: bool,
-    /// Channels to actors that are told from here, and played elsewhere unless they are among the choreographies.
+    /// Channels to actors that this node tells. The actors are played elsewhere, unless they are among the
+    /// choreographies.
     channels: Vec<Arc<dyn AnyChoreography>>,
     attached: Vec<Arc<dyn Attach>>,
-    /// What was given of which a node has one, and the first that was given twice.
+    /// The single-valued parts given so far, and the first that was given twice.
     given: Given,
     #[cfg(feature = "testing")]
     forgetting: Option<crate::testing::Forgetting>,
@@ -126,7 +128,7 @@ impl NodeBuilder {
         }
     }
 
-    /// Where everything durable is kept. The node's own: no other may use it.
+    /// Sets the store, which holds all durable data. Each node needs its own store; no other node may use it.
     #[must_use]
     pub fn store<S: Store>(mut self, store: S) -> Self {
         self.given.note("stores", type_name::<S>());
@@ -134,7 +136,7 @@ impl NodeBuilder {
         self
     }
 
-    /// A store whose calls do not block, with a sync that takes `sync` of tokio's (perhaps paused) time: for
+    /// Sets a store whose calls do not block, with a sync that takes `sync` of tokio's (perhaps paused) time: for
     /// simulations in one thread.
     #[must_use]
     pub fn simulated_store(mut self, store: impl Store, sync: Duration) -> Self {
@@ -142,8 +144,8 @@ impl NodeBuilder {
         self.store(store)
     }
 
-    /// Some frames of its instances count as acknowledged and are never sent, up to `frames_max` and drawn from `seed`;
-    /// `witness` is told which: for tests.
+    /// Counts some frames of the node's instances as acknowledged without ever sending them, up to `frames_max` and
+    /// drawn from `seed`; reports each to `witness`: for tests.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     #[must_use]
@@ -152,7 +154,7 @@ impl NodeBuilder {
         self
     }
 
-    /// The requests of its steps travel as `courier` decides: for tests.
+    /// Lets `courier` decide how the requests of steps travel: for tests.
     #[cfg(feature = "testing")]
     pub(crate) fn courier(mut self, courier: Arc<dyn crate::testing::Courier>) -> Self {
         self.courier = Some(courier);
@@ -164,7 +166,8 @@ impl NodeBuilder {
         self.settings.retention.age_min >= age_min
     }
 
-    /// What has left memory comes back to nudge once in `period`, or more often if the settings say so: for worlds.
+    /// Lets passivated instances be reactivated to nudge once in `period`, or more often if the settings say so: for
+    /// worlds.
     #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn nudging_within(mut self, period: Duration) -> Self {
@@ -172,30 +175,32 @@ impl NodeBuilder {
         self
     }
 
-    /// The node begins anew, with an empty store under a name that others may know: what its former store had is lost for good.
-    /// Without this, a node that others know with another store stops with [`StoreError::Replaced`].
+    /// Starts the node anew, with an empty store, under a name that others may know; the data of its former store is
+    /// lost for good. Without this, a node that others know with another store stops with [`StoreError::Replaced`].
     ///
-    /// Sessions that were open there stay open at the others until an operator ends them, and steps that were done may be
-    /// done again under their keys. To be said once, and not with each start: the store keeps it.
+    /// Sessions that were open in the former store stay open at the others until an operator ends them, and steps
+    /// that were done may run again under their keys. Call this for one start only, and not for each: the store
+    /// remembers it.
     #[must_use]
     pub fn fresh(mut self) -> Self {
         self.fresh = true;
         self
     }
 
-    /// The node goes on with an older copy of its store in the place of the one that others know: a backup. What the node has done
-    /// since the copy is lost in it. The others take it for the known one from now on and have all open sessions that it is cast in
-    /// ask it anew: `docs/operators.md` says what becomes of them. Without this, such a node stops with [`StoreError::GoneBack`],
-    /// and one of which there are two with [`StoreError::TwoOwners`].
+    /// Lets the node continue with an older copy of its store (a backup) in place of the store that others know. What
+    /// the node has done since the copy was made is lost in it. From now on the others accept the copy as the known
+    /// store and have all open sessions that cast this node ask it anew; `docs/operators.md` says what happens to
+    /// them. Without this, such a node stops with [`StoreError::GoneBack`], and a node that runs twice with
+    /// [`StoreError::TwoOwners`].
     ///
-    /// To be said for one start, and not with each: with it the node is believed, whatever the others know.
+    /// Call this for one start, and not for each: with it the node is believed, whatever the others know.
     #[must_use]
     pub fn accept_restore(mut self) -> Self {
         self.accept_restore = true;
         self
     }
 
-    /// How it reaches other nodes.
+    /// Sets the transport, by which the node reaches other nodes.
     #[must_use]
     pub fn transport<T: Transport>(mut self, transport: T) -> Self {
         self.given.note("transports", type_name::<T>());
@@ -203,9 +208,9 @@ impl NodeBuilder {
         self
     }
 
-    /// Who may do what in the system, as `accompanist security` has written it: what others send is checked against it, and
-    /// so is this node. The file is read again within seconds when it changes. Needed on a transport that other machines
-    /// reach.
+    /// Sets the file that says who may do what in the system, as written by `accompanist security`. Packets from
+    /// others are checked against it, and so is this node. The file is read again within seconds when it changes. A
+    /// members file is required on a transport that other machines can reach.
     #[must_use]
     pub fn members_file(mut self, file: impl Into<PathBuf>) -> Self {
         let file = file.into();
@@ -214,7 +219,7 @@ impl NodeBuilder {
         self
     }
 
-    /// As [`NodeBuilder::members_file`], without a file: they stay as they are for as long as the node runs.
+    /// Sets the members as [`NodeBuilder::members_file`] does, without a file: they stay fixed while the node runs.
     #[must_use]
     pub fn members(mut self, members: Members) -> Self {
         self.given.note("lists of members", "one of `NodeBuilder::members`");
@@ -222,10 +227,11 @@ impl NodeBuilder {
         self
     }
 
-    /// The file with the node's secret keys, as `accompanist security` has made it: whatever the node sends to others is sealed
-    /// with them, so that routers see no content and change none, and nothing is taken that is not sealed for it. Needs a
-    /// members file with the public keys of all members, all of which have to seal. Nobody else may read the file; it is
-    /// read again within seconds when it changes. [`Settings::seal_key_file`] may say the same, and nothing else.
+    /// Sets the file with the node's secret keys, as made by `accompanist security`. Whatever the node sends to
+    /// others is sealed with them, so that routers can neither read nor change it, and the node accepts nothing that
+    /// is not sealed for it. Sealing needs a members file with the public keys of all members, and all members have
+    /// to seal. Nobody else may read the key file; it is read again within seconds when it changes.
+    /// [`Settings::seal_key_file`] may name the same file, but no other.
     #[must_use]
     pub fn seal_key_file(mut self, file: impl Into<PathBuf>) -> Self {
         let file = file.into();
@@ -234,7 +240,7 @@ impl NodeBuilder {
         self
     }
 
-    /// Time and chance from elsewhere than this machine.
+    /// Sets another source of time and randomness than this machine.
     #[must_use]
     pub fn environment(mut self, environment: Arc<dyn Environment>) -> Self {
         self.given.note("environments", "the one of `NodeBuilder::environment`");
@@ -242,7 +248,7 @@ impl NodeBuilder {
         self
     }
 
-    /// Other bounds and pauses than the defaults.
+    /// Replaces the default settings.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
         self.given.note("sets of settings", "those of `NodeBuilder::settings`");
@@ -250,7 +256,8 @@ impl NodeBuilder {
         self
     }
 
-    /// As [`NodeBuilder::settings`], out of a file: errors of the start say in which line.
+    /// Replaces the default settings as [`NodeBuilder::settings`] does, from a file: errors of the start name the
+    /// line.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         (self.settings, self.source) = config.into_parts();
@@ -258,7 +265,7 @@ impl NodeBuilder {
         self
     }
 
-    /// Settings for a test that says nothing of them itself: other ones may be given once, before or after.
+    /// Sets settings for a test that gives none itself; settings may still be given once, before or after.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     #[must_use]
@@ -269,7 +276,7 @@ impl NodeBuilder {
         self
     }
 
-    /// A role it plays, with the service that the role works with.
+    /// Adds a role that the node plays, with the role's service.
     #[must_use]
     pub fn role<R: Role>(mut self, role: R, service: Arc<R::Service>) -> Self {
         self.services = self.services.with(role, service);
@@ -277,14 +284,15 @@ impl NodeBuilder {
         self
     }
 
-    /// A choreography it takes part in. Several versions of one may be given.
+    /// Adds a choreography that the node takes part in. Several versions of one choreography may be added.
     #[must_use]
     pub fn choreography(mut self, choreography: impl Choreography) -> Self {
         self.choreographies.push(Arc::new(choreography));
         self
     }
 
-    /// A durable actor it plays, which all nodes may tell and ask that say so; this one, too.
+    /// Adds a durable actor that the node plays. All nodes that declare it with [`NodeBuilder::talks_to`] may tell
+    /// and ask it, and so may this one.
     #[must_use]
     pub fn actor<A: DurableActor>(mut self, actor: A) -> Self {
         let channel = Channel::new(Some(Arc::new(actor)), self.post.clone());
@@ -295,7 +303,7 @@ impl NodeBuilder {
         self.talks_to::<A>().choreography(channel)
     }
 
-    /// A durable actor that this node tells or asks, or that its own actors tell.
+    /// Declares a durable actor that this node tells or asks, or that its own actors tell.
     #[must_use]
     pub fn talks_to<A: DurableActor>(mut self) -> Self {
         self.post.learn::<A>();
@@ -308,8 +316,9 @@ impl NodeBuilder {
         self
     }
 
-    /// The steps on a database that its roles work with. The node's store remembers under `name` whose markers it has used, so
-    /// it is the same in every life of the node, and each database has one of its own. See [`sql`](crate::sql).
+    /// Adds the steps on a database that the node's roles use. The node's store remembers under `name` whose markers
+    /// it has used. The name must therefore be the same at every start of the node, and each database needs its own
+    /// name. See [`sql`](crate::sql).
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     #[must_use]
     pub fn sql<DB: crate::sql::SqlDatabase>(
@@ -324,24 +333,24 @@ impl NodeBuilder {
         self
     }
 
-    /// A group of the service's own actors in the node's tree. Groups are started after the node's own actors, in the order
-    /// given, and stopped before them, in the reverse order, by [`Node::shutdown`].
+    /// Adds a group of the service's own actors to the node's tree. Groups start after the node's own actors, in the
+    /// order given. [`Node::shutdown`] stops them before the node's own actors, in the reverse order.
     #[must_use]
     pub fn supervise(mut self, group: Group) -> Self {
         self.groups.push(group);
         self
     }
 
-    /// Its choreographies, those of its channels included.
+    /// Returns the node's choreographies, including those of its channels.
     #[cfg(feature = "testing")]
     pub(crate) fn choreographies(&self) -> impl Iterator<Item = &Arc<dyn AnyChoreography>> {
         self.choreographies.iter().chain(&self.channels)
     }
 
-    /// Starts it: opens the wire, and takes up every session that is open in the store.
+    /// Starts the node: opens the wire, and recovers every session that is open in the store.
     ///
     /// # Errors
-    /// [`NodeError`], which says what to do.
+    /// Returns [`NodeError`], which says what to do.
     pub async fn start(self) -> Result<Node, NodeError> {
         if cfg!(panic = "abort") {
             return Err(NodeError::PanicAborts);
@@ -385,7 +394,7 @@ impl NodeBuilder {
         let groups = resolve(self.groups, &self.settings.supervision, &self.source)?;
         let now_ms = self.environment.monotonic_ms();
         let peers = Peers::new(self.name.clone(), offer, self.settings.offer_period_max, now_ms);
-        // Before the writer has the store, and few keys: this much may block.
+        // Done before the writer owns the store. These few keys may block.
         check_decoded(store.as_ref())?;
         check_format(store.as_mut())?;
         let system = system_of(&self.settings, transport.as_ref()).map_err(|error| self.source.locate(error))?;
@@ -394,7 +403,7 @@ impl NodeBuilder {
         changes.extend(claimed);
         changes.extend(peers.restore(store.as_ref(), Membership(self.environment.random()), fresh, generation)?);
         store.apply(changes)?;
-        store.sync()?; // Before anybody hears of it.
+        store.sync()?; // On disk before other nodes can learn of it.
         if accept {
             tracing::warn!(node = %self.name, %generation, "the store is taken as it is, whatever others know: say so for one start only");
         }
@@ -441,7 +450,7 @@ impl NodeBuilder {
     }
 }
 
-/// Why the actors of a node cannot be started.
+/// Returns why the actors of a node cannot be started.
 fn not_started(error: SpawnErr) -> NodeError {
     match error {
         SpawnErr::StartupFailed(error) => match error.downcast::<NodeError>() {
@@ -452,7 +461,7 @@ fn not_started(error: SpawnErr) -> NodeError {
     }
 }
 
-/// Goes on with what the start could not wait for, as long as the node runs.
+/// Continues, while the node runs, the work that the start could not wait for.
 fn follow(shared: &Arc<Shared>, attached: Vec<Arc<dyn Attach>>) {
     for one in &attached {
         let (work, end) = (one.clone().follow(shared.writer.clone(), shared.environment.clone()), shared.end.wait());
@@ -466,7 +475,7 @@ fn follow(shared: &Arc<Shared>, attached: Vec<Arc<dyn Attach>>) {
     shared.set_attached(attached);
 }
 
-/// Refuses two ways of saying the same that contradict each other.
+/// Refuses settings and builder calls that contradict each other.
 fn contradictions(settings: &Settings, seal_key_file: Option<&Path>, begins_twice: bool) -> Result<(), NodeError> {
     let twice = |what, first: String, second: String| Err(NodeError::GivenTwice { what, first, second });
     if let (Some(given), Some(other)) = (seal_key_file, settings.seal_key_file.as_deref())
@@ -481,7 +490,7 @@ fn contradictions(settings: &Settings, seal_key_file: Option<&Path>, begins_twic
     Ok(())
 }
 
-/// The system that the node belongs to, as its settings and its transport say.
+/// Returns the system that the node belongs to, according to its settings and its transport.
 fn system_of(settings: &Settings, transport: &dyn Transport) -> Result<Option<String>, ConfigError> {
     let of_transport = transport.system();
     let of_settings = Some(settings.system.as_str()).filter(|system| !system.is_empty());
@@ -494,7 +503,7 @@ fn system_of(settings: &Settings, transport: &dyn Transport) -> Result<Option<St
     }
 }
 
-/// The groups with the policies that the settings give them.
+/// Returns the groups with the policies that the settings give them.
 fn resolve(groups: Vec<Group>, supervision: &Supervision, source: &Source) -> Result<Vec<Arc<Group>>, NodeError> {
     let mut names = BTreeSet::new();
     let resolved = groups.into_iter().map(|mut group| {

@@ -1,22 +1,22 @@
-//! What a builder was given of which a node has one: what comes twice is refused at the start with both named, since the first would
-//! be dropped without a word.
+//! Checks the builder's single-valued parts. A part that is given twice is refused at the start, with both values
+//! named, since the first would otherwise be dropped silently.
 
 use std::collections::BTreeMap;
 
 use crate::error::NodeError;
 
-/// See the module's documentation.
+/// The single-valued parts given so far; see the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Given {
     known: BTreeMap<&'static str, String>,
-    /// The names of databases, and what tells their steps apart.
+    /// The names of databases, each with the identity of its steps.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     databases: Vec<(String, usize)>,
     twice: Option<NodeError>,
 }
 
 impl Given {
-    /// One of these, which is called so, was given.
+    /// Notes that a `what`, named `called`, was given.
     pub(super) fn note(&mut self, what: &'static str, called: impl Into<String>) {
         let second = called.into();
         if let Some(first) = self.known.insert(what, second.clone()) {
@@ -24,13 +24,13 @@ impl Given {
         }
     }
 
-    /// Whether one of these was given.
+    /// Returns whether a `what` was given.
     #[cfg(feature = "testing")]
     pub(super) fn has(&self, what: &'static str) -> bool {
         self.known.contains_key(what)
     }
 
-    /// Steps on a database were given under this name.
+    /// Notes that steps on a database were given under this name.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(super) fn note_database(&mut self, name: &str, steps: usize) {
         if self.databases.iter().any(|(known, _)| known == name) {

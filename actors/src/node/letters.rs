@@ -1,4 +1,4 @@
-//! Dead letters, for operators: to list, to try again, to throw away.
+//! Dead letters, for operators: list, replay, discard.
 
 use accompanist_core::contract::StoreError;
 use tokio::sync::oneshot;
@@ -9,32 +9,34 @@ use crate::roles::RolesMessage;
 use crate::writer::Job;
 
 impl Node {
-    /// What has arrived here and could not be handled, the oldest first: messages of a choreography, a version or a patch
-    /// that is not known here, of a role that is not played here, or of a session that is unknown (it is over and forgotten,
-    /// or this store is not the one that had it). At most `dead_letters_max`, of `dead_letter_bytes_max` together.
+    /// Returns the messages that have arrived here and could not be handled, the oldest first: those of a
+    /// choreography, version or patch that is not known here, of a role that is not played here, or of an unknown
+    /// session (it is over and forgotten, or another store had it). At most `dead_letters_max` are kept, of
+    /// `dead_letter_bytes_max` together.
     ///
-    /// Nothing is lost while a letter is dead: its sender keeps it, too, and sends it again until it is handled. Once it is,
-    /// it is no longer listed.
+    /// Nothing is lost while a message is a dead letter: its sender keeps it, too, and resends it until it is
+    /// handled. Once it is handled it is no longer listed.
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
         self.shared.dead_letters.list()
     }
 
-    /// Handles a dead letter again, as if it had just arrived, also if its sender is gone; says whether there is one of this
-    /// number. It is no longer listed once what it says is on disk; if it fails again, it stays, and has come one time more.
+    /// Handles a dead letter again, as if it had just arrived, even if its sender is gone; returns whether there is
+    /// one with this number. The letter is no longer listed once its content is on disk; if it fails again, it stays,
+    /// with its count of arrivals raised by one.
     ///
     /// # Errors
-    /// [`StoreError`] when the store is closed or cannot be read.
+    /// Returns [`StoreError`] when the store is closed or cannot be read.
     pub async fn replay_dead_letter(&self, number: u64) -> Result<bool, StoreError> {
         let delivery = self.shared.writer.read(move |store| DeadLetters::read(store, number)).await?;
         let Some(delivery) = delivery else { return Ok(false) };
         if self.shared.to_roles(RolesMessage::Deliver(delivery)) { Ok(true) } else { Err(StoreError::Closed) }
     }
 
-    /// Throws a dead letter away; says whether there was one of this number. Durable when it returns. If its sender still
-    /// sends it, it comes again, under another number.
+    /// Discards a dead letter; returns whether there was one with this number. Durable when it returns. If its sender
+    /// still resends it, it appears again under another number.
     ///
     /// # Errors
-    /// [`StoreError`] when the store is closed or has failed.
+    /// Returns [`StoreError`] when the store is closed or has failed.
     pub async fn discard_dead_letter(&self, number: u64) -> Result<bool, StoreError> {
         let (reply, answer) = oneshot::channel();
         {

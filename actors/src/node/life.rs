@@ -1,6 +1,6 @@
-//! Whether a node runs, and how it ends: the first reason stays, and all who wait are let go.
+//! The life of a node and its end: the first reason for the end is final, and all waiting callers are released.
 //!
-//! Knows no actors but the root.
+//! Knows no actors except the root.
 
 use std::sync::{Arc, Weak};
 
@@ -18,14 +18,14 @@ use crate::shared::Shared;
 /// How a node has ended.
 #[derive(Debug, Clone)]
 pub(crate) enum End {
-    /// It was told to stop.
+    /// The node was shut down or killed.
     Stopped,
     Failed(NodeError),
 }
 
 impl Shared {
-    /// The node cannot go on: nothing is sent, started or answered any more, and all who wait are let go. Says whether that
-    /// is new.
+    /// Ends the node, which cannot go on: nothing is sent, started or answered any more, and all waiting callers are
+    /// released. Returns whether this is the first reason for the end.
     pub(super) fn fail(&self, error: NodeError) -> bool {
         let text = error.to_string();
         let is_first = self.end.set(End::Failed(error));
@@ -40,7 +40,7 @@ impl Shared {
     }
 }
 
-/// What is done when the runtime goes away with the node on it: nobody is left to do it.
+/// A guard that fails the node when the runtime goes away under it: no task is left to do it.
 struct RuntimeGone<F: Fn()> {
     shared: Weak<Shared>,
     end_writer: F,
@@ -66,8 +66,8 @@ impl<F: Fn()> Drop for RuntimeGone<F> {
     }
 }
 
-/// Watches what the node cannot go on without, and whose end no supervisor is told of: the writer, the root, and the runtime
-/// that this is a task of.
+/// Watches what the node cannot run without and what no supervisor watches: the writer, the root, and the runtime
+/// that this task runs on.
 pub(super) fn watch(shared: &Arc<Shared>, root: ActorRef<RootMessage>, task: JoinHandle<()>) {
     let (failed, ended) = (shared.writer.failed(), shared.writer.ended());
     let end_writer = shared.writer.ender();
@@ -77,25 +77,25 @@ pub(super) fn watch(shared: &Arc<Shared>, root: ActorRef<RootMessage>, task: Joi
         let error = tokio::select! {
             biased;
             error = failed => Some(error),
-            _ = task => None, // A panic has been made its failure.
+            _ = task => None, // The root itself has reported a panic as a failure.
         };
-        // Changes nothing if the node was told to stop, or has said why it ends.
+        // Has no effect if the node was told to stop, or has given its reason already.
         shared.fail(error.unwrap_or_else(|| NodeError::Ended { part: "root", reason: "its task is gone".into() }));
         root.kill();
         drop(shared);
-        // Those who have a handle keep the store open until they let it go, or the runtime does.
+        // Callers with a handle keep the store open until they drop it, or until the runtime ends.
         ended.await;
         gone.disarm();
     });
 }
 
 impl Node {
-    /// Waits until the node cannot go on, and says why. Never returns while all is well, nor when it was told to stop: that is
-    /// no failure.
+    /// Waits until the node cannot go on, and returns the reason. Never returns while the node runs, or after it was
+    /// shut down or killed, which is no failure.
     ///
-    /// Whatever a node consists of, its end is told here, within a second: the store or the writer's thread; link, roles and
-    /// groups, if they fail more often than their [policy](crate::Settings::supervision) allows; the root of its tree; the
-    /// tokio runtime that it runs on. All who wait for the node are let go then, with an error.
+    /// The end of every part of the node is reported here, within a second: the store or the writer's thread; link,
+    /// roles and groups, if they fail more often than their [policy](crate::Settings::supervision) allows; the root
+    /// of its tree; the tokio runtime that it runs on. All who wait for the node are then released, with an error.
     pub fn failed(&self) -> BoxFuture<'static, NodeError> {
         let end = self.shared.end.wait();
         Box::pin(async move {
@@ -106,24 +106,25 @@ impl Node {
         })
     }
 
-    /// Stops the node and closes its store. Sessions that are open go on when it starts again.
+    /// Stops the node and closes its store. Open sessions continue when the node starts again.
     ///
-    /// Nothing new is started, no step on a service begins, and those that are running get
-    /// [`shutdown_grace`](crate::Settings::shutdown_grace) to end; what still runs then is cut off, with a warning, and runs again in
-    /// the next life. After that the groups of [`NodeBuilder::supervise`](crate::NodeBuilder::supervise) are stopped, and may say their
-    /// last words, and then the node's own actors.
+    /// Nothing new is started and no step on a service begins. Running steps get
+    /// [`shutdown_grace`](crate::Settings::shutdown_grace) to end; a step that still runs then is cut off, with a
+    /// warning, and runs again after the next start. After that the groups of
+    /// [`NodeBuilder::supervise`](crate::NodeBuilder::supervise) are stopped, which may still do their final work,
+    /// and then the node's own actors.
     ///
-    /// It runs to its end once it has been polled, also if nobody waits for it any more, and however often it is called.
-    /// Called from a step, a program or an actor of the node itself, it stops that one, too, where it waits (a step only after the
-    /// grace period, since it is one that is running): a step that is
-    /// cut off like that is run again in the next life, and would stop that one as well. Tell it to a task of your own
-    /// instead. On the writer's thread (within a step on the built-in state) it returns before the node has stopped.
+    /// A shutdown runs to completion once it has been polled, even if its future is dropped, and however often it is
+    /// called. Called from a step, a program or an actor of the node itself, it stops its own caller at the await (a
+    /// step only after the grace period, because the step counts as running). A step that is cut off like that runs
+    /// again after the next start, and would stop the node again. Let a separate task call it instead. On the
+    /// writer's thread (within a step on the built-in state) this returns before the node has stopped.
     pub async fn shutdown(&self) {
         self.apart(|node| async move {
             node.let_steps_end().await;
             let (done, stopped) = oneshot::channel();
             if node.root.cast(RootMessage::StopGroups(done)).is_ok() {
-                // A root that is killed just now may never come to it, nor throw it away.
+                // A root that is being killed may never handle the message, and may not drop it either.
                 let root = node.root.get_cell();
                 tokio::select! {
                     biased;
@@ -143,7 +144,7 @@ impl Node {
         tokio::select! {
             biased;
             () = under_way.end() => {}
-            _ = end.wait() => {} // It has failed, and its steps with it.
+            _ = end.wait() => {} // The node has failed, and its steps with it.
             () = tokio::time::sleep(grace) => {
                 for id in under_way.instances() {
                     tracing::warn!(%id, ?grace, "a step is cut off by the shutdown, and runs again in the next life");
@@ -152,15 +153,16 @@ impl Node {
         }
     }
 
-    /// Stops all actors where they stand, as a crash would. The writer keeps the store open as long as there is a handle on
-    /// the node; use [`Node::shutdown`] to open it again in this process. Runs to its end as [`Node::shutdown`] does.
+    /// Stops all actors at once, as a crash would. The writer keeps the store open as long as there is a handle on
+    /// the node; use [`Node::shutdown`] to open the store again in this process. Runs to completion as
+    /// [`Node::shutdown`] does.
     pub async fn kill(&self) {
-        // At once, whenever the task comes to run.
+        // Silence the node at once, whenever the task gets to run.
         self.silence();
         self.apart(|node| async move { node.stop_actors().await }).await;
     }
 
-    /// An actor of the node's own panics, as soon as it comes to it: for tests.
+    /// Makes one of the node's own actors panic when it handles the message: for tests.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn panic_in(&self, actor: crate::testing::NodeActor) {
@@ -178,16 +180,16 @@ impl Node {
     }
 
     async fn stop_actors(&self) {
-        // One after the other, so that each has an end to wait for.
+        // One call after the other, so that each has an end to wait for.
         let _turn = self.shared.stopping.lock().await;
         self.silence();
-        // An error says that it is gone already.
+        // An error means that the root has already stopped.
         let _ = self.root.get_cell().kill_and_wait(None).await;
         self.shared.link_left().await;
         self.shared.directory.close();
     }
 
-    /// Does it in a task of its own, which ends whoever waits for it: that may be what the task stops.
+    /// Runs `work` in a separate task, which survives its caller: the caller may be what the task stops.
     async fn apart<F: Future<Output = ()> + Send + 'static>(&self, work: impl Fn(Self) -> F) {
         let task = self.shared.runtime.spawn(work(self.clone()));
         if self.shared.writer.is_own_thread() {
@@ -197,7 +199,7 @@ impl Node {
             if let Ok(panic) = error.try_into_panic() {
                 tracing::error!(reason = panics::text(panic), "stopping the node panicked");
             }
-            // The runtime is gone, and with it all that has to be stopped on it.
+            // The runtime is gone, and with it everything that has to be stopped on it.
             work(self.clone()).await;
         }
     }

@@ -1,5 +1,5 @@
-//! Sessions that were started before, by their id or their key: open ones are followed, closed ones have left their
-//! result.
+//! Looks up sessions that were started before, by their id or their key. Open sessions are followed; closed ones have
+//! left their result.
 
 use accompanist_core::contract::{Space, Store, StoreError};
 use accompanist_core::frame::Header;
@@ -16,7 +16,7 @@ use crate::roles::RolesMessage;
 use crate::session::Session;
 use crate::writer::{Claimed, Job};
 
-/// What the store has of a session's initiator.
+/// The record that the store has of a session's initiator.
 enum Found {
     Open(InstanceId, Opened),
     Closed(InstanceId, Closed),
@@ -30,20 +30,21 @@ impl Found {
 }
 
 impl Node {
-    /// Lets all sessions here that have `node` in their cast nudge: each of their roles here that waits asks the others for
-    /// what it lacks, whatever was acknowledged. For when what `node` has acknowledged may be lost, as after its store was
-    /// restored from an older copy. Those that have left memory come back for it, `returns_max` at a time.
+    /// Lets all sessions here that cast `node` nudge: each of their roles here that waits asks the others for what it
+    /// lacks, whatever was acknowledged. Call this when what `node` has acknowledged may be lost, for instance after
+    /// its store was restored from an older copy. Passivated instances are reactivated for it, `returns_max` at a
+    /// time.
     pub fn nudge_sessions_of(&self, node: &NodeId) {
-        // Between two trees of actors all instances come back anyway.
+        // Between two trees of actors all instances are reactivated anyway.
         let _ = self.shared.to_roles(RolesMessage::NudgeAllOf(node.clone()));
     }
 
-    /// The session `id` that was started on this node, now or in an earlier life of it. One that is open is followed as
-    /// by its starter; of one that is closed, the handle gives the stored output, or the abort, until retention
-    /// ([`Retention`](crate::Retention)) ends.
+    /// Returns the session `id` that was started on this node, before or after its last start. An open session is
+    /// followed as by its starter. For a closed session the handle returns the stored output, or the abort, until
+    /// retention ([`Retention`](crate::Retention)) ends.
     ///
     /// # Errors
-    /// [`SessionLookupError`], which says what to do. Cancel-safe: asking changes nothing.
+    /// Returns [`SessionLookupError`], which says what to do. Cancel-safe: a lookup changes nothing.
     pub async fn session<C: Choreography>(&self, id: SessionId) -> Result<Session<C>, SessionLookupError> {
         let found = self.shared.writer.read(move |store| find(store, id)).await?;
         let found = found.ok_or(SessionLookupError::Unknown { session: id })?;
@@ -57,7 +58,7 @@ impl Node {
         match found {
             Found::Closed(instance, closed) => Ok(self.closed_session(instance, &closed)),
             Found::Open(instance, opened) => {
-                // Before it is asked, so that its end cannot be missed.
+                // Watch before asking, so that the session's end cannot be missed.
                 let progress = self.shared.directory.watch(instance);
                 if !self.shared.to_roles(RolesMessage::Start {
                     id: instance,
@@ -77,7 +78,7 @@ impl Node {
         Session::closed(InstanceHandle::new(id, self.shared.clone()), closed)
     }
 
-    /// The session of `C` that `key` stands for: the one known, or else `new`. The input is the same, or that is an error.
+    /// Returns the session of `C` that `key` stands for: the known one, or else `new`. Another input is an error.
     pub(super) async fn claim<C: Choreography>(
         &self,
         key: &str,
@@ -108,7 +109,8 @@ impl Node {
         }
     }
 
-    /// The session that was begun under `key` before this node took no more of them; otherwise the reason stays.
+    /// Returns the session that was started under `key` before this node stopped taking new ones; otherwise returns
+    /// `reason`.
     pub(super) async fn known_under<C: Choreography>(
         &self,
         key: Option<&str>,
@@ -128,13 +130,13 @@ impl Node {
                 StartError::OtherVersion { session, name: C::NAME, version: asked, found }
             }
             SessionLookupError::NodeStopped | SessionLookupError::Store(_) => StartError::NodeStopped,
-            // The key was taken, and a crash came before the session.
+            // The key was claimed, and the node crashed before the session was started.
             SessionLookupError::Unknown { .. } | SessionLookupError::OtherChoreography { .. } => reason,
         })
     }
 }
 
-/// Looks for the initiating one among the session's instances here.
+/// Finds the initiating instance among the session's instances here.
 fn find(store: &dyn Store, session: SessionId) -> Result<Option<Found>, StoreError> {
     for (key, value) in store.scan(Space::Open, session.as_bytes(), None, usize::MAX)? {
         let opened: Opened = read_value(Space::Open, &value)?;

@@ -1,4 +1,5 @@
-//! The root of a node's tree: its own actors (link and roles, which go together), and the groups of the service.
+//! The root of a node's tree: supervises the node's own actors (link and roles, which are restarted together) and the
+//! service's groups.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +15,18 @@ use crate::roles::Roles;
 use crate::shared::Shared;
 use crate::supervision::{Group, GroupSupervisor, Guarded, Restarts, stop, why_not_started};
 
-/// The place of the node's own actors in the tree; the groups come after.
+/// The place of the node's own actors in the tree; the groups follow.
 const OWN: usize = 0;
 
-/// How long a node waits at its start for those that it knows to say that its store is the one that they know. Some hundred
-/// milliseconds, in which those that are up answer; those that are down would be waited for in vain.
+/// How long a starting node waits for known nodes to confirm that its store is the one they know. Nodes that are up
+/// answer within some hundred milliseconds; waiting longer for nodes that are down would be in vain.
 const VOUCHED_WAIT_MAX: Duration = Duration::from_millis(500);
 
-/// What the root is told.
+/// A message to the root.
 pub(super) enum RootMessage {
-    /// The pause after a failure is over: start these again, by their places.
+    /// Start the parts at these places again: the pause after a failure is over.
     StartAgain(Vec<usize>),
-    /// The node is shut down: let the groups stop, the last first, while the node is still there for them.
+    /// Stop the groups, the last first, while the node still runs for them: the node shuts down.
     StopGroups(oneshot::Sender<()>),
     #[cfg(feature = "testing")]
     Panic,
@@ -39,7 +40,7 @@ pub(super) struct RootArguments {
     pub(super) groups: Vec<Arc<Group>>,
 }
 
-/// Link and roles.
+/// The node's own actors: link and roles.
 struct Own {
     link: ActorCell,
     roles: ActorCell,
@@ -48,7 +49,7 @@ struct Own {
 pub(super) struct RootState {
     arguments: RootArguments,
     own: Option<Own>,
-    /// By place, but for the first one.
+    /// The running groups by place; the first place is not a group's and is left out.
     groups: Vec<Option<ActorCell>>,
     restarts: Restarts,
 }
@@ -97,7 +98,7 @@ impl Actor for Root {
             SupervisionEvent::ActorTerminated(actor, _, reason) => (actor, reason.unwrap_or_default()),
             _ => return Ok(()),
         };
-        // One that is not there any more was stopped here.
+        // A part that is no longer there was stopped by the root itself.
         if let Some((place, part)) = state.place_of(&actor) {
             let answered = panics::catch_async(state.failed(&myself, place, part, &[], reason)).await;
             state.unless_panicked(&myself, answered);
@@ -121,21 +122,22 @@ impl RootState {
             RootMessage::StopGroups(done) => {
                 let all: Vec<usize> = (OWN + 1..=self.groups.len()).collect();
                 self.stop(&all).await;
-                let _ = done.send(()); // Nobody waits any more.
+                let _ = done.send(()); // The caller no longer waits.
             }
             #[cfg(feature = "testing")]
             RootMessage::Panic => crate::testing::as_ordered(),
         }
     }
 
-    /// Nobody supervises the root: it says itself why the node ends.
+    /// Ends the node if the root has panicked. No supervisor watches the root, so the root itself reports why the
+    /// node ends.
     fn unless_panicked(&self, root: &ActorRef<RootMessage>, answered: Result<(), String>) {
         if let Err(panic) = answered {
             self.give_up(root, NodeError::Ended { part: "root", reason: format!("it panicked: {panic}") });
         }
     }
 
-    /// Starts what belongs to this place, unless it is there.
+    /// Starts the part at this place, unless it runs already.
     async fn start(&mut self, root: &ActorRef<RootMessage>, place: usize) -> Result<(), NodeError> {
         if place == OWN {
             if self.own.is_none() {
@@ -160,15 +162,15 @@ impl RootState {
         Ok(())
     }
 
-    /// Stops what is there of these, the last first.
+    /// Stops the running parts at these places, the last first.
     async fn stop(&mut self, places: &[usize]) {
         for place in places.iter().rev() {
             if *place == OWN {
                 let Some(own) = self.own.take() else { continue };
-                // So that nobody starts an instance meanwhile: it would have no link to speak to.
+                // Prevents instances from being started meanwhile: they would have no link to send through.
                 self.arguments.shared.set_roles(None);
                 for actor in [own.roles, own.link] {
-                    // An error says that it is gone already.
+                    // An error means that the actor has already stopped.
                     let _ = actor.kill_and_wait(None).await;
                 }
                 self.arguments.shared.link_left().await;
@@ -194,7 +196,7 @@ impl RootState {
         group.map_or_else(|| "link".into(), |group| format!("group `{}`", group.name))
     }
 
-    /// What is at `place` has failed, and the `rest` has not been started yet.
+    /// Handles a failure of the part at `place`; the parts at `rest` have not been started yet.
     async fn failed(
         &mut self,
         root: &ActorRef<RootMessage>,
@@ -227,20 +229,20 @@ impl RootState {
 impl RootArguments {
     async fn start_own(&self, root: &ActorRef<RootMessage>) -> Result<Own, NodeError> {
         let failed = |error: ractor::SpawnErr| NodeError::Transport(why_not_started(&error));
-        // The link first: what a recovered instance says into the void it does not say again. A packet that comes
-        // before the roles are there is one more that the wire has lost.
+        // The link starts first: a frame that a recovered instance sends while there is no link is lost and not
+        // resent. A packet that arrives before the roles run counts as one more that the wire has lost.
         let arguments = LinkArguments { shared: self.shared.clone(), transport: self.transport.clone() };
         let (link, task) =
             Actor::spawn_linked(None, Guarded(Link), arguments, root.get_cell()).await.map_err(failed)?;
         self.shared.set_link_task(task);
-        // Before anything is done that an older copy of the store may only believe to be still to do.
+        // Wait before anything is done that an older copy of the store may wrongly regard as not yet done.
         let refused = tokio::select! {
             biased;
             error = self.shared.writer.failed() => Some(error),
             () = self.shared.peers.vouched(VOUCHED_WAIT_MAX) => None,
         };
         if let Some(error) = refused {
-            // An error says that it is gone already.
+            // An error means that the actor has already stopped.
             let _ = link.get_cell().kill_and_wait(None).await;
             self.shared.link_left().await;
             return Err(error);

@@ -1,7 +1,8 @@
-//! How a node comes and goes: draining, leaving, forgetting or cordoning another one; and what is known of the others.
+//! The membership of a node: draining and leaving, forgetting or cordoning another node, and what is known of the
+//! others.
 //!
-//! Each change is on disk before it is told, and told until all have heard of it. Knows standings, no frames; see
-//! `docs/decisions/0014`.
+//! Each change is on disk before it is sent, and is sent until all nodes have acknowledged it. Knows membership, not
+//! frames; see `docs/decisions/0014`.
 
 use std::collections::BTreeMap;
 
@@ -19,44 +20,45 @@ use crate::link::LinkMessage;
 use crate::peers::{DrainProgress, KnownNode, Standing};
 use crate::writer::{Job, Question};
 
-/// An open session that a node is cast in, as the part of it that is played here knows; see [`Node::sessions_cast_to`].
+/// An open session that casts a given node, as known to the part that is played here; see [`Node::sessions_cast_to`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CastSession {
-    /// The part that is open here. To cancel the session, take the one of its initiator.
+    /// The part that is open here. To cancel the session, use the initiator's part.
     pub id: InstanceId,
     /// The name of the choreography.
     pub choreography: String,
-    /// Its version.
+    /// The choreography's version.
     pub version: u32,
     /// The node that started the session, and can cancel it.
     pub initiator: NodeId,
-    /// Whether that is this one, and this its initiating part: [`Node::instance_at`] and
+    /// Whether this node started the session and `id` is its initiating part, so that [`Node::instance_at`] and
     /// [`InstanceHandle::cancel`](crate::InstanceHandle::cancel) abort it.
     pub is_initiator: bool,
 }
 
 impl Node {
-    /// How it stands with the others.
+    /// Returns this node's membership.
     pub fn standing(&self) -> Standing {
         self.shared.peers.standing()
     }
 
-    /// From now on it takes no new sessions: nobody casts it any more, in any role, and a start here is refused with
-    /// [`StartError::Draining`](crate::StartError::Draining), unless its key stands for a session that is there. Sessions
-    /// that it is cast in go on, also those whose first frame is still to come. Durable when it returns: a restart changes
-    /// nothing, until [`Node::undrain`]. The others hear of it by and by; [`Node::drained`] waits for them, too.
+    /// Stops taking new sessions: no node casts this one any more, in any role, and a start here is refused with
+    /// [`StartError::Draining`](crate::StartError::Draining), unless its key stands for an existing session. Sessions
+    /// that cast this node continue, including those whose first frame is still to arrive. Draining is durable when
+    /// this returns and survives restarts, until [`Node::undrain`]. The other nodes learn of it gradually;
+    /// [`Node::drained`] waits for them, too.
     ///
     /// # Errors
-    /// [`StoreError`] when the store is closed or has failed. Cancel-safe: it may drain all the same.
+    /// Returns [`StoreError`] when the store is closed or has failed. Cancel-safe: the node may drain all the same.
     pub async fn drain(&self) -> Result<(), StoreError> {
         self.stand(true).await
     }
 
-    /// It takes new sessions again. One that has [left](Node::leave), or was [forgotten](Node::forget) by mistake, joins
-    /// anew, with the sessions and the data that it has. Durable when it returns.
+    /// Takes new sessions again. A node that has [left](Node::leave), or was [forgotten](Node::forget) by mistake,
+    /// joins anew, with the sessions and the data that it has. Durable when it returns.
     ///
     /// # Errors
-    /// As [`Node::drain`].
+    /// Fails as [`Node::drain`] does.
     pub async fn undrain(&self) -> Result<(), StoreError> {
         self.stand(false).await
     }
@@ -74,7 +76,7 @@ impl Node {
         written.await
     }
 
-    /// Submits this at once, and then tells of it, also if nobody waits for the future that it gives.
+    /// Submits `changes` at once and calls `told` once they are written, even if the returned future is dropped.
     fn change<F>(&self, changes: Batch, told: F) -> impl Future<Output = Result<(), StoreError>> + use<F>
     where
         F: FnOnce() + Send + 'static,
@@ -90,18 +92,19 @@ impl Node {
         async { answer.await.map_err(|_| StoreError::Closed)? }
     }
 
-    /// Waits until nobody needs this node any more, which drains: no node has an open instance of a session that it is
-    /// cast in. So much is on the disks of all; from then on [`Node::leave`] loses no session.
+    /// Waits until a draining node is needed no more: no node has an open instance of a session that casts it. This
+    /// is on the disks of all nodes; from then on [`Node::leave`] loses no session.
     ///
-    /// It waits for every node known, those that are down included: they may have begun sessions that are still to come
-    /// here. [`Node::drain_progress`] says for whom; [`Node::forget`] is for those that will not come back. Of a node that
-    /// has left, or was forgotten, it waits for the sessions that are open on it.
+    /// This waits for every known node, including those that are down: they may have started sessions whose first
+    /// frame is still to arrive here. [`Node::drain_progress`] says which nodes are waited for; [`Node::forget`] is
+    /// for those that will not return. For a node that has left or was forgotten, this waits for the sessions that
+    /// are open on it.
     ///
     /// # Errors
-    /// [`DrainError`]. Cancel-safe: waiting changes nothing.
+    /// Returns [`DrainError`]. Cancel-safe: waiting changes nothing.
     pub async fn drained(&self) -> Result<(), DrainError> {
         loop {
-            // Before it is looked, so that no answer can be missed.
+            // Subscribed before the check, so that no answer can be missed.
             let change = self.shared.peers.change();
             if self.shared.peers.drain_progress().ok_or(DrainError::NotDraining)?.is_over() {
                 return Ok(());
@@ -113,17 +116,17 @@ impl Node {
     pub(super) async fn unless_stopped(&self, change: impl Future<Output = ()>) -> Result<(), StoreError> {
         tokio::select! {
             biased;
-            // Also when it has been shut down: nobody is left to say why.
+            // Closed also after a shutdown: then there is no further reason to give.
             _ = self.shared.end.wait() => Err(StoreError::Closed),
             () = change => Ok(()),
         }
     }
 
-    /// How far the draining is: how many instances are open at each node, this one included, for which it is needed. Its
-    /// own are counted now, in the store; the others' are what those said last.
+    /// Returns how far draining is: how many instances that need this node are open at each node, this one included.
+    /// Its own instances are counted now, in the store; the counts of other nodes are the last that they sent.
     ///
     /// # Errors
-    /// [`DrainError`].
+    /// Returns [`DrainError`].
     pub async fn drain_progress(&self) -> Result<DrainProgress, DrainError> {
         let of = self.shared.peers.draining();
         let own = of.iter().filter(|(node, _)| **node == self.shared.node);
@@ -140,15 +143,17 @@ impl Node {
         Ok(progress)
     }
 
-    /// Leaves for good: all others forget this node. To be called after [`Node::drained`]; then shut it down. Durable when it
-    /// has been asked for; returns when every node known has it on its disk, but for those that have left themselves, as others
-    /// say, and are not received. Only this node is believed about its leaving (decision 0031): whoever does not wait for a node
-    /// that is down calls [`Node::forget`] there, when it is back.
+    /// Leaves for good: all other nodes forget this one. Call it after [`Node::drained`], then shut the node down.
+    /// Leaving is durable once it has been requested. This returns when every known node has it on its disk, except
+    /// those that have left themselves, as others report, and are not received. Only this node is believed about its
+    /// leaving (decision 0031): an operator who does not wait for a node that is down calls [`Node::forget`] there
+    /// when it is back.
     ///
-    /// The built-in state stays in this node's store. A node of the same name over a fresh store is taken as a new one.
+    /// The built-in state stays in this node's store. A node of the same name over a fresh store counts as a new
+    /// node.
     ///
     /// # Errors
-    /// [`LeaveError`]. Cancel-safe: it may have left all the same.
+    /// Returns [`LeaveError`]. Cancel-safe: the node may have left all the same.
     pub async fn leave(&self) -> Result<(), LeaveError> {
         if self.standing() != Standing::Left {
             let progress = self.drain_progress().await?;
@@ -169,16 +174,16 @@ impl Node {
         }
     }
 
-    /// Takes another node for gone for good: one that burnt down, or whose data is lost. From now on this node does not cast
-    /// it, nor wait for its answer when it drains. Durable when it returns. Other nodes have to be told themselves, unless
-    /// the members file calls this node an operator's: no other one is believed about another node.
+    /// Forgets another node that is lost for good, or whose data is lost. From now on this node does not cast it and
+    /// does not wait for its answer when draining. Durable when it returns. Call it on each node, unless the members
+    /// file lists this one as an operator's: otherwise no node is believed about another.
     ///
-    /// Nothing is done about the open sessions that it is cast in: they wait for it. [`Node::sessions_cast_to`] lists them.
-    /// If the node is alive, it hears of this, says so at `error`, and starts nothing with this one any more;
-    /// [`Node::undrain`] on it joins anew.
+    /// Open sessions that cast the forgotten node are not touched; they wait for it. [`Node::sessions_cast_to`] lists
+    /// them. If the forgotten node is alive, it learns of this, logs it at `error`, and starts no more sessions with
+    /// this one; [`Node::undrain`] on it lets it join anew.
     ///
     /// # Errors
-    /// [`ForgetError`].
+    /// Returns [`ForgetError`].
     pub async fn forget(&self, node: &NodeId) -> Result<(), ForgetError> {
         if *node == self.shared.node {
             return Err(ForgetError::Own);
@@ -186,20 +191,21 @@ impl Node {
         if self.note_left(node).await? { Ok(()) } else { Err(ForgetError::Unknown(node.clone())) }
     }
 
-    /// From now on this node casts another one in no new session, until [`Node::uncordon`]. Sessions that it is cast in go on,
-    /// and it is not told: other nodes cast it as ever, unless they are told the same. To take a node out for all of them,
-    /// [`Node::drain`] it. Durable when it returns, by name, until the other one leaves or is forgotten.
+    /// Stops casting another node in new sessions of this one, until [`Node::uncordon`]. Sessions that cast it
+    /// continue. The other node is not informed, and other nodes still cast it unless they cordon it, too; to take a
+    /// node out for all of them, [`Node::drain`] it. A cordon is durable when this returns, and holds for the node's
+    /// name until that node leaves or is forgotten.
     ///
     /// # Errors
-    /// [`CordonError`]. Cancel-safe: it may be cordoned all the same.
+    /// Returns [`CordonError`]. Cancel-safe: the node may be cordoned all the same.
     pub async fn cordon(&self, node: &NodeId) -> Result<(), CordonError> {
         self.set_cordon(node, true).await
     }
 
-    /// The other node may be cast again. Durable when it returns. Nothing happens to one that is not cordoned.
+    /// Lets the other node be cast again. Durable when it returns. Has no effect on a node that is not cordoned.
     ///
     /// # Errors
-    /// As [`Node::cordon`].
+    /// Fails as [`Node::cordon`] does.
     pub async fn uncordon(&self, node: &NodeId) -> Result<(), CordonError> {
         self.set_cordon(node, false).await
     }
@@ -218,7 +224,7 @@ impl Node {
         Ok(written.await?)
     }
 
-    /// Whether the node is known.
+    /// Notes that the node has left; returns whether the node is known.
     async fn note_left(&self, node: &NodeId) -> Result<bool, StoreError> {
         let written = {
             let _order = self.shared.writer.in_order();
@@ -234,18 +240,19 @@ impl Node {
         written.await.map(|()| true)
     }
 
-    /// The nodes that are known besides this one: their roles, how they stand, whether packets go to and fro, and whether
-    /// they are cordoned.
+    /// Returns the other nodes that are known: their roles, their membership, whether packets pass in both
+    /// directions, and whether they are cordoned.
     pub fn peers(&self) -> Vec<KnownNode> {
         self.shared.peers.list(self.shared.now_ms())
     }
 
-    /// The sessions open here that `node` is cast in: a page of them after `after`, in the order of their ids, and where
-    /// the next page goes on; `None` at the end. A page may be empty. Read from the store, so those that are not in memory
-    /// are in it, too; one whose opening cannot be read is among the [stopped](Node::stopped_sessions).
+    /// Returns a page of the sessions open here that cast `node`, after `after` and in the order of their ids, and
+    /// where the next page starts; `None` at the end. A page may be empty. The page is read from the store, so it
+    /// includes passivated instances. An instance whose opening cannot be read is listed among the
+    /// [stopped](Node::stopped_sessions).
     ///
     /// # Errors
-    /// [`StoreError`] when the store is closed.
+    /// Returns [`StoreError`] when the store is closed.
     pub async fn sessions_cast_to(
         &self,
         node: &NodeId,

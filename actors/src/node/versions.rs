@@ -1,6 +1,6 @@
-//! Which version of a choreography a new session runs, and who plays it; and which versions the open ones run.
+//! The version of a choreography that a new session runs and its cast; and the versions that open sessions run.
 //!
-//! A session stays on the version it was started with. Knows offers, no frames; see `docs/decisions/0008`.
+//! A session stays on the version it was started with. Knows advertisements, not frames; see `docs/decisions/0008`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use super::Node;
 use crate::error::StartError;
 use crate::peers::{Cast, Choice, Placed};
 
-/// Open instances that one look into the store counts; the writer writes between two of them.
+/// The number of open instances that one read of the store counts; the writer writes between two reads.
 pub(super) const COUNT_PAGE: usize = 256;
 
-/// So many messages of a session come one after the other, as a rule: so often it waits in a queue.
+/// How many messages of a session usually follow one another, each of which waits in a queue.
 const MESSAGES_IN_TURN: u32 = 4;
 
-/// What a session begins with, and its place among the starts under way.
+/// The header that a session starts with, and its place among the starts under way.
 type Chosen = (Header, Option<Arc<Placed>>);
 
 impl Node {
-    /// The versions of `C` that a start may choose from, the highest first.
+    /// Returns the versions of `C` that a start may choose from, the highest first.
     pub(super) fn versions<C: Choreography>(&self) -> Result<Vec<Arc<dyn AnyChoreography>>, StartError> {
         let of_name = self.shared.choreographies.range((C::NAME.to_owned(), 0)..=(C::NAME.to_owned(), u32::MAX));
         let interface = Interface::of::<C>();
@@ -49,7 +49,8 @@ impl Node {
         Ok(versions)
     }
 
-    /// A key may name a session that was begun with another version: its output must be what the caller takes it for.
+    /// Checks that the output of a session has the type that the caller expects: a key may name a session that was
+    /// started with another version.
     pub(super) fn check_version<C: Choreography>(
         &self,
         session: SessionId,
@@ -61,15 +62,16 @@ impl Node {
         }
     }
 
-    /// Whether sessions of this version are of another interface than those of `C`. Of a version that is no longer known
-    /// here nothing can be said: they have ended, or stand still and say so.
+    /// Returns whether sessions of this version have another interface than those of `C`. For a version that is no
+    /// longer known here the answer is false: its sessions have ended, or are stopped and report it.
     pub(super) fn is_other<C: Choreography>(&self, version: u32) -> bool {
         let known = self.shared.choreographies.get(&(C::NAME.to_owned(), version));
         known.is_some_and(|known| known.interface() != Interface::of::<C>())
     }
 
-    /// As [`Node::cast`], for a session that was claimed as `id` with a version whose initiator has another place among
-    /// the roles. Unless it is open, it begins with such a version; `None` if there is none any more.
+    /// Casts as [`Node::cast`] does, for a session that was claimed as `id` with a version whose initiator has
+    /// another index among the roles. Unless the session is open, it starts with such a version; returns `None` if
+    /// there is none any more.
     pub(super) async fn cast_at(
         &self,
         id: InstanceId,
@@ -80,9 +82,9 @@ impl Node {
         if versions.is_empty() { Ok(None) } else { self.cast(id.session, &versions).await.map(Some) }
     }
 
-    /// Chooses the highest version that a cast can play, and the cast; waits a while for nodes that have not been heard
-    /// of. What nodes said in an earlier life of this one is no reason to begin with a lower version, which they may have
-    /// given up since.
+    /// Chooses the highest version that a cast can play, and the cast; waits a while for nodes that have not been
+    /// received yet. What nodes advertised before this node's last start is no reason to choose a lower version,
+    /// which they may have given up since.
     pub(super) async fn cast(
         &self,
         session: SessionId,
@@ -105,15 +107,15 @@ impl Node {
                 (None, _) if late => return Err(StartError::nobody_plays(name, gaps)),
                 (None, _) => deadline,
             };
-            // Whichever comes first, it is looked again; unless the node stops.
+            // Choose again on a change or at `until`, whichever comes first, unless the node stops.
             if let Ok(Err(_)) = tokio::time::timeout_at(until, self.unless_stopped(change)).await {
                 return Err(StartError::NodeStopped);
             }
         }
     }
 
-    /// As [`Node::cast`], and waits for its turn among the starts of this node. It does so when it is cast: a start that waits
-    /// for nodes which have not been heard of holds up no other.
+    /// Casts as [`Node::cast`] does, then waits for its turn among the starts of this node. Waiting begins only after
+    /// casting, so that a start that waits for nodes not received yet does not delay others.
     pub(super) async fn cast_in_turn(
         &self,
         session: SessionId,
@@ -126,12 +128,12 @@ impl Node {
         Ok((header, placed, turn.map_err(|_| StartError::NodeStopped)?))
     }
 
-    /// How long what arrives at a node may take there.
+    /// The longest delay that a message may have in the queue of a node.
     fn queue_delay_max(&self) -> Duration {
         self.shared.settings.queue_delay_max / MESSAGES_IN_TURN
     }
 
-    /// A session that would wait long at a node of its cast is not begun.
+    /// Refuses a session that would wait long at a node of its cast.
     fn unless_queues_are_long(&self, chosen: Chosen) -> Result<Chosen, StartError> {
         let (shared, now_ms) = (&self.shared, self.shared.now_ms());
         let own = (&shared.node, Duration::from_millis(shared.queue_delay().ms(now_ms)));
@@ -149,7 +151,7 @@ impl Node {
         }
     }
 
-    /// Who is not allowed to play a role is not cast in it, whatever it has offered once.
+    /// Chooses a cast. A node that is not allowed to play a role is not cast in it, whatever the node has advertised.
     fn choose(&self, session: SessionId, versions: &[Arc<dyn AnyChoreography>]) -> Result<Choice, StartError> {
         let (peers, now_ms) = (&self.shared.peers, self.shared.now_ms());
         let chosen = peers.choose(session, versions, now_ms, |node, role| self.shared.may_play(node, role));
@@ -168,13 +170,13 @@ impl Node {
         }
     }
 
-    /// How many role instances are open here, by name and version of their choreography.
+    /// Returns how many role instances are open here, by name and version of their choreography.
     ///
-    /// A version can be left out of the next release once it is missing here on every node, and every node offers a
-    /// later one, so that no session begins with it any more.
+    /// A version can be left out of the next release once it is missing here on every node and every node advertises
+    /// a later one, so that no new session runs it.
     ///
     /// # Errors
-    /// [`StoreError`] when the store is closed.
+    /// Returns [`StoreError`] when the store is closed.
     pub async fn open_versions(&self) -> Result<BTreeMap<(String, u32), usize>, StoreError> {
         let mut counts = BTreeMap::new();
         let mut after = None;
@@ -183,7 +185,7 @@ impl Node {
             let more = page.len() == COUNT_PAGE;
             after = page.last_mut().map(|(key, _)| std::mem::take(key));
             for (_, value) in page {
-                // One that cannot be read is listed among those that stand still.
+                // An entry that cannot be read is listed among the stopped sessions.
                 let Ok(Opened { header, .. }) = read_value(Space::Open, &value) else { continue };
                 *counts.entry((header.choreography.clone(), header.version)).or_default() += 1;
             }

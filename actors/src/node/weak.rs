@@ -1,4 +1,4 @@
-//! A handle on a node that does not keep it: for what the node itself holds.
+//! A weak handle on a node, for parts that the node itself holds.
 
 use std::sync::{Arc, Weak};
 
@@ -8,14 +8,14 @@ use super::Node;
 use super::root::RootMessage;
 use crate::shared::Shared;
 
-/// See the module's documentation.
+/// A weak handle on a node; see the module's documentation.
 pub(crate) struct WeakNode {
     shared: Weak<Shared>,
     root: ActorRef<RootMessage>,
 }
 
 impl WeakNode {
-    /// The node, unless all of it has gone.
+    /// Returns the node, unless it has been dropped.
     pub(crate) fn upgrade(&self) -> Option<Node> {
         let shared = self.shared.upgrade()?;
         Some(Node { shared, root: self.root.clone() })

@@ -1,5 +1,5 @@
-//! Who plays what in a new session: rendezvous hashing over the nodes that take new ones, those first that were received
-//! from lately.
+//! The cast of a new session: rendezvous hashing over the nodes that take new sessions, with those first that were
+//! received lately.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,36 +12,37 @@ use uuid::Uuid;
 use super::{Known, Liveliness, Peer, Placed};
 use crate::error::Gap;
 
-/// What a start can do as far as is known.
+/// The options of a start, as far as is known.
 pub(crate) struct Choice {
-    /// The index of the version it takes, and its cast.
+    /// The index of the chosen version, and its cast.
     pub(crate) cast: Option<(usize, Cast)>,
-    /// What the higher versions lack.
+    /// The missing roles of the higher versions.
     pub(crate) gaps: Vec<Gap>,
-    /// Until when it is worth waiting for nodes that so far have spoken in an earlier life of the own node only: they may
-    /// fill a gap, or one is cast that may be gone for good or never was, where others could play as well.
+    /// Until when it is worth waiting for nodes that have not been received since this node's start: such a node may
+    /// fill a missing role, or one is cast that may be gone for good or never existed, where others could play as
+    /// well.
     pub(crate) hear_until: Option<Instant>,
 }
 
-/// Who plays what in a session, and with which patches.
+/// The nodes that play the roles of a session, and its patches.
 pub(crate) struct Cast {
     pub(crate) nodes: Vec<NodeId>,
     pub(crate) patches: Vec<String>,
-    /// Somebody in it was not received from in this life of the own node, and others could play as well.
+    /// Whether one of the nodes was not received since this node's start although others could play as well.
     pub(super) is_guess: bool,
-    /// Holds its nodes until the session is in the store.
+    /// Holds the nodes until the session is in the store.
     pub(crate) placed: Option<Arc<Placed>>,
 }
 
 impl Known {
-    /// Whether a node that plays `role` has said so in an earlier life of the own node only.
+    /// Returns whether a node that plays `role` has not been received since this node's start.
     pub(super) fn has_unheard(&self, role: &str) -> bool {
         self.peers.iter().any(|(node, peer)| peer.roles.contains(role) && !self.heard.contains_key(node))
     }
 
-    /// Who plays what in `session`, among the nodes that have `choreography` and take new sessions, by rendezvous hashing:
-    /// each session's choice is its own, and stays mostly the same when nodes come and go. Those in better contact come first:
-    /// a hint, by which nobody is left out. `own` plays the initiator.
+    /// Returns the cast of `session` from the nodes that have `choreography` and take new sessions, by rendezvous
+    /// hashing: each session is placed separately, and mostly stays where it is when nodes join and leave. Nodes in
+    /// better contact come first; this is a hint that excludes no node. `own` plays the initiator.
     pub(super) fn cast(
         &self,
         session: SessionId,
@@ -69,12 +70,12 @@ impl Known {
         Ok(Cast { nodes, patches, is_guess, placed: None })
     }
 
-    /// Whether it takes new sessions from the own node.
+    /// Returns whether the node takes new sessions from this one.
     fn is_open(&self, node: &NodeId, peer: &Peer) -> bool {
         peer.mutual && !peer.draining && !self.cordoned.contains(node) && !self.hints.contains_key(node)
     }
 
-    /// Why nobody can play `role`; names the node that comes closest.
+    /// Returns why no node can play `role`; names the node that comes closest.
     fn gap(&self, choreography: &dyn AnyChoreography, role: &'static str) -> Gap {
         let (name, version) = (choreography.name(), choreography.version());
         let players = self.peers.iter().filter(|(node, peer)| self.is_open(node, peer) && peer.roles.contains(role));

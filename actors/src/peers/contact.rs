@@ -1,8 +1,8 @@
-//! Whether packets go to and fro between the own node and each other one, as far as is known: new sessions prefer those, and
-//! operators see it.
+//! Whether packets pass in both directions between this node and each other one, as far as is known: new sessions
+//! prefer such nodes, and operators see it.
 //!
-//! A hint and never a verdict: nothing is taken from a node that is not received, and when nobody is, all are cast as if
-//! they were (decision 0021).
+//! A hint and never a verdict: a node that is not received keeps all it has, and when no node is received, all are
+//! cast as if they were (decision 0021).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,40 +13,41 @@ use metrics::{counter, gauge};
 use super::{Known, Peers};
 use crate::metric;
 
-/// After so many periods of the offers in which nothing was received from a peer it is silent. A peer sends at least one
-/// packet in each, so that two may be lost in a row; and new sessions go there no longer than that.
+/// The number of advertisement periods without a packet from a peer after which it is silent. A peer sends at least
+/// one packet in each, so that two may be lost in a row; new sessions go there no longer than that.
 const SILENT_AFTER: u64 = 3;
 
-/// What a node has said so long ago of its queue says nothing of now.
+/// The age at which a reported queue delay says nothing about the present.
 const QUEUE_AGE_MAX_MS: u64 = 1_000;
 
-/// Whether packets go to and fro between this node and another one; see [`Node::peers`](crate::Node::peers).
+/// Whether packets pass in both directions between this node and another one; see
+/// [`Node::peers`](crate::Node::peers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contact {
-    /// Nothing was received from it yet in this life of this node, which has just begun; or it has left.
+    /// Nothing was received from the node yet since this node started, which was just now; or the node has left.
     Unknown,
-    /// Something was received from it lately, and it does not complain.
+    /// The node was received lately, and does not report that it receives nothing.
     Good,
-    /// Nothing was received from it for so long, or at all in this life of this node: it is down, or cut off. New sessions
-    /// go to others, if there are any.
+    /// Nothing was received from the node for this long, or since this node's start: it is down, or cut off. New
+    /// sessions go to others, if there are any.
     Silent(Duration),
-    /// It is received, and has said for so long that it receives nothing from this node. The network carries nothing in one
-    /// direction; this node makes the way there anew, more and more seldom while that does not help. New sessions go to
-    /// others, if there are any.
+    /// The node is received, and has reported for this long that it receives nothing from this one. The network
+    /// carries nothing in one direction; this node rebuilds the connection, at growing intervals while that does not
+    /// help. New sessions go to others, if there are any.
     Deaf(Duration),
 }
 
-/// How likely a new session that is cast to a node goes on at once.
+/// How likely a new session cast to a node continues at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Liveliness {
-    /// Nothing goes to and fro.
+    /// Packets do not pass in both directions.
     Gone,
-    /// It is still to be heard in this life of the own node.
+    /// The node has not been received yet since this node's start.
     Unheard,
     Heard,
 }
 
-/// What has become of a peer.
+/// A change in the contact with a peer.
 #[derive(Debug)]
 enum Turn {
     Silent { for_ms: u64 },
@@ -67,9 +68,9 @@ impl Known {
         }
     }
 
-    /// Whether a new session that is cast there is likely to go on at once. While this node has just begun
-    /// (`is_hearing`), those that are still to be heard get the benefit of the doubt, but come behind those that are heard:
-    /// what is known of them is from an earlier life, and whoever said it then may never have been there.
+    /// Returns how likely a new session that is cast to the node continues at once. While this node has just started
+    /// (`is_hearing`), nodes that have not been received yet get the benefit of the doubt, but come after those that
+    /// have: what is known of them dates from before the start, and its sender may have been forged.
     pub(super) fn liveliness(&self, node: &NodeId, now_ms: u64, is_hearing: bool) -> Liveliness {
         match self.contact(node, now_ms) {
             _ if *node == self.node => Liveliness::Heard,
@@ -79,7 +80,7 @@ impl Known {
         }
     }
 
-    /// Notes who has gone silent and who has come back since the last time.
+    /// Returns which nodes have gone silent and which have returned since the last call.
     fn turns(&mut self, now_ms: u64) -> Vec<(NodeId, Turn)> {
         let others = self.peers.keys().filter(|node| **node != self.node);
         let mut silent = BTreeMap::new();
@@ -103,19 +104,20 @@ impl Known {
 }
 
 impl Peers {
-    /// Whether this is a node that has said what it offers, and has not left.
+    /// Returns whether this node has advertised itself and has not left.
     pub(crate) fn knows(&self, node: &NodeId) -> bool {
         self.lock().peers.contains_key(node)
     }
 
-    /// The first of these nodes of which nothing is known: it has never said what it offers, and has not left.
+    /// Returns the first of these nodes that is unknown: it has never advertised itself, and has not left.
     pub(crate) fn unknown_of(&self, cast: &[NodeId]) -> Option<NodeId> {
         let known = self.lock();
         let is_known = |node: &NodeId| known.peers.contains_key(node) || known.left.names().any(|left| left == node);
         cast.iter().find(|node| !is_known(node)).cloned()
     }
 
-    /// Something was received from a node, where what arrives takes so long. What it offers is taken by [`Peers::learn`].
+    /// Notes that a packet was received from a node with this queue delay. Advertisements are handled by
+    /// [`Peers::learn`].
     pub(crate) fn note_received(&self, node: &NodeId, queue_ms: u64, now_ms: u64) {
         let mut known = self.lock();
         if let Some(at_ms) = known.heard.get_mut(node) {
@@ -128,7 +130,7 @@ impl Peers {
         }
     }
 
-    /// Where, of these nodes, what arrives takes longest, and how long, as they have said lately.
+    /// Returns the node with the longest queue delay among these, and that delay, by recent reports.
     pub(crate) fn longest_queue<'a>(
         &self,
         nodes: impl IntoIterator<Item = &'a NodeId>,
@@ -141,7 +143,7 @@ impl Peers {
         Some((node, Duration::from_millis(queue_ms)))
     }
 
-    /// Since when a peer receives nothing from the own node; `None` once it receives again.
+    /// Notes since when a peer receives nothing from this node; `None` once it receives again.
     pub(crate) fn note_deaf(&self, node: &NodeId, since_ms: Option<u64>) {
         let mut known = self.lock();
         match since_ms {
@@ -150,12 +152,12 @@ impl Peers {
         }
     }
 
-    /// A new link knows of nobody yet who receives nothing.
+    /// Forgets which nodes were deaf: a new link knows of none yet.
     pub(crate) fn begin_link(&self) {
         self.lock().deaf.clear();
     }
 
-    /// Says who has gone silent and who has come back, once for each change, and counts them.
+    /// Logs which nodes have gone silent and which have returned, once for each change, and counts them.
     pub(crate) fn note_contacts(&self, now_ms: u64) {
         let (turns, silent, deaf, disputed) = {
             let mut known = self.lock();
@@ -185,7 +187,7 @@ impl Peers {
     }
 }
 
-/// How long nothing is received from a node that is silent, where offers have this period.
+/// Returns how long nothing is received from a node until it is silent, where advertisements have this period.
 pub(super) fn silence_ms(period: Duration) -> u64 {
     u64::try_from(period.as_millis()).unwrap_or(u64::MAX).saturating_mul(SILENT_AFTER)
 }

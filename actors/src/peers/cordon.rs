@@ -1,4 +1,5 @@
-//! Peers that an operator has barred from new sessions of this node, without forgetting them. On disk, by name.
+//! Peers that an operator has barred from new sessions of this node, without forgetting them. Stored on disk, by
+//! name.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +8,11 @@ use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
 
 use super::{Known, PEERS_MAX, Peers, node_of_key};
 
-/// Keys of those that are barred begin so in [`Space::Meta`].
+/// The prefix of the keys of cordoned nodes in [`Space::Meta`].
 const CORDON_KEY: &[u8] = b"cordon/";
 
 impl Known {
-    /// What is to be stored when a peer is barred, or no longer.
+    /// Returns the change to store when a peer is cordoned or uncordoned.
     pub(super) fn cordon_change(node: &NodeId, cordoned: bool) -> Change {
         let key = [CORDON_KEY, node.as_str().as_bytes()].concat();
         Change { space: Space::Meta, key, value: cordoned.then(Vec::new) }
@@ -19,12 +20,12 @@ impl Known {
 }
 
 impl Peers {
-    /// What is to be stored; `None` for a node that is not known.
+    /// Returns what is to be stored; `None` for an unknown node.
     pub(crate) fn cordon(&self, node: &NodeId, cordoned: bool) -> Option<Batch> {
         self.knows(node).then(|| Batch::from([Known::cordon_change(node, cordoned)]))
     }
 
-    /// It is on disk.
+    /// Notes that the change is on disk.
     pub(crate) fn note_cordon(&self, node: &NodeId, cordoned: bool) {
         let is_news = {
             let mut known = self.lock();

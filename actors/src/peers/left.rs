@@ -1,7 +1,7 @@
-//! Who has left, as it has said itself or as an operator of this node has: nobody else is believed (decision 0031). A set that
-//! only grows, up to a bound, in whatever order it is heard.
+//! The nodes that have left, as reported by themselves or by an operator of this node: no one else is believed
+//! (decision 0031). A set that only grows, up to a bound, independent of the order of arrival.
 //!
-//! Above the bound those go that left first.
+//! Above the bound, those that left first are dropped.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
 use accompanist_core::frame::{Left, Membership, NODES_PER_OFFER_MAX};
 use accompanist_core::record::{read_value, value_bytes};
 
-/// Keys of those that have left in [`Space::Meta`] begin so.
+/// The prefix of the keys of these nodes in [`Space::Meta`].
 const LEFT_KEY: &[u8] = b"left/";
-/// The most that are kept. A node that was away while so many others left may still cast the one before them.
+/// The most that are kept. A node that was away while this many others left may still cast one that left before them.
 pub(super) const LEFT_MAX: usize = 1_024;
 
-/// See the module's documentation.
+/// The nodes that have left; see the module's documentation.
 #[derive(Default)]
 pub(super) struct LeftNodes {
-    /// In the order of leaving, with whether that is on disk: only then it is told.
+    /// In the order of leaving, each with whether it is on disk: only then others are informed.
     nodes: BTreeMap<Left, bool>,
-    /// Where the part that is told in turns goes on.
+    /// Where the part that is sent in rotation continues.
     turn: usize,
 }
 
@@ -41,9 +41,9 @@ impl LeftNodes {
         self.nodes.keys().map(|left| &left.node)
     }
 
-    /// Takes one in, if it is news. Gives what is to be stored.
+    /// Adds a node, if that is new. Returns what is to be stored.
     pub(super) fn add(&mut self, left: &Left) -> Batch {
-        // One that two have forgotten on their own is kept as of the later time, by everybody.
+        // A node that two others have forgotten separately is kept everywhere with the later time.
         let known = self.find(&left.node, left.membership).cloned();
         if known.as_ref().is_some_and(|known| known >= left) {
             return Batch::new();
@@ -62,7 +62,7 @@ impl LeftNodes {
         changes
     }
 
-    /// These are on disk.
+    /// Notes that these nodes are on disk.
     pub(super) fn stored(&mut self, lefts: &[Left]) {
         for left in lefts {
             if let Some(stored) = self.nodes.get_mut(left) {
@@ -71,7 +71,7 @@ impl LeftNodes {
         }
     }
 
-    /// What an offer tells of them: half of it the latest ones, half of it the others in turn.
+    /// Returns the nodes for an advertisement: half of it the latest ones, half of it the others in rotation.
     pub(super) fn told(&mut self) -> Vec<Left> {
         let stored = || self.nodes.iter().rev().filter(|(_, stored)| **stored).map(|(left, _)| left);
         let mut told: Vec<Left> = stored().take(NODES_PER_OFFER_MAX / 2).cloned().collect();
@@ -116,7 +116,7 @@ mod tests {
         let kept = |nodes: &LeftNodes| nodes.nodes.keys().cloned().collect::<Vec<_>>();
         assert_eq!(kept(&heard[0]), all[100..]);
         assert_eq!(kept(&heard[0]), kept(&heard[1]));
-        // What was dropped is not taken in again, and what is known is no news.
+        // A dropped node is not added again, and a known one is nothing new.
         assert!(heard[0].add(&all[500]).is_empty());
         let again = heard[0].add(&all[0]);
         assert!(again.iter().all(|change| change.key == key(&all[0])) && again.last().unwrap().value.is_none());

@@ -1,8 +1,8 @@
-//! How far the stores of other nodes were, as they have said: an offer of a store that was further before is refused, and so is
-//! that of a second opening beside the one that is known (decisions 0033 and 0034).
+//! The last known state of other nodes' stores, as they have reported it. An advertisement from a store that was
+//! further before is refused, and so is that of a second opening beside the known one (decisions 0033 and 0034).
 //!
-//! What is known of each node is in memory, and on disk whenever the opening changes and about once a minute. Pure but for its own
-//! state; `own_name.rs` is about those who speak in the name of the own node.
+//! What is known of each node is in memory, and on disk whenever the opening changes and about once a minute. Pure
+//! except for its own state; `own_name.rs` handles senders that use this node's name.
 
 use std::collections::BTreeMap;
 
@@ -15,49 +15,52 @@ use serde::{Deserialize, Serialize};
 use super::{PEERS_MAX, node_of_key};
 use crate::store::OPENING_KEY;
 
-/// How often at most it is written down how far a store is that has not been opened anew. What a peer does within this time can be
-/// missing in a copy that is not noticed, if this node is started again, too.
+/// The least time between two records of the progress of a store that has not been opened anew. A copy that lacks
+/// what a peer did within this time may go unnoticed if this node restarts, too.
 const STORED_PERIOD_MS: u64 = 60_000;
-/// An opening that goes on to be heard for more than so many offer periods, and in so many offers, is at work.
+/// An opening is at work if it is still received after more than this many advertisement periods, and in
+/// `LIVE_OFFERS` advertisements.
 pub(super) const LIVE_PERIODS: u64 = 2;
 const LIVE_OFFERS: u64 = 3;
-/// For so many offer periods after it was heard last, a refused opening is shown.
+/// For how many advertisement periods after its last packet a refused opening is shown.
 const SHOWN_PERIODS: u64 = 10;
-/// So many openings that were known before are kept in mind: what is heard of them may only be late.
+/// How many formerly known openings are remembered: packets from them may only be late.
 const FORMER_MAX: usize = 8;
-/// How often the same is said to the operator.
+/// The least time between two equal reports to the operator.
 const SAID_PERIOD_MS: u64 = 60_000;
 
-/// Which store a peer has, as far as this node can tell; see [`Node::peers`](crate::Node::peers).
+/// The store that a peer has, as far as this node can tell; see [`Node::peers`](crate::Node::peers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PeerStore {
-    /// The one that is known, or that it was introduced with.
+    /// The known store, or the one that the peer was introduced with.
     #[default]
     Known,
-    /// A node of its name is there with an older copy, or another one, of the store that is known. Nothing is taken from it.
+    /// A node of the peer's name runs with an older copy of the known store, or with another one. Nothing from it is
+    /// accepted.
     GoneBack {
-        /// What it has.
+        /// The opening of the refused store.
         refused: Generation,
-        /// What is known.
+        /// The known opening.
         known: Generation,
     },
-    /// Two nodes of its name are at work on two copies of one store. Both are told to stop, until an operator chooses.
+    /// Two nodes of the peer's name are at work on two copies of one store. Both are asked to stop, until an operator
+    /// chooses.
     TwoOwners {
-        /// What the one has that is refused.
+        /// The opening of the node that is refused.
         refused: Generation,
-        /// What the other one has, which was known.
+        /// The opening of the other node, which was known.
         known: Generation,
     },
 }
 
-/// As it is stored.
+/// The stored form of what is known of a node's store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Seen {
     membership: Membership,
     generation: Generation,
 }
 
-/// An opening that is not taken for the one that is known.
+/// An opening that is not accepted as the known one.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Refused {
@@ -65,11 +68,11 @@ struct Refused {
     since_ms: u64,
     last_ms: u64,
     offers: u64,
-    /// It was the known one once: what is heard of it may only be late.
+    /// Whether it was the known one once: its packets may only be late.
     is_former: bool,
-    /// It is sure enough for its sender to be told.
+    /// Whether it is certain enough to inform the sender.
     is_told: bool,
-    /// It is no late word of an earlier life.
+    /// Whether its packets are not late ones of an earlier start.
     is_live: bool,
     both_live: bool,
 }
@@ -77,23 +80,23 @@ struct Refused {
 struct Opening {
     seen: Seen,
     stored: Option<(Seen, u64)>,
-    /// Those that were known before, the latest last.
+    /// The openings that were known before, the latest last.
     former: Vec<u128>,
     refused: Option<Refused>,
-    /// What was said of it to the operator, and when.
+    /// The last report to the operator, and its time.
     said: Option<(PeerStore, u64)>,
 }
 
-/// What becomes of an offer, by the opening that it names.
+/// The result of judging an advertisement by the opening that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is taken. With `restored`, an operator has accepted an older copy there.
+    /// The advertisement is accepted. With `restored`, an operator has accepted an older copy there.
     Taken { restored: bool },
-    /// It is not taken, and its sender is told so.
+    /// The advertisement is not accepted, and its sender is informed.
     Refused,
 }
 
-/// See the module's documentation.
+/// The openings of other nodes' stores; see the module's documentation.
 #[derive(Default)]
 pub(super) struct Openings {
     of: BTreeMap<NodeId, Opening>,
@@ -112,7 +115,7 @@ impl Openings {
         Ok(Self { of, period_ms })
     }
 
-    /// A node has said which opening of its store this is.
+    /// Judges an advertisement by the opening of the sender's store that it names.
     pub(super) fn judge(&mut self, node: &NodeId, membership: Membership, offered: Generation, now_ms: u64) -> Verdict {
         let seen = Seen { membership, generation: offered };
         let (period_ms, is_full) = (self.period_ms, self.of.len() >= PEERS_MAX);
@@ -124,7 +127,7 @@ impl Openings {
         };
         let known = opening.seen.generation;
         if opening.seen.membership != membership {
-            // It was begun anew knowingly, or it would have been refused by its membership.
+            // The node was begun anew knowingly; otherwise its membership would have been refused.
             opening.follow(seen);
             return Verdict::Taken { restored: false };
         }
@@ -134,7 +137,7 @@ impl Openings {
                 opening.note_known(now_ms, period_ms);
                 return Verdict::Taken { restored: false };
             }
-            // One that was overtaken; or the process itself was put back, as a virtual machine can be.
+            // The packet was overtaken, or the process itself was set back, as a virtual machine can be.
             let goes_on = opening.note_refused(offered, now_ms, period_ms);
             return if goes_on { Verdict::Refused } else { Verdict::Taken { restored: false } };
         }
@@ -147,8 +150,8 @@ impl Openings {
         Verdict::Refused
     }
 
-    /// A node says of its own name that there is another opening. The earlier of the two proves so that it is at work: the number of
-    /// the later one is drawn at random when that begins.
+    /// Handles a node's report that there is another opening under its own name. The earlier of the two thereby
+    /// proves that it is at work: the later one's number is drawn at random when it begins.
     pub(super) fn note_dispute(&mut self, node: &NodeId, offered: Generation, dispute: &Dispute, now_ms: u64) {
         let of_node = self.of.get_mut(node).filter(|opening| opening.seen.membership == dispute.membership);
         let (Some(opening), true) = (of_node, dispute.known.is_same(&offered)) else { return };
@@ -166,7 +169,8 @@ impl Openings {
         }
     }
 
-    /// What has to be told to nodes of this name: that one of them is refused, or that both have to stop.
+    /// Returns what nodes of this name have to be informed of: that one of them is refused, or that both have to
+    /// stop.
     pub(super) fn dispute(&self, node: &NodeId, now_ms: u64) -> Option<Dispute> {
         let Opening { seen, refused, .. } = self.of.get(node)?;
         let shown_ms = self.period_ms.saturating_mul(SHOWN_PERIODS);
@@ -175,7 +179,7 @@ impl Openings {
         Some(Dispute { membership: seen.membership, refused: generation, known: seen.generation, both_live })
     }
 
-    /// Which store a node has.
+    /// Returns which store a node has.
     pub(super) fn store_of(&self, node: &NodeId, now_ms: u64) -> PeerStore {
         let Some(Dispute { refused, known, both_live, .. }) = self.dispute(node, now_ms) else {
             return PeerStore::Known;
@@ -188,7 +192,8 @@ impl Openings {
         }
     }
 
-    /// What has to be said to the operator of a node's store: each change, and from time to time as long as it goes on.
+    /// Returns the report on a node's store that is due to the operator: on each change, and periodically while the
+    /// problem lasts.
     pub(super) fn say(&mut self, node: &NodeId, now_ms: u64) -> Option<PeerStore> {
         let store = self.store_of(node, now_ms);
         let opening = self.of.get_mut(node)?;
@@ -204,17 +209,17 @@ impl Openings {
         Some(store)
     }
 
-    /// How many nodes have another store than the one that is known.
+    /// Returns how many nodes have another store than the known one.
     pub(super) fn disputed(&self, now_ms: u64) -> usize {
         self.of.keys().filter(|node| self.store_of(node, now_ms) != PeerStore::Known).count()
     }
 
-    /// The opening that is known of a node.
+    /// Returns the known opening of a node.
     pub(super) fn known(&self, node: &NodeId) -> Option<u128> {
         self.of.get(node).map(|opening| opening.seen.generation.id)
     }
 
-    /// What has to be written down now of a node, which is noted as written.
+    /// Returns what has to be stored now about a node, and notes it as stored.
     pub(super) fn due_change(&mut self, node: &NodeId, now_ms: u64) -> Option<Change> {
         let opening = self.of.get_mut(node)?;
         let seen = opening.seen;
@@ -230,14 +235,15 @@ impl Openings {
         Some(Change { space: Space::Meta, key: key(node), value: Some(value) })
     }
 
-    /// The node has left. What has to be written down.
+    /// Forgets a node that has left. Returns what has to be stored.
     pub(super) fn forget(&mut self, node: &NodeId) -> Option<Change> {
         self.of.remove(node)?;
         Some(Change { space: Space::Meta, key: key(node), value: None })
     }
 }
 
-/// Whether an opening that was heard for this time, in so many offers, is no late word of one that has ended.
+/// Returns whether an opening that was received over this time, in this many advertisements, is at work, and its
+/// packets are not late ones.
 pub(super) fn is_at_work(time_ms: u64, offers: u64, period_ms: u64) -> bool {
     time_ms > period_ms.saturating_mul(LIVE_PERIODS) && offers >= LIVE_OFFERS
 }
@@ -251,7 +257,7 @@ impl Opening {
         Self { seen, stored, former: Vec::new(), refused: None, said: None }
     }
 
-    /// From now on this one is known.
+    /// Makes this opening the known one.
     fn follow(&mut self, seen: Seen) {
         self.former.push(self.seen.generation.id);
         if self.former.len() > FORMER_MAX {
@@ -260,7 +266,7 @@ impl Opening {
         (self.seen, self.refused) = (seen, None);
     }
 
-    /// The opening that is known was heard.
+    /// Notes that a packet of the known opening was received.
     fn note_known(&mut self, now_ms: u64, period_ms: u64) {
         let known = self.seen.generation;
         let Some(refused) = &mut self.refused else { return };
@@ -282,13 +288,14 @@ impl Opening {
             offers: 0,
             is_former,
             is_told: false,
-            // An earlier one may have ended before it was heard at all; a late word of it says nothing.
+            // An earlier opening may have ended before it was first received here; a late packet of it proves
+            // nothing.
             is_live: !is_former && generation.order() >= self.seen.generation.order(),
             both_live: false,
         })
     }
 
-    /// An opening that is not the one that is known, or not as far, was heard. Says whether that goes on.
+    /// Notes that an opening was received which is not the known one, or not as far. Returns whether that goes on.
     fn note_refused(&mut self, generation: Generation, now_ms: u64, period_ms: u64) -> bool {
         let known = self.seen.generation;
         let mut refused = self.refused_of(generation, now_ms);
@@ -336,13 +343,13 @@ mod tests {
         assert_eq!(judge(&mut openings, opening(4, 4, 70, 80), 1), Verdict::Refused);
         assert_eq!(judge(&mut openings, opening(5, 5, 90, 101), 2), TAKEN);
         assert!(openings.dispute(&bank(), 3).is_some_and(|dispute| !dispute.both_live));
-        // One that begins no sooner is another one.
+        // An opening that does not begin earlier is another one.
         assert_eq!(judge(&mut openings, opening(5, 6, 90, 100), 4), Verdict::Refused);
         assert_eq!(judge(&mut openings, opening(5, 5, 90, 102), 5), TAKEN);
         assert!(openings.dispute(&bank(), 6).is_some_and(|dispute| dispute.both_live));
     }
 
-    /// What becomes of an offer after one of opening 5 with batch 100.
+    /// Checks the verdict on an advertisement that follows one of opening 5 with batch 100.
     fn check(offered: Generation, expected: Verdict) {
         let mut openings = openings();
         assert_eq!(judge(&mut openings, opening(5, 50, 80, 100), 0), TAKEN);
@@ -360,7 +367,7 @@ mod tests {
         check(opening(9, 60, 100, 500), TAKEN);
         // Overtaken by a later one.
         check(opening(5, 50, 80, 90), TAKEN);
-        // An older copy, though it goes on; a fork; one that was opened less often.
+        // An older copy, although it makes progress; a fork; a store that was opened less often.
         check(opening(6, 60, 99, 500), Verdict::Refused);
         check(opening(5, 51, 100, 101), Verdict::Refused);
         check(opening(4, 40, 100, 500), Verdict::Refused);
@@ -416,7 +423,7 @@ mod tests {
         judge(&mut named, first, 0);
         judge(&mut named, second, 10);
         let of_first = Dispute { membership: Membership(7), refused: second, known: first, both_live: false };
-        // The later one has heard the earlier one, which may be late.
+        // The later one has received the earlier one, whose packet may be late.
         let of_second = Dispute { refused: first, known: second, ..of_first };
         named.note_dispute(&bank(), second, &of_second, 20);
         judge(&mut named, second, 21);
@@ -436,7 +443,7 @@ mod tests {
         judge(&mut openings, known, 20);
         assert_eq!(openings.store_of(&bank(), 20), PeerStore::TwoOwners { refused: copy, known });
         assert!(openings.dispute(&bank(), 20).unwrap().both_live);
-        // The next life of either ends it, if it is as far.
+        // The next start of either ends it, if its store is as far.
         judge(&mut openings, opening(7, 70, 100, 101), 30);
         assert_eq!(openings.store_of(&bank(), 30), PeerStore::Known);
     }

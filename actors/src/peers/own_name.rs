@@ -1,8 +1,10 @@
-//! Who else speaks in the name of the own node: an earlier life of it whose packets are late, or a second owner of the name.
+//! Detects other senders that use this node's name: an earlier start of it whose packets are late, or a second owner
+//! of the name.
 //!
-//! Two openings of one store that are both at work are two copies of it. The earlier one knows at once: an opening that counts
-//! more, or as much with another id, is not its own. The later one cannot tell the earlier one from its own past, until that
-//! answers: with the id of the later one, which is drawn at random when it begins (decision 0034).
+//! Two openings of one store that are both at work are two copies of it. The earlier one knows at once: an opening
+//! with a higher number, or with the same number and another id, is not its own. The later one cannot distinguish the
+//! earlier one from its own past until that one answers with the later one's id, which is drawn at random when it
+//! begins (decision 0034).
 
 use accompanist_core::NodeId;
 use accompanist_core::frame::{Dispute, Generation, Membership, Offer};
@@ -11,39 +13,40 @@ use super::openings::{LIVE_PERIODS, is_at_work};
 use super::{Known, Peers};
 use crate::store::Halt;
 
-/// What was heard in the own name.
+/// The packets received in this node's name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Namesake {
     generation: Generation,
     since_ms: u64,
     last_ms: u64,
     offers: u64,
-    /// Whether this node has heard it itself.
+    /// Whether this node has received them itself.
     is_heard: bool,
 }
 
 impl Namesake {
-    /// Whether it was heard, and began no sooner than the own one: then both are at work.
+    /// Returns whether the namesake was received and did not begin earlier than this node: then both are at work.
     fn is_heard_later(&self, own: Generation) -> bool {
         self.is_heard && self.generation.order() >= own.order()
     }
 }
 
-/// What follows of an offer in the own name.
+/// The result of an advertisement in this node's name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum OwnHeard {
-    /// Nothing: it is the own one.
+    /// The advertisement is this node's own.
     Echo,
-    /// Another store under the own name: who knows the name tells the newcomer.
+    /// The advertisement is from another store under this node's name: a node that knows the name informs the newcomer.
     OtherStore,
-    /// It may be a late word of an earlier life. With `is_new` all have to be told, so that one that is alive answers.
+    /// The advertisement may be a late packet of an earlier start. With `is_new` all nodes have to be informed, so that
+    /// a sender that is alive answers.
     Earlier { is_new: bool },
     /// There are two owners.
     Halt(Halt),
 }
 
 impl Peers {
-    /// Another node has spoken in the own name.
+    /// Handles an advertisement that another node has sent in this node's name.
     pub(crate) fn hear_own(&self, offer: &Offer, now_ms: u64) -> OwnHeard {
         let mut known = self.lock();
         let (own, offered, membership) = (known.generation, offer.generation, known.own.membership);
@@ -72,14 +75,15 @@ impl Peers {
         OwnHeard::Halt(Halt { by, own, other: offered, both_live: true })
     }
 
-    /// The own node stops for this reason: all are told, above all those that speak in its name.
+    /// Notes why this node stops: all nodes are informed, in particular those that use its name.
     pub(crate) fn note_halt(&self, halt: &Halt, now_ms: u64) {
         let namesake =
             Namesake { generation: halt.other, since_ms: now_ms, last_ms: now_ms, offers: 1, is_heard: halt.both_live };
         self.lock().namesake = Some(namesake);
     }
 
-    /// What another node, whose own offer was taken, says of the store of this one: why it has to stop, if it has.
+    /// Returns the reason why this node has to stop, if there is one, from the report of another node (whose own
+    /// advertisement was accepted) on this one's store.
     pub(super) fn halt_of(
         by: &NodeId,
         own: Generation,
@@ -99,7 +103,7 @@ impl Peers {
 }
 
 impl Known {
-    /// What all are told of who speaks in the own name.
+    /// Returns what all nodes are informed of about another sender that uses this node's name.
     pub(super) fn own_dispute(&self, now_ms: u64) -> Option<Dispute> {
         let (own, membership) = (self.generation, self.own.membership);
         let told_ms = self.period_ms.saturating_mul(LIVE_PERIODS);

@@ -6,7 +6,7 @@ use accompanist_core::NodeId;
 
 use super::{Known, lock};
 
-/// Holds the nodes of a start's cast, until its session is in the store: one of them that drains is still needed.
+/// Holds the nodes of a start's cast until its session is in the store: a draining one among them is still needed.
 pub(crate) struct Placed {
     nodes: Mutex<Vec<NodeId>>,
     known: Arc<Mutex<Known>>,
@@ -17,7 +17,7 @@ impl Placed {
         Arc::new(Self { nodes: Mutex::new(nodes), known })
     }
 
-    /// The session is in the store, or never will be.
+    /// Releases the nodes: the session is in the store, or never will be.
     pub(crate) fn release(&self) {
         let nodes = std::mem::take(&mut *lock(&self.nodes));
         if nodes.is_empty() {

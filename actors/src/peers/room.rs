@@ -1,9 +1,9 @@
-//! Room for nodes: what a name takes here that somebody has made up, and how long.
+//! Bounds the room for nodes: how much memory a forged name takes here, and for how long.
 //!
-//! An offer is believed and kept, so that a start needs nobody to be up. But a name that has never taken part in anything, and
-//! is not received, may be nobody's. Such a one goes when there is no room for another, and after an hour anyway; a node that
-//! was meant introduces itself anew. Those that have acknowledged something of a session, in any life of this node, stay until
-//! they leave or are forgotten.
+//! An advertisement is believed and kept, so that a start needs no other node to be up. A name that has never taken
+//! part in anything, and is not received, may be forged. Such a node is dropped when there is no room for another
+//! one, and after an hour in any case; a real node introduces itself again. Nodes that have acknowledged a frame of a
+//! session, at any time, stay until they leave or are forgotten.
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Batch, Change, Space};
@@ -11,11 +11,11 @@ use accompanist_core::contract::{Batch, Change, Space};
 use super::standing::Standing;
 use super::{Contact, Known, Peers, key, stored};
 
-/// So long a node is remembered that is not received and has taken part in nothing.
+/// How long a node is remembered that is not received and has taken part in nothing.
 const AGE_MAX_MS: u64 = 3_600_000;
 
 impl Known {
-    /// Forgets all that is known of a node, and gives what is to be stored of that.
+    /// Forgets all that is known of a node, and returns what is to be stored for that.
     pub(super) fn forget(&mut self, node: &NodeId) -> Batch {
         self.peers.remove(node);
         self.heard.remove(node);
@@ -33,7 +33,8 @@ impl Known {
         changes
     }
 
-    /// The node that may most likely be forgotten: not received for the longest time, of those that have taken part in nothing.
+    /// Returns the first node to forget: the one not received for the longest time, of those that have taken part in
+    /// nothing.
     fn least(&self, now_ms: u64) -> Option<(NodeId, u64)> {
         let idle = self.peers.iter().filter(|(node, peer)| {
             !peer.partner && **node != self.node && !self.placed.contains_key(*node) && !self.cordoned.contains(*node)
@@ -45,7 +46,7 @@ impl Known {
         silent.max_by_key(|(_, silent_ms)| *silent_ms)
     }
 
-    /// Makes room for one more node, if there is one that may be forgotten. Gives what is to be stored.
+    /// Makes room for one more node, if one may be forgotten. Returns what is to be stored.
     pub(super) fn make_room(&mut self, now_ms: u64) -> Option<Batch> {
         let (node, _) = self.least(now_ms)?;
         Some(self.forget(&node))
@@ -53,7 +54,7 @@ impl Known {
 }
 
 impl Peers {
-    /// Forgets those that are too old. While the own node drains, it may be needed by any of them.
+    /// Forgets nodes that are too old, unless this node drains: any of them may need it.
     pub(crate) fn age(&self, now_ms: u64) -> Batch {
         let mut known = self.lock();
         let mut changes = Batch::new();
@@ -67,7 +68,7 @@ impl Peers {
         changes
     }
 
-    /// A node has acknowledged something of a session. Gives what is to be stored, if that is news.
+    /// Notes that a node has acknowledged a frame of a session. Returns what is to be stored, if that is new.
     pub(crate) fn note_partner(&self, node: &NodeId) -> Option<Change> {
         let mut known = self.lock();
         let peer = known.peers.get_mut(node).filter(|peer| !peer.partner)?;
@@ -87,7 +88,7 @@ mod tests {
     use crate::peers::PEERS_MAX;
 
     const PERIOD: Duration = Duration::from_secs(3);
-    /// Whoever was not received since 0 is silent then.
+    /// The time at which a node that was not received since 0 is silent.
     const LATER_MS: u64 = 9_000;
 
     fn node(number: usize) -> NodeId {
@@ -113,7 +114,7 @@ mod tests {
         assert!(learn(&peers, 5_000, LATER_MS + 1), "the others are silent");
         let left = (1..2 * PEERS_MAX).filter(|number| peers.knows(&node(*number))).count();
         assert_eq!(left, PEERS_MAX - 3, "one of them has gone");
-        // However many more are made up.
+        // Even if more names are forged.
         let more = (10_000..10_000 + 2 * PEERS_MAX).filter(|number| learn(&peers, *number, LATER_MS + 2)).count();
         assert_eq!(more, PEERS_MAX - 3, "all but the own node and two others");
         assert!(peers.knows(&node(0)), "it has taken part in something");

@@ -1,8 +1,8 @@
-//! How the own node stands with the others, and how far its draining is.
+//! This node's membership, and the progress of its draining.
 //!
-//! A node that drains is needed as long as an instance is open anywhere whose session has it in its cast: one that has
-//! not come to it yet as well as one whose last acknowledgement has been lost. So every node that may have begun such
-//! sessions says how many are open there, once it has on its disk that no more begin (decision 0014).
+//! A draining node is needed as long as an instance is open anywhere whose session casts it: a session that has not
+//! reached it yet as well as one whose last acknowledgement was lost. Every node that may have started such sessions
+//! therefore reports how many are open there, once it has on its disk that no more will start (decision 0014).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,59 +17,60 @@ use super::{Contact, Known, PeerStore, Peers};
 use crate::store::STANDING_KEY;
 use crate::writer::Counts;
 
-/// How a node stands with the others.
+/// The membership of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It takes new sessions.
+    /// The node takes new sessions.
     Serving,
-    /// It takes no new sessions, and ends those it has.
+    /// The node takes no new sessions, and completes those it has.
     Draining,
-    /// It has left for good, or an operator has had it forgotten: nobody casts it any more.
+    /// The node has left for good, or an operator has had it forgotten: no node casts it any more.
     Left,
 }
 
 /// Another node, as far as is known; see [`Node::peers`](crate::Node::peers).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownNode {
-    /// Its name.
+    /// The node's name.
     pub node: NodeId,
-    /// How it stands. One that has left is listed as long as that is remembered.
+    /// The node's membership. A node that has left is listed for as long as that is remembered.
     pub standing: Standing,
-    /// The roles that it plays, in order; none for one that has left.
+    /// The roles that the node plays, in order; none for a node that has left.
     pub roles: Vec<String>,
-    /// How long ago something was last received from it; `None` if not in this life of the own node.
+    /// How long ago a packet was last received from the node; `None` if there was none since this node's start.
     pub last_heard: Option<Duration>,
-    /// Whether packets go to and fro between it and this node.
+    /// Whether packets pass in both directions between the node and this one.
     pub contact: Contact,
-    /// Which store it has, as far as this node can tell.
+    /// The store that the node has, as far as this node can tell.
     pub store: PeerStore,
-    /// Whether an operator has barred it from new sessions of this node; see [`Node::cordon`](crate::Node::cordon).
+    /// Whether an operator has barred the node from new sessions of this one; see
+    /// [`Node::cordon`](crate::Node::cordon).
     pub cordoned: bool,
 }
 
-/// How far a node's draining is; see [`Node::drain_progress`](crate::Node::drain_progress).
+/// The progress of a node's draining; see [`Node::drain_progress`](crate::Node::drain_progress).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrainProgress {
-    /// How many role instances are open at each node, itself included, whose sessions have the draining node in their
-    /// cast; `None` for a node that has not said yet. Sessions with several roles count once for each that is open.
+    /// The number of open role instances at each node, itself included, whose sessions cast the draining node; `None`
+    /// for a node that has not reported yet. Sessions with several roles count once for each that is open.
     pub open: BTreeMap<NodeId, Option<u64>>,
 }
 
 impl DrainProgress {
-    /// Whether nobody needs the node any more.
+    /// Returns whether no node needs the draining one any more.
     pub fn is_over(&self) -> bool {
         self.open.values().all(|open| *open == Some(0))
     }
 }
 
-/// The own node's standing, as it is stored.
+/// This node's membership, as it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Own {
     pub(super) membership: Membership,
-    /// Counts the changes of `draining`, and goes on over memberships.
+    /// Counts the changes of `draining`, across memberships.
     pub(super) change: u64,
     pub(super) draining: bool,
-    /// Whether it takes the place of another membership under its name knowingly.
+    /// Whether it knowingly replaces another membership under its name.
     pub(super) fresh: bool,
 }
 
@@ -91,7 +92,7 @@ impl Known {
         }
     }
 
-    /// So that the own node is cast like any other, or not.
+    /// Updates whether this node may be cast.
     pub(super) fn note_standing(&mut self) {
         let draining = self.standing() != Standing::Serving;
         if let Some(own) = self.peers.get_mut(&self.node) {
@@ -99,7 +100,8 @@ impl Known {
         }
     }
 
-    /// The nodes that drain, with their memberships and the numbers of their offers; the own one also when it has left.
+    /// Returns the draining nodes, with their memberships and the numbers of their advertisements; this one also when
+    /// it has left.
     fn draining(&self) -> impl Iterator<Item = (&NodeId, Membership, u64)> {
         let others = self.peers.iter().filter(|(node, peer)| peer.draining && **node != self.node);
         let others = others.map(|(node, peer)| (node, peer.membership, peer.change));
@@ -107,7 +109,7 @@ impl Known {
         own.into_iter().chain(others)
     }
 
-    /// What is told of those that drain: nothing before it has been counted.
+    /// Returns the counts for draining nodes that are sent to others: none before it has been counted.
     pub(super) fn needs(&self) -> Vec<Need> {
         let others = self.draining().filter(|(node, ..)| **node != self.node);
         let counted = others.filter_map(|(node, membership, change)| {
@@ -117,7 +119,7 @@ impl Known {
         counted.take(NODES_PER_OFFER_MAX).collect()
     }
 
-    /// What another node says that it still needs.
+    /// Notes how many sessions of another node still need this one.
     pub(super) fn note_needs(&mut self, from: &NodeId, needs: &[Need]) {
         let Own { membership, change, .. } = self.own;
         let own =
@@ -127,8 +129,9 @@ impl Known {
         }
     }
 
-    /// What `from` says of others. It is no more than a hint: they are not cast while it is said, and only as long as they are
-    /// not received themselves. Nothing of it is kept or told on. Gives those of whom it is news.
+    /// Handles what `from` reports of nodes that have left. The report is only a hint: they are not cast while it is
+    /// repeated, and only as long as they are not received themselves. It is neither stored nor passed on. Returns
+    /// the nodes of which this is new.
     pub(super) fn note_hints(&mut self, from: &NodeId, lefts: &[Left], now_ms: u64) -> Vec<NodeId> {
         let mut news = Vec::new();
         for left in lefts.iter().filter(|left| left.node != self.node && left.node != *from) {
@@ -141,15 +144,15 @@ impl Known {
         news
     }
 
-    /// What nobody has said lately holds no more.
+    /// Forgets hints that have not been repeated lately.
     pub(super) fn forget_hints(&mut self, now_ms: u64) {
         let silence_ms = self.silence_ms;
         self.hints.retain(|_, said_ms| now_ms.saturating_sub(*said_ms) < silence_ms);
     }
 
-    /// `from` says that the own node has left. If it has, `from` is aware of that now. Otherwise an operator has had it
-    /// forgotten there: that is the word of `from` for itself, which is not to be cast any more, and leaves the own node as
-    /// it is. Gives whether the latter is news.
+    /// Handles the report of `from` that this node has left. If it has, `from` is aware of that now. Otherwise an
+    /// operator has had it forgotten there. That holds only for `from`, which is not to be cast any more, and leaves
+    /// this node as it is. Returns whether the latter is new.
     pub(super) fn note_own_left(&mut self, from: &NodeId, lefts: &[Left]) -> bool {
         let membership = self.own.membership;
         if !lefts.iter().any(|left| left.node == self.node && left.membership == membership) {
@@ -166,7 +169,7 @@ impl Known {
     }
 
     fn progress(&self) -> DrainProgress {
-        // One that plays no role begins no session. Nobody answers one that has left.
+        // A node that plays no role starts no session. A node that has left gets no answers.
         let has_left = self.standing() == Standing::Left;
         let asked = |node: &NodeId| !has_left || *node == self.node;
         let known = self.peers.iter().filter(|(node, peer)| asked(node) && !peer.roles.is_empty());
@@ -179,15 +182,15 @@ impl Peers {
         self.lock().standing()
     }
 
-    /// The next standing of the own node, to be stored and then [told](Self::stand). One that has left comes back in the
-    /// new membership that is given for it.
+    /// Returns the next membership state of this node, to be stored and then [announced](Self::stand). A node that
+    /// has left returns in the given new membership.
     pub(crate) fn next_standing(&self, draining: bool, membership: Membership) -> Own {
         let mut known = self.lock();
         let mut next = known.asked;
         let is_gone = known.left.has(&known.node, next.membership) || !known.forgotten_by.is_empty();
         if !draining && is_gone {
             next.membership = membership;
-            next.fresh = true; // Not all may know yet that the one before has left.
+            next.fresh = true; // Some nodes may not know yet that the earlier one has left.
         }
         next.draining = draining;
         if next != known.asked {
@@ -197,7 +200,7 @@ impl Peers {
         next
     }
 
-    /// This standing is on disk.
+    /// Adopts a membership state that is on disk.
     pub(crate) fn stand(&self, own: Own) {
         {
             let mut known = self.lock();
@@ -205,7 +208,7 @@ impl Peers {
                 return;
             }
             if own.membership != known.own.membership {
-                // They know the one before, as one that has left.
+                // The others know the earlier membership, as one that has left.
                 let node = known.node.clone();
                 known.peers.iter_mut().filter(|(other, _)| **other != node).for_each(|(_, peer)| peer.mutual = false);
                 known.forgotten_by.clear();
@@ -218,14 +221,14 @@ impl Peers {
         self.changed.notify_waiters();
     }
 
-    /// The nodes whose sessions are to be counted.
+    /// Returns the nodes whose sessions are to be counted.
     pub(crate) fn draining(&self) -> BTreeMap<NodeId, (Membership, u64)> {
         let known = self.lock();
         known.draining().map(|(node, membership, change)| (node.clone(), (membership, change))).collect()
     }
 
-    /// What has been counted of these nodes, in the store and of starts under way. Gives those that have to hear of it
-    /// now.
+    /// Notes the counts for these nodes, from the store and the starts under way. Returns the nodes that have to be
+    /// informed now.
     pub(crate) fn counted(&self, of: &BTreeMap<NodeId, (Membership, u64)>, counts: &Counts) -> Vec<NodeId> {
         let mut told = Vec::new();
         {
@@ -247,15 +250,16 @@ impl Peers {
         told
     }
 
-    /// How far the draining of the own node is; `None` if it does not drain. Of one that has left, what is open here.
+    /// Returns the progress of this node's draining; `None` if it does not drain. For a node that has left, the
+    /// progress has only what is open here.
     pub(crate) fn drain_progress(&self) -> Option<DrainProgress> {
         let known = self.lock();
         (known.standing() != Standing::Serving).then(|| known.progress())
     }
 
-    /// The nodes that do not know yet that the own node has left. One of which others say that it has left itself, and which is
-    /// not received, is not waited for: it may have gone while the own node was down, and be told of nothing any more. If that
-    /// is not so, it still hears from the others that the own node is not to be cast.
+    /// Returns the nodes that do not know yet that this one has left. A node that others report to have left itself,
+    /// and that is not received, is left out: it may have left while this node was down, and cannot be informed any
+    /// more. If the report is wrong, that node still learns from the others that this one is not to be cast.
     pub(crate) fn unaware(&self, now_ms: u64) -> Vec<NodeId> {
         let mut known = self.lock();
         known.forget_hints(now_ms);
@@ -264,8 +268,8 @@ impl Peers {
         others.map(|(node, _)| node.clone()).filter(is_unaware).collect()
     }
 
-    /// As the own node has it: the other one has left, at this time. Gives what is to be stored; `None` for one that is
-    /// not known. The own node may be meant, too.
+    /// Notes that another node has left, at this time, as decided on this node. Returns what is to be stored; `None`
+    /// for an unknown node. The node may also be this one.
     pub(crate) fn forget(&self, node: &NodeId, at_unix_ms: u64) -> Option<(Batch, Left)> {
         let known = self.lock();
         let own = (*node == known.node).then_some(known.own.membership);
@@ -276,8 +280,8 @@ impl Peers {
         Some((changes, left))
     }
 
-    /// These have left, as they say themselves, or as an operator says, here or on an operator's node. Gives what is to be stored,
-    /// if that is news.
+    /// Notes that these nodes have left, as reported by themselves or by an operator, here or on an operator's node.
+    /// Returns what is to be stored, if anything is new.
     pub(crate) fn note_left(&self, lefts: &[Left]) -> Batch {
         let mut changes = Batch::new();
         {
@@ -295,13 +299,13 @@ impl Peers {
         changes
     }
 
-    /// These are on disk, and may be told.
+    /// Notes that these are on disk, so that others may be informed.
     pub(crate) fn left_stored(&self, lefts: &[Left]) {
         self.lock().left.stored(lefts);
         self.changed.notify_waiters();
     }
 
-    /// The nodes known, but for the own one.
+    /// Returns the known nodes, except this one.
     pub(crate) fn list(&self, now_ms: u64) -> Vec<KnownNode> {
         let known = self.lock();
         let others = known.peers.iter().filter(|(node, _)| **node != known.node);
@@ -314,7 +318,7 @@ impl Peers {
             store: known.openings.store_of(node, now_ms),
             cordoned: known.cordoned.contains(node),
         });
-        // One that has come back under its name has not left.
+        // A node that has returned under its name has not left.
         let gone: BTreeSet<_> = known.left.names().filter(|node| !known.peers.contains_key(*node)).collect();
         let gone = gone.into_iter().map(|node| KnownNode {
             node: node.clone(),

@@ -1,4 +1,4 @@
-//! Two nodes and a network between them that is deaf one way or another, second by second.
+//! Two nodes and a network between them that is deaf in one way or another, second by second.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use accompanist_core::frame::{Epoch, Round};
@@ -9,7 +9,7 @@ use crate::link::reception::Receptions;
 
 const PERIOD_MS: u64 = 3_000;
 
-/// What one node's link has of this, and what the network does to what it sends.
+/// The parts of one node's link that are under test.
 struct End {
     name: NodeId,
     reachability: Reachability,
@@ -24,7 +24,7 @@ impl End {
     }
 }
 
-/// A shop and a bank, and what has been asked of the shop's wire.
+/// A shop and a bank, and the actions on the shop's wire.
 struct Pair {
     shop: End,
     bank: End,
@@ -37,7 +37,8 @@ impl Pair {
         Self { shop: End::new("shop", 7), bank: End::new("bank", 8), now_ms: 0, changes: Vec::new() }
     }
 
-    /// One period: both say their offers, and the shop sends something to the bank alone. Says which of these arrive.
+    /// Simulates one period: the shop advertises itself and sends a packet to the bank alone, and the bank reports.
+    /// `arrives` decides which packets arrive.
     fn period(&mut self, arrives: impl Fn(Round) -> bool) {
         self.now_ms += PERIOD_MS;
         let Self { shop, bank, now_ms, changes } = self;
@@ -131,13 +132,13 @@ fn nothing_is_said_of_one_that_is_not_received_or_was_sent_nothing() {
         pair.shop.reachability.begin_round(|_| true);
         pair.shop.reachability.sent(&bank);
     }
-    // It was paused for so long, and then says all it had to say at once.
+    // The shop was paused for this long, and then everything that waited is handled at once.
     pair.now_ms += 100 * PERIOD_MS;
     let report = pair.bank.receptions.report();
     for _ in 0..10 {
         assert_eq!(pair.shop.reachability.report(&bank, &report, pair.now_ms), None);
     }
-    // Nothing but offers goes to it, and they arrive.
+    // The bank is sent nothing but advertisements, and they arrive.
     let mut pair = Pair::new();
     for round in 1..100 {
         assert!(pair.shop.reachability.begin_round(|_| true).is_empty());
@@ -147,7 +148,7 @@ fn nothing_is_said_of_one_that_is_not_received_or_was_sent_nothing() {
     }
 }
 
-/// The own process stood still, and finds all that has arrived meanwhile.
+/// The shop's process was paused, and then finds everything that has arrived meanwhile.
 #[test]
 fn a_pause_of_the_own_node_makes_nobody_deaf() {
     let mut pair = Pair::new();
@@ -178,10 +179,10 @@ fn what_was_sent_alone_and_not_reported_is_sent_for_again_in_each_round() {
 fn an_earlier_life_and_a_full_list_say_nothing_wrong() {
     let mut pair = Pair::new();
     let bank = pair.bank.name.clone();
-    // The bank has received from the life before only.
+    // The bank has received packets of the shop's earlier epoch only.
     pair.bank.receptions.note(&pair.shop.name, Epoch(6), Round::Broadcast(1_000_000));
     assert_eq!(pair.periods(5, none).changes(), [(5, deaf(3, Heal::Publisher))]);
-    // A list that is full, and has the shop not in it.
+    // A full list that does not contain the shop.
     let reception = |number| Reception {
         node: NodeId::new(format!("node-{number}")).unwrap(),
         epoch: Epoch(1),
@@ -218,8 +219,8 @@ fn one_session_is_for_all_that_are_deaf() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// However the network behaves: a peer that receives again is found to, nothing is asked too often, and one that
-    /// never receives is healed.
+    /// However the network behaves, a peer that receives again is found to do so, sessions are not rebuilt too often,
+    /// and a peer that never receives is healed.
     #[test]
     fn deafness_comes_and_goes(spells in proptest::collection::vec((0_u64..40, any::<bool>(), any::<bool>()), 1..12)) {
         let mut pair = Pair::new();

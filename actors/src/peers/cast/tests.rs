@@ -1,4 +1,4 @@
-//! Where sessions are placed: evenly, and the same for all that know the same nodes.
+//! Placement of sessions: even, and the same on all nodes that know the same nodes.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,7 +52,7 @@ fn offer(role: &str, membership: u64) -> Offer {
     Offer { membership: Membership(membership), roles, choreographies, knows, ..Offer::default() }
 }
 
-/// What a shop knows that has heard of these banks.
+/// The peers of a shop that has received these banks.
 fn knowing(banks: impl IntoIterator<Item = u32>) -> Peers {
     let peers = Peers::new(id("shop"), offer("shop", 1), Duration::ZERO, 0);
     for number in banks {
@@ -65,7 +65,7 @@ fn session(number: u32) -> SessionId {
     SessionId::keyed("sale", &number.to_string())
 }
 
-/// The bank of a session.
+/// Returns the bank of a session.
 fn placed(peers: &Peers, session: SessionId) -> Option<NodeId> {
     placed_at(peers, session, 0)
 }
@@ -85,8 +85,8 @@ fn counts(peers: &Peers, sessions: u32) -> BTreeMap<NodeId, u32> {
     counts
 }
 
-/// Whether so many of `sessions` is what chance gives to a node with this share: within five standard deviations, so that
-/// one in two million fair placements would be called unfair.
+/// Returns whether `count` of `sessions` is what chance gives to a node with this share: within five standard
+/// deviations, so that one in two million fair placements would be called unfair.
 fn is_fair(count: u32, sessions: u32, share: f64) -> bool {
     let (count, sessions) = (f64::from(count), f64::from(sessions));
     (count - sessions * share).abs() < 5.0 * (sessions * share * (1.0 - share)).sqrt()
@@ -125,23 +125,23 @@ fn a_node_that_drains_or_has_left_is_not_cast_until_it_is_back() {
     let stands = |change, draining| Offer { change, draining, ..offer("bank", 2) };
     peers.learn(&bank(1), stands(1, true), 0);
     assert_eq!(all(), [bank(2)]);
-    peers.learn(&bank(1), stands(0, false), 0); // It comes late.
+    peers.learn(&bank(1), stands(0, false), 0); // The advertisement is late.
     assert_eq!(all(), [bank(2)]);
     peers.learn(&bank(1), stands(2, false), 0);
     assert_eq!(all(), [bank(1), bank(2)]);
     peers.learn(&bank(1), stands(1, true), 0);
     assert_eq!(all(), [bank(1), bank(2)]);
-    // It says that it has left.
+    // The bank reports that it has left.
     let left = vec![Left { at_unix_ms: 1, node: bank(1), membership: Membership(2) }];
     peers.learn(&bank(1), Offer { left, ..offer("bank", 2) }, 0);
     assert_eq!(all(), [bank(2)]);
     peers.learn(&bank(1), stands(3, false), 0);
     assert_eq!(all(), [bank(2)]);
-    peers.learn(&bank(1), offer("bank", 3), 0); // Over a fresh store.
+    peers.learn(&bank(1), offer("bank", 3), 0); // The bank is back over a fresh store.
     assert_eq!(all(), [bank(1), bank(2)]);
 }
 
-/// Otherwise it would leave, and not know whom to ask whether it may.
+/// Otherwise the node would leave without knowing which nodes to ask whether it may.
 #[test]
 fn only_who_knows_of_this_node_is_cast() {
     let peers = knowing([]);
@@ -154,12 +154,12 @@ fn only_who_knows_of_this_node_is_cast() {
         assert_eq!(placed(&peers, session(1)), cast);
         assert_eq!(peers.complete(offer("shop", 1), Some(&bank(1)), 0, 0).ask, cast.is_none());
     }
-    // Said once; and anew by the next one of its name.
+    // The statement holds once made; the next node of this name has to make it again.
     peers.learn(&bank(1), says(None), 0);
     assert_eq!(placed(&peers, session(1)), Some(bank(1)));
     peers.learn(&bank(1), Offer { membership: Membership(3), fresh: true, ..says(None) }, 0);
     assert_eq!(placed(&peers, session(1)), None);
-    // What is said to it in turn waits for the disk.
+    // The answer to that node waits for the disk.
     let knows = || peers.complete(offer("shop", 1), Some(&bank(1)), 0, 0).knows;
     assert_eq!(knows(), None);
     peers.stored(&bank(1), Membership(2));
@@ -168,12 +168,12 @@ fn only_who_knows_of_this_node_is_cast() {
     assert_eq!(knows(), Some(Membership(3)));
 }
 
-/// A shop whose nodes say their offers each second.
+/// The peers of a shop whose nodes advertise themselves each second.
 fn listening() -> Peers {
     Peers::new(id("shop"), offer("shop", 1), Duration::from_secs(1), 0)
 }
 
-/// The banks of a hundred sessions.
+/// Returns the banks of a hundred sessions.
 fn used(peers: &Peers, now_ms: u64) -> Vec<NodeId> {
     let placed = (0..100).filter_map(|number| placed_at(peers, session(number), now_ms));
     placed.collect::<BTreeSet<_>>().into_iter().collect()
@@ -193,11 +193,11 @@ fn nodes_that_were_received_from_lately_come_first() {
     assert_eq!(used(&peers, 2_999), all);
     says(&[1, 2], 2_999);
     assert_eq!(used(&peers, 3_000), [1, 2].map(bank));
-    // Of the others nothing moves.
+    // Sessions at the other banks do not move.
     for (number, before) in (0..).zip(&before).filter(|(_, before)| **before != Some(bank(3))) {
         assert_eq!(&placed_at(&peers, session(number), 3_000), before);
     }
-    // Any packet will do.
+    // Any packet counts.
     peers.note_received(&bank(1), 0, 7_000);
     peers.note_received(&id("stranger"), 0, 7_000);
     assert_eq!(used(&peers, 7_000), [bank(1)]);
@@ -207,7 +207,7 @@ fn nodes_that_were_received_from_lately_come_first() {
     says(&[1, 2], 10_002);
     let after: Vec<_> = (0..100).map(|number| placed_at(&peers, session(number), 10_002)).collect();
     assert_eq!(after, before, "each has its share again");
-    // One that is received, and does not receive.
+    // This bank is received, but does not receive.
     peers.note_deaf(&bank(2), Some(10_000));
     assert_eq!(used(&peers, 10_002), [1, 3].map(bank));
     peers.note_deaf(&bank(2), None);
@@ -285,7 +285,7 @@ fn a_node_that_is_cordoned_is_not_cast_over_restarts_until_it_is_uncordoned_or_h
     store.apply(peers.cordon(&bank(2), false).unwrap()).unwrap();
     peers.note_cordon(&bank(2), false);
     assert_eq!(used(&peers, 0), [bank(2)]);
-    // One that comes under the name of one that has left is not meant.
+    // The cordon does not hold for a node that joins under the name of one that has left.
     let left = vec![Left { at_unix_ms: 1, node: bank(1), membership: Membership(2) }];
     store.apply(peers.learn(&bank(1), Offer { left, ..offer("bank", 2) }, 0).changes).unwrap();
     store.apply(peers.learn(&bank(1), offer("bank", 3), 0).changes).unwrap();
@@ -304,7 +304,7 @@ fn a_node_with_another_store_is_heard_only_if_it_begins_anew_knowingly() {
     assert!(!peers.learn(&bank(1), offer("bank", 2), 0).is_other, "it has its store back");
     let learned = peers.learn(&bank(1), Offer { fresh: true, ..other() }, 0);
     assert!(!learned.is_other && learned.unstored == Some(Membership(3)));
-    // The name of one that has left is free.
+    // The name of a node that has left is free.
     let left = vec![Left { at_unix_ms: 1, node: bank(1), membership: Membership(3) }];
     peers.stored(&bank(1), Membership(3));
     peers.learn(&bank(1), Offer { left, ..offer("bank", 3) }, 0);
@@ -318,7 +318,7 @@ fn a_node_that_another_one_knows_with_another_store_is_told_so_unless_it_began_a
     for (knows, knows_other) in [(None, false), (Some(Membership(1)), false), (Some(Membership(7)), true)] {
         assert_eq!(peers.learn(&bank(1), says(knows), 0).knows_other, knows_other, "{knows:?}");
     }
-    // Joined anew after it had left: who knows the membership before has not heard of that.
+    // The node joined anew after it had left: a node that knows the earlier membership has not learned of that.
     let left = vec![Left { at_unix_ms: 1, node: id("shop"), membership: Membership(1) }];
     peers.learn(&bank(1), Offer { left, ..offer("bank", 2) }, 0);
     let again = peers.next_standing(false, Membership(9));
@@ -336,12 +336,12 @@ fn a_node_that_does_not_serve_begins_nothing() {
         peers.stand(own);
         assert_eq!(placed(&peers, session(1)), placed_at);
     }
-    // It is on disk last, and was asked for first: the later one stays.
+    // The first change is on disk last: the later one stays.
     let (first, second) = (peers.next_standing(false, other), peers.next_standing(true, other));
     peers.stand(second);
     peers.stand(first);
     assert_eq!(peers.standing(), Standing::Draining);
-    // Forgotten by another one, which holds there alone, and back in another membership.
+    // The node is forgotten by another one, which holds only there, and returns in another membership.
     let left = vec![Left { at_unix_ms: 1, node: id("shop"), membership: Membership(1) }];
     assert!(peers.learn(&bank(1), Offer { left, ..offer("bank", 2) }, 0).forgets_own);
     assert_eq!((peers.standing(), placed(&peers, session(1))), (Standing::Draining, None));
@@ -372,8 +372,8 @@ fn a_start_under_way_holds_its_cast_until_it_is_released() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Who is chosen depends on the session and on who is there, not on when they came, and moves only from those that go
-    /// or to those that come.
+    /// The choice depends on the session and on the nodes that are there, not on when they joined. A session moves
+    /// only from nodes that leave or to nodes that join.
     #[test]
     fn a_choice_depends_on_who_is_there(
         banks in btree_set(0_u32..1_000, 1..12),
