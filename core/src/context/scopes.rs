@@ -1,4 +1,4 @@
-//! Operations that hold others: sagas within the session, other choreographies, and loops of checkpoints.
+//! Operations that contain others: sagas within the session, inner choreographies, and loops of checkpoints.
 
 use std::future::{Future, poll_fn};
 use std::ops::ControlFlow;
@@ -18,13 +18,13 @@ use crate::message::{Payload, pack, unpack};
 use crate::role::{Includes, RoleSet};
 
 impl<Roles: RoleSet> Context<Roles> {
-    /// A saga within the session, of some of the roles: its abort takes back its own steps, in reverse order at each
-    /// role, and is a value that all roles here know. So they may all branch on it: try something else, or go on
-    /// without.
+    /// Runs a saga within the session, with some of its roles. An abort of the saga compensates only the saga's own
+    /// steps, in reverse order at each role, and is a value that all roles of this context know. They may all branch
+    /// on it: try something else, or continue without.
     ///
-    /// A refusal, [`Context::abort`] or an `Err` of `part`, at any of its roles, aborts it for all of them. It ends
-    /// when all its roles have voted, and each goes on once its own steps are taken back. The steps of one that
-    /// succeeded belong to the scope around it: they are taken back if that is aborted.
+    /// A refusal, [`Context::abort`] or an `Err` of `part`, at any role of the saga, aborts it for all its roles. The
+    /// saga ends when all its roles have voted, and each role continues once its own steps are compensated. The steps
+    /// of a saga that succeeded belong to the scope around it: they are compensated if that scope is aborted.
     ///
     /// ```
     /// # use accompanist_core::{Abort, At, Choreography, Context, Local, LocalTransaction, Retry, Role, Services, State};
@@ -57,7 +57,7 @@ impl<Roles: RoleSet> Context<Roles> {
     /// ```
     ///
     /// # Errors
-    /// As [`Context::comm`]; its own abort is in the inner result.
+    /// As [`Context::comm`]. The saga's own abort is in the inner result.
     pub fn saga<Sub: RoleSet, T: Absent, F, I>(
         &self,
         _roles: Sub,
