@@ -45,7 +45,7 @@ impl Instance {
             return None;
         }
         self.rested = Some(rested.clone());
-        Record::Rested(rested).change(self.id).ok() // The record consists of values of this crate, so it can always be encoded.
+        Record::Rested(rested).change(self.id).ok() // Made of values of this crate, so it can be encoded.
     }
 
     pub(super) fn restore_rested(&mut self, rested: Rested) {
