@@ -98,7 +98,8 @@ pub enum Doubt<T> {
 /// # What the service must guarantee
 /// The service honours [`Local::key`]: a second commit (or compensation) under the same key has no further effect and
 /// returns the answer of the first. The runtime repeats the request after a crash, because it cannot know how far the
-/// request got.
+/// request got. The service keeps what it has committed as long as a session may live, and refuses a commit that
+/// arrives after its compensation. See `docs/programming-model.md`.
 pub trait Transaction: Send + Sync + 'static {
     /// The name of the step, checked on replay.
     const NAME: &'static str;
