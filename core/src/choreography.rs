@@ -37,8 +37,8 @@ pub trait Choreography: Send + Sync + 'static {
     type Output: Located<Role = <Self::Input as Located>::Role>;
     /// The order in which the roles compensate their steps when the session is aborted.
     const COMPENSATION: Compensation = Compensation::SideBySide;
-    /// Whether the session holds messages that exist nowhere else. If so, what would abort the session stops it
-    /// instead.
+    /// Whether the session holds messages that exist nowhere else. If so, a message over the size limit stops the
+    /// session instead of aborting it.
     #[doc(hidden)]
     const STANDS_STILL: bool = false;
 
@@ -76,9 +76,9 @@ pub enum Kind {
     /// The point of no return: the step can refuse, and once committed it stays. Every step after it, at every role,
     /// should be [`Kind::Retriable`]; a session that is aborted nevertheless needs an operator.
     Pivot,
-    /// The step comes after the point of no return and cannot refuse. A refusal is retried with growing pauses, up to
-    /// `tries_max` of [`Limits`](crate::instance::Limits); after that an operator is needed. The step is never
-    /// compensated.
+    /// The step comes after the point of no return and cannot refuse. After a refusal the commit is retried with
+    /// growing pauses, up to `tries_max` of [`Limits`](crate::instance::Limits); after that an operator is needed.
+    /// The step is never compensated.
     Retriable,
 }
 

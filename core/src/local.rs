@@ -192,9 +192,9 @@ impl Stage {
         }
     }
 
-    /// Skips to the next time at which a part continues, because here nothing else can happen once all parts wait;
-    /// without such a time, the run ends. Other tasks run first, because a step to be retried may wait for one of
-    /// them.
+    /// Skips to the next time at which a part continues, because here nothing else can happen once all parts wait.
+    /// Without such a time the run ends, unless a program awaits something other than an operation. Other tasks run
+    /// first, because a step to be retried may wait for one of them.
     fn pass_time(&mut self) -> Poll<Result<Payload, Abort>> {
         if self.parts.iter().any(Part::is_busy) {
             return Poll::Pending;

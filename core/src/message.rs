@@ -189,8 +189,8 @@ fn rounds_to_tell_an_order(entries: usize) -> usize {
     if entries < 10 { 20 } else { 3 }
 }
 
-/// Turns a panic in a user's `Serialize` or `Deserialize` into an ordinary error. After an effect, a panic must not
-/// cost other results.
+/// Turns a panic in a user's `Serialize` or `Deserialize` into an ordinary error, so that after an effect it is
+/// handled like any other value that cannot be encoded.
 fn caught<T, R>(action: &'static str, code: impl FnOnce() -> Result<R, crate::value::Error>) -> Result<R, CodecError> {
     match panics::catch(code) {
         Ok(result) => result.map_err(|error| CodecError::new::<T>(action, &error)),

@@ -330,7 +330,7 @@ impl Part {
         !self.jobs.is_empty() || self.engine.instance().has_unsynced_results()
     }
 
-    /// What the part waits for, if it may be passivated until then; see [`Instance::idle`].
+    /// Returns what the part waits for, if it may be passivated until then; see [`Instance::idle`].
     pub fn idle(&self) -> Option<Idle> {
         if self.is_busy() { None } else { self.engine.instance().idle() }
     }

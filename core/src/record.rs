@@ -1,4 +1,4 @@
-//! What a role instance writes down, as keys and values of a store.
+//! The records that a role instance writes, as keys and values of a store.
 //!
 //! All keys of an instance have one prefix, so one scan loads the instance. As with frames, variants are only
 //! appended. This module does not know the store itself.
@@ -57,7 +57,7 @@ pub enum Record {
     Observed {
         /// The operation.
         path: Path,
-        /// Its name, checked on replay.
+        /// The name of the effect, checked on replay.
         name: String,
         /// The result.
         result: Payload,
@@ -66,9 +66,9 @@ pub enum Record {
     Intended {
         /// The step.
         path: Path,
-        /// Its name, checked on replay.
+        /// The name of the step, checked on replay.
         name: String,
-        /// Its input's fingerprint, checked on replay.
+        /// The fingerprint of the step's input, checked on replay.
         input: Fingerprint,
     },
     /// The commit of a step has ended.
@@ -77,7 +77,7 @@ pub enum Record {
         path: Path,
         /// The name of the step, checked on replay.
         name: String,
-        /// Its input's fingerprint, checked on replay.
+        /// The fingerprint of the step's input, checked on replay.
         input: Fingerprint,
         /// The position of the step among the committed steps of this instance. Compensation follows this order
         /// backwards.
@@ -117,7 +117,7 @@ pub enum Record {
     Troubled {
         /// The step.
         path: Path,
-        /// Its input's fingerprint, checked on replay.
+        /// The fingerprint of the step's input, checked on replay.
         input: Fingerprint,
         /// The trouble with the step.
         trouble: Trouble,

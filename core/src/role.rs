@@ -48,7 +48,7 @@ pub trait RoleSet: Any + Send + Sync {
     const NAMES: &'static [&'static str];
 }
 
-/// Says that `Self` is a set of roles that contains `R`. `Index` is inferred.
+/// Implemented by sets of roles that contain `R`. `Index` is inferred.
 #[diagnostic::on_unimplemented(
     message = "role `{R}` does not take part in this choreography",
     label = "the roles here are `{Self}`",
@@ -56,7 +56,7 @@ pub trait RoleSet: Any + Send + Sync {
 )]
 pub trait Has<R, Index> {}
 
-/// Says that `Self` contains every role of `Sub`. `Indices` is inferred.
+/// Implemented by sets of roles that contain every role of `Sub`. `Indices` is inferred.
 #[diagnostic::on_unimplemented(
     message = "the roles `{Sub}` are not all among the roles `{Self}`",
     label = "a part of a choreography can only have roles of the whole"

@@ -55,7 +55,7 @@ impl fmt::Display for Space {
     }
 }
 
-/// One key set to a value, or removed.
+/// A change of one key: it is set to a value, or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Change {
     /// The space that contains the key.

@@ -78,7 +78,7 @@ pub trait Wire: Send + Sync + 'static {
     }
 }
 
-/// How much of the path to a peer [`Wire::heal`] rebuilds. A greater level includes the smaller ones.
+/// The part of the path to a peer that [`Wire::heal`] rebuilds. A greater level includes the smaller ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Heal {
     /// The declarations made at the network in order to send to this peer, such as its publishers, including the

@@ -158,8 +158,8 @@ pub struct Left {
     pub membership: Membership,
 }
 
-/// How much the sender still needs a draining node. Sent only once the sender has on disk that the node drains; from
-/// then on the sender starts no sessions with that node in their cast.
+/// The extent to which the sender still needs a draining node. Sent only once the sender has on disk that the node
+/// drains; from then on the sender starts no sessions with that node in their cast.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Need {
     /// The node that drains.
@@ -172,8 +172,8 @@ pub struct Need {
     pub open: u64,
 }
 
-/// What the sender of an advertisement has received from another node, from which that node learns whether its
-/// packets arrive. The numbers are those of [`Round`](super::Round)s; 0 means nothing.
+/// A report of what the sender of an advertisement has received from another node, from which that node learns
+/// whether its packets arrive. The numbers are those of [`Round`](super::Round)s; 0 means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reception {
     /// The node that sent the packets.

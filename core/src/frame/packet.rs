@@ -35,8 +35,8 @@ pub struct Packet {
     pub epoch: Epoch,
     /// The round of the packet.
     pub round: Round,
-    /// The current time, in milliseconds, from the arrival of a frame at the sender until it is on the sender's disk;
-    /// 0 if too little arrives there to tell.
+    /// The current delay, in milliseconds, from the arrival of a frame at the sender of this packet until the frame
+    /// is on the sender's disk; 0 if too little arrives there to tell.
     pub queue_ms: u64,
     /// Frames with their numbers. Number 0 asks for no acknowledgement.
     pub frames: Vec<(u64, Frame)>,

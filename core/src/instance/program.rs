@@ -268,7 +268,7 @@ impl Instance {
                 self.step_failed(path, abort.message().to_owned());
             }
             JobResult::Committed(Err(refusal)) if self.only_goes_forward(path) => {
-                self.no_more_in_doubt(path); // The service has said that nothing was done under this key.
+                self.no_more_in_doubt(path); // The service has answered that nothing was done under this key.
                 self.try_again_later(path, Task::Commit, &refusal.into());
             }
             JobResult::Committed(result) => self.step_committed(path, result),

@@ -1,9 +1,8 @@
 //! The end of a session: abort, compensation, done, close.
 //!
 //! The states are Running -> Finished -> Closed, or -> Compensating -> Compensated -> Closed. A role ends once its
-//! program has ended and everything it sent is acknowledged (or, on an aborted session, once everything is
-//! compensated and every role has acknowledged the abort). The initiator closes the session when all roles have ended
-//! with the same outcome.
+//! program has ended and everything it sent is acknowledged; on an aborted session, everything must also be
+//! compensated. The initiator closes the session when all roles have ended with the same outcome.
 
 use super::{Instance, OutgoingKey, Stop};
 use crate::abort::Abort;

@@ -18,7 +18,7 @@ pub enum Status {
     Compensating,
     /// Everything is compensated.
     Compensated,
-    /// The session is settled: closed at all roles.
+    /// The session has ended at all roles.
     Closed,
     /// A step is in trouble; see [`Trouble`](crate::record::Trouble).
     NeedsOperator,

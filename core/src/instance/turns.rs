@@ -32,7 +32,7 @@ pub(super) struct Loop {
     state: Option<Payload>,
 }
 
-/// What a deciding role has reported about its loops.
+/// The turns that a deciding role has reported as final.
 #[derive(Default, Hash)]
 pub(super) struct Heard {
     finals: BTreeMap<Path, u32>,

@@ -1,4 +1,4 @@
-//! What the program currently waits for, and until when.
+//! The events that the program currently waits for, and their time limits.
 //!
 //! The times are wall-clock times, because a timer outlives its process. The clock is checked again once a minute, in
 //! case it jumps.

@@ -1,5 +1,5 @@
-//! What an instance sends and writes: writes in the order of their numbers, and frames once everything they depend on
-//! is durable.
+//! The output of an instance: writes in the order of their numbers, and frames once everything they depend on is
+//! durable.
 
 use std::sync::Arc;
 

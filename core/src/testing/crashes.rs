@@ -29,7 +29,7 @@ const EVENTS_MAX: usize = 100_000;
 /// The number of runs between two progress messages.
 const RUNS_PER_WORD: usize = 5_000;
 
-/// What was checked without a failure.
+/// The extent of a check that found no failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CrashReport {
     /// The number of points at which a role could crash, in runs without another crash.

@@ -8,7 +8,7 @@ use crate::instance::{LocalResult, Write};
 use crate::record::{Closed, Opened, Record, read_value};
 use crate::state::ReadState;
 
-/// What one role has made durable, by space and key.
+/// The data that one role has made durable, by space and key.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub struct Disk(BTreeMap<(Space, Vec<u8>), Vec<u8>>);
 

@@ -22,7 +22,7 @@ use crate::role::RoleSet;
 /// The first byte of an encoded history.
 const HISTORY_VERSION: u8 = 1;
 
-/// What one role of one session has on disk. The text form is for people.
+/// The data that one role of one session has on disk. The text form is for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
     /// The role instance.
@@ -74,12 +74,12 @@ impl fmt::Display for History {
     }
 }
 
-/// How far a replay has come that agrees with its history.
+/// The position that a replay has reached in agreement with its history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replayed {
     /// Whether the program has ended.
     pub ended: bool,
-    /// What the program waits for otherwise, by the path of the operation.
+    /// The waits of a program that has not ended, by the path of the operation.
     pub waits_for: Vec<(Path, String)>,
 }
 

@@ -51,7 +51,7 @@ pub enum Finding {
         role: &'static str,
         /// The path of the operation.
         path: Path,
-        /// What the role waits for.
+        /// A description of the awaited event.
         what: String,
     },
 }
@@ -127,7 +127,7 @@ struct SeenStep {
     done: Option<Clock>,
 }
 
-/// What the run has shown.
+/// The observations of the run.
 struct Seen {
     clocks: Vec<Clock>,
     /// The clocks of the frames in flight, by role and number.

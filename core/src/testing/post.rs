@@ -12,7 +12,7 @@ pub(super) struct Post(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     made: Vec<Made>,
-    /// Whether requests that are made now do not arrive until they are told to.
+    /// Whether requests that are made now are held back until [`Post::arrive`].
     lingers: bool,
     /// The late requests that have arrived and are still running.
     under_way: Vec<(Request, Call)>,

@@ -32,8 +32,8 @@ use super::watch::{Violation, Watch};
 /// The delay after which unacknowledged frames are resent, if nothing else happens meanwhile.
 const RETRANSMISSION_DELAY_MS: u64 = 1_000;
 
-/// The number of times that time may pass without effect before only timers, not nudges, can continue the run; plus a
-/// number for each role.
+/// The number of times that time passes without effect before the run is assumed to continue through timers only, or
+/// not at all; below, the additional number for each role.
 const QUIET_TIMES_MIN: usize = 16;
 const QUIET_TIMES_PER_ROLE: usize = 8;
 
@@ -74,7 +74,7 @@ impl Event {
     }
 }
 
-/// What happens first when several events are possible.
+/// The event that happens first when several are possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum First {
     /// Writes are synced at once.
@@ -518,8 +518,8 @@ impl<C: Choreography> Stage<C> {
         format!("{} ms pass", next_ms.saturating_sub(now_ms))
     }
 
-    /// Whether time has passed without effect so often that all waiting roles have nudged each other several times
-    /// and learned nothing.
+    /// Whether time has passed without effect often enough that all waiting roles have nudged each other several
+    /// times and learned nothing.
     fn is_quiet(&self) -> bool {
         self.quiet > QUIET_TIMES_MIN + QUIET_TIMES_PER_ROLE * self.sites.len()
     }

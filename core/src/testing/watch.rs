@@ -29,7 +29,7 @@ pub struct Violation {
     pub invariant: u32,
     /// The name of the invariant.
     pub name: &'static str,
-    /// What was seen.
+    /// A description of what was seen.
     pub what: String,
 }
 

@@ -66,7 +66,7 @@ pub(super) struct Entry {
     pub(super) at: u64,
 }
 
-/// What a disk holds of an instance.
+/// The content of a disk that concerns one instance.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
     pub(super) opened: Option<Arc<Opened>>,
@@ -188,7 +188,7 @@ impl Disk {
         }
     }
 
-    /// What the disk holds of an instance, including unsynced changes.
+    /// The content that concerns one instance, including unsynced changes.
     pub(super) fn seen(&self, id: InstanceId) -> Option<&Seen> {
         self.ahead.instances.get(&id)
     }

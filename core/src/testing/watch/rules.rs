@@ -1,4 +1,4 @@
-//! What a batch may do to an instance: the rules on disk, each a comparison of the state before and after.
+//! The rules for batches: each compares the state of an instance on disk before and after a batch.
 
 use std::collections::{BTreeMap, BTreeSet};
 

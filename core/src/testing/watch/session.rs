@@ -1,4 +1,4 @@
-//! What all nodes together have done in a session: everything that was ever durable, and everything that was sent.
+//! The history of a session over all nodes: everything that was ever durable, and everything that was sent.
 //!
 //! A crash does not remove anything here, and neither does the closing of an instance: the outside world may rely on
 //! all of it.
@@ -23,7 +23,7 @@ struct StepFacts {
     compensated: bool,
 }
 
-/// What a role has had on disk.
+/// Everything that a role has had on disk.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct RoleFacts {
@@ -48,7 +48,7 @@ pub(super) struct Message {
     pub(super) acked: bool,
 }
 
-/// What a service was made to do under one key.
+/// The effects that a service was made to have under one key.
 #[derive(Debug, Default)]
 pub(super) struct Effect {
     pub(super) committed: u32,

@@ -1,5 +1,5 @@
-//! What a node sends: no frame before what it reports is durable, and no acknowledgement before what it names is
-//! durable.
+//! The rules for sending: no frame is sent before what it reports is durable, and no acknowledgement before what it
+//! names is durable.
 
 use super::disk::Seen;
 use super::session::Message;
@@ -31,8 +31,8 @@ impl Watch {
     /// Reports that `node` is about to send `packet` to `to`.
     ///
     /// # Errors
-    /// As [`Watch::said`] and [`Watch::acked`], for the first frame or acknowledgement in it that breaks an
-    /// invariant.
+    /// Those of [`Watch::said`] and [`Watch::acked`], for the first frame or acknowledgement in the packet that
+    /// breaks an invariant.
     pub fn sent(&mut self, node: &NodeId, to: &NodeId, packet: &Packet) -> Result<(), super::Violation> {
         let mut verdict = Ok(());
         for (epoch, numbers) in &packet.acks {
