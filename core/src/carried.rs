@@ -1,11 +1,11 @@
-//! The state that a loop carries from turn to turn, in a form that each role can keep its own part of.
+//! The state that a loop carries from turn to turn, in a form of which each role can store its own part.
 
 use crate::located::{At, Located};
 use crate::message::{CodecError, Message, Payload, decode, encode, pack, unpack};
 use crate::role::Role;
 
-/// What [`Context::repeat`](crate::Context::repeat) carries from one turn to the next: located values, values known
-/// to all roles (as [`Known`]), and tuples of those.
+/// The state that [`Context::repeat`](crate::Context::repeat) carries from one turn to the next: located values,
+/// values known to all roles (as [`Known`]), and tuples of those.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be carried from one turn of a loop to the next",
     label = "must be `()`, an `At<Role, Value>`, a `Known<Value>`, or a tuple of those",
@@ -18,7 +18,7 @@ pub trait Carried: Sized + Send {
     fn put_together(parts: &mut std::vec::IntoIter<Vec<u8>>) -> Result<Self, CodecError>;
 }
 
-/// A value that all roles of a loop know, such as a counter or what was broadcast.
+/// A value that all roles of a loop know, such as a counter or a broadcast value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known<T>(pub T);
 

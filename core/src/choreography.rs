@@ -1,6 +1,7 @@
-//! What users write: choreographies, and the steps of their sagas.
+//! The traits that users implement: choreographies and the steps of their sagas.
 //!
-//! Knows types and closures, nothing of how they are run; [`crate::Context`] is what they run against.
+//! This module contains types and closures only; it does not know how they are run. Programs run against
+//! [`crate::Context`].
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,35 +14,38 @@ use crate::message::{CodecError, Message, Payload, decode, encode};
 use crate::role::{Role, RoleSet};
 use crate::state::State;
 
-/// One program for all roles.
+/// A choreography: one program for all roles.
 ///
-/// Every role runs [`Choreography::run`]; each operation on the context does that role's part of it. The
-/// program must be deterministic: what it does may depend on its input, on messages and on recorded results
-/// (`effect`, `now`, `random`, ..), never on a clock, chance or a global.
+/// Every role runs [`Choreography::run`], and each operation on the context performs that role's part of the
+/// operation. The program must be deterministic: its behaviour may depend on its input, on messages and on recorded
+/// results (`effect`, `now`, `random`, ..), never on a clock, on chance or on a global.
 pub trait Choreography: Send + Sync + 'static {
-    /// The name, unique among the choreographies of a system.
+    /// The name of the choreography, unique in a system.
     const NAME: &'static str;
-    /// Raised when a change would replay open sessions differently. The version before stays in the binary until its
-    /// sessions have ended, with the types of the messages it sends: what is open is read as it was written.
+    /// The version of the program. Raise it when a change would make open sessions replay differently. Keep the
+    /// previous version in the binary until its sessions have ended, together with the types of the messages it
+    /// sends: open sessions are decoded with the types they were written with.
     const VERSION: u32 = 1;
-    /// The small changes that this version's code knows, besides its first form; see [`Context::patched`].
+    /// The patches (small changes) that the code of this version knows, in addition to its first form; see
+    /// [`Context::patched`].
     const PATCHES: &'static [&'static str] = &[];
-    /// The roles, such as `(Buyer, Seller)`.
+    /// The roles, as a tuple such as `(Buyer, Seller)`.
     type Roles: RoleSet;
-    /// What it starts from, at the role that starts it.
+    /// The input of a session, located at the role that starts it.
     type Input: Located;
-    /// What it gives, at the same role.
+    /// The output of a session, located at the same role.
     type Output: Located<Role = <Self::Input as Located>::Role>;
-    /// In which order the roles take back their steps when the session is aborted.
+    /// The order in which the roles compensate their steps when the session is aborted.
     const COMPENSATION: Compensation = Compensation::SideBySide;
-    /// Messages wait in it that nobody else has, so what would abort it makes it stand still instead.
+    /// Whether the session holds messages that exist nowhere else. If so, a message over the size limit stops the
+    /// session instead of aborting it.
     #[doc(hidden)]
     const STANDS_STILL: bool = false;
 
-    /// The program.
+    /// Runs the program.
     ///
     /// # Errors
-    /// An [`Abort`] ends the session for all roles and compensates what was committed.
+    /// Returning an [`Abort`] ends the session for all roles and compensates the committed steps.
     fn run(
         &self,
         ctx: &Context<Self::Roles>,
@@ -49,79 +53,85 @@ pub trait Choreography: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Output, Abort>> + Send;
 }
 
-/// In which order the roles of an aborted session take back their steps. A [`Context::saga`] is taken back by each role
-/// at its own pace in either case.
+/// The order in which the roles of an aborted session compensate their steps. Within a [`Context::saga`], each role
+/// always compensates at its own pace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compensation {
-    /// Each role at its own pace, in the reverse order of its own commits: the quickest way to an end.
+    /// Each role compensates at its own pace, in the reverse order of its own commits. This is the fastest way to
+    /// settle the session.
     SideBySide,
-    /// Strictly backwards along the program, over all roles: a step is taken back once all steps that come after it
-    /// (in the order of [`Path`](crate::Path)s, which is that of the messages) are taken back, wherever they ran.
-    /// Costs a message from each role to each other one for every step, and one role in trouble holds up those
-    /// before it.
+    /// Compensation runs strictly backwards along the program, over all roles: a step is compensated only after all
+    /// steps that come after it (in the order of [`Path`](crate::Path)s, which is the order of the messages) are
+    /// compensated, at whichever role they ran. For every step, each role sends a message to each other role, and a
+    /// role in trouble delays all roles whose steps come earlier.
     Backwards,
 }
 
-/// What a saga step can promise (Garcia-Molina and Salem 1987; Richardson, Microservices Patterns, chapter 4).
+/// The guarantee that a saga step can give (Garcia-Molina and Salem 1987; Richardson, Microservices Patterns, chapter
+/// 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// It can refuse, and it can be taken back.
+    /// The step can refuse, and it can be compensated.
     Compensable,
-    /// The point of no return: it can refuse, and once committed it stays. What comes after it should be
-    /// [`Kind::Retriable`], at every role: a session that is aborted all the same needs an operator.
+    /// The point of no return: the step can refuse, and once committed it stays. Every step after it, at every role,
+    /// should be [`Kind::Retriable`]; a session that is aborted nevertheless needs an operator.
     Pivot,
-    /// It comes after the point of no return and cannot refuse: a refusal is tried again with growing pauses, up to
-    /// `tries_max` of [`Limits`](crate::instance::Limits), then an operator is needed. It is never taken back.
+    /// The step comes after the point of no return and cannot refuse. After a refusal the commit is retried with
+    /// growing pauses, up to `tries_max` of [`Limits`](crate::instance::Limits); after that an operator is needed.
+    /// The step is never compensated.
     Retriable,
 }
 
-/// What became of a commit that a crash left in doubt, as its service knows; see [`Transaction::outcome`].
+/// The result of a commit that a crash left in doubt, as far as its service knows it; see [`Transaction::outcome`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Doubt<T> {
-    /// It took effect, and gave this.
+    /// The commit took effect and returned this output.
     Committed(T),
-    /// It did not take effect, and will not any more under this key.
+    /// The commit did not take effect, and can no longer take effect under this key.
     NotCommitted,
     /// The service cannot say.
     Unknown,
 }
 
-/// A saga step against a service outside: how to commit, and how to take it back.
+/// A saga step on an external service: how to commit it and how to compensate it.
 ///
-/// # What the service owes
-/// It honours [`Local::key`]: a second commit (or compensation) under the same key has no further effect and
-/// gives the first one's answer. The runtime asks again after a crash, since it cannot know how far it got.
+/// # What the service must guarantee
+/// The service honours [`Local::key`]: a second commit (or compensation) under the same key has no further effect and
+/// returns the answer of the first. The runtime repeats the request after a crash, because it cannot know how far the
+/// request got. The service keeps what it has committed as long as a session may live, and refuses a commit that
+/// arrives after its compensation. See `docs/programming-model.md`.
 pub trait Transaction: Send + Sync + 'static {
-    /// The name, checked on replay.
+    /// The name of the step, checked on replay.
     const NAME: &'static str;
-    /// What it can promise.
+    /// The guarantee that the step gives.
     const KIND: Kind = Kind::Compensable;
-    /// Where it runs.
+    /// The role at which the step runs.
     type Role: Role;
-    /// What it needs.
+    /// The input of the step.
     type Input: Message;
-    /// What it gives; kept until the session is closed, for the compensation. One that cannot be encoded is found out after
-    /// the effect, and needs an operator ([`Task::Record`](crate::record::Task::Record)).
+    /// The output of the step, stored until the session is closed because the compensation needs it. An output that
+    /// cannot be encoded is only detected after the effect, and then needs an operator
+    /// ([`Task::Record`](crate::record::Task::Record)).
     type Output: Message;
 
-    /// Does it.
+    /// Commits the step.
     ///
     /// # Errors
-    /// An [`Abort`] is the service's refusal, a decision: the step had no effect. For trouble on the way
-    /// (no connection, a time-out) try again inside: only the service knows how. It has no time limit but its own, and
-    /// an abort of the session waits for its end.
+    /// An [`Abort`] is the service's refusal, which is a decision: the step had no effect. Handle transient trouble
+    /// (no connection, a time-out) by retrying inside this method, because only the service knows how. The runtime
+    /// sets no time limit, and an abort of the session waits until this method returns.
     fn commit(
         &self,
         here: &Local<Self::Role>,
         input: &Self::Input,
     ) -> impl Future<Output = Result<Self::Output, Abort>> + Send;
 
-    /// Takes it back. Runs only after `commit` gave `output`. A step that is not [`Kind::Compensable`] leaves it out;
-    /// one that is and has none does not build.
+    /// Compensates the step. Runs only after `commit` returned `output`. A step that is not [`Kind::Compensable`]
+    /// omits this method; a compensable step without it does not compile.
     ///
     /// # Errors
-    /// With [`Retry`] it is tried again, with growing pauses, up to `tries_max` of
-    /// [`Limits`](crate::instance::Limits); then an operator is needed.
+    /// After a [`Retry`] the compensation is retried with growing pauses, up to `tries_max` of
+    /// [`Limits`](crate::instance::Limits); after that an operator is needed.
     fn compensate(
         &self,
         here: &Local<Self::Role>,
@@ -133,11 +143,11 @@ pub trait Transaction: Send + Sync + 'static {
         async { Ok(()) }
     }
 
-    /// Whether the commit under [`Local::key`] took effect: asked of a [`Kind::Pivot`] that was running at a crash,
-    /// on a session that has been aborted since, so that it may not be run again.
+    /// Returns whether the commit under [`Local::key`] took effect. The runtime calls this for a [`Kind::Pivot`] that
+    /// was running at a crash and whose session has been aborted since, so that the step must not be run again.
     ///
     /// # Errors
-    /// With [`Retry`] it is asked again, as for `compensate`.
+    /// After a [`Retry`] the call is repeated, as for `compensate`.
     fn outcome(
         &self,
         here: &Local<Self::Role>,
@@ -149,39 +159,40 @@ pub trait Transaction: Send + Sync + 'static {
 }
 
 impl Kind {
-    /// Whether it can be taken back.
+    /// Whether a step of this kind can be compensated.
     pub const fn is_compensable(self) -> bool {
         matches!(self, Self::Compensable)
     }
 }
 
-/// A saga step on the built-in state: exactly once, with one sync, with no duty on the user's side.
+/// A saga step on the built-in state. Takes effect exactly once, with one sync, and requires no idempotency from the
+/// user.
 ///
-/// It runs inside the store's writer: keep it short, and do nothing but compute and use `state`.
+/// The step runs inside the store's writer: keep it short, and only compute and use `state`.
 pub trait LocalTransaction: Send + Sync + 'static {
-    /// The name, checked on replay.
+    /// The name of the step, checked on replay.
     const NAME: &'static str;
-    /// What it can promise.
+    /// The guarantee that the step gives.
     const KIND: Kind = Kind::Compensable;
-    /// Where it runs.
+    /// The role at which the step runs.
     type Role: Role;
-    /// What it needs.
+    /// The input of the step.
     type Input: Message;
-    /// What it gives; kept until the session is closed, for the compensation.
+    /// The output of the step, stored until the session is closed because the compensation needs it.
     type Output: Message;
 
-    /// Does it. All changes of `state` and the step's record become durable together.
+    /// Commits the step. All changes of `state` and the step's record become durable together.
     ///
     /// # Errors
-    /// An [`Abort`] refuses the step: its changes are thrown away.
+    /// An [`Abort`] refuses the step and discards its changes.
     fn commit(&self, state: &mut State<'_>, input: &Self::Input) -> Result<Self::Output, Abort>;
 
-    /// Takes it back. A step that is not [`Kind::Compensable`] leaves it out; one that is and has none does not
-    /// build.
+    /// Compensates the step. A step that is not [`Kind::Compensable`] omits this method; a compensable step without
+    /// it does not compile.
     ///
     /// # Errors
-    /// With [`Retry`] its changes are thrown away and it is tried again, with growing pauses, up to `tries_max` of
-    /// [`Limits`](crate::instance::Limits); then an operator is needed.
+    /// After a [`Retry`] the changes are discarded and the compensation is retried with growing pauses, up to
+    /// `tries_max` of [`Limits`](crate::instance::Limits); after that an operator is needed.
     fn compensate(&self, state: &mut State<'_>, input: &Self::Input, output: &Self::Output) -> Result<(), Retry> {
         const { assert!(!Self::KIND.is_compensable(), "a step of `Kind::Compensable` needs a `compensate`") };
         let _ = (state, input, output);
@@ -189,7 +200,7 @@ pub trait LocalTransaction: Send + Sync + 'static {
     }
 }
 
-/// A [`Transaction`] or a [`LocalTransaction`]; `Marker` says which and is inferred.
+/// A [`Transaction`] or a [`LocalTransaction`]; the inferred `Marker` tells which.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a saga step",
     label = "implement `Transaction` (a service outside) or `LocalTransaction` (the built-in state) for it, not both"
@@ -197,11 +208,11 @@ pub trait LocalTransaction: Send + Sync + 'static {
 pub trait Step<Marker>: Send + Sync + 'static {
     /// The step's name.
     const NAME: &'static str;
-    /// Where it runs.
+    /// The role at which the step runs.
     type Role: Role;
-    /// What it needs.
+    /// The input of the step.
     type Input: Message;
-    /// What it gives.
+    /// The output of the step.
     type Output: Message;
     #[doc(hidden)]
     fn erase(self, here: Local<Self::Role>, input: Arc<Self::Input>) -> AnyStep;
@@ -214,7 +225,7 @@ pub struct External;
 #[derive(Debug)]
 pub struct BuiltIn;
 
-/// A step with its input, without its types.
+/// A step together with its input, with the types erased.
 #[doc(hidden)]
 #[derive(Clone)]
 pub struct AnyStep {
@@ -222,7 +233,7 @@ pub struct AnyStep {
     pub(crate) place: StepPlace,
 }
 
-/// Where a step takes effect.
+/// The place where a step takes effect.
 #[derive(Clone)]
 pub(crate) enum StepPlace {
     External(Arc<dyn ExternalStep>),
@@ -230,7 +241,7 @@ pub(crate) enum StepPlace {
 }
 
 pub(crate) trait ExternalStep: Send + Sync {
-    /// The outer error is of a commit that has taken effect, and whose output has no bytes.
+    /// Commits the step. The outer error means that the commit took effect but its output cannot be encoded.
     fn commit(self: Arc<Self>) -> BoxFuture<'static, Result<Result<Payload, Abort>, CodecError>>;
     fn compensate(self: Arc<Self>, output: Payload) -> BoxFuture<'static, Result<(), Retry>>;
     fn outcome(self: Arc<Self>) -> BoxFuture<'static, Result<Doubt<Payload>, Retry>>;
@@ -241,7 +252,7 @@ pub(crate) trait BuiltInStep: Send + Sync {
     fn compensate(&self, state: &mut State<'_>, output: &Payload) -> Result<(), Retry>;
 }
 
-/// A typed step, ready to run at its role.
+/// A typed step with its input, ready to run at its role.
 struct Bound<S, R: Role, I> {
     step: S,
     here: Local<R>,
@@ -301,7 +312,7 @@ impl<T: LocalTransaction> BuiltInStep for Bound<T, T::Role, T::Input> {
     fn commit(&self, state: &mut State<'_>) -> Result<Payload, Abort> {
         let output = self.step.commit(state, &self.input);
         let output = state.unless_failed(output)?;
-        // Its changes are thrown away with it.
+        // If the encoding fails, the step's changes are discarded with the failure.
         Ok(encode(&output).map_err(|error| Abort::failure(error.to_string()))?.into())
     }
     fn compensate(&self, state: &mut State<'_>, output: &Payload) -> Result<(), Retry> {

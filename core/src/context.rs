@@ -1,8 +1,8 @@
 //! The operations of a choreography, as the program calls them.
 //!
-//! Each takes its path when it is called, and then does this role's part of it. What a part is, is said here;
-//! how it is recorded and sent, in [`crate::instance`]. Tuple operations are in [`crate::group`]; `scopes` has
-//! sagas and loops, `outside` time, signals and views.
+//! Each operation takes its path when it is called, and then performs the part of this role. This module says what
+//! each part is; [`crate::instance`] says how it is recorded and sent. Tuple operations are in [`crate::group`];
+//! `scopes` has sagas and loops; `outside` has time, signals and views.
 
 mod outside;
 mod scopes;
@@ -31,10 +31,10 @@ struct Scope {
     next: AtomicU32,
 }
 
-/// What a choreography runs against, with the roles that take part as a type.
+/// The interface that a choreography runs against. The roles that take part are its type parameter.
 ///
 /// A context is one scope of operations. Operations that run side by side (in `tokio::try_join!`) within `async`
-/// blocks take a [`Context::fork`] each; never `select!` over operations, since which one wins is chance.
+/// blocks take a [`Context::fork`] each. Never `select!` over operations, because which one wins is chance.
 pub struct Context<Roles> {
     engine: Arc<Engine>,
     scope: Scope,
@@ -52,7 +52,8 @@ impl<Roles: RoleSet> Context<Roles> {
         Self { engine, scope: Scope { path, next: AtomicU32::new(0) }, roles: PhantomData }
     }
 
-    /// The path of the operation that is being called. All roles count alike.
+    /// Takes the next path, for the operation that is being called. Every role counts every operation, so all roles
+    /// assign the same path.
     fn take_path(&self) -> Path {
         let path = self.scope.path.child(self.scope.next.fetch_add(1, Ordering::Relaxed));
         if path.depth() > Path::DEPTH_MAX {
@@ -62,14 +63,14 @@ impl<Roles: RoleSet> Context<Roles> {
         path
     }
 
-    /// The session, the same at every role.
+    /// The session id, the same at every role.
     pub fn session(&self) -> SessionId {
         self.engine.session()
     }
 
-    /// Whether this session runs with the small change `patch`, one of [`Choreography::PATCHES`]. It does if every node
-    /// of its cast offered the patch when it was started; so the answer is the same at every role, and on every replay.
-    /// Takes no path: it may be asked anywhere, any number of times.
+    /// Whether this session runs with `patch`, one of [`Choreography::PATCHES`]. A session runs with a patch if every
+    /// node of its cast advertised the patch when the session was started, so the answer is the same at every role
+    /// and on every replay. The call takes no path: it may be made anywhere, any number of times.
     ///
     /// ```
     /// # use accompanist_core::{Abort, At, Choreography, Context, Role, Services, run_local};
@@ -103,11 +104,11 @@ impl<Roles: RoleSet> Context<Roles> {
     /// # });
     /// ```
     ///
-    /// To retire a patch, raise [`Choreography::VERSION`]: the new version has the new branch alone, and its PATCHES are
-    /// empty again; the old one stays as it is, with both branches, until its sessions have ended. A patch that is
-    /// taken out of the PATCHES of its own version makes the sessions that run with it stand still.
+    /// To retire a patch, raise [`Choreography::VERSION`]. The new version has only the new branch, and its PATCHES
+    /// are empty again; the old version stays unchanged, with both branches, until its sessions have ended. Removing
+    /// a patch from the PATCHES of its own version stops the sessions that run with it.
     ///
-    /// A `patch` that is not among the PATCHES is a mistake, and makes the instance stand still.
+    /// Asking for a `patch` that is not among the PATCHES is a mistake, and stops the instance.
     ///
     /// [`Choreography::PATCHES`]: crate::Choreography::PATCHES
     /// [`Choreography::VERSION`]: crate::Choreography::VERSION
@@ -115,12 +116,12 @@ impl<Roles: RoleSet> Context<Roles> {
         self.engine.patched(patch)
     }
 
-    /// `from` sends a value, `to` receives it.
+    /// Sends a value from `from` to `to`.
     ///
     /// # Errors
-    /// An [`Abort`] that a part of the program returned. When the session itself is aborted (by another role, a
-    /// refused step, a message over the size limit), no operation returns any more: the program is dropped where
-    /// it waits, and what it committed is compensated.
+    /// Returns an [`Abort`] that a part of the program returned. When the session itself is aborted (by another role,
+    /// a refused step, or a message over the size limit), no operation returns any more: the program is dropped where
+    /// it waits, and its committed steps are compensated.
     pub fn comm<A: Role, B: Role, T: Message, I, J>(
         &self,
         _from: A,
@@ -140,7 +141,7 @@ impl<Roles: RoleSet> Context<Roles> {
         }
     }
 
-    /// `from` sends a value to each role of `to`.
+    /// Sends a value from `from` to each role of `to`.
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -160,7 +161,7 @@ impl<Roles: RoleSet> Context<Roles> {
         }
     }
 
-    /// `from` tells a value to all roles here, so that all may branch on it.
+    /// Sends a value from `from` to all roles of this context, so that all of them may branch on it.
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -176,8 +177,8 @@ impl<Roles: RoleSet> Context<Roles> {
         async move { Ok(engine.broadcast(&path, A::NAME, Roles::NAMES, value).await) }
     }
 
-    /// Each role of `from` sends its value to `to`, which gets them in the order of the roles, whichever
-    /// arrives first.
+    /// Sends the value of each role of `from` to `to`, which receives them in the order of the roles, whatever the
+    /// order of arrival.
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -194,7 +195,7 @@ impl<Roles: RoleSet> Context<Roles> {
         async move { Ok(At::held(V::gather(&engine, &path, C::NAME, values).await.map(Held::new))) }
     }
 
-    /// Computes at `role`. Runs again on replay, so it has to be a pure function.
+    /// Computes a value at `role`. The closure runs again on replay, so it must be a pure function.
     pub fn locally<R: Role, T, I>(&self, _role: R, compute: impl Fn(&Local<R>) -> T) -> At<R, T>
     where
         Roles: Has<R, I>,
@@ -203,9 +204,9 @@ impl<Roles: RoleSet> Context<Roles> {
         At::held(self.engine.local::<R>(&path).map(|here| Held::new(compute(&here))))
     }
 
-    /// Does something that is not deterministic at `role` (asks a clock, reads over HTTP) and records what came
-    /// out; a replay takes the record. It may run more than once when a crash comes before the record, so it
-    /// must change nothing outside: that is what [`Context::transact`] is for.
+    /// Runs something non-deterministic at `role` (reading a clock, an HTTP request) and records the result; a replay
+    /// uses the record. The closure may run more than once if a crash comes before the record is written, so it must
+    /// change nothing outside. For changes outside, use [`Context::transact`].
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -230,7 +231,7 @@ impl<Roles: RoleSet> Context<Roles> {
         }
     }
 
-    /// A saga step at its role. A refusal aborts the session.
+    /// Runs a saga step at its role. A refusal aborts the session, or the [`Context::saga`] around the call.
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -252,7 +253,7 @@ impl<Roles: RoleSet> Context<Roles> {
         }
     }
 
-    /// A saga step whose refusal is a value: broadcast it to branch on it.
+    /// Runs a saga step whose refusal is a value. Broadcast that value to branch on it.
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -268,15 +269,16 @@ impl<Roles: RoleSet> Context<Roles> {
         let (engine, path, input) = (self.engine.clone(), self.take_path(), input.share());
         async move {
             let Some(ended) = engine.step(&path, step, input).await else { return Ok(At::held(None)) };
-            // The bytes are those of the output alone, not of the result that it is in.
+            // The recorded bytes are those of the output alone, not of the enclosing `Result`, so they are not passed
+            // on.
             Ok(At::here(ended.map(|(output, _)| output)))
         }
     }
 
-    /// A part that only some roles take; the others go on at once.
+    /// Runs a part that only some roles take. The other roles continue at once.
     ///
     /// # Errors
-    /// What `part` returns, at the roles that take it.
+    /// Whatever `part` returns, at the roles that take it.
     pub fn conclave<Sub: RoleSet, T: Absent, F, I>(
         &self,
         _roles: Sub,
@@ -296,18 +298,18 @@ impl<Roles: RoleSet> Context<Roles> {
         }
     }
 
-    /// A scope of its own, for operations that run side by side.
+    /// Returns a separate scope, for operations that run side by side.
     #[must_use]
     pub fn fork(&self) -> Self {
         Self::new(self.engine.clone(), self.take_path())
     }
 
-    /// Ends the session for all roles, or the [`Context::saga`] that it is called in: what was committed is
-    /// compensated. Every role that comes by aborts, so branch on a broadcast value before.
+    /// Aborts the session for all roles, or the [`Context::saga`] that the call is made in. The committed steps are
+    /// compensated. Every role that reaches the call aborts, so branch on a broadcast value first.
     ///
     /// # Errors
-    /// Its future never ends, so that branches which run beside it are not cut off at chance; the program is
-    /// dropped where it waits. The result's type is for `return ctx.abort(..).await`.
+    /// The returned future never completes, so that chance does not decide where branches that run beside it are cut
+    /// off; the program is dropped where it waits. The result type allows `return ctx.abort(..).await`.
     pub fn abort<T>(&self, abort: Abort) -> impl Future<Output = Result<T, Abort>> + Send + use<T, Roles> {
         let (engine, path) = (self.engine.clone(), self.take_path());
         async move { engine.abort(&path, &abort).await }

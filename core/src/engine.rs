@@ -1,7 +1,7 @@
-//! What a context talks to: the instance behind a lock, and the facts of its role.
+//! The engine behind a context: the instance under a lock, and the facts about its role.
 //!
-//! Turns typed values into bytes and names into indices. No lock is held across an await, and no code of the
-//! user runs under one.
+//! The engine turns typed values into bytes and names into indices. No lock is held across an await, and no user code
+//! runs under a lock.
 
 use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use crate::message::{CodecError, Fingerprint, Message, Payload, decode, encode, 
 use crate::role::Role;
 use crate::uses;
 
-/// One role's end of a session, shared between its program and whoever drives it.
+/// One role's end of a session, shared between its program and the driver.
 #[doc(hidden)]
 pub struct Engine {
     role: &'static str,
@@ -29,13 +29,14 @@ pub struct Engine {
     service: Service,
     environment: Arc<dyn Environment>,
     instance: Mutex<Instance>,
-    /// Effects that are under way.
+    /// The number of running effects.
     effects: AtomicUsize,
     /// The operation that the program has called last.
     latest: Mutex<Path>,
 }
 
-/// Where an operation waits. When it is dropped it waits no more: nobody is to be asked for what it waited for.
+/// The wait of an operation. Dropping it removes the wait, so that no role is asked for what the operation waited
+/// for.
 struct Waits<'a> {
     engine: &'a Engine,
     at: Option<Path>,
@@ -72,16 +73,17 @@ impl Engine {
     }
 
     pub(crate) fn instance(&self) -> MutexGuard<'_, Instance> {
-        // A panic under the lock can only come from below; the actor it belongs to is restarted from its records.
+        // A panic under the lock can only come from the layers below; the actor it belongs to is restarted from its
+        // records.
         self.instance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The program calls the operation `path`.
+    /// Notes that the program calls the operation `path`.
     pub(crate) fn note_call(&self, path: &Path) {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone_from(path);
     }
 
-    /// How a panic in the program is told.
+    /// Returns the text that reports a panic of the program.
     pub(crate) fn program_panicked(&self, panic: &str) -> String {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let role = self.role;
@@ -113,12 +115,12 @@ impl Engine {
     }
 
     pub(crate) fn index_of(&self, role: &str) -> RoleIndex {
-        // At most twelve names; the compiler has checked that the role is among them.
+        // There are at most twelve names, and the compiler has checked that the role is among them.
         let index = self.roles.iter().position(|name| *name == role).unwrap_or(usize::from(u8::MAX));
         RoleIndex(u8::try_from(index).unwrap_or(u8::MAX))
     }
 
-    /// The right to act as `R`, if that is played here.
+    /// Returns access to role `R`, if it is played here.
     pub(crate) fn local<R: Role>(&self, path: &Path) -> Option<Local<R>> {
         if !self.plays(R::NAME) {
             return None;
@@ -144,19 +146,19 @@ impl Engine {
         })
     }
 
-    /// Stands still, since what is recorded or was received cannot be read.
+    /// Stops the instance, because a recorded or received value cannot be decoded. Never returns.
     pub(crate) async fn cannot_read<T>(&self, path: &Path, error: &CodecError) -> T {
         self.instance().cannot_use(path.clone(), error.to_string());
         std::future::pending().await
     }
 
-    /// Aborts, since a value cannot be sent or recorded. Nothing was done with it yet.
+    /// Aborts, because a value cannot be sent or recorded. Nothing has been done with it yet. Never returns.
     pub(crate) async fn cannot_write<T>(&self, path: &Path, error: &CodecError) -> T {
         self.instance().refuse_value(path, error);
         std::future::pending().await
     }
 
-    /// The bytes of what is recorded once.
+    /// Encodes a value that is encoded only once.
     pub(crate) async fn encoded<T: Message>(&self, path: &Path, value: &T) -> Payload {
         match encode(value) {
             Ok(bytes) => bytes.into(),
@@ -164,8 +166,8 @@ impl Engine {
         }
     }
 
-    /// The bytes of what every replay has to give the same bytes for: those it came in, or else those of a value that is
-    /// encoded the same each time.
+    /// Encodes a value for which every replay must produce the same bytes: with the bytes it was received in, or else
+    /// with an encoding that is the same each time.
     async fn repeatable<T: Message>(&self, path: &Path, held: &Held<T>) -> Payload {
         match held.bytes.clone().map_or_else(|| encode_repeatable(&*held.value).map(Payload::from), Ok) {
             Ok(bytes) => bytes,
@@ -184,17 +186,17 @@ impl Engine {
         Held::read(self.decoded(path, &payload).await, payload)
     }
 
-    /// The roles of these names.
+    /// The indices of these roles.
     pub(crate) fn indices_of(&self, roles: &[&'static str]) -> Vec<RoleIndex> {
         roles.iter().map(|role| self.index_of(role)).collect()
     }
 
-    /// Whether something is under way that the instance does not know of.
+    /// Whether effects are running, which the instance does not know of.
     pub(crate) fn has_effects(&self) -> bool {
         self.effects.load(Ordering::SeqCst) > 0
     }
 
-    /// Says that `future` is under way while it is.
+    /// Counts `future` as a running effect until it completes or is dropped.
     pub(crate) async fn as_effect<T>(&self, future: impl Future<Output = T>) -> T {
         struct UnderWay<'a>(&'a AtomicUsize);
         impl Drop for UnderWay<'_> {
@@ -207,7 +209,7 @@ impl Engine {
         future.await
     }
 
-    /// Sends to each of `to` but this role.
+    /// Sends to each of `to` except this role.
     pub(crate) async fn send(&self, path: &Path, operation: Operation, to: &[&'static str], payload: &Payload) {
         for role in to.iter().filter(|role| !self.plays(role)) {
             let to = self.index_of(role);
@@ -221,14 +223,14 @@ impl Engine {
         self.held(path, payload).await
     }
 
-    /// As [`Engine::receive`], of a value that the program is given without its bytes.
+    /// Like [`Engine::receive`], for a value that the program gets without its bytes.
     pub(crate) async fn hear<T: Message>(&self, path: &Path, operation: Operation, from: &'static str) -> T {
         let from = self.index_of(from);
         let payload = self.poll(|instance, cx| instance.poll_receive(cx, path, operation, from)).await;
         self.decoded(path, &payload).await
     }
 
-    /// `from` sends to all of `to`; gives the value where it is to be.
+    /// Sends a value from `from` to all of `to`. Returns it at these roles.
     pub(crate) async fn distribute<T: Message>(
         &self,
         path: &Path,
@@ -264,7 +266,7 @@ impl Engine {
         };
         let payload = self.repeatable(path, &held).await;
         self.send(path, Operation::Broadcast, to, &payload).await;
-        // Read back, so that the sender goes on with what the others got, to the bit.
+        // The sender reads the value back, so that it continues with exactly what the others receive.
         self.decoded(path, &payload).await
     }
 
@@ -298,7 +300,7 @@ impl Engine {
         }
     }
 
-    /// Records `value`, and gives it as a replay will read it.
+    /// Records `value`, and returns it as a replay will read it.
     pub(crate) async fn observe<T: Message>(&self, path: &Path, name: &str, value: &T) -> Held<T> {
         match encode_and_read(value) {
             Ok((bytes, value)) => {
@@ -310,7 +312,7 @@ impl Engine {
         }
     }
 
-    /// Runs a saga step where it is played; `None` elsewhere.
+    /// Runs a saga step at its role. Returns `None` at the other roles.
     pub(crate) async fn step<S: Step<M>, M>(
         &self,
         path: &Path,
@@ -327,7 +329,7 @@ impl Engine {
         }
     }
 
-    /// Aborts the saga around `path`, or else the session. Does not return: the program is dropped here.
+    /// Aborts the saga around `path`, or else the session. Never returns: the program is dropped here.
     pub(crate) async fn abort<T>(&self, path: &Path, abort: &Abort) -> T {
         self.instance().abort_at(path, abort);
         std::future::pending().await

@@ -1,8 +1,8 @@
-//! What nodes say to each other, as bytes with a version.
+//! Frames: what nodes send each other, in a versioned binary encoding.
 //!
-//! The encoding is positional: variants and fields are only ever appended, and never change their meaning;
-//! the golden bytes in the tests hold the tags. Who sends a packet is not in it: the transport says that, and the checksum
-//! holds for this sender and this receiver alone. Knows nothing of who sends or stores a frame.
+//! The encoding is positional: variants and fields are only ever appended and never change their meaning. Golden
+//! bytes in the tests pin the tags. A packet does not name its sender: the transport does, and the checksum is valid
+//! for this sender and this receiver only. This module does not know who sends or stores a frame.
 
 mod epoch;
 mod offer;
@@ -23,22 +23,22 @@ pub use self::offer::{
 };
 pub use self::packet::{Packet, PacketError, Round, WIRE_VERSION};
 
-/// What every role of a session knows of it.
+/// The facts about a session that every role knows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Header {
-    /// Name of the choreography.
+    /// The name of the choreography.
     pub choreography: String,
-    /// Its version.
+    /// The version of the choreography.
     pub version: u32,
     /// The role that started the session and closes it.
     pub initiator: RoleIndex,
-    /// Which node plays which role, by role index.
+    /// The node that plays each role, by role index.
     pub cast: Vec<NodeId>,
-    /// When it was started, in milliseconds since the Unix epoch, by the initiator's clock.
+    /// The time at which the session was started, in milliseconds since the Unix epoch, by the initiator's clock.
     pub started_unix_ms: u64,
-    /// When the initiator aborts it unless it is over, in milliseconds since the Unix epoch.
+    /// The time at which the initiator aborts the session if it has not ended, in milliseconds since the Unix epoch.
     pub deadline_unix_ms: Option<u64>,
-    /// The patches it runs with: those that every node of the cast offered.
+    /// The patches that the session runs with: those that every node of the cast advertised.
     pub patches: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ impl Header {
         self.cast.get(usize::from(role.0))
     }
 
-    /// Every role of the session.
+    /// All roles of the session.
     pub fn roles(&self) -> impl Iterator<Item = RoleIndex> + use<> {
         (0..u8::try_from(self.cast.len()).unwrap_or(u8::MAX)).map(RoleIndex)
     }
@@ -57,27 +57,28 @@ impl Header {
 /// How a role's part of a session ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Outcome {
-    /// Its program ran to the end.
+    /// The role's program ran to its end.
     Finished,
-    /// The session was aborted, and every step this role had committed is compensated, but for those in turns of loops that
-    /// are over, and those that an operator has resolved.
+    /// The session was aborted, and every step that this role had committed is compensated, except the steps in ended
+    /// turns of loops and the steps that an operator has resolved.
     Compensated(Abort),
 }
 
-/// The operation that a message belongs to. A receiver whose program does another one there has diverged.
+/// The operation that a message belongs to. If the receiver's program has another operation at that path, it has
+/// diverged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Operation {
-    /// One role to another.
+    /// From one role to another.
     Comm,
-    /// One role to some.
+    /// From one role to several.
     Multicast,
-    /// One role to all.
+    /// From one role to all.
     Broadcast,
-    /// Some roles to one.
+    /// From several roles to one.
     Gather,
-    /// How a role's part of a saga within the session, or of a turn of a loop, has ended.
+    /// The result of a role's part of a saga within the session, or of a turn of a loop.
     Vote,
-    /// How a saga within the session has ended for all.
+    /// The result of a saga within the session, for all roles.
     Verdict,
 }
 
@@ -94,60 +95,63 @@ impl std::fmt::Display for Operation {
     }
 }
 
-/// What a frame says.
+/// The content of a frame.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Body {
     /// A message of the program.
     Deliver {
-        /// Where the operation stands that it belongs to.
+        /// The path of the operation that the message belongs to.
         path: Path,
-        /// Which kind of operation that is.
+        /// The kind of that operation.
         operation: Operation,
         /// The value.
         payload: Payload,
     },
-    /// "I wait for you, and stand here": creates the receiver's instance if it does not know the session, and makes one
-    /// that does send what the sender lacks, whatever was acknowledged. Not acknowledged, unless it is an invitation.
+    /// "I wait for you at these paths." Creates the receiver's instance if the receiver does not know the session.
+    /// Makes an existing instance resend what the sender lacks, even if it was acknowledged. Not acknowledged, unless
+    /// the nudge is an invitation.
     Nudge(Lacks),
-    /// The session ends: compensate.
+    /// The session is aborted: the receiver compensates.
     Abort(Abort),
-    /// The sender's part has ended. Goes to the initiator.
+    /// The sender's part has ended. Sent to the initiator.
     Done(Outcome),
-    /// All parts have ended alike: the session's data may go.
+    /// All parts have ended with the same outcome: the session's data may be removed.
     Close(Outcome),
-    /// The turns of loops that are over for all roles, as the sender (who decides that) knows. Not acknowledged, and
-    /// said again to whoever nudges.
+    /// The turns of loops that have ended for all roles, as known to the sender, who decides it. Not acknowledged;
+    /// sent again in answer to every nudge.
     Turns {
-        /// The loop, and how many of its turns are final.
+        /// Each loop, and how many of its turns are final.
         finals: Vec<(Path, u32)>,
-        /// Whether the sender has heard of the session's abort: no more turns become final then.
+        /// Whether the sender knows that the session is aborted. If so, no further turns become final.
         aborted: bool,
     },
-    /// The latest step that the sender still has to take back on an aborted session, if there is one. Not
-    /// acknowledged, and said again to whoever nudges.
+    /// The latest step that the sender still has to compensate on an aborted session, if there is one. Not
+    /// acknowledged; sent again in answer to every nudge.
     Undoing(Option<Path>),
-    /// The session is closed at the sender, with this outcome: the answer to a nudge, or to a `Done` that asks for no
-    /// acknowledgement. Or it is not known there: the answer of an initiator to these, and of any role to what comes without
-    /// a header. Not acknowledged.
+    /// With an outcome: the session is closed at the sender with this outcome. Sent in answer to a nudge, or to a
+    /// `Done` that asks for no acknowledgement. Without an outcome: the session is unknown at the sender. Sent by an
+    /// initiator in answer to the same frames, and by any role in answer to a frame without a header. Not
+    /// acknowledged.
     Closed(Option<Outcome>),
-    /// The sender has no message for the receiver at this path, and will have none: the answer to a nudge. Not
+    /// The sender has no message for the receiver at this path and never will. Sent in answer to a nudge. Not
     /// acknowledged.
     Gone(Path),
 }
 
-/// The most paths that a nudge names.
+/// The maximum number of paths in a nudge.
 pub const NUDGE_PATHS_MAX: usize = 16;
 
-/// Where a role stands that waits for another one, and nudges it.
+/// The position of a waiting role, which it sends to the role that it nudges.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Lacks {
-    /// Where it waits for messages of the role that it nudges: the first [`NUDGE_PATHS_MAX`] paths.
+    /// The paths at which the waiting role expects messages from the nudged role: the first [`NUDGE_PATHS_MAX`] of
+    /// them.
     pub awaits: Vec<Path>,
-    /// Whether it knows that the session is aborted.
+    /// Whether the waiting role knows that the session is aborted.
     pub aborted: bool,
 }
 
-/// One thing said by one role instance to another.
+/// A frame: one message from one role instance to another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Frame {
     /// The session.
@@ -156,15 +160,15 @@ pub struct Frame {
     pub from: RoleIndex,
     /// The receiver's role.
     pub to: RoleIndex,
-    /// What the receiver needs to take part; left out once it is known to have it.
+    /// The header, which the receiver needs to take part. Omitted once the receiver is known to have it.
     pub header: Option<Arc<Header>>,
-    /// What is said.
+    /// The content.
     pub body: Body,
 }
 
 impl Frame {
-    /// Whether an instance that is over answers it with [`Body::Closed`]: its sender waits. `unnumbered` says that it asks
-    /// for no acknowledgement.
+    /// Whether a closed instance answers this frame with [`Body::Closed`], because the frame's sender waits.
+    /// `unnumbered` says that the frame asks for no acknowledgement.
     pub fn asks_the_closed(&self, unnumbered: bool) -> bool {
         match self.body {
             Body::Nudge(_) => true,
@@ -173,8 +177,8 @@ impl Frame {
         }
     }
 
-    /// Whether a role that does not know the session answers it with [`Body::Closed`]: its sender takes it for known there.
-    /// `unnumbered` says that it asks for no acknowledgement.
+    /// Whether a role that does not know the session answers this frame with [`Body::Closed`], because the frame's
+    /// sender assumes that the session is known there. `unnumbered` says that the frame asks for no acknowledgement.
     pub fn takes_for_known(&self, unnumbered: bool) -> bool {
         let said = matches!(self.body, Body::Deliver { .. } | Body::Abort(_));
         said && self.header.is_none() && !unnumbered
@@ -186,39 +190,39 @@ impl Frame {
     }
 }
 
-/// A frame that has arrived, and the node that it came from, as the transport says.
+/// A received frame, and the node that sent it according to the transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// The node that sent it.
+    /// The node that sent the frame.
     pub from: NodeId,
-    /// What it sent.
+    /// The frame.
     pub frame: Frame,
-    /// What to acknowledge, if that is asked for.
+    /// The receipt to acknowledge, if the sender asks for an acknowledgement.
     pub receipt: Option<Receipt>,
 }
 
 impl Delivery {
-    /// As it comes from the node that plays the frame's role in the session of `header`; `None` if the session has no such
-    /// role.
+    /// Creates the delivery that the node playing the frame's sender role in the session of `header` would cause;
+    /// `None` if the session has no such role.
     pub fn of_cast(header: &Header, frame: Frame, receipt: Option<Receipt>) -> Option<Self> {
         let from = header.node_of(frame.from)?.clone();
         Some(Self { from, frame, receipt })
     }
 
-    /// Whether its sender plays the role that it speaks for, in the session of `header`. What any other node says in that
-    /// role's name is nobody's word.
+    /// Whether the sending node plays the role that the frame names as its sender, in the session of `header`. Frames
+    /// from any other node in that role's name must be ignored.
     pub fn is_of_cast(&self, header: &Header) -> bool {
         header.node_of(self.frame.from) == Some(&self.from)
     }
 }
 
-/// What to acknowledge: the frame `number` of the `epoch`-th life of node `to`.
+/// Identifies a frame to acknowledge: frame `number` that node `to` sent in its `epoch`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Receipt {
     /// The node that sent the frame.
     pub to: NodeId,
-    /// That node's epoch then; a later one has forgotten its numbers.
+    /// The epoch of that node at the time; the numbers of an epoch are unknown in a later one.
     pub epoch: Epoch,
-    /// The frame's number among those sent by that node in that epoch.
+    /// The number of the frame among those that the node sent in that epoch.
     pub number: u64,
 }

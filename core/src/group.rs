@@ -1,6 +1,6 @@
-//! One-to-many and many-to-one over tuples of roles.
+//! One-to-many and many-to-one communication over tuples of roles.
 //!
-//! Only the tuple plumbing; the operations are on [`crate::Context`].
+//! This module only handles the tuples; the operations are on [`crate::Context`].
 
 use std::future::Future;
 
@@ -10,9 +10,9 @@ use crate::located::{At, Held};
 use crate::message::Message;
 use crate::role::{Role, RoleSet};
 
-/// Roles that a value can be multicast to.
+/// The roles that a value is multicast to.
 pub trait Targets: RoleSet {
-    /// The value at each of them: `(At<A, T>, At<B, T>)`.
+    /// The value at each of these roles: `(At<A, T>, At<B, T>)`.
     type Located<T: Message>: Send;
     #[doc(hidden)]
     fn locate<T: Message>(value: Option<Held<T>>, role: &str) -> Self::Located<T>;
@@ -24,7 +24,7 @@ pub trait Targets: RoleSet {
     label = "expected one `&At<Role, Value>` for each role, in the same order"
 )]
 pub trait Gather<From> {
-    /// The values together.
+    /// All the values together.
     type Values: Send + Sync + 'static;
     #[doc(hidden)]
     type Shared: Send;
@@ -65,7 +65,8 @@ macro_rules! groups {
                 if !engine.plays(to) {
                     return None;
                 }
-                // One after the other is in any arrival order: all of them land in the mailbox meanwhile.
+                // Collecting one after the other works for any arrival order, because all messages wait in the
+                // mailbox.
                 $(let $item: $value = engine.collect(path, $role::NAME, values.$index.as_ref()).await;)+
                 Some(($($item,)+))
             }

@@ -1,6 +1,6 @@
-//! Identities: nodes, sessions, role instances, operation paths. Every one is valid once built.
+//! Identities of nodes, sessions, role instances and operations. Every identity is valid by construction.
 //!
-//! Knows nothing of messages or storage. Next: [`crate::frame`].
+//! This module does not know messages or storage. Next: [`crate::frame`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-/// The most bytes a [`NodeId`] has.
+/// The maximum length of a [`NodeId`] in bytes.
 pub const NODE_ID_BYTES_MAX: usize = 64;
 
 /// The name of a node: one process with one store, playing one or more roles.
 ///
-/// It is part of wire addresses and of stored casts, so it must stay the same over restarts.
+/// The name is part of wire addresses and of stored casts, so it must stay the same over restarts.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(Arc<str>);
 
-/// A node name that cannot be used.
+/// The error for an invalid node name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is no node name: use 1 to {NODE_ID_BYTES_MAX} of the characters a-z, 0-9, `-`, `_` and `.`, the first one a \
@@ -27,7 +27,7 @@ pub struct NodeId(Arc<str>);
 )]
 pub struct InvalidNodeId(String);
 
-/// Whether a node, or a system of nodes, may be called so: see [`NodeId::new`].
+/// Whether `name` is a valid name of a node, or of a system of nodes; see [`NodeId::new`].
 pub fn is_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     name.len() <= NODE_ID_BYTES_MAX
@@ -36,11 +36,12 @@ pub fn is_name(name: &str) -> bool {
 }
 
 impl NodeId {
-    /// Checks `name` and makes it a node's identity.
+    /// Checks `name` and turns it into a node's identity.
     ///
     /// # Errors
-    /// [`InvalidNodeId`] for an empty or long name, one with other characters than lower-case letters, digits, `-`, `_`,
-    /// `.`, or one that does not begin with a letter or a digit: names are parts of keys, paths and command lines.
+    /// [`InvalidNodeId`] if the name is empty or too long, contains other characters than lower-case letters, digits,
+    /// `-`, `_` and `.`, or does not begin with a letter or a digit. The rules exist because names are parts of keys,
+    /// paths and command lines.
     pub fn new(name: impl AsRef<str>) -> Result<Self, InvalidNodeId> {
         let name = name.as_ref();
         if is_name(name) {
@@ -75,7 +76,7 @@ impl Serialize for NodeId {
     }
 }
 
-/// Without a `String` between: every header has several.
+/// Deserializes without an intermediate `String`, because every header contains several node ids.
 impl<'de> Deserialize<'de> for NodeId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Name;
@@ -104,18 +105,18 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// One run of a choreography, the same at every role.
+/// The identity of one run of a choreography, the same at every role.
 ///
-/// A UUID: version 7 for a fresh start, version 5 for one under a caller's idempotency key.
+/// A UUID: version 7 for a fresh start, version 5 for a start under a caller's idempotency key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SessionId(Uuid);
 
-/// Namespace of the version-5 ids that idempotency keys become.
+/// The namespace of the version-5 ids that are derived from idempotency keys.
 const KEYED_SESSIONS: Uuid = Uuid::from_u128(0x6163_636f_6d70_616e_6973_7400_7361_6761);
 
 impl SessionId {
-    /// A fresh id out of a time (milliseconds since the Unix epoch) and 128 random bits.
+    /// Creates a fresh id from a time (milliseconds since the Unix epoch) and 128 random bits.
     pub fn fresh(unix_ms: u64, random: u128) -> Self {
         let bytes = random.to_be_bytes();
         let mut tail = [0; 10];
@@ -123,31 +124,33 @@ impl SessionId {
         Self(uuid::Builder::from_unix_timestamp_millis(unix_ms, &tail).into_uuid())
     }
 
-    /// What `key` stands for among the starts of `choreography`: a name that its session is found by at the initiator.
-    /// Sessions have ids of their own, so that the key can be used again once its session is forgotten.
+    /// Returns the id that stands for `key` among the starts of `choreography`; the initiator looks up the key's
+    /// session by it. The session itself has a separate id, so that the key can be used again once its session is
+    /// forgotten.
     pub fn keyed(choreography: &str, key: &str) -> Self {
-        // The separator cannot be mistaken for a part of either: lengths are part of the name.
+        // The length prefix prevents two different pairs from having the same name.
         let name = format!("{}:{choreography}:{key}", choreography.len());
         Self(Uuid::new_v5(&KEYED_SESSIONS, name.as_bytes()))
     }
 
-    /// A session that is started under the key which `self` is the name of. Chance tells it from earlier ones.
+    /// Returns the id of a session that is started under the key that `self` stands for. The random bits distinguish
+    /// it from earlier sessions under that key.
     #[must_use]
     pub fn under_key(self, random: u128) -> Self {
         Self(Uuid::new_v5(&self.0, &random.to_be_bytes()))
     }
 
-    /// Whether it was started under a key.
+    /// Whether the session was started under a key.
     pub fn has_key(self) -> bool {
         self.0.get_version_num() == 5
     }
 
-    /// The sixteen bytes of the id, in the order that keys of a store use.
+    /// The sixteen bytes of the id, in the order that a store's keys use.
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
 
-    /// The id of these sixteen bytes.
+    /// Creates the id from its sixteen bytes.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
@@ -165,12 +168,12 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// The place of a role in its choreography's tuple of roles, from 0.
+/// The position of a role in its choreography's tuple of roles, from 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RoleIndex(pub u8);
 
-/// One role's part of one session.
+/// The identity of a role instance: one role's part of one session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct InstanceId {
     /// The session.
@@ -180,10 +183,10 @@ pub struct InstanceId {
 }
 
 impl InstanceId {
-    /// Length of [`InstanceId::to_bytes`].
+    /// The length of [`InstanceId::to_bytes`].
     pub const BYTES: usize = 17;
 
-    /// The key of this instance in a store: session, then role.
+    /// The key of this instance in a store: the session, then the role.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..16].copy_from_slice(self.session.as_bytes());
@@ -191,7 +194,7 @@ impl InstanceId {
         bytes
     }
 
-    /// Reads what [`InstanceId::to_bytes`] wrote; `None` for another length.
+    /// Decodes the result of [`InstanceId::to_bytes`]. Returns `None` for another length.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (role, session) = bytes.split_last()?;
         Some(Self { session: SessionId::from_bytes(session.try_into().ok()?), role: RoleIndex(*role) })
@@ -210,15 +213,18 @@ impl fmt::Debug for InstanceId {
     }
 }
 
-/// Where an operation stands in its choreography: its counter in its scope, after those of the scopes around it.
+/// The position of an operation in its choreography: the counters of the scopes around it, then its own counter in
+/// its scope.
 ///
-/// Every role counts alike, so a path is the same at every role and on every replay. With session,
-/// sender and receiver it is a message's deduplication id; with the session it is a step's idempotency key.
+/// Every role counts the same operations, so a path is the same at every role and on every replay. A path with
+/// session, sender and receiver is the deduplication id of a message; a path with the session is the idempotency key
+/// of a step.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
 #[serde(try_from = "SmallVec<[u32; 4]>")]
 pub struct Path(SmallVec<[u32; 4]>);
 
-/// One from outside is no deeper than a program can make one, so that it fits into the keys of a store.
+/// Rejects paths from outside that are deeper than a program can make them, so that every path fits into a store's
+/// keys.
 impl TryFrom<SmallVec<[u32; 4]>> for Path {
     type Error = &'static str;
 
@@ -229,22 +235,23 @@ impl TryFrom<SmallVec<[u32; 4]>> for Path {
 }
 
 impl Path {
-    /// The most scopes around an operation, and the operation: with them its record's key is one that a store holds.
+    /// The maximum depth of a path: the scopes around an operation, plus the operation. With this limit, the key of
+    /// an operation's record fits into a store.
     pub const DEPTH_MAX: usize = 16_000;
-    /// What the runtime's own operations add at most, such as the vote of a loop.
+    /// The maximum depth that the runtime's own operations add, such as the vote of a loop.
     const DEPTH_WITHIN: usize = 16;
 
-    /// How many scopes there are around this operation, and one more for itself.
+    /// The number of scopes around this operation, plus one for the operation.
     pub fn depth(&self) -> usize {
         self.0.len()
     }
 
-    /// The outermost scope.
+    /// The path of the outermost scope.
     pub fn root() -> Self {
         Self::default()
     }
 
-    /// The operation `counter` in the scope that this path names.
+    /// The path of operation `counter` in the scope with this path.
     #[must_use]
     pub fn child(&self, counter: u32) -> Self {
         let mut path = self.0.clone();
@@ -252,22 +259,23 @@ impl Path {
         Self(path)
     }
 
-    /// Whether this is `scope` or an operation in it.
+    /// Whether this path is `scope` or an operation in it.
     pub fn is_in(&self, scope: &Self) -> bool {
         self.0.starts_with(&scope.0)
     }
 
-    /// The counter of this operation in `scope`, or of the scope in it that it belongs to.
+    /// The counter of this operation in `scope`, or of the inner scope that it belongs to.
     pub fn counter_in(&self, scope: &Self) -> Option<u32> {
         self.is_in(scope).then(|| self.0.get(scope.0.len()).copied()).flatten()
     }
 
-    /// The scopes around this operation, the innermost first, the outermost (the session) last.
+    /// The scopes around this operation, from the innermost to the outermost (the session).
     pub fn scopes(&self) -> impl Iterator<Item = Self> + '_ {
         (0..self.0.len()).rev().filter_map(|depth| self.0.get(..depth).map(|scope| Self(scope.into())))
     }
 
-    /// Bytes in the order of paths: what is in a scope lies together, and one turn of a loop before the next.
+    /// Encodes the path so that the order of the bytes is the order of the paths: a scope's operations are adjacent,
+    /// and each turn of a loop comes before the next.
     pub fn to_key(&self) -> Vec<u8> {
         self.0.iter().flat_map(|counter| counter.to_be_bytes()).collect()
     }
@@ -291,9 +299,10 @@ impl fmt::Debug for Path {
     }
 }
 
-/// What a service deduplicates a saga step by: the same on every try of the same step, and of no other.
+/// The key by which a service deduplicates a saga step: the same on every try of a step, and different for every
+/// other step.
 ///
-/// Its text form is stable over releases: `<session>/<path>`.
+/// The text form `<session>/<path>` is stable over releases.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct IdempotencyKey {
     /// The session the step belongs to.

@@ -1,8 +1,9 @@
 //! The choreography language of Accompanist, and its protocol as pure state machines.
 //!
-//! Depend on this crate alone to share choreographies between services; depend on `accompanist` to run them.
-//! It does no I/O, and knows neither tokio nor any database or network. Where to read next: [`Choreography`]
-//! and [`Context`] for what users write, [`instance`] for what happens then, [`contract`] for what it needs.
+//! This crate does no I/O and knows neither tokio nor any database or network. Services that share choreographies
+//! depend on this crate alone; a process that runs them depends on `accompanist`. Where to read next:
+//! [`Choreography`] and [`Context`] are what users write, [`instance`] is the state machine that runs a role,
+//! [`contract`] is what the state machine needs from its environment.
 
 pub mod contract;
 pub mod frame;

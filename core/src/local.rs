@@ -1,6 +1,6 @@
-//! A whole choreography in one process, with no store and no network: for unit tests, doc-tests and learning.
+//! Runs a whole choreography in one process, with no store and no network, for unit tests, doc-tests and learning.
 //!
-//! The same instances as in the runtime; only what is around them is missing. Nothing survives the call.
+//! The instances are the same as in the runtime; only their surroundings are missing. Nothing survives the call.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
@@ -27,7 +27,7 @@ use crate::state::Writes;
 pub struct Services(BTreeMap<&'static str, Service>);
 
 impl Services {
-    /// No services; roles whose service is `()` need none.
+    /// Creates an empty set of services. Roles whose service is `()` need none.
     pub fn new() -> Self {
         Self::default()
     }
@@ -39,14 +39,14 @@ impl Services {
         self
     }
 
-    /// The service of the role of that name.
+    /// Returns the service of the role with this name.
     pub fn get(&self, role: &str) -> Option<&Service> {
         self.0.get(role)
     }
 }
 
-/// Runs `choreography` with all its roles in this process and gives the output once the session has ended for
-/// all of them, with everything compensated if it was aborted.
+/// Runs `choreography` with all its roles in this process. Returns the output once the session has ended for all
+/// roles, and, if it was aborted, once everything is compensated.
 ///
 /// ```
 /// use accompanist_core::{Abort, At, Choreography, Context, Role, Services, run_local};
@@ -75,14 +75,14 @@ impl Services {
 /// ```
 ///
 /// # Errors
-/// The [`Abort`] that ended the session, or one with code `accompanist.stopped` when it cannot go on (no service
-/// for a role, a program that is not deterministic, roles that wait for each other), or `accompanist.needs-operator`. Either
-/// says which role it is, and in which operation. Time that nothing but time passes in, such as that of
-/// [`Context::sleep`](crate::Context::sleep), passes at once, however long it is; a signal never comes, so that who waits for
-/// one without a limit ends the run. A program that awaits something other than operations is waited for.
+/// The [`Abort`] that ended the session. If the session cannot continue (no service for a role, a program that is not
+/// deterministic, roles that deadlock), an abort with code `accompanist.stopped`, or with
+/// `accompanist.needs-operator`; either names the role and the operation. Waits for time alone, such as
+/// [`Context::sleep`](crate::Context::sleep), end at once, however long they are. A signal never arrives, so a wait
+/// for one without a limit ends the run. If a program awaits something other than operations, the run waits for it.
 ///
 /// # Panics
-/// When the program or a step does, with a text that names role, step and path.
+/// If the program or a step panics, with a text that names role, step and path.
 pub async fn run_local<C: Choreography>(
     choreography: C,
     input: <C::Input as Located>::Value,
@@ -115,10 +115,10 @@ impl Caller {
     }
 }
 
-/// A time that does not come.
+/// A time that never comes.
 const NEVER_MS: u64 = u64::MAX;
 
-/// All parts of one session, and what stands in for store and network.
+/// All parts of one session, and the replacements of store and network.
 struct Stage {
     names: &'static [&'static str],
     parts: Vec<Part>,
@@ -160,7 +160,7 @@ impl Stage {
             let service = services.get(name).cloned().unwrap_or_else(Service::none);
             let input = (index == initiator).then(|| input.clone());
             let opened = Opened { header: header.clone(), input: input.clone() };
-            // No frame is lost here, so nobody has to be nudged.
+            // No frame is lost here, so nudges are not needed.
             let limits = Limits { nudge_delay_min_ms: NEVER_MS, nudge_delay_max_ms: NEVER_MS, ..Limits::default() };
             let instance = Instance::begin(InstanceId { session, role: index }, name, &opened, limits);
             let alarm = Alarm::new({
@@ -173,7 +173,7 @@ impl Stage {
         Ok(Self { names, parts, environment, caller, state, now_ms: 0, output: None, closed: BTreeSet::new() })
     }
 
-    /// Gives turns until nothing moves any more.
+    /// Gives turns until nothing changes any more.
     fn play(&mut self) -> Poll<Result<Payload, Abort>> {
         loop {
             let mut moved = false;
@@ -192,8 +192,9 @@ impl Stage {
         }
     }
 
-    /// Nothing happens here without a cause, so time that all wait for can pass at once, and without any nothing more happens.
-    /// Other tasks go on first: what is to be tried again may wait for one of them.
+    /// Skips to the next time at which a part continues, because here nothing else can happen once all parts wait.
+    /// Without such a time the run ends, unless a program awaits something other than an operation. Other tasks run
+    /// first, because a step to be retried may wait for one of them.
     fn pass_time(&mut self) -> Poll<Result<Payload, Abort>> {
         if self.parts.iter().any(Part::is_busy) {
             return Poll::Pending;
@@ -210,7 +211,7 @@ impl Stage {
         }
     }
 
-    /// Who waits for what.
+    /// Describes what each role waits for.
     fn standstill(&self) -> String {
         let roles = self.names.iter().zip(&self.parts).enumerate();
         let open = roles.filter(|(index, _)| !self.closed.contains(index));
@@ -222,7 +223,7 @@ impl Stage {
         let name = self.names.get(index).copied().unwrap_or_default();
         if let Some(stop) = effects.stopped {
             let reason = match stop {
-                Stop::NoService { .. } => stop.to_string(), // That says which role.
+                Stop::NoService { .. } => stop.to_string(), // This text names the role.
                 stop => format!("at role `{name}`: {stop}"),
             };
             return Err(Abort::new("accompanist.stopped", reason));
@@ -259,7 +260,7 @@ impl Stage {
     }
 }
 
-/// The machine's clock, ahead by the time that was skipped, and chance good enough for a test.
+/// The machine's clock, advanced by the skipped time, and random numbers sufficient for a test.
 struct Ambient {
     chance: AtomicU64,
     skipped_ms: AtomicU64,

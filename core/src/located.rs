@@ -1,6 +1,6 @@
-//! Values that are at one role only, and the place where that role opens them.
+//! Values located at one role, and [`Local`], with which that role reads them.
 //!
-//! Knows nothing of how a value travels; see [`crate::Context`] for that.
+//! This module does not know how values travel; see [`crate::Context`] for that.
 
 use std::any::Any;
 use std::fmt;
@@ -12,16 +12,17 @@ use crate::message::{CodecError, Message, Payload, encode};
 use crate::role::Role;
 use crate::uses;
 
-/// A value of type `T` at role `R`, and nothing at all at every other role.
+/// A value of type `T` at role `R`. At every other role it holds nothing.
 ///
-/// Only `R` can look inside, with [`Local::get`]. That is what keeps the roles in step: no role can branch
-/// on what it does not have.
+/// Only `R` can read the value, with [`Local::get`]. This keeps the roles consistent: a role cannot branch on a value
+/// it does not have.
 pub struct At<R, T> {
     value: Option<Held<T>>,
     role: PhantomData<fn() -> R>,
 }
 
-/// A value where it is, and the bytes that it was read from, if it was: sent on, it is sent as it came.
+/// A value at the role where it is located, together with the bytes it was read from, if any. When the value is sent
+/// on, those bytes are sent unchanged.
 #[doc(hidden)]
 pub struct Held<T> {
     pub(crate) value: Arc<T>,
@@ -70,16 +71,16 @@ impl<R: Role, T> fmt::Debug for At<R, T> {
     }
 }
 
-/// A located value of any role: what a choreography takes and gives.
+/// A located value of any role. Inputs and outputs of choreographies are located values.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not located at a role",
     label = "expected `At<SomeRole, SomeType>`",
     note = "a choreography takes its input and gives its output at the role that starts it"
 )]
 pub trait Located: Sized + Send + 'static {
-    /// Where it is.
+    /// The role that has the value.
     type Role: Role;
-    /// What it is.
+    /// The type of the value.
     type Value: Message;
 
     #[doc(hidden)]
@@ -105,7 +106,7 @@ impl<R: Role, T: Message> Located for At<R, T> {
     }
 }
 
-/// Being at role `R`: the right to open its values and to use its service.
+/// Access to role `R`: the right to read its values and to use its service.
 pub struct Local<R: Role> {
     service: Arc<R::Service>,
     key: IdempotencyKey,
@@ -116,11 +117,11 @@ impl<R: Role> Local<R> {
         Self { service, key }
     }
 
-    /// The value, which is here.
+    /// Returns the value, which is present at this role.
     ///
     /// # Panics
-    /// Never with values of this run of this choreography. One that was smuggled in from another run (kept in a
-    /// static, say) may be absent; its program is stopped, as any panicking program is.
+    /// Never panics on values of this run of this choreography. A value taken from another run (through a static,
+    /// say) may be absent; the program is then stopped, like any panicking program.
     #[expect(clippy::expect_used, reason = "documented: only a value from outside of the program can be absent")]
     pub fn get<'a, T>(&self, value: &'a At<R, T>) -> &'a T {
         let held = value.value.as_ref().expect("a value located here is present here");
@@ -128,12 +129,12 @@ impl<R: Role> Local<R> {
         &held.value
     }
 
-    /// The service this role works with.
+    /// The service that this role works with.
     pub fn service(&self) -> &R::Service {
         &self.service
     }
 
-    /// The idempotency key of the operation that is running: the same on every try and on replay.
+    /// The idempotency key of the running operation. The key is the same on every try and on replay.
     pub fn key(&self) -> &IdempotencyKey {
         &self.key
     }
@@ -145,14 +146,14 @@ impl<R: Role> fmt::Debug for Local<R> {
     }
 }
 
-/// What a conclave gives to the roles outside of it: the same type with nothing in it.
+/// Types that a conclave can return: at the roles outside of the conclave, the same type with nothing in it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot leave a conclave, since the roles outside would not have it",
     label = "must be `()`, an `At<Role, Value>`, or a tuple of those",
     note = "what all roles have to know is broadcast after the conclave, from a role that is in it"
 )]
 pub trait Absent {
-    /// Nothing, in this type.
+    /// Returns an empty value of this type.
     fn absent() -> Self;
 }
 
@@ -175,7 +176,7 @@ macro_rules! absent_tuples {
 }
 absent_tuples! { (A) (A, B) (A, B, C) (A, B, C, D) (A, B, C, D, E) (A, B, C, D, E, F) }
 
-/// A role's service as the runtime carries it, before the program asks for it by type.
+/// A role's service as the runtime carries it, with its type erased.
 #[derive(Clone)]
 pub struct Service(Arc<dyn Any + Send + Sync>);
 

@@ -1,6 +1,7 @@
-//! Values as bytes: what users define is self-describing ([`encode`]), what the runtime defines is not ([`pack`]).
+//! Encodings of values: users' types are encoded self-describingly ([`encode`]), the runtime's own types are not
+//! ([`pack`]).
 //!
-//! The one place that knows both encodings. Next: `value/`, the format of the former.
+//! This is the only module that knows both encodings. Next: `value/`, the format of the former.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,15 +12,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::panics;
 use crate::value::{Encoded, Order};
 
-/// Room for most of what is packed. A vector that begins with none is moved four times on its way there.
+/// The initial capacity for packed values, sufficient for most of them. A vector that starts empty is reallocated
+/// four times.
 const PACKED_BYTES_USUAL: usize = 128;
 
-/// What can be sent between roles or recorded: every `serde` type that owns its data and reads back what it writes.
+/// A type that can be sent between roles or recorded: every `serde` type that owns its data and reads back what it
+/// writes.
 ///
-/// The encoding is self-describing, with the names of fields and variants, so all of serde's attributes work. A value is
-/// read back when it is encoded, and refused there if its type cannot do that; one that a replay encodes anew (a message, a
-/// step's input) may hold no `HashMap` or `HashSet`. Which changes of a type open sessions bear: see
-/// `docs/programming-model.md`.
+/// The encoding is self-describing, with the names of fields and variants, so all of serde's attributes work. A value
+/// is read back when it is encoded, and refused at that point if its type cannot do that. A value that a replay
+/// encodes again (a message, a step's input) must not contain a `HashMap` or `HashSet`. `docs/programming-model.md`
+/// says which changes of a type are compatible with open sessions.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent or recorded",
     label = "this type has no bytes",
@@ -39,26 +42,27 @@ impl Payload {
         &self.0
     }
 
-    /// How many.
+    /// The number of bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether the payload is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// A short stand-in for the bytes of a value, to tell whether a replay computes the same one.
+/// A hash of a value's bytes, with which a replay checks that it computes the same value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fingerprint(pub u64);
 
 impl Fingerprint {
-    /// That of `payload`. The same in every release, since journals hold it.
+    /// Returns the fingerprint of `payload`. The function is the same in every release, because journals contain
+    /// fingerprints.
     pub fn of(payload: &Payload) -> Self {
-        // Any stable hash does; this one (SHA-1, cut off) is at hand.
+        // Any stable hash would do; this one (SHA-1, truncated) is already a dependency.
         let hash = uuid::Uuid::new_v5(&uuid::Uuid::nil(), payload.as_slice());
         Self(hash.as_u64_pair().0)
     }
@@ -111,7 +115,7 @@ impl<'de> Deserialize<'de> for Payload {
     }
 }
 
-/// Bytes that are not the value they should be, or a value that has no bytes.
+/// The error for bytes that are not a value of the expected type, or for a value that cannot be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{type_name}` cannot be {action}: {reason}")]
 pub struct CodecError {
@@ -126,13 +130,13 @@ impl CodecError {
     }
 }
 
-/// What is done to a value that is sent or recorded.
+/// The action named in errors about values that are sent or recorded.
 const ENCODED: &str = "encoded";
-/// What is done to a value that a replay has to encode once more, to the same bytes.
+/// The action named in errors about values that a replay must encode again, to the same bytes.
 const REPEATED: &str = "encoded to the same bytes twice";
 
-/// The bytes of a value that is encoded once. It is read back at once: what cannot be read is refused here, where it is
-/// known, and not by its receiver.
+/// Encodes a value that is encoded only once. The bytes are read back at once, so that an unreadable value is refused
+/// here, where its type is known, and not by its receiver.
 ///
 /// # Errors
 /// [`CodecError`] for a value that its own type cannot read back, or whose `Serialize` fails or panics.
@@ -140,7 +144,7 @@ pub fn encode<T: Message>(value: &T) -> Result<Vec<u8>, CodecError> {
     encode_and_read(value).map(|(bytes, _)| bytes)
 }
 
-/// As [`encode`], and the value as whoever gets the bytes will read it.
+/// Like [`encode`], and also returns the value as a reader of the bytes will get it.
 ///
 /// # Errors
 /// As [`encode`].
@@ -150,11 +154,11 @@ pub fn encode_and_read<T: Message>(value: &T) -> Result<(Vec<u8>, T), CodecError
     Ok((bytes, read))
 }
 
-/// As [`encode`], for a value that a replay computes and encodes anew, or a caller repeats: the same value has to have the
-/// same bytes each time.
+/// Like [`encode`], for a value that a replay computes and encodes again, or that a caller repeats. The same value
+/// must have the same bytes each time.
 ///
 /// # Errors
-/// As [`encode`]; and for a value with a `HashMap` or `HashSet`, or another collection without an order.
+/// As [`encode`]; also for a value that contains a `HashMap`, a `HashSet` or another unordered collection.
 pub fn encode_repeatable<T: Message>(value: &T) -> Result<Vec<u8>, CodecError> {
     let Encoded { bytes, order } = written(value)?;
     let advice = "use a `BTreeMap` or `BTreeSet`, which have one order";
@@ -177,15 +181,16 @@ pub fn encode_repeatable<T: Message>(value: &T) -> Result<Vec<u8>, CodecError> {
     Ok(bytes)
 }
 
-/// How often a value is written anew until a collection without an order in it has shown that. Its `entries` may be those of
-/// a struct with such a collection in it (`serde(flatten)`), of which perhaps two have no order: with few of them it is missed
-/// one time in a million. With many, one time in eight at worst, since each time costs as much as the value; a replay finds it then.
+/// The number of times a value is encoded again to detect an unordered collection in it. The `entries` may be those
+/// of a struct with such a collection in it (`serde(flatten)`), of which perhaps only two are unordered. With few
+/// entries, the check misses the collection one time in a million. With many entries it misses one time in eight at
+/// worst, because each round costs as much as encoding the value; a replay then detects it.
 fn rounds_to_tell_an_order(entries: usize) -> usize {
     if entries < 10 { 20 } else { 3 }
 }
 
-/// A panic in `Serialize` or `Deserialize` of a user is an error as any other: after an effect, nothing else may lose its
-/// result.
+/// Turns a panic in a user's `Serialize` or `Deserialize` into an ordinary error, so that after an effect it is
+/// handled like any other value that cannot be encoded.
 fn caught<T, R>(action: &'static str, code: impl FnOnce() -> Result<R, crate::value::Error>) -> Result<R, CodecError> {
     match panics::catch(code) {
         Ok(result) => result.map_err(|error| CodecError::new::<T>(action, &error)),
@@ -206,25 +211,25 @@ fn read_back<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     })
 }
 
-/// The value of these bytes.
+/// Decodes a value.
 ///
 /// # Errors
-/// [`CodecError`] when they are no such value, or have bytes left over.
+/// [`CodecError`] if the bytes are not a value of type `T`, or if bytes are left over.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     crate::value::decode(bytes).map_err(|error| CodecError::new::<T>("decoded", &error))
 }
 
-/// The bytes of what the runtime itself defines, such as frames and records: positional (postcard), without names.
-/// Variants and fields are only appended.
+/// Encodes a type of the runtime itself, such as a frame or a record. The encoding is positional (postcard), without
+/// names, so variants and fields may only be appended.
 ///
 /// # Errors
-/// [`CodecError`] for a type that the encoding has no form for.
+/// [`CodecError`] for a type that the encoding cannot represent.
 pub fn pack<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
     let bytes = Vec::with_capacity(PACKED_BYTES_USUAL);
     postcard::to_extend(value, bytes).map_err(|error| CodecError::new::<T>("packed", &error))
 }
 
-/// What [`pack`] has made of a value.
+/// Decodes a value that [`pack`] encoded.
 ///
 /// # Errors
 /// As [`decode`].

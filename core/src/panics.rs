@@ -1,8 +1,9 @@
-//! Catches panics in users' code, so that what they leave behind does no harm either.
+//! Catches panics in users' code, so that their payloads do no harm either.
 //!
-//! A payload is a value of any type, and dropping it may panic as well: outside of a guard that would end the thread, or the
-//! actor, that has just been saved. So the payload becomes a text at once, and nobody ever holds it. The one place that calls
-//! the standard library's and futures' `catch_unwind`.
+//! A panic's payload is a value of any type, and dropping it may panic as well. Outside of a guard, that would end
+//! the thread or the actor that has just been saved. Therefore the payload is turned into a text at once, and no
+//! other code ever holds it. This is the only module that calls `catch_unwind` of the standard library and of
+//! futures.
 
 use std::any::Any;
 use std::future::Future;
@@ -10,12 +11,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use futures_util::FutureExt;
 
-/// What is said of a panic whose payload is no text.
+/// The text for a panic whose payload is no text.
 const NO_TEXT: &str = "a panic without a text";
 
-/// The result of `work`, or the text of its panic.
+/// Returns the result of `work`, or the text of its panic.
 ///
-/// What `work` has taken with it is dropped under the guard as well, if it drops it itself.
+/// Values captured by `work` are dropped under the guard as well, if `work` drops them itself.
 ///
 /// # Errors
 /// The text of the panic.
@@ -23,7 +24,7 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(text)
 }
 
-/// As [`catch`], for what has to be awaited.
+/// Like [`catch`], for a future.
 ///
 /// # Errors
 /// The text of the panic.
@@ -31,24 +32,24 @@ pub async fn catch_async<T>(work: impl Future<Output = T>) -> Result<T, String> 
     AssertUnwindSafe(work).catch_unwind().await.map_err(text)
 }
 
-/// The result of `work`. A panic in it goes on, without being reported once more, with the text that `name` makes of its own:
-/// one that says whose code it was, and where.
+/// Returns the result of `work`. A panic in it continues, without being reported again, with the text that `name`
+/// makes of its text: one that says whose code panicked, and where.
 pub(crate) fn named<T>(work: impl FnOnce() -> T, name: impl FnOnce(&str) -> String) -> T {
     catch(work).unwrap_or_else(|panic| go_on(name(&panic)))
 }
 
-/// As [`named`], for what has to be awaited.
+/// Like [`named`], for a future.
 pub(crate) async fn named_async<T>(work: impl Future<Output = T>, name: impl FnOnce(&str) -> String) -> T {
     catch_async(work).await.unwrap_or_else(|panic| go_on(name(&panic)))
 }
 
-/// The panic of this text goes on here, without being reported once more.
+/// Continues a panic with this text, without reporting it again.
 pub(crate) fn go_on(text: String) -> ! {
     resume_unwind(Box::new(text))
 }
 
-/// The text of a panic's payload. If dropping the payload panics, the payload of that panic is leaked: it could go on
-/// like that for ever.
+/// Returns the text of a panic's payload. If dropping the payload panics, the payload of that second panic is leaked,
+/// because dropping it could panic again, without end.
 pub fn text(payload: Box<dyn Any + Send>) -> String {
     let of_str = payload.downcast_ref::<&str>().map(ToString::to_string);
     let text = of_str.or_else(|| payload.downcast_ref::<String>().cloned());
@@ -66,7 +67,7 @@ mod tests {
 
     use super::*;
 
-    /// Panics whenever it is dropped, with another one of its kind.
+    /// A value that panics whenever it is dropped, with another `Bomb` as the payload.
     struct Bomb(&'static AtomicU32);
 
     impl Drop for Bomb {

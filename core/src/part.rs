@@ -1,7 +1,7 @@
-//! An instance together with its program and its running commits: the thing that is polled.
+//! A part: an instance together with its program and its running commits. Parts are what drivers poll.
 //!
-//! A driver (an actor, the simulator, [`crate::run_local`]) tells a part what happened, gives it a turn, and
-//! carries out the effects. Knows no driver.
+//! A driver (an actor, the simulator, [`crate::run_local`]) tells a part what happened, gives it a turn, and carries
+//! out the effects. This module knows no driver.
 
 use std::any::TypeId;
 use std::collections::BTreeSet;
@@ -30,17 +30,17 @@ use crate::panics;
 use crate::requests::{Courier, carried};
 use crate::role::{Role, RoleSet};
 
-/// What a choreography is to a caller who starts it. Versions with the same one can stand in for each other.
+/// A choreography's interface for the caller who starts it. Versions with equal interfaces can replace each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interface {
-    /// The name of the role that starts it.
+    /// The name of the role that starts the choreography.
     pub initiator: &'static str,
     input: TypeId,
     output: TypeId,
 }
 
 impl Interface {
-    /// That of `C`.
+    /// Returns the interface of `C`.
     pub fn of<C: Choreography>() -> Self {
         Self {
             initiator: <C::Input as Located>::Role::NAME,
@@ -50,21 +50,21 @@ impl Interface {
     }
 }
 
-/// A choreography without its type, as a node keeps it.
+/// A choreography with its type erased, as a node stores it.
 pub trait AnyChoreography: Send + Sync {
-    /// Its name.
+    /// The name of the choreography.
     fn name(&self) -> &'static str;
-    /// Its version.
+    /// The version of the choreography.
     fn version(&self) -> u32;
-    /// Its roles, by index.
+    /// The names of the roles, by index.
     fn roles(&self) -> &'static [&'static str];
-    /// The small changes its code knows.
+    /// The patches that the code knows.
     fn patches(&self) -> &'static [&'static str];
-    /// In which order its roles take back their steps.
+    /// The order in which the roles compensate their steps.
     fn compensation(&self) -> Compensation;
-    /// What a caller who starts it has to do with.
+    /// The interface for the caller who starts it.
     fn interface(&self) -> Interface;
-    /// The part that `instance` is, ready for its first turn.
+    /// Creates the part for `instance`, ready for its first turn.
     fn part(
         self: Arc<Self>,
         instance: Instance,
@@ -129,7 +129,7 @@ async fn run<C: Choreography>(
     }
 }
 
-/// Tells a driver that its part wants a turn; silent while the part has one.
+/// Notifies a driver that its part needs a turn. Stays silent during a turn.
 pub struct Alarm {
     rung: AtomicBool,
     in_turn: AtomicBool,
@@ -143,7 +143,7 @@ impl std::fmt::Debug for Alarm {
 }
 
 impl Alarm {
-    /// An alarm that calls `notify`, from any thread, at most once between two turns.
+    /// Creates an alarm that calls `notify`, from any thread, at most once between two turns.
     pub fn new(notify: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { rung: AtomicBool::new(false), in_turn: AtomicBool::new(false), notify: Box::new(notify) })
     }
@@ -174,10 +174,12 @@ pub struct Part {
 }
 
 impl Part {
-    /// The part of an instance that an operator has ended without its program: it tells the others, and waits for the
-    /// close. All that it had committed counts as taken back, so neither the choreography nor a service is needed.
+    /// Creates the part of an instance that an operator has terminated: without a program. It informs the other roles
+    /// and waits for the close. All steps it had committed count as compensated, so neither the choreography nor a
+    /// service is needed.
     pub fn terminated(instance: Instance, environment: Arc<dyn Environment>, alarm: Arc<Alarm>) -> Self {
-        // Roles that go backwards wait for its word; to others it means nothing.
+        // With backwards compensation, the other roles wait for this role's progress; with the other order they
+        // ignore it.
         let instance = instance.with_compensation(Compensation::Backwards);
         let engine = Arc::new(Engine::new("", &[], &[], Service::none(), environment, instance));
         Self::new(engine, None, alarm)
@@ -195,7 +197,7 @@ impl Part {
         }
     }
 
-    /// The requests of its steps travel as `courier` decides.
+    /// Lets `courier` decide how the requests of this part's steps travel.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn with_courier(mut self, courier: Option<Arc<dyn Courier>>) -> Self {
@@ -203,27 +205,27 @@ impl Part {
         self
     }
 
-    /// Which instance this is.
+    /// The identity of the instance.
     pub fn id(&self) -> InstanceId {
         self.engine.instance().id()
     }
 
-    /// The header of its session.
+    /// The header of the session.
     pub fn header(&self) -> Arc<Header> {
         self.engine.instance().header().clone()
     }
 
-    /// A frame has arrived; see [`Instance::deliver`].
+    /// Delivers a received frame; see [`Instance::deliver`].
     pub fn deliver(&self, delivery: Delivery) -> bool {
         self.engine.instance().deliver(delivery)
     }
 
-    /// A write is durable; see [`Instance::synced`].
+    /// Reports that a write is durable; see [`Instance::synced`].
     pub fn synced(&self, number: u64, local: Option<(Path, LocalResult)>) {
         self.engine.instance().synced(number, local);
     }
 
-    /// A frame was acknowledged; see [`Instance::acked`].
+    /// Reports that a frame was acknowledged; see [`Instance::acked`].
     pub fn acked(&self, key: &OutgoingKey) {
         self.engine.instance().acked(key);
     }
@@ -235,130 +237,131 @@ impl Part {
         (self.program.is_some(), self.jobs.len()).hash(hasher);
     }
 
-    /// When the next turn is due though nothing happens, on the clock of [`Part::turn`].
+    /// The time at which the next turn is due even if nothing happens, on the clock of [`Part::turn`].
     pub fn next_wake_ms(&self) -> Option<u64> {
         self.engine.instance().next_wake_ms()
     }
 
-    /// The caller aborts the session; see [`Instance::cancel`].
+    /// Aborts the session on behalf of the caller; see [`Instance::cancel`].
     pub fn cancel(&self, abort: &Abort) -> Option<u64> {
         self.engine.instance().cancel(abort)
     }
 
-    /// Someone outside says something to this role; see [`Instance::signal`].
+    /// Delivers a signal from outside; see [`Instance::signal`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`Instance::signal`].
     pub fn signal(&self, name: &str, key: &str, payload: Payload) -> Result<u64, SignalError> {
         self.engine.instance().signal(name, key, payload)
     }
 
-    /// An operator has looked; see [`Instance::remedy`].
+    /// Applies an operator's remedy; see [`Instance::remedy`].
     pub fn remedy(&self, remedy: Remedy) -> (usize, u64) {
         self.engine.instance().remedy(remedy)
     }
 
-    /// What the program shows of its progress; see [`Context::publish`](crate::Context::publish).
+    /// The view that the program has published; see [`Context::publish`](crate::Context::publish).
     pub fn view(&self) -> Option<Payload> {
         self.engine.instance().view().cloned()
     }
 
-    /// Whether the program has come to its end, or was dropped where nothing more comes.
+    /// Whether the program has returned, or was dropped because nothing it waits for comes any more.
     pub fn program_has_ended(&self) -> bool {
         self.program.is_none()
     }
 
-    /// Where it stands; see [`Status`].
+    /// The status of the instance; see [`Status`].
     pub fn status(&self) -> Status {
         self.engine.instance().status()
     }
 
-    /// What the program waits for, for people.
+    /// Describes, for people, what the program waits for.
     pub fn waits_for(&self) -> Vec<(Path, String)> {
         self.engine.instance().waits_for()
     }
 
-    /// What keeps it from going on, for people.
+    /// Describes, for people, what keeps the part from continuing.
     pub fn standing(&self) -> String {
         self.engine.instance().standing()
     }
 
-    /// Whether its program waits for something that is no operation, of which nobody here knows whether it comes.
+    /// Whether the program waits for something that is not an operation, so that nobody here knows whether it will
+    /// happen.
     pub(crate) fn waits_for_something_else(&self) -> bool {
         self.program.is_some() && self.engine.instance().waits_for().is_empty()
     }
 
-    /// When time alone brings it on; see [`Instance::next_due_ms`].
+    /// The time at which the part continues through the passing of time alone; see [`Instance::next_due_ms`].
     pub fn next_due_ms(&self) -> Option<u64> {
         self.engine.instance().next_due_ms()
     }
 
-    /// The steps its program has come to, for [`crate::testing::lint`].
+    /// The steps that the program has reached, for [`crate::testing::lint`].
     #[cfg(feature = "testing")]
     pub(crate) fn steps(&self) -> Vec<StepSeen> {
         self.engine.instance().steps_seen()
     }
 
-    /// Whether its program has drawn or observed anything.
+    /// Whether the program has drawn a random number or observed anything.
     #[cfg(feature = "testing")]
     pub(crate) fn has_observed(&self) -> bool {
         self.engine.instance().has_observed()
     }
 
-    /// What the program waits for, but for what has a time limit or comes about by itself.
+    /// Describes what the program waits for, except waits that have a time limit or end by themselves.
     #[cfg(feature = "testing")]
     pub(crate) fn waits_without_limit(&self) -> Vec<(Path, String)> {
         self.engine.instance().waits_without_limit()
     }
 
-    /// Whether commits or effects are under way, so that something happens though nobody says anything.
+    /// Whether commits or effects are running, so that something will happen without any message.
     pub fn is_busy(&self) -> bool {
         !self.jobs.is_empty() || self.engine.has_effects()
     }
 
-    /// From now on no step on a service begins: no commit, no compensation, no question what became of one. Those under way
-    /// go on. For a driver that is about to stop.
+    /// Starts no further steps on services: no commit, no compensation, no question about an outcome. Running ones
+    /// continue. For a driver that is about to stop.
     pub fn hold_steps(&mut self) {
         self.holds_steps = true;
     }
 
-    /// Whether steps on services are under way, or have ended and their results are not on disk yet.
+    /// Whether steps on services are running, or have ended without their results being on disk yet.
     pub fn has_steps_under_way(&self) -> bool {
         !self.jobs.is_empty() || self.engine.instance().has_unsynced_results()
     }
 
-    /// What it waits for, if it may leave memory until then; see [`Instance::idle`].
+    /// Returns what the part waits for, if it may be passivated until then; see [`Instance::idle`].
     pub fn idle(&self) -> Option<Idle> {
         if self.is_busy() { None } else { self.engine.instance().idle() }
     }
 
-    /// It has come back to nudge; see [`Instance::nudge_soon`].
+    /// Makes the reactivated instance nudge soon; see [`Instance::nudge_soon`].
     pub fn nudge_soon(&self) {
         self.engine.instance().nudge_soon();
     }
 
-    /// See [`Instance::has_nudged`].
+    /// Whether the instance has nudged often enough; see [`Instance::has_nudged`].
     pub fn has_nudged(&self) -> bool {
         self.engine.instance().has_nudged()
     }
 
-    /// See [`Instance::rest`].
+    /// The record to write before passivation; see [`Instance::rest`].
     pub fn rest(&self) -> Option<Change> {
         self.engine.instance().rest()
     }
 
-    /// See [`Instance::rest_without`].
+    /// The record to write before passivation in order to resend `lacking`; see [`Instance::rest_without`].
     pub fn rest_without(&self, lacking: &BTreeSet<(Path, RoleIndex)>) -> Option<Change> {
         self.engine.instance().rest_without(lacking)
     }
 
-    /// A waker that rings the alarm: for the driver's own timer.
+    /// A waker that rings the alarm, for the driver's own timer.
     pub fn waker(&self) -> Waker {
         self.alarm.clone().into()
     }
 
-    /// Lets the program and its commits go as far as they can, and says what is to be done. A panic in a user's
-    /// code comes out here, with a text that names role, step and path; the part is then of no more use.
+    /// Runs the program and its commits as far as they can go, and returns what must be done. A panic in a user's
+    /// code propagates from here, with a text that names role, step and path; the part must not be used afterwards.
     pub fn turn(&mut self, now_ms: u64) -> Effects {
         let waker = self.waker();
         let mut cx = Context::from_waker(&waker);
@@ -375,13 +378,13 @@ impl Part {
         }
         self.alarm.in_turn.store(false, Ordering::SeqCst);
         if self.alarm.rung.load(Ordering::SeqCst) {
-            (self.alarm.notify)(); // It rang between the last look and now.
+            (self.alarm.notify)(); // The alarm rang after the last check.
         }
         self.engine.instance().take_effects()
     }
 
-    /// Drops it piece by piece, so that a value of a user's whose drop panics takes nothing else with it. Gives what the
-    /// panics said.
+    /// Drops the part piece by piece, so that a user's value that panics when dropped affects nothing else. Returns
+    /// the messages of such panics.
     pub fn discard(self) -> Vec<String> {
         let Self { engine, program, jobs, .. } = self;
         let mut panics = Vec::new();
@@ -400,7 +403,7 @@ impl Part {
                 self.engine.instance().program_ended(result);
             }
             Poll::Pending if self.alarm.rung.load(Ordering::SeqCst) => {}
-            // What it waits for now, none of its own tasks brings about.
+            // None of the program's own tasks can complete what it waits for now.
             Poll::Pending => {
                 let mut instance = self.engine.instance();
                 instance.check_replay();
@@ -431,7 +434,7 @@ impl Part {
         }
         while let Poll::Ready(Some((path, result))) = Pin::new(&mut self.jobs).poll_next(cx) {
             self.engine.instance().job_ended(&path, result);
-            // What ended may let the program, or the saga, go on.
+            // The result may let the program, or the saga, continue.
             self.alarm.rung.store(true, Ordering::SeqCst);
         }
     }

@@ -1,7 +1,7 @@
-//! What a role instance writes down, as keys and values of a store.
+//! The records that a role instance writes, as keys and values of a store.
 //!
-//! One key prefix per instance, so that one scan loads it. As with frames, variants are only appended.
-//! Knows no store.
+//! All keys of an instance have one prefix, so one scan loads the instance. As with frames, variants are only
+//! appended. This module does not know the store itself.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub const STORE_FORMAT: u32 = 1;
 /// The first byte of every value.
 const RECORD_VERSION: u8 = 1;
 
-/// An instance has begun: what it needs to run again.
+/// The record of an instance's beginning: all it needs in order to run again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
     /// The session's header.
@@ -28,139 +28,141 @@ pub struct Opened {
     pub input: Option<Payload>,
 }
 
-/// An instance has ended for good. What is kept of it.
+/// The tombstone of a closed instance.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Closed {
     /// The session's header.
     pub header: Arc<Header>,
-    /// How it ended.
+    /// How the instance ended.
     pub outcome: Outcome,
     /// The output, at the initiator.
     pub output: Option<Payload>,
 }
 
-/// Something that has happened to an instance.
+/// An event in the life of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
-    /// A message has arrived.
+    /// A message arrived.
     Received {
-        /// The operation it belongs to.
+        /// The operation that the message belongs to.
         path: Path,
-        /// Who sent it.
+        /// The role that sent the message.
         from: RoleIndex,
         /// The kind of operation, checked on replay.
         operation: Operation,
         /// The value.
         payload: Payload,
     },
-    /// Something not deterministic gave this result.
+    /// Something non-deterministic returned this result.
     Observed {
         /// The operation.
         path: Path,
-        /// Its name, checked on replay.
+        /// The name of the effect, checked on replay.
         name: String,
-        /// What came out.
+        /// The result.
         result: Payload,
     },
     /// The commit of a step may have begun.
     Intended {
         /// The step.
         path: Path,
-        /// Its name, checked on replay.
+        /// The name of the step, checked on replay.
         name: String,
-        /// Its input's fingerprint, checked on replay.
+        /// The fingerprint of the step's input, checked on replay.
         input: Fingerprint,
     },
     /// The commit of a step has ended.
     Committed {
         /// The step.
         path: Path,
-        /// Its name, checked on replay.
+        /// The name of the step, checked on replay.
         name: String,
-        /// Its input's fingerprint, checked on replay.
+        /// The fingerprint of the step's input, checked on replay.
         input: Fingerprint,
-        /// Its place among the committed steps of this instance: compensation goes backwards along it.
+        /// The position of the step among the committed steps of this instance. Compensation follows this order
+        /// backwards.
         order: u32,
-        /// What came out, or the refusal.
+        /// The output, or the refusal.
         result: Result<Payload, Abort>,
     },
-    /// A step has been taken back.
+    /// A step has been compensated.
     Compensated {
         /// The step.
         path: Path,
     },
     /// The session is aborted.
     Aborted {
-        /// Why.
+        /// The reason.
         abort: Abort,
-        /// Whether this role decided it, and so has to tell the others.
+        /// Whether this role decided the abort and therefore must send it to the others.
         own: bool,
     },
-    /// This instance's part has ended, and all it had to say has been heard.
+    /// This instance's part has ended, and everything it had to send has been acknowledged.
     Ended {
-        /// How.
+        /// How the part ended.
         outcome: Outcome,
         /// The output, at the initiator.
         output: Option<Payload>,
     },
-    /// A loop has come to a turn, and all before it are over for all roles: recovery starts here.
+    /// A loop has reached a turn, and all earlier turns have ended for all roles. Recovery starts here.
     Checkpoint {
         /// The loop.
         path: Path,
         /// The turn that begins.
         turn: u32,
-        /// The loop's state, as far as this role has it.
+        /// This role's part of the loop's state.
         state: Payload,
     },
-    /// A step cannot be got through: an operator is needed.
+    /// A step cannot be completed without an operator.
     Troubled {
         /// The step.
         path: Path,
-        /// Its input's fingerprint, checked on replay.
+        /// The fingerprint of the step's input, checked on replay.
         input: Fingerprint,
-        /// What is wrong with it.
+        /// The trouble with the step.
         trouble: Trouble,
     },
-    /// Something outside has told this role something.
+    /// A signal arrived from outside.
     Signalled {
-        /// Its place in the order of arrival.
+        /// The position of the signal in the order of arrival.
         number: u64,
-        /// The name it is waited for under.
+        /// The name under which the program waits for the signal.
         name: String,
-        /// What tells it from others of its name.
+        /// The key that distinguishes the signal from others of its name.
         key: String,
-        /// The value's fingerprint: another value under the same key is a mistake.
+        /// The fingerprint of the value. Another value under the same key is a mistake.
         fingerprint: Fingerprint,
-        /// The value; nothing once the program has taken it.
+        /// The value; `None` once the program has taken it.
         payload: Option<Payload>,
     },
-    /// The instance has failed too often: it is not run until an operator says so.
+    /// The instance has failed too often and is not run until an operator releases it.
     Quarantined {
         /// The last failure.
         reason: String,
-        /// How often it failed.
+        /// The number of failures.
         failures: u32,
     },
-    /// All roles have ended alike: from now on the initiator says nothing but `Close`, so that a role that has closed
-    /// may forget the session (decision 0009).
+    /// All roles have ended with the same outcome. From now on the initiator sends nothing except `Close`, so that a
+    /// role that has closed may forget the session (decision 0009).
     Closing,
-    /// The instance has left memory, knowing this.
+    /// The instance was passivated with this knowledge.
     Rested(Rested),
-    /// An operator has ended this role's part without its program: all that it had committed counts as taken back by
+    /// An operator has ended this role's part without its program: all steps it had committed count as compensated by
     /// hand, and the program is not run any more.
     Terminated,
 }
 
-/// What an instance knows of the others that is no event: lost, it is found out again, by saying all again.
+/// Knowledge of an instance about the other roles that is no event. If it is lost, the instance regains it by sending
+/// everything again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Rested {
-    /// The messages that their receivers have on their disks, with the fingerprints of their values.
+    /// The messages that their receivers have on disk, with the fingerprints of their values.
     pub heard: Vec<(Path, RoleIndex, Fingerprint)>,
-    /// The roles that have the session on their disks.
+    /// The roles that have the session on disk.
     pub acquainted: Vec<RoleIndex>,
-    /// How other roles have ended, as they have told the initiator.
+    /// The outcomes that other roles have reported to the initiator.
     pub done: Vec<(RoleIndex, Outcome)>,
-    /// The own end that the initiator has heard of.
+    /// The own outcome that the initiator has acknowledged.
     pub told: Option<Outcome>,
 }
 
@@ -169,28 +171,30 @@ pub struct Rested {
 pub struct Trouble {
     /// The step's name.
     pub step: String,
-    /// What cannot be done.
+    /// The task that cannot be completed.
     pub task: Task,
-    /// Why, as the last try has said.
+    /// The reason, from the last try.
     pub reason: String,
-    /// How often it was tried.
+    /// The number of tries.
     pub tries: u32,
-    /// It was committed in an earlier life, and no try since has told what became of that.
+    /// Whether a commit was running at an earlier crash, and no try since then has shown whether it took effect.
     pub in_doubt: bool,
 }
 
-/// What has to be done about a step.
+/// The task that remains to be done for a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Task {
-    /// To commit it, since it is [`Kind::Retriable`](crate::Kind::Retriable): the session only goes forward.
+    /// Commit the step, because it is [`Kind::Retriable`](crate::Kind::Retriable): the session only goes forward.
     Commit,
-    /// To compensate it, since the session is aborted.
+    /// Compensate the step, because the session is aborted.
     Compensate,
-    /// To find out whether its commit took effect before the abort, since it is a [`Kind::Pivot`](crate::Kind::Pivot).
+    /// Find out whether the commit took effect before the abort, because the step is a
+    /// [`Kind::Pivot`](crate::Kind::Pivot).
     FindOut,
-    /// To live with it: it is committed, cannot be compensated, and the session was aborted.
+    /// Reconcile the outside world by hand: the step is committed and cannot be compensated, although the session was
+    /// aborted.
     Reconcile,
-    /// To record what it gave: its commit has taken effect, and its output has no bytes.
+    /// Record the output: the commit took effect, but its output cannot be encoded.
     Record,
 }
 
@@ -216,7 +220,7 @@ impl std::fmt::Display for Trouble {
     }
 }
 
-/// The parts of an instance's journal. The checkpoints are read first: they tell where to read on.
+/// The parts of an instance's journal. The checkpoints are read first, because they tell where to continue reading.
 const CHECKPOINTS: u8 = 0;
 const EVENTS: u8 = 1;
 
@@ -225,10 +229,11 @@ fn key(instance: InstanceId, part: u8, path: &Path, rest: &[u8]) -> Vec<u8> {
 }
 
 impl Record {
-    /// The record's key in [`Space::Journal`]: instance, part, path, tag, and what tells it from others of its kind.
+    /// The record's key in [`Space::Journal`]: the instance, the part, the path, a tag, and whatever distinguishes
+    /// the record from others of its kind.
     pub fn key(&self, instance: InstanceId) -> Vec<u8> {
         let root = Path::root();
-        // The path before the tag, so that one turn of a loop lies together.
+        // The path comes before the tag, so that the records of one turn of a loop are adjacent.
         let (path, rest) = match self {
             Self::Checkpoint { path, .. } => return key(instance, CHECKPOINTS, path, &[]),
             Self::Received { path, from, .. } => (path, vec![b'm', from.0]),
@@ -248,17 +253,17 @@ impl Record {
         key(instance, EVENTS, path, &rest)
     }
 
-    /// Where the checkpoints of an instance are.
+    /// The prefix of an instance's checkpoints.
     pub fn checkpoints(instance: InstanceId) -> Vec<u8> {
         key(instance, CHECKPOINTS, &Path::root(), &[])
     }
 
-    /// Where its other records end.
+    /// The end of the key range of an instance's other records.
     pub fn events_end(instance: InstanceId) -> Vec<u8> {
         key(instance, EVENTS + 1, &Path::root(), &[])
     }
 
-    /// Where its other records are, as far as they are of `scope`.
+    /// The prefix of an instance's other records in `scope`.
     pub fn events_in(instance: InstanceId, scope: &Path) -> Vec<u8> {
         key(instance, EVENTS, scope, &[])
     }
@@ -272,12 +277,12 @@ impl Record {
     }
 }
 
-/// The change that removes what `record` is kept under.
+/// Returns the change that removes `record`.
 pub fn remove(instance: InstanceId, record: &Record) -> Change {
     Change { space: Space::Journal, key: record.key(instance), value: None }
 }
 
-/// The change that opens an instance.
+/// Returns the change that opens an instance.
 ///
 /// # Errors
 /// As [`Record::change`].
@@ -285,7 +290,7 @@ pub fn open(instance: InstanceId, opened: &Opened) -> Result<Change, CodecError>
     Ok(Change { space: Space::Open, key: instance.to_bytes().to_vec(), value: Some(value_bytes(opened)?) })
 }
 
-/// The changes that close an instance: its tombstone, and the end of its journal, whose keys are given.
+/// Returns the changes that close an instance: they write its tombstone and remove its journal, whose keys are given.
 ///
 /// # Errors
 /// As [`Record::change`].
@@ -299,7 +304,7 @@ pub fn close(instance: InstanceId, closed: &Closed, journal: Vec<Vec<u8>>) -> Re
     Ok(batch)
 }
 
-/// Version byte and value, as all values of a store are written.
+/// Encodes a value with a version byte, as all values of a store are written.
 ///
 /// # Errors
 /// When the type has no encoding.
@@ -307,7 +312,7 @@ pub fn value_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
     pack(&(RECORD_VERSION, value))
 }
 
-/// Reads [`value_bytes`].
+/// Decodes the result of [`value_bytes`].
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] for anything else.

@@ -1,6 +1,7 @@
-//! How calls of steps travel to their services in a test: at once, later than their caller lives, or twice.
+//! The delivery of step calls to their services in a test: at once, after the death of the caller, or twice.
 //!
-//! A call of a step's method stands for the requests that it makes. Knows a job, not who decides about it.
+//! A call of a step's method stands for the requests that the method makes. This module knows jobs, not the code that
+//! decides about them.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -12,27 +13,27 @@ use crate::id::{InstanceId, Path};
 use crate::instance::{Job, JobResult};
 use crate::panics;
 
-/// A call that is carried out apart from its caller. The error is the text of a panic.
+/// A call that is carried out separately from its caller. The error is the text of a panic.
 pub type Call = BoxFuture<'static, Result<(), String>>;
 
-/// One call of a step's method, which is on its way to a service.
+/// A call of a step's method, on its way to a service.
 #[derive(Clone)]
 pub struct Request {
-    /// Who calls.
+    /// The calling instance.
     pub instance: InstanceId,
-    /// The caller's role.
+    /// The role of the caller.
     pub role: &'static str,
-    /// The step's name.
+    /// The name of the step.
     pub step: String,
-    /// The step's place in the choreography.
+    /// The path of the step.
     pub path: Path,
-    /// Which of its methods: `commit`, `compensate` or `outcome`.
+    /// The called method: `commit`, `compensate` or `outcome`.
     pub call: &'static str,
     again: Arc<dyn Fn() -> Call + Send + Sync>,
 }
 
 impl Request {
-    /// The request arrives once more; nobody hears what comes of it.
+    /// Delivers the request once more. The result is discarded.
     pub fn again(&self) -> Call {
         (self.again)()
     }
@@ -51,11 +52,12 @@ impl fmt::Debug for Request {
     }
 }
 
-/// How a request travels.
+/// The way in which a request travels.
 pub enum Carriage {
-    /// It arrives at once, and dies with its caller.
+    /// The request arrives at once, and ends when its caller is dropped.
     AsUsual,
-    /// It is given to this, which lets it arrive when it likes. Its caller hears what comes of it, if it lives still.
+    /// The call is handed to this function, which lets it arrive at any time. The caller gets the result if it still
+    /// exists.
     Apart(Box<dyn FnOnce(Call) + Send>),
 }
 
@@ -67,7 +69,7 @@ impl fmt::Debug for Carriage {
 
 /// Decides how requests travel.
 pub trait Courier: Send + Sync {
-    /// This request is made now.
+    /// Decides about a request that is made now.
     fn carry(&self, request: &Request) -> Carriage;
 }
 
@@ -102,11 +104,11 @@ pub(crate) fn carried(courier: &dyn Courier, instance: InstanceId, job: Job) -> 
     }
 }
 
-/// What came of a request, on its way back.
+/// The result of a request, on its way back to the caller.
 #[derive(Default)]
 struct Reply(Mutex<(Option<Answer>, Option<Waker>)>);
 
-/// What a request has given, or the text of its panic.
+/// The result of a request, or the text of its panic.
 type Answer = Result<(Path, JobResult), String>;
 
 impl Reply {

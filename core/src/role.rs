@@ -1,7 +1,7 @@
-//! Roles, and tuples of them as types.
+//! Roles, and tuples of roles as types.
 //!
-//! A choreography's roles are a tuple type such as `(Buyer, Seller)`; [`Has`] and [`Includes`] let the
-//! compiler check that an operation names only roles which take part. Knows nothing of values or messages.
+//! The roles of a choreography are a tuple type such as `(Buyer, Seller)`. [`Has`] and [`Includes`] let the compiler
+//! check that an operation names only roles that take part. This module does not know values or messages.
 
 use std::any::Any;
 
@@ -27,12 +27,12 @@ pub trait Role: Copy + Send + Sync + 'static {
     /// The role's name, unique in its choreography and the same in every release.
     const NAME: &'static str;
 
-    /// What the role works with: a trait object, so that only the node that plays the role links the implementation.
-    /// `()` for a role that needs nothing.
+    /// The service that the role works with: a trait object, so that only the node that plays the role links the
+    /// implementation. `()` for a role without a service.
     type Service: ?Sized + Send + Sync + 'static;
 }
 
-/// A role of a choreography in a text for people: by its name among `names`, or else by its place.
+/// Returns a role's name for texts read by people: from `names`, or, if it is not there, by its index.
 pub(crate) fn role_name(names: &[&str], role: RoleIndex) -> String {
     names.get(usize::from(role.0)).map_or_else(|| format!("role {}", role.0), |name| format!("`{name}`"))
 }
@@ -44,11 +44,11 @@ pub(crate) fn role_name(names: &[&str], role: RoleIndex) -> String {
     note = "a set of roles is a tuple of 1 to 12 types that implement `Role`"
 )]
 pub trait RoleSet: Any + Send + Sync {
-    /// The names, in the tuple's order.
+    /// The names of the roles, in the order of the tuple.
     const NAMES: &'static [&'static str];
 }
 
-/// `Self` is a set of roles with `R` among them. `Index` is inferred.
+/// Implemented by sets of roles that contain `R`. `Index` is inferred.
 #[diagnostic::on_unimplemented(
     message = "role `{R}` does not take part in this choreography",
     label = "the roles here are `{Self}`",
@@ -56,14 +56,14 @@ pub trait RoleSet: Any + Send + Sync {
 )]
 pub trait Has<R, Index> {}
 
-/// `Self` has every role of `Sub`. `Indices` is inferred.
+/// Implemented by sets of roles that contain every role of `Sub`. `Indices` is inferred.
 #[diagnostic::on_unimplemented(
     message = "the roles `{Sub}` are not all among the roles `{Self}`",
     label = "a part of a choreography can only have roles of the whole"
 )]
 pub trait Includes<Sub, Indices> {}
 
-/// The place of a role in a tuple, for inference only.
+/// The position of a role in a tuple, for type inference only.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Place<const I: usize>;

@@ -1,6 +1,7 @@
-//! Which received values a program looks at: for [`crate::testing::lint`], and nothing at all without feature `testing`.
+//! Records which received values a program uses, for [`crate::testing::lint`]. Does nothing without the feature
+//! `testing`.
 //!
-//! A value is told by where it lies in memory, and is kept for that as long as someone listens.
+//! A value is identified by its address, and is therefore kept alive while a listener is active.
 
 #[cfg(feature = "testing")]
 pub(crate) use listening::{Received, listen, received, used};
@@ -19,7 +20,7 @@ mod listening {
 
     use crate::id::Path;
 
-    /// A value that a program was given.
+    /// A value that a program has received.
     pub(crate) struct Received {
         pub(crate) path: Path,
         pub(crate) from: &'static str,
@@ -28,7 +29,7 @@ mod listening {
     }
 
     thread_local! {
-        /// What was received since someone listens on this thread.
+        /// The values received since listening began on this thread.
         static HEARD: RefCell<Option<Vec<Received>>> = const { RefCell::new(None) };
     }
 
@@ -40,7 +41,7 @@ mod listening {
         result
     }
 
-    /// A program has received `value`.
+    /// Notes that a program has received `value`.
     pub(crate) fn received<T: Any + Send + Sync>(path: &Path, from: &'static str, value: &Arc<T>) {
         HEARD.with_borrow_mut(|heard| {
             let Some(heard) = heard else { return };
@@ -48,7 +49,7 @@ mod listening {
         });
     }
 
-    /// A program has looked at `value`, or passed it on.
+    /// Notes that a program has read `value`, or passed it on.
     pub(crate) fn used<T>(value: &Arc<T>) {
         HEARD.with_borrow_mut(|heard| {
             let place = Arc::as_ptr(value).cast::<()>();

@@ -1,4 +1,4 @@
-//! Time, and what comes from or goes to the world outside of the choreography.
+//! Operations on time, and on the world outside of the choreography.
 
 use std::future::Future;
 use std::time::{Duration, SystemTime};
@@ -15,29 +15,29 @@ use crate::located::At;
 use crate::message::Message;
 use crate::role::{Has, Role, RoleSet};
 
-/// The operation, in the scope of a receive, under which its time limit is recorded.
+/// The index, in the scope of a receive, of the operation that records its time limit.
 const LIMIT: u32 = 0;
 
 const SLEEP: &str = "sleep";
 const TIME_LIMIT: &str = "time limit";
 
-/// Whether a record of this name is a timer's, which changes once: when the time is over.
+/// Whether a record of this name belongs to a timer. A timer's record changes once, when the time is over.
 #[cfg(feature = "testing")]
 pub(crate) fn is_timer(name: &str) -> bool {
     [SLEEP, TIME_LIMIT].contains(&name)
 }
 
-/// What is recorded of a wait.
+/// The record of a timer.
 #[derive(Serialize, Deserialize)]
 struct Timer {
     until_unix_ms: u64,
-    /// It is over: nothing has come, whatever comes now.
+    /// Whether the time is over. If so, the wait counts as expired even if something arrives later.
     over: bool,
 }
 
 impl<Roles: RoleSet> Context<Roles> {
-    /// Waits at `role`; the others go on at once. The time that it ends is on disk, so a restart neither prolongs nor
-    /// repeats it. By the wall clock, looked at at least once a minute.
+    /// Waits at `role`; the other roles continue at once. The time at which the sleep ends is on disk, so a restart
+    /// neither prolongs nor repeats it. The sleep follows the wall clock, which is checked at least once a minute.
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -58,9 +58,9 @@ impl<Roles: RoleSet> Context<Roles> {
         }
     }
 
-    /// As [`Context::comm`], but the receiver waits no longer than `time` from when it comes here: `None` is too late.
-    /// What it was is recorded and stays so, whatever arrives afterwards. To let the others know, broadcast it; to
-    /// end the session for all, [`Context::abort`].
+    /// Like [`Context::comm`], except that the receiver waits at most `time` after reaching the operation, and gets
+    /// `None` if the value is late. The result is recorded and stays the same whatever arrives afterwards. To let the
+    /// other roles know it, broadcast it; to end the session for all roles, call [`Context::abort`].
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -77,7 +77,8 @@ impl<Roles: RoleSet> Context<Roles> {
         let (engine, path, value) = (self.engine.clone(), self.take_path(), value.share());
         async move {
             if A::NAME == B::NAME {
-                // Read back, so that it is what another role would have got.
+                // The value is encoded and read back, so that the role gets the same value that another role would
+                // receive.
                 let Some(held) = value else { return Ok(At::held(None)) };
                 let payload = engine.encoded(&path, &*held.value).await;
                 return Ok(At::here(Some(engine.decoded(&path, &payload).await)));
@@ -91,7 +92,7 @@ impl<Roles: RoleSet> Context<Roles> {
     }
 
     /// Waits at `role` for a signal of this name from outside (`Node::signal` of the runtime). Signals of one name
-    /// are taken in the order they came, each once; one that comes early is kept.
+    /// are taken in the order of their arrival, each once. A signal that arrives early is stored.
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -113,9 +114,10 @@ impl<Roles: RoleSet> Context<Roles> {
         }
     }
 
-    /// As [`Context::signal`], but takes all signals of this name that wait, once there is one: at most `count_max`, and
-    /// together no more bytes than `payload_bytes_max` of [`Limits`](crate::instance::Limits), so that what was taken can
-    /// be sent as one message. What does not fit waits for the next call.
+    /// Like [`Context::signal`], except that it takes all waiting signals of this name once there is at least one. It
+    /// takes at most `count_max` signals, whose total size is at most `payload_bytes_max` of
+    /// [`Limits`](crate::instance::Limits), so that they can be sent on as one message. The remaining signals wait
+    /// for the next call.
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -142,9 +144,9 @@ impl<Roles: RoleSet> Context<Roles> {
         }
     }
 
-    /// Shows `view` as the role's progress to whoever asks for it (`Node::query` of the runtime), as soon as the
-    /// results it depends on are durable. The latest one replaces those before. It is kept in memory: a replay shows
-    /// it again.
+    /// Publishes `view` as the role's progress, for callers of `Node::query` of the runtime, as soon as the results
+    /// that the view depends on are durable. The latest view replaces earlier ones. The view is held in memory only;
+    /// a replay publishes it again.
     pub fn publish<R: Role, V: Message, I>(&self, _role: R, view: &At<R, V>)
     where
         Roles: Has<R, I>,
@@ -155,7 +157,7 @@ impl<Roles: RoleSet> Context<Roles> {
         }
     }
 
-    /// The time at `role`, recorded.
+    /// Returns the time at `role`, recorded.
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -169,7 +171,7 @@ impl<Roles: RoleSet> Context<Roles> {
         self.noted(role, "now", |engine| SystemTime::UNIX_EPOCH + Duration::from_millis(engine.environment().unix_ms()))
     }
 
-    /// A random (version 4) UUID at `role`, recorded.
+    /// Returns a random (version 4) UUID at `role`, recorded.
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -185,7 +187,7 @@ impl<Roles: RoleSet> Context<Roles> {
         })
     }
 
-    /// 64 random bits at `role`, recorded.
+    /// Returns 64 random bits at `role`, recorded.
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -230,7 +232,7 @@ impl Engine {
         }
     }
 
-    /// The timer `path`, begun now unless it is recorded.
+    /// Returns the timer at `path`: the recorded one, or a new one that starts now.
     async fn timer(&self, path: &Path, name: &'static str, time: Duration) -> Timer {
         if let Some(recorded) = self.poll(|instance, cx| instance.poll_observed(cx, path, name)).await {
             return self.decoded(path, &recorded).await;
@@ -238,7 +240,7 @@ impl Engine {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let until_unix_ms = self.environment().unix_ms().saturating_add(millis);
         let timer = Timer { until_unix_ms, over: false };
-        // Nothing hangs on it yet but how long it takes: if it is lost, it begins anew.
+        // So far only the length of the wait depends on this record. If the record is lost, the wait starts over.
         self.observe_at_leisure(path, name, &timer).await;
         timer
     }
@@ -248,7 +250,7 @@ impl Engine {
         if !timer.over {
             self.poll(|instance, cx| instance.poll_time(cx, path, timer.until_unix_ms)).await;
             timer.over = true;
-            // In the journal before all that comes after it: a clock that goes back lets nobody sleep twice.
+            // The record precedes all later ones in the journal, so a clock that goes back makes nobody sleep twice.
             self.observe_at_leisure(path, SLEEP, &timer).await;
         }
     }

@@ -1,4 +1,4 @@
-//! Operations that hold others: sagas within the session, other choreographies, and loops of checkpoints.
+//! Operations that contain others: sagas within the session, inner choreographies, and loops of checkpoints.
 
 use std::future::{Future, poll_fn};
 use std::ops::ControlFlow;
@@ -18,13 +18,13 @@ use crate::message::{Payload, pack, unpack};
 use crate::role::{Includes, RoleSet};
 
 impl<Roles: RoleSet> Context<Roles> {
-    /// A saga within the session, of some of the roles: its abort takes back its own steps, in reverse order at each
-    /// role, and is a value that all roles here know. So they may all branch on it: try something else, or go on
-    /// without.
+    /// Runs a saga within the session, with some of its roles. An abort of the saga compensates only the saga's own
+    /// steps, in reverse order at each role, and is a value that all roles of this context know. They may all branch
+    /// on it: try something else, or continue without.
     ///
-    /// A refusal, [`Context::abort`] or an `Err` of `part`, at any of its roles, aborts it for all of them. It ends
-    /// when all its roles have voted, and each goes on once its own steps are taken back. The steps of one that
-    /// succeeded belong to the scope around it: they are taken back if that is aborted.
+    /// A refusal, [`Context::abort`] or an `Err` of `part`, at any role of the saga, aborts it for all its roles. The
+    /// saga ends when all its roles have voted, and each role continues once its own steps are compensated. The steps
+    /// of a saga that succeeded belong to the scope around it: they are compensated if that scope is aborted.
     ///
     /// ```
     /// # use accompanist_core::{Abort, At, Choreography, Context, Local, LocalTransaction, Retry, Role, Services, State};
@@ -57,7 +57,7 @@ impl<Roles: RoleSet> Context<Roles> {
     /// ```
     ///
     /// # Errors
-    /// As [`Context::comm`]; its own abort is in the inner result.
+    /// As [`Context::comm`]. The saga's own abort is in the inner result.
     pub fn saga<Sub: RoleSet, T: Absent, F, I>(
         &self,
         _roles: Sub,
@@ -80,7 +80,7 @@ impl<Roles: RoleSet> Context<Roles> {
                 let mut body = pin!(part(&ctx));
                 poll_fn(|cx| match body.as_mut().poll(cx) {
                     Poll::Ready(ended) => Poll::Ready(Some(ended)),
-                    // Its body is dropped where it waits.
+                    // An aborted saga's body is dropped where it waits.
                     Poll::Pending => engine.instance().poll_spent(cx, &paths.body).map(|()| None),
                 })
                 .await
@@ -93,10 +93,11 @@ impl<Roles: RoleSet> Context<Roles> {
         }
     }
 
-    /// Another choreography, whose roles are among these, as a part of this one. An abort of it is one of the whole.
+    /// Runs another choreography as a part of this one. Its roles must be among the roles of this context. An abort
+    /// inside it aborts the whole session, or the [`Context::saga`] around the call.
     ///
     /// # Errors
-    /// What it returns, at the roles that take part in it.
+    /// Whatever the inner choreography returns, at the roles that take part in it.
     pub fn perform<'a, C: Choreography, I>(
         &self,
         choreography: &'a C,
@@ -117,16 +118,16 @@ impl<Roles: RoleSet> Context<Roles> {
         }
     }
 
-    /// A loop whose every turn is a checkpoint: recovery starts at the last one, and the journal before it is
-    /// dropped, so that a loop may run for ever. `turn` gets the state and gives the next one
-    /// ([`ControlFlow::Continue`]) or the loop's result ([`ControlFlow::Break`]); which of the two, all roles have to
-    /// know, so it hangs on a value that was broadcast or is [`Known`](crate::Known).
+    /// Runs a loop in which every turn is a checkpoint. Recovery starts at the last checkpoint and the journal before
+    /// it is dropped, so a loop may run for ever. `turn` receives the state and returns the next state
+    /// ([`ControlFlow::Continue`]) or the loop's result ([`ControlFlow::Break`]). All roles must agree on which of
+    /// the two it is, so the choice must depend on a value that was broadcast or is [`Known`](crate::Known).
     ///
-    /// The turn ends for all roles together, at the cost of a vote from each to the first role of the choreography
-    /// (or conclave), and its answer. Then its steps are final: a later abort takes back what was before the loop
-    /// and in the present turn, not what turns that are over have done. The turn that breaks is not over in this sense: it
-    /// goes over into what comes after the loop. Within a [`Context::saga`] it is a plain loop, which the saga can take
-    /// back whole. More in `docs/programming-model.md`.
+    /// A turn ends for all roles together. This costs a vote from each role to the first role of the choreography (or
+    /// conclave), and that role's answer. The steps of an ended turn are final: a later abort compensates the steps
+    /// before the loop and those of the current turn, but not those of ended turns. The turn that breaks does not end
+    /// in this sense: its steps belong to whatever follows the loop. Within a [`Context::saga`], `repeat` is a plain
+    /// loop without checkpoints, which the saga can compensate as a whole. See `docs/programming-model.md` for more.
     ///
     /// ```
     /// # use std::ops::ControlFlow;
@@ -184,7 +185,7 @@ impl<Roles: RoleSet> Context<Roles> {
 }
 
 impl Engine {
-    /// Votes, and waits for the verdict and for what it asks for.
+    /// Votes, waits for the verdict, and waits for the compensation if the verdict demands it.
     async fn settle_saga(
         &self,
         paths: &SagaPaths,

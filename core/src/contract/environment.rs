@@ -1,17 +1,17 @@
-//! Time and chance, from outside, so that a simulation draws both from its seed.
+//! Time and random numbers, provided from outside so that a simulation can draw both from its seed.
 
-/// Where a node takes the time and its random numbers from.
+/// The source of a node's time and random numbers.
 pub trait Environment: Send + Sync + 'static {
-    /// Wall-clock time, in milliseconds since the Unix epoch. May jump.
+    /// The wall-clock time, in milliseconds since the Unix epoch. The clock may jump.
     fn unix_ms(&self) -> u64;
 
-    /// Time since an arbitrary moment, in milliseconds. Never goes back.
+    /// The time since an arbitrary moment, in milliseconds. The clock never goes back.
     fn monotonic_ms(&self) -> u64;
 
-    /// 64 random bits.
+    /// Returns 64 random bits.
     fn random(&self) -> u64;
 
-    /// 128 random bits, of two times [`Environment::random`].
+    /// Returns 128 random bits, from two calls of [`Environment::random`].
     fn random_u128(&self) -> u128 {
         let high = u128::from(self.random());
         (high << 64) | u128::from(self.random())

@@ -1,7 +1,7 @@
-//! What the protocol asks of the world: a store, a transport, a clock and chance.
+//! The interfaces that the protocol requires: a store, a transport, a clock and random numbers.
 //!
-//! The implementations live in other crates, so that a simulator can take the place of each. The contracts
-//! know bytes and ids, never choreographies.
+//! The implementations live in other crates, so that a simulator can replace each of them. The contracts know bytes
+//! and ids, never choreographies.
 
 mod environment;
 mod range;

@@ -1,30 +1,31 @@
-//! A part of an ordered key space: what a range read asks for. Knows bytes and their order, nothing of what they mean.
+//! Ranges of an ordered key space, as range reads take them. This module knows bytes and their order, not their
+//! meaning.
 
 use std::ops::Bound;
 
-/// The keys from `from` on and before `to`, in the order of their bytes.
+/// The keys from `from` (inclusive) to `to` (exclusive), in the order of their bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRange {
-    /// The first key that may be in it.
+    /// The first key that may be in the range.
     pub from: Vec<u8>,
-    /// The first key behind it; `None` for no end.
+    /// The first key after the range; `None` if the range has no end.
     pub to: Option<Vec<u8>>,
 }
 
-/// A range of bytes as ordered maps want it.
+/// The bounds of a byte range in the form that ordered maps take.
 pub type ByteBounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
-/// Which end of a range is read first.
+/// The direction in which a range is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// From the least key up.
+    /// From the smallest key upwards.
     Forward,
-    /// From the greatest key down.
+    /// From the greatest key downwards.
     Backward,
 }
 
 impl KeyRange {
-    /// All keys that begin with `prefix`.
+    /// The range of all keys that begin with `prefix`.
     ///
     /// ```
     /// use accompanist_core::contract::KeyRange;
@@ -44,17 +45,18 @@ impl KeyRange {
         Self { from: prefix.to_vec(), to: (!to.is_empty()).then_some(to) }
     }
 
-    /// The least key behind `key`.
+    /// The smallest key greater than `key`.
     pub fn next(key: &[u8]) -> Vec<u8> {
         [key, &[0]].concat()
     }
 
-    /// Whether no key can be in it.
+    /// Whether no key can be in the range.
     pub fn is_empty(&self) -> bool {
         self.to.as_ref().is_some_and(|to| *to <= self.from)
     }
 
-    /// The range as ordered maps want it; `None` for an empty one, which they may panic at.
+    /// The bounds in the form that ordered maps take. Returns `None` for an empty range, on which such maps may
+    /// panic.
     ///
     /// ```
     /// use accompanist_core::contract::KeyRange;
@@ -70,7 +72,7 @@ impl KeyRange {
         (!self.is_empty()).then_some((Bound::Included(self.from.as_slice()), to))
     }
 
-    /// Takes out the part up to and with `key`, as seen from the end where reading begins.
+    /// Splits off and returns the part up to and including `key`, as seen from the end where reading begins.
     #[must_use]
     pub fn split_off_through(&mut self, key: &[u8], direction: Direction) -> Self {
         match direction {
@@ -82,7 +84,7 @@ impl KeyRange {
         }
     }
 
-    /// Takes out all there is.
+    /// Takes the whole range and leaves an empty one.
     #[must_use]
     pub fn take(&mut self) -> Self {
         std::mem::replace(self, Self { from: Vec::new(), to: Some(Vec::new()) })

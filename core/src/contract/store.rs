@@ -1,30 +1,31 @@
-//! What the runtime asks of a database: ordered keys, atomic batches, and a sync that means it.
+//! The database interface that the runtime requires: ordered keys, atomic batches, and a sync that really makes data
+//! durable.
 //!
-//! All calls may block; the runtime makes them from the one writer it has per node. A store knows spaces,
-//! keys and values, nothing of what they mean.
+//! All calls may block; the runtime makes them from the one writer of each node. A store knows spaces, keys and
+//! values, not their meaning.
 
 use std::fmt;
 
 use super::range::{Direction, KeyRange};
 
-/// One of the few key spaces that a store keeps.
+/// The key spaces of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Space {
-    /// The store's own facts: format version, known nodes.
+    /// Facts about the store itself: its format version, the known nodes.
     Meta,
-    /// Role instances that are not closed: key is the instance.
+    /// Role instances that are not closed. The key is the instance.
     Open,
-    /// Tombstones of closed role instances: key is the instance.
+    /// Tombstones of closed role instances. The key is the instance.
     Closed,
-    /// Mailboxes and recorded results: key begins with the instance.
+    /// Mailboxes and recorded results. The key begins with the instance.
     Journal,
-    /// The services' own data, which local transactions work on.
+    /// The services' own data, on which local transactions work.
     State,
-    /// The tombstones in the order of their closing: key is the time, then the instance.
+    /// The tombstones in the order of their closing. The key is the time, then the instance.
     Ended,
-    /// Which session a caller's key stands for, and the key of each such session.
+    /// The session that each caller's key stands for, and the key of each such session.
     Keys,
-    /// What has arrived and could not be handled: key is a number.
+    /// Dead letters: messages that arrived and could not be handled. The key is a number.
     Dead,
 }
 
@@ -33,7 +34,7 @@ impl Space {
     pub const ALL: [Self; 8] =
         [Self::Meta, Self::Open, Self::Closed, Self::Journal, Self::State, Self::Ended, Self::Keys, Self::Dead];
 
-    /// The name a database keeps the space under. Never reused for another meaning.
+    /// The name under which a database stores the space. A name is never reused with another meaning.
     pub fn name(self) -> &'static str {
         match self {
             Self::Meta => "meta",
@@ -54,28 +55,29 @@ impl fmt::Display for Space {
     }
 }
 
-/// One key set to a value, or removed.
+/// A change of one key: it is set to a value, or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Change {
-    /// Where.
+    /// The space that contains the key.
     pub space: Space,
-    /// Which key.
+    /// The key.
     pub key: Vec<u8>,
     /// The new value; `None` removes the key.
     pub value: Option<Vec<u8>>,
 }
 
-/// The longest key, in bytes, that any store holds. The shortest has one.
+/// The maximum length of a key in bytes, for every store. The minimum is 1.
 pub const KEY_BYTES_MAX: usize = 65_535;
 
-/// The largest value, in bytes, that any store holds: 1 GiB.
+/// The maximum size of a value in bytes, for every store: 1 GiB.
 pub const VALUE_BYTES_MAX: usize = 1 << 30;
 
 impl Change {
-    /// Whether a store can hold it: one rule for all stores, so that what works in memory works on disk.
+    /// Checks that a store can hold the change. All stores follow the same rule, so that what works in memory works
+    /// on disk.
     ///
     /// # Errors
-    /// [`StoreError::Unstorable`].
+    /// [`StoreError::Unstorable`] if no store can hold it.
     pub fn check(&self) -> Result<(), StoreError> {
         let value_bytes = self.value.as_ref().map_or(0, Vec::len);
         let reason = unstorable(self.key.len(), value_bytes);
@@ -83,7 +85,7 @@ impl Change {
     }
 }
 
-/// Why no store can hold a key and a value of so many bytes, if none can.
+/// Returns the reason why no store can hold a key and a value of these sizes, or `None` if they fit.
 pub(crate) fn unstorable(key_bytes: usize, value_bytes: usize) -> Option<String> {
     if key_bytes == 0 {
         return Some("its key is empty".into());
@@ -96,20 +98,21 @@ pub(crate) fn unstorable(key_bytes: usize, value_bytes: usize) -> Option<String>
 /// A key with its value.
 pub type Entry = (Vec<u8>, Vec<u8>);
 
-/// Changes that become visible and durable together or not at all. Of two changes of one key the later wins.
+/// Changes that become visible and durable together or not at all. If two changes concern the same key, the later one
+/// wins.
 pub type Batch = Vec<Change>;
 
 /// An ordered key-value database with atomic batches.
 pub trait Store: Send + 'static {
-    /// The value of `key`. One that no store holds has none.
+    /// Returns the value of `key`. A key that no store can hold has no value.
     ///
     /// # Errors
     /// [`StoreError`] when the database cannot be read.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// At most `limit` entries whose key is in `keys`: the first ones as seen from where reading begins, in that order.
-    /// An empty or inverted range has none. Nothing outside of the range is read, not even what was removed there. The bounds
-    /// may be keys that no store holds.
+    /// Returns at most `limit` entries whose key is in `keys`: the first ones as seen from the end where reading
+    /// begins, in that order. An empty or inverted range has no entries. The store reads nothing outside of the
+    /// range, not even removed entries. The bounds may be keys that no store can hold.
     ///
     /// # Errors
     /// [`StoreError`] when the database cannot be read.
@@ -121,10 +124,10 @@ pub trait Store: Send + 'static {
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError>;
 
-    /// At most `limit` entries whose key begins with `prefix`, in key order, from the first key after `after`.
+    /// Returns at most `limit` entries whose key begins with `prefix`, in key order, starting after the key `after`.
     ///
     /// # Errors
-    /// As [`Store::range`], which it is made of.
+    /// As [`Store::range`], which this method calls.
     fn scan(&self, space: Space, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let mut keys = KeyRange::under(prefix);
         if let Some(after) = after {
@@ -133,53 +136,56 @@ pub trait Store: Send + 'static {
         self.range(space, &keys, Direction::Forward, limit)
     }
 
-    /// Makes the whole batch visible to later reads. It survives a crash only once [`Store::sync`] returned. A batch with a
-    /// change that [`Change::check`] refuses is refused whole, and changes nothing: the node asks first, and never gives one.
+    /// Makes the whole batch visible to later reads. The batch survives a crash only once [`Store::sync`] has
+    /// returned. If [`Change::check`] refuses one of its changes, the whole batch is refused and nothing changes; the
+    /// node checks first, so it never passes such a batch.
     ///
     /// # Errors
     /// [`StoreError`]; the node then stops, since the store's state is unknown.
     fn apply(&mut self, batch: Batch) -> Result<(), StoreError>;
 
-    /// Makes everything applied before durable, where the next opening of the store finds it: it fails when
-    /// [`Store::check`] would.
+    /// Makes everything applied before durable, at the place where the next opening of the store finds it. Fails
+    /// whenever [`Store::check`] would fail.
     ///
     /// # Errors
     /// [`StoreError`]; the node then stops, since the store's state is unknown.
     fn sync(&mut self) -> Result<(), StoreError>;
 
-    /// Whether what was opened is still there to be opened again: its folder was not removed, moved away or replaced, its disk
-    /// has no other owner. The runtime asks each second, also when nothing is written. A store made of others passes it on.
+    /// Checks that the opened store can still be opened again: its folder has not been removed, moved away or
+    /// replaced, and its disk has no other owner. The runtime calls this each second, even when nothing is written. A
+    /// store that wraps others passes the call on.
     ///
     /// # Errors
-    /// [`StoreError`]; the node then stops, since nothing that it writes would last.
+    /// [`StoreError`]; the node then stops, since nothing that it writes would survive.
     fn check(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// How many batches were applied in the store's whole life, as far as they are there: it tells which of two copies is the later
-    /// one. After a crash it is no lower than it was at the last sync. A store made of others passes it on; one that cannot say
-    /// gives 0, and an older copy of it is noticed only by its generation.
+    /// The number of batches applied in the whole life of the store, as far as they are present. The number tells
+    /// which of two copies is the later one. After a crash it is at least what it was at the last sync. A store that
+    /// wraps others passes the call on. A store that cannot tell returns 0; an older copy of it is then recognised
+    /// only by its generation.
     fn commits(&self) -> u64 {
         0
     }
 
-    /// All that waited for the last sync has been answered: does now what makes the next one quick. Changes nothing that can
-    /// be read.
+    /// Called when everything that waited for the last sync has been answered: prepares the store so that the next
+    /// sync is fast. Changes nothing that can be read.
     fn make_ready(&mut self) {}
 }
 
-/// A store that cannot be used. Each says what to do.
+/// The error of a store that cannot be used. Each variant says what to do.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// It was to be opened with a size that cannot work.
+    /// The store was to be opened with a size that cannot work.
     #[error("`{size}` of the store's sizes: {reason}")]
     Size {
-        /// Which of them.
+        /// The setting.
         size: &'static str,
-        /// What is wrong with it, and what to do.
+        /// The reason, and what to do.
         reason: String,
     },
-    /// Another process has the folder open.
+    /// Another process has opened the folder.
     #[error("the store at `{path}` is in use by another process: stop it, or give this node a folder of its own")]
     InUse {
         /// The folder.
@@ -190,31 +196,31 @@ pub enum StoreError {
         "the store has format {found}, this release reads up to {supported}: run the release that wrote it, or a later one"
     )]
     NewerFormat {
-        /// Format found in the store.
+        /// The format found in the store.
         found: u32,
         /// The newest format this release reads.
         supported: u32,
     },
-    /// The path is empty.
+    /// The path of the store is empty.
     #[error("the store's path is empty: give it a folder of its own; is the variable set that the path comes from?")]
     NoPath,
-    /// Where the folder should be there is a file, or on the way to it.
+    /// The path leads to a file, or through one, instead of to a folder.
     #[error("the store's path `{path}` leads to a file, or through one: give it a folder of its own")]
     NotAFolder {
         /// The path.
         path: String,
     },
-    /// The folder is not there and cannot be made.
+    /// The folder does not exist and cannot be created.
     #[error(
         "the store's folder `{path}` is not there and cannot be made ({reason}): make it, or mount the volume that it is on"
     )]
     NoFolder {
         /// The folder.
         path: String,
-        /// What the system says.
+        /// The error of the operating system.
         reason: String,
     },
-    /// The user that the process runs as may not use the folder, or a file in it.
+    /// The user of this process may not access the folder, or a file in it.
     #[error(
         "the store at `{path}` may not be read and written by this user ({reason}): run the node as the owner of the folder, or \
          give the folder, with all that is in it, to this user (`chown -R`)"
@@ -222,10 +228,10 @@ pub enum StoreError {
     Denied {
         /// The folder.
         path: String,
-        /// What the system says.
+        /// The error of the operating system.
         reason: String,
     },
-    /// The file system cannot be written.
+    /// The file system is read-only.
     #[error(
         "the store at `{path}` is on a file system that is read-only ({reason}): mount it for writing; if the system has made it \
          read-only by itself, look at the disk first"
@@ -233,17 +239,17 @@ pub enum StoreError {
     ReadOnly {
         /// The folder.
         path: String,
-        /// What the system says.
+        /// The error of the operating system.
         reason: String,
     },
-    /// There is no room on the disk.
+    /// The disk is full.
     #[error(
         "the store at `{path}` has no room on its disk ({reason}): free some, or raise the quota, and open it again; nothing is lost"
     )]
     Full {
         /// The folder.
         path: String,
-        /// What the system says.
+        /// The error of the operating system.
         reason: String,
     },
     /// The folder belongs to another program.
@@ -253,18 +259,18 @@ pub enum StoreError {
     Foreign {
         /// The folder.
         path: String,
-        /// What is there.
+        /// A description of what is there.
         found: String,
     },
-    /// The system refuses it for another reason.
+    /// The operating system refuses to open the store for another reason.
     #[error("the store at `{path}` cannot be opened ({reason}): look at what the system's log says of its disk")]
     Open {
         /// The folder.
         path: String,
-        /// What the system or the database says.
+        /// The error of the operating system or the database.
         reason: String,
     },
-    /// The database is not what was written, or not all of it.
+    /// The database differs from what was written, or a part of it is missing.
     #[error(
         "the store at `{path}` is damaged ({reason}): nothing is run on it, since it may have forgotten what it has \
          acknowledged; keep the folder as it is, check the disk, and go on with a backup that has all of it"
@@ -272,10 +278,10 @@ pub enum StoreError {
     Damaged {
         /// The folder.
         path: String,
-        /// What is wrong with it.
+        /// A description of the damage.
         reason: String,
     },
-    /// The files of the store are no longer where they were opened.
+    /// The files of the store are no longer at the place where they were opened.
     #[error(
         "the store at `{path}` is gone while it was open ({reason}): the node stops, since what it writes now is lost with the \
          process; put the folder back as it was, or go on with a backup that has all of it, and start the node again"
@@ -283,10 +289,10 @@ pub enum StoreError {
     Gone {
         /// The folder.
         path: String,
-        /// What is missing.
+        /// A description of what is missing.
         reason: String,
     },
-    /// The store was made for another node.
+    /// The store was created for another node.
     #[error(
         "the store belongs to node `{found}`, and was opened for node `{given}`: give `{given}` the folder of its own store, or \
          start this one as `{found}`; a store is not renamed, and nothing of it was changed"
@@ -294,10 +300,10 @@ pub enum StoreError {
     OtherNode {
         /// The node that the store belongs to.
         found: String,
-        /// The node that it was opened for.
+        /// The node that the store was opened for.
         given: String,
     },
-    /// The store was made in another system.
+    /// The store was created in another system.
     #[error(
         "the store belongs to system `{found}`, and was opened in system `{given}`: give the node the folder of its store in \
          `{given}`, or connect it to `{found}` (the transport's namespace, or `system` of its settings); nothing of it was changed"
@@ -305,10 +311,10 @@ pub enum StoreError {
     OtherSystem {
         /// The system that the store belongs to.
         found: String,
-        /// The system that it was opened in.
+        /// The system that the store was opened in.
         given: String,
     },
-    /// Another node knows this one by its name with another store than it has now.
+    /// Another node knows a node of this name with another store.
     #[error(
         "`{by}` knows this node by its name with another store, and the one that it was started on has nothing of that: sessions \
          that are open wait for what the other store has, and what it has done may be done again; give the node its store \
@@ -316,13 +322,13 @@ pub enum StoreError {
          `NodeBuilder::fresh` (`--fresh`)"
     )]
     Replaced {
-        /// The node that knows it.
+        /// The node that knows the other store.
         by: String,
     },
-    /// The values of the store are encoded otherwise than whoever opens it expects.
+    /// The values of the store are encoded differently from what the opener expects.
     #[error("the store is not opened, and nothing of it was changed: {0}")]
     Encoding(String),
-    /// Another node knows a later state of this store than the one that the node was started on.
+    /// Another node knows a later state of this store than the one this node was started on.
     #[error(
         "`{by}` knows this node with {known}, and the store that it was started on has {own}: it is an older copy, or a second one, \
          and what was done since is not in it; nothing is taken from it. Give the node the store that is known, or accept the \
@@ -330,56 +336,56 @@ pub enum StoreError {
          is done again or listed, see `docs/operators.md`"
     )]
     GoneBack {
-        /// The node that knows it.
+        /// The node that knows the later state.
         by: String,
-        /// What it knows.
+        /// The state that it knows.
         known: String,
-        /// What this store has.
+        /// The state of this store.
         own: String,
     },
-    /// Another node of this name is at work on another copy of this store.
+    /// Another node of this name is running on another copy of this store.
     #[error(
         "two nodes of this name are at work on two copies of one store, as `{by}` says: this one with {own}, the other one with \
          {other}. Both stop; find the other one, decide which store is the right one, see that the other is not started again, and \
          start this one with `NodeBuilder::accept_restore` (`accept_restore` of the settings, `--accept-restore`)"
     )]
     TwoOwners {
-        /// The node that has noticed.
+        /// The node that detected it.
         by: String,
-        /// What this store has.
+        /// The state of this store.
         own: String,
-        /// What the other one has.
+        /// The state of the other store.
         other: String,
     },
-    /// A stored value cannot be read back.
+    /// A stored value cannot be decoded.
     #[error(
         "the store holds a value in `{space}` that cannot be read ({reason}): it was damaged, or written by another program; nothing was changed"
     )]
     Corrupt {
-        /// Where it was found.
+        /// The space that contains the value.
         space: Space,
-        /// What is wrong with it.
+        /// A description of the error.
         reason: String,
     },
-    /// No store can hold this.
+    /// A change is too large for any store.
     #[error(
         "a change of `{space}` cannot be stored ({reason}): make keys and values smaller, and keep large ones elsewhere; nothing of it was written"
     )]
     Unstorable {
-        /// Where it was to be kept.
+        /// The space that the change concerns.
         space: Space,
-        /// What is too large.
+        /// A description of what is too large.
         reason: String,
     },
-    /// What a caller has given to read the store with panicked.
+    /// A caller's code that reads the store panicked.
     #[error("the code that was to read the store panicked ({0}): mend it; nothing was changed")]
     Panicked(String),
-    /// Reading or writing failed.
+    /// Reading or writing the store failed.
     #[error(
         "the store failed ({0}): free disk space or mend the disk, then start the node again; what was acknowledged is kept"
     )]
     Failed(String),
-    /// The writer has ended, so that nothing is written any more.
+    /// The writer has ended, so nothing is written any more.
     #[error("the store is closed: the node has stopped")]
     Closed,
 }

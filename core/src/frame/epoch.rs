@@ -1,14 +1,15 @@
-//! The lives of a node's link.
+//! Epochs: the lives of a node's link.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The bytes of an [`Epoch`], in every form.
+/// The size of an [`Epoch`] in bytes, in every form.
 pub(super) const EPOCH_BYTES: usize = 16;
 
-/// One life of a node's link: 128 random bits, drawn when it starts. The numbers of its frames and rounds count within it,
-/// so an acknowledgement of an earlier life, or a guess, names no frame of this one.
+/// The identity of one life of a node's link: 128 random bits, drawn when the link starts. Frame and round numbers
+/// are counted within an epoch, so an acknowledgement from an earlier epoch, or a guessed one, matches no frame of
+/// the current epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "[u8; EPOCH_BYTES]", into = "[u8; EPOCH_BYTES]")]
 pub struct Epoch(pub u128);

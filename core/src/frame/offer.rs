@@ -1,7 +1,8 @@
-//! What a node says to all others from time to time: what it offers, whether it drains, who has left, which nodes
-//! that drain are still needed, and what it last received from each.
+//! Advertisements: what a node broadcasts from time to time. An advertisement says what the node can play, whether it
+//! drains, which nodes have left, which draining nodes are still needed, and what it last received from each node.
 //!
-//! Part of a packet, with the same rules. Every list has a bound. Knows nothing of who keeps an offer, or casts by it.
+//! An advertisement is part of a packet and follows the same encoding rules. Every list is bounded. This module does
+//! not know who stores an advertisement or casts by it.
 
 use std::fmt;
 
@@ -10,56 +11,62 @@ use serde::{Deserialize, Serialize};
 use super::epoch::{EPOCH_BYTES, Epoch};
 use crate::id::{NODE_ID_BYTES_MAX, NodeId};
 
-/// The most bytes that the name of a role, a choreography or a patch has. Headers and offers carry them.
+/// The maximum length in bytes of the name of a role, a choreography or a patch. Headers and advertisements contain
+/// these names.
 pub const NAME_BYTES_MAX: usize = 64;
-/// The most patches of one version of a choreography. The next version starts with none again.
+/// The maximum number of patches of one version of a choreography. The next version starts without patches again.
 pub const PATCHES_MAX: usize = 16;
-/// The most bytes of what an offer has of roles and choreographies: every node keeps those of all others in memory.
+/// The maximum size in bytes of the roles and choreographies in an advertisement. Every node holds those of all other
+/// nodes in memory.
 pub const OFFER_BYTES_MAX: usize = 32 * 1024;
-/// The most nodes in each list of an offer: those that have left, those that drain, and those that were received from. Who
-/// knows of more says them in turn.
+/// The maximum number of nodes in each list of an advertisement: nodes that have left, nodes that drain, nodes that
+/// were received from. A node that knows more of them rotates through them.
 pub const NODES_PER_OFFER_MAX: usize = 64;
-/// The most bytes of these lists.
+/// The maximum size of these lists in bytes.
 pub const OFFER_NODES_BYTES_MAX: usize = 3 * NODES_PER_OFFER_MAX * NODE_BYTES;
 
-/// What a name or a number takes besides its bytes, at most.
+/// The maximum overhead of a name, or the maximum size of a number.
 const OFFER_ITEM_BYTES: usize = 8;
-/// What a number of 64 bits takes, at most.
+/// The maximum size of a 64-bit number.
 const NUMBER_BYTES: usize = 10;
-/// What the opening of a store takes, at most.
+/// The maximum size of a [`Generation`].
 const GENERATION_BYTES: usize = 4 * NUMBER_BYTES + 2 * NUMBER_BYTES;
-/// What an entry of a list of nodes takes, at most: a name, an epoch, and up to two numbers; or a name and three numbers.
+/// The maximum size of an entry of a list of nodes: a name, an epoch and up to two numbers, or a name and three
+/// numbers.
 const NODE_BYTES: usize = NODE_ID_BYTES_MAX + OFFER_ITEM_BYTES + EPOCH_BYTES + 2 * NUMBER_BYTES;
 
-/// A node's time with the others, from its first start over a fresh store until it leaves: a random number. The next
-/// one under the same name has another.
+/// A node's membership in the system, from its first start over a fresh store until it leaves: a random number. A
+/// later membership under the same name has another number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Membership(pub u64);
 
-/// One opening of a node's store, and how far the store was: so that an older copy of a store, and a second one, are noticed by all
-/// who hear of it (decision 0033). Claimed at each start, on disk before anything is served.
+/// The generation of a store: one opening of it, and how far the store was. With it, all nodes that learn of an older
+/// copy of a store, or of a second copy in use, detect that (decision 0033). A node claims a generation at each start
+/// and has it on disk before it serves anything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Generation {
-    /// How often an operator has accepted an older copy of the store in the place of the one that the others know.
+    /// The number of times an operator has accepted an older copy of the store in place of the one that other nodes
+    /// know.
     pub restores: u64,
-    /// Counts the openings of the store, those of all copies before this one included.
+    /// The number of openings of the store, including those of all copies from which this one descends.
     pub number: u64,
-    /// Drawn at random for this opening.
+    /// A random number drawn for this opening.
     pub id: u128,
-    /// How many batches the store had when it was opened.
+    /// The number of batches the store had when it was opened.
     pub opened: u64,
-    /// How many it has on disk now, but for those that only note how far others are.
+    /// The number of batches the store has on disk now, not counting those that only note the progress of other
+    /// nodes.
     pub batch: u64,
 }
 
 impl Generation {
-    /// Which of two openings came later. Those of two copies of a store may have the same.
+    /// The order of openings: the greater one came later. Openings of two copies of a store may compare equal.
     pub fn order(&self) -> (u64, u64) {
         (self.restores, self.number)
     }
 
-    /// Whether they are the same opening of the same store.
+    /// Whether both are the same opening of the same store.
     pub fn is_same(&self, other: &Self) -> bool {
         self.order() == other.order() && self.id == other.id
     }
@@ -68,62 +75,66 @@ impl Generation {
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { restores, number, id, batch, .. } = self;
-        // So much of the id tells two of them apart.
+        // These 32 bits of the id suffice to distinguish two openings.
         write!(f, "generation {restores}.{number} ({:08x}), batch {batch}", id >> 96)
     }
 }
 
-/// Of two openings of a store under the receiver's name: the sender does not take the one for the store of that node, since it
-/// knows the other.
+/// A dispute about two openings of a store under the receiver's name: the sender refuses to accept one of them as
+/// that node's store, because it knows the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dispute {
-    /// The membership that both claim.
+    /// The membership that both openings claim.
     pub membership: Membership,
-    /// The one that is refused.
+    /// The refused opening.
     pub refused: Generation,
-    /// The one that is known.
+    /// The known opening.
     pub known: Generation,
-    /// Whether both are at work: the one that is known has to stop, too, until an operator chooses.
+    /// Whether both are running. If so, the known one must stop, too, until an operator chooses between them.
     pub both_live: bool,
 }
 
-/// What a node says of itself, and of those that come and go.
+/// The advertisement of a node: facts about itself, and about nodes that join and leave.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
-    /// Its membership.
+    /// The membership of the node.
     pub membership: Membership,
-    /// Counts the changes of `draining` from 0. An offer with a lower number than one that is known comes late.
+    /// The number of changes of `draining`, from 0. An advertisement with a lower number than a known one is out of
+    /// date.
     pub change: u64,
-    /// Whether it takes no new sessions.
+    /// Whether the node accepts no new sessions.
     pub draining: bool,
-    /// Names of the roles that it plays.
+    /// The names of the roles that the node plays.
     pub roles: Vec<String>,
-    /// Whether the receivers should say what they offer, too.
+    /// Whether the receivers should send their own advertisements in return.
     pub ask: bool,
-    /// The choreographies that it has, each version for itself.
+    /// The choreographies that the node has, with one entry for each version.
     pub choreographies: Vec<Offered>,
-    /// Of an offer to one node: the receiver's membership, once the sender has it on disk. Only then the receiver may cast
-    /// the sender, which so knows of everybody who may.
+    /// In an advertisement to a single node: the receiver's membership, once the sender has it on disk. The receiver
+    /// may cast the sender only after that, so the sender knows every node that may cast it.
     pub knows: Option<Membership>,
-    /// Who has left, as it has on disk.
+    /// The nodes that have left, as far as the sender has that on disk.
     pub left: Vec<Left>,
-    /// Which nodes that drain are still needed, or no longer, as it has on disk.
+    /// The draining nodes that are still needed, or no longer needed, as far as the sender has that on disk.
     pub needs: Vec<Need>,
-    /// From which nodes the sender has received something in this life, and what last. A list with fewer than
-    /// [`NODES_PER_OFFER_MAX`] entries is complete: nothing was received from those that are not in it.
+    /// The nodes from which the sender has received packets in its current epoch, with the latest round of each. A
+    /// list with fewer than [`NODES_PER_OFFER_MAX`] entries is complete: nothing was received from nodes that are not
+    /// in it.
     pub received: Vec<Reception>,
-    /// Whether its membership was begun knowingly, by an operator or by joining anew after it had left: it takes the place of
-    /// another one under its name. Without this, who knows the name in another membership does not hear it.
+    /// Whether the membership was begun deliberately, by an operator or by a node that joins again after it left.
+    /// Such a membership replaces another one under the same name. Without this flag, nodes that know the name with
+    /// another membership ignore the advertisement.
     pub fresh: bool,
-    /// The opening of its store.
+    /// The generation of the node's store.
     pub generation: Generation,
-    /// Of an offer to one node, or of one that a node tells all of its own name: which opening of the receiver's store is refused.
+    /// In an advertisement to a single node, or in one that a node broadcasts about its own name: the opening of the
+    /// receiver's store that is refused.
     pub dispute: Option<Dispute>,
-    /// Of an offer to one node: the id of the opening that the sender knows of the receiver's store.
+    /// In an advertisement to a single node: the id of the opening that the sender knows of the receiver's store.
     pub accepts: Option<u128>,
 }
 
-/// One version of a choreography that a node has.
+/// A version of a choreography that a node has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offered {
     /// The choreography's name.
@@ -134,47 +145,48 @@ pub struct Offered {
     pub patches: Vec<String>,
 }
 
-/// A node that has left for good, or was forgotten by an operator: nobody casts it any more in this membership.
+/// A node that has left for good, or that an operator made the others forget. No node casts it any more in this
+/// membership.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Left {
-    /// When, in milliseconds since the Unix epoch, by the clock of the node that said it first. The oldest go first when
-    /// there are too many to keep.
+    /// The time at which the node left, in milliseconds since the Unix epoch, by the clock of the node that first
+    /// reported it. If there are too many entries to store, the oldest are dropped.
     pub at_unix_ms: u64,
-    /// Its name.
+    /// The name of the node.
     pub node: NodeId,
-    /// Its membership.
+    /// The membership that has ended.
     pub membership: Membership,
 }
 
-/// How much a node that drains is still needed, in the sender's eyes. Sent only when it is on the sender's disk that the
-/// node drains: no session begins there any more that it is cast in.
+/// The extent to which the sender still needs a draining node. Sent only once the sender has on disk that the node
+/// drains; from then on the sender starts no sessions with that node in their cast.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Need {
     /// The node that drains.
     pub node: NodeId,
-    /// Its membership.
+    /// The membership of that node.
     pub membership: Membership,
-    /// The number that its offer had.
+    /// The `change` number of that node's advertisement.
     pub change: u64,
-    /// How many role instances are open at the sender whose sessions have it in their cast.
+    /// The number of role instances open at the sender whose sessions have that node in their cast.
     pub open: u64,
 }
 
-/// What the sender of an offer has received from another node: so that one learns whether what it sends arrives. The
-/// numbers are those of [`Round`](super::Round)s; 0 stands for nothing.
+/// A report of what the sender of an advertisement has received from another node, from which that node learns
+/// whether its packets arrive. The numbers are those of [`Round`](super::Round)s; 0 means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reception {
-    /// The node whose packets these were.
+    /// The node that sent the packets.
     pub node: NodeId,
-    /// The epoch in which it sent them.
+    /// The epoch in which that node sent them.
     pub epoch: Epoch,
-    /// The latest round of its packets to the offer's sender alone.
+    /// The latest round of its packets to the sender of this advertisement alone.
     pub direct: u64,
-    /// The latest round of its packets to all.
+    /// The latest round of its broadcast packets.
     pub broadcast: u64,
 }
 
-/// An offer that no node may make.
+/// The error of an advertisement that exceeds a limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OfferError {
     /// A name is too long.
@@ -190,18 +202,18 @@ pub enum OfferError {
         /// The version.
         version: u32,
     },
-    /// All in all it is too large.
+    /// The names are too large in total.
     #[error(
         "roles and choreographies take {0} bytes, the limit is {OFFER_BYTES_MAX}: leave out versions that have no open sessions"
     )]
     Large(usize),
-    /// It speaks of too many nodes.
+    /// A list has too many nodes.
     #[error("a list of nodes has {0} entries, the limit is {NODES_PER_OFFER_MAX}")]
     ManyNodes(usize),
 }
 
 impl Offer {
-    /// Checks its bounds.
+    /// Checks that the advertisement is within its limits.
     ///
     /// # Errors
     /// [`OfferError`], which says what to do.
@@ -221,7 +233,7 @@ impl Offer {
         if size > OFFER_BYTES_MAX { Err(OfferError::Large(size)) } else { Ok(()) }
     }
 
-    /// What it takes in a packet, at most.
+    /// The maximum size of the advertisement in a packet.
     pub fn size(&self) -> usize {
         let nodes = (self.left.len() + self.needs.len() + self.received.len()) * NODE_BYTES;
         self.names_size() + nodes + 3 * NUMBER_BYTES + OFFER_ITEM_BYTES + 4 * GENERATION_BYTES + 2 * NUMBER_BYTES

@@ -1,8 +1,8 @@
-//! One packet as bytes: the version, a checksum, and what it carries.
+//! Packets in binary form: the version, a checksum, and the content.
 //!
-//! The checksum is over all that follows it and over the packet's sender and receiver, so that a packet with a flipped bit,
-//! and one that reaches somebody it is not for, is dropped and never decoded. It finds accidents and no forgery: it has no
-//! key, and whoever can send packets can compute it. Who may send in whose name is the transport's matter.
+//! The checksum covers everything after it, and the packet's sender and receiver. A packet with a flipped bit, and
+//! one that reaches the wrong node, is dropped and never decoded. The checksum detects accidents, not forgery: it has
+//! no key, and whoever can send packets can compute it. Who may send in whose name is the transport's responsibility.
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -14,55 +14,56 @@ use crate::message::{CodecError, pack, unpack};
 /// The first byte of every packet. A packet of another version is dropped and counted.
 pub const WIRE_VERSION: u8 = 2;
 
-/// The bytes of the checksum, which follow the version.
+/// The size of the checksum, which follows the version.
 const CHECKSUM_BYTES: usize = 8;
 
-/// When, and by which of the two ways, a packet was sent: the sender counts its rounds of offers to all within its epoch, from
-/// 1. Each receiver says in its own offers which it received last of each way, see [`Reception`](super::Reception).
+/// The round in which a packet was sent, and in which of the two ways. The sender counts its rounds of broadcast
+/// advertisements within its epoch, from 1. Each receiver reports in its own advertisements the latest round that it
+/// received in each way; see [`Reception`](super::Reception).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Round {
-    /// To one node.
+    /// Sent to one node.
     Direct(u64),
-    /// To all.
+    /// Sent to all nodes.
     Broadcast(u64),
 }
 
-/// One message on the wire: frames, acknowledgements and news, together as they come.
+/// One message on the wire: frames, acknowledgements and an advertisement together, as they become due.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packet {
-    /// The epoch of the node that sends it.
+    /// The epoch of the sending node.
     pub epoch: Epoch,
-    /// Its round.
+    /// The round of the packet.
     pub round: Round,
-    /// How long what arrives at the sender takes at present until it is on its disk, in milliseconds; 0 if too little arrives there to
-    /// tell.
+    /// The current delay, in milliseconds, from the arrival of a frame at the sender of this packet until the frame
+    /// is on the sender's disk; 0 if too little arrives there to tell.
     pub queue_ms: u64,
-    /// Frames with their numbers; number 0 asks for no acknowledgement.
+    /// Frames with their numbers. Number 0 asks for no acknowledgement.
     pub frames: Vec<(u64, Frame)>,
-    /// Numbers of the receiver's frames that are durable here, with the epoch they were sent in.
+    /// The numbers of the receiver's frames that are durable at the sender, with the epoch in which they were sent.
     pub acks: Vec<(Epoch, Vec<u64>)>,
-    /// What the sender offers.
+    /// The advertisement of the sender.
     pub offer: Option<Offer>,
 }
 
-/// A packet that is refused.
+/// The reason why a packet is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PacketError {
-    /// Not even a version byte.
+    /// The packet does not have a version byte.
     #[error("the packet is empty")]
     Empty,
-    /// Of another release.
+    /// The packet is of another wire version.
     #[error("the packet has wire version {0}, this release speaks {WIRE_VERSION}: run releases that speak the same")]
     Version(u8),
-    /// Not what its sender sent to this receiver.
+    /// The packet is not what its sender sent to this receiver.
     #[error("the packet does not match its checksum: it was changed on its way, cut off, or is for another node")]
     Checksum,
-    /// Not a packet, although it is as it was sent.
+    /// The packet matches its checksum but cannot be decoded.
     #[error("the packet is garbled: {0}")]
     Garbled(CodecError),
 }
 
-// No source: its text is in this one.
+// The `CodecError` is not the `source` of the error, because its text is part of the error's text.
 impl From<CodecError> for PacketError {
     fn from(error: CodecError) -> Self {
         Self::Garbled(error)
@@ -70,7 +71,7 @@ impl From<CodecError> for PacketError {
 }
 
 impl PacketError {
-    /// In one or two words, for a counter.
+    /// The reason in one or two words, as a label for a counter.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Empty | Self::Garbled(_) => "garbled",
@@ -81,17 +82,17 @@ impl PacketError {
 }
 
 impl Packet {
-    /// An empty packet to one node, of round 0.
+    /// Creates an empty packet to one node, of round 0.
     pub fn new(epoch: Epoch) -> Self {
         Self { epoch, round: Round::Direct(0), queue_ms: 0, frames: Vec::new(), acks: Vec::new(), offer: None }
     }
 
-    /// Whether it says nothing.
+    /// Whether the packet has no content.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.acks.is_empty() && self.offer.is_none()
     }
 
-    /// The bytes on the wire, `from` this node to one other or to all.
+    /// Encodes the packet, sent `from` this node to one other node or to all.
     ///
     /// # Errors
     /// Never for packets made of values of this module.
@@ -104,27 +105,27 @@ impl Packet {
         Ok(bytes)
     }
 
-    /// Reads what `from` has made with [`Packet::to_bytes`] for `to`, or for all.
+    /// Decodes a packet that `from` encoded with [`Packet::to_bytes`] for `to`, or for all.
     ///
     /// # Errors
-    /// [`PacketError`] for anything else; bytes from a stranger never panic.
+    /// [`PacketError`] for anything else. Bytes from a stranger never cause a panic.
     pub fn from_bytes(bytes: &[u8], from: &NodeId, to: &NodeId) -> Result<Self, PacketError> {
         let (known, body) = split(bytes)?;
         let fits = |to| known == checksum(from, to, body).to_be_bytes();
         if fits(Some(to)) || fits(None) { Ok(unpack(body)?) } else { Err(PacketError::Checksum) }
     }
 
-    /// Reads a packet whoever it is from and for: for tests that look into what is sent.
+    /// Decodes a packet regardless of its sender and receiver, for tests that inspect traffic.
     ///
     /// # Errors
-    /// [`PacketError`] for bytes that are no packet. The checksum is not looked at.
+    /// [`PacketError`] for bytes that are no packet. The checksum is not verified.
     #[cfg(feature = "testing")]
     pub fn peek(bytes: &[u8]) -> Result<Self, PacketError> {
         Ok(unpack(split(bytes)?.1)?)
     }
 }
 
-/// The checksum, and what it is over.
+/// Splits a packet into its checksum and the bytes that the checksum covers.
 fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), PacketError> {
     match bytes.split_first() {
         None => Err(PacketError::Empty),
@@ -133,9 +134,10 @@ fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), PacketError> {
     }
 }
 
-/// Over all of the packet's body, and over who sends it to whom: the same bytes between two others have another one.
+/// The checksum over the packet's body, sender and receiver: the same bytes between two other nodes have another
+/// checksum.
 fn checksum(from: &NodeId, to: Option<&NodeId>, body: &[u8]) -> u64 {
-    // No name has a slash, so `all` is nobody's.
+    // No node name contains a slash, so the key of a broadcast differs from every key with a receiver.
     let way = to.map_or_else(|| format!("{from}/"), |to| format!("{from}/{to}"));
     xxh3_64_with_seed(body, xxh3_64_with_seed(way.as_bytes(), 0))
 }

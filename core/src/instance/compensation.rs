@@ -1,7 +1,8 @@
-//! Taking back: which step is next, how often it is tried, and when an operator has to help.
+//! Compensation: which step is next, how often it is tried, and when an operator has to help.
 //!
-//! The same for the session and for a saga within it. Each role goes backwards along its commits; with
-//! [`Compensation::Backwards`] all roles go together, backwards along the paths. Next: `saga`, which calls it.
+//! The rules are the same for the session and for a saga within it. Each role goes backwards along its commits; with
+//! [`Compensation::Backwards`] all roles together go backwards along the paths. Next: `saga`, which calls this
+//! module.
 
 use std::sync::Arc;
 
@@ -14,20 +15,20 @@ use crate::id::{Path, RoleIndex};
 use crate::message::Fingerprint;
 use crate::record::{Record, Task, Trouble};
 
-/// What an operator wants done about the steps that are in trouble.
+/// An operator's decision about the steps that are in trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// Try again, as often as at first: what was in the way is gone. A step whose output could not be recorded is committed
-    /// once more under its key, as after a crash; if the session is aborted, its service is asked what became of it
-    /// ([`Transaction::outcome`](crate::Transaction::outcome)) instead.
+    /// Try again, as often as at first, because the obstacle is gone. A step whose output could not be recorded is
+    /// committed once more under its key, as after a crash; if the session is aborted, its service is asked for the
+    /// outcome ([`Transaction::outcome`](crate::Transaction::outcome)) instead.
     Retry,
-    /// It has been dealt with by hand: the saga goes on as if the step were taken back. Not for a step that has to
-    /// be committed, since the program waits for its output.
+    /// The step has been dealt with by hand: the saga continues as if the step were compensated. Does not apply to a
+    /// step that must be committed, because the program waits for its output.
     Resolve,
 }
 
 impl Instance {
-    /// Does the next thing towards taking back all of `scope`; says whether nothing is left to do.
+    /// Takes the next action to compensate all of `scope`. Returns whether nothing is left to do.
     pub(super) fn take_back(&mut self, scope: &Path) -> bool {
         if self.is_running(scope) || self.steps_in(scope).any(|(_, entry)| entry.trouble.is_some()) {
             return false;
@@ -65,14 +66,14 @@ impl Instance {
         self.run_step(path, step, task);
     }
 
-    /// Runs a step or its compensation, once what it depends on is durable.
+    /// Runs a step or its compensation, once everything it depends on is durable.
     pub(super) fn run_step(&mut self, path: &Path, AnyStep { kind, place }: AnyStep, task: JobTask) {
         self.set_running(path, true);
         let after = match task {
-            // Its intent is durable.
+            // The intent of the step is already durable.
             JobTask::Commit => 0,
-            // After a crash the abort, and that the step was committed, must still be known: else the session would
-            // go on without the step, or commit it anew.
+            // After a crash, the abort and the commit of the step must still be known. Otherwise the session would
+            // continue without the step, or commit it again.
             JobTask::Compensate(_) | JobTask::FindOut => self.barrier,
         };
         match place {
@@ -93,7 +94,8 @@ impl Instance {
         self.flush(Some(LocalJob { instance, role, path, name, input, kind, order, step, compensates }));
     }
 
-    /// A step did not succeed: it is tried again after a pause, or has been tried often enough, or that would not help.
+    /// Handles an unsuccessful try of a step: retries it after a pause, or requires an operator if it was tried often
+    /// enough or no retry helps.
     pub(super) fn try_again_later(&mut self, path: &Path, task: Task, retry: &Retry) {
         let Some(entry) = self.steps.get_mut(path) else { return };
         entry.tries += 1;
@@ -103,7 +105,7 @@ impl Instance {
         self.try_after_pause(path, task, retry.to_string());
     }
 
-    /// The service of a step was not there: it is tried again after a pause, as long as it takes.
+    /// Handles an unavailable service: the step is retried after a pause, without limit.
     pub(super) fn wait_for_service(&mut self, path: &Path, reason: &Abort) {
         if let Some(entry) = self.steps.get_mut(path) {
             entry.tries = entry.tries.max(1);
@@ -137,7 +139,7 @@ impl Instance {
         self.effects.troubles = Some(self.troubles());
     }
 
-    /// Begins again the steps that only go forward and whose pause is over.
+    /// Restarts the retriable steps whose pause is over.
     pub(super) fn retry_when_due(&mut self) {
         let due = |path: &&Path| {
             let pause = self.steps.get(*path).and_then(|entry| entry.pause);
@@ -153,11 +155,12 @@ impl Instance {
         }
     }
 
-    /// An operator has looked. Gives how many steps that concerns, and the number of the write that makes it durable.
+    /// Applies an operator's remedy. Returns the number of steps concerned, and the number of the write that makes
+    /// the remedy durable.
     pub fn remedy(&mut self, remedy: Remedy) -> (usize, u64) {
         let mut concerned = 0;
         for (path, trouble) in self.troubles() {
-            // The program waits for its output.
+            // The program waits for the step's output.
             let forward = matches!(trouble.task, Task::Commit | Task::Record) && !self.is_aborted(&path);
             match remedy {
                 Remedy::Resolve if forward => continue,
@@ -175,7 +178,7 @@ impl Instance {
         (concerned, self.all_so_far())
     }
 
-    /// The step is to be tried from the beginning, or is over.
+    /// Resets the tries of a step, which starts over or is done.
     pub(super) fn forget_tries(&mut self, path: &Path) {
         self.retrying.remove(path);
         let Some(entry) = self.steps.get_mut(path) else { return };
@@ -198,7 +201,7 @@ impl Instance {
         }
     }
 
-    /// A step's rank among those to be taken back: the greatest is first.
+    /// The rank of a step among those to compensate: the greatest comes first.
     pub(super) fn rank_in_order<'a>(&self, order: u32, path: &'a Path) -> (Option<&'a Path>, u32) {
         match self.compensation {
             Compensation::SideBySide => (None, order),
@@ -206,7 +209,7 @@ impl Instance {
         }
     }
 
-    /// The roles that may have steps to take back before this one's turn comes.
+    /// The roles that may have steps to compensate before this one.
     fn roles_to_undo_before(&self, path: &Path, task: Task) -> Vec<RoleIndex> {
         if self.compensation == Compensation::SideBySide || self.abort.is_none() || task != Task::Compensate {
             return Vec::new();
@@ -215,21 +218,21 @@ impl Instance {
         self.others().into_iter().filter(later).collect()
     }
 
-    /// The roles whose compensation this one waits for.
+    /// The roles whose compensation this role waits for.
     pub(super) fn awaited_to_undo(&self) -> Vec<RoleIndex> {
         let waits = self.program_ended && self.abort.is_some() && self.ended.is_none();
         let next = waits.then(|| self.next_task(&Path::root())).flatten();
         next.map(|(path, task)| self.roles_to_undo_before(&path, task)).unwrap_or_default()
     }
 
-    /// Tells the others what is the latest step that this role still has to take back, when that has changed.
+    /// Sends the others the latest step that this role still has to compensate, if that has changed.
     pub(super) fn tell_undoing(&mut self) {
         let root = Path::root();
         if self.compensation == Compensation::SideBySide || self.abort.is_none() || !self.program_ended {
             return;
         }
         if self.running > 0 || self.doubts_a_turn() || self.unvisited_step(&root).is_some() {
-            return; // It is not known yet, or is what was said last.
+            return; // That step is not known yet, or is the one that was sent last.
         }
         let undoing = Body::Undoing(self.latest_task(&root));
         if self.said_undoing.as_ref() != Some(&undoing) {
@@ -240,14 +243,15 @@ impl Instance {
         }
     }
 
-    /// An ended role says so again, also in a later life.
+    /// The message of an ended role that it has compensated everything. The role sends it again after a recovery,
+    /// too.
     pub(super) fn has_undone_all(&self) -> Option<Body> {
         let undone = matches!(self.ended, Some((_, Outcome::Compensated(_))));
         (undone && self.compensation == Compensation::Backwards).then_some(Body::Undoing(None))
     }
 
     pub(super) fn note_undoing(&mut self, role: RoleIndex, next: Option<Path>) {
-        // It only goes down; what comes late is of no more use.
+        // The position only moves backwards; a late message has no effect.
         let known = self.undoing.entry(role).or_insert_with(|| next.clone());
         *known = known.clone().min(next);
     }

@@ -1,6 +1,6 @@
-//! What arrives at an instance: frames, syncs, acknowledgements.
+//! Handling of what arrives at an instance: frames, syncs, acknowledgements.
 //!
-//! Nothing is acknowledged before it is durable, and nothing known is taken twice. Next: `writes`.
+//! Nothing is acknowledged before it is durable, and a duplicate is not taken twice. Next: `writes`.
 
 use super::waiters::Shared;
 use super::{Instance, LocalResult, OutgoingKey, Stop};
@@ -10,15 +10,16 @@ use crate::message::{Fingerprint, Payload};
 use crate::record::Record;
 
 impl Instance {
-    /// A frame for this instance has arrived; its receipt is given back as an acknowledgement in time. Returns whether it
-    /// came from the node that plays the role it speaks for: nothing is taken from any other one, acknowledged or not.
+    /// Delivers a frame for this instance. Its receipt is returned as an acknowledgement once that is due. Returns
+    /// whether the frame came from the node that plays the sending role; frames from any other node are neither taken
+    /// nor acknowledged.
     pub fn deliver(&mut self, delivery: Delivery) -> bool {
         if !delivery.is_of_cast(&self.header) {
             return false;
         }
         if self.stopped.is_none() {
             self.take(delivery.frame, delivery.receipt);
-        } // Otherwise unacknowledged, so the sender keeps it until someone has looked.
+        } // A stopped instance does not acknowledge, so the sender keeps the frame until an operator has acted.
         true
     }
 
@@ -34,7 +35,8 @@ impl Instance {
             Body::Nudge(lacks) => {
                 self.answer_nudge(frame.from, lacks);
                 if frame.from == self.header.initiator && self.ended.is_some() {
-                    // It asks how this role has ended, and does not ask again once this is acknowledged.
+                    // The nudge asks how this role has ended. Once it is acknowledged, the initiator does not ask
+                    // again.
                     let known = receipt.filter(|receipt| !self.acks_once_told.contains(receipt));
                     self.acks_once_told.extend(known);
                 } else {
@@ -52,12 +54,12 @@ impl Instance {
                     self.answer_done(frame.from, &outcome);
                 }
                 self.note_done(frame.from, outcome);
-                // Kept in memory only: after a crash the initiator asks again.
+                // The outcome is held in memory only; after a crash the initiator asks again.
                 self.ack_when_written(receipt);
             }
             Body::Close(outcome) => {
                 self.note_closed(frame.from, Some(outcome));
-                // One that comes too early is not acknowledged: it comes again.
+                // A close that comes too early is not acknowledged, so it is resent.
                 let receipt = receipt.filter(|receipt| self.close_after.is_some() && !self.will_ack(receipt));
                 self.acks_due.extend(receipt.clone());
                 self.pending.acks.extend(receipt);
@@ -78,14 +80,15 @@ impl Instance {
     ) {
         let id = (path.clone(), from);
         match self.mailbox.get(&id) {
-            _ if self.is_over(&path) => {} // Of a turn that this role has done with.
+            _ if self.is_over(&path) => {} // The message belongs to a turn that has ended at this role.
             None => {
                 self.record(&Record::Received { path, from, operation, payload: payload.clone() }, false);
                 self.hear_of_saga(&id.0, operation, &payload);
                 self.mailbox.insert(id, (operation, payload));
             }
             Some((known_operation, known)) if (*known_operation, known) == (operation, &payload) => {}
-            // Nobody goes on with it: what is on disk stays, and its sender learns of the end.
+            // The message has no effect any more: what is on disk stays, and the sender learns that the session has
+            // ended.
             Some(_) if self.abort.is_some() || self.closing || self.terminated => {}
             Some((known_operation, known)) => {
                 let described = |operation: Operation, payload: &Payload| {
@@ -100,7 +103,7 @@ impl Instance {
         self.ack_when_written(receipt);
     }
 
-    /// Acknowledges once all that is written or pending now is durable.
+    /// Acknowledges once everything that is written or pending now is durable.
     fn ack_when_written(&mut self, receipt: Option<Receipt>) {
         let Some(receipt) = receipt.filter(|receipt| !self.will_ack(receipt)) else { return };
         if !self.pending.changes.is_empty() {
@@ -114,12 +117,12 @@ impl Instance {
         }
     }
 
-    /// Whether that waits for a write already. However often a frame comes meanwhile, it is kept once.
+    /// Whether the receipt already waits for a write. A frame that arrives several times meanwhile is listed once.
     fn will_ack(&self, receipt: &Receipt) -> bool {
         self.acks_due.contains(receipt)
     }
 
-    /// The write `number` is durable.
+    /// Reports that write `number` is durable.
     pub fn synced(&mut self, number: u64, local: Option<(Path, LocalResult)>) {
         self.synced = self.synced.max(number);
         if std::mem::take(&mut self.opening) {
@@ -136,7 +139,7 @@ impl Instance {
         self.waiting.wake_shared(&Shared::Writes, usize::MAX);
     }
 
-    /// The receiver has made `key` durable.
+    /// Reports that the receiver has made the frame `key` durable.
     pub fn acked(&mut self, key: &OutgoingKey) {
         if self.unacked.remove(key) {
             if let OutgoingKey::Deliver(_, to) | OutgoingKey::Abort(to) | OutgoingKey::Invite(to) = key {

@@ -1,8 +1,9 @@
-//! What of an instance determines its future, as a hash: for the model checker of the tests, which asks it of thousands
-//! of instances whether it has seen them before.
+//! A hash of everything in an instance that determines its future. The model checker of the tests uses it to
+//! recognise, among thousands of instances, those it has seen before.
 //!
-//! Numbers of writes count from what is synced, and pauses from now, since nothing depends on how long an instance has
-//! lived already. Every field is named, so that a new one does not build before it has its place here.
+//! Write numbers are hashed relative to the synced one, and pauses relative to now, because nothing depends on how
+//! long an instance has lived already. Every field is named, so that a new field does not compile until it has its
+//! place here.
 
 use std::hash::{Hash, Hasher};
 
@@ -10,12 +11,13 @@ use super::steps::StepEntry;
 use super::{Instance, Job, JobTask, Pause};
 
 impl Instance {
-    /// Hashes all that its future depends on, besides its program; to be asked after its effects were taken.
+    /// Hashes everything that the instance's future depends on, except its program. Call this after its effects were
+    /// taken.
     #[doc(hidden)]
     #[expect(clippy::too_many_lines, reason = "a line for each field, so that none is forgotten")]
     pub fn digest(&self, hasher: &mut impl Hasher) {
         let Self {
-            // The same in all instances that are compared.
+            // The id is the same in all compared instances.
             id: _,
             role: _,
             roles: _,
@@ -42,7 +44,7 @@ impl Instance {
             synced,
             barrier,
             acks_after,
-            // `pending` and `acks_after` have them.
+            // `pending` and `acks_after` contain these receipts.
             acks_due: _,
             warned,
             said,
@@ -50,14 +52,14 @@ impl Instance {
             acks_once_told,
             lacking,
             resends,
-            // What is written when it leaves memory depends on it, and nothing else.
+            // Only the record written at passivation depends on this.
             rested: _,
             held,
             unacked,
             acquainted,
             invited,
             waiting,
-            // Of the operation that is polled.
+            // This concerns the operation that is being polled.
             waits_at: _,
             jobs,
             program_ended,
@@ -74,16 +76,16 @@ impl Instance {
             closed,
             opening,
             now_ms,
-            // Waiting has what is compared with it.
+            // The waits contain what is compared with it.
             unix_ms: _,
             nudge,
-            // The runtime alone asks for it, when an instance comes back to nudge, or leaves.
+            // Only the runtime uses this, when an instance is reactivated to nudge, or passivated.
             nudges_due: _,
             stopped,
-            // Empty between turns.
+            // The effects are empty between turns.
             effects: _,
         } = self;
-        // Only whether a write is durable matters, and if not, how many are to be durable before it.
+        // It only matters whether a write is durable, and if not, how many writes precede it.
         let ahead = |write: &u64| write.saturating_sub(*synced);
         (replaying, mailbox, observed, next_order, running, retrying).hash(hasher);
         (loops, heard, sagas, signals, undoing, said_undoing).hash(hasher);
@@ -122,16 +124,16 @@ impl Instance {
                 JobTask::Compensate(output) => Some(Some(output)),
                 JobTask::FindOut => Some(None),
             };
-            // A job that waits for no write at all is one that was begun in an earlier life.
+            // A job that waits for no write was started in an earlier life.
             (*after > 0, ahead(after), path, task).hash(hasher);
         }
         output_after.as_ref().map(|(after, output)| (ahead(after), output)).hash(hasher);
         view_after.as_ref().map(|(after, view)| (ahead(after), view)).hash(hasher);
         ended.as_ref().map(|(after, outcome)| (ahead(after), outcome)).hash(hasher);
-        // 0 asks for the close.
+        // The value 0 requests the close.
         close_after.map(|after| (after > 0, ahead(&after))).hash(hasher);
         (pause(nudge), stopped.is_some()).hash(hasher);
-        // Lists without their lengths would run into each other.
+        // Without their lengths, adjacent lists could be confused.
         (steps.len(), acks_after.len(), held.len(), jobs.len()).hash(hasher);
     }
 }

@@ -1,4 +1,4 @@
-//! What an instance wants done: writes, frames, acknowledgements, jobs. It does none of it itself.
+//! The effects of an instance: writes, frames, acknowledgements, jobs. The instance carries out none of them itself.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,50 +13,50 @@ use crate::panics;
 use crate::record::{Closed, Record, Task, Trouble};
 use crate::state::{ReadState, State, Writes};
 
-/// What tells one thing an instance has to say from another.
+/// The identity of one thing that an instance has to send.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OutgoingKey {
     /// A message of the program.
     Deliver(Path, RoleIndex),
     /// The abort, to one role.
     Abort(RoleIndex),
-    /// The own end, to the initiator: an instance that has finished may have to say later that it compensated.
+    /// The own outcome, to the initiator. An instance that has finished may later have to report that it compensated.
     Done {
-        /// Which of the two ends.
+        /// Whether the outcome is that the part was compensated.
         compensated: bool,
     },
     /// The close, to one role.
     Close(RoleIndex),
-    /// A nudge, the answer to one, or an end that is told again to ask for the close: not acknowledged.
+    /// A nudge, the answer to one, or an outcome sent again in order to ask for the close. Not acknowledged.
     Nudge(RoleIndex),
-    /// A nudge to a role that may not know of the session yet: once it is acknowledged, that is durable there.
+    /// A nudge to a role that may not know the session yet. Once it is acknowledged, the session is durable there.
     Invite(RoleIndex),
 }
 
-/// A frame that may leave now: every recorded result it depends on is durable.
+/// A frame that may be sent now, because every recorded result it depends on is durable.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Outgoing {
-    /// To be given back with [`Instance::acked`](super::Instance::acked).
+    /// The key to pass to [`Instance::acked`](super::Instance::acked).
     pub key: OutgoingKey,
-    /// Where it goes.
+    /// The node that receives the frame.
     pub node: NodeId,
-    /// What it says.
+    /// The frame.
     pub frame: Frame,
 }
 
-/// Changes that have to become durable, in the order of their numbers.
+/// Changes that must become durable, in the order of their numbers.
 pub struct Write {
-    /// Given back with [`Instance::synced`](super::Instance::synced).
+    /// The number to pass to [`Instance::synced`](super::Instance::synced).
     pub number: u64,
     /// The changes.
     pub changes: Batch,
-    /// A local transaction that is part of the same batch.
+    /// A local transaction in the same batch.
     pub local: Option<LocalJob>,
-    /// Whether something waits for it. Otherwise it may wait for company.
+    /// Whether something waits for this write. Otherwise the write may be delayed to share a sync.
     pub urgent: bool,
 }
 
-/// A local transaction (or its compensation), to be run by the writer.
+/// A local transaction (or its compensation) for the writer to run.
 pub struct LocalJob {
     pub(super) instance: InstanceId,
     pub(super) role: &'static str,
@@ -66,35 +66,37 @@ pub struct LocalJob {
     pub(super) kind: Kind,
     pub(super) order: u32,
     pub(super) step: Arc<dyn BuiltInStep>,
-    /// The output to be taken back, when this is a compensation.
+    /// The output to compensate, if this is a compensation.
     pub(super) compensates: Option<Payload>,
 }
 
-/// How a local transaction ended.
+/// The result of a local transaction.
 #[derive(Debug, Clone)]
 pub enum LocalResult {
-    /// It committed or refused; either is recorded.
+    /// The transaction committed or refused; either is recorded.
     Committed(Result<Payload, Abort>),
-    /// It refused though it is [`Kind::Retriable`]. Nothing was written.
+    /// The transaction refused although it is [`Kind::Retriable`]. Nothing was written.
     Refused(Abort),
-    /// It was taken back, which is recorded, or has to be tried again.
+    /// The compensation succeeded, which is recorded, or must be retried.
     Compensated(Result<(), Retry>),
-    /// It could not be run (the state is of another type, say). Nothing was written.
+    /// The transaction could not be run (because the state is of another type, say). Nothing was written.
     Failed(String),
-    /// Its code panicked. Nothing was written.
+    /// The transaction panicked. Nothing was written.
     Panicked(String),
 }
 
 impl LocalJob {
-    /// The step it belongs to.
+    /// The path of the step.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Runs it over `base`: the state's writes and the record that belong into one batch, and the result.
+    /// Runs the transaction over `base`. Returns the state's writes and the record, which belong into one batch, and
+    /// the result.
     pub fn run(&self, base: &dyn ReadState) -> (Writes, Option<Change>, LocalResult) {
         let mut state = State::new(base, self.role);
-        // The writer must survive a panic in a user's code; the actor that asked for it panics in its stead.
+        // The writer must survive a panic in a user's code; the actor that requested the transaction panics in its
+        // place.
         let result = panics::catch(|| match &self.compensates {
             None => LocalResult::Committed(self.step.commit(&mut state)),
             Some(output) => LocalResult::Compensated(self.step.compensate(&mut state, output)),
@@ -135,12 +137,12 @@ impl LocalJob {
     }
 }
 
-/// How a panic in a user's step is told.
+/// Returns the text that reports a panic in a user's step.
 fn step_panicked(role: &str, call: &str, name: &str, path: &Path, panic: &str) -> String {
     format!("`{call}` of step `{name}` at {path} panicked at role `{role}`: {panic}")
 }
 
-/// Work on a service outside. A clone is the same request once more.
+/// A call of an external service. A clone repeats the same request.
 #[derive(Clone)]
 pub(crate) struct Job {
     pub(crate) role: &'static str,
@@ -150,18 +152,18 @@ pub(crate) struct Job {
     pub(crate) task: JobTask,
 }
 
-/// What is to be done with a step.
+/// The call that a job makes.
 #[derive(Clone)]
 pub(crate) enum JobTask {
     Commit,
-    /// Take it back, with the output in hand.
+    /// Compensate the step, given its output.
     Compensate(Payload),
-    /// Ask what became of its commit.
+    /// Ask whether the commit took effect.
     FindOut,
 }
 
 impl JobTask {
-    /// The method of the step that is called.
+    /// The name of the step's method that is called.
     pub(crate) fn call(&self) -> &'static str {
         match self {
             Self::Commit => "commit",
@@ -171,17 +173,17 @@ impl JobTask {
     }
 }
 
-/// How a [`Job`] ended.
+/// The result of a [`Job`].
 pub(crate) enum JobResult {
     Committed(Result<Payload, Abort>),
-    /// It has taken effect, and its output cannot be recorded.
+    /// The commit took effect, but its output cannot be recorded.
     CommittedUnrecorded(CodecError),
     Compensated(Result<(), Retry>),
     FoundOut(Result<Doubt<Payload>, Retry>),
 }
 
 impl Job {
-    /// A panic of the step's code says which step it was.
+    /// Runs the job. If the step's code panics, the panic's text names the step.
     pub(crate) fn run(self) -> BoxFuture<'static, (Path, JobResult)> {
         Box::pin(async move {
             let Self { role, name, path, step, task } = self;
@@ -202,56 +204,56 @@ impl Job {
     }
 }
 
-/// What a program that does something else the second time is asked for.
+/// The advice in errors about a program that does something else on replay.
 pub(crate) const CAUSES_OF_DIVERGENCE: &str = "The usual causes: a clock, a random number, a static or the order of a HashMap \
     in the program (take what they give by `now`, `random` or `effect`), or a program that was changed while the session was \
     open (give it a new version, or a patch)";
 
-/// A step, or its compensation, that did not succeed and is tried again.
+/// A step, or its compensation, that did not succeed and will be retried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retried {
-    /// Where it stands in the program.
+    /// The path of the step.
     pub path: Path,
-    /// Its name.
+    /// The name of the step.
     pub step: String,
-    /// What was tried.
+    /// The task that was tried.
     pub task: Task,
-    /// Why it did not succeed, and what to do.
+    /// Why the try did not succeed, and what to do.
     pub reason: String,
-    /// How often it was tried in vain; what is not counted, since it passes, stays as it was.
+    /// The number of unsuccessful tries. A transient obstacle is not counted.
     pub tries: u32,
 }
 
-/// Why an instance stands still until someone looks at it. Nothing is lost, nothing is aborted.
+/// The reason why an instance is stopped until an operator acts. Nothing is lost or aborted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
-    /// The program did something else than what is recorded.
+    /// The program did something else than is recorded.
     #[error(
         "the program is not deterministic at {path}: recorded was {recorded}, the program did {replayed}. {CAUSES_OF_DIVERGENCE}"
     )]
     Diverged {
-        /// The operation.
+        /// The path of the operation.
         path: Path,
-        /// What the journal or mailbox has.
+        /// The operation in the journal or mailbox.
         recorded: String,
-        /// What the program (or the sender's) did.
+        /// The operation that the program (or the sender's program) did.
         replayed: String,
     },
-    /// A value that is recorded or was received cannot be read.
+    /// A recorded or received value cannot be decoded.
     #[error("a value at {path} cannot be used ({reason}): do all nodes run the same version of the choreography?")]
     Undecodable {
-        /// The operation.
+        /// The path of the operation.
         path: Path,
-        /// What is wrong.
+        /// A description of the error.
         reason: String,
     },
-    /// The role was given no service, or one of another type than [`Role::Service`](crate::Role::Service).
+    /// The role has no service, or one of another type than [`Role::Service`](crate::Role::Service).
     #[error("role `{role}` has no service of the type it works with: give it one where the role is played")]
     NoService {
         /// The role.
         role: &'static str,
     },
-    /// The program asks for a patch that it does not say it knows.
+    /// The program asks for a patch that its choreography does not list.
     #[error("patch `{patch}` is not among the PATCHES of the choreography: add it there, or correct its name")]
     UnknownPatch {
         /// The patch.
@@ -263,86 +265,87 @@ pub enum Stop {
         /// The limit.
         limit: usize,
     },
-    /// What has happened cannot be recorded.
+    /// An event cannot be recorded.
     #[error("what has happened at this role cannot be recorded ({reason})")]
     Unstorable {
-        /// What is too large.
+        /// A description of what is too large.
         reason: String,
     },
-    /// A message is larger than may be sent, and must not be lost.
+    /// A message exceeds the size limit, and must not be lost.
     #[error("a message at {path} has {found} bytes, the limit is {limit}: raise `payload_bytes_max` to what it was")]
     TooLarge {
-        /// The operation.
+        /// The path of the operation.
         path: Path,
-        /// Its size in bytes.
+        /// The size of the message in bytes.
         found: usize,
         /// The limit in bytes.
         limit: usize,
     },
-    /// Another role has gone on without this one, as it can only if one of the two stores went back.
+    /// Another role has continued without this one, which is only possible if the program branched on a value that
+    /// one role alone knows, or if one of the two stores went back.
     #[error(
         "{role} on node `{node}` {what} and this role has not come so far: the program takes two ways, by a value that one role \
          alone knows, or one of the two stores was restored from an older copy, or has lost what it had; compare what both have \
          done, then `abort` or `terminate` this part"
     )]
     LeftBehind {
-        /// The other role, for people.
+        /// The name of the other role, for people.
         role: String,
-        /// Its node.
+        /// The node of that role.
         node: String,
-        /// How the session stands there.
+        /// The state of the session there.
         what: String,
     },
     /// A step could not be run.
     #[error("step `{step}` at {path} cannot be run ({reason})")]
     StepFailed {
-        /// The step.
+        /// The path of the step.
         path: Path,
-        /// Its name.
+        /// The name of the step.
         step: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
 impl OutgoingKey {
-    /// Whether the frame is sent again until its receiver has acknowledged it.
+    /// Whether the frame is resent until its receiver has acknowledged it.
     pub fn is_acknowledged(&self) -> bool {
         !matches!(self, Self::Nudge(_))
     }
 
-    /// Whether nobody needs the frame any more once its session is aborted.
+    /// Whether the frame is no longer needed once its session is aborted.
     pub fn is_useless_when_aborted(&self) -> bool {
         matches!(self, Self::Deliver(..) | Self::Invite(_))
     }
 }
 
-/// Everything an instance wants done after a turn.
+/// The effects of a turn.
 #[derive(Default)]
 pub struct Effects {
-    /// Steps and compensations that did not succeed, and are tried again: for the log.
+    /// Steps and compensations that did not succeed and will be retried, for the log.
     pub retries: Vec<Retried>,
-    /// To be made durable, in this order.
+    /// Writes to make durable, in this order.
     pub writes: Vec<Write>,
-    /// To be sent until acknowledged.
+    /// Frames to send until they are acknowledged.
     pub frames: Vec<Outgoing>,
-    /// To be acknowledged: what they name is durable.
+    /// Receipts to acknowledge: the frames they name are durable.
     pub acks: Vec<Receipt>,
-    /// The output (or the abort) may be given to the caller. At most once for each of the two.
+    /// The output (or the abort) for the caller. Set at most once for each of the two.
     pub output: Option<Result<Payload, Abort>>,
-    /// The beginning of the instance has just become durable.
+    /// Whether the beginning of the instance has just become durable.
     pub opened: bool,
-    /// The end is durable: the instance can be forgotten.
+    /// The tombstone, once the end is durable and the instance can be forgotten.
     pub closed: Option<Closed>,
-    /// The instance stands still. At most once.
+    /// The reason why the instance has stopped. Set at most once.
     pub stopped: Option<Stop>,
-    /// The steps that need an operator, when that has changed.
+    /// The steps that need an operator, if that has changed.
     pub troubles: Option<Vec<(Path, Trouble)>>,
-    /// The journal has grown to so many records, which is more than it should. At most once.
+    /// The number of records in the journal, if it has just exceeded the warning limit. Set at most once.
     pub long_journal: Option<usize>,
-    /// Messages that count as acknowledged, and that their receivers lack: the instance has to leave memory (see
-    /// [`Instance::rest_without`](super::Instance::rest_without)) and to be [restored](super::Instance::restore) with
-    /// [`Instance::resending`](super::Instance::resending) these, so that its program sends them again. Nothing is
-    /// lost if that is not done: who lacks them nudges again.
+    /// Messages that count as acknowledged but that their receivers lack. The instance must be passivated (see
+    /// [`Instance::rest_without`](super::Instance::rest_without)) and [restored](super::Instance::restore) with
+    /// [`Instance::resending`](super::Instance::resending) these messages, so that its program sends them again.
+    /// Nothing is lost if that is not done: a role that lacks a message nudges again.
     pub lacking: BTreeSet<(Path, RoleIndex)>,
 }

@@ -1,7 +1,8 @@
-//! Whether an instance may leave memory: it waits, and all that it needs to go on is on disk.
+//! Decides whether an instance may be passivated: it waits, and everything it needs in order to continue is on disk.
 //!
-//! Leaving is a crash that was chosen, and coming back a recovery: there is no other way back than `restore`. So all
-//! that is asked here is whether somebody else brings it back in time. Next: `waiting`, `saga` for whom it waits.
+//! Passivation is a deliberate crash, and reactivation is a recovery through `restore`; there is no other way back.
+//! The only question here is therefore whether something else will reactivate the instance in time. Next: `waiting`
+//! and `saga`, which know what it waits for.
 
 use std::collections::BTreeSet;
 
@@ -10,25 +11,27 @@ use crate::contract::Change;
 use crate::id::{NodeId, RoleIndex};
 use crate::record::{Record, Rested};
 
-/// What brings an idle instance back, besides a frame for it and a question of a caller: whichever comes first.
+/// The events that reactivate a passivated instance, besides a frame for it and a caller's question. The first one
+/// counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idle {
-    /// The wall clock's time, in milliseconds since 1970, at which it has something to do.
+    /// The wall-clock time, in milliseconds since 1970, at which the instance has something to do.
     pub until_unix_ms: Option<u64>,
-    /// The nodes that have not acknowledged all that it has said, which it says again once it is back.
+    /// The nodes that have not acknowledged everything the instance has sent. The instance resends it once it is
+    /// reactivated.
     pub unheard: BTreeSet<NodeId>,
 }
 
 impl Instance {
-    /// What the instance waits for, if it has nothing to do until then: it may be dropped, and made anew out of its
-    /// records when that comes. To be asked after its effects were taken.
+    /// Returns what the instance waits for, if it has nothing to do until then. It may then be dropped, and restored
+    /// from its records when that happens. Call this after its effects were taken.
     pub fn idle(&self) -> Option<Idle> {
         let is_waiting = self.does_nothing() && self.is_durable() && self.is_brought_back();
         is_waiting.then(|| Idle { until_unix_ms: self.next_time_unix_ms(), unheard: self.unheard() })
     }
 
-    /// What an idle instance writes down before it leaves memory, if that is news: with it it need not say all again when
-    /// it is back. Nothing is lost if it is not written.
+    /// Returns the record that an idle instance writes before it is passivated, if that record has changed. With the
+    /// record, the reactivated instance need not send everything again. Nothing is lost if the record is not written.
     pub fn rest(&mut self) -> Option<Change> {
         let heard = self.said.iter().filter(|(_, said)| said.heard);
         let rested = Rested {
@@ -42,7 +45,7 @@ impl Instance {
             return None;
         }
         self.rested = Some(rested.clone());
-        Record::Rested(rested).change(self.id).ok() // Made of values of this crate, it has bytes.
+        Record::Rested(rested).change(self.id).ok() // Made of values of this crate, so it can be encoded.
     }
 
     pub(super) fn restore_rested(&mut self, rested: Rested) {
@@ -61,18 +64,18 @@ impl Instance {
         !over && !works && (self.program_ended || self.waits_for_others())
     }
 
-    /// Nothing is on its way to the disk, nor waits for what is.
+    /// Whether nothing is being written, and nothing waits for a write.
     pub(super) fn is_durable(&self) -> bool {
         let written = self.pending.changes.is_empty() && self.pending.acks.is_empty() && self.synced + 1 == self.number;
         let told = self.acks_after.is_empty() && self.held.is_empty();
         written && told && self.output_after.is_none() && self.view_after.is_none()
     }
 
-    /// Whether those it waits for will speak though it does not nudge them: they know of the session (or are being
-    /// invited until they do), and what they say is said until it is acknowledged.
+    /// Whether the awaited roles will send without being nudged: they know the session (or are being invited until
+    /// they do), and they resend until they are acknowledged.
     fn is_brought_back(&self) -> bool {
         let spoken_to = |role: &RoleIndex| self.is_sure_of(*role) || self.unacked.contains(&OutgoingKey::Invite(*role));
-        // The answers of these are not acknowledged.
+        // The answers of these roles are not acknowledged.
         let unsure = self.doubts_a_turn() || !self.awaited_to_undo().is_empty();
         !unsure && self.awaited().iter().all(spoken_to)
     }

@@ -1,29 +1,29 @@
-//! The numbers of an instance, each with its unit and its reason. No behaviour.
+//! The limits of an instance, each with its unit and its reason. This module has no behaviour.
 
 use serde::{Deserialize, Serialize};
 
-/// Bounds and pauses of an instance.
+/// The limits and pauses of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Messages of one instance that are sent and not yet acknowledged. A full window makes `comm` wait.
+    /// The maximum number of unacknowledged messages of one instance. When the window is full, `comm` waits.
     pub unacked_max: usize,
-    /// The largest message. A larger one aborts the session.
+    /// The maximum size of a message. A larger message aborts the session.
     pub payload_bytes_max: usize,
-    /// The pause before the first nudge to a role that is waited for; it doubles from one to the next. A node lengthens it
+    /// The pause before the first nudge to an awaited role. The pause doubles with each nudge. A node lengthens it
     /// for instances that begin while acknowledgements take long.
     pub nudge_delay_min_ms: u64,
-    /// The longest pause between two nudges.
+    /// The maximum pause between two nudges.
     pub nudge_delay_max_ms: u64,
-    /// The pause before a compensation, or a step that only goes forward, is tried again; it doubles from one to the next.
+    /// The pause before a compensation, or a retriable step, is retried. The pause doubles with each try.
     pub retry_delay_min_ms: u64,
-    /// The longest pause between two tries.
+    /// The maximum pause between two tries.
     pub retry_delay_max_ms: u64,
-    /// Tries of a compensation, or of a step that only goes forward, before an operator is needed.
+    /// The maximum number of tries of a compensation, or of a retriable step, before an operator is needed.
     pub tries_max: u32,
-    /// Signals that wait to be taken by the program. More are refused.
+    /// The maximum number of signals that wait for the program. Further signals are refused.
     pub signals_max: usize,
-    /// Records of one instance in its journal beyond which it warns, once: its loops should be checkpoints
+    /// The number of records in an instance's journal above which it warns, once: its loops should be checkpoints
     /// ([`Context::repeat`](crate::Context::repeat)).
     pub journal_records_warn: usize,
 }
@@ -37,7 +37,7 @@ impl Default for Limits {
             nudge_delay_max_ms: 5_000,
             retry_delay_min_ms: 20,
             retry_delay_max_ms: 30_000,
-            // About twenty minutes.
+            // 50 tries take about twenty minutes.
             tries_max: 50,
             signals_max: 1_024,
             journal_records_warn: 10_000,

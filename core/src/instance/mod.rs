@@ -1,11 +1,12 @@
 //! One role's part of one session, as a pure state machine.
 //!
-//! Events go in (a frame, a sync, an acknowledgement, a step's end, time), [`Effects`] come out; the program
-//! asks it through [`crate::Context`]. Clock, chance, disk and network are outside, so that the runtime, the
-//! simulator and [`crate::run_local`] share this one machine. `delivery` has what arrives, `writes` what leaves,
-//! `program` what the program asks (`waiting`, `sagas`, `turns` and `outside` the operations that take long), `saga` the
-//! way to an end, `nudges` what a role that waits asks of the others and is answered, `compensation` taking back, `idle`
-//! and `restore` the ways out of memory and back, `standing` says for people what an instance waits for.
+//! Events go in (a frame, a sync, an acknowledgement, the end of a step, time), and [`Effects`] come out; the program
+//! calls the machine through [`crate::Context`]. Clock, chance, disk and network are outside, so that the runtime,
+//! the simulator and [`crate::run_local`] share this one machine. The modules: `delivery` handles what arrives,
+//! `writes` what is sent and written, `program` the program's operations (`waiting`, `sagas`, `turns` and `outside`
+//! those that take long), `saga` the end of a session, `nudges` what a waiting role asks of the others and how they
+//! answer, `compensation` the compensation of steps, `idle` and `restore` passivation and reactivation. `standing`
+//! describes for people what an instance waits for.
 
 mod compensation;
 mod delivery;
@@ -59,12 +60,12 @@ pub use status::Status;
 pub(crate) use steps::StepSeen;
 pub(crate) use turns::TURN_VOTE;
 
-/// Something a role observed, and under which name.
+/// The recorded result of an effect or another observation, with its name.
 #[derive(Hash)]
 struct Observation {
     name: String,
     result: Payload,
-    /// Whether the program (or its replay) has come by.
+    /// Whether the program (or its replay) has reached the operation.
     visited: bool,
 }
 
@@ -74,15 +75,15 @@ impl Observation {
     }
 }
 
-/// A message that was said.
+/// A message of the program that has been sent.
 #[derive(Hash)]
 struct Said {
     fingerprint: Fingerprint,
-    /// Its receiver has it on disk.
+    /// Whether the receiver has the message on disk.
     heard: bool,
 }
 
-/// Changes on their way into the next write.
+/// Changes that go into the next write.
 #[derive(Default, Hash)]
 struct Pending {
     changes: Batch,
@@ -90,78 +91,80 @@ struct Pending {
     urgent: bool,
 }
 
-/// The state machine. See the module's documentation.
+/// The state machine of a role instance. See the module's documentation.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Instance {
     id: InstanceId,
     role: &'static str,
-    /// The names of all roles, by index, once the program has said them.
+    /// The names of all roles, by index. Set before the program's first turn.
     roles: &'static [&'static str],
     header: Arc<Header>,
     limits: Limits,
 
-    /// In which order roles take back, which the program says.
+    /// The order in which roles compensate, as the choreography defines it.
     compensation: Compensation,
-    /// A message that is too large does not abort it, but makes it stand still.
+    /// Whether a message that is too large stops the instance instead of aborting the session.
     keeps_messages: bool,
-    /// Nothing is run, only gone through again: for [`crate::testing::replay`].
+    /// Whether the instance only replays its records and performs nothing, for [`crate::testing::replay`].
     rehearsing: bool,
-    /// What is recorded has not been come by yet.
+    /// Whether the replay has not yet reached everything that is recorded.
     replaying: bool,
 
     mailbox: BTreeMap<(Path, RoleIndex), (Operation, Payload)>,
     observed: BTreeMap<Path, Observation>,
     steps: BTreeMap<Path, StepEntry>,
     next_order: u32,
-    /// Steps that have something under way.
+    /// The number of steps that have something running.
     running: usize,
-    /// Steps that are tried again after a pause.
+    /// The steps that are retried after a pause.
     retrying: BTreeSet<Path>,
     loops: BTreeMap<Path, Loop>,
     heard: BTreeMap<RoleIndex, Heard>,
     sagas: BTreeMap<Path, Saga>,
     signals: Signals,
     undoing: BTreeMap<RoleIndex, Option<Path>>,
-    /// What was said last of what this role has to take back.
+    /// The latest message to the others about the steps that this role still has to compensate.
     said_undoing: Option<Body>,
 
     pending: Pending,
-    /// The number that the pending changes will be written under.
+    /// The number of the next write, which will contain the pending changes.
     number: u64,
     synced: u64,
-    /// The write with the latest recorded result: what is said from now on depends on it.
+    /// The write with the latest recorded result. Everything sent from now on depends on it.
     barrier: u64,
     acks_after: VecDeque<(u64, Receipt)>,
-    /// All that is to be acknowledged after a write.
+    /// Everything that will be acknowledged after a write.
     acks_due: BTreeSet<Receipt>,
     warned: bool,
 
-    /// The messages of the program that were said, in this life or before the last rest: an end leaves none.
+    /// The messages that the program has sent, since the instance was loaded or before its last passivation. Empty
+    /// once the instance has ended.
     said: BTreeMap<(Path, RoleIndex), Said>,
-    /// The own end that the initiator has heard of.
+    /// The own outcome that the initiator has acknowledged.
     told: Option<Outcome>,
-    /// What is acknowledged once it has.
+    /// Receipts to acknowledge once the initiator knows the own outcome.
     acks_once_told: Vec<Receipt>,
-    /// Messages that were acknowledged, and that their receivers have asked for all the same.
+    /// Messages that were acknowledged but that their receivers have requested nevertheless.
     lacking: BTreeSet<(Path, RoleIndex)>,
-    /// Those that an instance that has ended sends again in this life.
+    /// Messages that an ended instance resends since it was loaded.
     resends: BTreeSet<(Path, RoleIndex)>,
-    /// What is on disk of that, if anything is.
+    /// The knowledge that the last passivation has put on disk, if any.
     rested: Option<Rested>,
     held: VecDeque<(u64, Outgoing)>,
     unacked: BTreeSet<OutgoingKey>,
-    /// Roles that are known to have the header.
+    /// The roles that are known to have the header.
     acquainted: BTreeSet<RoleIndex>,
-    /// Roles that have acknowledged an invitation of this life: those that had ended have said so to it.
+    /// The roles that have acknowledged an invitation since this instance was loaded. Those among them that had ended
+    /// have reported their outcome to it.
     invited: BTreeSet<RoleIndex>,
     waiting: Waiters,
-    /// Where the operation waits that was asked for last.
+    /// The path at which the last polled operation waits.
     waits_at: Option<Path>,
 
     jobs: VecDeque<(u64, Job)>,
 
     program_ended: bool,
-    /// An operator has ended it without its program.
+    /// Whether an operator has ended this part without its program.
     terminated: bool,
     output: Option<Payload>,
     output_after: Option<(u64, Result<Payload, Abort>)>,
@@ -178,7 +181,7 @@ pub struct Instance {
     now_ms: u64,
     unix_ms: u64,
     nudge: Option<Pause>,
-    /// How often it nudges before it leaves memory.
+    /// The number of nudges that remain before the instance may be passivated.
     nudges_due: u8,
     stopped: Option<Stop>,
     effects: Effects,
@@ -201,13 +204,13 @@ impl Pause {
 }
 
 impl Instance {
-    /// An instance that begins now, and writes that down.
+    /// Creates an instance that begins now, and records its beginning.
     pub fn begin(id: InstanceId, role: &'static str, opened: &Opened, limits: Limits) -> Self {
         let mut instance = Self::new(id, role, opened, limits);
         instance.opening = true;
         instance.pending.urgent = opened.input.is_some();
         if opened.input.is_some() {
-            // Nobody may hear of a session that a crash would forget.
+            // No other role may learn of a session that a crash would forget.
             instance.barrier = instance.number;
         }
         match record::open(id, opened) {
@@ -282,30 +285,30 @@ impl Instance {
         }
     }
 
-    /// What the program says of itself, before its first turn.
+    /// Sets the choreography's compensation order, before the first turn.
     pub(crate) fn with_compensation(mut self, compensation: Compensation) -> Self {
         self.compensation = compensation;
         self
     }
 
-    /// Whether it stands still instead of aborting when a message is too large.
+    /// Sets whether a message that is too large stops the instance instead of aborting the session.
     pub(crate) fn standing_still(mut self, keeps_messages: bool) -> Self {
         self.keeps_messages = keeps_messages;
         self
     }
 
-    /// The names of the choreography's roles, by index: for texts.
+    /// Sets the names of the choreography's roles, by index, for texts.
     pub(crate) fn naming(mut self, roles: &'static [&'static str]) -> Self {
         self.roles = roles;
         self
     }
 
-    /// A role in a text for people.
+    /// Returns a role's name for texts read by people.
     fn name_of(&self, role: RoleIndex) -> String {
         role_name(self.roles, role)
     }
 
-    /// Goes through what is recorded, and does nothing.
+    /// Makes the instance replay its records without performing anything.
     pub(crate) fn rehearsing(mut self) -> Self {
         self.rehearsing = true;
         self
@@ -315,12 +318,12 @@ impl Instance {
         self.steps.entry(path).or_insert_with(|| StepEntry::new(name, input))
     }
 
-    /// What this instance is.
+    /// The identity of this instance.
     pub fn id(&self) -> InstanceId {
         self.id
     }
 
-    /// The session's header.
+    /// The header of the session.
     pub fn header(&self) -> &Arc<Header> {
         &self.header
     }
@@ -330,7 +333,7 @@ impl Instance {
         self.header.initiator == self.id.role
     }
 
-    /// When [`Instance::settle`] has to be called again though nothing happened, on the clock of `settle`.
+    /// The time at which [`Instance::settle`] must be called again even if nothing happens, on the clock of `settle`.
     pub fn next_wake_ms(&self) -> Option<u64> {
         if self.stopped.is_some() {
             return None;
@@ -340,12 +343,13 @@ impl Instance {
         wakes.filter(|until_ms| *until_ms > self.now_ms).min()
     }
 
-    /// When steps are tried again.
+    /// The times at which steps are retried.
     fn next_tries_ms(&self) -> impl Iterator<Item = u64> {
         self.retrying.iter().filter_map(|path| Some(self.steps.get(path)?.pause?.until_ms))
     }
 
-    /// Does what time and the events so far call for. The first clock never goes back, the second is the wall's.
+    /// Does whatever is due, given the time and the events so far. The first clock never goes back; the second is the
+    /// wall clock.
     pub fn settle(&mut self, now_ms: u64, unix_ms: u64) {
         (self.now_ms, self.unix_ms) = (now_ms, unix_ms);
         if self.stopped.is_none() && !self.rehearsing {

@@ -1,9 +1,10 @@
-//! What a role that waits asks of the others, and what it is answered: nothing hangs since something was forgotten.
+//! Nudges: what a waiting role asks of the others, and how they answer. Nudges keep a session from hanging because
+//! something was forgotten.
 //!
-//! An acknowledgement may be false: forged, or true of a store that went back since. So a nudge says what the nudger
-//! lacks, and whoever is nudged sends that again out of its journal, whatever was acknowledged. Answers ask for no
-//! acknowledgement and carry no header, so that one that comes late begins nothing: who lacks more nudges again. Next:
-//! `saga`, which says of an end what is said once.
+//! An acknowledgement may be false: forged, or sent by a store that has gone back since. Therefore a nudge says what
+//! the nudging role lacks, and the nudged role resends that from its journal even if it was acknowledged. Answers ask
+//! for no acknowledgement and carry no header, so that a late answer creates no instance: a role that lacks more
+//! nudges again. Next: `saga`, which sends what concerns the end of a session once.
 
 use std::collections::BTreeSet;
 
@@ -15,20 +16,22 @@ use crate::frame::{Body, Lacks, NUDGE_PATHS_MAX, Operation, Outcome};
 use crate::id::{Path, RoleIndex};
 use crate::message::Payload;
 
-/// A role that has ended asks for the close after so many of the pauses before a first nudge: the others may have far to go.
+/// The number of first-nudge pauses after which an ended role asks for the close. The pause is longer because the
+/// other roles may still have far to go.
 const CLOSE_PAUSES: u64 = 10;
 
-/// The most counters of the paths in a nudge together, but for a first one with more: it is to stay a small frame.
+/// The maximum total number of counters in the paths of a nudge, which keeps the frame small. The first path is
+/// included even if it has more.
 const NUDGE_COUNTERS_MAX: usize = 256;
 
-/// A role that comes back to nudge does so this often, with growing pauses, before it leaves memory again: the next time is
-/// far, and one nudge may be lost. Nudges ask for no acknowledgement, since one that is sent again after the session has
-/// closed would begin it anew where it is forgotten.
+/// The number of times that an instance reactivated to nudge does so, with growing pauses, before it is passivated
+/// again. There are several because the next reactivation is far away and a single nudge may be lost. Nudges ask for
+/// no acknowledgement: a nudge resent after the session has closed would create it again where it is forgotten.
 const NUDGES_OF_A_RETURN: u8 = 5;
 
 impl Instance {
-    /// Whether an awaited role speaks by itself: it has the session on its disk. That a role has ended is kept in memory
-    /// only, so for that it has to have been asked in this life.
+    /// Whether an awaited role sends by itself, because it has the session on disk. The outcome of a role is held in
+    /// memory only, so it must have been requested since this instance was loaded.
     pub(super) fn is_sure_of(&self, role: RoleIndex) -> bool {
         match self.ended {
             Some(_) => self.invited.contains(&role),
@@ -36,7 +39,7 @@ impl Instance {
         }
     }
 
-    /// The roles that this instance cannot go on without.
+    /// The roles without which this instance cannot continue.
     pub(super) fn awaited(&self) -> Vec<RoleIndex> {
         if self.close_after.is_some() || self.closing {
             return Vec::new();
@@ -45,7 +48,8 @@ impl Instance {
             return self.unlike(outcome);
         }
         if self.ended.is_some() {
-            // But for the close, which it asks for in another way: an initiator that has closed may have forgotten it.
+            // An ended role waits for the close only, and asks for it in another way, because an initiator that has
+            // closed may have forgotten the session.
             return Vec::new();
         }
         let mut awaited = self.deciders_in_doubt();
@@ -71,7 +75,7 @@ impl Instance {
         wanted
     }
 
-    /// Where this instance stands, as far as `to` can help it.
+    /// Describes what this instance lacks and `to` can provide.
     fn lacks(&self, to: RoleIndex) -> Lacks {
         let runs = self.abort.is_none() && self.ended.is_none() && !self.program_ended;
         let wanted = if runs { self.wanted() } else { Vec::new() };
@@ -86,13 +90,13 @@ impl Instance {
         Lacks { awaits, aborted: self.abort.is_some() }
     }
 
-    /// How it has ended, if the initiator knows that, and has not said yet that all have: the close may be lost.
+    /// The own outcome, if the initiator knows it and has not yet sent the close, which may be lost.
     fn asks_for_the_close(&self) -> Option<(u64, Outcome)> {
         let waits = !self.initiates() && self.close_after.is_none() && self.told.is_some();
         self.ended.clone().filter(|_| waits)
     }
 
-    /// Nudges those that are awaited, with growing pauses.
+    /// Nudges the awaited roles, with growing pauses.
     pub(super) fn nudge_when_due(&mut self) {
         let (awaited, ended) = (self.awaited(), self.asks_for_the_close());
         match self.nudge {
@@ -124,20 +128,20 @@ impl Instance {
 
     fn nudge(&mut self, to: RoleIndex) {
         let lacks = self.lacks(to);
-        // An invitation is sent again as it is: what is awaited then, the next nudge says, if there is one.
+        // An invitation is resent unchanged, so it names no awaited paths; the next nudge does, if there is one.
         let (key, lacks) = if self.is_sure_of(to) {
             (OutgoingKey::Nudge(to), lacks)
         } else {
             (OutgoingKey::Invite(to), Lacks { awaits: Vec::new(), ..lacks })
         };
-        // One that is under way is sent again by itself.
+        // An unacknowledged invitation is resent by itself.
         if !self.unacked.contains(&key) {
             self.say(key, to, Body::Nudge(lacks), 0);
         }
     }
 
-    /// It has come back to nudge: does so with the next turn, if it waits for anybody, and five times
-    /// before it leaves memory.
+    /// Makes a reactivated instance nudge in its next turn, if it waits for any role, and five times before it is
+    /// passivated.
     pub fn nudge_soon(&mut self) {
         self.nudges_due = NUDGES_OF_A_RETURN;
         let waits = !self.awaited().is_empty() || self.asks_for_the_close().is_some();
@@ -145,12 +149,12 @@ impl Instance {
         self.nudge = waits.then_some(now);
     }
 
-    /// Whether it has nudged those it waits for often enough in this life to leave memory.
+    /// Whether the instance has nudged often enough since it was loaded to be passivated, or waits for nobody.
     pub fn has_nudged(&self) -> bool {
         self.nudges_due == 0 || self.awaited().is_empty()
     }
 
-    /// Another role waits for this one: sends again what that one lacks.
+    /// Answers the nudge of a waiting role: resends what that role lacks.
     pub(super) fn answer_nudge(&mut self, from: RoleIndex, lacks: Lacks) {
         if self.has_loops() || self.abort.is_some() {
             self.tell_turns(from);
@@ -170,10 +174,10 @@ impl Instance {
         }
     }
 
-    /// `from` waits for the message `path` of this role.
+    /// Handles the fact that `from` waits for this role's message at `path`.
     fn answer_waiting(&mut self, from: RoleIndex, path: Path) {
         if self.closing || self.close_after.is_some() {
-            return; // All have ended: it did wait once.
+            return; // All roles have ended, so the nudge is out of date.
         }
         if self.is_over(&path) {
             return self.answer(from, Body::Gone(path));
@@ -182,7 +186,7 @@ impl Instance {
             return self.nudge_back(from, vec![vote]);
         }
         let acknowledged = match &self.ended {
-            // It has ended only once all that it had to say was acknowledged.
+            // This instance ended only once everything it had sent was acknowledged.
             Some((after, _)) => *after <= self.synced,
             None => self.said.get(&(path.clone(), from)).is_some_and(|said| said.heard),
         };
@@ -191,17 +195,18 @@ impl Instance {
         }
     }
 
-    /// Asks the nudger in return for what this role lacks, which has kept it from answering. Begins nothing.
+    /// Nudges the nudging role in return, for what this role lacks and therefore could not answer. Creates no
+    /// instance.
     fn nudge_back(&mut self, to: RoleIndex, awaits: Vec<Path>) {
         if !self.closing && self.close_after.is_none() {
             self.answer(to, Body::Nudge(Lacks { awaits, aborted: self.abort.is_some() }));
         }
     }
 
-    /// What has to be sent again, once nothing is under way that leaving memory would cut.
+    /// Takes the messages to resend, once nothing is running that passivation would interrupt.
     pub(super) fn take_lacking(&mut self) -> BTreeSet<(Path, RoleIndex)> {
         let works = self.running > 0 || !self.retrying.is_empty() || !self.jobs.is_empty();
-        // The replay of a program that ends is over with it.
+        // When a program ends, its replay ends with it.
         let replays = self.replaying && !self.program_ended;
         let over = self.stopped.is_some() || self.rehearsing || replays || self.close_after.is_some();
         if self.lacking.is_empty() || works || over || !self.is_durable() {
@@ -210,14 +215,15 @@ impl Instance {
         std::mem::take(&mut self.lacking)
     }
 
-    /// As [`Instance::rest`], for an instance that leaves memory to send `lacking` again: these count as acknowledged no more.
+    /// Like [`Instance::rest`], for an instance that is passivated in order to resend `lacking`: these messages no
+    /// longer count as acknowledged.
     pub fn rest_without(&mut self, lacking: &BTreeSet<(Path, RoleIndex)>) -> Option<Change> {
         self.said.retain(|id, _| !lacking.contains(id));
         self.rest()
     }
 
-    /// Made anew to send these again; see [`Effects::lacking`](super::Effects::lacking). An instance that has not ended
-    /// does so by its replay.
+    /// Makes a restored instance resend these messages; see [`Effects::lacking`](super::Effects::lacking). An
+    /// instance that has not ended does so through its replay.
     #[must_use]
     pub fn resending(mut self, lacking: BTreeSet<(Path, RoleIndex)>) -> Self {
         self.said.retain(|id, _| !lacking.contains(id));
@@ -227,15 +233,15 @@ impl Instance {
         self
     }
 
-    /// The program of an instance that has ended has come to a message once more.
+    /// Resends a message that the program of an ended instance has reached again, if it was requested.
     pub(super) fn resend(&mut self, path: &Path, to: RoleIndex, operation: Operation, payload: &Payload) {
         if self.resends.remove(&(path.clone(), to)) {
             self.answer(to, Body::Deliver { path: path.clone(), operation, payload: payload.clone() });
         }
     }
 
-    /// The program has gone through all it does: what it has not come by, it does not say. What belongs to an aborted
-    /// saga, the saga's verdict answers.
+    /// Answers requests for messages that the replayed program did not reach: it does not send them. Requests in an
+    /// aborted saga are answered by the saga's verdict.
     pub(super) fn answer_what_is_gone(&mut self) {
         for (path, to) in std::mem::take(&mut self.resends) {
             if self.abort.is_none() && self.aborted_saga(&path).is_none() {
@@ -244,14 +250,15 @@ impl Instance {
         }
     }
 
-    /// A role that has ended asks, at its initiator, for the close, or for the abort that keeps it from coming.
+    /// Answers an ended role that asks its initiator for the close: with the close, or with the abort that prevents
+    /// it.
     pub(super) fn answer_done(&mut self, from: RoleIndex, outcome: &Outcome) {
         let close = OutgoingKey::Close(from);
         match (self.abort.clone(), outcome) {
             _ if !self.initiates() || self.close_after.is_some() => {}
             (Some(abort), Outcome::Finished) => self.answer(from, Body::Abort(abort)),
             _ if !self.closing || self.unacked.contains(&close) => {}
-            // It was acknowledged once, so it was sent: what it says is durable.
+            // The close was acknowledged before, so it was sent, and its outcome is durable.
             _ => {
                 if let Some((after, own)) = self.ended.clone() {
                     self.say(close, from, Body::Close(own), after);
@@ -260,7 +267,7 @@ impl Instance {
         }
     }
 
-    /// `from` has no message at `path`, and this role may wait for it.
+    /// Handles the answer that `from` has no message at `path`. This role may be waiting for it.
     pub(super) fn note_gone(&mut self, from: RoleIndex, path: &Path) {
         let waits = self.wanted_messages().any(|wanted| wanted.from == from && wanted.path.as_ref() == Some(path));
         if waits && self.abort.is_none() && self.ended.is_none() {
@@ -270,7 +277,8 @@ impl Instance {
         }
     }
 
-    /// The session is closed at `from`, or not known there. If this role can still end alike, it does.
+    /// Handles the answer that the session is closed at `from`, or unknown there. If this role can still end with the
+    /// same outcome, it does.
     pub(super) fn note_closed(&mut self, from: RoleIndex, outcome: Option<Outcome>) {
         if self.close_after.is_some() || self.closing || from == self.id.role {
             return;
@@ -286,7 +294,8 @@ impl Instance {
         }
     }
 
-    /// `from` was said something without a header, and does not know the session, though it has acknowledged something of it.
+    /// Invites `from` again: a frame without a header was sent to it, but it does not know the session, although it
+    /// has acknowledged something of it.
     fn invite_again(&mut self, from: RoleIndex) {
         let is_said =
             |key: &OutgoingKey| matches!(key, OutgoingKey::Deliver(_, to) | OutgoingKey::Abort(to) if *to == from);
@@ -318,7 +327,7 @@ impl Instance {
         let counts = from == self.header.initiator || self.initiates();
         let alike = match &self.ended {
             Some((_, Outcome::Finished)) => true,
-            // An operator has ended it by hand.
+            // An operator has ended this part by hand.
             Some(_) => self.terminated,
             None => {
                 let doubts = self.abort.is_some() && self.deciders_in_doubt().contains(&from);

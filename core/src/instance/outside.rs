@@ -1,6 +1,7 @@
-//! What comes from outside of the choreography: signals, a cancel; and the view that can be asked for.
+//! Interaction with the world outside of the choreography: signals, a cancel, and the view that callers can query.
 //!
-//! A signal is durable before it is acknowledged, and is taken once, in the order of arrival. Knows no caller.
+//! A signal is durable before it is acknowledged, and is taken once, in the order of arrival. This module knows no
+//! caller.
 
 use std::collections::BTreeMap;
 use std::task::{Context, Poll};
@@ -13,22 +14,23 @@ use crate::id::Path;
 use crate::message::{Fingerprint, Payload, pack, unpack};
 use crate::record::Record;
 
-/// The most keys of signals that are remembered after the program has taken them, to know a repetition.
+/// The maximum number of signal keys remembered after the program has taken the signals, in order to recognise
+/// repetitions.
 pub const TAKEN_SIGNALS_MAX: usize = 1_024;
 
-/// What the encoding puts before a list at most, to say how long it is.
+/// The maximum size of the length that the encoding puts before a list.
 const LENGTH_BYTES_MAX: usize = 10;
 
-/// A signal that is not taken in. Nothing has happened.
+/// The reason why a signal is refused. Nothing has happened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignalError {
-    /// The program is behind.
+    /// Too many signals wait for the program.
     #[error("{0} signals wait for this role, which is the limit: try again when it has taken some")]
     Full(usize),
-    /// Two different signals of one key.
+    /// Two different signals have the same key.
     #[error("signal `{name}` has come with key `{key}` and another value before: give each signal a key of its own")]
     KeyReused {
-        /// The signal's name.
+        /// The name of the signal.
         name: String,
         /// The key.
         key: String,
@@ -36,12 +38,12 @@ pub enum SignalError {
     /// The value, the name or the key is too large.
     #[error("the signal has {found} bytes, the limit is {limit}: send a reference to it, or raise `payload_bytes_max`")]
     TooLarge {
-        /// Its size in bytes.
+        /// The size in bytes.
         found: usize,
         /// The limit in bytes.
         limit: usize,
     },
-    /// Nobody will take it.
+    /// No program will take the signal.
     #[error("the session is over, or being taken back: nobody waits for the signal")]
     Over,
 }
@@ -51,7 +53,7 @@ pub(super) struct Signal {
     pub(super) name: String,
     pub(super) key: String,
     pub(super) fingerprint: Fingerprint,
-    /// Nothing once it is taken.
+    /// The value; `None` once it is taken.
     pub(super) payload: Option<Payload>,
 }
 
@@ -83,10 +85,10 @@ impl Signal {
 }
 
 impl Instance {
-    /// Someone outside says something to this role; gives the number of the write that makes it durable.
+    /// Accepts a signal from outside. Returns the number of the write that makes it durable.
     ///
     /// # Errors
-    /// [`SignalError`]; nothing has happened then.
+    /// [`SignalError`]; nothing has happened in that case.
     pub fn signal(&mut self, name: &str, key: &str, payload: Payload) -> Result<u64, SignalError> {
         let (found, limit) = (payload.len() + name.len() + key.len(), self.limits.payload_bytes_max);
         if found > limit {
@@ -114,7 +116,7 @@ impl Instance {
         Ok(self.number)
     }
 
-    /// The next signal of this name.
+    /// Waits for the next signal of this name.
     pub(crate) fn poll_signal(&mut self, cx: &Context<'_>, path: &Path, name: &str) -> Poll<Payload> {
         let recorded_as = format!("signal {name}");
         match self.poll_observed(cx, path, &recorded_as) {
@@ -144,7 +146,8 @@ impl Instance {
         Poll::Ready(payload)
     }
 
-    /// The signals of this name that wait, once there is one: at most `count_max`, and no more than make a message.
+    /// Takes the waiting signals of this name, once there is one: at most `count_max`, and no more than fit into a
+    /// message.
     pub(crate) fn poll_signals(
         &mut self,
         cx: &Context<'_>,
@@ -164,7 +167,7 @@ impl Instance {
             },
             Poll::Ready(None) => {}
         }
-        // A signal alone always fits: its name and key count, too, when it is taken in.
+        // A single signal always fits: when it was accepted, its name and key counted, too.
         let bytes_max = self.limits.payload_bytes_max.saturating_sub(LENGTH_BYTES_MAX);
         let (mut taken, mut records, mut bytes) = (Vec::new(), Vec::new(), 0);
         for (number, signal) in self.signals.entries.iter_mut().filter(|(_, signal)| signal.name == name) {
@@ -191,7 +194,7 @@ impl Instance {
         Poll::Ready(taken.into_iter().map(|(_, payload)| payload).collect())
     }
 
-    /// Keeps the keys of the latest only.
+    /// Forgets all but the keys of the latest taken signals.
     fn forget_taken_signals(&mut self) {
         while self.signals.entries.len() > self.signals.waiting + TAKEN_SIGNALS_MAX {
             let oldest = self.signals.entries.iter().find(|(_, signal)| signal.payload.is_none());
@@ -203,8 +206,8 @@ impl Instance {
         }
     }
 
-    /// The caller aborts the session, or repeats that it does; gives the number of the write that makes it durable, or
-    /// nothing if it is too late.
+    /// Aborts the session on behalf of the caller, who may repeat this. Returns the number of the write that makes
+    /// the abort durable, or `None` if it is too late.
     pub fn cancel(&mut self, abort: &Abort) -> Option<u64> {
         let in_time = self.initiates() && self.abort.is_none() && !self.closing && self.close_after.is_none();
         if in_time {
@@ -215,7 +218,7 @@ impl Instance {
         (self.abort.as_ref() == Some(abort)).then_some(self.barrier)
     }
 
-    /// When the session is aborted unless it is over, at the role that sees to that.
+    /// The time at which the session is aborted if it has not ended, at the role that is responsible for that.
     pub(super) fn open_deadline_unix_ms(&self) -> Option<u64> {
         let open = self.initiates() && self.abort.is_none() && !self.closing && self.close_after.is_none();
         self.header.deadline_unix_ms.filter(|_| open)
@@ -227,19 +230,20 @@ impl Instance {
         }
     }
 
-    /// What the program shows of its progress from now on.
+    /// Publishes a view of the program's progress.
     pub(crate) fn publish(&mut self, view: Payload) {
         if self.abort.is_none() {
             self.view_after = Some((self.barrier, view));
         }
     }
 
-    /// What the program has shown of its progress last, as far as the results it depends on are durable.
+    /// The view that the program has published last, as far as the results it depends on are durable.
     pub fn view(&self) -> Option<&Payload> {
         self.view.as_ref()
     }
 
-    /// A replay has gone as far as it can: it has to have come by all that is recorded.
+    /// Called when a replay has gone as far as it can: checks that the program has reached everything that is
+    /// recorded.
     pub(crate) fn check_replay(&mut self) {
         if !std::mem::take(&mut self.replaying) {
             return;
@@ -256,14 +260,14 @@ impl Instance {
             };
             let replayed = format!("nothing of the kind{waits}");
             self.stop(Stop::Diverged { path, recorded, replayed });
-            // What it did instead is not done.
+            // What the program did instead is discarded.
             (self.effects.writes, self.pending) = (Vec::new(), Pending::default());
             self.held.clear();
             self.jobs.clear();
         }
     }
 
-    /// Anything recorded that the program has not come by (again).
+    /// Returns something recorded that the program has not reached (again), if there is any.
     pub(super) fn unvisited(&self) -> Option<(Path, String)> {
         self.unvisited_step(&Path::root()).or_else(|| {
             let unvisited =

@@ -1,9 +1,9 @@
-//! What a program asks of its instance: to send, to receive, to observe, to take a step.
+//! The operations that a program calls on its instance: send, receive, observe, run a step.
 //!
-//! Each answers from the records where there are some. With the session (or a saga around the operation) aborted, what
-//! is recorded is still answered, since a replay has to come by every committed step to be able to take it back; all
-//! else waits, and the program is dropped where it waits. It is never told of the abort: a branch that returned early
-//! would keep a replay from coming by the steps of its siblings.
+//! Each operation answers from the records where there are any. If the session (or a saga around the operation) is
+//! aborted, recorded results are still returned, since a replay must reach every committed step in order to
+//! compensate it. Everything else waits, and the program is dropped where it waits. The program never learns of the
+//! abort: a branch that returned early would keep a replay from reaching the steps of its siblings.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,11 +18,11 @@ use crate::id::{Path, RoleIndex};
 use crate::message::{CodecError, Fingerprint, Payload};
 use crate::record::{Record, Task};
 
-/// What is recorded of a step that an abort has ended between two tries.
+/// The recorded result of a step that an abort has ended between two tries.
 const NOT_IN_TIME: &str = "it did not succeed before the session was aborted";
 
 impl Instance {
-    /// Sends once, when the window has room.
+    /// Sends a message once, when the window has room.
     pub(crate) fn poll_send(
         &mut self,
         cx: &Context<'_>,
@@ -35,7 +35,7 @@ impl Instance {
             return Poll::Pending;
         }
         if self.is_aborted(path) {
-            // Heard already, or of no more use.
+            // The message was acknowledged before, or is not needed any more.
             let scope = self.aborted_scope(path);
             return if self.unvisited_step(&scope).is_some() { Poll::Ready(()) } else { Poll::Pending };
         }
@@ -71,14 +71,16 @@ impl Instance {
             }
             _ => {}
         }
-        // A replay says at once what took a whole life: all of it was heard, or will be, before what is recorded after it.
+        // A replay resends without waiting everything that the instance had sent so far. All of it was acknowledged,
+        // or will be, before what is recorded after it.
         let replays = self.replaying && self.unvisited().is_some();
         if self.unacked.len() >= self.limits.unacked_max && !replays {
             return self.wait(cx, path, Waiting::for_room(to));
         }
-        // Who votes has all that it received on disk: after the vote, the others may forget what they have sent.
+        // A voting role must have everything it received on disk: after the vote, the others may forget what they
+        // have sent.
         let after = if operation == Operation::Vote { self.all_so_far() } else { self.barrier };
-        // What a frame waits for is not to wait for company.
+        // A write that a frame waits for must not be delayed to share a sync.
         self.pending.urgent |= after == self.number;
         let body = Body::Deliver { path: path.clone(), operation, payload: payload.clone() };
         self.said.insert((path.clone(), to), Said { fingerprint, heard: false });
@@ -86,7 +88,7 @@ impl Instance {
         Poll::Ready(())
     }
 
-    /// The message `path` from `from`.
+    /// Receives the message at `path` from `from`.
     pub(crate) fn poll_receive(
         &mut self,
         cx: &Context<'_>,
@@ -100,7 +102,7 @@ impl Instance {
         let recorded = match self.mailbox.get(&(path.clone(), from)) {
             Some((known, payload)) if *known == operation => return Poll::Ready(payload.clone()),
             Some((known, _)) => Some(format!("a {known} from {}", self.name_of(from))),
-            // Many send to one there, or vote.
+            // In a gather or a vote, several roles send to one role at the same path.
             None => self.recorded_at(path, !matches!(operation, Operation::Gather | Operation::Vote)),
         };
         if let Some(recorded) = recorded {
@@ -111,7 +113,7 @@ impl Instance {
         self.wait(cx, path, Waiting::for_message(operation, from))
     }
 
-    /// What is recorded at `path`, of messages only if `messages` is set.
+    /// Describes what is recorded at `path`. Messages count only if `messages` is set.
     fn recorded_at(&self, path: &Path, messages: bool) -> Option<String> {
         if let Some(entry) = self.steps.get(path) {
             return Some(format!("step `{}` with input {}", entry.name, entry.input));
@@ -124,7 +126,7 @@ impl Instance {
         Some(format!("a {operation} from {}", self.name_of(id.1)))
     }
 
-    /// What was observed at `path`; `Ready(None)` when it has to be observed now.
+    /// Returns the observation recorded at `path`; `Ready(None)` if it must be made now.
     pub(crate) fn poll_observed(&mut self, cx: &Context<'_>, path: &Path, name: &str) -> Poll<Option<Payload>> {
         if self.stands_still() {
             return Poll::Pending;
@@ -144,7 +146,7 @@ impl Instance {
         }
     }
 
-    /// The program has come to the step `path`: begins it, or takes it up again.
+    /// Starts or resumes the step at `path`, which the program has reached.
     pub(crate) fn begin_step(&mut self, path: &Path, name: &'static str, input: Fingerprint, step: AnyStep) {
         let known = self.steps.get(path).is_some_and(|entry| (entry.name.as_str(), entry.input) == (name, input));
         if let Some(recorded) = self.recorded_at(path, true).filter(|_| !known) {
@@ -154,7 +156,7 @@ impl Instance {
         let (aborted, ended) = (self.is_aborted(path), self.ended.is_some());
         let trouble = self.steps.get(path).and_then(|entry| entry.trouble.as_ref());
         if aborted && trouble.is_some_and(|trouble| trouble.task == Task::Commit) {
-            self.forget_tries(path); // It need not go forward any more.
+            self.forget_tries(path); // The session is aborted, so the step need not go forward.
         }
         let Some(entry) = self.steps.get_mut(path) else {
             if !aborted && !self.stands_still() && !self.rehearsing {
@@ -162,11 +164,12 @@ impl Instance {
             }
             return;
         };
-        // An instance that has ended has nothing in doubt: a commit without a result was not begun before the abort.
+        // Nothing is in doubt in an ended instance: a commit without a result was not started before the abort.
         let in_doubt = entry.result.is_none() && entry.trouble.is_none() && !ended && !entry.compensated;
         entry.step = Some(step.clone());
-        // Its commit was running at a crash: under the same key it tells its result, also for an aborted session,
-        // whose compensation then has the output in hand. What cannot be taken back is asked about instead, in time.
+        // The commit was running at a crash. Repeating it under the same key returns its result, even on an aborted
+        // session, whose compensation then has the output. The outcome of a step that cannot be compensated is asked
+        // for later instead.
         if in_doubt && !self.rehearsing && !(aborted && step.kind == Kind::Pivot) {
             entry.in_doubt = true;
             self.run_step(path, step, JobTask::Commit);
@@ -185,13 +188,13 @@ impl Instance {
         }
     }
 
-    /// Work on a service, once the write `after` is durable.
+    /// Queues a call of a service, to run once the write `after` is durable.
     pub(super) fn push_job(&mut self, after: u64, path: &Path, step: Arc<dyn ExternalStep>, task: JobTask) {
         let name = self.steps.get(path).map(|entry| entry.name.clone()).unwrap_or_default();
         self.jobs.push_back((after, Job { role: self.role, name, path: path.clone(), step, task }));
     }
 
-    /// How the step `path` ended.
+    /// Waits for the result of the step at `path`.
     pub(crate) fn poll_step(&mut self, cx: &Context<'_>, path: &Path) -> Poll<Result<Payload, Abort>> {
         if self.stands_still() {
             return Poll::Pending;
@@ -204,28 +207,28 @@ impl Instance {
         self.wait(cx, path, Waiting::for_step(&name))
     }
 
-    /// What is recorded or was received cannot be read: the instance stands still.
+    /// Stops the instance because a recorded or received value cannot be decoded.
     pub(crate) fn cannot_use(&mut self, path: Path, reason: String) {
         self.stop(Stop::Undecodable { path, reason });
     }
 
-    /// A value of the program cannot be sent or recorded: that aborts, as nothing was done with it.
+    /// Aborts because a value of the program cannot be sent or recorded. Nothing has been done with that value yet.
     pub(crate) fn refuse_value(&mut self, path: &Path, error: &CodecError) {
         self.abort_at(path, &Abort::new(Abort::NOT_ENCODABLE, format!("a value at {path} cannot be used: {error}")));
     }
 
-    /// The program has come to an operation that no record could be kept of: the instance stands still.
+    /// Stops the instance because the program has reached an operation whose path is too deep to be recorded.
     pub(crate) fn is_too_deep(&mut self) {
         self.stop(Stop::TooDeep { limit: Path::DEPTH_MAX });
     }
 
-    /// The role has no service to work with: the instance stands still.
+    /// Stops the instance because the role has no service.
     pub(crate) fn lacks_service(&mut self, role: &'static str) {
         self.stop(Stop::NoService { role });
     }
 
-    /// Whether the session runs with `patch`. One that is not among those that the program says it `knows` would never
-    /// be offered to anybody: the instance stands still.
+    /// Whether the session runs with `patch`. A patch that is not among those the program `knows` would never be
+    /// advertised, so it stops the instance.
     pub(crate) fn is_patched(&mut self, patch: &str, knows: &[&str]) -> bool {
         if !knows.contains(&patch) {
             self.stop(Stop::UnknownPatch { patch: patch.into() });
@@ -233,15 +236,16 @@ impl Instance {
         self.header.patches.iter().any(|known| known == patch)
     }
 
-    /// The jobs that may start: their intents are durable. On an aborted session new ones may not.
+    /// Returns the jobs that may start because their intents are durable. On an aborted session, new commits may not
+    /// start.
     pub(crate) fn take_jobs(&mut self) -> Vec<Job> {
         let mut ready = Vec::new();
         while let Some((after, job)) = self.jobs.pop_front_if(|(after, _)| *after <= self.synced) {
-            // A commit that was begun before waits for nothing.
+            // A commit that was already started in an earlier life waits for no write.
             if after > 0 && matches!(job.task, JobTask::Commit) && self.is_aborted(&job.path) {
                 self.set_running(&job.path, false);
                 if let Some(entry) = self.steps.remove(&job.path) {
-                    // A later life would take it for one in doubt.
+                    // After a recovery, the intent would make the step appear to be in doubt.
                     self.unrecord(&Record::Intended { path: job.path, name: entry.name, input: entry.input });
                 }
             } else {
@@ -264,11 +268,12 @@ impl Instance {
                 self.step_failed(path, abort.message().to_owned());
             }
             JobResult::Committed(Err(refusal)) if self.only_goes_forward(path) => {
-                self.no_more_in_doubt(path); // Its service has said that nothing was done under its key.
+                self.no_more_in_doubt(path); // The service has answered that nothing was done under this key.
                 self.try_again_later(path, Task::Commit, &refusal.into());
             }
             JobResult::Committed(result) => self.step_committed(path, result),
-            // It is not committed again unless an operator wants that: who knows what it would do.
+            // The step is not committed again unless an operator wants that, because the effect of a repetition is
+            // unknown.
             JobResult::CommittedUnrecorded(error) => {
                 self.no_more_in_doubt(path);
                 self.note_trouble(path, Task::Record, &error.to_string());
@@ -295,7 +300,7 @@ impl Instance {
         }
     }
 
-    /// A commit came to no decision, and this try of it has taken no effect.
+    /// Handles a commit that reached no decision. This try of it had no effect.
     fn commit_undecided(&mut self, path: &Path, undecided: Undecided, reason: &Abort) {
         let aborted = self.is_aborted(path);
         let Some(entry) = self.steps.get_mut(path) else { return };
@@ -310,7 +315,8 @@ impl Instance {
         }
     }
 
-    /// Whether a refusal of the step is no answer. On an aborted session it is: nothing has taken effect.
+    /// Whether a refusal of the step does not count as an answer. On an aborted session it does count: nothing has
+    /// taken effect.
     fn only_goes_forward(&self, path: &Path) -> bool {
         let kind = self.steps.get(path).and_then(|entry| entry.step.as_ref()).map(|step| step.kind);
         kind == Some(Kind::Retriable) && !self.is_aborted(path)
@@ -351,9 +357,10 @@ impl Instance {
         self.stop(Stop::StepFailed { path: path.clone(), step, reason });
     }
 
-    /// The steps in `scope` that only go forward need not any more: their last tries took no effect.
+    /// Ends the retries of the retriable steps in `scope`, which need not go forward any more: their last tries had
+    /// no effect.
     pub(super) fn give_up_retries(&mut self, scope: &Path) {
-        // What may have taken effect in an earlier life is asked once more.
+        // A step that may have taken effect in an earlier life is called once more.
         let is_over =
             |entry: &StepEntry| entry.tries > 0 && !entry.running && entry.result.is_none() && !entry.in_doubt;
         let waiting = self.steps_in(scope).filter(|(_, entry)| is_over(entry));
@@ -366,7 +373,7 @@ impl Instance {
         };
         let listed = self.steps_in(scope).filter(|(_, entry)| is_listed(entry));
         for path in listed.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
-            self.forget_tries(&path); // It need not go forward any more.
+            self.forget_tries(&path); // The step need not go forward any more.
         }
     }
 

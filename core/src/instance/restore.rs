@@ -1,6 +1,7 @@
-//! An instance out of its records, as a crash has left them.
+//! Restores an instance from its records, after a crash or a passivation.
 //!
-//! What it has said is not among them: its program says it again. Next: `program`, which a replay asks like any run.
+//! The messages that the instance has sent are not recorded: its program sends them again. Next: `program`, which a
+//! replay calls like any other run.
 
 use super::outside::Signal;
 use super::{Instance, Limits, Observation};
@@ -10,7 +11,7 @@ use crate::message::Fingerprint;
 use crate::record::{Opened, Record};
 
 impl Instance {
-    /// An instance as its records tell.
+    /// Restores an instance from its records.
     pub fn restore(id: InstanceId, role: &'static str, opened: &Opened, records: Vec<Record>, limits: Limits) -> Self {
         let mut instance = Self::new(id, role, opened, limits);
         instance.replaying = true;
@@ -18,7 +19,7 @@ impl Instance {
             instance.restore_record(record);
         }
         if instance.abort.is_some() && matches!(instance.ended, Some((_, Outcome::Finished))) {
-            // It had finished when it was told to compensate, and has not ended anew since.
+            // The instance had finished when it received the abort, and has not ended again since.
             (instance.ended, instance.output) = (None, None);
         }
         if instance.abort.is_some() || instance.ended.is_some() {
@@ -27,12 +28,12 @@ impl Instance {
         if let Some((after, outcome)) = instance.ended.clone().filter(|_| !instance.initiates()) {
             instance.told = instance.told.take().filter(|told| *told == outcome);
             if instance.told.is_none() {
-                // The initiator does not ask while it is out of memory.
+                // The initiator does not ask while this instance is passivated.
                 instance.say_done(outcome, after);
             }
         }
         if instance.terminated {
-            // There is no program that could come by what is recorded, and all of it counts as taken back.
+            // There is no program that could reach the recorded operations, and all steps count as compensated.
             (instance.program_ended, instance.replaying) = (true, false);
         }
         let abort = instance.abort.clone().map(Err);
@@ -70,7 +71,7 @@ impl Instance {
             Record::Signalled { number, name, key, fingerprint, payload } => {
                 self.signals.restore(number, Signal { name, key, fingerprint, payload });
             }
-            // Whoever loads the instance sees to it.
+            // The code that loads the instance handles this record.
             Record::Quarantined { .. } => {}
             Record::Aborted { abort, own } => {
                 self.abort = Some(abort.clone());
@@ -82,7 +83,8 @@ impl Instance {
                 let before_abort = self.abort.is_some() && outcome == Outcome::Finished;
                 self.output = output;
                 self.ended = Some((0, outcome));
-                // It ended only once all it had to say was heard; of an abort after that, nothing is known.
+                // The instance ended only once everything it had sent was acknowledged. Nothing is known about the
+                // acknowledgement of a later abort.
                 if !before_abort {
                     self.held.clear();
                     self.unacked.clear();
@@ -90,7 +92,7 @@ impl Instance {
             }
             Record::Rested(rested) => self.restore_rested(rested),
             Record::Terminated => self.terminated = true,
-            // It comes after the end, as the journal's keys do.
+            // The journal's keys order this record after the end.
             Record::Closing => {
                 self.closing = true;
                 if let Some((_, outcome)) = self.ended.clone() {

@@ -1,8 +1,8 @@
-//! The way to an end: abort, compensation, done, close.
+//! The end of a session: abort, compensation, done, close.
 //!
-//! Running -> Finished -> Closed, or -> Compensating -> Compensated -> Closed. A role ends once its program
-//! has ended and everything it said has been heard (or, aborted, once everything is taken back and everybody
-//! knows). The initiator closes when all have ended alike.
+//! The states are Running -> Finished -> Closed, or -> Compensating -> Compensated -> Closed. A role ends once its
+//! program has ended and everything it sent is acknowledged; on an aborted session, everything must also be
+//! compensated. The initiator closes the session when all roles have ended with the same outcome.
 
 use super::{Instance, OutgoingKey, Stop};
 use crate::abort::Abort;
@@ -12,7 +12,7 @@ use crate::message::Payload;
 use crate::record::{self, Closed, Record};
 
 impl Instance {
-    /// The program has returned.
+    /// Handles the return of the program.
     pub(crate) fn program_ended(&mut self, result: Result<Option<Payload>, Abort>) {
         self.program_ended = true;
         match result {
@@ -28,17 +28,17 @@ impl Instance {
         }
     }
 
-    /// Whether a program that waits now waits for nothing: on an aborted session nothing more comes.
+    /// Whether a waiting program waits in vain: on an aborted session nothing more arrives.
     pub(crate) fn program_is_spent(&self) -> bool {
         self.abort.is_some()
     }
 
-    /// A spent program was dropped where it waited. Its commits go on: they are jobs of their own.
+    /// Notes that a spent program was dropped where it waited. Its commits continue, because they are separate jobs.
     pub(crate) fn program_dropped(&mut self) {
         self.program_ended = true;
     }
 
-    /// This role aborts the session, and tells all others.
+    /// Aborts the session by decision of this role, and informs all others.
     pub(crate) fn decide_abort(&mut self, abort: &Abort) {
         if self.abort.is_none() && self.ended.is_none() {
             self.note_abort(abort, true);
@@ -46,7 +46,7 @@ impl Instance {
         }
     }
 
-    /// Another role (or the caller) has aborted the session.
+    /// Handles an abort by another role (or the caller).
     pub(super) fn obey(&mut self, abort: &Abort) {
         if self.abort.is_none() && !self.closing && self.close_after.is_none() {
             self.ended = None;
@@ -59,7 +59,7 @@ impl Instance {
         self.abort = Some(abort.clone());
         self.output = None;
         self.output_after = Some((self.barrier, Err(abort.clone())));
-        // What was to be said is of no more use; what has left is answered or ignored.
+        // Held frames are not needed any more. Answers to frames that were already sent are handled or ignored.
         self.held.clear();
         self.unacked.clear();
         self.said.clear();
@@ -86,17 +86,17 @@ impl Instance {
 
     pub(super) fn note_done(&mut self, role: RoleIndex, outcome: Outcome) {
         if let Outcome::Compensated(abort) = &outcome {
-            // Its abort may have been overtaken.
+            // The outcome may have overtaken the role's abort.
             self.obey(abort);
             self.note_undoing(role, None);
         }
-        // A late "finished" does not undo "compensated".
+        // A late "finished" does not replace "compensated".
         if !matches!(self.done.get(&role), Some(Outcome::Compensated(_))) {
             self.done.insert(role, outcome);
         }
     }
 
-    /// Tells the initiator how this role has ended.
+    /// Reports the own outcome to the initiator.
     pub(super) fn say_done(&mut self, outcome: Outcome, after: u64) {
         self.told = None;
         let key = OutgoingKey::Done { compensated: matches!(outcome, Outcome::Compensated(_)) };
@@ -142,7 +142,8 @@ impl Instance {
 
     fn close_when_all_are_done(&mut self) {
         let Some((after, outcome)) = self.ended.clone() else { return };
-        // Not while an invitation is under way: it would be said again to those who have closed.
+        // The close waits until all invitations are acknowledged, because an invitation would be resent to roles that
+        // have closed.
         if !self.closing && self.unlike(&outcome).is_empty() && self.unacked.is_empty() {
             self.closing = true;
             self.record(&Record::Closing, false);
@@ -153,23 +154,23 @@ impl Instance {
         }
     }
 
-    /// Tells all others to close, once the write that says so is durable.
+    /// Sends the close to all other roles, once the write `after` that records it is durable.
     pub(super) fn say_close(&mut self, outcome: &Outcome, after: u64) {
         for to in self.others() {
             self.say(OutgoingKey::Close(to), to, Body::Close(outcome.clone()), after);
         }
     }
 
-    /// The other roles that have not said yet that they ended as this one did.
+    /// The other roles that have not yet reported the same outcome as this role's.
     pub(super) fn unlike(&self, outcome: &Outcome) -> Vec<RoleIndex> {
         let alike = |other: &Outcome| std::mem::discriminant(other) == std::mem::discriminant(outcome);
         self.others().into_iter().filter(|role| !self.done.get(role).is_some_and(alike)).collect()
     }
 
-    /// Writes the tombstone, and drops the journal with it.
+    /// Writes the tombstone and removes the journal.
     fn close(&mut self) {
         let Some((_, outcome)) = self.ended.clone() else {
-            // Told to close before it has ended: `note_closed` has seen to that.
+            // The close arrived before this role had ended; `note_closed` has handled that.
             self.close_after = None;
             return;
         };
@@ -185,7 +186,7 @@ impl Instance {
         }
     }
 
-    /// The keys of the whole journal of an instance that has ended.
+    /// The keys of the whole journal of an ended instance.
     fn all_keys(&self, outcome: &Outcome) -> Vec<Vec<u8>> {
         let abort = self.abort.clone().map(|abort| Record::Aborted { abort, own: false });
         let ended = Record::Ended { outcome: outcome.clone(), output: None };

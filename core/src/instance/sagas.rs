@@ -1,8 +1,8 @@
-//! Sagas within the session: a scope with an outcome of its own, which all its roles agree on.
+//! Sagas within the session: scopes with an outcome of their own, on which all their roles agree.
 //!
-//! Every role votes when its part has ended; the first of the saga's roles decides and tells all. An abort takes
-//! back the scope's steps and nothing else. The scope of the operation `p` is `p.0`, its votes are `p.1`, the
-//! verdict is `p.2`. Next: `compensation`, which takes back.
+//! Every role votes when its part has ended; the first of the saga's roles decides and sends the verdict to all. An
+//! abort compensates only the steps of the scope. For the operation `p`, the scope is `p.0`, the votes are `p.1` and
+//! the verdict is `p.2`. Next: `compensation`.
 
 use std::task::{Context, Poll};
 
@@ -14,14 +14,14 @@ use crate::id::{Path, RoleIndex};
 use crate::message::{Payload, decode, encode};
 use crate::record::Record;
 
-/// How a saga, or a role's part of it, has ended.
+/// The outcome of a saga, or of a role's part of it.
 pub(crate) type Verdict = Result<(), Abort>;
 
 const BODY: u32 = 0;
 const VOTE: u32 = 1;
 const VERDICT: u32 = 2;
 
-/// The paths of one saga.
+/// The paths of a saga.
 #[derive(Hash)]
 pub(crate) struct SagaPaths {
     pub(crate) saga: Path,
@@ -37,21 +37,21 @@ impl SagaPaths {
     }
 }
 
-/// A saga that this role is in, by the path of its body.
+/// A saga that this role takes part in. Sagas are stored by the path of their body.
 #[derive(Hash)]
 pub(super) struct Saga {
     paths: SagaPaths,
     decider: RoleIndex,
     decides: bool,
     abort: Option<Abort>,
-    /// What the body waits for does not come any more.
+    /// Whether nothing that the body waits for comes any more.
     spent: bool,
-    /// Everything is taken back.
+    /// Whether all steps of an aborted saga are compensated.
     undone: bool,
 }
 
 fn bytes(verdict: &Verdict) -> Payload {
-    // A result of unit and two strings always has bytes.
+    // A result of unit and two strings can always be encoded.
     encode(verdict).unwrap_or_default().into()
 }
 
@@ -60,7 +60,7 @@ fn verdict_of(payload: &Payload) -> Option<Verdict> {
 }
 
 impl Instance {
-    /// The program has come to a saga.
+    /// Registers a saga that the program has reached.
     pub(crate) fn enter_saga(&mut self, saga: &Path, decider: RoleIndex, members: &[RoleIndex]) {
         let paths = SagaPaths::of(saga.clone());
         let own_decision = decider == self.id.role;
@@ -84,8 +84,8 @@ impl Instance {
         }
     }
 
-    /// It is decided: with an abort, nothing more comes of the body. What is taken back already need not be gone
-    /// through again.
+    /// Notes the verdict. After an abort the body cannot continue, and a replay need not reach steps that are already
+    /// compensated.
     fn note_verdict(&mut self, body: &Path, abort: Option<Abort>) {
         let Some(abort) = abort else { return };
         let done = self.steps_in(body).all(|(_, entry)| entry.compensated || matches!(entry.result, Some(Err(_))));
@@ -105,12 +105,13 @@ impl Instance {
         path.scopes().find(|scope| self.sagas.contains_key(scope))
     }
 
-    /// Whether nothing comes any more of an operation at `path`: the session is aborted, or a saga around it.
+    /// Whether an operation at `path` cannot complete any more, because the session or a saga around it is aborted.
     pub(super) fn is_aborted(&self, path: &Path) -> bool {
         self.abort.is_some() || self.aborted_saga(path).is_some()
     }
 
-    /// The innermost aborted saga around `path`. A replay goes through it as far as there are steps to take back.
+    /// The innermost aborted saga around `path`. A replay runs through such a saga as long as there are steps to
+    /// compensate.
     pub(super) fn aborted_saga(&self, path: &Path) -> Option<Path> {
         if self.sagas.is_empty() {
             return None;
@@ -118,12 +119,12 @@ impl Instance {
         path.scopes().find(|scope| self.sagas.get(scope).is_some_and(|saga| saga.abort.is_some()))
     }
 
-    /// The scope that is aborted around `path`.
+    /// The aborted scope around `path`.
     pub(super) fn aborted_scope(&self, path: &Path) -> Path {
         if self.abort.is_some() { Path::root() } else { self.aborted_saga(path).unwrap_or_default() }
     }
 
-    /// The program aborts at `path`: the saga it is in, or else the session.
+    /// Aborts at `path`: the innermost saga around it, or else the session.
     pub(crate) fn abort_at(&mut self, path: &Path, abort: &Abort) {
         match self.saga_around(path) {
             Some(body) => self.abort_saga(&body, abort.clone()),
@@ -131,7 +132,8 @@ impl Instance {
         }
     }
 
-    /// This role's part of a saga is aborted: its vote, or the verdict if it decides, is no other one after a crash.
+    /// Aborts this role's part of a saga. The recorded vote, or the verdict if this role decides, stays the same
+    /// after a crash.
     pub(crate) fn abort_saga(&mut self, body: &Path, abort: Abort) {
         let Some(saga) = self.sagas.get_mut(body).filter(|saga| saga.abort.is_none()) else { return };
         if self.abort.is_some() {
@@ -145,7 +147,7 @@ impl Instance {
         self.wake();
     }
 
-    /// What other roles say of a saga is heard while the body still runs.
+    /// Handles votes and verdicts of other roles that arrive while the body still runs.
     pub(super) fn hear_of_saga(&mut self, path: &Path, operation: Operation, payload: &Payload) {
         let Some(body) = path.scopes().next().map(|saga| saga.child(BODY)) else { return };
         let Some(saga) = self.sagas.get(&body) else { return };
@@ -157,8 +159,8 @@ impl Instance {
         }
     }
 
-    /// The verdicts of other roles on the sagas around `path`, as far as they are not known: an abort among them ends what
-    /// is waited for there.
+    /// The outstanding verdicts of other roles on the sagas around `path`. If one of them is an abort, it ends the
+    /// waits there.
     pub(super) fn verdicts_around(&self, path: &Path) -> impl Iterator<Item = (Path, RoleIndex)> {
         let around = path.scopes().filter_map(|scope| self.sagas.get(&scope));
         let open = around.filter(|saga| !saga.decides && saga.abort.is_none());
@@ -166,7 +168,7 @@ impl Instance {
         verdicts.filter(|verdict| !self.mailbox.contains_key(verdict))
     }
 
-    /// The path of the vote of `role` that this one lacks to give the verdict `path`.
+    /// The path of the vote of `role` that this role lacks in order to give the verdict at `path`.
     pub(super) fn missing_vote(&self, path: &Path, role: RoleIndex) -> Option<Path> {
         let saga = self.sagas.values().find(|saga| saga.decides && saga.paths.verdict == *path)?;
         let decided = self.observed.contains_key(&saga.paths.saga);
@@ -174,7 +176,7 @@ impl Instance {
         (!decided && !self.mailbox.contains_key(&vote)).then_some(vote.0)
     }
 
-    /// Waits until nothing more comes of an aborted saga's body.
+    /// Waits until the body of an aborted saga cannot continue.
     pub(crate) fn poll_spent(&mut self, cx: &Context<'_>, body: &Path) -> Poll<()> {
         if self.sagas.get(body).is_some_and(|saga| saga.spent) {
             return Poll::Ready(());
@@ -183,7 +185,7 @@ impl Instance {
         Poll::Pending
     }
 
-    /// The program waits, and for nothing that its own tasks bring about: the bodies of aborted sagas are over.
+    /// Called when the program waits for nothing that its own tasks can complete: ends the bodies of aborted sagas.
     pub(crate) fn spend_sagas(&mut self) -> bool {
         let mut spent = false;
         for saga in self.sagas.values_mut().filter(|saga| saga.abort.is_some() && !saga.spent) {
@@ -195,7 +197,7 @@ impl Instance {
         spent
     }
 
-    /// This role's vote, once its part is over; none when the verdict is there already.
+    /// Returns this role's vote, once its part has ended; `None` if the verdict has already arrived.
     pub(crate) fn vote(&self, paths: &SagaPaths, decider: RoleIndex) -> Option<Payload> {
         if self.mailbox.contains_key(&(paths.verdict.clone(), decider)) {
             return None;
@@ -204,7 +206,7 @@ impl Instance {
         Some(bytes(&abort.map_or(Ok(()), Err)))
     }
 
-    /// The verdict, at the role that decides it: made once all have voted, or one against it.
+    /// Waits for the verdict at the role that decides it: given once all have voted, or one has voted against.
     pub(crate) fn poll_verdict(&mut self, cx: &Context<'_>, body: &Path, members: &[RoleIndex]) -> Poll<Verdict> {
         if self.stands_still() {
             return Poll::Pending;
@@ -226,12 +228,12 @@ impl Instance {
         Poll::Ready(Ok(()))
     }
 
-    /// The verdict, at the other roles.
+    /// Handles the verdict at the other roles.
     pub(crate) fn hear_verdict(&mut self, body: &Path, verdict: &Verdict) {
         self.note_verdict(body, verdict.as_ref().err().cloned());
     }
 
-    /// Whether the program has come to a saga within the session.
+    /// Whether the program has reached a saga within the session.
     pub(super) fn has_sagas(&self) -> bool {
         !self.sagas.is_empty()
     }
@@ -241,7 +243,7 @@ impl Instance {
         self.saga_around(path).is_some()
     }
 
-    /// Waits until everything in an aborted saga is taken back here.
+    /// Waits until all steps of an aborted saga are compensated at this role.
     pub(crate) fn poll_undone(&mut self, cx: &Context<'_>, body: &Path) -> Poll<()> {
         if self.sagas.get(body).is_none_or(|saga| saga.undone) && !self.stands_still() {
             return Poll::Ready(());
@@ -250,7 +252,7 @@ impl Instance {
         Poll::Pending
     }
 
-    /// Takes back what sagas have to.
+    /// Compensates the steps of aborted sagas.
     pub(super) fn undo_sagas(&mut self) {
         if self.abort.is_some() || self.sagas.is_empty() {
             return;
@@ -267,12 +269,12 @@ impl Instance {
         }
     }
 
-    /// Writes what `path` gave under `name`: what is said from now on waits for it.
+    /// Records the result of `path` under `name`. Everything sent from now on waits for that write.
     pub(crate) fn observe(&mut self, path: Path, name: &str, result: Payload) {
         self.record_result(&Record::Observed { path: path.clone(), name: name.into(), result: result.clone() });
         self.observed.insert(path, Observation { name: name.into(), result, visited: true });
     }
-    /// As [`Instance::observe`], when nothing hangs on it yet.
+    /// Like [`Instance::observe`], for a result on which nothing depends yet.
     pub(crate) fn observe_at_leisure(&mut self, path: Path, name: &str, result: Payload) {
         let observation = Observation { name: name.into(), result, visited: true };
         self.record(&observation.record(&path), false);

@@ -1,11 +1,11 @@
-//! What an instance waits for, as one sentence for people. Changes nothing.
+//! Describes for people, in one sentence, what an instance waits for. This module changes nothing.
 
 use super::Instance;
 use crate::id::{Path, RoleIndex};
 
 impl Instance {
-    /// What keeps the instance from going on, for people: the operations it waits in with their paths, the steps that run or
-    /// are tried again, the roles whose end it waits for.
+    /// Describes what keeps the instance from continuing: the operations it waits in, with their paths, the steps
+    /// that run or are retried, and the roles whose end it waits for.
     pub fn standing(&self) -> String {
         if let Some(stop) = &self.stopped {
             return format!("is stopped: {stop}");
@@ -42,14 +42,14 @@ impl Instance {
         self.abort.is_none() && self.ended.is_none() && !self.program_ended
     }
 
-    /// The waits of the program. A step that is under way was said to be already.
+    /// The waits of the program. A running step is omitted, because it is already listed.
     fn open_waits(&self) -> Vec<String> {
         let running = |path: &Path| self.steps.get(path).is_some_and(|entry| entry.running || entry.pause.is_some());
         let waits = self.waits_for().into_iter().filter(|(path, _)| !running(path));
         waits.map(|(path, what)| format!("waits for {what} at {path}")).collect()
     }
 
-    /// The roles that it waits for when its own part is done.
+    /// The roles that the instance waits for after its own part has ended.
     fn awaited_ends(&self) -> Option<String> {
         if self.runs() || self.closed.is_some() {
             return None;

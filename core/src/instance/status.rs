@@ -1,33 +1,33 @@
-//! Where a role's part of a session stands, as one word: derived, never recorded.
+//! The status of a role's part of a session, in one word: derived, never recorded.
 
 use super::Instance;
 use crate::frame::Outcome;
 use crate::record::Record;
 
-/// Where a role's part of a session stands.
+/// The status of a role's part of a session.
 ///
-/// `Running -> Finished -> Closed`, or `Running` or `Finished` `-> Compensating -> Compensated -> Closed`; the other two
-/// are stops on the way, which end when an operator has looked.
+/// The order is `Running -> Finished -> Closed`, or `Running` or `Finished` `-> Compensating -> Compensated ->
+/// Closed`. The other two statuses are interruptions, which end when an operator has acted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Its program runs or waits, or what it said is not heard by all yet.
+    /// The program runs or waits, or some of what it sent is unacknowledged.
     Running,
-    /// Its program has ended, and all it said is heard. It can still be told to compensate.
+    /// The program has ended, and everything it sent is acknowledged. The part may still have to compensate.
     Finished,
-    /// The session is aborted, and there is something to be taken back yet.
+    /// The session is aborted, and something remains to be compensated.
     Compensating,
-    /// All is taken back.
+    /// Everything is compensated.
     Compensated,
-    /// The session is over at all roles.
+    /// The session has ended at all roles.
     Closed,
-    /// A step is in trouble: see [`Trouble`](crate::record::Trouble).
+    /// A step is in trouble; see [`Trouble`](crate::record::Trouble).
     NeedsOperator,
-    /// It has failed too often, and is not run.
+    /// The instance has failed too often and is not run.
     Quarantined,
 }
 
 impl Status {
-    /// Where an instance that is not closed stands, as its records tell.
+    /// Derives the status of an instance that is not closed from its records.
     pub fn of(records: &[Record]) -> Self {
         let has = |kind: fn(&Record) -> bool| records.iter().any(kind);
         if has(|record| matches!(record, Record::Quarantined { .. })) {
@@ -46,7 +46,7 @@ impl Status {
         match ended {
             _ if troubled => Self::NeedsOperator,
             Some(Outcome::Compensated(_)) => Self::Compensated,
-            // Also one that had finished before.
+            // This includes a part that had finished before the abort.
             _ if aborted => Self::Compensating,
             Some(Outcome::Finished) => Self::Finished,
             None => Self::Running,
@@ -55,7 +55,7 @@ impl Status {
 }
 
 impl Instance {
-    /// Where it stands now: ahead of its records by what is being written.
+    /// The current status, which also covers what is still being written.
     pub fn status(&self) -> Status {
         if self.close_after.is_some() {
             return Status::Closed;

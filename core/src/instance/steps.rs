@@ -1,6 +1,6 @@
-//! The steps of an instance: how far each got, and what is still to be done about it.
+//! The steps of an instance: the progress of each, and what remains to be done for it.
 //!
-//! Knows nothing of how a job is run or a record written. Next: `compensation`, which decides what is done.
+//! This module does not know how a job is run or a record written. Next: `compensation`, which decides what to do.
 
 use super::{Instance, Pause};
 use crate::abort::Abort;
@@ -9,22 +9,22 @@ use crate::id::Path;
 use crate::message::{Fingerprint, Payload};
 use crate::record::{Record, Task, Trouble};
 
-/// A step as far as it got.
+/// The progress of a step.
 pub(super) struct StepEntry {
     pub(super) name: String,
     pub(super) input: Fingerprint,
     pub(super) result: Option<Result<Payload, Abort>>,
-    /// Its place among the committed steps of this instance.
+    /// The position of the step among the committed steps of this instance.
     pub(super) order: u32,
     pub(super) compensated: bool,
-    /// The typed step: there once the program (or its replay) has come by.
+    /// The typed step. Present once the program (or its replay) has reached it.
     pub(super) step: Option<AnyStep>,
-    /// A job or write of it is queued or under way.
+    /// Whether a job or write of the step is queued or running.
     pub(super) running: bool,
-    /// How often in a row it failed, and when it may be tried again.
+    /// The number of consecutive failures, and the pause before the next try.
     pub(super) tries: u32,
     pub(super) pause: Option<Pause>,
-    /// Its commit was begun in an earlier life, and no try since has told what became of that.
+    /// Whether the commit was started in an earlier life, and no try since then has shown whether it took effect.
     pub(super) in_doubt: bool,
     pub(super) trouble: Option<Trouble>,
 }
@@ -46,7 +46,7 @@ impl StepEntry {
         }
     }
 
-    /// What an abort leaves to be done about it.
+    /// The task that an abort leaves for this step.
     fn task(&self) -> Option<Task> {
         let kind = self.step.as_ref().map(|step| step.kind);
         match (&self.result, kind) {
@@ -58,13 +58,13 @@ impl StepEntry {
         }
     }
 
-    /// Whether committing it once more, under its key, tells what became of a commit in an earlier life. What cannot be taken
-    /// back is asked about instead.
+    /// Whether committing the step again, under its key, shows the outcome of a commit in an earlier life. For a step
+    /// that cannot be compensated, the service is asked instead.
     pub(super) fn is_told_by_commit(&self) -> bool {
         self.in_doubt && self.step.as_ref().is_some_and(|step| step.kind != Kind::Pivot)
     }
 
-    /// What may be recorded of it.
+    /// All records that may exist of this step.
     pub(super) fn records(&self, path: &Path) -> Vec<Record> {
         let (name, input, path) = (self.name.clone(), self.input, path.clone());
         let external = self.step.as_ref().is_none_or(|step| matches!(step.place, StepPlace::External(_)));
@@ -85,7 +85,7 @@ impl StepEntry {
     }
 }
 
-/// A step, for those who look at a program from outside.
+/// A step as shown to test tools.
 #[cfg(feature = "testing")]
 pub(crate) struct StepSeen {
     pub(crate) path: Path,
@@ -111,11 +111,11 @@ impl Instance {
 
 impl Instance {
     pub(super) fn steps_in<'a>(&'a self, scope: &'a Path) -> impl Iterator<Item = (&'a Path, &'a StepEntry)> {
-        // Paths of one scope are neighbours, as their order is that of their counters.
+        // The paths of a scope are adjacent in the order of paths.
         self.steps.range(scope.clone()..).take_while(|(path, _)| path.is_in(scope))
     }
 
-    /// Whether a step in `scope` has something under way.
+    /// Whether a step in `scope` is running.
     pub(super) fn is_running(&self, scope: &Path) -> bool {
         self.running > 0 && self.steps_in(scope).any(|(_, entry)| entry.running)
     }
@@ -129,15 +129,15 @@ impl Instance {
         }
     }
 
-    /// A recorded step in `scope` that the program has not come by (again), and what is recorded of it.
+    /// Returns a recorded step in `scope` that the program has not reached (again), with a description.
     pub(super) fn unvisited_step(&self, scope: &Path) -> Option<(Path, String)> {
         let mut steps = self.steps_in(scope);
         let (path, entry) = steps.find(|(_, entry)| entry.step.is_none() && !entry.compensated)?;
         Some((path.clone(), format!("step `{}`", entry.name)))
     }
 
-    /// The next thing to be done about the steps in `scope`, which is aborted: first those in doubt, then the latest
-    /// that can be taken back, and in the end those that cannot.
+    /// The next task for the steps in `scope`, which is aborted: first the steps in doubt, then the latest that can
+    /// be compensated, and last those that cannot.
     pub(super) fn next_task(&self, scope: &Path) -> Option<(Path, Task)> {
         let rank = |task| match task {
             Task::Commit | Task::FindOut | Task::Record => 2,
@@ -150,7 +150,7 @@ impl Instance {
         next.map(|(task, _, path)| (path.clone(), task))
     }
 
-    /// The latest step in `scope` that can still be taken back, or may turn out to be one.
+    /// The latest step in `scope` that must still be compensated, or may turn out to need it.
     pub(super) fn latest_task(&self, scope: &Path) -> Option<Path> {
         let open = |(path, entry): &(&Path, &StepEntry)| {
             !self.is_final(path) && matches!(entry.task(), Some(Task::Compensate | Task::FindOut))

@@ -1,9 +1,10 @@
-//! Loops whose turns are checkpoints: recovery starts at the last one, and what came before is dropped.
+//! Loops whose turns are checkpoints: recovery starts at the last checkpoint, and the journal before it is dropped.
 //!
-//! A turn's steps can be taken back until the turn is over for all roles; then they are final. One role, the first of
-//! the loop's, decides that: it has a vote of each other one, writes its own checkpoint, and tells them. Nobody drops
-//! a turn's journal before, so that an abort finds all roles with the same turns to take back. A role whose session
-//! is aborted asks the deciding role, whose list is complete once it knows of the abort, too.
+//! The steps of a turn can be compensated until the turn has ended for all roles; then they are final. One role, the
+//! first of the loop's roles, decides that: it collects a vote of each other role, writes its own checkpoint, and
+//! informs them. No role drops a turn's journal before that, so that an abort finds all roles with the same turns to
+//! compensate. A role of an aborted session asks the deciding role, whose list is complete once that role knows of
+//! the abort, too.
 
 use std::collections::BTreeMap;
 use std::task::{Context, Poll};
@@ -16,31 +17,32 @@ use crate::id::{Path, RoleIndex};
 use crate::message::Payload;
 use crate::record::Record;
 
-/// The operation, in the scope of a turn, with which a role says that its part of it is over.
+/// The operation, in the scope of a turn, with which a role reports that its part of the turn has ended.
 pub(crate) const TURN_VOTE: u32 = u32::MAX;
 
-/// The most changes that a loop leaves to be written together.
+/// The maximum number of changes that a loop accumulates for one write.
 const PENDING_CHANGES_MAX: usize = 1_024;
 
-/// A loop as far as it got.
+/// The progress of a loop.
 #[derive(Default, Hash)]
 pub(super) struct Loop {
-    /// Who decides that a turn is final: known once the program (or its replay) has come by.
+    /// The role that decides when a turn is final. Known once the program (or its replay) has reached the loop.
     decider: Option<RoleIndex>,
     pub(super) turn: u32,
     state: Option<Payload>,
 }
 
-/// What a deciding role has said of its loops.
+/// The turns that a deciding role has reported as final.
 #[derive(Default, Hash)]
 pub(super) struct Heard {
     finals: BTreeMap<Path, u32>,
-    /// It had heard of the abort: nothing is added any more.
+    /// Whether the deciding role knew of the abort, so that nothing is added any more.
     complete: bool,
 }
 
 impl Instance {
-    /// The program has come to the loop `path`: the turn and the state to go on from, if there is a checkpoint.
+    /// Enters the loop at `path`, which the program has reached. Returns the turn and state to continue from, if
+    /// there is a checkpoint.
     pub(crate) fn enter_loop(&mut self, path: &Path, decider: RoleIndex) -> (u32, Option<Payload>) {
         let entry = self.loops.entry(path.clone()).or_default();
         entry.decider = Some(decider);
@@ -51,7 +53,7 @@ impl Instance {
         self.loops.insert(path, Loop { decider: None, turn, state: Some(state) });
     }
 
-    /// Waits until the turn is over for all `members`, as far as this role can know.
+    /// Waits until the turn has ended for all `members`, as far as this role can know.
     pub(crate) fn poll_turn_over(
         &mut self,
         cx: &Context<'_>,
@@ -75,7 +77,7 @@ impl Instance {
             members.iter().find(|role| **role != decider && !self.mailbox.contains_key(&(vote.clone(), **role)));
         match missing {
             Some(role) => self.wait(cx, &vote, Waiting::for_message(Operation::Vote, *role)),
-            // A program that never waits would fill the memory with what is to be written.
+            // Without this limit, a program that never waits would fill the memory with pending changes.
             None if self.pending.changes.len() >= PENDING_CHANGES_MAX => {
                 self.pending.urgent = true;
                 self.wait(cx, &vote, Waiting::for_writes())
@@ -84,7 +86,7 @@ impl Instance {
         }
     }
 
-    /// `turn` of the loop begins with `state`, and all before it are over for all `members`.
+    /// Starts `turn` of the loop with `state`. All earlier turns have ended for all `members`.
     pub(crate) fn checkpoint(&mut self, path: &Path, turn: u32, state: Payload, members: &[RoleIndex]) {
         let over = path.child(turn.saturating_sub(1));
         let keys = self.journal_keys(&over).into_iter();
@@ -94,7 +96,7 @@ impl Instance {
         let entry = self.loops.entry(path.clone()).or_default();
         (entry.turn, entry.state) = (turn, Some(state));
         if entry.decider != Some(self.id.role) || members.len() < 2 {
-            // Nobody goes by it: if it is lost, the turn is gone through again from its journal.
+            // No other role depends on this checkpoint: if it is lost, the turn is replayed from its journal.
             return self.record(&record, false);
         }
         self.record_result(&record);
@@ -125,7 +127,7 @@ impl Instance {
         mail.chain(observed).chain(loops).chain(steps).map(|record| record.key(self.id)).collect()
     }
 
-    /// Drops what is in `scope` from memory.
+    /// Removes everything in `scope` from memory.
     fn forget(&mut self, scope: &Path) {
         self.mailbox.retain(|(path, _), _| !path.is_in(scope));
         self.said.retain(|(path, _), _| !path.is_in(scope));
@@ -138,7 +140,7 @@ impl Instance {
         }
     }
 
-    /// The turns of the loops that this role decides.
+    /// Sends `to` the final turns of the loops that this role decides.
     pub(super) fn tell_turns(&mut self, to: RoleIndex) {
         let own = self.loops.iter().filter(|(_, entry)| entry.turn > 0);
         let finals = own.map(|(path, entry)| (path.clone(), entry.turn)).collect();
@@ -161,14 +163,14 @@ impl Instance {
         }
     }
 
-    /// How many turns of the loop are final; `None` while only another role knows.
+    /// The number of final turns of the loop; `None` while only another role knows it.
     fn finals(&self, path: &Path, entry: &Loop) -> Option<u32> {
         let Some(decider) = entry.decider.filter(|role| *role != self.id.role) else { return Some(entry.turn) };
         let heard = self.heard.get(&decider).filter(|heard| heard.complete)?;
         Some(heard.finals.get(path).copied().unwrap_or_default().max(entry.turn))
     }
 
-    /// The loops around `path`, with the turn of each that it is in.
+    /// The loops around `path`, each with the turn that contains `path`.
     fn loops_around<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = (Path, &'a Loop, u32)> {
         let scopes = path.scopes().filter(|_| !self.loops.is_empty());
         scopes.filter_map(|scope| {
@@ -177,17 +179,17 @@ impl Instance {
         })
     }
 
-    /// Whether `path` is in a turn that this role has done with.
+    /// Whether `path` is in a turn that has ended at this role.
     pub(super) fn is_over(&self, path: &Path) -> bool {
         self.loops_around(path).any(|(_, entry, turn)| turn < entry.turn)
     }
 
-    /// Whether the step `path` of an aborted session stays, since its turn is over for all roles.
+    /// Whether the step at `path` of an aborted session stays, because its turn has ended for all roles.
     pub(super) fn is_final(&self, path: &Path) -> bool {
         self.loops_around(path).any(|(scope, entry, turn)| turn < self.finals(&scope, entry).unwrap_or(entry.turn))
     }
 
-    /// The roles that have to say first which turns of an aborted session are final.
+    /// The roles that must first report which turns of an aborted session are final.
     pub(super) fn deciders_in_doubt(&self) -> Vec<RoleIndex> {
         if self.abort.is_none() || self.loops.is_empty() {
             return Vec::new();

@@ -1,7 +1,8 @@
-//! Who waits for what, so that an event wakes those that wait for it: what one event costs does not grow with what waits
-//! beside it.
+//! An index of the waiting operations, so that an event wakes only the operations that wait for it, at a cost that
+//! does not grow with the number of other waits.
 //!
-//! An operation waits at its path, at one at a time. Knows no events; next: `waiting`.
+//! An operation waits at its path, and at one path at a time. This module does not know the events themselves; next:
+//! `waiting`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
@@ -10,10 +11,10 @@ use std::task::Waker;
 use super::waiting::{Waiting, What};
 use crate::id::{Path, RoleIndex};
 
-/// What several operations wait for together.
+/// An event that several operations may wait for together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Shared {
-    /// An acknowledgement.
+    /// An acknowledgement, which makes room in the window.
     Room,
     Writes,
     Signal(String),
@@ -41,15 +42,15 @@ pub(super) struct Waiters {
     by_path: BTreeMap<Path, Waiter>,
     shared: BTreeMap<Shared, BTreeSet<Path>>,
     times: BTreeSet<(u64, Path)>,
-    /// How many wait for something that each of these roles has to say.
+    /// The number of waits for messages of each role.
     speakers: BTreeMap<RoleIndex, usize>,
-    /// How many wait for what this role itself brings about.
+    /// The number of waits for events that this role itself causes.
     own: usize,
-    /// Those that look at every event.
+    /// The wakers that every event wakes.
     of_any: Vec<Waker>,
 }
 
-/// It goes by what is waited for; whom that wakes, and where it is indexed, follows from it.
+/// The hash covers what is waited for. The wakers and the indices follow from that.
 impl Hash for Waiters {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         hasher.write_usize(self.by_path.len());
@@ -66,17 +67,17 @@ impl Waiters {
         self.by_path.iter().map(|(path, waiter)| (path, &waiter.waiting))
     }
 
-    /// The roles that have to say something that is waited for.
+    /// The roles whose messages are awaited.
     pub(super) fn speakers(&self) -> impl Iterator<Item = RoleIndex> {
         self.speakers.keys().copied()
     }
 
-    /// Whether anything is waited for that this role itself brings about.
+    /// Whether an operation waits for something that this role itself causes.
     pub(super) fn has_own(&self) -> bool {
         self.own > 0
     }
 
-    /// The first of the times that are waited for.
+    /// The earliest awaited time.
     pub(super) fn first_time_unix_ms(&self) -> Option<u64> {
         self.times.first().map(|(unix_ms, _)| *unix_ms)
     }
@@ -96,12 +97,12 @@ impl Waiters {
         self.by_path.insert(path, Waiter { waiting, waker });
     }
 
-    /// Whoever looks at every event.
+    /// Registers a waker that every event wakes.
     pub(super) fn insert_for_any(&mut self, waker: Waker) {
         self.of_any.push(waker);
     }
 
-    /// Nobody waits at `path` any more; gives whom that would have woken.
+    /// Removes the wait at `path`. Returns its waker.
     pub(super) fn remove(&mut self, path: &Path) -> Option<Waker> {
         let Waiter { waiting, waker } = self.by_path.remove(path)?;
         if let Some(shared) = Shared::of(&waiting.what)
@@ -127,13 +128,13 @@ impl Waiters {
         Some(waker)
     }
 
-    /// Wakes whoever waits at `path`, and those that look at every event.
+    /// Wakes the operation that waits at `path`, and the wakers of every event.
     pub(super) fn wake_at(&mut self, path: &Path) {
         self.remove(path).into_iter().for_each(Waker::wake);
         self.wake_any();
     }
 
-    /// Wakes those that wait for this, `count_max` of them at most, and those that look at every event.
+    /// Wakes at most `count_max` of the operations that wait for `shared`, and the wakers of every event.
     pub(super) fn wake_shared(&mut self, shared: &Shared, count_max: usize) {
         let paths = self.shared.get(shared).into_iter().flatten().take(count_max);
         let paths: Vec<Path> = paths.cloned().collect();
@@ -141,7 +142,7 @@ impl Waiters {
         self.wake_any();
     }
 
-    /// Wakes those whose time has come; says whether there were any.
+    /// Wakes the operations whose time has come. Returns whether there were any.
     pub(super) fn wake_until(&mut self, unix_ms: u64) -> bool {
         let mut some = false;
         while let Some((_, path)) = self.times.first().filter(|(until, _)| *until <= unix_ms).cloned() {
@@ -151,7 +152,7 @@ impl Waiters {
         some
     }
 
-    /// Wakes everybody.
+    /// Wakes everything.
     pub(super) fn wake_all(&mut self) {
         let Self { by_path, of_any, .. } = std::mem::take(self);
         by_path.into_values().map(|waiter| waiter.waker).chain(of_any).for_each(Waker::wake);
@@ -184,7 +185,7 @@ mod tests {
         Path::root().child(number)
     }
 
-    /// One of each kind, and what it has been woken.
+    /// One wait of each kind, and a counter of its wake-ups.
     fn waiters() -> (Waiters, Vec<Arc<Count>>) {
         let mut waiters = Waiters::default();
         let all = [
@@ -248,14 +249,14 @@ mod tests {
         }
     }
 
-    /// The indices forget what they are told to forget, in whichever order.
+    /// All indices are empty after all waits were removed, whatever the order.
     #[test]
     fn nothing_is_left_of_those_that_wait_no_more() {
         let (mut waiters, counts) = waiters();
         assert!(waiters.has_own());
         assert_eq!(waiters.speakers().collect::<Vec<_>>(), [RoleIndex(1), RoleIndex(3)]);
         assert_eq!(waiters.first_time_unix_ms(), Some(50));
-        // Once more at the same place: the later one counts.
+        // A second wait at the same path replaces the first.
         waiters.insert(path(1), Waiting::for_time(60), counts[0].clone().into());
         assert_eq!(waiters.first_time_unix_ms(), Some(60));
         for number in [3, 1, 9, 0, 7, 2, 8, 6, 5, 4] {

@@ -1,6 +1,6 @@
-//! What the program waits for now, and until when.
+//! The events that the program currently waits for, and their time limits.
 //!
-//! The times are those of the wall clock, since a timer outlives its process; it is looked at again once a minute, in
+//! The times are wall-clock times, because a timer outlives its process. The clock is checked again once a minute, in
 //! case it jumps.
 
 use std::task::{Context, Poll};
@@ -12,10 +12,10 @@ use crate::id::{Path, RoleIndex};
 use crate::message::Payload;
 use crate::role::role_name;
 
-/// The longest sleep between two looks at the wall clock.
+/// The maximum time between two checks of the wall clock.
 const CLOCK_LOOK_MAX_MS: u64 = 60_000;
 
-/// What an operation waits for.
+/// An awaited event, with an optional time limit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Waiting {
     pub(super) what: What,
@@ -25,7 +25,8 @@ pub(super) struct Waiting {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum What {
     Message(Operation, RoleIndex),
-    /// The news that a turn of a loop is over, from the role that decides: said once, and again only if it is asked for.
+    /// The end of a turn of a loop, as reported by the role that decides it. The report is sent once, and again only
+    /// on request.
     TurnOver(RoleIndex),
     Room(RoleIndex),
     Time,
@@ -36,7 +37,7 @@ pub(super) enum What {
 }
 
 impl What {
-    /// The role that has to say it.
+    /// The role whose message is awaited.
     pub(super) fn speaker(&self) -> Option<RoleIndex> {
         match self {
             Self::Message(_, from) | Self::TurnOver(from) => Some(*from),
@@ -44,15 +45,16 @@ impl What {
         }
     }
 
-    /// Whether it comes from outside or with time. What is said only once must not be missed, so that is not among it.
+    /// Whether the event comes from outside or with time. The end of a turn is excluded, because its report is sent
+    /// only once and must not be missed.
     pub(super) fn is_by_others(&self) -> bool {
         matches!(self, Self::Message(..) | Self::Room(_) | Self::Time | Self::Signal(_))
     }
 }
 
-/// Something that another role has to say.
+/// A message that another role has to send.
 pub(super) struct Wanted {
-    /// Where the message is waited for; the end of a turn is none.
+    /// The path at which the message is awaited; `None` for the end of a turn.
     pub(super) path: Option<Path>,
     pub(super) from: RoleIndex,
 }
@@ -88,7 +90,7 @@ impl Waiting {
 }
 
 impl Waiting {
-    /// For people, with the roles by their names among `roles`.
+    /// Describes the wait for people, with role names from `roles`.
     fn described(&self, roles: &[&str]) -> String {
         let name = |role: RoleIndex| role_name(roles, role);
         match &self.what {
@@ -105,41 +107,43 @@ impl Waiting {
 }
 
 impl Instance {
-    /// The operation `path` waits; it looks again when that comes, or when much has changed.
+    /// Lets the operation at `path` wait. The operation is polled again when the event happens, or when much has
+    /// changed.
     pub(super) fn wait<T>(&mut self, cx: &Context<'_>, path: &Path, waiting: Waiting) -> Poll<T> {
         self.waiting.insert(path.clone(), waiting, cx.waker().clone());
         self.waits_at = Some(path.clone());
         Poll::Pending
     }
 
-    /// Where the operation waits that has just been asked for, if it does.
+    /// Takes the path at which the last polled operation waits, if it waits.
     pub(crate) fn take_waits_at(&mut self) -> Option<Path> {
         self.waits_at.take()
     }
 
-    /// The operation that waited at `path` has its result, or was dropped.
+    /// Removes the wait at `path`, because the operation has its result or was dropped.
     pub(crate) fn forget_waiting(&mut self, path: &Path) {
         self.waiting.remove(path);
     }
 
-    /// Every operation that waits looks again.
+    /// Wakes every waiting operation.
     pub(super) fn wake(&mut self) {
         self.waiting.wake_all();
     }
 
-    /// There is room for another message.
+    /// Wakes operations that wait for room in the window.
     pub(super) fn wake_for_room(&mut self) {
-        // One for each acknowledgement. If those that were woken do not take it, the last acknowledgement wakes all.
+        // Each acknowledgement wakes one operation. If the woken operations do not use the room, the last
+        // acknowledgement wakes all.
         let count_max = if self.unacked.is_empty() { usize::MAX } else { 1 };
         self.waiting.wake_shared(&Shared::Room, count_max);
     }
 
-    /// What the program waits for, for people.
+    /// Describes, for people, what the program waits for.
     pub fn waits_for(&self) -> Vec<(Path, String)> {
         self.waiting.iter().map(|(path, waiting)| (path.clone(), waiting.described(self.roles))).collect()
     }
 
-    /// What it waits for, but for what has a time limit or comes about by itself.
+    /// Describes what the program waits for, except waits that have a time limit or end by themselves.
     #[cfg(feature = "testing")]
     pub(crate) fn waits_without_limit(&self) -> Vec<(Path, String)> {
         let others = |(_, waiting): &(&Path, &Waiting)| {
@@ -153,7 +157,7 @@ impl Instance {
             .collect()
     }
 
-    /// What the program waits for that other roles say.
+    /// The awaited messages of other roles.
     pub(super) fn wanted_messages(&self) -> impl Iterator<Item = Wanted> {
         self.waiting.iter().filter_map(|(path, waiting)| match waiting.what {
             What::Message(_, from) => Some(Wanted { path: Some(path.clone()), from }),
@@ -162,24 +166,25 @@ impl Instance {
         })
     }
 
-    /// Whether the wall clock has come to where an operation (or the session's deadline) waits for it.
+    /// Wakes the operations whose wall-clock time has come.
     pub(super) fn wake_when_due(&mut self) {
         self.waiting.wake_until(self.unix_ms);
     }
 
-    /// Whether the program waits, and only for what comes from outside or with time.
+    /// Whether the program waits, and only for events from outside or for time to pass.
     pub(super) fn waits_for_others(&self) -> bool {
         !self.waiting.is_empty() && !self.waiting.has_own()
     }
 
-    /// When an operation, or the session's deadline, has waited long enough.
+    /// The next wall-clock time at which a wait, or the session's deadline, is over.
     pub(super) fn next_time_unix_ms(&self) -> Option<u64> {
         self.waiting.first_time_unix_ms().into_iter().chain(self.open_deadline_unix_ms()).min()
     }
 
-    /// When time alone brings the instance on (a timer, a time limit, the session's deadline, the next try of a step), on the
-    /// clock of [`Instance::settle`], as long as the wall clock does not jump. Unlike [`Instance::next_wake_ms`] it leaves out
-    /// nudges, and looks at the wall clock before its time.
+    /// The time at which the instance continues through the passing of time alone (a timer, a time limit, the
+    /// session's deadline, the next try of a step), on the clock of [`Instance::settle`], provided that the wall
+    /// clock does not jump. Unlike [`Instance::next_wake_ms`], this leaves out nudges and the periodic checks of the
+    /// wall clock.
     pub fn next_due_ms(&self) -> Option<u64> {
         if self.stopped.is_some() {
             return None;
@@ -189,7 +194,7 @@ impl Instance {
         self.next_tries_ms().chain(time).filter(|due_ms| *due_ms > self.now_ms).min()
     }
 
-    /// When the wall clock has to be looked at, on the other clock.
+    /// The time at which the wall clock must be checked, on the clock of [`Instance::settle`].
     pub(super) fn next_look_ms(&self) -> Option<u64> {
         let until = self.next_time_unix_ms()?.saturating_sub(self.unix_ms).clamp(1, CLOCK_LOOK_MAX_MS);
         Some(self.now_ms.saturating_add(until))
@@ -206,7 +211,7 @@ impl Instance {
         self.wait(cx, path, Waiting::for_time(unix_ms))
     }
 
-    /// The message `path` from `from`, or nothing when the wall clock shows `unix_ms` first.
+    /// Receives the message at `path` from `from`, or nothing if the wall clock reaches `unix_ms` first.
     pub(crate) fn poll_receive_within(
         &mut self,
         cx: &Context<'_>,
@@ -215,7 +220,8 @@ impl Instance {
         unix_ms: u64,
     ) -> Poll<Option<Payload>> {
         if let Poll::Ready(payload) = self.poll_receive(cx, path, Operation::Comm, from) {
-            // That it came in time is a result like any other: it must not be lost, and found late, after a crash.
+            // The timely arrival is a result like any other: a crash must not lose it and let the message be found
+            // too late.
             self.barrier = self.barrier.max(self.all_so_far());
             return Poll::Ready(Some(payload));
         }

@@ -1,4 +1,5 @@
-//! What leaves an instance: writes in the order of their numbers, and frames once what they depend on is durable.
+//! The output of an instance: writes in the order of their numbers, and frames once everything they depend on is
+//! durable.
 
 use std::sync::Arc;
 
@@ -12,12 +13,12 @@ impl Instance {
         self.stopped.is_some()
     }
 
-    /// The write that makes durable all that has happened so far.
+    /// The number of the write that makes everything so far durable.
     pub(super) fn all_so_far(&self) -> u64 {
         if self.pending.changes.is_empty() { self.number - 1 } else { self.number }
     }
 
-    /// Everything to be done since the last call.
+    /// Returns everything to be done since the last call.
     pub fn take_effects(&mut self) -> Effects {
         self.flush(None);
         while let Some((_, outgoing)) = self.held.pop_front_if(|(after, _)| *after <= self.synced) {
@@ -36,7 +37,7 @@ impl Instance {
         std::mem::take(&mut self.effects)
     }
 
-    /// Makes the pending changes (and a local step with them) the next write.
+    /// Turns the pending changes (and a local step with them) into the next write.
     pub(super) fn flush(&mut self, local: Option<LocalJob>) {
         if local.is_none() && self.pending.changes.is_empty() {
             return;
@@ -48,7 +49,7 @@ impl Instance {
         self.number += 1;
     }
 
-    /// Writes `record` with the next write.
+    /// Adds `record` to the next write.
     pub(super) fn record(&mut self, record: &Record, urgent: bool) {
         match record.change(self.id) {
             Ok(change) => {
@@ -67,7 +68,7 @@ impl Instance {
         self.pending.changes.push(record::remove(self.id, record));
     }
 
-    /// Writes a result: what is said from now on waits for it.
+    /// Adds a result to the next write. Everything sent from now on waits for that write.
     pub(super) fn record_result(&mut self, record: &Record) {
         self.record(record, true);
         self.barrier = self.number;
@@ -78,16 +79,16 @@ impl Instance {
         self.barrier > self.synced
     }
 
-    /// Says `body` to `to` once write `after` is durable.
+    /// Sends `body` to `to` once write `after` is durable.
     pub(super) fn say(&mut self, key: OutgoingKey, to: RoleIndex, body: Body, after: u64) {
-        // Who is nudged may not know the session, or may know it no more and has to learn whom to answer.
+        // A nudged role may not know the session yet, or may have forgotten it and need to know whom to answer.
         let nudges = matches!(key, OutgoingKey::Nudge(_) | OutgoingKey::Invite(_));
         let header = (nudges || !self.acquainted.contains(&to)).then(|| self.header.clone());
         self.say_with(key, to, header, body, after);
     }
 
-    /// Says `body` to one who has asked, and asks for no acknowledgement: whoever waits for it nudges. Without a header it
-    /// begins nothing, however late it comes.
+    /// Answers a role that has asked, without asking for an acknowledgement: a role that still waits nudges again.
+    /// Without a header, the answer creates no instance, however late it arrives.
     pub(super) fn answer(&mut self, to: RoleIndex, body: Body) {
         self.say_with(OutgoingKey::Nudge(to), to, None, body, self.barrier);
     }
@@ -100,7 +101,7 @@ impl Instance {
             self.unacked.insert(key.clone());
         }
         let said = (after, Outgoing { key, node, frame });
-        // However often it is asked for while it is held, it is said once.
+        // An answer that is requested several times while it is held is sent once.
         if !(asked_for && self.held.contains(&said)) {
             self.held.push_back(said);
         }

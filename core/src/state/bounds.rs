@@ -1,12 +1,12 @@
-//! Which rows of a table are meant: Rust's ranges over keys, or all keys that begin alike. Next: `rows`.
+//! Selections of rows of a table: Rust's ranges over keys, or all keys with a common beginning. Next: `rows`.
 
 use std::ops::{Bound, Range, RangeBounds, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
 
 use super::key::AsKey;
 use crate::contract::KeyRange;
 
-/// The rows of a table with keys `K` that are meant: `..` for all, any of Rust's ranges over keys (an inverted one
-/// has no rows), a pair of [`Bound`]s, or [`Under`] for all tuples that begin alike.
+/// A selection of rows of a table with keys `K`: `..` for all, any of Rust's ranges over keys (an inverted one has no
+/// rows), a pair of [`Bound`]s, or [`Under`] for all tuples with a common beginning.
 ///
 /// ```
 /// use accompanist_core::state::{KeyBounds, Under};
@@ -22,11 +22,11 @@ use crate::contract::KeyRange;
     label = "rows are named by `..`, by a range of keys, or by `Under((first_part,))`"
 )]
 pub trait KeyBounds<K> {
-    /// The range as bytes, without what names the table; with no end, it goes to the end of the table.
+    /// The range in bytes, without the prefix of the table. A range without an end goes to the end of the table.
     fn key_range(self) -> KeyRange;
 }
 
-/// All keys whose first parts are these: `Under((a,))` of a tuple `(A, B)`, `Under((a, b))` of `(A, B, C)`, ..
+/// All keys that begin with these parts: `Under((a,))` of a tuple `(A, B)`, `Under((a, b))` of `(A, B, C)`, ..
 #[derive(Debug, Clone, Copy)]
 pub struct Under<P>(pub P);
 
@@ -37,7 +37,7 @@ fn bytes<K>(key: &impl AsKey<K>) -> Vec<u8> {
 }
 
 fn range<K, Q: AsKey<K>>(keys: &impl RangeBounds<Q>) -> KeyRange {
-    // No key begins another, so there is none between a key and the least bytes behind it.
+    // No key is a prefix of another, so no key lies between a key and the smallest byte string greater than it.
     let next = |key| KeyRange::next(&bytes(key));
     let from = match keys.start_bound() {
         Bound::Unbounded => Vec::new(),

@@ -1,7 +1,8 @@
-//! Keys of tables as bytes whose order is that of the keys.
+//! The encoding of table keys, whose byte order is the order of the keys.
 //!
-//! Three properties, each proved by a property test: bytes compare as the keys do, they give back the key, and no
-//! key's bytes begin another's of the same type, so that those of a tuple are those of its parts, one after the other.
+//! The encoding has three properties, each checked by a property test: bytes compare as the keys do; the key can be
+//! decoded from its bytes; and no key's bytes are a prefix of another's of the same type, so that the bytes of a
+//! tuple are the concatenated bytes of its parts.
 
 use std::fmt::Debug;
 
@@ -10,9 +11,9 @@ use uuid::Uuid;
 use crate::id::SessionId;
 
 /// The key type of a [`Table`](crate::Table): whole numbers, `String`, `[u8; N]`, [`Uuid`], [`SessionId`], `()`, and
-/// tuples of two to four of these. Sorted as `Ord` does: text by its bytes, tuples by their first part first.
+/// tuples of two to four of these. The order is that of `Ord`: text by its bytes, tuples by their first part first.
 ///
-/// A type of one's own is a key by way of another key; the order of its rows is the order of that one:
+/// A user's type becomes a key by encoding itself as another key; its rows have the order of that key:
 ///
 /// ```
 /// use accompanist_core::state::{AsKey, Key};
@@ -41,11 +42,12 @@ use crate::id::SessionId;
     note = "use whole numbers, `String`, `[u8; N]`, `Uuid`, `SessionId`, or a tuple of two to four of these; for a type of your own, implement `accompanist::state::Key` by way of one of them"
 )]
 pub trait Key: AsKey<Self> + Sized {
-    /// Takes the bytes of one key off the front; `None` when they are no such key.
+    /// Decodes one key from the front of `bytes`; `None` if the bytes are no such key.
     fn decode(bytes: &mut &[u8]) -> Option<Self>;
 }
 
-/// What stands for a key of type `K` in calls: the key, a reference to it, `&str` for `String`, and tuples of these.
+/// A value that can be passed as a key of type `K`: the key, a reference to it, `&str` for `String`, and tuples of
+/// these.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no key of a table with keys `{K}`",
     label = "give it a `{K}`, a reference to one, or, for text, a `&str`"
@@ -69,7 +71,7 @@ fn split<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     Some(*first)
 }
 
-/// A key of as many bytes as all of its type: how it becomes bytes, and how they become it.
+/// Implements a key type of fixed size by its conversions to and from bytes.
 macro_rules! fixed {
     ($(#[$doc:meta])* $key:ty, |$value:ident| $encode:expr, |$bytes:ident| $decode:expr) => {
         $(#[$doc])*
@@ -96,7 +98,7 @@ macro_rules! numbers {
             $unsigned, |number| number.to_be_bytes(), |bytes| Self::from_be_bytes(bytes)
         );
         fixed!(
-            /// Big-endian with the sign turned, so that what is below zero comes first.
+            /// Big-endian with the sign bit inverted, so that negative numbers come first.
             $signed, |number| (number ^ Self::MIN).to_be_bytes(), |bytes| Self::from_be_bytes(bytes) ^ Self::MIN
         );
     )*};
@@ -130,12 +132,12 @@ impl Key for () {
     }
 }
 
-/// What ends a text: lower than all that may follow a zero within one.
+/// The terminator of a text: less than everything that may follow a zero byte within one.
 const TEXT_END: [u8; 2] = [0, 0];
-/// What follows a zero that is part of a text.
+/// The byte that follows a zero byte within a text.
 const ZERO_WITHIN: u8 = u8::MAX;
 
-/// Its bytes, a zero as 0 255, and 0 0 at the end.
+/// The bytes of the text, with each zero encoded as 0 255, and a final 0 0.
 impl AsKey<String> for str {
     fn encode(&self, bytes: &mut Vec<u8>) {
         for byte in self.bytes() {
@@ -173,7 +175,7 @@ impl Key for String {
 
 macro_rules! tuple {
     ($($part:ident $as_part:ident),*) => {
-        /// Its parts, one after the other.
+        /// The concatenated parts.
         impl<$($part, $as_part: AsKey<$part>),*> AsKey<($($part,)*)> for ($($as_part,)*) {
             fn encode(&self, bytes: &mut Vec<u8>) {
                 #[expect(non_snake_case, reason = "a variable for each type")]
@@ -181,7 +183,7 @@ macro_rules! tuple {
                 $($as_part.encode(bytes);)*
             }
         }
-        /// Its parts, one after the other.
+        /// The concatenated parts.
         impl<$($part: Key),*> Key for ($($part,)*) {
             fn decode(bytes: &mut &[u8]) -> Option<Self> {
                 Some(($($part::decode(bytes)?,)*))

@@ -1,25 +1,26 @@
-//! Writes that wait, over the store they are to be written to: each layer reads as if it had been written already.
+//! Pending writes layered over the store: each layer reads as if its writes were in the store already.
 //!
-//! The writes of a step, those of the steps before it in the same group commit, the store; and, for each message that an
-//! actor handles within a step, one more.
-//! Knows keys and values as bytes, no tables.
+//! The layers are the writes of a step, those of the steps before it in the same group commit, and the store; also
+//! one more for each message that an actor handles within a step. This module knows keys and values as bytes, not
+//! tables.
 
 use std::collections::BTreeMap;
 
 use crate::contract::{Batch, Change, Direction, Entry, KeyRange, Space, Store, StoreError};
 
-/// The fewest entries that a layer asks the one below for: removals may leave fewer than were wanted.
+/// The minimum number of entries that a layer requests from the layer below, because removals may leave fewer than
+/// were requested.
 const PAGE_ENTRIES_MIN: usize = 32;
 
-/// Reading of stored state: a store, or writes over one.
+/// Read access to stored state: a store, or writes over one.
 pub trait ReadState {
-    /// The value of a key in [`Space::State`].
+    /// Returns the value of a key in [`Space::State`].
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be read.
     fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// At most `limit` entries whose key is in `keys`, as of [`Store::range`].
+    /// Returns at most `limit` entries whose key is in `keys`, like [`Store::range`].
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be read.
@@ -44,9 +45,9 @@ impl<S: Store> ReadState for S {
     }
 }
 
-/// Writes that are not in the store yet, over a store: later steps of one group commit see the earlier ones.
+/// Writes that are not in the store yet, layered over a store: later steps of a group commit see the earlier ones.
 ///
-/// By themselves they read as writes over an empty store, which is all that a unit test of a step needs:
+/// Without a store, they read as writes over an empty store, which is all that a unit test of a step needs:
 ///
 /// ```
 /// use accompanist_core::state::Writes;
@@ -72,27 +73,27 @@ impl Writes {
         self.0.insert(key, value);
     }
 
-    /// How many keys are written.
+    /// The number of written keys.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Puts `later` over these.
+    /// Applies `later` on top of these writes.
     pub fn absorb(&mut self, later: Self) {
         self.0.extend(later.0);
     }
 
-    /// The writes as changes of [`Space::State`].
+    /// Returns the writes as changes of [`Space::State`].
     pub fn into_batch(self) -> Batch {
         self.0.into_iter().map(|(key, value)| Change { space: Space::State, key, value }).collect()
     }
 
-    /// These writes over what `base` has.
+    /// Layers these writes over `base`.
     pub fn over<'a>(&'a self, base: &'a dyn ReadState) -> Layered<'a> {
         Layered { base, writes: self }
     }
 
-    /// `entries` as they are after these writes, all of them within `keys`.
+    /// Applies these writes to `entries`, within `keys`.
     fn overlay(&self, entries: Vec<Entry>, keys: &KeyRange, direction: Direction) -> Vec<Entry> {
         let mut merged: BTreeMap<_, _> = entries.into_iter().collect();
         for (key, value) in keys.bounds().into_iter().flat_map(|bounds| self.0.range::<[u8], _>(bounds)) {
@@ -108,7 +109,7 @@ impl Writes {
     }
 }
 
-/// Over an empty store.
+/// Reads as writes over an empty store.
 impl ReadState for Writes {
     fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.0.get(key).cloned().flatten())
@@ -124,7 +125,7 @@ impl ReadState for Writes {
     }
 }
 
-/// [`Writes`] over another layer.
+/// [`Writes`] layered over another layer.
 #[derive(Clone, Copy)]
 pub struct Layered<'a> {
     base: &'a dyn ReadState,
@@ -150,7 +151,7 @@ impl ReadState for Layered<'_> {
         while found.len() < limit && !rest.is_empty() {
             let asked = limit.max(PAGE_ENTRIES_MIN);
             let page = self.base.read_range(&rest, direction, asked)?;
-            // What is written behind the last entry of a full page comes after entries that are not read yet.
+            // Writes beyond the last entry of a full page come after entries that have not been read yet.
             let covered = match page.last() {
                 Some((last, _)) if page.len() >= asked => rest.split_off_through(last, direction),
                 _ => rest.take(),

@@ -1,8 +1,8 @@
-//! A service's own data, as a local transaction sees it: typed tables, read from the store below, with the writes kept
-//! aside.
+//! A service's own data, as a local transaction sees it: typed tables that read from the store below and hold their
+//! writes separately.
 //!
-//! The writes of a step that is refused are thrown away; those of one that commits go into the same batch as the
-//! step's record. `table` has what users call, `key` the bytes of keys, `rows` ranges, `layers` what a read sees.
+//! The writes of a refused step are discarded; those of a committed step go into the same batch as the step's record.
+//! `table` has the interface for users, `key` the encoding of keys, `rows` ranges, `layers` what a read sees.
 
 mod bounds;
 mod key;
@@ -23,18 +23,18 @@ pub use layers::{Layered, ReadState, Writes};
 pub use rows::{ROWS_MAX, Rows};
 pub use table::Table;
 
-/// The data of one role's service: what its [`Table`]s are read from and written to.
+/// The data of one role's service, which its [`Table`]s read and write.
 ///
-/// Handed to a [`LocalTransaction`](crate::LocalTransaction). All it does there is atomic with the step's record, and
-/// the steps of a node run one after the other, so they need no locks. Roles have tables of their own: two roles that
-/// use one name for a table have two tables.
+/// A [`LocalTransaction`](crate::LocalTransaction) receives a state. All its changes are atomic with the step's
+/// record, and the steps of a node run one after the other, so they need no locks. Each role has its own tables: if
+/// two roles use the same table name, they have two tables.
 ///
-/// For a unit test of a step, make one over [`Writes`].
+/// For a unit test of a step, create a state over [`Writes`].
 pub struct State<'a> {
     base: &'a dyn ReadState,
     role: &'a str,
     writes: Writes,
-    /// The first failure below a step, which is the step's end even if its code makes something else of it.
+    /// The first failure below a step. The step ends with it, even if the step's code ignores it.
     failed: RefCell<Option<Abort>>,
 }
 
@@ -45,21 +45,22 @@ impl Debug for State<'_> {
 }
 
 impl<'a> State<'a> {
-    /// The state of `role` over `base`.
+    /// Creates the state of `role` over `base`.
     pub fn new(base: &'a dyn ReadState, role: &'a str) -> Self {
         Self { base, role, writes: Writes::default(), failed: RefCell::default() }
     }
 
-    /// The writes made so far.
+    /// Returns the writes made so far.
     pub fn into_writes(self) -> Writes {
         self.writes
     }
 
-    /// A step within the step, on the data of `role` (which may be another one's): its writes are kept if it succeeds,
-    /// and thrown away if it does not. A failure below it is its result, and not that of the step around it.
+    /// Runs a step within the step, on the data of `role` (which may be another role). Its writes are applied if it
+    /// succeeds, and discarded otherwise. A failure below the inner step is the result of that step, not of the step
+    /// around it.
     ///
     /// # Errors
-    /// Those of `attempt`.
+    /// The errors of `attempt`.
     #[doc(hidden)]
     pub fn within<T>(
         &mut self,
@@ -77,16 +78,19 @@ impl<'a> State<'a> {
         Ok(result)
     }
 
-    /// `result`, unless something failed below the step: its code cannot know how to go on from there.
+    /// Returns `result`, unless something failed below the step: the step's code cannot know how to continue after
+    /// that.
     pub(crate) fn unless_failed<T, E: From<Abort>>(&self, result: Result<T, E>) -> Result<T, E> {
         self.failed.borrow_mut().take().map_or(result, |failure| Err(failure.into()))
     }
 
-    /// What the keys of a table begin with: role and table with a length before each, so that no two begin alike.
+    /// The prefix of a table's keys: role and table, each preceded by its length, so that no prefix begins with
+    /// another.
     fn prefix(&self, table: &str) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.role.len() + table.len() + 4);
         for part in [self.role, table] {
-            // Longer names would not fit any sane schema; the cut is still unambiguous, as the rest follows.
+            // No sane schema has longer names. The capped length is still unambiguous, because the whole name
+            // follows.
             bytes.extend_from_slice(&u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());
             bytes.extend_from_slice(part.as_bytes());
         }
@@ -114,7 +118,7 @@ impl<'a> State<'a> {
         found.map_err(|error| self.failure(table, &error.to_string()))
     }
 
-    /// Refuses a row that no store can hold: the step decides what to do instead.
+    /// Refuses a row that no store can hold; the step decides what to do instead.
     fn check(&self, table: &str, key: &[u8], value: &[u8]) -> Result<(), Abort> {
         let Some(reason) = unstorable(key.len(), value.len()) else { return Ok(()) };
         let role = self.role;
@@ -123,14 +127,15 @@ impl<'a> State<'a> {
         Err(Abort::new(Abort::ROW_TOO_LARGE, text))
     }
 
-    /// Why a step cannot be run. No decision of the step: it stops the session where it is.
+    /// Creates and notes the reason why a step cannot be run. A failure is no decision of the step: it stops the
+    /// session where it is.
     fn failure(&self, table: &str, reason: &str) -> Abort {
         let failure = Abort::failure(format!("table `{table}` of role `{}`: {reason}", self.role));
         self.failed.borrow_mut().get_or_insert_with(|| failure.clone());
         failure
     }
 
-    /// What to do comes first: a long reason is cut off.
+    /// Creates the failure for an undecodable value. The advice comes first, because a long reason is cut off.
     fn unreadable(&self, table: &str, key: &[u8], error: &CodecError) -> Abort {
         let what_to_do = "run the code that wrote it, or give the new type a table of another name";
         let key = shown(key);
@@ -139,8 +144,8 @@ impl<'a> State<'a> {
     }
 }
 
-/// A key as it is shown to people: not itself, since errors go to logs, and what programs work with does not. Who knows the key can
-/// tell whether it is this one.
+/// Describes a key for people without showing it, because errors are logged and users' data must not be. A person who
+/// knows the key can compare the fingerprint.
 fn shown(key: &[u8]) -> String {
     format!("a key of {} bytes with fingerprint {}", key.len(), Fingerprint::of(&key.to_vec().into()))
 }

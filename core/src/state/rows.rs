@@ -1,4 +1,4 @@
-//! The rows of a range, read as they are asked for: a page at a time, from either end.
+//! The rows of a range, read on demand, a page at a time, from either end.
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -9,27 +9,27 @@ use crate::abort::Abort;
 use crate::contract::{Direction, Entry, KeyRange};
 use crate::message::{Message, decode};
 
-/// The most rows that one range gives: a step that reads on holds up all steps of its node. One more is an error,
-/// which stops the session; nothing is lost then.
+/// The maximum number of rows that a range returns. A step that reads more would delay all steps of its node. One
+/// more row is an error, which stops the session; nothing is lost then.
 pub const ROWS_MAX: usize = 100_000;
-/// How many rows the first page has; the next ones double.
+/// The number of rows of the first page. Each following page doubles it.
 const PAGE_ROWS_MIN: usize = 8;
-/// How many rows a page has at most: what a range holds in memory.
+/// The maximum number of rows of a page, which a range holds in memory.
 const PAGE_ROWS_MAX: usize = 256;
 
-/// The rows of a range of a [`Table`](crate::Table), in the order of their keys; `.rev()` gives the greatest first.
+/// The rows of a range of a [`Table`](crate::Table), in the order of their keys; `.rev()` reverses the order.
 ///
-/// They are read a page at a time: `.take(3)` reads a few, and what has not been asked for is not read. A range gives
-/// [`ROWS_MAX`] rows at most; more are an error, not a silent end.
+/// Rows are read a page at a time: `.take(3)` reads a few, and rows that are not requested are not read. A range
+/// returns at most [`ROWS_MAX`] rows; more are an error, not a silent end.
 pub struct Rows<'s, K, V> {
     state: &'s State<'s>,
     table: &'static str,
-    /// How many bytes of a key name the table.
+    /// The number of bytes in a key that name the table.
     prefix: usize,
-    /// What is read and not given yet: from the front, and from the back in the order of keys.
+    /// The rows that are read and not returned yet, at the front and at the back, each in the order of keys.
     front: VecDeque<Entry>,
     back: VecDeque<Entry>,
-    /// What is not read yet.
+    /// The range that is not read yet.
     rest: KeyRange,
     page: usize,
     given: usize,
@@ -43,14 +43,14 @@ impl<K, V> std::fmt::Debug for Rows<'_, K, V> {
 }
 
 impl<'s, K: Key, V: Message> Rows<'s, K, V> {
-    /// The rows under `keys`, all of whose bytes begin with the `prefix` that names the table.
+    /// Creates the rows under `keys`, all of which begin with the table's prefix of `prefix` bytes.
     pub(super) fn new(state: &'s State<'s>, table: &'static str, prefix: usize, keys: KeyRange) -> Self {
         let (front, back) = (VecDeque::new(), VecDeque::new());
         let page = PAGE_ROWS_MIN;
         Self { state, table, prefix, front, back, rest: keys, page, given: 0, types: PhantomData }
     }
 
-    /// The next entry at one of the ends.
+    /// Returns the next entry at one of the ends.
     pub(super) fn next_entry(&mut self, direction: Direction) -> Result<Option<Entry>, Abort> {
         let read = match direction {
             Direction::Forward => &self.front,
@@ -115,7 +115,7 @@ impl<'s, K: Key, V: Message> Rows<'s, K, V> {
             .failure(self.table, &format!("it has a key of another type: {what_to_do} ({key} is no `{key_type}`)"))
     }
 
-    /// Nothing more is given.
+    /// Ends the iteration.
     fn end(&mut self) {
         self.front.clear();
         self.back.clear();

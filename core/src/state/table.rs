@@ -1,4 +1,4 @@
-//! Tables: typed handles on a role's data. What users of the built-in state call.
+//! Tables: typed handles on a role's data, which users of the built-in state call.
 
 use std::marker::PhantomData;
 
@@ -10,10 +10,10 @@ use crate::abort::Abort;
 use crate::contract::{Direction, KeyRange};
 use crate::message::{Message, decode, encode};
 
-/// A table of the built-in state: rows with a key of type `K`, sorted by it, and a value of type `V`.
+/// A table of the built-in state: rows with a key of type `K`, sorted by key, and a value of type `V`.
 ///
-/// A handle, to be declared as a constant; the rows are those of the [`State`] it is used on, which a
-/// [`LocalTransaction`](crate::LocalTransaction) or a node's `read_state` is given:
+/// A table is a handle, to be declared as a constant. Its rows are those of the [`State`] it is used on, which a
+/// [`LocalTransaction`](crate::LocalTransaction) or a node's `read_state` receives:
 ///
 /// ```
 /// use accompanist_core::{Abort, State, Table};
@@ -32,13 +32,13 @@ use crate::message::{Message, decode, encode};
 /// # assert_eq!(lend(&mut State::new(&base, "shop"), "book", 7), Ok(9));
 /// ```
 ///
-/// Key and value types belong to the table's name as long as it has rows: bytes do not tell for certain what type they
-/// were. Give another type a table of another name.
+/// As long as a table has rows, do not change its key or value type, because bytes do not tell for certain what type
+/// they were. For another type, use another table name.
 ///
 /// # Errors
-/// All operations fail when the store cannot be read, or a value is of another type. Pass that on with `?`: it stops
-/// the session where it is, to be looked at (a compensation is tried again first), also when the step's code makes
-/// something else of it. Nothing is written, nothing is lost.
+/// All operations fail if the store cannot be read, or if a value is of another type. Pass such errors on with `?`:
+/// they stop the session where it is, for an operator to inspect (a compensation is retried first). This happens even
+/// if the step's code ignores the error. Nothing is written, and nothing is lost.
 pub struct Table<K: Key, V: Message> {
     name: &'static str,
     types: PhantomData<fn() -> (K, V)>,
@@ -59,7 +59,7 @@ impl<K: Key, V: Message> std::fmt::Debug for Table<K, V> {
 }
 
 impl<K: Key, V: Message> Table<K, V> {
-    /// The table of that name. Another name is another table, with no rows yet.
+    /// Creates the handle for the table with this name. Another name denotes another table.
     ///
     /// ```
     /// # use accompanist_core::Table;
@@ -69,7 +69,7 @@ impl<K: Key, V: Message> Table<K, V> {
         Self { name, types: PhantomData }
     }
 
-    /// The value under `key`.
+    /// Returns the value under `key`.
     ///
     /// ```
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
@@ -88,7 +88,7 @@ impl<K: Key, V: Message> Table<K, V> {
         bytes.map(|bytes| self.value(state, &key, &bytes)).transpose()
     }
 
-    /// Whether there is a value under `key`, of whatever type.
+    /// Whether there is a value under `key`, of any type.
     ///
     /// ```
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
@@ -106,7 +106,7 @@ impl<K: Key, V: Message> Table<K, V> {
         Ok(state.read(self.name, &state.key(self.name, &key))?.is_some())
     }
 
-    /// Sets the value under `key`, whatever was there.
+    /// Sets the value under `key`, replacing any previous one.
     ///
     /// ```
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
@@ -119,8 +119,8 @@ impl<K: Key, V: Message> Table<K, V> {
     /// ```
     ///
     /// # Errors
-    /// When the value has no bytes; [`Abort::ROW_TOO_LARGE`] when no store can hold the row, which is then as it was; see
-    /// [`Table`].
+    /// If the value cannot be encoded; [`Abort::ROW_TOO_LARGE`] if no store can hold the row, which is then
+    /// unchanged; see [`Table`].
     pub fn put(self, state: &mut State<'_>, key: impl AsKey<K>, value: &V) -> Result<(), Abort> {
         let bytes = encode(value).map_err(|error| {
             state.failure(self.name, &format!("the value for {} cannot be kept: {error}", shown(&bytes_of(&key))))
@@ -131,8 +131,8 @@ impl<K: Key, V: Message> Table<K, V> {
         Ok(())
     }
 
-    /// Sets the value under `key` to what `change` makes of the present one, and gives the new one. When `change`
-    /// refuses, the value stays.
+    /// Sets the value under `key` to what `change` returns for the current one, and returns the new value. If
+    /// `change` refuses, the value is unchanged.
     ///
     /// ```
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
@@ -145,7 +145,7 @@ impl<K: Key, V: Message> Table<K, V> {
     /// ```
     ///
     /// # Errors
-    /// The refusal of `change`; as of [`Table::put`]; see [`Table`].
+    /// The refusal of `change`; those of [`Table::put`]; see [`Table`].
     pub fn update(
         self,
         state: &mut State<'_>,
@@ -157,7 +157,7 @@ impl<K: Key, V: Message> Table<K, V> {
         Ok(value)
     }
 
-    /// Removes what is under `key`, and says whether there was anything.
+    /// Removes the value under `key`. Returns whether there was one.
     ///
     /// ```
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
@@ -181,7 +181,7 @@ impl<K: Key, V: Message> Table<K, V> {
         Ok(there)
     }
 
-    /// Removes what is under `key`, and gives it.
+    /// Removes and returns the value under `key`.
     ///
     /// ```
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
@@ -202,7 +202,7 @@ impl<K: Key, V: Message> Table<K, V> {
         Ok(value)
     }
 
-    /// The rows whose keys are within `keys`, in the order of the keys. See [`Rows`] for how they are read, and
+    /// Returns the rows whose keys are in `keys`, in the order of the keys. See [`Rows`] for how they are read, and
     /// [`KeyBounds`] for what `keys` may be. To change rows that were found, collect them first.
     ///
     /// ```
@@ -233,7 +233,7 @@ impl<K: Key, V: Message> Table<K, V> {
         Rows::new(state, self.name, prefix.len(), KeyRange { from, to })
     }
 
-    /// The row within `keys` that has the least key.
+    /// Returns the row in `keys` with the smallest key.
     ///
     /// ```
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
@@ -252,7 +252,7 @@ impl<K: Key, V: Message> Table<K, V> {
         self.range(state, keys).next().transpose()
     }
 
-    /// The row within `keys` that has the greatest key.
+    /// Returns the row in `keys` with the greatest key.
     ///
     /// ```
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
@@ -272,7 +272,7 @@ impl<K: Key, V: Message> Table<K, V> {
         self.range(state, keys).next_back().transpose()
     }
 
-    /// How many rows are within `keys`. It reads them all: where that may be many, keep the number in a row of its own.
+    /// Counts the rows in `keys`. This reads all of them; if there may be many, store the number in a separate row.
     ///
     /// ```
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
@@ -286,7 +286,7 @@ impl<K: Key, V: Message> Table<K, V> {
     /// ```
     ///
     /// # Errors
-    /// As of [`Rows`]; see [`Table`].
+    /// Those of [`Rows`]; see [`Table`].
     pub fn count(self, state: &State<'_>, keys: impl KeyBounds<K>) -> Result<usize, Abort> {
         let mut rows = self.range(state, keys);
         let mut count = 0;

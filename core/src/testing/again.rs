@@ -1,6 +1,8 @@
-//! A run that has failed, as one word that is printed and given back to run it again; and how to run a test alone.
+//! Encodes a failed run as one printed word, with which the run can be repeated; also determines how to run a single
+//! test.
 //!
-//! The word says which check it is for and what happened before its last fault, so that one that is stale is known.
+//! The word contains the check it belongs to and a fingerprint of what happened before the last fault, so that a
+//! stale word is recognised.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,20 +15,20 @@ use crate::role::RoleSet;
 use super::plan::{Plan, word};
 use super::stage::Event;
 
-/// The variable with the run that is to be run again.
+/// The environment variable with the run to repeat.
 pub(super) const AGAIN: &str = "ACCOMPANIST_CRASHES";
 
-/// Between the parts of the word. A shell leaves it alone.
+/// The separator between the parts of the word, which a shell does not interpret.
 const SEPARATOR: char = '/';
 
-/// A run that has failed, as it was printed.
+/// A failed run, as it was printed.
 pub(super) struct Printed {
     choreography: String,
-    /// Which check of this choreography it was in its test, from 1.
+    /// The number of the check among those of this choreography in its test, from 1.
     pub(super) call: usize,
     /// The fingerprint of the run without a fault.
     pub(super) base: u32,
-    /// Or what is wrong with it here.
+    /// The plan, or the reason why it is invalid here.
     pub(super) plan: Result<Plan, String>,
     written: String,
     /// The fingerprint of what happened before the last fault.
@@ -47,10 +49,10 @@ impl Printed {
         Self { choreography, call, base, plan: Ok(plan.clone()), written, before: before(plan, events) }
     }
 
-    /// What the environment asks for, if that is a run of this choreography.
+    /// Returns the run that the environment asks for, if it is a run of this choreography.
     ///
     /// # Errors
-    /// When it is nothing that was printed.
+    /// If the variable contains something that was never printed.
     pub(super) fn wanted(choreography: &str, roles: &[&str]) -> Result<Option<Self>, String> {
         let Ok(text) = std::env::var(AGAIN) else { return Ok(None) };
         let unreadable = || {
@@ -76,31 +78,31 @@ impl Printed {
         })
     }
 
-    /// How it is told that this run cannot be run again.
+    /// Returns the text which says that this run cannot be repeated.
     pub(super) fn unfit(&self, why: &str) -> String {
         format!("{AGAIN}={self} no longer fits `{}`: {why}. Run the test without it", self.choreography)
     }
 }
 
-/// Of a run's events, and of what it was run with.
+/// The fingerprint of a run's events, and of its surroundings.
 pub(super) fn fingerprint(surroundings: &str, events: &[Event]) -> u32 {
     let text = format!("{surroundings} {events:?}");
     let Fingerprint(whole) = Fingerprint::of(&Payload::from(text.into_bytes()));
     u32::try_from(whole & u64::from(u32::MAX)).unwrap_or_default()
 }
 
-/// Of what happened before the last fault of `plan`.
+/// The fingerprint of what happened before the last fault of `plan`.
 pub(super) fn before(plan: &Plan, events: &[Event]) -> u32 {
     let last = plan.faults.last().map_or(0, |fault| fault.event);
     fingerprint("", events.get(..last).unwrap_or(events))
 }
 
 thread_local! {
-    /// How many checks there were in this thread, which the harness makes for one test, by choreography.
+    /// The number of checks by choreography in this thread, which the harness creates for one test.
     static CALLS: RefCell<BTreeMap<&'static str, usize>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// Counts a check of this choreography, in this test.
+/// Counts a check of this choreography in this test. Returns its number.
 pub(super) fn count_call(choreography: &'static str) -> usize {
     CALLS.with_borrow_mut(|calls| {
         let calls = calls.entry(choreography).or_default();
@@ -109,8 +111,8 @@ pub(super) fn count_call(choreography: &'static str) -> usize {
     })
 }
 
-/// The command that runs the test it is called in, and no other: with its crate if cargo runs it, and its name if it is called
-/// on the test's own thread, which the harness names after it.
+/// Returns the command that runs only the test in which it is called. The command contains the crate if cargo runs
+/// the test, and the test's name if this is called on the test's own thread, which the harness names after the test.
 pub fn test_command() -> String {
     let package = std::env::var("CARGO_PKG_NAME").map(|name| format!(" -p {name}")).unwrap_or_default();
     let thread = std::thread::current();

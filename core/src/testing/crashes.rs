@@ -1,7 +1,7 @@
-//! A crash of each role at each point of a run, one by one, and at each pair of points.
+//! Runs with a crash of each role at each point, one by one, and at each pair of points.
 //!
-//! A run of the [`stage`](super::stage) is a list of events; a role can crash before and after each that happens to
-//! it. What a crash leads to is a list of events again, with points of its own for the next crash.
+//! A run of the [`stage`](super::stage) is a list of events; a role can crash before and after each event that
+//! concerns it. The run after a crash is again a list of events, with points for the next crash.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -24,32 +24,32 @@ use super::post::Post;
 use super::scene::{Ended, Scene};
 use super::stage::{Event, First, Stage};
 
-/// More events than a run of any choreography that ends should have.
+/// The maximum number of events of a run. No run of a choreography that ends should have more.
 const EVENTS_MAX: usize = 100_000;
-/// Runs between two words about how far it is.
+/// The number of runs between two progress messages.
 const RUNS_PER_WORD: usize = 5_000;
 
-/// What was checked, and found in order.
+/// The extent of a check that found no failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CrashReport {
-    /// Points at which one role could crash, in runs without another crash.
+    /// The number of points at which a role could crash, in runs without another crash.
     pub points: usize,
-    /// Runs in all.
+    /// The total number of runs.
     pub runs: usize,
-    /// Runs that ended as compensated although the one without a crash did not.
+    /// The number of runs that ended as compensated although the run without a crash did not.
     pub aborted: usize,
 }
 
 /// A run that did not end as it should.
 #[derive(Debug, Clone, thiserror::Error)]
 pub struct RunFailure {
-    /// What is wrong.
+    /// A description of the failure.
     pub what: String,
-    /// What happened, one line for each event; of a long run as much as helps.
+    /// The events, one line for each; of a long run, the lines that help.
     pub timeline: Vec<String>,
-    /// Which run it was, for the variable `ACCOMPANIST_CRASHES`; empty if no run was to blame.
+    /// The run, as a value for the variable `ACCOMPANIST_CRASHES`; empty if no run was to blame.
     pub again: String,
-    /// The command that runs the test it was found in, and no other.
+    /// The command that runs only the test in which the failure was found.
     pub command: String,
 }
 
@@ -75,34 +75,36 @@ impl RunFailure {
     }
 }
 
-/// How one run ended.
+/// The result of a run.
 struct Ran {
-    /// Of its events and what it was run with, for a run that others are compared with.
+    /// The fingerprint of the events and of the run's surroundings, for a run that others are compared with.
     fingerprint: u32,
     events: Vec<Event>,
-    /// At which events requests to services were made, if they may be late.
+    /// The events at which requests to services were made, if requests may be late.
     requests: Vec<usize>,
     output: Result<Payload, Abort>,
     finished: bool,
-    /// Whether all that was to go wrong in it has.
+    /// Whether all planned faults have happened.
     fits: bool,
 }
 
-/// Runs a choreography once without a crash, then once for each point at which a role can crash (before and after each
-/// turn, sync, message, acknowledgement, and so before and after each record, commit, compensation, done and close), with a
-/// crash there; and, with `crashes_max` 2, with a second crash at each point after the first. In other runs a message, an
-/// acknowledgement of which is false, never arrives, and nobody crashes. All that with writes synced before
-/// anything arrives, and once more the other way round.
+/// Runs a choreography once without a crash, then once for each point at which a role can crash, with a crash at that
+/// point. The points are before and after each turn, sync, message and acknowledgement, and so before and after each
+/// record, commit, compensation, done and close. With `crashes_max` 2, further runs have a second crash at each point
+/// after the first. In other runs, a message never arrives although it is acknowledged, and nobody crashes. All runs
+/// are done with writes synced before anything arrives, and once more with the opposite order.
 ///
-/// Each run has to end at all roles, alike, and leave nothing behind but how it ended: as the run without a crash (with
-/// the same output, if nothing is drawn: `random`, `uuid`, `now`, `effect`, time limits), or as compensated. Beyond that, the
-/// scene's judge sees what the services were made to do: there is the check that no step took effect twice.
+/// In each run, all roles must end the session with the same outcome, and leave nothing behind except that outcome.
+/// The outcome must be that of the run without a crash (with the same output, if nothing is drawn: `random`, `uuid`,
+/// `now`, `effect`, time limits), or compensated. In addition, the scene's judge sees what the services were made to
+/// do; this is the place to check that no step took effect twice.
 ///
 /// Time passes at once; services may wait for others as on a runtime. A run that ends in trouble fails.
 ///
-/// A failure prints `ACCOMPANIST_CRASHES=..` with the run that has failed. With that in the environment the check that printed
-/// it runs that one first, beside the run without a crash that it is compared with: it fails in the same way, or the check
-/// goes on with all runs. If that run cannot come about any more, the check fails, and says so. Other checks are not concerned.
+/// A failure prints `ACCOMPANIST_CRASHES=..` with the failed run. With that in the environment, the check that
+/// printed it first repeats that run, along with the run without a crash that it is compared with. Either the run
+/// fails in the same way, or the check continues with all runs. If that run cannot happen any more, the check fails
+/// and says so. Other checks are not affected.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -137,7 +139,7 @@ struct Ran {
 /// ```
 ///
 /// # Errors
-/// [`RunFailure`]: the first run that did not end so, what happened in it, and how to run it alone.
+/// [`RunFailure`]: the first run that did not end as required, what happened in it, and how to repeat it alone.
 pub async fn check_crashes<C: Choreography>(
     choreography: C,
     input: <C::Input as Located>::Value,
@@ -156,7 +158,7 @@ pub async fn check_crashes<C: Choreography>(
         let base = check.run(&calm, None).await?;
         report.runs += 1;
         report.points += points(&base.events, 0).count();
-        // Depth first, so that a run is known while its successors are made.
+        // The search is depth first, so that the events of a run are known when its successors are created.
         let mut open: Vec<Plan> = successors(&calm, &base.events, &base.requests);
         while let Some(plan) = open.pop() {
             let ran = check.run(&plan, Some(&base)).await?;
@@ -177,7 +179,7 @@ struct Check<C: Choreography, S> {
     choreography: Arc<C>,
     input: Payload,
     scene: S,
-    /// Which check of this choreography it is in its test, from 1.
+    /// The number of this check among those of this choreography in its test, from 1.
     call: usize,
 }
 
@@ -199,7 +201,7 @@ impl<C: Choreography, S: Fn() -> Scene<C>> Check<C, S> {
         Ok(Ran { fingerprint, events: stage.events, requests: stage.requests, output, finished, fits })
     }
 
-    /// Runs what was printed once more, if it was printed by this check, and says so if it does not fit any more.
+    /// Repeats a printed run, if this check printed it, and fails if the run is no longer possible.
     async fn run_again(&self, printed: &Printed) -> Result<(), RunFailure> {
         let unfit = |why: &str| RunFailure::unusable(printed.unfit(why));
         let plan = printed.plan.clone().map_err(|why| unfit(&why))?;
@@ -221,7 +223,7 @@ impl<C: Choreography, S: Fn() -> Scene<C>> Check<C, S> {
     }
 }
 
-/// Whether all faults of the plan could happen, or what is wrong with the run.
+/// Plays a run. Returns whether all faults of the plan could happen, or the reason why the run fails.
 async fn play<C: Choreography>(stage: &mut Stage<C>, plan: &Plan) -> Result<bool, String> {
     let mut fits = true;
     let mut faults = plan.faults.iter().peekable();
@@ -248,7 +250,7 @@ async fn play<C: Choreography>(stage: &mut Stage<C>, plan: &Plan) -> Result<bool
         };
         happen(stage, event)?;
     }
-    // After the end arrives what was to, and what has not arrived before.
+    // After the end, the planned late request arrives, and then every request that has not arrived before.
     if let Some(FaultKind::Request(number)) =
         faults.next_if(|fault| fault.event == stage.events.len()).map(|fault| fault.kind)
     {
@@ -266,7 +268,8 @@ fn happen<C: Choreography>(stage: &mut Stage<C>, event: Event) -> Result<(), Str
     panics::catch(|| stage.happen(event)).map_err(|panic| format!("a panic: {panic}"))
 }
 
-/// What a role requests in its turn does not arrive, and the role crashes. Says whether it requests anything.
+/// Lets a role's turn happen without its requests arriving, and crashes the role. Returns whether the turn made any
+/// request.
 fn linger<C: Choreography>(stage: &mut Stage<C>, event: Event) -> Result<bool, String> {
     let (Event::Turn(role), Some(post)) = (event, stage.post.clone()) else {
         return happen(stage, event).map(|()| false);
@@ -280,7 +283,7 @@ fn linger<C: Choreography>(stage: &mut Stage<C>, event: Event) -> Result<bool, S
     Ok(!lingering.is_empty())
 }
 
-/// What happens next, or why nothing does.
+/// Returns the next event, or the reason why there is none.
 pub(super) async fn next_event<C: Choreography>(stage: &mut Stage<C>) -> Result<Event, String> {
     if let Some(stuck) = stage.stuck.take() {
         return Err(stuck);
@@ -290,7 +293,7 @@ pub(super) async fn next_event<C: Choreography>(stage: &mut Stage<C>) -> Result<
     }
     let next = poll_fn(|cx| {
         stage.wake_later(cx);
-        // Time passes only when all that was requested is carried out.
+        // Time passes only when all requests are carried out.
         let requested = stage.poll_post(cx);
         match (stage.stuck.take(), stage.next()) {
             (Some(stuck), _) => Poll::Ready(Err(stuck)),
@@ -301,7 +304,7 @@ pub(super) async fn next_event<C: Choreography>(stage: &mut Stage<C>) -> Result<
     next.await
 }
 
-/// Whether the run has ended as it should.
+/// Checks that the run has ended as it should.
 fn judge<C: Choreography>(
     stage: &Stage<C>,
     scene: Scene<C>,

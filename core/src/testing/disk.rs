@@ -1,4 +1,4 @@
-//! A disk in memory, as small as it gets: what is on it is durable.
+//! A minimal disk in memory. Everything on it is durable.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use crate::instance::{LocalResult, Write};
 use crate::record::{Closed, Opened, Record, read_value};
 use crate::state::ReadState;
 
-/// What one role has made durable, by space and key.
+/// The data that one role has made durable, by space and key.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub struct Disk(BTreeMap<(Space, Vec<u8>), Vec<u8>>);
 
 impl Disk {
-    /// Keeps a batch.
+    /// Stores a batch.
     pub fn apply(&mut self, batch: Batch) {
         for change in batch {
             match change.value {
@@ -23,8 +23,8 @@ impl Disk {
         }
     }
 
-    /// Runs what is to be run and keeps all of it: what a writer's group commit does for one write. Gives all that was kept, and what
-    /// has to be told to the part that wanted it.
+    /// Runs the local transaction of a write and stores all its changes, like a writer's group commit for a single
+    /// write. Returns everything that was stored, and the result for the part that requested it.
     pub fn write(&mut self, write: Write) -> (Batch, Option<(Path, LocalResult)>) {
         let mut batch = write.changes;
         let local = write.local.map(|job| {
@@ -40,23 +40,23 @@ impl Disk {
         (batch, local)
     }
 
-    /// The entries of a space, in order.
+    /// Returns the entries of a space, in order.
     pub fn entries(&self, space: Space) -> Vec<Entry> {
         let entries = self.0.iter().filter(|((of, _), _)| *of == space);
         entries.map(|((_, key), value)| (key.clone(), value.clone())).collect()
     }
 
-    /// How the one session on it began.
+    /// Returns the opening record of the one session on this disk.
     pub fn opened(&self) -> Option<Opened> {
         self.all(Space::Open).into_iter().next()
     }
 
-    /// How the one session on it ended.
+    /// Returns the tombstone of the one session on this disk.
     pub fn closed(&self) -> Option<Closed> {
         self.all(Space::Closed).into_iter().next()
     }
 
-    /// The journal, in the order of a scan.
+    /// Returns the journal, in the order of a scan.
     pub fn records(&self) -> Vec<Record> {
         self.all(Space::Journal)
     }
@@ -68,7 +68,8 @@ impl Disk {
     }
 }
 
-/// A tombstone's place in the order of closing, which a writer adds to its batch; here all close at one time.
+/// Returns a tombstone's entry in the order of closing, which a writer adds to its batch. Here all entries have the
+/// same time.
 fn place(tombstone: &Change) -> Change {
     let key = [&0u64.to_be_bytes()[..], &tombstone.key].concat();
     Change { space: Space::Ended, key, value: Some(Vec::new()) }

@@ -1,7 +1,7 @@
-//! A session's history, and going through it again with the program as it is now.
+//! Histories of sessions, and their replay with the current program.
 //!
-//! A history is what one role of an open session has on disk. Keep some of those your services had, and let your CI
-//! replay them: a change of a program that would stop sessions after the next deployment fails there instead.
+//! A history contains what one role of an open session has on disk. Save some histories of your services, and let
+//! your CI replay them: a change of a program that would stop sessions after the next deployment fails there instead.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,30 +19,30 @@ use crate::part::{Alarm, AnyChoreography};
 use crate::record::{Opened, Record};
 use crate::role::RoleSet;
 
-/// The first byte of a history's bytes.
+/// The first byte of an encoded history.
 const HISTORY_VERSION: u8 = 1;
 
-/// What one role of one session has on disk; its text form is for people.
+/// The data that one role of one session has on disk. The text form is for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
-    /// Which role of which session.
+    /// The role instance.
     pub instance: InstanceId,
-    /// How it began.
+    /// The record of the beginning.
     pub opened: Opened,
-    /// What has happened since, in the order of paths.
+    /// The records since then, in the order of paths.
     pub records: Vec<Record>,
 }
 
 impl History {
-    /// The bytes of a file.
+    /// Encodes the history for a file.
     ///
     /// # Errors
-    /// Never for a history that was exported or read.
+    /// Never for a history that was exported or decoded.
     pub fn to_bytes(&self) -> Result<Vec<u8>, CodecError> {
         pack(&(HISTORY_VERSION, self))
     }
 
-    /// Reads [`History::to_bytes`].
+    /// Decodes the result of [`History::to_bytes`].
     ///
     /// # Errors
     /// [`ReplayError`] for anything else.
@@ -56,7 +56,7 @@ impl History {
 }
 
 impl History {
-    /// Where the instance stands.
+    /// The status of the instance.
     pub fn status(&self) -> Status {
         Status::of(&self.records)
     }
@@ -74,43 +74,43 @@ impl fmt::Display for History {
     }
 }
 
-/// How far a replay has come, when it agrees with the history.
+/// The position that a replay has reached in agreement with its history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replayed {
     /// Whether the program has ended.
     pub ended: bool,
-    /// What it waits for otherwise, by the path of the operation.
+    /// The waits of a program that has not ended, by the path of the operation.
     pub waits_for: Vec<(Path, String)>,
 }
 
-/// A history that the program does not agree with.
+/// The reason why a history cannot be replayed with the program.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReplayError {
-    /// The program does something else, or cannot go on: a node would stop the session.
+    /// The program does something else, or cannot continue: a node would stop the session.
     #[error(transparent)]
     Stopped(#[from] Stop),
     /// The history is of another choreography or version.
     #[error("the history is of `{found}` version {found_version}, not of `{expected}` version {expected_version}")]
     Another {
-        /// Its choreography.
+        /// The choreography of the history.
         found: String,
-        /// And the version of that.
+        /// The version in the history.
         found_version: u32,
-        /// The choreography given.
+        /// The given choreography.
         expected: &'static str,
-        /// And its version.
+        /// The version of the given choreography.
         expected_version: u32,
     },
-    /// The bytes are no history that this release can read.
+    /// The bytes are a history of a version that this release cannot read.
     #[error("a history of version {0} cannot be read: export it with this release, or read it with a later one")]
     Version(u8),
-    /// The bytes are no history at all.
+    /// The bytes are no history.
     #[error(transparent)]
     Codec(#[from] CodecError),
 }
 
-/// Goes through `history` with `choreography` as it is now. No service is asked anything: only `locally` may look at
-/// the services given.
+/// Replays `history` with the current `choreography`. No service is called; only `locally` may read the given
+/// services.
 ///
 /// ```
 /// # use accompanist_core::{Abort, At, Choreography, Context, Role, Services};
@@ -129,8 +129,8 @@ pub enum ReplayError {
 /// ```
 ///
 /// # Errors
-/// [`ReplayError`], with both sides where they differ. A history of another version is refused, as its sessions stay on
-/// their version: replay those with that one, for as long as you deploy it.
+/// [`ReplayError`], which shows both sides where they differ. A history of another version is refused, because its
+/// sessions stay on their version: replay it with that version, for as long as you deploy that version.
 pub fn replay<C: Choreography>(
     history: &History,
     choreography: C,
@@ -157,7 +157,7 @@ pub fn replay<C: Choreography>(
     }
 }
 
-/// No time passes, and nothing is left to chance.
+/// An environment in which no time passes and nothing is random.
 struct Standstill;
 
 impl Environment for Standstill {

@@ -1,4 +1,4 @@
-//! What a choreography looks like from outside, in one run without faults: habits that cost dearly later.
+//! Examines a choreography in one run without faults, for habits that become expensive later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,41 +16,42 @@ use super::crashes::{RunFailure, next_event};
 use super::scene::Scene;
 use super::stage::{Event, First, Stage};
 
-/// Something about a choreography that should be looked at.
+/// Something in a choreography that should be reviewed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Finding {
-    /// A pivot can be committed while a step that may still refuse is not. If it does refuse, the session is aborted,
-    /// what the pivot has done stays, and an operator is needed. Let all that may refuse end before the pivot (a message
-    /// from there to the pivot's role is enough), and make what comes after it [`Kind::Retriable`].
+    /// A pivot can be committed while a step that may still refuse is not. If that step refuses, the session is
+    /// aborted, the effect of the pivot stays, and an operator is needed. Let all steps that may refuse end before
+    /// the pivot (a message from there to the pivot's role is enough), and make the steps after it
+    /// [`Kind::Retriable`].
     AbortBesidePivot {
-        /// The pivot's name, and its path.
+        /// The pivot's name and path.
         pivot: (String, Path),
-        /// The other step's name, and its path.
+        /// The other step's name and path.
         other: (String, Path),
-        /// Whether the other one comes after the pivot, and not beside it.
+        /// Whether the other step comes after the pivot, and not beside it.
         after: bool,
     },
-    /// A role that says nothing, does nothing and observes nothing: it only keeps the others waiting for its end.
+    /// A role that sends nothing, does nothing and observes nothing, so that the others only wait for its end.
     OnlyWaits {
         /// The role.
         role: &'static str,
     },
-    /// A value that was sent, and neither looked at nor passed on. (One without bytes is a sign, not a value.)
+    /// A value that was sent, but neither read nor passed on. A unit value is only a signal, and is not reported.
     NeverUsed {
-        /// The operation.
+        /// The path of the operation.
         path: Path,
-        /// Who sent it.
+        /// The role that sent the value.
         from: &'static str,
-        /// Who received it.
+        /// The role that received it.
         to: &'static str,
     },
     /// The session has no deadline, and this wait has no limit: if the other side does not come back, it never ends.
     NoDeadline {
-        /// Who waits.
+        /// The waiting role.
         role: &'static str,
-        /// The operation.
+        /// The path of the operation.
         path: Path,
-        /// For what.
+        /// A description of the awaited event.
         what: String,
     },
 }
@@ -80,14 +81,14 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Runs `choreography` once, without faults, and reports what should be looked at, in order.
+/// Runs `choreography` once, without faults, and reports what should be reviewed, in order.
 ///
-/// It sees what this input leads to, and nothing else: not the branches that it does not take, not a `ctx.abort`
-/// that is not reached, not what would happen in another order. It takes every step that is not [`Kind::Retriable`] for
-/// one that may abort the session, also with `try_transact`. Values that are broadcast, gathered or signalled are not followed.
+/// The run only sees what this input leads to: not the branches that are not taken, not a `ctx.abort` that is not
+/// reached, not what would happen in another order. Every step that is not [`Kind::Retriable`] counts as one that may
+/// abort the session, even with `try_transact`. Values that are broadcast, gathered or signalled are not tracked.
 ///
 /// # Errors
-/// [`RunFailure`] when the run itself does not end as it should.
+/// [`RunFailure`] if the run itself does not end as it should.
 pub async fn lint<C: Choreography>(
     choreography: C,
     input: <C::Input as Located>::Value,
@@ -114,10 +115,10 @@ pub async fn lint<C: Choreography>(
     Ok(findings)
 }
 
-/// How much of each role something is known to come after.
+/// A vector clock: for each role, how many of its events are known to precede something.
 type Clock = Vec<u64>;
 
-/// A step as it was seen.
+/// An observed step.
 struct SeenStep {
     name: String,
     kind: Kind,
@@ -126,14 +127,14 @@ struct SeenStep {
     done: Option<Clock>,
 }
 
-/// What the run has shown.
+/// The observations of the run.
 struct Seen {
     clocks: Vec<Clock>,
-    /// The clocks of the frames that are under way, by role and number.
+    /// The clocks of the frames in flight, by role and number.
     frames: BTreeMap<(usize, u64), Clock>,
     steps: BTreeMap<Path, SeenStep>,
     heard: Vec<Vec<Received>>,
-    /// Messages without bytes.
+    /// The paths of messages with a unit value.
     signs: BTreeSet<Path>,
     active: BTreeSet<usize>,
     waits: BTreeSet<(usize, Path, String)>,
@@ -152,7 +153,7 @@ impl Seen {
         }
     }
 
-    /// What an arriving frame knows, its receiver knows.
+    /// Merges the clock of an arriving frame into its receiver's clock.
     fn before<C: Choreography>(&mut self, stage: &Stage<C>, event: Event) {
         let Event::Arrive { from, to, number } = event else { return };
         let (Some(known), Some(clock)) = (self.frames.get(&(from, number)), self.clocks.get_mut(to)) else { return };
@@ -173,7 +174,7 @@ impl Seen {
             let clock = clock.clone();
             for (number, body) in stage.said(role) {
                 self.frames.entry((role, number)).or_insert_with(|| clock.clone());
-                // Votes and verdicts are said by every role of a saga or loop.
+                // Every role of a saga or loop sends votes and verdicts, so they do not count.
                 let operation = if let Body::Deliver { operation, .. } = body { Some(operation) } else { None };
                 if operation.is_some_and(|operation| !matches!(operation, Operation::Vote | Operation::Verdict)) {
                     self.active.insert(role);
@@ -203,7 +204,7 @@ impl Seen {
     }
 
     fn pivots(&self) -> Vec<Finding> {
-        // Whether `one` was known to be over where `other` began.
+        // Whether `one` was known to have ended where `other` began.
         let before = |one: &SeenStep, other: &SeenStep| {
             let done = one.done.as_ref().and_then(|clock| clock.get(one.role));
             done.is_some_and(|done| other.begun.get(one.role).is_some_and(|known| known >= done))
@@ -234,7 +235,7 @@ impl Seen {
         unused.map(|(received, to)| Finding::NeverUsed { path: received.path.clone(), from: received.from, to })
     }
 
-    /// The first of them: a deadline helps against all.
+    /// Returns the first wait without a limit, because one deadline ends all of them.
     fn endless_wait(&self, roles: &'static [&'static str]) -> impl Iterator<Item = Finding> {
         let wait = self.waits.iter().min_by_key(|(_, path, _)| path);
         wait.into_iter().filter_map(|(role, path, what)| {

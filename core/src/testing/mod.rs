@@ -1,8 +1,8 @@
-//! For users' own tests: histories and their replay ([`History`], [`replay`]). With the feature `testing` also a crash at
-//! every point of a run (`check_crashes`), invariants as predicates (`Watch`), and a look at a choreography from outside
+//! Tools for users' own tests: histories and their replay ([`History`], [`replay`]). The feature `testing` adds runs
+//! with a crash at every point (`check_crashes`), invariants as predicates (`Watch`), and a review of a choreography
 //! (`lint`).
 //!
-//! Knows no runtime. A simulated world of nodes is in `accompanist::testing`.
+//! This module knows no runtime. A simulated world of nodes is in `accompanist::testing`.
 
 mod history;
 

@@ -1,10 +1,10 @@
-//! What goes wrong in one run, and which runs follow from one: their faults are those of the run, and one more.
+//! The planned faults of a run, and the runs that follow from one run: those with the same faults and one more.
 
 use std::iter;
 
 use super::stage::{Event, First};
 
-/// What goes wrong at the event of this number.
+/// A fault at the event of this number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) event: usize,
@@ -13,37 +13,37 @@ pub(super) struct Fault {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FaultKind {
-    /// The role crashes just before.
+    /// The role crashes just before the event.
     Crash(usize),
-    /// The frame that would arrive is lost, and acknowledged all the same.
+    /// The arriving frame is lost, but acknowledged.
     Forget,
-    /// What the role whose turn it is requests of services does not arrive, and the role crashes.
+    /// The requests to services of the role whose turn it is do not arrive, and the role crashes.
     Linger,
-    /// The request of this number arrives just before: at last, or once more.
+    /// The request of this number arrives just before the event, belatedly or once more.
     Request(usize),
 }
 
-/// The faults of one run.
+/// The faults of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) first: First,
     pub(super) faults: Vec<Fault>,
 }
 
-/// How a plan calls a frame that is forgotten, where a crash has its role.
+/// The name of a forgotten frame in a written plan, in the place of a crash's role.
 const FORGET: &str = "forget";
-/// How it calls requests that linger.
+/// The name of lingering requests in a written plan.
 const LINGER: &str = "linger";
-/// What it puts before the number of a request that arrives late.
+/// The prefix of a late request's number in a written plan.
 const REQUEST: &str = "request-";
 
 impl Plan {
-    /// Whether requests linger in it, and nobody has said yet when they arrive.
+    /// Whether requests linger in this plan without a planned time of arrival.
     pub(super) fn lingers(&self) -> bool {
         self.faults.last().is_some_and(|fault| fault.kind == FaultKind::Linger)
     }
 
-    /// Its text, in one word for a shell.
+    /// The plan as one word for a shell.
     pub(super) fn written(&self, roles: &[&str]) -> String {
         let first = match self.first {
             First::Disk => "disk",
@@ -61,7 +61,7 @@ impl Plan {
         iter::once(first.to_owned()).chain(faults).collect::<Vec<_>>().join(",")
     }
 
-    /// Reads [`Plan::written`].
+    /// Decodes the result of [`Plan::written`].
     pub(super) fn read(text: &str, roles: &[&str]) -> Result<Self, String> {
         let mut parts = text.split(',');
         let first = match parts.next() {
@@ -88,14 +88,15 @@ impl Plan {
     }
 }
 
-/// A name as one word that a shell leaves alone.
+/// Turns a name into a word that a shell does not interpret.
 pub(super) fn word(name: &str) -> String {
     let plain = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
     name.chars().map(|character| if plain(character) { character } else { '_' }).collect()
 }
 
-/// The points at which one role can crash, from the event of number `from` on. After an event is the same as before the
-/// next one that happens to the role, but for what happens to others in between; so both are taken, unless they are one.
+/// The points at which a role can crash, from event number `from` on. A crash after an event equals one before the
+/// role's next event, except for other roles' events in between; therefore both are included, unless they are the
+/// same point.
 pub(super) fn points(events: &[Event], from: usize) -> impl Iterator<Item = Fault> {
     let crashes = events.iter().enumerate().skip(from).flat_map(|(event, what)| {
         let next: Vec<usize> = events.get(event + 1).into_iter().flat_map(|next| next.roles()).collect();
@@ -107,13 +108,13 @@ pub(super) fn points(events: &[Event], from: usize) -> impl Iterator<Item = Faul
     crashes.filter(|crash| crash.event < events.len())
 }
 
-/// The frames that can be forgotten, from the event of number `from` on.
+/// The frames that can be forgotten, from event number `from` on.
 fn frames(events: &[Event], from: usize) -> impl Iterator<Item = Fault> {
     let arrivals = events.iter().enumerate().skip(from).filter(|(_, what)| matches!(what, Event::Arrive { .. }));
     arrivals.map(|(event, _)| Fault { event, kind: FaultKind::Forget })
 }
 
-/// The requests that arrive once more: each at each event after it was made, and after the end.
+/// The repeated arrivals of requests: each request at each event after it was made, and after the end.
 fn requests<'a>(events: &'a [Event], requests: &'a [usize]) -> impl Iterator<Item = Fault> + 'a {
     let arrivals = |(number, made): (usize, &usize)| {
         (made + 1..=events.len()).map(move |event| Fault { event, kind: FaultKind::Request(number) })
@@ -127,9 +128,10 @@ fn lingering(requests: &[usize]) -> impl Iterator<Item = Fault> + '_ {
     turns.map(|event| Fault { event: *event, kind: FaultKind::Linger })
 }
 
-/// The plans with one fault more than `plan`, later than its last. A frame is forgotten alone, and requests are late alone: with
-/// crashes besides there would be several times the runs, and the model has those. Requests that linger arrive at each
-/// event after the crash of their caller. `made` is at which events requests were made, if they may be late.
+/// The plans with one more fault than `plan`, later than its last. A forgotten frame and a repeated request are each
+/// the only fault of a run: combined with crashes there would be several times as many runs, and the model covers
+/// those. Lingering requests arrive at each event after the crash of their caller. `made` lists the events at which
+/// requests were made, if requests may be late.
 pub(super) fn successors(plan: &Plan, events: &[Event], made: &[usize]) -> Vec<Plan> {
     let last = plan.faults.last();
     let from = last.map_or(0, |fault| fault.event + 1);
@@ -140,7 +142,7 @@ pub(super) fn successors(plan: &Plan, events: &[Event], made: &[usize]) -> Vec<P
         Some(FaultKind::Crash(_)) => points(events, from).collect(),
         Some(FaultKind::Linger) => {
             let held = made.iter().enumerate().filter(|(_, event)| **event + 1 == from).map(|(number, _)| number);
-            // After the crash; after the end they arrive by themselves.
+            // The requests arrive after the crash; after the end they arrive by themselves.
             held.flat_map(|number| (from + 1..events.len()).map(move |event| (number, event)))
                 .map(|(number, event)| Fault { event, kind: FaultKind::Request(number) })
                 .collect()

@@ -1,26 +1,26 @@
-//! The requests of a run to its services, in the order in which they are made: what arrives late, and what arrives again.
+//! The requests of a run to its services, in the order in which they are made, with late and repeated arrivals.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use crate::requests::{Call, Carriage, Courier, Request};
 
-/// Carries the requests of one run. A clone is the same.
+/// Carries the requests of one run. Clones share their state.
 #[derive(Clone, Default)]
 pub(super) struct Post(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
     made: Vec<Made>,
-    /// What is made now does not arrive until it is told to.
+    /// Whether requests that are made now are held back until [`Post::arrive`].
     lingers: bool,
-    /// What has arrived late, and goes on.
+    /// The late requests that have arrived and are still running.
     under_way: Vec<(Request, Call)>,
 }
 
 struct Made {
     request: Request,
-    /// The request itself, if it has not arrived yet.
+    /// The call, if the request has not arrived yet.
     lingering: Option<Call>,
 }
 
@@ -29,12 +29,12 @@ impl Post {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many requests were made.
+    /// The number of requests made.
     pub(super) fn made(&self) -> usize {
         self.inner().made.len()
     }
 
-    /// What `work` requests does not arrive; gives the numbers of that.
+    /// Runs `work` so that its requests do not arrive. Returns their numbers.
     pub(super) fn lingering(&self, work: impl FnOnce()) -> Vec<usize> {
         let from = self.made();
         self.inner().lingers = true;
@@ -53,7 +53,7 @@ impl Post {
         self.inner().made.iter().position(|made| made.lingering.is_some())
     }
 
-    /// The request arrives: now at last, or once more. Says which it is.
+    /// Lets a request arrive, belatedly or once more. Returns a description that says which.
     pub(super) fn arrive(&self, number: usize) -> Option<String> {
         let mut inner = self.inner();
         let made = inner.made.get_mut(number)?;
@@ -65,12 +65,12 @@ impl Post {
         Some(what)
     }
 
-    /// Lets go on what has arrived late; ready when all of that is carried out.
+    /// Polls the late requests that have arrived. Ready when all of them are carried out.
     ///
     /// # Errors
-    /// The panic of one.
+    /// The panic of a request.
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
-        // What goes on may make nothing new here, but the lock is not held while it does.
+        // A late request cannot make new requests here, but the lock is not held while it runs.
         let mut under_way = std::mem::take(&mut self.inner().under_way);
         let mut panicked = Ok(());
         under_way.retain_mut(|(request, call)| match call.as_mut().poll(cx) {
@@ -94,7 +94,7 @@ impl Post {
 impl Courier for Post {
     fn carry(&self, request: &Request) -> Carriage {
         if request.call == "outcome" {
-            return Carriage::AsUsual; // It changes nothing at its service.
+            return Carriage::AsUsual; // An `outcome` call changes nothing at its service.
         }
         let mut inner = self.inner();
         let (number, lingers) = (inner.made.len(), inner.lingers);

@@ -1,7 +1,7 @@
-//! All roles of one session on one stage: every frame, write and turn is an event, and one thing happens at a time.
+//! All roles of one session on one stage: every frame, write and turn is an event, and one event happens at a time.
 //!
-//! Pure but for the services: no thread, no network, no disk, and a clock that moves when nothing else does. The
-//! same parts as in the runtime. Who says what happens next: [`super::crashes`], or a test of its own.
+//! The stage is pure except for the services: no thread, no network, no disk, and a clock that advances when nothing
+//! else happens. The parts are the same as in the runtime. [`super::crashes`], or a test, decides what happens next.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -29,38 +29,39 @@ use super::scene::{Scene, Signal};
 use super::timeline::{Line, Timeline};
 use super::watch::{Violation, Watch};
 
-/// After which time what is not acknowledged is sent again, if nothing else happens meanwhile.
+/// The delay after which unacknowledged frames are resent, if nothing else happens meanwhile.
 const RETRANSMISSION_DELAY_MS: u64 = 1_000;
 
-/// How often time passes in vain before a run is taken for one that goes on with time alone, or not at all; and for each role.
+/// The number of times that time passes without effect before the run is assumed to continue through timers only, or
+/// not at all; below, the additional number for each role.
 const QUIET_TIMES_MIN: usize = 16;
 const QUIET_TIMES_PER_ROLE: usize = 8;
 
-/// One thing that happens. Roles go by their index.
+/// An event. Roles are named by their index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
-    /// A role's program and its steps go as far as they can.
+    /// A role's program and its steps run as far as they can.
     Turn(usize),
     /// The next write of a role becomes durable.
     Sync(usize),
     /// A frame arrives.
     Arrive { from: usize, to: usize, number: u64 },
-    /// An acknowledgement arrives at the role that has said the frame.
+    /// An acknowledgement arrives at the role that sent the frame.
     Acknowledge { from: usize, to: usize },
-    /// A role is given the signals of the scene.
+    /// A role receives the signals of the scene.
     Signal(usize),
-    /// A frame is lost, and is acknowledged all the same.
+    /// A frame is lost, but acknowledged.
     Forget { from: usize, to: usize, number: u64 },
-    /// Nothing else happens: the clock goes on.
+    /// Nothing else happens, so the clock advances.
     Time,
-    /// A role loses its memory and what it has not synced, and comes back.
+    /// A role loses its memory and its unsynced writes, and recovers.
     Crash(usize),
-    /// The request of this number to a service arrives: once more, or at last.
+    /// The request of this number to a service arrives, once more or belatedly.
     Request(usize),
 }
 
 impl Event {
-    /// The roles that it happens to.
+    /// The roles that the event concerns.
     pub(super) fn roles(self) -> impl Iterator<Item = usize> {
         let (one, other) = match self {
             Self::Turn(role) | Self::Sync(role) | Self::Signal(role) | Self::Crash(role) => (Some(role), None),
@@ -73,7 +74,7 @@ impl Event {
     }
 }
 
-/// What is done first, when several things could happen.
+/// The event that happens first when several are possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum First {
     /// Writes are synced at once.
@@ -82,7 +83,7 @@ pub(super) enum First {
     Network,
 }
 
-/// The time of day on the stage, and numbers that never come twice.
+/// The time on the stage, and numbers that never repeat.
 #[derive(Debug, Default)]
 struct Clock {
     passed_ms: AtomicU64,
@@ -101,31 +102,31 @@ impl Environment for Clock {
     }
 }
 
-/// A frame that is not acknowledged yet.
+/// An unacknowledged frame.
 struct Said {
     key: OutgoingKey,
     frame: Frame,
     arrived: bool,
 }
 
-/// One role: its disk, its present life, and what that has not got rid of yet.
+/// A role: its disk, its current life, and the writes and frames of that life that are not done yet.
 struct Site {
     disk: Disk,
     part: Option<Part>,
-    /// Something has happened to it since its last turn.
+    /// Whether something has happened to the role since its last turn.
     due: Arc<AtomicBool>,
     writes: VecDeque<Write>,
     said: BTreeMap<u64, Said>,
-    /// Counts its lives; an acknowledgement is for one of them.
+    /// The number of the current life. An acknowledgement is valid for one life.
     epoch: u128,
     next_number: u64,
     signals: Vec<Signal>,
-    /// What its next life sends again; see [`Effects::lacking`].
+    /// The messages that the next life resends; see [`Effects::lacking`].
     lacking: BTreeSet<(Path, RoleIndex)>,
     service: Service,
 }
 
-/// See the module's documentation.
+/// The stage. See the module's documentation.
 pub(super) struct Stage<C> {
     choreography: Arc<C>,
     clock: Arc<Clock>,
@@ -135,23 +136,23 @@ pub(super) struct Stage<C> {
     header: Arc<Header>,
     input: Payload,
     caller: Arc<Mutex<Option<Waker>>>,
-    /// What carries the requests to services, if some are late.
+    /// The carrier of the requests to services, if some are late.
     pub(super) post: Option<Post>,
-    /// At which events requests were made, once for each.
+    /// The event at which each request was made.
     pub(super) requests: Vec<usize>,
     acks: VecDeque<(usize, Receipt)>,
     pub(super) signals: Vec<Signal>,
     first: First,
     watch: Watch,
-    /// How the initiator's caller was told it ended.
+    /// The result that the initiator's caller received.
     pub(super) output: Option<Result<Payload, Abort>>,
-    /// Why a role stands still, or needs an operator.
+    /// The reason why a role is stopped, or needs an operator.
     pub(super) stuck: Option<String>,
-    /// Something was drawn, or hung on the time, that may be otherwise in another run.
+    /// Whether something was drawn, or depended on time, and may therefore differ in another run.
     pub(super) has_drawn: bool,
     pub(super) events: Vec<Event>,
     timeline: Timeline,
-    /// How often in a row time has passed, and nothing came of it but nudges.
+    /// The number of consecutive times that time has passed and caused nothing except nudges.
     quiet: usize,
 }
 
@@ -218,7 +219,7 @@ impl<C: Choreography> Stage<C> {
         usize::from(self.header.initiator.0)
     }
 
-    /// Begins the present life of a role, if its disk, a start or a frame's header asks for it.
+    /// Starts a new life of a role, from its disk, a start or a frame's header.
     fn live(&mut self, index: usize) {
         let role = C::Roles::NAMES.get(index).copied().unwrap_or_default();
         let input = (index == self.initiator()).then(|| self.input.clone());
@@ -252,7 +253,7 @@ impl<C: Choreography> Stage<C> {
         site.signals = self.signals.iter().filter(|signal| signal.role == role).cloned().collect();
     }
 
-    /// What happens next; nothing if the services have to go on first.
+    /// Returns the next event; `None` if the services have to continue first.
     pub(super) fn next(&self) -> Option<Event> {
         let sites = || self.sites.iter().enumerate();
         let turn = || sites().find(|(_, site)| site.part.is_some() && site.due.load(Ordering::SeqCst));
@@ -280,12 +281,12 @@ impl<C: Choreography> Stage<C> {
         })
     }
 
-    /// Wakes `cx` when a service has gone on.
+    /// Wakes `cx` when a service has continued.
     pub(super) fn wake_later(&self, cx: &Context<'_>) {
         *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
     }
 
-    /// Lets `event` happen. A panic in a user's code comes out here.
+    /// Lets `event` happen. A panic in a user's code propagates from here.
     pub(super) fn happen(&mut self, event: Event) {
         let number = self.events.len();
         self.events.push(event);
@@ -343,7 +344,8 @@ impl<C: Choreography> Stage<C> {
         let initiator = self.initiator();
         let Some(site) = self.sites.get_mut(index) else { return };
         if let Some(Err(_)) = &effects.output {
-            // Of no more use; and one that is sent again must not outlive the session (decision 0009).
+            // These frames are not needed any more, and a frame that is resent must not outlive the session (decision
+            // 0009).
             site.said.retain(|_, said| !said.key.is_useless_when_aborted());
         }
         if index == initiator {
@@ -374,7 +376,7 @@ impl<C: Choreography> Stage<C> {
         self.require(verdict);
     }
 
-    /// The first invariant that does not hold ends the run.
+    /// Ends the run with the first invariant that does not hold.
     fn require(&mut self, verdict: Result<(), Violation>) {
         self.stuck = self.stuck.take().or(verdict.err().map(|violation| violation.to_string()));
     }
@@ -409,7 +411,7 @@ impl<C: Choreography> Stage<C> {
         let frame = said.frame.clone();
         let what = format!("hears {} from `{}`", described(&frame), name_of::<C>(from));
         said.arrived = true;
-        // Said once, and not kept until it is acknowledged.
+        // A frame without acknowledgement is sent once and not stored.
         let acked = said.key.is_acknowledged();
         if !acked {
             site.said.remove(&number);
@@ -433,7 +435,7 @@ impl<C: Choreography> Stage<C> {
             }
             return;
         }
-        // A role that has not heard of the session begins with a header only, and the initiator by its start.
+        // A role that does not know the session starts only on a frame with a header; the initiator starts by itself.
         if site.part.is_none() && frame.header.is_some() {
             self.live(index);
         } else if site.part.is_none() && frame.takes_for_known(is_unnumbered) {
@@ -466,7 +468,7 @@ impl<C: Choreography> Stage<C> {
         format!("has acknowledged, and `{role}` hears it")
     }
 
-    /// A frame is lost though it is acknowledged.
+    /// Loses a frame although it is acknowledged.
     fn forget(&mut self, from: usize, number: u64) -> String {
         let Some(site) = self.sites.get_mut(from) else { return String::new() };
         let Some(said) = site.said.remove(&number) else { return String::new() };
@@ -482,7 +484,8 @@ impl<C: Choreography> Stage<C> {
         let Some(site) = self.sites.get_mut(index) else { return String::new() };
         let signals = std::mem::take(&mut site.signals);
         for Signal { name, key, payload, .. } in &signals {
-            // Given again in each life, and known by its key. One that comes too late changes nothing.
+            // The signal is given again in each life, and recognised by its key. A signal that comes too late changes
+            // nothing.
             let _ = site.part.as_ref().map(|part| part.signal(name, key, payload.clone()));
         }
         site.due.store(true, Ordering::SeqCst);
@@ -495,7 +498,7 @@ impl<C: Choreography> Stage<C> {
         let unheard = self.sites.iter().any(|site| !site.said.is_empty());
         self.quiet += 1;
         let again = unheard.then(|| now_ms.saturating_add(RETRANSMISSION_DELAY_MS)).filter(|_| !self.is_quiet());
-        // Where nudges bring nothing any more, only time can.
+        // When nudges cause nothing any more, only time can.
         let next = if self.is_quiet() {
             parts.filter_map(Part::next_due_ms).min()
         } else {
@@ -515,12 +518,13 @@ impl<C: Choreography> Stage<C> {
         format!("{} ms pass", next_ms.saturating_sub(now_ms))
     }
 
-    /// Whether time has passed so often in vain that all who wait have nudged each other, several times, and learned nothing.
+    /// Whether time has passed without effect often enough that all waiting roles have nudged each other several
+    /// times and learned nothing.
     fn is_quiet(&self) -> bool {
         self.quiet > QUIET_TIMES_MIN + QUIET_TIMES_PER_ROLE * self.sites.len()
     }
 
-    /// Who waits for what.
+    /// Describes what each role waits for.
     pub(super) fn standstill(&self) -> String {
         let roles = self.sites.iter().enumerate().map(|(index, site)| {
             let standing = match (&site.part, site.disk.closed()) {
@@ -538,7 +542,7 @@ impl<C: Choreography> Stage<C> {
         arrives.unwrap_or_default()
     }
 
-    /// Lets late requests go on; ready when all are carried out. A panic in one ends the run.
+    /// Polls late requests. Ready when all are carried out. A panic in one ends the run.
     pub(super) fn poll_post(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.post.as_ref().map_or(Poll::Ready(Ok(())), |post| post.poll(cx)) {
             Poll::Pending => Poll::Pending,
@@ -557,14 +561,14 @@ impl<C: Choreography> Stage<C> {
         site.writes.clear();
         site.said.clear();
         self.watch.crashed(&node, 0);
-        // Whoever has something on disk, or a start, comes back by itself.
+        // A role with a session on disk, or with a start, recovers by itself.
         if index == initiator || site.disk.opened().is_some() {
             self.live(index);
         }
         "CRASHES and comes back".into()
     }
 
-    /// What is wrong in the end, as far as [`Watch`] can see.
+    /// Checks at the end of the run everything that [`Watch`] can see.
     pub(super) fn ended(&self) -> Result<(), Violation> {
         self.watch.ended()
     }
@@ -574,7 +578,7 @@ impl<C: Choreography> Stage<C> {
         self.sites.iter().all(|site| site.part.is_none() && site.disk.closed().is_some())
     }
 
-    /// How each role has ended.
+    /// The outcome of each role.
     pub(super) fn outcomes(&self) -> Vec<Outcome> {
         self.sites.iter().filter_map(|site| Some(site.disk.closed()?.outcome)).collect()
     }
@@ -588,7 +592,7 @@ impl<C: Choreography> Stage<C> {
         self.sites.get(role)?.part.as_ref()
     }
 
-    /// What a role says that is not acknowledged yet, by number.
+    /// The unacknowledged frames that a role has sent, by number.
     pub(super) fn said(&self, role: usize) -> impl Iterator<Item = (u64, &Body)> {
         let said = self.sites.get(role).into_iter().flat_map(|site| &site.said);
         said.map(|(number, said)| (*number, &said.frame.body))
@@ -598,7 +602,7 @@ impl<C: Choreography> Stage<C> {
         Some(&self.sites.get(role)?.said.get(&number)?.frame.body)
     }
 
-    /// What is told of a run that did not end as it should.
+    /// Returns the report of a run that did not end as it should.
     pub(super) fn failed(&mut self, what: String, again: String) -> RunFailure {
         RunFailure::new(what, self.timeline.lines(), again)
     }
@@ -616,7 +620,7 @@ fn name_of<C: Choreography>(role: usize) -> &'static str {
     C::Roles::NAMES.get(role).copied().unwrap_or_default()
 }
 
-/// What came of a turn, for people.
+/// The results of a turn, as text for people.
 #[derive(Default)]
 struct Told(Vec<String>);
 
@@ -655,7 +659,7 @@ fn is_drawn(change: &Change) -> bool {
     let record = change.value.as_ref().filter(|_| change.space == Space::Journal);
     let record = record.and_then(|value| read_value::<Record>(Space::Journal, value).ok());
     let Some(Record::Observed { name, .. }) = record else { return false };
-    // The others follow from what is said and done.
+    // The other observations follow from what is sent and done.
     name != "saga" && name != "vote" && !name.starts_with("signal ") && !name.starts_with("signals ")
 }
 
@@ -663,7 +667,7 @@ fn session() -> SessionId {
     SessionId::keyed("stage", "session")
 }
 
-/// The nodes are named by the one role that each plays, or by its index if that is no name of a node.
+/// Returns the name of the role's node: that of the one role it plays, or its index if that is no valid node name.
 #[expect(clippy::expect_used, reason = "a number is a name")]
 fn node_of(roles: &[&str], role: usize) -> NodeId {
     let named = roles.get(role).and_then(|name| NodeId::new(name).ok());

@@ -1,15 +1,15 @@
-//! What happened in a run, for people: as much of it as helps, however long the run was.
+//! The events of a run, for people: as many as help, however long the run was.
 
-/// Lines that are kept of a run's begin.
+/// The number of lines shown from the beginning of a run.
 const FIRST_LINES: usize = 60;
-/// Lines that are kept of its end.
+/// The number of lines shown from its end.
 const LAST_LINES: usize = 100;
-/// Lines of crashes and the like that are kept in between.
+/// The number of lines about crashes and other faults shown in between.
 const TELLING_LINES: usize = 20;
-/// Routine of fewer lines in a row is shown.
+/// Fewer consecutive routine lines than this are shown individually.
 const ROUTINE_MIN: usize = 4;
 
-/// One line, and what it is worth.
+/// A line, and its importance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
     text: String,
@@ -18,10 +18,10 @@ pub(super) struct Line {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Worth {
-    /// Time passes, a nudge is said or heard: many of them tell no more than one.
+    /// Time passes, or a nudge is sent or received. Many such lines say no more than one.
     Routine,
     News,
-    /// A fault: it is the reason for what comes after it.
+    /// A fault, which causes what follows it.
     Telling,
 }
 
@@ -42,13 +42,14 @@ impl Line {
 pub(super) struct Timeline(Vec<Line>);
 
 impl Timeline {
-    /// What has happened as the event `number`, at `who`.
+    /// Adds the line for event `number`, at `who`.
     pub(super) fn push(&mut self, number: usize, who: &str, line: Line) {
         let Line { text, worth } = line;
         self.0.push(Line { text: format!("{number:>4}  {who:<12} {text}"), worth });
     }
 
-    /// What is shown: long routine is one line, and of what is still too long, the begin, the end, and the faults between.
+    /// Returns the lines to show. A long stretch of routine becomes one line; of a list that is still too long, the
+    /// beginning, the end, and the faults in between are shown.
     pub(super) fn lines(&self) -> Vec<String> {
         let lines = self.without_routine();
         let left_out = lines.len().saturating_sub(FIRST_LINES + LAST_LINES);

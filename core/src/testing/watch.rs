@@ -1,8 +1,10 @@
-//! Invariants as predicates: a checker that is told what happens at the boundaries of nodes, and says what is wrong.
+//! Invariants as predicates: a checker that is informed of what happens at the boundaries of nodes, and reports
+//! violations.
 //!
-//! It sees what a store and a wire see: batches, syncs, crashes, packets. From outside not all of `docs/invariants.md`
-//! can be seen; what it checks is exactly true of a node that works, so that each word of it is a bug. `disk` mirrors what a
-//! node's disk holds, `rules` judge a batch, `wire` what is said, `session` remembers what all nodes together have done.
+//! The watch sees what a store and a wire see: batches, syncs, crashes, packets. Not all of `docs/invariants.md` is
+//! visible from outside. Everything the watch checks is exactly true of a correct node, so every violation is a bug.
+//! `disk` mirrors what a node's disk holds, `rules` judges batches, `wire` judges what is sent, `session` remembers
+//! what all nodes together have done.
 
 mod disk;
 mod rules;
@@ -19,15 +21,15 @@ use crate::frame::{Header, Receipt};
 use crate::id::{IdempotencyKey, InstanceId, NodeId, RoleIndex, SessionId};
 use crate::role::role_name;
 
-/// An invariant of `docs/invariants.md` that does not hold.
+/// A violated invariant of `docs/invariants.md`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invariant {invariant} ({name}) is violated: {what}")]
 pub struct Violation {
-    /// Its number.
+    /// The number of the invariant.
     pub invariant: u32,
-    /// What it is called there.
+    /// The name of the invariant.
     pub name: &'static str,
-    /// What was seen.
+    /// A description of what was seen.
     pub what: String,
 }
 
@@ -61,18 +63,19 @@ impl Violation {
     }
 }
 
-/// What a predicate gives.
+/// The result of a predicate.
 pub(crate) type Verdict = Result<(), Violation>;
 
 fn require(holds: bool, invariant: u32, what: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(Violation::new(invariant, what())) }
 }
 
-/// Checks the invariants that can be seen at the boundaries of nodes, as they happen; covers one run of a system.
+/// Checks the invariants that are visible at the boundaries of nodes, as events happen. A watch covers one run of a
+/// system.
 ///
-/// Tell it everything of every node, in the order in which it happens: what leaves before it leaves, what a store has
-/// done after it was done. Each call gives the first invariant that does not hold any more; the watch may be told more
-/// afterwards, and takes what it was told for granted.
+/// Report every event of every node to it, in the order in which the events happen: what is sent before it is sent,
+/// what a store has done after it was done. Each call returns the first invariant that no longer holds. The watch can
+/// continue after that, and assumes that what was reported is true.
 ///
 /// ```
 /// use accompanist_core::NodeId;
@@ -89,40 +92,41 @@ fn require(holds: bool, invariant: u32, what: impl FnOnce() -> String) -> Verdic
 pub struct Watch {
     disks: BTreeMap<NodeId, Disk>,
     sessions: BTreeMap<SessionId, Facts>,
-    /// What was sent and asks for an acknowledgement.
+    /// The sent frames that ask for an acknowledgement.
     sent: BTreeMap<Receipt, Said>,
-    /// Choreographies that take back over all roles: their order is not that of each role's commits.
+    /// Choreographies that compensate backwards over all roles, so that the order is not that of each role's commits.
     backwards: BTreeSet<String>,
     /// The names of the roles of each choreography and version.
     names: BTreeMap<String, BTreeMap<u32, &'static [&'static str]>>,
     excused: BTreeSet<SessionId>,
-    /// Orders what was applied.
+    /// Counts what was applied, to order it.
     now: u64,
 }
 
 impl Watch {
-    /// A watch that has seen nothing.
+    /// Creates a watch that has seen nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The sessions of this choreography take back with [`Compensation::Backwards`](crate::Compensation::Backwards),
-    /// so that the order of 18 is not asked of them.
+    /// Notes that the sessions of this choreography compensate with
+    /// [`Compensation::Backwards`](crate::Compensation::Backwards), so that the order of invariant 18 does not apply
+    /// to them.
     pub fn note_backwards(&mut self, choreography: &str) {
         self.backwards.insert(choreography.into());
     }
 
-    /// The roles of this choreography and version, by index: violations call them by these names.
+    /// Notes the role names of this choreography and version, by index, for the texts of violations.
     pub fn note_roles(&mut self, choreography: &str, version: u32, roles: &'static [&'static str]) {
         self.names.entry(choreography.into()).or_default().insert(version, roles);
     }
 
-    /// The name of a role of a session, for people.
+    /// Returns the name of a role of a session, for people.
     pub fn role_name(&self, session: SessionId, role: RoleIndex) -> String {
         role_name(self.roles_of(session), role)
     }
 
-    /// As [`Watch::role_name`], of a session with this header.
+    /// Like [`Watch::role_name`], for a session with this header.
     pub fn role_name_in(&self, header: &Header, role: RoleIndex) -> String {
         let names = self.names.get(&header.choreography).and_then(|versions| versions.get(&header.version));
         role_name(names.copied().unwrap_or_default(), role)
@@ -134,13 +138,13 @@ impl Watch {
         names.copied().unwrap_or_default()
     }
 
-    /// The roles of a session in a text for people.
+    /// Lists the roles of a session in a text for people.
     fn role_names(&self, session: SessionId, roles: &[RoleIndex]) -> String {
         let names: Vec<String> = roles.iter().map(|role| self.role_name(session, *role)).collect();
         names.join(", ")
     }
 
-    /// Calls the instances in a violation by the names of their roles.
+    /// Replaces the instances in a violation's text by the names of their roles.
     fn named(&self, violation: Violation) -> Violation {
         let Violation { invariant, name, mut what } = violation;
         for session in
@@ -154,11 +158,11 @@ impl Watch {
         Violation { invariant, name, what }
     }
 
-    /// The store of `node` has applied `batch`, which is not synced yet.
+    /// Reports that the store of `node` has applied `batch`, which is not synced yet.
     ///
     /// # Errors
-    /// [`Violation`] of 1, 2, 3, 11, 12, 15, 18, 20, 21, 32, 33, 35, 42; of 4 and 22 for a message other than was sent; of
-    /// 27 for a value that cannot be read.
+    /// [`Violation`] of 1, 2, 3, 11, 12, 15, 18, 20, 21, 32, 33, 35, 42; of 4 and 22 for a message other than was
+    /// sent; of 27 for a value that cannot be read.
     pub fn applied(&mut self, node: &NodeId, batch: &Batch) -> Result<(), Violation> {
         let facts = disk::read(batch)?;
         self.now += 1;
@@ -167,7 +171,7 @@ impl Watch {
         verdict.map_err(|violation| self.named(violation))
     }
 
-    /// The store of `node` has synced all that it has applied. To be told before anybody acts on it.
+    /// Reports that the store of `node` has synced everything it has applied. Call this before anything acts on it.
     pub fn synced(&mut self, node: &NodeId) {
         let Some(disk) = self.disks.get_mut(node) else { return };
         for facts in disk.sync(usize::MAX) {
@@ -175,8 +179,8 @@ impl Watch {
         }
     }
 
-    /// The machine of `node` has lost power, and of what was applied and not synced the first `kept` batches made it to
-    /// the disk.
+    /// Reports that the machine of `node` has lost power, and that of the applied but unsynced batches the first
+    /// `kept` reached the disk.
     pub fn crashed(&mut self, node: &NodeId, kept: usize) {
         let Some(disk) = self.disks.get_mut(node) else { return };
         for facts in disk.sync(kept) {
@@ -185,11 +189,11 @@ impl Watch {
         disk.lose();
     }
 
-    /// `node` begins a life on `store`, which has to hold what was durable.
+    /// Reports that `node` starts on `store`, which must contain what was durable.
     ///
     /// # Errors
-    /// [`Violation`] of 1 for an instance whose records the store does not have, or not as they were; of 27 for one that
-    /// cannot be read.
+    /// [`Violation`] of 1 for an instance whose records are missing in the store or differ; of 27 for one that cannot
+    /// be read.
     pub fn restarted(&mut self, node: &NodeId, store: &dyn Store) -> Result<(), Violation> {
         let disk = self.disks.entry(node.clone()).or_default();
         let mut batch = Batch::new();
@@ -203,10 +207,10 @@ impl Watch {
         verdict.map_err(|violation| self.named(violation))
     }
 
-    /// A service has carried out the commit of a step, for the first time as far as it knows.
+    /// Reports that a service has carried out the commit of a step, for the first time as far as the service knows.
     ///
     /// # Errors
-    /// [`Violation`] of 2 when it was carried out before, and of 10 when its intent is not durable.
+    /// [`Violation`] of 2 if it was carried out before, and of 10 if its intent is not durable.
     pub fn committed(&mut self, key: &IdempotencyKey) -> Result<(), Violation> {
         let facts = self.sessions.entry(key.session).or_default();
         require(facts.is_intended(&key.path), 10, || format!("{key} is committed, and no durable record intends it"))?;
@@ -215,10 +219,10 @@ impl Watch {
         require(effect.committed == 1, 2, || format!("{key} was carried out {} times by its service", effect.committed))
     }
 
-    /// A service has taken back what [`Watch::committed`] was told of.
+    /// Reports that a service has compensated a commit that was reported to [`Watch::committed`].
     ///
     /// # Errors
-    /// [`Violation`] of 2 when it was taken back before, and of 17 when no record with its output is durable.
+    /// [`Violation`] of 2 if it was compensated before, and of 17 if no record with its output is durable.
     pub fn compensated(&mut self, key: &IdempotencyKey) -> Result<(), Violation> {
         let facts = self.sessions.entry(key.session).or_default();
         require(facts.has_output(&key.path), 17, || {
@@ -229,17 +233,18 @@ impl Watch {
         require(effect.compensated == 1, 2, || format!("{key} was taken back {} times", effect.compensated))
     }
 
-    /// The session is shown to an operator, in `stopped_sessions()` or `troubled_sessions()` of a node: it need not end.
+    /// Notes that the session is shown to an operator, in `stopped_sessions()` or `troubled_sessions()` of a node,
+    /// and therefore need not end.
     pub fn excuse(&mut self, session: SessionId) {
         self.excused.insert(session);
     }
 
-    /// All that was to happen has happened: every session has ended, and alike for all, and nothing is left of it but
-    /// tombstones.
+    /// Checks the end state, once everything has happened: every session has ended, with the same outcome for all
+    /// roles, and nothing is left of it except tombstones.
     ///
     /// # Errors
-    /// [`Violation`] of 3 for a session that is open at a role, or an effect of a service that fits no record; of 4 for
-    /// one that has ended in two ways; of 21 for what is left behind.
+    /// [`Violation`] of 3 for a session that is open at a role, or an effect of a service that matches no record; of
+    /// 4 for one that has ended in two ways; of 21 for what is left behind.
     pub fn ended(&self) -> Result<(), Violation> {
         self.all_ended().map_err(|violation| self.named(violation))
     }
@@ -257,7 +262,7 @@ impl Watch {
         sessions.try_for_each(|(session, facts)| facts.ended(*session, self.roles_of(*session)))
     }
 
-    /// The instances that are open on the disks, by what was applied, and on which.
+    /// The instances that are open on disks, including unsynced writes, with their nodes.
     pub fn open(&self) -> impl Iterator<Item = (&NodeId, InstanceId)> {
         let instances = self.disks.iter().flat_map(|(node, disk)| disk.instances().map(move |open| (node, open)));
         instances.filter(|(_, (_, seen))| seen.opened.is_some()).map(|(node, (id, _))| (node, id))

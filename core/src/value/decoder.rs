@@ -1,5 +1,5 @@
-//! Reads values. What it reads may come from anybody: lengths are held against the bytes that are there, and depth has a
-//! bound.
+//! Decodes values. The bytes may come from anybody, so lengths are checked against the bytes that are there, and the
+//! depth is bounded.
 
 use serde::de::value::{BorrowedStrDeserializer, SeqDeserializer};
 use serde::de::{
@@ -10,7 +10,7 @@ use serde::forward_to_deserialize_any;
 
 use super::{DEPTH_MAX, Error, kind};
 
-/// Reads a value, which is all of `bytes`.
+/// Decodes a value, which must be all of `bytes`.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let mut decoder = Decoder { bytes, depth: 0 };
     let value = T::deserialize(&mut decoder)?;
@@ -64,7 +64,7 @@ impl<'de> Decoder<'de> {
         Err(Error::custom("a number has more than 64 bits"))
     }
 
-    /// How many follow, of which each has a byte at least.
+    /// Reads a number of items, each of which has at least one byte.
     fn length(&mut self) -> Result<usize, Error> {
         let length = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
         if length > self.bytes.len() { Err(Error::cut_off()) } else { Ok(length) }
@@ -84,7 +84,7 @@ impl<'de> Decoder<'de> {
         Ok(!complement)
     }
 
-    /// Reads what is one level deeper.
+    /// Reads one level deeper.
     fn deeper<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
@@ -95,7 +95,8 @@ impl<'de> Decoder<'de> {
         Ok(value)
     }
 
-    /// Reads a sequence or map of so many, or up to its end, with `read`, which has to come to its end.
+    /// Reads a sequence or map with `read`, which must consume all its parts: `left` parts, or all up to the end
+    /// mark.
     fn parts<T>(
         &mut self,
         left: Option<usize>,
@@ -157,7 +158,7 @@ impl<'de> Decoder<'de> {
                 let length = self.length()?;
                 self.parts(Some(length), |parts| visitor.visit_map(Fields(parts)))
             }
-            // As serde's own buffer for values of which the type is not known yet takes it.
+            // This is the form in which serde's own buffer for values of unknown type accepts a variant.
             kind::VARIANT => self.parts(Some(1), |parts| visitor.visit_map(Fields(parts))),
             unknown => Err(Error::custom(format!("{unknown:#04x} is no kind of value"))),
         }
@@ -219,12 +220,12 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
 /// The parts of a sequence or map.
 struct Parts<'a, 'de> {
     decoder: &'a mut Decoder<'de>,
-    /// How many are left; nothing if that is not known.
+    /// The number of remaining parts; `None` if unknown.
     left: Option<usize>,
 }
 
 impl Parts<'_, '_> {
-    /// Whether there is one more, which is read next.
+    /// Whether there is another part, which must be read next.
     fn next(&mut self) -> Result<bool, Error> {
         match &mut self.left {
             Some(0) => return Ok(false),

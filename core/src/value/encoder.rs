@@ -1,4 +1,4 @@
-//! Writes values.
+//! Encodes values.
 
 use std::any::type_name;
 
@@ -10,17 +10,18 @@ use serde::ser::{
 use super::order::Order;
 use super::{DEPTH_MAX, Error, kind};
 
-/// Room for most values. A vector that begins with none is moved four times on its way there.
+/// The initial capacity for encoded values, sufficient for most of them. A vector that starts empty is reallocated
+/// four times.
 const BYTES_USUAL: usize = 128;
 
-/// A value as bytes.
+/// An encoded value.
 pub(crate) struct Encoded {
     pub(crate) bytes: Vec<u8>,
-    /// Whether the same value is written the same again.
+    /// Whether the same value is encoded to the same bytes again.
     pub(crate) order: Order,
 }
 
-/// Writes `value`.
+/// Encodes `value`.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, Error> {
     let mut encoder =
         Encoder { bytes: Vec::with_capacity(BYTES_USUAL), depth: 0, order: Order::Fixed, plain_bytes: false };
@@ -32,7 +33,7 @@ struct Encoder {
     bytes: Vec<u8>,
     depth: u32,
     order: Order,
-    /// Within a sequence of bytes, which are written without a kind each.
+    /// Whether the encoder is in a sequence of bytes, whose items are written without a kind.
     plain_bytes: bool,
 }
 
@@ -79,7 +80,7 @@ impl Encoder {
         self.sized(name.as_bytes());
     }
 
-    /// Begins what has parts, `open` if it is not known how many.
+    /// Begins a value with parts, with kind `open` if their number is unknown.
     fn parts(&mut self, kind: u8, open: u8, length: Option<usize>) -> Result<Parts<'_>, Error> {
         self.enter()?;
         match length {
@@ -92,19 +93,19 @@ impl Encoder {
         Ok(Parts { encoder: self, length, count: 0, order: Some(Order::unknown) })
     }
 
-    /// Begins what has always the same parts in the same order.
+    /// Begins a value that always has the same parts in the same order.
     fn fixed(&mut self, kind: u8, length: usize) -> Result<Parts<'_>, Error> {
         let parts = self.parts(kind, kind, Some(length))?;
         Ok(Parts { order: None, ..parts })
     }
 }
 
-/// A value with parts, being written.
+/// A value with parts that is being written.
 struct Parts<'a> {
     encoder: &'a mut Encoder,
     length: Option<usize>,
     count: usize,
-    /// What their order is, by how many they are; nothing if it is fixed.
+    /// Determines the order of the parts from their number; `None` if the order is fixed.
     order: Option<fn(usize) -> Order>,
 }
 
@@ -135,7 +136,7 @@ impl Parts<'_> {
     }
 }
 
-/// How many an iterator has, if it knows.
+/// The number of items of an iterator, if it knows.
 fn length_of(iterator: &impl Iterator) -> Option<usize> {
     match iterator.size_hint() {
         (least, Some(most)) if least == most => Some(least),
@@ -315,7 +316,7 @@ impl<'a> Serializer for &'a mut Encoder {
         self.fixed(kind::STRUCT, length)
     }
 
-    /// As serde's own, but here the type of the collection is known, and so its order.
+    /// Like serde's default, except that here the type of the collection is known, and so its order.
     fn collect_seq<I>(self, items: I) -> Result<(), Error>
     where
         I: IntoIterator,

@@ -1,8 +1,8 @@
-//! The format of values: what a program sends and records, self-describing, one byte of kind before each value.
+//! The encoding of what a program sends and records: self-describing, with one byte for the kind before each value.
 //!
-//! Structs carry the names of their fields and enums those of their variants, so that a value is read as what it was
-//! written as, whatever its type has become since (decision 0028). Knows serde, nothing of messages; next: `encoder.rs`,
-//! `decoder.rs`, and `order.rs` for values that are written differently each time.
+//! Structs are encoded with the names of their fields and enums with those of their variants, so that a value is read
+//! as what it was written as, even if its type has changed since (decision 0028). This module knows serde, not
+//! messages; next: `encoder.rs`, `decoder.rs`, and `order.rs` for values whose encoding differs each time.
 
 mod decoder;
 mod encoder;
@@ -16,12 +16,13 @@ pub(crate) use decoder::decode;
 pub(crate) use encoder::{Encoded, encode};
 pub(crate) use order::Order;
 
-/// The deepest nesting of a value. What is read comes from other nodes, and must not use up the stack.
+/// The maximum nesting depth of a value. Values come from other nodes, and must not exhaust the stack.
 const DEPTH_MAX: u32 = 128;
 
-/// The first byte of each value. Below [`kind::TEXT_SHORT`] it is the number itself. Kinds are only appended.
+/// The kinds: the first byte of each value. A byte below [`kind::TEXT_SHORT`] is the number itself. Kinds are only
+/// appended.
 mod kind {
-    /// A text of less than [`TEXT_SHORT_BYTES`] bytes; how many is added to the kind.
+    /// A text of fewer than [`TEXT_SHORT_BYTES`] bytes; its length is added to the kind.
     pub(super) const TEXT_SHORT: u8 = 0x80;
     pub(super) const TEXT_SHORT_BYTES: u8 = 0x20;
     pub(super) const UNIT: u8 = 0xa0;
@@ -31,9 +32,9 @@ mod kind {
     pub(super) const TRUE: u8 = 0xa4;
     /// A number of up to 64 bits, seven of them in each byte, the lowest first.
     pub(super) const NUMBER: u8 = 0xa5;
-    /// The complement of a number below zero, in the same form.
+    /// The complement of a negative number, in the same form.
     pub(super) const NEGATIVE: u8 = 0xa6;
-    /// Numbers beyond 64 bits: sixteen bytes, the lowest first.
+    /// A number of more than 64 bits: sixteen bytes, the lowest first.
     pub(super) const NUMBER_128: u8 = 0xa7;
     pub(super) const NEGATIVE_128: u8 = 0xa8;
     pub(super) const F32: u8 = 0xa9;
@@ -41,25 +42,25 @@ mod kind {
     pub(super) const TEXT: u8 = 0xab;
     pub(super) const BYTES: u8 = 0xac;
     pub(super) const CHAR: u8 = 0xad;
-    /// Its length, and so many values.
+    /// A sequence: its length, then its values.
     pub(super) const SEQUENCE: u8 = 0xae;
-    /// Its length, and so many keys with values.
+    /// A map: its length, then its keys and values.
     pub(super) const MAP: u8 = 0xaf;
-    /// The number of fields, and so many names with values.
+    /// A struct: the number of fields, then their names and values.
     pub(super) const STRUCT: u8 = 0xb0;
-    /// The name of a variant without content.
+    /// A variant without content: its name.
     pub(super) const UNIT_VARIANT: u8 = 0xb1;
-    /// The name of a variant, and its content as a value.
+    /// A variant with content: its name, then its content as a value.
     pub(super) const VARIANT: u8 = 0xb2;
     /// As `SEQUENCE` and `MAP`, with `END` instead of a length.
     pub(super) const SEQUENCE_OPEN: u8 = 0xb3;
     pub(super) const MAP_OPEN: u8 = 0xb4;
     pub(super) const END: u8 = 0xb5;
-    /// A sequence of which each value is one byte: its length, and the bytes.
+    /// A sequence in which each value is one byte: its length, then the bytes.
     pub(super) const SEQUENCE_OF_BYTES: u8 = 0xb6;
 }
 
-/// Why a value cannot be written or read.
+/// The reason why a value cannot be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Error(Box<str>);
@@ -79,8 +80,8 @@ impl serde::ser::Error for Error {
     }
 }
 
-/// None of these texts has a value, or a part of one: they go to logs, and what programs work with does not. What a user's own
-/// `Deserialize` says is shown as it is.
+/// The texts never contain a value, or a part of one, because they are logged and users' data must not be. A message
+/// of a user's own `Deserialize` is shown unchanged.
 impl serde::de::Error for Error {
     fn custom<T: Display>(reason: T) -> Self {
         Self(reason.to_string().into())
@@ -100,7 +101,7 @@ impl serde::de::Error for Error {
     }
 }
 
-/// What was found, without its content.
+/// Describes what was found, without its content.
 fn kind_of(found: &Unexpected<'_>) -> &'static str {
     match found {
         Unexpected::Bool(_) => "a boolean",
@@ -119,7 +120,7 @@ fn kind_of(found: &Unexpected<'_>) -> &'static str {
         Unexpected::NewtypeVariant => "a newtype variant",
         Unexpected::TupleVariant => "a tuple variant",
         Unexpected::StructVariant => "a struct variant",
-        // serde says so of numbers that it has no variant for: "integer `7` as u128".
+        // serde describes numbers that it has no variant for like this: "integer `7` as u128".
         Unexpected::Other(what) if what.ends_with(" as u128") => "a u128",
         Unexpected::Other(what) if what.ends_with(" as i128") => "an i128",
         Unexpected::Other(_) => "a value",

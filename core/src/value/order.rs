@@ -1,22 +1,24 @@
-//! Whether a collection is written in the same order each time, as the name of its type says.
+//! Determines from the name of a collection's type whether it is encoded in the same order each time.
 //!
-//! A `HashMap` that is computed or read again has another order. With one entry it never shows, with two it shows every
-//! other time; so the type is asked, not the value. Names of types are for people, and tests hold those that count here.
+//! A `HashMap` that is computed or decoded again has another order. With one entry this never shows, with two entries
+//! it shows every other time; therefore the type is examined, not the value. Rust does not guarantee type names, so
+//! tests pin those that matter here.
 
-/// What is known of the order of a value's collections.
+/// The known facts about the order of a value's collections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// All of them have one.
+    /// All collections have a fixed order.
     #[default]
     Fixed,
-    /// One of a type that is not known here, with so many entries, two or more (the fewest, where there are several).
+    /// A collection is of an unknown type and has this number of entries, at least two (the smallest number, if there
+    /// are several).
     Unknown(usize),
-    /// One is a hash table.
+    /// A collection is a hash table.
     Hashed(&'static str),
 }
 
 impl Order {
-    /// That of what serde is given as a collection or an iterator, with `entries`.
+    /// Returns the order of a collection or iterator of type `I` with `entries`, as passed to serde.
     pub(super) fn of<I>(entries: usize) -> Self {
         let name = std::any::type_name::<I>();
         let outer = name.trim_start_matches('&');

@@ -1,4 +1,5 @@
-//! What a node's disk holds, as the batches tell: what is durable, what a crash puts at risk, and both together.
+//! The content of a node's disk, reconstructed from its batches: what is durable, what a crash puts at risk, and both
+//! together.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -9,17 +10,17 @@ use crate::id::{InstanceId, NodeId, Path};
 use crate::message::decode;
 use crate::record::{Closed, Opened, Record, read_value};
 
-/// One change, read.
+/// A decoded change.
 #[derive(Debug, Clone)]
 pub(super) enum Fact {
     Opened(InstanceId, Option<Arc<Opened>>),
     Closed(InstanceId, Option<Arc<Closed>>),
     Record(InstanceId, Vec<u8>, Option<Arc<Record>>),
-    /// A tombstone's place in the order of closing.
+    /// A tombstone's entry in the order of closing.
     Place(InstanceId, bool),
-    /// Which session a caller's key stands for.
+    /// The session that a caller's key stands for.
     Key(Vec<u8>, Option<Vec<u8>>),
-    /// The built-in state has changed.
+    /// A change of the built-in state.
     State,
 }
 
@@ -32,7 +33,7 @@ impl Fact {
     }
 }
 
-/// What a batch says.
+/// Decodes a batch.
 pub(super) fn read(batch: &Batch) -> Result<Vec<Fact>, Violation> {
     let mut facts = Vec::with_capacity(batch.len());
     for change in batch {
@@ -65,13 +66,13 @@ pub(super) struct Entry {
     pub(super) at: u64,
 }
 
-/// What a disk holds of an instance.
+/// The content of a disk that concerns one instance.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
     pub(super) opened: Option<Arc<Opened>>,
     pub(super) closed: Option<Arc<Closed>>,
     pub(super) records: BTreeMap<Vec<u8>, Entry>,
-    /// Whether it has a place in the order of closing.
+    /// Whether the instance has an entry in the order of closing.
     pub(super) place: bool,
 }
 
@@ -99,7 +100,7 @@ impl Seen {
         self.opened.is_none() && self.closed.is_none() && self.records.is_empty() && !self.place
     }
 
-    /// How many turns of the loops are over here.
+    /// The loops, and how many turns of each have ended here.
     pub(super) fn turns_over(&self) -> impl Iterator<Item = (&Path, u32)> {
         self.records().filter_map(|record| match record {
             Record::Checkpoint { path, turn, .. } => Some((path, *turn)),
@@ -107,7 +108,7 @@ impl Seen {
         })
     }
 
-    /// The bodies of sagas that are aborted, as this instance has it on disk: `p.0` of the saga `p`.
+    /// The bodies of the sagas that are aborted according to this instance's disk: `p.0` of the saga `p`.
     fn aborted_sagas(&self) -> impl Iterator<Item = Path> {
         self.records().filter_map(|record| {
             let (saga, verdict) = match record {
@@ -123,13 +124,13 @@ impl Seen {
         })
     }
 
-    /// The innermost aborted saga around a step; none is the session.
+    /// The innermost aborted saga around a step; `None` stands for the session.
     pub(super) fn aborted_saga(&self, path: &Path) -> Option<Path> {
         self.aborted_sagas().filter(|body| path.is_in(body)).max()
     }
 }
 
-/// All that a disk holds, as some moment has it.
+/// The content of a disk at some moment.
 #[derive(Debug, Clone, Default)]
 struct View {
     instances: BTreeMap<InstanceId, Seen>,
@@ -155,7 +156,7 @@ impl View {
     }
 }
 
-/// See the module's documentation.
+/// The mirror of a disk. See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     durable: View,
@@ -169,7 +170,7 @@ impl Disk {
         self.unsynced.push_back((facts, at));
     }
 
-    /// The first batches are durable now, at most so many; gives them.
+    /// Makes the first `count` batches durable, or all if there are fewer. Returns them.
     pub(super) fn sync(&mut self, count: usize) -> Vec<Vec<Fact>> {
         let count = count.min(self.unsynced.len());
         let synced: Vec<_> = self.unsynced.drain(..count).collect();
@@ -179,7 +180,7 @@ impl Disk {
         synced.into_iter().map(|(facts, _)| facts).collect()
     }
 
-    /// What is not durable is gone.
+    /// Discards everything that is not durable.
     pub(super) fn lose(&mut self) {
         if !self.unsynced.is_empty() {
             self.unsynced.clear();
@@ -187,7 +188,7 @@ impl Disk {
         }
     }
 
-    /// What it holds of an instance, what is not synced included.
+    /// The content that concerns one instance, including unsynced changes.
     pub(super) fn seen(&self, id: InstanceId) -> Option<&Seen> {
         self.ahead.instances.get(&id)
     }
@@ -200,7 +201,7 @@ impl Disk {
         self.ahead.instances.iter().map(|(id, seen)| (*id, seen))
     }
 
-    /// Whether a store that has just been opened has what it must have.
+    /// Checks that a store that has just been opened contains everything it must.
     pub(super) fn compare(&self, node: &NodeId, found: &[Fact]) -> Verdict {
         let mut view = View::default();
         view.take(found, 0);

@@ -1,4 +1,4 @@
-//! What a batch may do to an instance: the rules on disk, each a comparison of what was there with what comes.
+//! The rules for batches: each compares the state of an instance on disk before and after a batch.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,7 @@ impl Change<'_> {
 }
 
 impl Watch {
-    /// The first rule that a batch breaks.
+    /// Returns the first rule that a batch breaks.
     pub(super) fn judge(&self, node: &NodeId, facts: &[Fact]) -> Verdict {
         let nothing = Seen::default();
         let disk = self.disks.get(node);
@@ -79,7 +79,7 @@ impl Watch {
         })
     }
 
-    /// What is new in the journal.
+    /// Checks the new records of the journal.
     fn records(&self, change: &Change<'_>) -> Verdict {
         let (id, after) = (change.id, change.after);
         for record in change.added() {
@@ -144,7 +144,7 @@ impl Watch {
         Ok(())
     }
 
-    /// A step is recorded as committed, a key given to a session, once.
+    /// Checks that a step is recorded as committed only once, and that a key is given to only one session.
     fn commits_once(&self, node: &NodeId, facts: &[Fact]) -> Verdict {
         let Some(disk) = self.disks.get(node) else { return Ok(()) };
         for fact in facts {
@@ -174,7 +174,8 @@ fn compensated(seen: &Seen) -> impl Iterator<Item = &Path> {
     })
 }
 
-/// What is on disk stays as it is until the instance closes, but for what is made to change.
+/// Checks that what is on disk stays unchanged until the instance closes, except for records that are meant to
+/// change.
 fn keeps_records(Change { id, node, before, after }: &Change<'_>) -> Verdict {
     if after.closed.is_some() {
         return Ok(());
@@ -187,9 +188,9 @@ fn keeps_records(Change { id, node, before, after }: &Change<'_>) -> Verdict {
             (before, Some(after)) if before == after => {}
             (Record::Troubled { .. } | Record::Quarantined { .. } | Record::Signalled { .. }, _)
             | (Record::Rested(_), Some(_)) => {}
-            // Its commit had not begun when the session was aborted.
+            // The commit had not started when the session was aborted.
             (Record::Intended { path, .. }, None) if !has_result(before, path) => {}
-            // A timer that is over.
+            // The timer is over.
             (Record::Observed { name, .. }, Some(Record::Observed { name: now, .. }))
                 if name == now && is_timer(name) => {}
             (Record::Checkpoint { turn, .. }, Some(Record::Checkpoint { turn: next, .. })) if next > turn => {}
@@ -220,7 +221,7 @@ fn path_of(record: &Record) -> Option<&Path> {
     }
 }
 
-/// No step that was committed later is still to be taken back, in the scope that is taken back.
+/// Checks that no step committed later remains to be compensated, in the aborted scope.
 fn latest_first(Change { id, before, after, .. }: &Change<'_>, path: &Path) -> Verdict {
     let order = |of: &Path| {
         let mut committed = after.records.values();
@@ -235,7 +236,7 @@ fn latest_first(Change { id, before, after, .. }: &Change<'_>, path: &Path) -> V
     for Entry { record, at } in before.records.values() {
         let Record::Compensated { path: other } = record.as_ref() else { continue };
         let same_scope = before.aborted_saga(other) == scope;
-        // What was taken back before this one was committed was another matter.
+        // Compensations before this step was committed do not count.
         if let Some((earlier, _)) = order(other).filter(|_| same_scope && *at > committed_at) {
             require(earlier > own, 18, || {
                 format!("{id} takes back {path} after {other}, which was committed before it")

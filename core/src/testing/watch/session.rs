@@ -1,6 +1,7 @@
-//! What all nodes together have done in a session: what was durable at any time, and what was said.
+//! The history of a session over all nodes: everything that was ever durable, and everything that was sent.
 //!
-//! Nothing here is forgotten by a crash, nor when an instance closes: it is what the world outside may rely on.
+//! A crash does not remove anything here, and neither does the closing of an instance: the outside world may rely on
+//! all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,23 +14,23 @@ use crate::message::Payload;
 use crate::record::Record;
 use crate::role::role_name;
 
-/// How a step ended, as a record had it.
+/// The result of a step, as it was recorded.
 #[derive(Debug, Clone, Copy, Default)]
 struct StepFacts {
     intended: bool,
-    /// Whether it has an output, and not a refusal.
+    /// Whether the step has an output, and not a refusal.
     output: bool,
     compensated: bool,
 }
 
-/// What a role has had on disk.
+/// Everything that a role has had on disk.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct RoleFacts {
     pub(super) opened: bool,
     pub(super) aborted: bool,
     pub(super) closing: bool,
-    /// The latest end, and the kinds of all.
+    /// The latest end, and the kinds of all ends.
     pub(super) end: Option<Outcome>,
     pub(super) finished: bool,
     pub(super) compensated: bool,
@@ -47,21 +48,21 @@ pub(super) struct Message {
     pub(super) acked: bool,
 }
 
-/// What a service was made to do under one key.
+/// The effects that a service was made to have under one key.
 #[derive(Debug, Default)]
 pub(super) struct Effect {
     pub(super) committed: u32,
     pub(super) compensated: u32,
 }
 
-/// See the module's documentation.
+/// The facts about a session. See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) header: Option<Arc<Header>>,
     pub(super) roles: BTreeMap<RoleIndex, RoleFacts>,
-    /// By path, sender and receiver.
+    /// The messages by path, sender and receiver.
     pub(super) messages: BTreeMap<(Path, RoleIndex, RoleIndex), Message>,
-    /// Aborts told, by sender and receiver, and whether they are acknowledged.
+    /// The sent aborts, by sender and receiver, and whether they are acknowledged.
     pub(super) aborts: BTreeMap<(RoleIndex, RoleIndex), bool>,
     pub(super) effects: BTreeMap<Path, Effect>,
 }
@@ -70,7 +71,7 @@ pub(super) fn are_alike(one: &Outcome, other: &Outcome) -> bool {
     std::mem::discriminant(one) == std::mem::discriminant(other)
 }
 
-/// These have just become durable.
+/// Adds facts that have just become durable.
 pub(super) fn learn(sessions: &mut BTreeMap<SessionId, Facts>, facts: &[Fact]) {
     for fact in facts {
         let Some(id) = fact.instance() else { continue };
@@ -130,7 +131,7 @@ impl RoleFacts {
         recorded || self.closed.as_ref().is_some_and(|closed| are_alike(closed, outcome))
     }
 
-    /// Whether this role has done with the turn of a loop that `path` is in.
+    /// Whether the turn of a loop that contains `path` has ended at this role.
     pub(super) fn is_over(&self, path: &Path) -> bool {
         is_over(self.turns_over.iter().map(|(path, turn)| (path, *turn)), path)
     }
@@ -149,7 +150,7 @@ impl Facts {
         self.roles.values().any(|role| role.steps.get(path).is_some_and(|step| step.output))
     }
 
-    /// Whether a step stays on an aborted session: its turn is over at some role, and so for all.
+    /// Whether a step stays on an aborted session, because its turn has ended at some role, and so for all.
     pub(super) fn is_final(&self, seen: &Seen, path: &Path) -> bool {
         self.roles.values().any(|role| role.is_over(path)) || is_over(seen.turns_over(), path)
     }
@@ -164,7 +165,7 @@ impl Facts {
         roles.filter(unlike).collect()
     }
 
-    /// Whether a role has closed, as it had it on disk.
+    /// A role that has closed according to its disk, if there is one.
     pub(super) fn closed_at(&self) -> Option<RoleIndex> {
         self.roles.iter().find(|(_, role)| role.closed.is_some()).map(|(role, _)| *role)
     }

@@ -1,4 +1,5 @@
-//! What leaves a node: no frame before what it says is durable, and no acknowledgement before what it names is.
+//! The rules for sending: no frame is sent before what it reports is durable, and no acknowledgement before what it
+//! names is durable.
 
 use super::disk::Seen;
 use super::session::Message;
@@ -10,7 +11,7 @@ use crate::message::Fingerprint;
 use crate::record::Record;
 use crate::role::role_name;
 
-/// A frame that was sent, as far as its acknowledgement is concerned.
+/// A sent frame, with the facts that its acknowledgement needs.
 #[derive(Debug, Clone)]
 pub(super) struct Said {
     receiver: InstanceId,
@@ -27,10 +28,11 @@ enum Kind {
 }
 
 impl Watch {
-    /// `node` is about to send `packet` to `to`.
+    /// Reports that `node` is about to send `packet` to `to`.
     ///
     /// # Errors
-    /// As [`Watch::said`] and [`Watch::acked`], for the first frame or acknowledgement in it that breaks an invariant.
+    /// Those of [`Watch::said`] and [`Watch::acked`], for the first frame or acknowledgement in the packet that
+    /// breaks an invariant.
     pub fn sent(&mut self, node: &NodeId, to: &NodeId, packet: &Packet) -> Result<(), super::Violation> {
         let mut verdict = Ok(());
         for (epoch, numbers) in &packet.acks {
@@ -46,12 +48,13 @@ impl Watch {
         verdict
     }
 
-    /// An instance on `node` is about to say `frame`; `receipt` is what it will be acknowledged with. For harnesses that
-    /// have no packets.
+    /// Reports that an instance on `node` is about to send `frame`; `receipt` is what its acknowledgement will name.
+    /// For harnesses without packets.
     ///
     /// # Errors
-    /// [`Violation`](super::Violation) of 8 when what it says is not durable, of 20 for a `Done` or `Close` that is not,
-    /// of 22 for another message under a known id, of 32 for another header, of 34 when the session has closed somewhere.
+    /// [`Violation`](super::Violation) of 8 if what the frame reports is not durable, of 20 for a `Done` or `Close`
+    /// that is not durable, of 22 for another message under a known id, of 32 for another header, of 34 if the
+    /// session has closed somewhere.
     pub fn said(&mut self, node: &NodeId, frame: &Frame, receipt: Option<&Receipt>) -> Result<(), super::Violation> {
         if let Some(receipt) = receipt {
             let kind = match &frame.body {
@@ -69,7 +72,7 @@ impl Watch {
         durable.and(known).map_err(|violation| self.named(violation))
     }
 
-    /// What the frame says of its sender is on disk there.
+    /// Checks that what the frame reports about its sender is on disk there.
     fn is_durable(&mut self, id: InstanceId, node: &NodeId, frame: &Frame, is_sent_again: bool) -> Verdict {
         let names = self.roles_of(id.session);
         let facts = self.sessions.entry(id.session).or_default();
@@ -80,7 +83,7 @@ impl Watch {
         if header.is_some_and(|header| header.initiator == id.role) {
             require(from.opened, 8, || said("a crash would forget the session: its beginning is not durable"))?;
         }
-        // Without a header, and sent once, it begins nothing.
+        // A frame without a header that is sent only once creates no instance.
         let may_begin = frame.header.is_some() || is_sent_again;
         let invites = may_begin && matches!(frame.body, Body::Deliver { .. } | Body::Nudge(_) | Body::Abort(_));
         if let Some(role) = closed_at.filter(|_| invites) {
@@ -106,7 +109,7 @@ impl Watch {
         }
     }
 
-    /// It is the same as was said before.
+    /// Checks that the frame equals what was sent before.
     fn is_known(&mut self, node: &NodeId, frame: &Frame, is_sent_again: bool) -> Verdict {
         let names = self.roles_of(frame.session);
         let facts = self.sessions.entry(frame.session).or_default();
@@ -137,10 +140,10 @@ impl Watch {
         }
     }
 
-    /// `node` is about to acknowledge the frame that `receipt` names. For harnesses that have no packets.
+    /// Reports that `node` is about to acknowledge the frame that `receipt` names. For harnesses without packets.
     ///
     /// # Errors
-    /// [`Violation`](super::Violation) of 9 when what the frame caused is not durable.
+    /// [`Violation`](super::Violation) of 9 if what the frame caused is not durable.
     pub fn acked(&mut self, node: &NodeId, receipt: &Receipt) -> Result<(), super::Violation> {
         self.is_durable_there(node, receipt).map_err(|violation| self.named(violation))
     }
@@ -172,7 +175,7 @@ impl Watch {
         Ok(())
     }
 
-    /// The sender of this frame takes it for acknowledged, which is false, whether it was ever sent or not.
+    /// Notes that the sender of this frame falsely regards it as acknowledged, whether it was ever sent or not.
     pub fn forgot(&mut self, frame: &Frame) {
         let Frame { session, from, to, body, .. } = frame;
         let facts = self.sessions.entry(*session).or_default();
@@ -187,8 +190,8 @@ impl Watch {
         }
     }
 
-    /// Everything that the instance has said is acknowledged, but for what an abort has cancelled: that of the session, or
-    /// of the saga around it.
+    /// Checks that everything the instance has sent is acknowledged, except what an abort of the session, or of a
+    /// saga around it, has cancelled.
     pub(super) fn is_heard(&self, id: InstanceId, seen: &Seen, aborted: bool) -> Verdict {
         let Some(facts) = self.sessions.get(&id.session) else { return Ok(()) };
         let unheard = facts.messages.iter().filter(|((_, from, _), message)| *from == id.role && !message.acked);
@@ -202,7 +205,7 @@ impl Watch {
         require(unheard.is_none(), 15, || format!("{id} has ended, and its abort is not acknowledged by all"))
     }
 
-    /// What was received is what was sent, as far as that was seen.
+    /// Checks that what was received is what was sent, as far as that was seen.
     pub(super) fn is_as_sent(&self, session: SessionId, to: RoleIndex, record: &Record) -> Verdict {
         let Record::Received { path, from, payload, .. } = record else { return Ok(()) };
         let sent = self.sessions.get(&session).and_then(|facts| facts.messages.get(&(path.clone(), *from, to)));
