@@ -48,12 +48,12 @@ pub struct Members {
     /// The names in the certificates of the routers between them, if there are any. A router may name any sender.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub routers: BTreeSet<String>,
-    /// What each node may do, by its name or by a prefix of its name and `*`.
+    /// The rights of each node, by its name or by a prefix of its name and `*`.
     #[serde(default)]
     pub nodes: BTreeMap<String, Member>,
 }
 
-/// What one node may do.
+/// The rights of one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
@@ -96,7 +96,7 @@ pub enum MembersError {
     Malformed {
         /// The file.
         file: String,
-        /// What is wrong, and in which line.
+        /// The problem, with its line.
         reason: String,
     },
     /// The node to be started is not in the file, or may not do what it is built for.
@@ -144,7 +144,7 @@ impl Members {
         Ok(members)
     }
 
-    /// Returns what `node` may do, if it is a member: the table under its own name, or that of the longest matching
+    /// Returns the rights of `node`, if it is a member: the table under its own name, or that of the longest matching
     /// prefix.
     pub fn get(&self, node: &NodeId) -> Option<&Member> {
         let name = node.as_str();

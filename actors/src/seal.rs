@@ -79,7 +79,7 @@ impl Opened {
     }
 }
 
-/// Why a packet is not accepted.
+/// The reason why a packet is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The packet is not sealed.

@@ -108,13 +108,13 @@ pub type SqliteSteps = SqlSteps<sqlx::Sqlite>;
 /// The code of the [`Abort`] that refuses a commit after its compensation.
 pub const COMPENSATED_BEFORE: &str = "accompanist.compensated-before";
 
-/// Why an effect did not succeed. `?` converts both kinds of error: an [`Abort`] and an [`sqlx::Error`].
+/// The reason why an effect did not succeed. `?` converts both kinds of error: an [`Abort`] and an [`sqlx::Error`].
 #[derive(Debug, thiserror::Error)]
 pub enum EffectError {
     /// A decision: the step is refused permanently, and its changes are rolled back.
     #[error("{0}")]
     Refused(Abort),
-    /// Not a decision: the step is tried again.
+    /// No decision: the step is tried again.
     #[error("{0}")]
     Database(sqlx::Error),
 }

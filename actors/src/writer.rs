@@ -50,7 +50,7 @@ use crate::store::OPENING_KEY;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Incarnation(pub(crate) u64);
 
-/// What a store knows of an instance.
+/// The contents of a store for an instance.
 pub(crate) enum Loaded {
     Nothing,
     Open(Opened, Vec<Record>),
@@ -109,12 +109,12 @@ pub(crate) enum Job {
     End,
 }
 
-/// How the writer runs.
+/// The way in which the writer runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// On a separate thread.
+    /// A separate thread.
     Thread,
-    /// As a task, with a sync that takes this long.
+    /// A task, with a sync that takes this long.
     Task { sync: Duration },
 }
 

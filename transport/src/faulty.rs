@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use crate::registry::Registry;
 use crate::{PACKET_BYTES_MAX_DEFAULT, metric};
 
-/// What a [`FaultyNetwork`] does to packets. Probabilities are from 0 (never) to 1 (always).
+/// The faults of a [`FaultyNetwork`]. Probabilities are from 0 (never) to 1 (always).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Faults {
     /// The probability that a packet is lost.
@@ -52,16 +52,14 @@ impl Faults {
 /// works. The end of a partition does not end it; see [`FaultyNetwork::deafen`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Deafness {
-    /// How much the sender must recreate until packets arrive again.
+    /// The part of its connection that the sender must recreate until packets arrive again.
     pub until: Heal,
     /// Whether broadcasts still arrive. Real networks identify their receivers differently, so that one of the two
     /// kinds can be lost alone.
     pub broadcasts_arrive: bool,
 }
 
-/// What has happened to the packets of a [`FaultyNetwork`] so far.
-///
-/// When nothing is in flight, `lost + delivered` is the number of packets sent plus `duplicated`.
+/// The counts of the packets of a [`FaultyNetwork`] so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Packets that never arrived: lost at random, cut by a partition, or sent to nobody.

@@ -28,7 +28,7 @@ pub const CERTIFICATE_GOOD_FOR: &str = "accompanist_transport_certificate_good_f
 /// The label of [`PACKETS_DROPPED`] and [`SESSIONS_REOPENED`] that says why.
 pub const REASON: &str = "reason";
 
-/// Why a packet was dropped.
+/// The reason why a packet was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Drop {
     /// The packet is larger than the network carries.
@@ -64,7 +64,7 @@ impl Drop {
     }
 }
 
-/// Why a session was closed and reopened.
+/// The reason why a session was closed and reopened.
 #[cfg(feature = "zenoh")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reopening {

@@ -83,7 +83,7 @@ pub(super) enum Wants {
     KeptReply,
 }
 
-/// What to do with a refused message.
+/// The action to take on a refused message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Refused {
     Handle(u64),
@@ -93,7 +93,7 @@ pub(super) enum Refused {
 /// One envelope to an actor.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Letter {
-    /// If set, the letter is not a message but an instruction about a refused one.
+    /// The instruction about a refused message; if set, the envelope carries no message.
     pub(super) refused: Option<Refused>,
     pub(super) wants: Wants,
     /// The key under which a caller waits for the reply; empty if nobody waits.
@@ -104,10 +104,10 @@ pub(super) struct Letter {
     pub(super) body: Payload,
 }
 
-/// What an actor answered, or its refusal.
+/// An actor's answer, or its refusal.
 pub(super) type Answer = Result<Payload, Abort>;
 
-/// How far a batch is handled, with the answers to some of its letters (by their index).
+/// How far a batch is handled, with the answers to some of its messages (by their index).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Answered {
     upto: u32,
@@ -205,7 +205,7 @@ impl<A: DurableActor> Channel<A> {
         Ok(())
     }
 
-    /// Runs a step that handles the letters from index `from` on, and then tells others what those letters made the
+    /// Runs a step that handles the messages from index `from` on, and then tells others what those messages made the
     /// actor tell.
     async fn handle(
         &self,

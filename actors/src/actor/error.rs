@@ -1,4 +1,5 @@
-//! Why an actor was not told, or an asker has no reply. Each error says what to do.
+//! The errors of durable actors: the reasons why an actor was not told, or an asker has no reply. Each error says
+//! what to do.
 
 use accompanist_core::contract::StoreError;
 use accompanist_core::message::CodecError;
@@ -11,8 +12,8 @@ use crate::handle::AskError;
 /// An actor that was not told, or has not answered.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ActorError {
-    /// As many messages wait on this node as are allowed: the actor, or the way to it, is slower than its senders.
-    /// The message was not accepted.
+    /// The mailbox on this node is full: the actor, or the way to it, is slower than its senders. The message was not
+    /// accepted.
     #[error(
         "{waiting} messages wait for actor `{actor}` on this node, which is the limit (`limits.signals_max`): slow down, and try again"
     )]

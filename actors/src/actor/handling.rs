@@ -280,7 +280,7 @@ mod tests {
         let mut stored = Writes::default();
         let [one, two, three] = [1, 2, 3].map(|number| letter(Some((7, number)), u32::try_from(number).unwrap()));
         assert_eq!(handle(&mut stored, 1, &[one.clone(), two.clone()]), (2, vec![1, 2]));
-        // Letters with another cause, or with none, are new.
+        // Messages with another cause, or with none, are new.
         assert_eq!(handle(&mut stored, 1, &[letter(Some((8, 1)), 4), letter(None, 5)]), (2, vec![1, 2, 4, 5]));
         assert_eq!(handle(&mut stored, 1, &[one.clone(), two, three]), (3, vec![1, 2, 4, 5, 3]));
         // The cause is also recognised when it arrives through another channel, reopened in place of the first.

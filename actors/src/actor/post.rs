@@ -28,7 +28,7 @@ use crate::writer::Job;
 /// up again.
 const CHANNELS_KNOWN_MAX: usize = 65_536;
 
-/// What one actor tells another.
+/// A message that one actor tells another.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Told {
     /// The name of the other actor's channels, and that actor's version.
@@ -163,7 +163,7 @@ impl Post {
         lock(&self.channels).retain(|_, id| *id != channel);
     }
 
-    /// Puts a letter into a channel. The letter is on disk when this returns.
+    /// Puts an envelope into a channel. The envelope is on disk when this returns.
     pub(super) async fn put(
         &self,
         node: &Node,

@@ -13,7 +13,7 @@ use crate::writer::load_readable;
 /// The prefix of the keys of the counts in [`Space::Meta`].
 const COUNT_KEY: &[u8] = b"channel/";
 
-/// What identifies a channel on its node: the name of its choreography, its version, the actor's instance.
+/// The identity of a channel on its node: the name of its choreography, its version, the actor's instance.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) choreography: &'a str,

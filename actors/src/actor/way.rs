@@ -1,4 +1,4 @@
-//! What a handler may send: the actors that this node knows, and the limits on what it tells them.
+//! The limits on a handler: the actors that this node knows, and how much the handler may tell them.
 
 use std::time::Duration;
 

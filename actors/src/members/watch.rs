@@ -18,7 +18,7 @@ use crate::shared::Shared;
 /// How often the files are checked.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
-/// Where members come from.
+/// The source of the members.
 #[derive(Debug, Clone)]
 pub(crate) enum MembersSource {
     File(PathBuf),
@@ -41,7 +41,7 @@ struct Current {
     seal: Option<Arc<Seal>>,
 }
 
-/// What distinguishes one content of a file from another.
+/// The modification time and size of a file, which distinguish one content from another.
 type Version = (Option<SystemTime>, u64);
 /// The versions of the members file and of the file with the secret keys.
 type Versions = [Option<Version>; 2];

@@ -48,7 +48,7 @@ pub enum SealError {
     Malformed {
         /// The file.
         file: String,
-        /// What is wrong, and in which line.
+        /// The problem, with its line.
         reason: String,
     },
     /// Nothing says which keys the other nodes have.

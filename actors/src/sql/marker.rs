@@ -1,6 +1,4 @@
-//! What is stored of a step: how it ended, and its result as bytes with a version.
-//!
-//! This module knows the columns of the table, but no database. Next: `database.rs`.
+//! The stored data of a step: how it ended, and its result as bytes with a version.
 
 use accompanist_core::message::{CodecError, decode, encode};
 use accompanist_core::{Abort, Message};
@@ -9,7 +7,7 @@ use sqlx::Error;
 /// The first byte of every stored result.
 const RESULT_VERSION: u8 = 1;
 
-/// How a step ended.
+/// The end of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Marker {
     /// Done, with this output.

@@ -1,8 +1,5 @@
-//! Which markers belong to which node's store: each start of a node pins them again, and each step checks the pin.
-//!
-//! The pin is a row among the markers, so that it goes where they go. The node's store remembers the same value. A
-//! table that was emptied, recreated or restored from an older copy has another pin or none, and is detected. This
-//! module knows no database's statements. Next: `database.rs`.
+//! Pins, which record the markers that belong to a node's store: each start of a node pins them again, and each step
+//! checks the pin.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -32,7 +29,7 @@ pub struct Pin {
     pub life: Vec<u8>,
 }
 
-/// Who owns the steps.
+/// The owner of the steps.
 #[derive(Debug, Default, Clone)]
 pub(super) enum Owner {
     /// No node yet.
@@ -57,7 +54,7 @@ fn set_owner(owned: &Owned, to: Owner) {
     *owned.write().unwrap_or_else(PoisonError::into_inner) = to;
 }
 
-/// What the node's store knows of the markers of one database.
+/// The node's store's knowledge of the markers of one database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
     /// The id of the store among the markers.
@@ -105,7 +102,7 @@ const START_WAIT_MAX: Duration = Duration::from_secs(3);
 const LOOK_PAUSE_MIN: Duration = Duration::from_millis(100);
 const LOOK_PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// Why markers are not pinned.
+/// The reason why markers are not pinned.
 enum Fault {
     /// A temporary reason.
     Away(String),
@@ -118,7 +115,7 @@ impl From<StoreError> for Fault {
     }
 }
 
-/// Where the node's store is.
+/// The place of the node's store.
 enum Place<'a> {
     /// Nobody else has the store yet.
     Start(&'a mut dyn Store),
@@ -274,16 +271,16 @@ fn lost(older: bool, token: &str) -> String {
     )
 }
 
-/// Why a step does not run on these markers.
+/// The reason why a step does not run on these markers.
 pub(super) const GONE: &str = "the table `accompanist_steps` is not the one that this node has started with: it was emptied, \
     dropped, made anew or restored from a copy, or this node was started elsewhere. Nothing was done. Start the node again, \
     which says what to do";
 
-/// Why a step does not run at all.
+/// The reason why a step does not run at all.
 pub(super) const NOBODYS: &str = "these steps are no node's, so nobody would notice if their markers were lost: give them to \
     the builder of the node (`NodeBuilder::sql`), or use `SqlSteps::standalone`";
 
-/// Why a compensation does not run.
+/// The reason why a compensation does not run.
 pub(super) const NO_MARKER: &str = "the step was committed, and its marker is not in the table `accompanist_steps` (any more): \
     it was deleted, or the database has lost what it had committed. Look whether the step's effect is there; take it back by \
     hand and `remedy(Resolve)`, or bring the marker back and `remedy(Retry)`";

@@ -49,7 +49,7 @@ enum Stage {
     Ending,
 }
 
-/// Why a try of a step has no result.
+/// The reason why a try of a step has no result.
 enum Failed {
     Refused(Abort),
     Database(sqlx::Error, Stage),

@@ -26,7 +26,7 @@ use super::unusable;
 use crate::config::ranges::{self, Range};
 use crate::settings::Durability;
 
-/// How much memory and disk a store uses. A size outside its range is refused when the store is opened.
+/// The memory and disk that a store may use. A size outside its range is refused when the store is opened.
 #[derive(Debug, Clone)]
 pub struct FjallSizes {
     /// The cache for blocks that are read, in bytes: 0 to 1 TiB.

@@ -16,7 +16,7 @@ const GENERATION_KEY: &[u8] = b"generation";
 /// The key, in [`Space::Meta`], of the reason why the store is not served.
 const HALT_KEY: &[u8] = b"halt";
 
-/// Why a node has stopped, and cannot be started again on this store before an operator has decided.
+/// The reason why a node has stopped, and cannot be started again on this store before an operator has decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Halt {
     /// The node that detected it.

@@ -38,7 +38,7 @@ pub(super) enum Found {
 pub(super) struct Marked {
     /// The last batch that was synced.
     pub(super) synced: u64,
-    /// What the store consists of.
+    /// The components of the store.
     pub(super) made: Made,
 }
 
@@ -50,7 +50,7 @@ impl std::ops::Deref for Marked {
     }
 }
 
-/// What a store consists of.
+/// The components of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Made {
     /// The version of the list of keyspaces; the store has no older version of it.

@@ -27,7 +27,7 @@ pub(super) const FORMAT_PREFIX: &[u8] = b"FJL";
 /// The numbers of formats are below this; a larger one is damage.
 const FORMATS_MAX: u8 = 16;
 
-/// Why a store cannot be opened.
+/// The reason why a store cannot be opened.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The store differs from what was written, or part of it is missing.

@@ -18,12 +18,13 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 /// When an actor of a group is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Restart {
-    /// Whenever it has ended.
+    /// Restarted whenever it has ended.
     #[default]
     Permanent,
-    /// When it has failed, but not when it has stopped by itself.
+    /// Restarted when it has failed, but not when it has stopped by itself.
     Transient,
-    /// Never. If the group's [strategy](super::Strategy) requires it, the actor is stopped when another one fails.
+    /// Never restarted. If the group's [strategy](super::Strategy) requires it, the actor is stopped when another one
+    /// fails.
     Temporary,
 }
 

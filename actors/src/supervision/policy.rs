@@ -1,4 +1,5 @@
-//! When a failed actor is restarted, and which others with it: data, the same in Rust and in `accompanist.toml`.
+//! The restart policy: when a failed actor is restarted, and which others with it. The policy is data, the same in
+//! Rust and in `accompanist.toml`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use crate::config::ranges;
 /// The most doublings of a pause: 30 of them turn a nanosecond into a second.
 const DOUBLINGS_MAX: u32 = 30;
 
-/// Which actors are restarted when one of several has failed.
+/// The actors that are restarted when one of several has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
@@ -44,11 +45,11 @@ impl Strategy {
     }
 }
 
-/// How failures are handled. The terms are those of Erlang/OTP: intensity is `restarts_max` in `period`.
+/// The policy for handling failures. The terms are those of Erlang/OTP: intensity is `restarts_max` in `period`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// Which other actors are restarted too.
+    /// The other actors that are restarted too.
     pub strategy: Strategy,
     /// The most restarts within `period`. One more failure, and the supervisor gives up: what follows is described
     /// where the policy is used.

@@ -1,4 +1,4 @@
-//! How rough a simulated world is, as data, and the tasks that cause the faults.
+//! The roughness of a simulated world, as data, and the tasks that cause the faults.
 
 use std::future::Future;
 use std::time::Duration;

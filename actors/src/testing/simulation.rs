@@ -14,7 +14,7 @@ use super::world::World;
 const SEED: &str = "ACCOMPANIST_SEED";
 /// The environment variable with the number of seeds to run.
 const SEEDS: &str = "ACCOMPANIST_SEEDS";
-/// What to look for when two runs of one seed differ.
+/// The usual reasons why two runs of one seed differ.
 const CAUSES: &str = "The usual causes: a clock other than tokio's, a random number that is not drawn from the world, the order of \
     a HashMap, a static, a thread";
 /// The number of lines of the trace that a failure shows.
@@ -35,7 +35,7 @@ impl Default for Simulation {
     }
 }
 
-/// What was run.
+/// A summary of the worlds that were run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
     /// The number of worlds.
@@ -63,9 +63,9 @@ impl fmt::Display for Summary {
 pub struct Failure {
     /// The world's seed.
     pub seed: u64,
-    /// What is wrong.
+    /// The reason for the failure.
     pub reason: String,
-    /// What happened up to the failure.
+    /// The events up to the failure.
     pub trace: Trace,
     /// The command that runs the test in which the failure was found, and no other test.
     pub command: String,

@@ -18,7 +18,7 @@ pub struct Event {
     pub at: Duration,
     /// The node; `None` for an event that concerns more than one.
     pub node: Option<NodeId>,
-    /// What happened.
+    /// The event itself.
     pub what: What,
 }
 
@@ -82,7 +82,7 @@ pub enum What {
     },
     /// A note of the test.
     Noted(String),
-    /// What is wrong.
+    /// A failure.
     Failed(String),
 }
 

@@ -22,7 +22,7 @@ const PAGE: usize = 256;
 /// The number of instances, by node.
 pub(crate) type Counts = BTreeMap<NodeId, u64>;
 
-/// What is to be counted.
+/// A request to count instances.
 pub(crate) struct Question {
     /// The nodes to count for; with none, counting ends.
     pub(crate) nodes: BTreeSet<NodeId>,

@@ -27,7 +27,7 @@ pub(super) fn load(store: &dyn Store, id: InstanceId) -> Result<Vec<Record>, Sto
     Ok(records)
 }
 
-/// What can be read of an open instance, for an operator: one damaged row does not hide the others.
+/// The readable part of an open instance, for an operator: one damaged row does not hide the others.
 pub(crate) struct Readable {
     pub(crate) opened: Opened,
     pub(crate) records: Vec<Record>,

@@ -51,7 +51,7 @@ pub const KEY_FILE: &str = "key.pem";
 /// Any node: stands for the nodes behind a router, which is trusted to name them truthfully.
 const ANY: &str = "*";
 
-/// What one end of a connection may send: the keys to which it puts, and those to which it subscribes.
+/// The rights of one end of a connection: the keys to which it may put, and those to which it may subscribe.
 struct Allowed {
     puts: Vec<String>,
     subscribes: Vec<String>,

@@ -34,7 +34,7 @@ const DEFAULTS: [(&str, &str); 6] = [
     ("connect/retry", "{ period_init_ms: 100, period_max_ms: 1000, period_increase_factor: 2 }"),
 ];
 
-/// Where a node listens if no address is configured: Zenoh would take a port of all interfaces.
+/// The address on which a node listens if none is configured: Zenoh would take a port of all interfaces.
 const LISTEN_LOCAL: &str = "{ router: [], peer: [\"tcp/127.0.0.1:0\"], client: [] }";
 
 /// Values that replace Zenoh's defaults: the key, Zenoh's default, and our value. If a configuration file sets
@@ -53,7 +53,7 @@ const QUEUE: (&str, &str, &str) = ("transport/link/tx/queue/size/data", "2", "16
 const BLOCK_WAIT: (&str, &str, &str) =
     ("transport/link/tx/queue/congestion_control/block/wait_before_close", "5000000", "1000000");
 
-/// How a node takes part in a Zenoh network.
+/// The way in which a node takes part in a Zenoh network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ZenohMode {
     /// Connects to other nodes directly, and keeps trying to reach nodes that are not up.

@@ -10,7 +10,7 @@ use ::zenoh::Config;
 use accompanist_core::contract::TransportError;
 use x509_parser::pem::Pem;
 
-/// What each file is, by the last part of its key in Zenoh's configuration.
+/// The contents of each file, by the last part of its key in Zenoh's configuration.
 const FILES: [(&str, &str, Content); 5] = [
     ("root_ca_certificate", "certificate of the authority", Content::Certificate),
     ("listen_certificate", "node's certificate", Content::Certificate),

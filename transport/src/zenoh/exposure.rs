@@ -20,7 +20,7 @@ const TLS: &str = "transport/link/tls";
 const WAY_OUT: &str = "set up certificates and access control with `accompanist security init`, or allow it with \
                        `ZenohConfig::insecure` where nobody else reaches this network";
 
-/// Who can send to one endpoint.
+/// The senders that can reach one endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reach {
     /// Processes of this machine, through files that have an owner.

@@ -21,7 +21,7 @@ pub(super) struct Files {
     certificates: Vec<PathBuf>,
 }
 
-/// What distinguishes one content of a file from another.
+/// The modification time and size of a file, which distinguish one content from another.
 type Version = (Option<SystemTime>, u64);
 
 fn version(file: &Path) -> Option<Version> {

@@ -159,7 +159,7 @@ impl Drop for ZenohWire {
     }
 }
 
-/// How a packet was put.
+/// The way in which a packet was put.
 #[derive(PartialEq, Eq)]
 enum Put {
     Declared,
