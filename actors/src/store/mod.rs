@@ -37,7 +37,7 @@ pub(crate) use owner::check_owner;
 /// The key under which a store holds the number of its format.
 const FORMAT_KEY: &[u8] = b"format";
 
-/// The key under which a store holds its node's lifecycle state, with its membership.
+/// The key under which a store holds its node's membership.
 pub(crate) const STANDING_KEY: &[u8] = b"standing";
 
 /// The prefix of the keys under which a store holds how far the stores of other nodes were.

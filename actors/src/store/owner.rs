@@ -1,8 +1,8 @@
 //! The owner of a store: the node and the system for which it was created. The owner is in the store itself, so that
 //! a folder that was swapped, copied or renamed is detected before anything of it is served (decision 0033).
 //!
-//! The store's membership is in the row of the node's lifecycle state, whose presence is checked. This module handles
-//! rows, and knows no peers.
+//! The node's membership is in another row, whose presence is checked here. This module handles rows, and knows no
+//! peers.
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};

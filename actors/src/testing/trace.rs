@@ -1,4 +1,4 @@
-//! The trace of a simulated world: its events in order, to be read by people and compared with another run.
+//! The trace of a simulated world: its events in order, in readable form, and comparable with another run.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -208,7 +208,7 @@ impl Trace {
         hasher.finish()
     }
 
-    /// Returns the last lines without routine (advertisements, nudges, acknowledgements, syncs), for people.
+    /// Returns the last lines without routine (advertisements, nudges, acknowledgements, syncs), in readable form.
     pub fn tail(&self, lines: usize) -> String {
         let told = self.events.iter().rev().filter(|event| !event.is_routine());
         let mut tail: Vec<String> = told.take(lines).map(ToString::to_string).collect();

@@ -1,7 +1,7 @@
 //! Counts how many open instances belong to sessions that have a given node in their cast. The instances in the store
 //! are counted when a node drains; each group commit then updates the counts.
 //!
-//! This costs nothing while nobody asks. The module knows headers, but not the lifecycle of nodes. The count reads
+//! This costs nothing while nobody asks. The module knows headers, but not the membership of nodes. The count reads
 //! the store in pages, between two group commits. An instance written meanwhile is added if its key was already
 //! passed; otherwise a later page sees it.
 

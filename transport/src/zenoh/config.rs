@@ -42,7 +42,7 @@ const LISTEN_LOCAL: &str = "{ router: [], peer: [\"tcp/127.0.0.1:0\"], client: [
 const INSTEAD: [(&str, &str, &str); 2] = [BLOCK_WAIT, QUEUE];
 
 /// How many small packets may wait for a connection. With Zenoh's default of two, a packet is lost whenever its
-/// sending thread does not run for a millisecond while two others wait: about one in a hundred, on a busy machine.
+/// sending thread does not run for a millisecond while two others wait: one in a few hundred, on a busy machine.
 /// Each place takes 64 KiB, as needed.
 const QUEUE: (&str, &str, &str) = ("transport/link/tx/queue/size/data", "2", "16");
 
