@@ -60,6 +60,8 @@ pub struct Deafness {
 }
 
 /// The counts of the packets of a [`FaultyNetwork`] so far.
+///
+/// When nothing is in flight, `lost + delivered` is the number of packets sent plus `duplicated`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Packets that never arrived: lost at random, cut by a partition, or sent to nobody.

@@ -1,4 +1,6 @@
 //! The stored data of a step: how it ended, and its result as bytes with a version.
+//!
+//! This module knows the columns of the table, but no database. Next: `database.rs`.
 
 use accompanist_core::message::{CodecError, decode, encode};
 use accompanist_core::{Abort, Message};

@@ -1,5 +1,9 @@
 //! Pins, which record the markers that belong to a node's store: each start of a node pins them again, and each step
 //! checks the pin.
+//!
+//! The pin is a row among the markers, so that it goes where they go. The node's store remembers the same value. A
+//! table that was emptied, recreated or restored from an older copy has another pin or none, and is detected. This
+//! module knows no database's statements. Next: `database.rs`.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;

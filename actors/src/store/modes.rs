@@ -1,4 +1,8 @@
 //! The access rights to the files of a store: only the user that the node runs as may read them.
+//!
+//! The folder is created with mode 0700 before a file is in it, which protects every file created later, whatever the
+//! umask. Existing folders and files are set to 0700 and 0600 at each opening. On systems other than Unix nothing is
+//! done.
 
 use std::fs;
 use std::io;
