@@ -1,11 +1,12 @@
 //! Durable actors: ractor-style actors whose mailbox, state and replies are on disk, without a choreography.
 //!
-//! A [`DurableActor`] is found by its name on whichever node plays it. What is told to it arrives exactly once, in the
-//! order of each sending node, and is handled in one atomic batch with the actor's built-in state: a crash of either
-//! side, or of the network, changes nothing about that. It is made of what choreographies are made of: each pair of a
-//! sending node and an actor has a *channel*, one long session of two roles (see `channel`), so mailbox, replay,
-//! deduplication and supervision are those of role instances. `address` has the callers' way in, `handling` the step in
-//! which messages are handled, `post` what leaves, `replies` what is kept for an asker that crashes.
+//! Nodes find a [`DurableActor`] by its name, on whichever node plays it. A message told to the actor arrives exactly
+//! once; the messages of one sending node arrive in the order in which it sent them. The actor handles a message in
+//! one atomic batch with its built-in state. A crash of either side, or of the network, changes none of this. Durable
+//! actors reuse the machinery of choreographies: each pair of a sending node and an actor has a *channel*, one long
+//! session of two roles (see `channel`). Mailbox, replay, deduplication and supervision are therefore those of role
+//! instances. The module `address` is the callers' API, `handling` the step in which messages are handled, `post` the
+//! outbound path, and `replies` the storage of replies for askers that crash.
 //!
 //! ```
 //! use accompanist::actor::{DurableActor, Here};
@@ -84,50 +85,54 @@ pub use self::skip::SkippedMessage;
 pub(crate) use self::skip::message_in_the_way;
 use self::way::Way;
 
-/// The most bytes of the name of one of an actor's [instances](Address::named).
+/// The largest size, in bytes, of the name of one of an actor's [instances](Address::named).
 pub const INSTANCE_NAME_BYTES_MAX: usize = 256;
 
-/// What one handled message makes its actor tell others: together as many bytes as this many of the largest messages.
+/// The limit on what one handled message may make its actor tell others: in total, as many bytes as this number of
+/// the largest messages.
 const TOLD_PAYLOADS_MAX: usize = 8;
 
 /// An actor with a durable mailbox and built-in state.
 ///
-/// The node whose builder is given it ([`NodeBuilder::actor`](crate::NodeBuilder::actor)) plays it; a node that only
-/// tells or asks it says so with [`NodeBuilder::talks_to`](crate::NodeBuilder::talks_to). One node plays an actor: a
-/// sender that knows of two opens no new way to either ([`ActorError::PlayedTwice`]).
+/// A node plays the actor if its builder is given it ([`NodeBuilder::actor`](crate::NodeBuilder::actor)). A node that
+/// only tells or asks the actor declares this with [`NodeBuilder::talks_to`](crate::NodeBuilder::talks_to). One node
+/// plays an actor: a sender that knows of two opens no new channel to either ([`ActorError::PlayedTwice`]).
 ///
 /// # Supervision
-/// A handler that panics is the failure of one role instance: that of the channel from the message's sender. It is
-/// restarted after a pause that doubles, and then quarantined, as the policy says for the role [`DurableActor::NAME`] or for
-/// the choreography `actor NAME`. Messages before the one that panics are handled; it and those behind it, of that
-/// sender, wait on disk until an operator [resumes](crate::InstanceHandle::resume) it, or has it
-/// [skipped](crate::InstanceHandle::skip_message). Other senders do not notice.
+/// A handler that panics is the failure of one role instance: that of the channel from the message's sender. The
+/// supervisor restarts the instance after a pause that doubles, and then quarantines it, according to the policy for
+/// the role [`DurableActor::NAME`] or for the choreography `actor NAME`. Messages before the one that panics are
+/// handled. The message that panics and the later ones of that sender wait on disk until an operator
+/// [resumes](crate::InstanceHandle::resume) the instance, or has the message
+/// [skipped](crate::InstanceHandle::skip_message). Other senders are not affected.
 pub trait DurableActor: Send + Sync + 'static {
-    /// The actor's name, by which others find it: unique among the roles of a system, the same in every release.
+    /// The actor's name, by which other nodes find it: unique among the roles of a system, and the same in every
+    /// release.
     const NAME: &'static str;
-    /// Raised when [`DurableActor::Message`] or [`DurableActor::Reply`] changes. Messages of one version are not handled
-    /// by another: the actor before stays in the binary (under the same name) until nothing waits for it.
+    /// The version of the actor's types. Raise it when [`DurableActor::Message`] or [`DurableActor::Reply`] changes.
+    /// An actor of one version does not handle messages of another: the earlier actor stays in the binary (under the
+    /// same name) until nothing waits for it.
     const VERSION: u32 = 1;
-    /// What it is told and asked.
+    /// The type of the messages that the actor is told and asked.
     type Message: Message;
-    /// What it answers to those who ask. For one that is only told, `()`.
+    /// The type of the actor's replies to asks: `()` for an actor that is only told.
     type Reply: Message;
 
-    /// Handles one message: all changes of `state`, what is told to others through `here`, and that the message is
-    /// handled, become durable together, so it takes effect exactly once.
+    /// Handles one message. All changes of `state`, the messages told to others through `here`, and the fact that the
+    /// message is handled become durable together, so the message takes effect exactly once.
     ///
-    /// It runs inside the store's writer: keep it short, wait for nothing, and do nothing but compute and use `state`.
-    /// It may run more than once, up to the one time that counts.
+    /// The handler runs inside the store's writer: keep it short, wait for nothing, and do nothing except compute and
+    /// use `state`. The handler may run more than once, but only one run takes effect.
     ///
     /// # Errors
-    /// An [`Abort`] refuses the message: its changes are thrown away, nothing is told, and it is handled with that. Who
-    /// has asked gets [`ActorError::Refused`]; one that was only told is kept with the
-    /// refusal, see [`Address::refused`]. Pass errors
-    /// of tables on with `?`: a value that cannot be read is no refusal, but stops the channel where it is.
+    /// An [`Abort`] refuses the message: its changes are discarded, nothing is told to others, and the message counts
+    /// as handled. A caller that asked gets [`ActorError::Refused`]; a message that was only told is stored with the
+    /// refusal, see [`Address::refused`]. Pass errors of tables on with `?`: a value that cannot be read is not a
+    /// refusal, and stops the channel at this message.
     fn handle(&self, here: &mut Here<'_>, state: &mut State<'_>, message: Self::Message) -> Result<Self::Reply, Abort>;
 }
 
-/// What a handler knows of the message it handles, and the way to tell other actors.
+/// The context of a handler: what it knows of the message it handles, and the means to tell other actors.
 #[derive(Debug)]
 pub struct Here<'a> {
     sender: &'a NodeId,
@@ -135,7 +140,7 @@ pub struct Here<'a> {
     way: Way<'a>,
     told: Vec<Told>,
     told_bytes: usize,
-    /// The first failure, which is the message's end even if the handler makes something else of it.
+    /// The first failure. The message fails with it even if the handler ignores or replaces the error.
     failure: Option<Abort>,
 }
 
@@ -144,29 +149,32 @@ impl<'a> Here<'a> {
         Self { sender, name, way, told: Vec::new(), told_bytes: 0, failure: None }
     }
 
-    /// For a unit test of a handler: it may tell any actor, and [`Here::told_to`] gives what it has told.
+    /// Creates a context for a unit test of a handler: the handler may tell any actor, and [`Here::told_to`] returns
+    /// what it told.
     pub fn alone(sender: &'a NodeId, name: &'a str) -> Self {
         Self::new(sender, name, Way::alone())
     }
 
-    /// The node that has sent the message.
+    /// The node that sent the message.
     pub fn sender(&self) -> &NodeId {
         self.sender
     }
 
-    /// Which [instance](Address::named) of the actor this is; empty for the one without a name.
+    /// The name of the [instance](Address::named) of the actor that handles the message; empty for the one without a
+    /// name.
     pub fn name(&self) -> &str {
         self.name
     }
 
-    /// Tells the actor `B` (its instance `name`, or empty), once and only if this message is handled: it leaves after
-    /// the handler's changes are durable, and arrives exactly once, in the order of this sender's messages. While its
-    /// mailbox is full, this channel waits.
+    /// Tells the actor `B` (its instance `name`; empty for the one without a name), once and only if this message is
+    /// handled. The message leaves after the handler's changes are durable, and arrives exactly once, in the order of
+    /// this sender's messages. While the mailbox of `B` is full, this channel waits.
     ///
     /// # Errors
     /// A failure, to be passed on with `?`: this node does not know `B` (see
-    /// [`NodeBuilder::talks_to`](crate::NodeBuilder::talks_to)), the message is too large or has no bytes, or there are too
-    /// many. It stops the channel until the cause is gone and an operator resumes it; nothing of the message is done.
+    /// [`NodeBuilder::talks_to`](crate::NodeBuilder::talks_to)), the message is too large or has no encoding, or
+    /// there are too many messages. The failure stops the channel until the cause is gone and an operator resumes it;
+    /// nothing of the handled message takes effect.
     pub fn tell<B: DurableActor>(&mut self, name: &str, message: &B::Message) -> Result<(), Abort> {
         let told = self.add::<B>(name, message);
         told.map_err(|reason| {
@@ -195,10 +203,10 @@ impl<'a> Here<'a> {
         Ok(())
     }
 
-    /// What was told to the instance `name` of `B` so far: for unit tests of handlers.
+    /// Returns the messages told to the instance `name` of `B` so far: for unit tests of handlers.
     ///
     /// # Panics
-    /// Never with what [`Here::tell`] took.
+    /// Never for messages that [`Here::tell`] accepted.
     pub fn told_to<B: DurableActor>(&self, name: &str) -> Vec<B::Message> {
         let of_it = self.told.iter().filter(|told| told.actor == Channel::<B>::NAME && told.name == name);
         of_it.filter_map(|told| accompanist_core::message::decode(told.body.as_slice()).ok()).collect()

@@ -1,7 +1,7 @@
-//! Who may do what: which nodes belong to a system, which roles each may play, and which choreographies it may start.
+//! Access rights: which nodes belong to a system, which roles each may play, and which choreographies it may start.
 //!
-//! Every receiver checks what it is sent against this list (decision 0036). Who speaks is known from the transport; what a
-//! name may do is written here. Pure, but for reading the file. Next: [`watch`].
+//! Every receiver checks what it receives against this list (decision 0036). The transport determines who the sender
+//! is; this list determines what a name may do. Pure, except for reading the file. Next: [`watch`].
 
 pub(crate) mod watch;
 
@@ -16,8 +16,8 @@ use crate::seal::{SEAL_KEYS_MAX, SealKey};
 
 /// The members of a system, as written in a members file.
 ///
-/// Each node has a table of its own; a name that ends in `*` stands for all nodes whose names begin so, and an exact name
-/// comes first. `"*"` in a list stands for all.
+/// Each node has a separate table. A name that ends in `*` stands for all nodes whose names begin with the rest; an
+/// exact name takes precedence. `"*"` in a list stands for all.
 ///
 /// ```
 /// use accompanist::{Members, NodeId};
@@ -43,34 +43,34 @@ use crate::seal::{SEAL_KEYS_MAX, SealKey};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Members {
-    /// The system that they belong to: the transport's namespace.
+    /// The system to which they belong: the transport's namespace.
     pub system: String,
     /// The names in the certificates of the routers between them, if there are any. A router may name any sender.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub routers: BTreeSet<String>,
-    /// What each node may do, by its name or by the beginning of its name and `*`.
+    /// The rights of each node, by its name or by a prefix of its name and `*`.
     #[serde(default)]
     pub nodes: BTreeMap<String, Member>,
 }
 
-/// What one node may do.
+/// The rights of one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
-    /// The roles that it may play; `"*"` is any.
+    /// The roles that the node may play; `"*"` is any.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub roles: BTreeSet<String>,
-    /// The choreographies that it may start; `"*"` is any.
+    /// The choreographies that the node may start; `"*"` is any.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub starts: BTreeSet<String>,
-    /// Whether what an operator says on it of other nodes counts everywhere: a node that is forgotten there
-    /// ([`Node::forget`](crate::Node::forget)) is forgotten by all.
+    /// Whether an operator's commands on this node about other nodes are valid everywhere: a node that is forgotten
+    /// there ([`Node::forget`](crate::Node::forget)) is forgotten by all.
     #[serde(default, skip_serializing_if = "is_false")]
     pub operator: bool,
-    /// Its public keys, with which what it sends and is sent is sealed: the one in use, the next one, the former one.
+    /// The node's public keys, which seal what it sends and receives: the one in use, the next one, the former one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seal_keys: Vec<SealKey>,
-    /// It is no member any more: nothing of it is accepted, though its certificate may still be valid.
+    /// The node is no longer a member: nothing from it is accepted, though its certificate may still be valid.
     #[serde(default, skip_serializing_if = "is_false")]
     pub revoked: bool,
 }
@@ -83,7 +83,7 @@ fn is_false(value: &bool) -> bool {
 /// A members file that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MembersError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("the members file `{file}` cannot be read ({reason}): `accompanist security init` makes one")]
     Unreadable {
         /// The file.
@@ -91,20 +91,20 @@ pub enum MembersError {
         /// Why.
         reason: String,
     },
-    /// It is no members file.
+    /// The file is not a members file.
     #[error("the members file `{file}` is not understood: {reason}")]
     Malformed {
         /// The file.
         file: String,
-        /// What is wrong, and in which line.
+        /// The problem, with its line.
         reason: String,
     },
-    /// The node that was to start is not in it, or may not do what it is built for.
+    /// The node to be started is not in the file, or may not do what it is built for.
     #[error(
         "the members file does not allow this node to start: {0}; an operator can add it with `accompanist security add-node`"
     )]
     Refused(String),
-    /// Others reach the node, and nothing says who they are.
+    /// Other machines can reach the node, and nothing says who they are.
     #[error(
         "other machines reach this node, and no members file says who may do what: make one with `accompanist security init` \
          and give it to `NodeBuilder::members`, or allow it with `ZenohConfig::insecure` where nobody else reaches this network"
@@ -125,15 +125,15 @@ impl Members {
         }
     }
 
-    /// Reads a file's text; `file` names it in errors.
+    /// Reads a file's text; `file` names the file in errors.
     ///
     /// # Errors
-    /// [`MembersError::Malformed`] for text that is no such file, unknown keys and impossible names included.
+    /// [`MembersError::Malformed`] for text that is not a members file, including unknown keys and invalid names.
     pub fn from_toml(file: &str, text: &str) -> Result<Self, MembersError> {
         let malformed = |reason: String| MembersError::Malformed { file: file.to_owned(), reason };
         let members: Self = toml::from_str(text).map_err(|error| malformed(error.to_string()))?;
         for name in members.nodes.keys() {
-            // What stands for `*` may be anything, so the beginning alone need not be a name.
+            // The part that `*` stands for is arbitrary, so the prefix alone need not be a valid name.
             let whole = name.strip_suffix('*').map_or_else(|| name.clone(), |beginning| format!("{beginning}x"));
             NodeId::new(whole).map_err(|error| malformed(format!("nodes.{name}: {error}")))?;
         }
@@ -144,7 +144,8 @@ impl Members {
         Ok(members)
     }
 
-    /// What `node` may do, if it is a member: its own table, or that of the longest beginning of its name.
+    /// Returns the rights of `node`, if it is a member: the table under its own name, or that of the longest matching
+    /// prefix.
     pub fn get(&self, node: &NodeId) -> Option<&Member> {
         let name = node.as_str();
         let is_beginning =
@@ -171,13 +172,14 @@ impl Members {
         self.get(node).is_some_and(|member| allows(&member.starts, choreography))
     }
 
-    /// Whether what an operator says on `node` of other nodes counts everywhere.
+    /// Whether an operator's commands on `node` about other nodes are valid everywhere.
     pub fn is_operator(&self, node: &NodeId) -> bool {
         self.get(node).is_some_and(|member| member.operator)
     }
 
-    /// Why a session must not be as its header says: its initiator may not start such ones, or somebody of its cast may not play
-    /// the role. `roles` are the names of the choreography's roles, in the order of the cast.
+    /// Returns why a session with this header is refused, if it is: its initiator may not start such sessions, or a
+    /// node of its cast may not play its role. `roles` are the names of the choreography's roles, in the order of the
+    /// cast.
     pub(crate) fn refusal(&self, header: &Header, roles: &[&str]) -> Option<String> {
         let name = &header.choreography;
         match header.node_of(header.initiator) {
@@ -191,7 +193,7 @@ impl Members {
         Some(format!("`{node}` may not play role `{role}` of `{name}`"))
     }
 
-    /// The seal keys of each that is not revoked, by its name or the beginning of its name and `*`.
+    /// The seal keys of each member that is not revoked, by its name or by a prefix of its name and `*`.
     pub(crate) fn seal_keys(&self) -> impl Iterator<Item = (&str, &[SealKey])> {
         let members = self.nodes.iter().filter(|(_, member)| !member.revoked);
         members.map(|(name, member)| (name.as_str(), member.seal_keys.as_slice()))

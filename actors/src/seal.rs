@@ -1,9 +1,10 @@
-//! Packets that go from one node to another are *sealed*: encrypted and authenticated with the keys of the two, so that
-//! whoever carries them sees no content, changes none, and speaks in nobody's name (decision 0037).
+//! Sealing of packets from one node to another: packets are encrypted and authenticated with the keys of the two
+//! nodes, so that carriers cannot read them, change them, or send any in another node's name (decision 0037).
 //!
-//! The cryptography is that of `crypto_box` alone (X25519, `XChaCha20-Poly1305`). Under the seal a packet says who sends it to
-//! whom, in which lives of both, and as which one: the keys of two nodes are the same in both directions, so nothing else
-//! tells a packet from one that is sent back. Knows no frames, and nothing of what is done with a packet.
+//! All cryptography is that of `crypto_box` (X25519, `XChaCha20-Poly1305`). Under the seal a packet names its sender
+//! and receiver, the runs of both links, and its number. Two nodes use the same keys in both directions, so nothing
+//! else distinguishes a packet from one that is sent back. This module knows no frames, and nothing of what is done
+//! with a packet.
 //!
 //! ```text
 //! kind | nonce, 24 bytes | sealed: kind, from, to, receiver's epoch, sender's epoch, number, packet | tag, 16 bytes
@@ -27,42 +28,43 @@ use serde::{Deserialize, Serialize};
 pub use self::keys::{SEAL_KEY_FILE, SEAL_KEYS_MAX, SealError, SealKey, SealSecrets};
 pub(crate) use self::replays::{Freshness, Replays};
 
-/// The first byte of a packet that is sealed for its receiver, unlike that of any packet which is not sealed.
+/// The first byte of a packet that is sealed for its receiver. No unsealed packet begins with it.
 const TO_ONE: u8 = 0xA1;
-/// The first byte of a packet to all that is sealed for whoever has the own name, and is nothing to all others.
+/// The first byte of a broadcast packet that is sealed for nodes with the sender's own name; other nodes cannot open
+/// it.
 const TO_OWN_NAME: u8 = 0xA2;
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
-/// What a packet has more when it is sealed, at most: what is around it, two names of 64 bytes, two epochs and a number.
+/// The most bytes that sealing adds to a packet: the framing, two names of 64 bytes, two epochs and a number.
 pub(crate) const SEAL_BYTES_MAX: usize = 1 + NONCE_BYTES + TAG_BYTES + 1 + 2 * 65 + 2 * 16 + 10;
 
-/// What is under the seal, before the packet.
+/// The header under the seal, before the packet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Head {
     kind: u8,
     pub(crate) from: NodeId,
     pub(crate) to: NodeId,
-    /// The life of the receiver's link that it is for.
+    /// The epoch of the receiver's link for which the packet is meant.
     pub(crate) to_epoch: Epoch,
-    /// The life of the sender's link.
+    /// The epoch of the sender's link.
     pub(crate) from_epoch: Epoch,
-    /// The sender counts what it seals for this receiver.
+    /// The number of the packet among those that the sender has sealed for this receiver.
     pub(crate) number: u64,
 }
 
 impl Head {
-    /// Of a packet for one other node.
+    /// Creates the header of a packet for one other node.
     pub(crate) fn to_one(from: NodeId, to: NodeId, to_epoch: Epoch, from_epoch: Epoch, number: u64) -> Self {
         Self { kind: TO_ONE, from, to, to_epoch, from_epoch, number }
     }
 
-    /// Of a packet for whoever has the own name, too.
+    /// Creates the header of a packet for any other node with the own name.
     pub(crate) fn to_own_name(own: NodeId, epoch: Epoch) -> Self {
         Self { kind: TO_OWN_NAME, from: own.clone(), to: own, to_epoch: Epoch(0), from_epoch: epoch, number: 0 }
     }
 }
 
-/// A packet that has opened.
+/// A packet that was opened.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) head: Head,
@@ -71,46 +73,46 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// As its sender has sealed it.
+    /// Returns the packet as its sender sealed it.
     pub(crate) fn packet(&self) -> &[u8] {
         self.bytes.get(self.start..).unwrap_or_default()
     }
 }
 
-/// Why a packet is not taken.
+/// The reason why a packet is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// It is not sealed.
+    /// The packet is not sealed.
     NotSealed,
-    /// No key opens it: it was changed on its way, or somebody else has sealed it.
+    /// No key opens the packet: it was changed on its way, or somebody else has sealed it.
     Unopened,
-    /// It says that it is from or for somebody else.
+    /// The packet names another sender or receiver.
     Misdirected,
-    /// Its sender is no member.
+    /// The sender is not a member.
     Stranger,
 }
 
-/// Whether this looks like a sealed packet.
+/// Whether the bytes look like a sealed packet.
 pub(crate) fn is_sealed(bytes: &[u8]) -> bool {
     matches!(bytes.first(), Some(&(TO_ONE | TO_OWN_NAME)))
 }
 
-/// Whether this is for those alone that have their sender's name.
+/// Whether the packet is only for nodes with the sender's name.
 pub(crate) fn is_for_own_name(bytes: &[u8]) -> bool {
     bytes.first() == Some(&TO_OWN_NAME)
 }
 
-/// The keys of a node and of all members, as they are now.
+/// The current keys of a node and of all members.
 pub(crate) struct Seal {
     own: NodeId,
     secrets: Vec<SecretKey>,
-    /// The own node among them.
+    /// The peers, including the own node.
     peers: BTreeMap<NodeId, Peer>,
 }
 
 struct Peer {
     keys: Vec<SealKey>,
-    /// One for each pair of keys, made when it is needed first. The first of all seals.
+    /// One box for each pair of keys, created on first use. The first box seals.
     boxes: OnceLock<Vec<ChaChaBox>>,
 }
 
@@ -121,7 +123,8 @@ impl std::fmt::Debug for Seal {
 }
 
 impl Seal {
-    /// Checks that `own` can seal for all `members`, and they for it: their names and keys, without those that are revoked.
+    /// Creates the keys, after checking that `own` can seal for all `members`, and they for it. `members` are names
+    /// and keys, without those that are revoked.
     pub(crate) fn new<'a>(
         own: &NodeId,
         secrets: &SealSecrets,
@@ -133,7 +136,7 @@ impl Seal {
                 Ok(node) if !keys.is_empty() => {
                     peers.insert(node, Peer { keys: keys.to_vec(), boxes: OnceLock::new() });
                 }
-                // A pattern is no node's name.
+                // A pattern is not a node's name.
                 _ => lacking.push(format!("`{name}`")),
             }
             for key in keys {
@@ -146,7 +149,7 @@ impl Seal {
             return Err(SealError::Missing(lacking.join(", ")));
         }
         let listed = peers.get(own).map(|peer| peer.keys.as_slice()).unwrap_or_default();
-        // The others may not know of a key yet that is not in the list here.
+        // The other nodes may not know a key yet that is missing from the list here.
         let (mut known, new): (Vec<_>, Vec<_>) = secrets.keys().partition(|(_, public)| listed.contains(public));
         if known.is_empty() {
             return Err(SealError::NotOwn(own.clone()));
@@ -167,7 +170,8 @@ impl Seal {
         Some(peer.boxes.get_or_init(|| self.secrets.iter().flat_map(of_secret).collect()))
     }
 
-    /// Seals a packet for `head.to`; `None` if that is no member, or the operating system gives no random numbers.
+    /// Seals a packet for `head.to`; `None` if that node is not a member, or the operating system provides no random
+    /// numbers.
     pub(crate) fn seal(&self, head: &Head, packet: &[u8]) -> Option<Vec<u8>> {
         let sealing = self.boxes(&head.to)?.first()?;
         let mut nonce = Nonce::default();
@@ -182,7 +186,7 @@ impl Seal {
         Some(bytes)
     }
 
-    /// Opens what has arrived from `from`.
+    /// Opens a packet that has arrived from `from`.
     pub(crate) fn open(&self, from: &NodeId, bytes: &[u8]) -> Result<Opened, Refusal> {
         let boxes = self.boxes(from).ok_or(Refusal::Stranger)?;
         if !is_sealed(bytes) {
@@ -192,7 +196,7 @@ impl Seal {
         let (nonce, sealed) = rest.split_at_checked(NONCE_BYTES).ok_or(Refusal::Unopened)?;
         let (sealed, tag) = sealed.split_last_chunk::<TAG_BYTES>().ok_or(Refusal::Unopened)?;
         let (nonce, tag, mut bytes) = (Nonce::from_slice(nonce), Tag::from_slice(tag), sealed.to_vec());
-        // One that does not open leaves them as they are.
+        // A failed decryption leaves the bytes unchanged.
         let opens = |own: &ChaChaBox| own.decrypt_in_place_detached(nonce, &[], &mut bytes, tag).is_ok();
         if !boxes.iter().any(opens) {
             return Err(Refusal::Unopened);

@@ -1,9 +1,9 @@
-//! Steps on a database outside: the marker of a step in the same database transaction as its effect.
+//! Steps on an external database: the marker of a step is in the same database transaction as its effect.
 //!
-//! The runtime may try a commit or a compensation again after a crash, always under the step's own idempotency
-//! key. [`SqlSteps`] keeps one row per key, the marker, and writes it in the transaction that holds the effect: so
-//! either both are there or neither, and a second try finds the first one's result. Behind the features `postgres`
-//! and `sqlite`. Knows nothing of nodes, sessions or stores. Next: `steps.rs`.
+//! The runtime may retry a commit or a compensation after a crash, always under the step's own idempotency key.
+//! [`SqlSteps`] stores one row per key, the marker, and writes it in the transaction that contains the effect. Either
+//! both are present or neither is, and a second try finds the first one's result. Available with the features
+//! `postgres` and `sqlite`. This module knows nothing of nodes, sessions or stores. Next: `steps.rs`.
 //!
 //! # A step
 //!
@@ -56,28 +56,29 @@
 //! # }
 //! ```
 //!
-//! `sqlx` is version 0.9; whether it speaks TLS is up to the features that your own `Cargo.toml` gives it.
+//! `sqlx` is version 0.9; whether it uses TLS depends on the features that your own `Cargo.toml` enables.
 //!
-//! # Markers that are lost
+//! # Lost markers
 //!
-//! The runtime compensates only what it has recorded as committed. So a compensation that finds no marker is not "nothing
-//! to do": its step needs an operator ([`Node::troubled_sessions`](crate::Node::troubled_sessions)), who is told so. And
-//! each start of a node pins the table of markers with a row of its own, which the node's store remembers: a table that
-//! was emptied, dropped, made anew or restored from an older copy, or another database, is noticed at the start (the node
-//! does not start, and says what to do) and by each step (a commit stops its session, a compensation needs an operator;
-//! nothing is done). The table is made only for a store that has never used one of that name. A database that moves
-//! takes its pin with it: nothing is to be said. Several nodes may share one database; each has a pin of its own.
+//! The runtime compensates only what it has recorded as committed. A compensation that finds no marker therefore does
+//! not mean "nothing to do": its step needs an operator ([`Node::troubled_sessions`](crate::Node::troubled_sessions)
+//! lists it). Each start of a node also pins the table of markers with a separate row, which the node's store
+//! remembers. A table that was emptied, dropped, recreated or restored from an older copy, or another database, is
+//! thus detected in two places: at the start (the node does not start, and says what to do) and by each step (a
+//! commit stops its session, a compensation needs an operator; nothing is done). The table is created only for a
+//! store that has never used one of that name. A database that moves takes its pin along: nothing needs to be
+//! configured. Several nodes may share one database; each has a separate pin.
 //!
 //! # What you owe
 //!
-//! - All that a step changes, it changes through the connection it is given. What is done elsewhere (a mail, another
+//! - A step makes all of its changes through the connection it is given. Anything done elsewhere (a mail, another
 //!   database) is not part of the transaction and may be done again.
 //! - An effect does not end the transaction itself (`COMMIT`, `ROLLBACK`); savepoints are fine.
-//! - One call of [`SqlSteps::commit`] per step, and one database for all tries of a step: the key is the step's.
-//! - The database keeps what it has committed: no asynchronous commit, no unlogged tables, no fail-over to a copy that
-//!   lags behind. A step whose result the runtime has recorded is not tried again.
-//! - For `PostgreSQL`: a bound on how long a session of the database may hang (`tcp_keepalives_idle`,
-//!   `idle_in_transaction_session_timeout`), since the next try of a step waits until the one before has ended.
+//! - Each step calls [`SqlSteps::commit`] once, and all tries of a step use one database: the key is the step's.
+//! - The database does not lose what it has committed: no asynchronous commit, no unlogged tables, no fail-over to a
+//!   copy that lags behind. A step whose result the runtime has recorded is not tried again.
+//! - For `PostgreSQL`: set a bound on how long a session of the database may hang (`tcp_keepalives_idle`,
+//!   `idle_in_transaction_session_timeout`), since the next try of a step waits until the previous one has ended.
 
 mod database;
 mod lanes;
@@ -104,21 +105,21 @@ pub type PostgresSteps = SqlSteps<sqlx::Postgres>;
 #[cfg(feature = "sqlite")]
 pub type SqliteSteps = SqlSteps<sqlx::Sqlite>;
 
-/// The code of the [`Abort`] with which a commit is refused that comes after its compensation.
+/// The code of the [`Abort`] that refuses a commit after its compensation.
 pub const COMPENSATED_BEFORE: &str = "accompanist.compensated-before";
 
-/// Why an effect did not succeed. Both kinds come out of `?`: an [`Abort`] and an [`sqlx::Error`].
+/// The reason why an effect did not succeed. `?` converts both kinds of error: an [`Abort`] and an [`sqlx::Error`].
 #[derive(Debug, thiserror::Error)]
 pub enum EffectError {
-    /// A decision: the step is refused, for ever, and what it has changed is rolled back.
+    /// A decision: the step is refused permanently, and its changes are rolled back.
     #[error("{0}")]
     Refused(Abort),
-    /// No decision: it is tried again.
+    /// No decision: the step is tried again.
     #[error("{0}")]
     Database(sqlx::Error),
 }
 
-// No sources: their texts are in these.
+// The variants have no sources: their messages contain the sources' texts.
 impl From<Abort> for EffectError {
     fn from(abort: Abort) -> Self {
         Self::Refused(abort)

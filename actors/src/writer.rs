@@ -1,8 +1,8 @@
-//! The one writer of a node: takes all waiting writes, makes one batch and one sync, and answers them all.
+//! The writer of a node: takes all waiting writes, makes one batch and one sync of them, and answers them all.
 //!
-//! It owns the store, runs local transactions between its reads and its batch, and refuses writes of an actor that
-//! another has replaced. Knows keys and values, no sessions. On a thread of its own for real stores, whose calls
-//! block; as a task for simulated ones.
+//! The writer owns the store, runs local transactions between its reads and its batch, and refuses writes of an actor
+//! that another one has replaced. It knows keys and values, no sessions. For real stores, whose calls block, it runs
+//! on a separate thread; for simulated ones it is a task.
 
 mod age_clock;
 mod census;
@@ -46,11 +46,11 @@ use crate::metric;
 use crate::settings::Settings;
 use crate::store::OPENING_KEY;
 
-/// Which actor writes for an instance: a later one takes over from an earlier one.
+/// The number of the actor that writes for an instance: a later actor takes over from an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Incarnation(pub(crate) u64);
 
-/// What a store knows of an instance.
+/// The contents of a store for an instance.
 pub(crate) enum Loaded {
     Nothing,
     Open(Opened, Vec<Record>),
@@ -58,14 +58,14 @@ pub(crate) enum Loaded {
 }
 
 type Done<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
-/// Looks into the store, as of the last group commit.
+/// A read of the store as it is after the last group commit.
 type Read = Box<dyn FnOnce(Result<&dyn Store, StoreError>) + Send>;
-/// What became of a write.
+/// The result of a write.
 #[derive(Debug)]
 pub(crate) enum Written {
-    /// It is durable; with it the path and result of the local transaction that was part of it.
+    /// The write is durable. If it contained a local transaction, this has the path and result of that transaction.
     Durable(Option<(Path, LocalResult)>),
-    /// It was the beginning of an instance that the store knows already. Nothing was written.
+    /// The write was the beginning of an instance that the store knows already. Nothing was written.
     Known,
 }
 
@@ -79,23 +79,23 @@ pub(crate) enum Job {
         id: InstanceId,
         incarnation: Incarnation,
         write: Write,
-        /// Only if the store does not know the instance: its actor has not looked.
+        /// Write only if the store does not know the instance: its actor has not checked.
         begins: bool,
         done: Done<Written>,
     },
-    /// The actor has left memory: nothing more comes of it than this.
+    /// The actor has been passivated, and sends nothing after this.
     Leave {
         id: InstanceId,
         incarnation: Incarnation,
         rest: Option<Change>,
     },
     Read(Read),
-    /// How many instances are open whose sessions have a node in their cast?
+    /// Asks how many open instances belong to sessions that have a node in their cast.
     Count(Question),
-    /// A session is to be started under a key, or the one that was is looked for.
+    /// Claims a key for a new session, or looks up the session that the key stands for.
     Claim {
         key: SessionId,
-        /// With what a new session is given as its input.
+        /// The new session, and the fingerprint of its input.
         new: Option<(InstanceId, Fingerprint)>,
         done: Done<Option<Claimed>>,
     },
@@ -103,23 +103,24 @@ pub(crate) enum Job {
         changes: Batch,
         done: Done<()>,
     },
-    /// Nothing more may be written, for a reason from outside.
+    /// Forbids all further writes, for a reason from outside.
     Fail(StoreError),
-    /// Commits what waits, and ends the writer.
+    /// Commits the writes that wait, and ends the writer.
     End,
 }
 
-/// How the writer runs.
+/// The way in which the writer runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// On a thread of its own.
+    /// A separate thread.
     Thread,
-    /// As a task, with a sync that takes this long.
+    /// A task, with a sync that takes this long.
     Task { sync: Duration },
 }
 
-/// The way to the writer. Its queue is bounded by those who fill it: the instances in memory, each with the writes that
-/// its window allows; callers, who wait for a permit; and what other nodes say of themselves, one page at a time.
+/// A handle to the writer. Its queue is bounded by the senders: the instances in memory, each with the writes that
+/// its window allows; callers, which wait for a permit; and what other nodes send about themselves, one page at a
+/// time.
 #[derive(Clone)]
 pub(crate) struct WriterHandle {
     jobs: mpsc::UnboundedSender<Job>,
@@ -131,15 +132,16 @@ pub(crate) struct WriterHandle {
     tombstones: watch::Receiver<Option<Tombstones>>,
     /// See [`WriterHandle::in_order`].
     order: Arc<Mutex<()>>,
-    /// With [`Mode::Thread`].
+    /// Set with [`Mode::Thread`].
     thread: Option<ThreadId>,
 }
 
 impl WriterHandle {
-    /// To be held from a change in memory until what it changes on disk is submitted, wherever two threads may change the
-    /// same: otherwise the disk may end with the earlier of two changes. Not to be taken twice by one thread.
+    /// Locks the order of changes. Hold the guard from a change in memory until the corresponding change on disk is
+    /// submitted, wherever two threads may change the same data: otherwise the disk may end with the earlier of the
+    /// two changes. One thread must not lock it twice.
     pub(crate) fn in_order(&self) -> MutexGuard<'_, ()> {
-        self.order.lock().unwrap_or_else(PoisonError::into_inner) // It guards an order, no data.
+        self.order.lock().unwrap_or_else(PoisonError::into_inner) // The lock guards an order, no data.
     }
 
     pub(crate) fn submit(&self, job: Job) {
@@ -148,8 +150,8 @@ impl WriterHandle {
         }
     }
 
-    /// Lets a caller look into the store, as of the last group commit. Only so many do at a time; more wait here. A panic of
-    /// `read` is its error: the writer goes on.
+    /// Lets a caller read the store as it is after the last group commit. The number of concurrent reads is bounded;
+    /// further callers wait here. A panic of `read` becomes its error, and the writer continues.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
@@ -164,13 +166,13 @@ impl WriterHandle {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// How many instances are open in the store.
+    /// Returns how many instances are open in the store.
     pub(crate) fn open(&self) -> Open {
         *self.open.borrow()
     }
 
-    /// How many batches of the store are on disk, without the last ones if those only note how far the stores of others are:
-    /// two nodes that have nothing to do would otherwise make each other write for ever.
+    /// Returns how many batches of the store are on disk. The last batches are left out if they only record how far
+    /// the stores of other nodes are: otherwise two idle nodes would make each other write forever.
     pub(crate) fn batch(&self) -> u64 {
         self.batch.load(Ordering::SeqCst)
     }
@@ -180,7 +182,7 @@ impl WriterHandle {
         self.failed.wait()
     }
 
-    /// What is kept of closed instances; `None` while it is being counted.
+    /// Returns the number and size of the tombstones; `None` while they are being counted.
     pub(crate) fn tombstones(&self) -> Option<Tombstones> {
         *self.tombstones.borrow()
     }
@@ -196,7 +198,7 @@ impl WriterHandle {
         self.ended.wait()
     }
 
-    /// Ends the writer as long as someone else still has a handle on it.
+    /// Returns a function that ends the writer, if there is still a handle to it.
     pub(crate) fn ender(&self) -> impl Fn() + Send + use<> {
         let jobs = self.jobs.downgrade();
         move || {
@@ -217,7 +219,7 @@ impl Job {
         match self {
             Self::Load { done, .. } => done(Err(error.clone())),
             Self::Write { done, .. } => done(Err(error.clone())),
-            // It drops what a caller has given.
+            // This drops a caller's closure.
             Self::Read(read) => drop(panics::catch(|| read(Err(error.clone())))),
             Self::Count(Question { done, .. }) => done(Err(error.clone())),
             Self::Claim { done, .. } => done(Err(error.clone())),
@@ -260,7 +262,7 @@ pub(crate) fn start(
     };
     let thread = match mode {
         Mode::Thread => {
-            // A runtime for the channel and its time-outs alone: its one thread is this one.
+            // A runtime only for the channel and its timeouts: its only thread is this one.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
             let run = move || runtime.block_on(end::run(writer, end));
             let thread = std::thread::Builder::new().name("accompanist-writer".into()).spawn(run)?;
@@ -276,10 +278,11 @@ pub(crate) fn start(
     Ok(WriterHandle { jobs, callers, open, failed, ended, batch, tombstones, order: Arc::default(), thread })
 }
 
-/// How often a store that nothing is written to is asked whether it is still there.
+/// How often an idle store is checked for still being there.
 const CHECK_PERIOD: Duration = Duration::from_secs(1);
 
-/// What the writer adds to most writes: the state and the record of a step, or the place of a tombstone.
+/// The number of changes that the writer adds to most writes: the state and the record of a step, or the place of a
+/// tombstone in the order of closing.
 const CHANGES_BESIDE: usize = 2;
 
 /// A write or change of the group that is being collected.
@@ -299,15 +302,16 @@ struct Writer {
     queue: mpsc::UnboundedReceiver<Job>,
     owners: HashMap<InstanceId, Incarnation>,
     group: Vec<Member>,
-    /// When the group has to be committed even if nothing urgent joins it.
+    /// The time when the group must be committed even if nothing urgent joins it.
     lazy_until: Option<Instant>,
     lazy_delay_max: Duration,
     company: Company,
     group_max: usize,
     sync_delay: Option<Duration>,
-    /// When the store was last asked whether it is still there; `None` for one in memory, which only a commit asks.
+    /// When the store was last checked for still being there; `None` for one in memory, which is checked only by a
+    /// commit.
     checked: Option<Instant>,
-    /// Keys that the group claims, and for which sessions.
+    /// The keys that the group claims, and the sessions for which it does.
     claims: HashMap<SessionId, (InstanceId, Fingerprint)>,
     collector: Collector,
     census: Census,
@@ -327,7 +331,7 @@ impl Writer {
         self.commit().await
     }
 
-    /// The next job; commits the group whenever there is none to be had before it is due.
+    /// Returns the next job; commits the group whenever no job arrives before it is due.
     async fn next(&mut self) -> Result<Option<Job>, StoreError> {
         loop {
             self.check()?;
@@ -365,7 +369,7 @@ impl Writer {
         }
     }
 
-    /// Asks the store whether it is still there, if that was not done for a while.
+    /// Checks that the store is still there, if the last check was long enough ago.
     fn check(&mut self) -> Result<(), StoreError> {
         match self.checked {
             Some(checked) if checked.elapsed() >= CHECK_PERIOD => {
@@ -390,8 +394,8 @@ impl Writer {
         Ok(())
     }
 
-    /// One page of what is to be collected becomes the first member of the next group, and waits for company: what is
-    /// urgent joins it, and comes behind no more than this.
+    /// Makes one page of tombstones to collect the first member of the next group, and lets it wait for other writes:
+    /// an urgent write joins the group, and is delayed by no more than this page.
     async fn collect_tombstones(&mut self) -> Result<(), StoreError> {
         let changes = self.collector.page(self.store.as_ref())?;
         if changes.is_empty() {
@@ -406,7 +410,7 @@ impl Writer {
     async fn take(&mut self, job: Job) -> Result<(), StoreError> {
         match job {
             Job::Load { id, incarnation, done } => {
-                // What an earlier actor of this instance has written comes first.
+                // The writes of an earlier actor of this instance come first.
                 if self.is_in_group(id) {
                     self.commit().await?;
                 }
@@ -415,7 +419,7 @@ impl Writer {
                 done(load(self.store.as_ref(), id));
             }
             Job::Write { id, begins: true, done, incarnation, .. } if self.knows(id)? => {
-                // What it writes after this is refused, too.
+                // Later writes of this actor are refused too.
                 let next = Incarnation(incarnation.0 + 1);
                 let owner = self.owners.entry(id).or_insert(next);
                 *owner = (*owner).max(next);
@@ -424,12 +428,13 @@ impl Writer {
             Job::Write { id, incarnation, write, done, .. } => {
                 let owner = self.owners.entry(id).or_insert(incarnation);
                 if *owner > incarnation {
-                    // Nothing is wrong: most often a frame has begun an instance that had left memory, and its actor wrote
-                    // again before it heard that the store knows the instance.
+                    // This is no error. Usually a frame has begun an instance that had been passivated, and its actor
+                    // wrote again before it learned that the store knows the instance.
                     tracing::debug!(%id, "dropped a write of an actor that has been replaced");
                     done(Err(StoreError::Closed));
                 } else if let Err(error) = check(&write.changes) {
-                    // Refused alone, since the others of its group are not to blame; and what comes after it, too.
+                    // Refuse this write alone, since the others of its group are not at fault; and refuse later
+                    // writes of the actor.
                     *owner = Incarnation(incarnation.0 + 1);
                     done(Err(error));
                 } else {
@@ -482,7 +487,7 @@ impl Writer {
         Ok(self.is_in_group(id) || known(Space::Open)? || known(Space::Closed)?)
     }
 
-    /// A member joins the group: an urgent one makes it due now, a lazy first one in a while.
+    /// Records that a member joins the group: an urgent one makes the group due now, a lazy first one after a delay.
     fn join(&mut self, urgent: bool) {
         if urgent {
             self.lazy_until = None;
@@ -493,7 +498,7 @@ impl Writer {
         }
     }
 
-    /// One batch, one sync, and all the answers after it.
+    /// Writes the group as one batch with one sync, and then answers all of its members.
     async fn commit(&mut self) -> Result<(), StoreError> {
         self.lazy_until = None;
         if self.group.is_empty() {
@@ -527,9 +532,9 @@ impl Writer {
         written
     }
 
-    /// The group as one batch, its local transactions run in order.
+    /// Returns the group as one batch, after running its local transactions in order.
     fn collect(&mut self) -> (Batch, Vec<Reply>) {
-        // Made once: a large vector that grows is moved again and again.
+        // Allocated once: a large vector that grows is copied again and again.
         let changes = |member: &Member| match member {
             Member::Write { write, .. } => write.changes.len() + CHANGES_BESIDE,
             Member::Change { changes, .. } => changes.len(),
@@ -555,12 +560,12 @@ impl Writer {
                     self.open_count.note(&write.changes);
                     batch.extend(write.changes);
                     let result = write.local.map(|job| {
-                        // It sees what the steps before it in this group have written.
+                        // The transaction sees the writes of the steps before it in this group.
                         let (writes, record, result) = job.run(&state.over(&store));
                         state.absorb(writes);
                         batch.extend(record);
                         let path = job.path().clone();
-                        // With the step's input, which is a user's value.
+                        // This also drops the step's input, which is a user's value.
                         let _ = panics::catch(|| drop(job));
                         (path, result)
                     });
@@ -580,7 +585,8 @@ impl Writer {
         self.store.sync()
     }
 
-    /// The store's state is unknown now: nothing is written any more, and everybody is told.
+    /// Refuses everything: the store's state is unknown now, so nothing is written any more, and every sender is
+    /// informed.
     async fn refuse(&mut self, error: &StoreError) {
         for member in self.group.drain(..) {
             match member {
@@ -598,8 +604,8 @@ impl Writer {
         }
     }
 
-    /// Nothing is taken in any more. What is being sent just now is waited for: dropped before it has come, the queue would
-    /// keep it, and its caller would wait, for as long as there is a handle.
+    /// Closes the queue. Jobs that are being sent at this moment are waited for and refused. If the queue were
+    /// dropped before they arrive, it would hold them, and their callers would wait, as long as there is a handle.
     async fn let_go(&mut self) {
         self.queue.close();
         while let Some(job) = self.queue.recv().await {
@@ -608,12 +614,12 @@ impl Writer {
     }
 }
 
-/// Whether stores can hold these.
+/// Checks that stores can hold these changes.
 fn check(changes: &[Change]) -> Result<(), StoreError> {
     changes.iter().try_for_each(Change::check)
 }
 
-/// What the store knows of an instance.
+/// Loads what the store knows of an instance.
 pub(crate) fn load(store: &dyn Store, id: InstanceId) -> Result<Loaded, StoreError> {
     let key = id.to_bytes();
     if let Some(bytes) = store.get(Space::Open, &key)? {

@@ -1,8 +1,9 @@
-//! The network of tests and simulation: it loses, doubles, delays, reorders, splits and goes deaf, all out of one seed.
+//! The network of tests and simulations: it loses, duplicates, delays and reorders packets, and has partitions and
+//! deaf nodes, all derived from one seed.
 //!
-//! With a current-thread runtime and paused time a seed always gives the same deliveries: chance is drawn
-//! in the order of the calls, and nothing depends on the order of a hash map.
-//! Must not know frames. Next: `tests/it/faulty.rs` for its use.
+//! With a current-thread runtime and paused time a seed always gives the same deliveries: random numbers are drawn in
+//! the order of the calls, and nothing depends on the order of a hash map. This module must not know frames. Next:
+//! `tests/it/faulty.rs` for its use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
@@ -17,12 +18,12 @@ use tokio::runtime::Handle;
 use crate::registry::Registry;
 use crate::{PACKET_BYTES_MAX_DEFAULT, metric};
 
-/// What a [`FaultyNetwork`] does to packets. Probabilities are from 0 (never) to 1 (always).
+/// The faults of a [`FaultyNetwork`]. Probabilities are from 0 (never) to 1 (always).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Faults {
-    /// How probable it is that a packet is lost.
+    /// The probability that a packet is lost.
     pub loss: f64,
-    /// How probable it is that a packet that was not lost arrives twice.
+    /// The probability that a packet that was not lost arrives twice.
     pub duplication: f64,
     /// The shortest time that a packet travels.
     pub delay_min: Duration,
@@ -36,7 +37,8 @@ impl Faults {
         Self { loss: 0.0, duplication: 0.0, delay_min: Duration::ZERO, delay_max: Duration::ZERO }
     }
 
-    /// A bad network: every fifth packet lost, every tenth doubled, up to 50 ms of delay and so much reordering.
+    /// A bad network: every fifth packet lost, every tenth duplicated, delays of up to 50 ms, and the reordering that
+    /// they cause.
     pub const fn rough() -> Self {
         Self { loss: 0.2, duplication: 0.1, delay_min: Duration::from_millis(1), delay_max: Duration::from_millis(50) }
     }
@@ -46,36 +48,35 @@ impl Faults {
     }
 }
 
-/// One-way deafness: what a node sends to another one does not arrive, although both are up and the other direction works.
-/// No end of a partition ends it; see [`FaultyNetwork::deafen`].
+/// One-way deafness: packets from one node to another do not arrive, although both are up and the other direction
+/// works. The end of a partition does not end it; see [`FaultyNetwork::deafen`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Deafness {
-    /// How much has to be made anew at the sender until packets arrive again.
+    /// The part of its connection that the sender must recreate until packets arrive again.
     pub until: Heal,
-    /// Whether packets to all still arrive. Real networks know the receivers of those by another name, so that one of the
-    /// two can be lost alone.
+    /// Whether broadcasts still arrive. Real networks identify their receivers differently, so that one of the two
+    /// kinds can be lost alone.
     pub broadcasts_arrive: bool,
 }
 
-/// What has happened to the packets of a [`FaultyNetwork`] so far.
+/// The counts of the packets of a [`FaultyNetwork`] so far.
 ///
 /// When nothing is in flight, `lost + delivered` is the number of packets sent plus `duplicated`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Packets that never arrived: lost by chance, cut by a partition, or sent to nobody.
+    /// Packets that never arrived: lost at random, cut by a partition, or sent to nobody.
     pub lost: u64,
     /// Second copies that were made.
     pub duplicated: u64,
-    /// Packets, second copies among them, that were given to an inbox.
+    /// Packets that were passed to an inbox, including second copies.
     pub delivered: u64,
 }
 
-/// A network inside this process with faults. Clones are the same network.
+/// A network with faults inside this process. Clones are the same network.
 ///
-/// Packets travel in tasks of the tokio runtime that `send` is called on; outside of one they arrive at once. That
-/// runtime needs its time driver enabled.
-/// A packet that is in flight while its receiver is detached and attached again arrives at the new one:
-/// after a crash and a restart that happens on real networks too.
+/// Packets travel in tasks of the tokio runtime on which `send` is called; outside a runtime they arrive at once. The
+/// runtime needs its time driver enabled. A packet that is in flight while its receiver is detached and attached
+/// again arrives at the new receiver: after a crash and a restart that happens on real networks too.
 #[derive(Clone)]
 pub struct FaultyNetwork {
     shared: Arc<Shared>,
@@ -96,7 +97,7 @@ struct State {
 }
 
 impl FaultyNetwork {
-    /// A network whose chance is all drawn from `seed`.
+    /// Creates a network whose random numbers are all drawn from `seed`.
     pub fn new(seed: u64, faults: Faults) -> Self {
         let state = State {
             rng: Rng::with_seed(seed),
@@ -125,7 +126,7 @@ impl FaultyNetwork {
         }
     }
 
-    /// Loses every packet sent from `from` to `to` from now on; what goes the other way arrives.
+    /// Loses every packet sent from `from` to `to` from now on; packets in the other direction arrive.
     pub fn cut(&self, from: &NodeId, to: &NodeId) {
         self.shared.lock().cuts.insert((from.clone(), to.clone()));
     }
@@ -135,8 +136,8 @@ impl FaultyNetwork {
         self.shared.lock().isolated.insert(node.clone());
     }
 
-    /// Makes `to` deaf to what `from` sends from now on: until `from` [heals](Wire::heal) the way to it, or one of the two
-    /// is attached anew, or makes its session anew.
+    /// Makes `to` deaf to packets of `from` from now on: until `from` [heals](Wire::heal) its connection to it, or
+    /// one of the two is attached again, or recreates its session.
     pub fn deafen(&self, from: &NodeId, to: &NodeId, deafness: Deafness) {
         self.shared.lock().deaf.insert((from.clone(), to.clone()), deafness);
     }
@@ -146,21 +147,22 @@ impl FaultyNetwork {
         self.shared.lock().deaf.contains_key(&(from.clone(), to.clone()))
     }
 
-    /// Ends every partition and isolation. Who is deaf stays so.
+    /// Ends every partition and isolation. Deaf nodes stay deaf.
     pub fn heal(&self) {
         let mut state = self.shared.lock();
         state.cuts.clear();
         state.isolated.clear();
     }
 
-    /// Gives a packet to one node, or to all that are attached, as if the node `from` had sent it, whether somebody of that
-    /// name is attached or not: a stranger, for tests. It arrives at once: no fault meets it, and it counts nowhere.
+    /// Delivers a packet to one node, or to all that are attached, as if the node `from` had sent it, whether a node
+    /// of that name is attached or not: a stranger, for tests. The packet arrives at once: no faults apply to it, and
+    /// it is not counted.
     #[cfg(feature = "testing")]
     pub fn inject(&self, from: &NodeId, to: Option<&NodeId>, packet: &[u8]) {
         self.shared.registry.inject(from, to, packet);
     }
 
-    /// What has happened so far.
+    /// Returns what has happened so far.
     pub fn counts(&self) -> Counts {
         self.shared.lock().counts
     }
@@ -175,10 +177,10 @@ impl Transport for FaultyNetwork {
 }
 
 impl State {
-    /// The delays of the copies of a packet: none, one or two.
+    /// Draws the delays of the copies of a packet: none, one or two.
     fn fate(&mut self, from: &NodeId, to: &NodeId, is_broadcast: bool) -> [Option<Duration>; 2] {
-        // Four draws for every packet, whatever they decide: a fault changed or a partition healed
-        // shifts nothing for the packets after it, so a failing seed stays close to itself while it is studied.
+        // Four draws for every packet, whatever they decide: a changed fault or a healed partition does not shift the
+        // draws for later packets, so a failing seed stays similar while it is studied.
         let [loss, duplication, first, second] = [(); 4].map(|()| self.rng.f64());
         let way = (from.clone(), to.clone());
         let is_cut = self.isolated.contains(from) || self.isolated.contains(to) || self.cuts.contains(&way);
@@ -192,7 +194,7 @@ impl State {
         [Some(self.faults.delay(first)), is_doubled.then(|| self.faults.delay(second))]
     }
 
-    /// The session of `node` is another one from now on, to all others and from them.
+    /// Gives `node` a new session, which ends its deafness in both directions.
     fn renew_session(&mut self, node: &NodeId) {
         self.deaf.retain(|(from, to), _| from != node && to != node);
     }
@@ -238,7 +240,7 @@ impl FaultyWire {
             };
             let (shared, from, to) = (Arc::clone(&self.shared), self.node.clone(), to.clone());
             let packet = Arc::clone(packet);
-            // Taken now and not when the task first runs, so that the scheduler has no say in it.
+            // The timer starts now and not when the task first runs, so that the scheduler has no influence on it.
             let arrival = tokio::time::sleep(delay);
             runtime.spawn(async move {
                 arrival.await;

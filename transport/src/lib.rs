@@ -1,13 +1,13 @@
-//! The wires of Accompanist: networks that a node can be attached to.
+//! The wires of Accompanist: networks to which a node can be attached.
 //!
-//! All of them implement [`Transport`](accompanist_core::contract::Transport), which promises little:
-//! a packet may be lost, doubled, reordered or delayed. Making delivery reliable is the link's work.
+//! All of them implement [`Transport`](accompanist_core::contract::Transport), which promises little: a packet may be
+//! lost, duplicated, reordered or delayed. Making delivery reliable is the link's work.
 //!
 //! | network | for |
 //! |---|---|
 //! | [`ZenohTransport`] (feature `zenoh`, on by default) | real deployments |
 //! | [`LocalNetwork`] | several nodes in one process, with no fault at all |
-//! | [`FaultyNetwork`] | tests and simulation: every fault, out of one seed |
+//! | [`FaultyNetwork`] | tests and simulations: every fault, derived from one seed |
 //!
 //! This crate must not know frames, actors or stores. Next: [`LocalNetwork`], the smallest of the three.
 
@@ -30,5 +30,5 @@ pub use self::zenoh::{
     CA_FILE, CERTIFICATE_FILE, KEY_FILE, ZenohAccess, ZenohConfig, ZenohMode, ZenohTransport, probe,
 };
 
-/// The largest packet, in bytes, that a network carries unless it is told otherwise: 1 MiB.
+/// The largest packet, in bytes, that a network carries unless configured otherwise: 1 MiB.
 pub const PACKET_BYTES_MAX_DEFAULT: usize = 1 << 20;

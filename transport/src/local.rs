@@ -1,6 +1,7 @@
 //! The network inside one process: every packet arrives, at once and in order.
 //!
-//! For several nodes in one process, examples and tests. Must not know faults. Next: [`crate::FaultyNetwork`].
+//! For several nodes in one process, examples and tests. This module must not know faults. Next:
+//! [`crate::FaultyNetwork`].
 
 use std::future::ready;
 use std::sync::Arc;
@@ -20,13 +21,13 @@ pub struct LocalNetwork {
 }
 
 impl LocalNetwork {
-    /// A network with nobody attached.
+    /// Creates a network with no node attached.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Gives a packet to one node, or to all that are attached, as if the node `from` had sent it, whether somebody of that
-    /// name is attached or not: a stranger, for tests.
+    /// Delivers a packet to one node, or to all that are attached, as if the node `from` had sent it, whether a node
+    /// of that name is attached or not: a stranger, for tests.
     #[cfg(feature = "testing")]
     pub fn inject(&self, from: &NodeId, to: Option<&NodeId>, packet: &[u8]) {
         self.registry.inject(from, to, packet);
@@ -69,7 +70,7 @@ impl Wire for LocalWire {
         }
     }
 
-    // The same as Zenoh's, so that what works here is not too large there.
+    // The same limit as Zenoh's, so that packets that work here are not too large there.
     fn packet_bytes_max(&self) -> usize {
         PACKET_BYTES_MAX_DEFAULT
     }

@@ -1,7 +1,8 @@
-//! Zenoh's log lines, without their repetitions.
+//! A filter for Zenoh's log lines that removes their repetitions.
 //!
-//! Zenoh says some things for each packet, thousands of times a minute ("Route data with unknown scope", "Unable to connect").
-//! Must not know what they mean. Next: [`crate::metric`] for the count of what is left out.
+//! Zenoh logs some lines for each packet, thousands of times a minute ("Route data with unknown scope", "Unable to
+//! connect"). This module must not know what they mean. Next: [`crate::metric`] for the count of lines that are left
+//! out.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,14 +13,15 @@ use tracing_subscriber::layer::{Context, Filter};
 
 use crate::metric;
 
-/// How many lines of one place in the source pass in each period, unless it is told otherwise.
+/// How many lines of one place in the source pass in each period, unless configured otherwise.
 const LINES_MAX_DEFAULT: u32 = 5;
 /// The period.
 const PERIOD: Duration = Duration::from_mins(1);
 
-/// A filter for a `tracing_subscriber` layer: of each place in Zenoh's source that logs, only the first lines of each minute
-/// pass. A line of its own says how many were left out, with the first line of any place that comes after that
-/// minute; [`metric::LOG_LINES_LEFT_OUT`] counts them at once. All that does not come from Zenoh passes.
+/// A filter for a `tracing_subscriber` layer: of each place in Zenoh's source that logs, only the first lines of each
+/// minute pass. When the next line of any place in Zenoh is logged after that minute, a separate line reports how
+/// many were left out; [`metric::LOG_LINES_LEFT_OUT`] counts them at once. Lines that do not come from Zenoh always
+/// pass.
 ///
 /// ```
 /// use accompanist_transport::ZenohLogFilter;
@@ -34,10 +36,10 @@ pub struct ZenohLogFilter {
     places: Mutex<HashMap<Place, Lines>>,
 }
 
-/// A place in the source: its module and line. There is a fixed number of them.
+/// A place in the source: its module and line. The number of places is fixed.
 type Place = (&'static str, u32);
 
-/// The lines of one place in the present period.
+/// The lines of one place in the current period.
 #[derive(Debug)]
 struct Lines {
     began: Instant,
@@ -59,7 +61,7 @@ impl ZenohLogFilter {
         self
     }
 
-    /// Whether a line of `place` passes, and how many lines were left out of those places whose minute is over.
+    /// Returns whether a line of `place` passes, and how many lines were left out of each place whose minute is over.
     fn admit(&self, place: Place, now: Instant) -> (bool, Vec<(Place, u64)>) {
         let mut places = self.places();
         let over = places.iter_mut().filter_map(|(place, lines)| Some((*place, lines.end(now)?))).collect();
@@ -79,7 +81,7 @@ impl ZenohLogFilter {
 }
 
 impl Lines {
-    /// Begins a new period if this one is over, and says how many lines were left out, if any were.
+    /// Begins a new period if this one is over, and returns how many lines were left out, if any were.
     fn end(&mut self, now: Instant) -> Option<u64> {
         if now.duration_since(self.began) < PERIOD {
             return None;
@@ -125,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// What has been written.
+    /// The bytes that were written.
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -139,7 +141,7 @@ mod tests {
         }
     }
 
-    /// The lines that are written while `say` runs.
+    /// Returns the lines that are written while `say` runs.
     fn lines(filter: ZenohLogFilter, say: impl FnOnce()) -> Vec<String> {
         let written = Written::default();
         let writer = written.clone();

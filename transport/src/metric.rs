@@ -1,15 +1,15 @@
-//! The counters that every network of this crate keeps, through the `metrics` facade.
+//! The counters that every network of this crate updates, through the `metrics` facade.
 //!
-//! Knows no exporter: an application installs one and may call [`describe`] after it.
-//! Next: [`crate::LocalNetwork`] for the places where they are counted.
+//! This module knows no exporter: an application installs one and may call [`describe`] after it. Next:
+//! [`crate::LocalNetwork`] for the places where they are counted.
 
 use metrics::{counter, describe_counter};
 #[cfg(feature = "zenoh")]
 use metrics::{describe_gauge, gauge};
 
-/// Packets handed to the network. Being sent does not mean having arrived.
+/// Packets handed to the network. A packet that is sent need not arrive.
 pub const PACKETS_SENT: &str = "accompanist_transport_packets_sent_total";
-/// Packets that were given to an inbox.
+/// Packets that were passed to an inbox.
 pub const PACKETS_RECEIVED: &str = "accompanist_transport_packets_received_total";
 /// Packets dropped on this side of the network, by [`REASON`].
 pub const PACKETS_DROPPED: &str = "accompanist_transport_packets_dropped_total";
@@ -17,33 +17,33 @@ pub const PACKETS_DROPPED: &str = "accompanist_transport_packets_dropped_total";
 pub const BYTES_SENT: &str = "accompanist_transport_bytes_sent_total";
 /// Bytes of the packets received.
 pub const BYTES_RECEIVED: &str = "accompanist_transport_bytes_received_total";
-/// Sessions of the network that were closed and opened anew while nodes were attached, by [`REASON`].
+/// Sessions of the network that were closed and reopened while nodes were attached, by [`REASON`].
 pub const SESSIONS_REOPENED: &str = "accompanist_transport_sessions_reopened_total";
-/// Log lines of Zenoh that [`crate::ZenohLogFilter`] left out, since they repeat what was logged.
+/// Log lines of Zenoh that [`crate::ZenohLogFilter`] left out, since they repeat earlier lines.
 #[cfg(feature = "zenoh")]
 pub const LOG_LINES_LEFT_OUT: &str = "accompanist_transport_log_lines_left_out_total";
-/// For how many seconds the certificate of this node is still good.
+/// For how many seconds the certificate of this node is still valid.
 #[cfg(feature = "zenoh")]
 pub const CERTIFICATE_GOOD_FOR: &str = "accompanist_transport_certificate_good_for_seconds";
 /// The label of [`PACKETS_DROPPED`] and [`SESSIONS_REOPENED`] that says why.
 pub const REASON: &str = "reason";
 
-/// Why a packet was dropped.
+/// The reason why a packet was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Drop {
-    /// It is larger than the network carries.
+    /// The packet is larger than the network carries.
     Oversize,
-    /// Nobody of that name is attached.
+    /// No node of that name is attached.
     Unreachable,
     /// The simulated network lost it.
     Fault,
     /// The queue of the sender thread is full.
     #[cfg(feature = "zenoh")]
     QueueFull,
-    /// The network refused it, for instance because it is closed.
+    /// The network refused it, for example because it is closed.
     #[cfg(feature = "zenoh")]
     Refused,
-    /// The key that it came with names no node as its sender.
+    /// The packet's key names no node as its sender.
     #[cfg(feature = "zenoh")]
     NoSender,
 }
@@ -64,15 +64,15 @@ impl Drop {
     }
 }
 
-/// Why a session was closed and opened anew.
+/// The reason why a session was closed and reopened.
 #[cfg(feature = "zenoh")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reopening {
-    /// The link asked for it: a peer receives nothing from here.
+    /// The link asked for it: a peer receives nothing from this node.
     Asked,
-    /// A connection is new here and old at the peer, so nothing is received from it.
+    /// A connection is new at this end and old at the peer's, so nothing is received from the peer.
     NotHeard,
-    /// Its configuration, or a certificate, is another one now.
+    /// The configuration or a certificate has changed.
     Files,
 }
 
@@ -87,7 +87,7 @@ impl Reopening {
     }
 }
 
-/// Tells the installed recorder what the counters mean.
+/// Describes the counters to the installed recorder.
 pub fn describe() {
     describe_counter!(PACKETS_SENT, "packets handed to the network");
     describe_counter!(PACKETS_RECEIVED, "packets given to an inbox");

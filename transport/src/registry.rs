@@ -1,6 +1,7 @@
-//! Who is attached to an in-process network.
+//! The nodes that are attached to an in-process network.
 //!
-//! Shared by the local and the faulty network; must not know how packets travel. Next: [`crate::LocalNetwork`].
+//! Shared by the local and the faulty network; this module must not know how packets travel. Next:
+//! [`crate::LocalNetwork`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,7 @@ use accompanist_core::id::NodeId;
 
 use crate::metric;
 
-/// The attached nodes, sorted by name so that a broadcast takes the same order in every run.
+/// The attached nodes, sorted by name so that a broadcast has the same order in every run.
 #[derive(Default)]
 pub(crate) struct Registry(Mutex<BTreeMap<NodeId, Arc<dyn Inbox>>>);
 
@@ -27,19 +28,19 @@ impl Registry {
 
     /// Removes `node`.
     pub(crate) fn detach(&self, node: &NodeId) {
-        // The inbox is dropped after the lock is released: its owner may come back here while it is dropped.
+        // The inbox is dropped after the lock is released: its owner may call the registry while it is dropped.
         let inbox = self.lock().remove(node);
         drop(inbox);
     }
 
-    /// Every attached node but `node`, in the order of their names.
+    /// Returns every attached node except `node`, in the order of their names.
     pub(crate) fn others(&self, node: &NodeId) -> Vec<NodeId> {
         self.lock().keys().filter(|other| *other != node).cloned().collect()
     }
 
-    /// Gives `packet` of `from` to the inbox of `to`; false if nobody of that name is attached.
+    /// Passes `packet` of `from` to the inbox of `to`; returns false if no node of that name is attached.
     pub(crate) fn deliver(&self, from: &NodeId, to: &NodeId, packet: &[u8]) -> bool {
-        // The lock is not held while the inbox is called: it may send, attach or detach.
+        // The lock is not held while the inbox is called: the inbox may send, attach or detach.
         let inbox = self.lock().get(to).cloned();
         if let Some(inbox) = inbox {
             metric::received(packet.len());
@@ -51,8 +52,8 @@ impl Registry {
         }
     }
 
-    /// Gives `packet` to one node or to all, as if `from` had sent it. Whoever `from` is gets it, too: two nodes may have
-    /// one name.
+    /// Passes `packet` to one node or to all, as if `from` had sent it. A node named `from` receives it too: two
+    /// nodes may have the same name.
     #[cfg(feature = "testing")]
     pub(crate) fn inject(&self, from: &NodeId, to: Option<&NodeId>, packet: &[u8]) {
         let all = || self.lock().keys().cloned().collect();
@@ -62,7 +63,7 @@ impl Registry {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Arc<dyn Inbox>>> {
-        // The map is whole between any two calls, so a panic of another thread leaves nothing half done.
+        // The map is consistent between any two calls, so a panic of another thread leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

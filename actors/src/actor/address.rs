@@ -1,6 +1,7 @@
-//! The callers' way to an actor: tell, ask, and look.
+//! The callers' API of an actor: tell, ask, and read its state.
 //!
-//! Opens the channel from this node when it is first used, and finds it again ever after. Knows no handler.
+//! The channel from this node is opened on first use, and found again afterwards. This module knows nothing about
+//! handlers.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -20,15 +21,16 @@ use crate::node::{Node, StartOptions};
 use crate::shared::Shared;
 use crate::writer::{self, Job};
 
-/// What goes around a message's bytes and the caller's key at most: kinds, lengths, a cause, the key of the signal.
+/// The largest overhead, in bytes, around a message's body and the caller's key: kinds, lengths, a cause, the key of
+/// the signal.
 const ENVELOPE_BYTES: usize = 224;
-/// What the keys that callers give begin with, so that they are never taken for others.
+/// The prefix of keys that callers give. It keeps them apart from keys that the runtime generates.
 const GIVEN: &str = "given ";
 
 /// An actor as one node reaches it; from [`Node::actor`](crate::Node::actor).
 ///
-/// What is told and asked through one node arrives in the order in which it was taken in here; between nodes there is no
-/// order. Clones are the same address.
+/// Messages told and asked through one node arrive in the order in which that node accepted them; between nodes there
+/// is no order. Clones are the same address.
 pub struct Address<A> {
     node: Node,
     name: String,
@@ -47,7 +49,7 @@ impl<A: DurableActor> fmt::Debug for Address<A> {
     }
 }
 
-/// The actor's name, and after a slash that of the instance, if it has one.
+/// Writes the actor's name, followed by a slash and the instance's name if it has one.
 impl<A: DurableActor> fmt::Display for Address<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(A::NAME)?;
@@ -60,27 +62,30 @@ impl<A: DurableActor> Address<A> {
         Self { node, name: String::new(), actor: PhantomData }
     }
 
-    /// One of many instances of the actor, with a state and channels of its own: they are made when they are first told
-    /// something, all where the actor is played. The name has at most [`INSTANCE_NAME_BYTES_MAX`] bytes; an empty one is
-    /// the instance without a name.
+    /// Returns the address of one of many instances of the actor. Each has its own state and channels, which are
+    /// created when the instance is first told something; all are on the node that plays the actor. The name has at
+    /// most [`INSTANCE_NAME_BYTES_MAX`] bytes; an empty name is the instance without a name.
     #[must_use]
     pub fn named(&self, name: impl Into<String>) -> Self {
         Self { name: name.into(), ..self.clone() }
     }
 
-    /// Tells it something: when this returns, the message is on disk here, and will be handled exactly once, after all
-    /// that was told or asked through this node before. Waits for no other node, but for the first time: then it needs to
-    /// know who plays the actor, for which it waits up to `cast_wait_max`.
+    /// Tells the actor something. When this returns, the message is on disk on this node, and the actor will handle
+    /// it exactly once, after everything that was told or asked through this node before. The call waits for no other
+    /// node, except the first time: then this node needs to know which node plays the actor, and waits for that up to
+    /// `cast_wait_max`.
     ///
     /// # Errors
-    /// [`ActorError`]; a full mailbox is one. After [`ActorError::Channel`] and [`ActorError::NodeStopped`] it may have been
-    /// taken in all the same; [`Address::tell_keyed`] can be repeated. Cancel-safe in the same sense.
+    /// [`ActorError`]; a full mailbox is one. After [`ActorError::Channel`] and [`ActorError::NodeStopped`] the
+    /// message may have been accepted all the same; [`Address::tell_keyed`] can be repeated safely. Cancel-safe in
+    /// the same sense: a cancelled call may have sent the message.
     pub async fn tell(&self, message: &A::Message) -> Result<(), ActorError> {
         self.send(Wants::Nothing, &self.drawn_key(), message).await.map(drop)
     }
 
-    /// As [`Address::tell`], under a key of the caller's, to be repeated until it succeeds: one key is one message, as
-    /// long as it waits or is among the last 1 024 that were taken from this node's mailbox for the actor.
+    /// Tells the actor something, as [`Address::tell`] does, under a key that the caller chooses; repeat the call
+    /// until it succeeds. One key is one message, as long as the message waits or is among the last 1 024 that were
+    /// taken from this node's mailbox for the actor.
     ///
     /// # Errors
     /// As [`Address::tell`]; and [`ActorError::KeyReused`].
@@ -88,19 +93,20 @@ impl<A: DurableActor> Address<A> {
         self.send(Wants::Nothing, &format!("{GIVEN}{key}"), message).await.map(drop)
     }
 
-    /// Asks it something, and waits for the reply, for as long as that takes: a time limit is the caller's
-    /// (`tokio::time::timeout`). Whoever stops waiting, or crashes, will not hear the reply; the question is handled once
-    /// all the same.
+    /// Asks the actor something, and waits for the reply, without a time limit: the caller adds one if needed
+    /// (`tokio::time::timeout`). A caller that stops waiting, or crashes, does not receive the reply; the question is
+    /// still handled once.
     ///
     /// # Errors
-    /// [`ActorError`]: that it refuses, or why it could not be asked.
+    /// [`ActorError`]: the actor's refusal, or why it could not be asked.
     pub async fn ask(&self, message: &A::Message) -> Result<A::Reply, ActorError> {
         self.ask_for(Wants::Reply, &self.drawn_key(), message).await
     }
 
-    /// As [`Address::ask`], under a key of the caller's: asked again, also after a time limit or a crash of this node, it
-    /// is the same question and has the same reply. The replies to the last 1 024 questions under a key are kept on this
-    /// node, for each actor; after that, the same key asks anew.
+    /// Asks the actor something, as [`Address::ask`] does, under a key that the caller chooses. Asked again under the
+    /// same key, even after a time limit or a crash of this node, it is the same question and gets the same reply.
+    /// This node stores the replies to the last 1 024 questions under a key, for each actor; after that, the same key
+    /// asks a new question.
     ///
     /// # Errors
     /// As [`Address::ask`]; and [`ActorError::KeyReused`].
@@ -108,7 +114,7 @@ impl<A: DurableActor> Address<A> {
         self.ask_for(Wants::KeptReply, &format!("{GIVEN}{key}"), message).await
     }
 
-    /// Reads the actor's built-in state, on the node that plays it, as of the last group commit.
+    /// Reads the actor's built-in state after the last group commit, on the node that plays the actor.
     ///
     /// # Errors
     /// [`ActorError::NotPlayedHere`], or that the store is closed.
@@ -122,8 +128,9 @@ impl<A: DurableActor> Address<A> {
         self.read_as(handling::state_of(A::NAME, &self.name), read).await
     }
 
-    /// The messages that it was told and has refused, the oldest first, on the node that plays it, as of the last group
-    /// commit. At most `actors.refusals_max` are kept. Who asked has heard of a refusal, so that is not kept.
+    /// Returns the messages that the actor was told and refused, the oldest first, after the last group commit, on
+    /// the node that plays the actor. At most `actors.refusals_max` are stored. A refused ask is not stored, since
+    /// its caller receives the refusal.
     ///
     /// # Errors
     /// As [`Address::read`].
@@ -137,8 +144,8 @@ impl<A: DurableActor> Address<A> {
         Ok(list.into_iter().map(RefusedMessage::from).collect())
     }
 
-    /// Has a message that was refused handled again: exactly once, after all that was told through this node before. One
-    /// that is refused again keeps its number; one that is not there any more changes nothing.
+    /// Has a refused message handled again: exactly once, after everything that was told through this node before. A
+    /// message that is refused again has the same number; a number that no longer exists changes nothing.
     ///
     /// # Errors
     /// As [`Address::tell`].
@@ -146,7 +153,7 @@ impl<A: DurableActor> Address<A> {
         self.say_of_refused(Refused::Handle(number)).await
     }
 
-    /// Throws a message away that was refused.
+    /// Discards a refused message.
     ///
     /// # Errors
     /// As [`Address::tell`].
@@ -198,7 +205,7 @@ impl<A: DurableActor> Address<A> {
     async fn ask_for(&self, wants: Wants, key: &str, message: &A::Message) -> Result<A::Reply, ActorError> {
         let letter = self.letter(wants, key, message)?;
         let channel = open::<A>(&self.node, &self.name).await?;
-        // Before it is looked whether the reply is there, so that none is missed.
+        // Register the waiter before checking for a stored reply, so that no reply is missed.
         let mut waiter = self.shared().post.askers.wait(channel.session, key);
         if wants == Wants::KeptReply
             && let Some(answer) = self.kept(channel, key, &letter).await?
@@ -229,7 +236,7 @@ impl<A: DurableActor> Address<A> {
         Ok(decode(reply.as_slice())?)
     }
 
-    /// The reply that was given to this question before.
+    /// Returns the reply that this question got before.
     async fn kept(&self, channel: InstanceId, key: &str, letter: &Letter) -> Result<Option<Answer>, ActorError> {
         let (session, key) = (channel.session, key.to_owned());
         let asked = key.clone();
@@ -242,11 +249,12 @@ impl<A: DurableActor> Address<A> {
         }
     }
 
-    /// Opens the channel from this node to the actor anew, once it is over ([`ActorError::ChannelOver`]): what it had not
-    /// handled stays lost, and what is told from now on arrives as ever. Durable when it returns.
+    /// Reopens the channel from this node to the actor once it is over ([`ActorError::ChannelOver`]). Messages that
+    /// the old channel had not handled stay lost; messages told from now on arrive as usual. The new channel is
+    /// durable when this returns.
     ///
-    /// The runtime ends no channel, and refuses what would (`cancel`, `abort`, `terminate`). A node of an earlier
-    /// release or one that lies can.
+    /// The runtime ends no channel, and refuses operations that would (`cancel`, `abort`, `terminate`). A node of an
+    /// earlier release, or one that lies, can end one.
     ///
     /// # Errors
     /// [`ActorError::ChannelIsOpen`], or as [`Address::tell`].
@@ -268,7 +276,7 @@ impl<A: DurableActor> Address<A> {
         open::<A>(&self.node, &self.name).await.map(drop)
     }
 
-    /// This node's end of the channel, for tools: to look what it waits for, or to let it go on.
+    /// Returns this node's end of the channel, for tools: to inspect what it waits for, or to resume it.
     ///
     /// # Errors
     /// As [`Address::tell`].
@@ -278,16 +286,16 @@ impl<A: DurableActor> Address<A> {
     }
 }
 
-/// A message that an actor was told and has refused; see [`Address::refused`].
+/// A message that an actor was told and refused; see [`Address::refused`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedMessage<M> {
-    /// Its number among those that this instance has refused.
+    /// The message's number among those that this instance has refused.
     pub number: u64,
-    /// The node that told it.
+    /// The node that sent the message.
     pub sender: NodeId,
-    /// The message; `None` if it is of another type by now.
+    /// The message; `None` if its type has changed since.
     pub message: Option<M>,
-    /// Why it was refused.
+    /// Why the actor refused the message.
     pub abort: Abort,
 }
 
@@ -297,12 +305,12 @@ impl<M: Message> From<(u64, Refusal)> for RefusedMessage<M> {
     }
 }
 
-/// The key as the caller gave it.
+/// Returns the key as the caller gave it.
 pub(super) fn callers(key: &str) -> &str {
     key.strip_prefix(GIVEN).unwrap_or(key)
 }
 
-/// Whether a message of `bytes` to the instance `name` can be sent.
+/// Checks that a message of `bytes` to the instance `name` can be sent.
 pub(super) fn check_size(name: &str, bytes: usize, limit: usize) -> Result<(), ActorError> {
     let found = bytes + ENVELOPE_BYTES + LETTER.len();
     if name.len() > INSTANCE_NAME_BYTES_MAX {
@@ -311,7 +319,7 @@ pub(super) fn check_size(name: &str, bytes: usize, limit: usize) -> Result<(), A
     if found > limit { Err(ActorError::TooLarge { found, limit }) } else { Ok(()) }
 }
 
-/// The channel from this node to the instance `name` of `A`: the one there is, or a new one.
+/// Returns the channel from this node to the instance `name` of `A`: the existing one, or a new one.
 pub(super) async fn open<A: DurableActor>(node: &Node, name: &str) -> Result<InstanceId, ActorError> {
     let shared = node.shared();
     let known_as = (Channel::<A>::NAME.to_owned(), A::VERSION, name.to_owned());

@@ -1,4 +1,5 @@
-//! Those who wait for replies, in this life of the node. Knows channels by their session, no actor.
+//! The callers that wait for replies, in this run of the node. This module identifies channels by their session, and
+//! knows nothing about actors.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::channel::Answer;
 
-/// A channel, a key, and a number that tells those who wait for the same apart.
+/// A channel, a key, and a number that distinguishes callers that wait for the same reply.
 type Place = (SessionId, String, u64);
 
 #[derive(Default)]
@@ -17,7 +18,7 @@ struct Places {
     waiting: BTreeMap<Place, oneshot::Sender<Answer>>,
 }
 
-/// See the module's documentation. As many as there are callers that wait.
+/// See the module's documentation. The number of entries is the number of callers that wait.
 #[derive(Default)]
 pub(super) struct Askers(Mutex<Places>);
 
@@ -37,18 +38,18 @@ impl Askers {
         Waiter { askers: self.clone(), place, reply }
     }
 
-    /// A reply has come.
+    /// Hands a reply to the callers that wait for it.
     pub(super) fn answer(&self, channel: SessionId, key: &str, answer: &Answer) {
         let mut places = self.lock();
         let at = |number| (channel, key.to_owned(), number);
         let of_key: Vec<_> = places.waiting.range(at(0)..=at(u64::MAX)).map(|(place, _)| place.clone()).collect();
         for asker in of_key.iter().filter_map(|place| places.waiting.remove(place)) {
-            let _ = asker.send(answer.clone()); // It may just have gone.
+            let _ = asker.send(answer.clone()); // The caller may just have gone.
         }
     }
 }
 
-/// Someone who waits for a reply; forgotten when dropped.
+/// A caller that waits for a reply; removed when dropped.
 pub(super) struct Waiter {
     askers: Arc<Askers>,
     place: Place,

@@ -1,8 +1,9 @@
 //! The channel from one node to one actor: a session of two roles that never ends by itself.
 //!
-//! What is told waits as signals of the sender's part, durable and bounded. Each turn takes as many as there are, sends them
-//! as one message, and lets the actor's part handle them in a step; a turn that is over is final, and its journal is
-//! dropped. Order and exactly-once are those of signals, messages and steps. Knows no node and no wire.
+//! Messages wait as signals at the sender's role instance, durable and bounded. Each turn takes up to a batch of
+//! them, sends them as one message, and lets the actor's role instance handle them in a step. A turn that is over is
+//! final, and its journal is dropped. Order and exactly-once are those of signals, messages and steps. This module
+//! knows nothing about nodes or the wire.
 
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
@@ -17,19 +18,19 @@ use super::handling::{Handle, Work};
 use super::post::{Forward, Post};
 use super::replies::KeepReplies;
 
-/// The name of the role that sends, at every node that tells or asks.
+/// The name of the sending role, at every node that tells or asks.
 pub(crate) const SENDER: &str = "accompanist.sender";
 /// The name of the signals that are messages to an actor.
 pub(super) const LETTER: &str = "letter";
-/// What the name of a channel's choreography begins with; the actor's name comes after it.
+/// The prefix of the name of a channel's choreography; the actor's name follows it.
 const CHANNEL: &str = "actor ";
 
-/// Whether the session is a channel to a durable actor, whose messages must not be lost with it.
+/// Whether the session is a channel to a durable actor. The messages in a channel must not be lost with it.
 pub(crate) fn is_channel(header: &Header) -> bool {
     header.choreography.starts_with(CHANNEL) && header.cast.len() == 2
 }
 
-/// The role that sends.
+/// The sending role.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SenderRole;
 impl Role for SenderRole {
@@ -55,14 +56,14 @@ impl<A: DurableActor> Role for Played<A> {
     type Service = Post;
 }
 
-/// What a channel is opened with. Of a type of its own for each actor, so that versions of different actors are not taken
-/// for each other.
+/// The input of a channel's session. Each actor has a separate type, so that versions of different actors are not
+/// mistaken for each other.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
 pub(crate) struct Opening<A> {
-    /// Which instance of the actor it leads to.
+    /// The instance of the actor to which the channel leads.
     pub(super) name: String,
-    /// The node it comes from.
+    /// The node from which the channel leads.
     pub(super) sender: NodeId,
     actor: PhantomData<fn() -> A>,
 }
@@ -73,39 +74,40 @@ impl<A> Opening<A> {
     }
 }
 
-/// Whether someone waits for a reply.
+/// Whether a caller waits for a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Wants {
     Nothing,
     Reply,
-    /// A reply that is kept, so that it can be asked for again.
+    /// A reply that is stored, so that the caller can ask for it again.
     KeptReply,
 }
 
-/// What is to be done with a message that was refused.
+/// The action to take on a refused message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Refused {
     Handle(u64),
     Discard(u64),
 }
 
-/// One message on its way.
+/// One envelope to an actor.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Letter {
-    /// It is no message but says this of one.
+    /// The instruction about a refused message; if set, the envelope carries no message.
     pub(super) refused: Option<Refused>,
     pub(super) wants: Wants,
-    /// What the reply is waited for under; empty if nobody waits.
+    /// The key under which a caller waits for the reply; empty if nobody waits.
     pub(super) key: String,
-    /// The channel whose messages made an actor tell this, and its number among all that it made it tell.
+    /// The channel whose messages made an actor tell this, and the number of this message among all that the channel
+    /// caused.
     pub(super) cause: Option<(SessionId, u64)>,
     pub(super) body: Payload,
 }
 
-/// What an actor answered, or its refusal.
+/// An actor's answer, or its refusal.
 pub(super) type Answer = Result<Payload, Abort>;
 
-/// How far a batch is handled, with the answers to some of its letters (by their index).
+/// How far a batch is handled, with the answers to some of its messages (by their index).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Answered {
     upto: u32,
@@ -114,12 +116,12 @@ struct Answered {
 
 /// See the module's documentation.
 pub(crate) struct Channel<A> {
-    /// Where the actor is played.
+    /// Set on the node that plays the actor.
     actor: Option<Arc<A>>,
     post: Arc<Post>,
 }
 
-/// Writes `text` to the beginning of `to`, and gives what is left of it.
+/// Writes `text` to the beginning of `to`, and returns the rest of `to`.
 const fn put<'a>(to: &'a mut [u8], text: &[u8]) -> &'a mut [u8] {
     match (text, to) {
         ([byte, text @ ..], [place, to @ ..]) => {
@@ -137,13 +139,13 @@ impl<A: DurableActor> Channel<A> {
         put(put(&mut bytes, CHANNEL.as_bytes()), A::NAME.as_bytes());
         bytes
     };
-    /// The name of its choreography. One that is too long does not compile.
+    /// The name of the channel's choreography. A name that is too long does not compile.
     pub(super) const NAME: &'static str = match std::str::from_utf8(Self::NAME_BYTES.split_at(Self::NAME_LENGTH).0) {
         Ok(name) => name,
         Err(_) => panic!("two texts together are a text"),
     };
 
-    /// The channel at a node that plays the actor, or that only tells it.
+    /// Creates the channel for a node that plays the actor, or for one that only tells it.
     pub(crate) fn new(actor: Option<Arc<A>>, post: Arc<Post>) -> Self {
         Self { actor, post }
     }
@@ -176,7 +178,7 @@ impl<A: DurableActor> Choreography for Channel<A> {
 }
 
 impl<A: DurableActor> Channel<A> {
-    /// Takes what waits, and has it handled.
+    /// Takes the messages that wait, and has them handled.
     async fn turn(&self, ctx: &Context<(SenderRole, Played<A>)>, name: &str, sender: &NodeId) -> Result<(), Abort> {
         let letters = ctx.signals::<_, Letter, _>(SenderRole, LETTER, self.post.limits().batch_max).await?;
         let letters = ctx.broadcast(SenderRole, &letters).await?;
@@ -203,7 +205,8 @@ impl<A: DurableActor> Channel<A> {
         Ok(())
     }
 
-    /// A step that handles the letters `from` on, and what they make the actor tell others.
+    /// Runs a step that handles the messages from index `from` on, and then tells others what those messages made the
+    /// actor tell.
     async fn handle(
         &self,
         ctx: &Context<(Played<A>,)>,
@@ -233,7 +236,7 @@ impl<A: DurableActor> Channel<A> {
         }))
     }
 
-    /// The answers have come back to the sender.
+    /// Passes the answers that arrived at the sender to their callers.
     async fn give_back(
         &self,
         ctx: &Context<(SenderRole, Played<A>)>,
@@ -251,11 +254,12 @@ impl<A: DurableActor> Channel<A> {
         let all = of(&|wants| wants != Wants::Nothing);
         let session = ctx.session();
         if !kept.is_empty() {
-            // First on disk, then told: what an asker has heard it hears again.
+            // Store first, then answer: a reply that an asker has received must be given again after a crash.
             let kept = ctx.locally(SenderRole, |_| (session, kept.clone()));
             ctx.transact(KeepReplies, &kept).await?;
         }
-        // Whoever waits in this life of the node is told; on a replay nobody does, or hears the same.
+        // Callers that wait in this run of the node get the answer. On a replay nobody waits, or the waiting caller
+        // gets the same answer.
         ctx.locally(SenderRole, |here| {
             for (letter, answer) in &all {
                 here.service().askers.answer(session, &letter.key, answer);

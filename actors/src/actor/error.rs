@@ -1,4 +1,5 @@
-//! Why an actor was not told, or an asker has no reply. Each says what to do.
+//! The errors of durable actors: the reasons why an actor was not told, or an asker has no reply. Each error says
+//! what to do.
 
 use accompanist_core::contract::StoreError;
 use accompanist_core::message::CodecError;
@@ -11,32 +12,33 @@ use crate::handle::AskError;
 /// An actor that was not told, or has not answered.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ActorError {
-    /// As many messages wait here as may: the actor, or the way to it, is slower than its senders. Nothing was taken in.
+    /// The mailbox on this node is full: the actor, or the way to it, is slower than its senders. The message was not
+    /// accepted.
     #[error(
         "{waiting} messages wait for actor `{actor}` on this node, which is the limit (`limits.signals_max`): slow down, and try again"
     )]
     Full {
         /// The actor.
         actor: String,
-        /// How many wait.
+        /// How many messages wait.
         waiting: usize,
     },
-    /// The message is too large. Nothing was taken in.
+    /// The message is too large. The message was not accepted.
     #[error(
         "the message has {found} bytes, the limit is {limit}: send a reference to it, or raise `payload_bytes_max`"
     )]
     TooLarge {
-        /// Its size in bytes, with what goes around it.
+        /// The message's size in bytes, with its envelope.
         found: usize,
         /// The limit in bytes.
         limit: usize,
     },
-    /// The name of an instance is too long. Nothing was taken in.
+    /// The name of an instance is too long. The message was not accepted.
     #[error(
         "the name of an actor's instance has {0} bytes, the limit is {INSTANCE_NAME_BYTES_MAX}: give a shorter one"
     )]
     NameTooLong(usize),
-    /// Another message was sent under this key before. Nothing was taken in.
+    /// Another message was sent under this key before. The message was not accepted.
     #[error("key `{key}` was used for another message to actor `{actor}`: give each message a key of its own")]
     KeyReused {
         /// The actor.
@@ -44,29 +46,29 @@ pub enum ActorError {
         /// The key.
         key: String,
     },
-    /// The builder was not told of the actor.
+    /// The builder of this node was not given the actor.
     #[error(
         "actor `{name}` version {version} is not known to this node: give its builder `actor` (to play it) or `talks_to` \
          (to reach it)"
     )]
     UnknownActor {
-        /// Its name.
+        /// The actor's name.
         name: String,
-        /// Its version.
+        /// The actor's version.
         version: u32,
     },
-    /// Its state can be read where it is played.
+    /// An actor's state can be read only on the node that plays it.
     #[error("actor `{0}` is not played by this node: read its state where it is played, or ask it")]
     NotPlayedHere(&'static str),
-    /// Its state would be in two places.
+    /// The actor is played by several nodes, so its state would be in two places.
     #[error(
         "actor `{name}` is played by several nodes ({}): let one of them play it, or give one a name of its own",
         .nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ")
     )]
     PlayedTwice {
-        /// Its name.
+        /// The actor's name.
         name: &'static str,
-        /// The nodes that say they play it.
+        /// The nodes that advertise that they play the actor.
         nodes: Vec<NodeId>,
     },
     /// No channel to the actor could be opened.
@@ -77,8 +79,8 @@ pub enum ActorError {
         /// Why.
         cause: StartError,
     },
-    /// The channel to the actor cannot take the message in. After `NodeStopped` or `NotOpen` it may have been taken in
-    /// all the same: repeat it under a key.
+    /// The channel to the actor cannot accept the message. After `NodeStopped` or `NotOpen` the message may have been
+    /// accepted all the same: repeat it under a key.
     #[error("the channel to actor `{actor}`: {cause}")]
     Channel {
         /// The actor.
@@ -86,7 +88,7 @@ pub enum ActorError {
         /// Why.
         cause: AskError,
     },
-    /// The channel to the actor is over, which the runtime itself never does to one. Nothing was taken in.
+    /// The channel to the actor is over, which the runtime itself never causes. The message was not accepted.
     #[error(
         "the channel to actor `{actor}` is over ({reason}), and what it had not handled is lost: find out how that came, \
          and open it anew with `Address::reopen`"
@@ -103,12 +105,12 @@ pub enum ActorError {
          `stopped_sessions` on both nodes, and `resume` it or `skip_message`"
     )]
     ChannelIsOpen(String),
-    /// The actor's decision on what it was asked.
+    /// The actor refused what it was asked.
     #[error("actor `{actor}` refuses: {abort}")]
     Refused {
         /// The actor.
         actor: String,
-        /// Its refusal.
+        /// The actor's refusal.
         abort: Abort,
     },
     /// The message has no encoding, or the reply is of another type.
@@ -117,7 +119,7 @@ pub enum ActorError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The node has stopped. A message that was taken in is delivered when it starts again.
+    /// The node has stopped. A message that was accepted is delivered when the node starts again.
     #[error("the node has stopped: what it has taken in goes on when it starts again")]
     NodeStopped,
 }

@@ -1,8 +1,8 @@
-//! The step in which an actor handles messages: its changes of the built-in state, what it tells others, its replies and
-//! the record that the messages are handled are one batch.
+//! The step in which an actor handles messages. Its changes of the built-in state, the messages it tells others, its
+//! replies and the record that the messages are handled are one batch.
 //!
-//! A message that fails (or panics) behind others leaves them handled, and comes first in the next step, which it then
-//! fails alone. Knows no program.
+//! If a message fails (or panics) after others in the same step, the step commits those others. The failing message
+//! comes first in the next step, and then fails that step alone. This module knows nothing about programs.
 
 use std::sync::Arc;
 
@@ -20,22 +20,22 @@ use crate::metric;
 
 /// The code of a refusal because the reply is too large.
 const REPLY_TOO_LARGE: &str = "accompanist.reply-too-large";
-/// What an answer takes besides its bytes, at most.
+/// The largest overhead, in bytes, of an answer besides its body.
 const ANSWER_BYTES: usize = 48;
 /// The name of the step.
 pub(super) const HANDLE: &str = "handle";
-/// The runtime's own tables.
+/// The name under which the runtime's own tables are stored.
 pub(super) const BOOKS: &str = "accompanist.actors";
 /// The code of a refusal because an operator has had the message skipped.
 pub(super) const SKIPPED: &str = "accompanist.skipped";
-/// By the instance and version of the actor, and the channel that has caused them, the number of the latest message that
-/// was handled: one that is put into the channel again after a crash, or into the one that was opened anew in its place,
-/// is known by it.
+/// The number of the latest handled message, by the instance and version of the actor and the channel that caused the
+/// message. It identifies a message that is put into the channel again after a crash, or into the channel that was
+/// reopened in its place.
 const HANDLED: Table<(String, u32, SessionId), u64> = Table::new("handled");
 /// How many messages to others a channel has caused so far.
 const CAUSED: Table<SessionId, u64> = Table::new("caused");
 
-/// Messages to be handled, as far as they are not.
+/// The messages of a batch that are not handled yet.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Work {
     pub(super) channel: SessionId,
@@ -46,16 +46,16 @@ pub(super) struct Work {
     pub(super) letters: Vec<Letter>,
 }
 
-/// What has come of it.
+/// The result of the step.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Handled {
-    /// The index in the batch of the first that is not handled.
+    /// The index in the batch of the first message that is not handled.
     pub(super) upto: u32,
     pub(super) answers: Vec<(u32, Answer)>,
     pub(super) told: Vec<Told>,
 }
 
-/// What one message has come to.
+/// The result of one message.
 struct One {
     answer: Option<Answer>,
     told: Vec<Told>,
@@ -73,7 +73,7 @@ pub(super) struct Handle<A> {
     pub(super) post: Arc<Post>,
 }
 
-/// The role under which an actor's instance keeps its state: the actor's own, or one below it.
+/// Returns the role under which the state of an actor's instance is stored: the actor's own role, or one below it.
 pub(super) fn state_of(actor: &str, name: &str) -> String {
     if name.is_empty() { actor.to_owned() } else { format!("{actor}\0{name}") }
 }
@@ -89,7 +89,7 @@ impl<A: DurableActor> LocalTransaction for Handle<A> {
         let bytes_max = self.post.limits().payload_bytes_max;
         let (mut handled, mut answer_bytes, mut told_bytes) = (Handled::default(), 0, 0);
         for (index, letter) in (work.first..).zip(&work.letters) {
-            // So that all answers fit into one message, and what is told into one record.
+            // Stop here so that all answers fit into one message, and all told messages into one record.
             if answer_bytes >= reply_bytes_max(bytes_max).max(1) || told_bytes >= bytes_max {
                 break;
             }
@@ -97,7 +97,7 @@ impl<A: DurableActor> LocalTransaction for Handle<A> {
                 Ok(Ok(one)) => one,
                 Ok(Err(_)) | Err(_) if index > work.first => break,
                 Ok(Err(failure)) => return Err(failure),
-                // Without the hook: what it says has been printed.
+                // Resume without the panic hook, which has already printed the panic.
                 Err(panic) => std::panic::resume_unwind(Box::new(panic)),
             };
             handled.upto = index + 1;
@@ -135,7 +135,7 @@ impl<A: DurableActor> Handle<A> {
                         return Ok(One::nothing());
                     }
                     if !skipped && decode::<A::Message>(refusal.body.as_slice()).is_err() {
-                        refusals::put(books, &name, number, &refusal)?; // Of another type by now.
+                        refusals::put(books, &name, number, &refusal)?; // The message type has changed since.
                         return Ok(One::nothing());
                     }
                     (refusal.sender, refusal.body)
@@ -202,7 +202,7 @@ impl<A: DurableActor> Handle<A> {
         Ok(reply.into())
     }
 
-    /// The answer to a question that the actor refuses.
+    /// Returns the answer to a question that the actor refuses.
     fn refused(&self, refusal: Abort) -> Answer {
         let limit = reply_bytes_max(self.post.limits().payload_bytes_max);
         let answer = Err(refusal);
@@ -211,7 +211,7 @@ impl<A: DurableActor> Handle<A> {
     }
 }
 
-/// Half of a message, since the answers to several travel together.
+/// Returns half the size of a message, since the answers to several messages travel together.
 fn reply_bytes_max(payload_bytes_max: usize) -> usize {
     (payload_bytes_max / 2).saturating_sub(2 * ANSWER_BYTES)
 }
@@ -220,7 +220,7 @@ fn bytes_of(answer: &Answer) -> usize {
     ANSWER_BYTES + answer.as_ref().map_or_else(|abort| abort.code().len() + abort.message().len(), Payload::len)
 }
 
-/// Counts on from what this channel has caused so far.
+/// Numbers the told messages, continuing from what this channel has caused so far.
 fn numbered(books: &mut State<'_>, channel: SessionId, mut told: Vec<Told>) -> Result<Vec<Told>, Abort> {
     if told.is_empty() {
         return Ok(told);
@@ -240,7 +240,7 @@ mod tests {
     use super::*;
     use accompanist_core::state::Writes;
 
-    /// Writes down what it is told.
+    /// An actor that writes down what it is told.
     struct Diary;
     const LINES: Table<u32, u32> = Table::new("lines");
     impl DurableActor for Diary {
@@ -261,7 +261,7 @@ mod tests {
         Letter { refused: None, wants: Wants::Nothing, key, cause, body }
     }
 
-    /// Has `letters` handled from `channel`, and says up to which, and what the diary has then.
+    /// Has `letters` from `channel` handled, and returns how many are handled and the diary's lines after that.
     fn handle(stored: &mut Writes, channel: u8, letters: &[Letter]) -> (u32, Vec<u32>) {
         let step = Handle { actor: Some(Arc::new(Diary)), post: Arc::default() };
         let channel = SessionId::from_bytes([channel; 16]);
@@ -280,10 +280,10 @@ mod tests {
         let mut stored = Writes::default();
         let [one, two, three] = [1, 2, 3].map(|number| letter(Some((7, number)), u32::try_from(number).unwrap()));
         assert_eq!(handle(&mut stored, 1, &[one.clone(), two.clone()]), (2, vec![1, 2]));
-        // Of another cause, or none: others.
+        // Messages with another cause, or with none, are new.
         assert_eq!(handle(&mut stored, 1, &[letter(Some((8, 1)), 4), letter(None, 5)]), (2, vec![1, 2, 4, 5]));
         assert_eq!(handle(&mut stored, 1, &[one.clone(), two, three]), (3, vec![1, 2, 4, 5, 3]));
-        // Also by another channel, which was opened anew in the place of the first.
+        // The cause is also recognised when it arrives through another channel, reopened in place of the first.
         assert_eq!(handle(&mut stored, 2, &[one]), (1, vec![1, 2, 4, 5, 3]));
     }
 

@@ -1,6 +1,7 @@
-//! What an actor's messages leave by: the channels that are known, the askers that wait, and the step that tells others.
+//! The outbound side of actors on one node: the known channels, the askers that wait, and the step that tells others.
 //!
-//! One per node, the service of both roles of every channel. Knows the node once that has started.
+//! There is one `Post` per node, and it is the service of both roles of every channel. It holds the node once that
+//! has started.
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -23,23 +24,24 @@ use crate::node::{Node, WeakNode};
 use crate::settings::Settings;
 use crate::writer::Job;
 
-/// Channels that are found without asking the store. When more are used, all are looked up anew.
+/// How many channels are found without asking the store. When more are used, the cache is cleared and all are looked
+/// up again.
 const CHANNELS_KNOWN_MAX: usize = 65_536;
 
-/// What one actor tells another.
+/// A message that one actor tells another.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Told {
-    /// The name of the other one's channels, and its version.
+    /// The name of the other actor's channels, and that actor's version.
     pub(super) actor: String,
     pub(super) version: u32,
-    /// Which instance of it.
+    /// The instance of the other actor.
     pub(super) name: String,
-    /// Its number among all that the channel has caused.
+    /// The number of this message among all that the channel has caused.
     pub(super) number: u64,
     pub(super) body: Payload,
 }
 
-/// A way to actors of one kind, without its type.
+/// Opens channels to actors of one kind, with the actor's type erased.
 trait Reach: Send + Sync {
     fn open<'a>(&'a self, node: &'a Node, name: &'a str) -> BoxFuture<'a, Result<InstanceId, ActorError>>;
 }
@@ -51,21 +53,22 @@ impl<A: DurableActor> Reach for To<A> {
     }
 }
 
-/// By the name of an actor's channels, and its version.
+/// The actors that this node may tell, by the name of their channels and their version.
 type Reachable = BTreeMap<(&'static str, u32), Arc<dyn Reach>>;
 
-/// By the name of an actor's channels, its version, and the name of its instance.
+/// The name of an actor's channels, its version, and the name of its instance.
 type ChannelKey = (String, u32, String);
 
 /// See the module's documentation.
 pub(crate) struct Post {
     bounds: OnceLock<Bounds>,
     node: OnceLock<WeakNode>,
-    /// Wakes in the order of asking (a watch channel does not, which would make a simulation run differently).
+    /// Wakes waiters in the order in which they began to wait. A watch channel does not, which would make simulation
+    /// runs differ.
     runs: Notify,
     known: Mutex<Reachable>,
     channels: Mutex<BTreeMap<ChannelKey, InstanceId>>,
-    /// Those that are being opened: by one caller at a time, in the order of asking.
+    /// The channels that are being opened: each by one caller at a time, in the order of asking.
     opening: Mutex<BTreeMap<ChannelKey, Arc<AsyncMutex<()>>>>,
     pub(super) askers: Arc<Askers>,
 }
@@ -96,19 +99,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Post {
-    /// This node may tell `A`.
+    /// Registers that this node may tell `A`.
     pub(crate) fn learn<A: DurableActor>(&self) {
         lock(&self.known).insert((Channel::<A>::NAME, A::VERSION), Arc::new(To::<A>(PhantomData)));
     }
 
-    /// The node's settings are known.
+    /// Sets the bounds, once the node's settings are known.
     pub(crate) fn bound(&self, settings: &Settings) {
-        let _ = self.bounds.set(Bounds::from(settings)); // Once, by the builder.
+        let _ = self.bounds.set(Bounds::from(settings)); // Called once, by the builder.
     }
 
-    /// The node runs.
+    /// Sets the node, once it runs.
     pub(crate) fn started(&self, node: WeakNode) {
-        let _ = self.node.set(node); // Once, by the builder.
+        let _ = self.node.set(node); // Called once, by the builder.
         self.runs.notify_waiters();
     }
 
@@ -124,7 +127,7 @@ impl Post {
         lock(&self.known).contains_key(&(actor, version))
     }
 
-    /// The channel `key`: the one known, or else what `open` gives.
+    /// Returns the channel `key`: the known one, or else the result of `open`.
     pub(super) async fn channel(
         &self,
         key: &ChannelKey,
@@ -150,17 +153,17 @@ impl Post {
             channels.insert(key.clone(), *channel);
         }
         drop(turn);
-        // Whoever still waits for it holds it.
+        // Callers that still wait for the lock hold a reference to it.
         lock(&self.opening).retain(|_, turn| Arc::strong_count(turn) > 1);
         opened
     }
 
-    /// The channel is looked up anew when it is used again.
+    /// Forgets the channel, so that its next use looks it up again.
     pub(super) fn forget(&self, channel: InstanceId) {
         lock(&self.channels).retain(|_, id| *id != channel);
     }
 
-    /// Puts a letter into a channel: on disk when it returns.
+    /// Puts an envelope into a channel. The envelope is on disk when this returns.
     pub(super) async fn put(
         &self,
         node: &Node,
@@ -179,16 +182,16 @@ impl Post {
             }
             AskError::NodeStopped => ActorError::NodeStopped,
             cause => {
-                // It is looked up anew when it is used again.
+                // The next use looks the channel up again.
                 self.forget(channel);
                 if matches!(cause, AskError::Signal(SignalError::Over)) {
-                    // Its abort may be on its way to the disk still.
+                    // The channel's abort may still be on its way to the disk.
                     let (reply, written) = oneshot::channel();
                     let done = Box::new(move |written: Result<(), _>| {
                         let _ = reply.send(written.is_ok());
                     });
                     node.shared().writer.submit(Job::Change { changes: Vec::new(), done });
-                    let _ = written.await; // A writer that has ended says so below.
+                    let _ = written.await; // If the writer has ended, the read below fails.
                 }
                 let over = node.shared().writer.read(move |store| over_because(store, channel)).await;
                 match over {
@@ -199,7 +202,7 @@ impl Post {
         })
     }
 
-    /// The node, once it runs. Pending for ever when it has gone.
+    /// Returns the node, once it runs. Pending forever if the node is gone.
     async fn node(&self) -> Node {
         loop {
             let runs = self.runs.notified();
@@ -211,7 +214,7 @@ impl Post {
         }
     }
 
-    /// Tells what a handler has told, however long that takes.
+    /// Delivers what a handler told another actor, however long that takes.
     async fn forward(&self, cause: SessionId, told: &Told) {
         let cause = (cause, told.number);
         let body = told.body.clone();
@@ -238,7 +241,7 @@ impl Post {
             .find(|((known, of), _)| known == actor && of == version)
             .map(|(_, way)| way.clone());
         let Some(way) = known else {
-            // An earlier release knew it: it waits for one that does.
+            // An earlier release knew the actor; the message waits for a release that does.
             return Err(ActorError::UnknownActor { name: actor.clone(), version: *version });
         };
         let channel = way.open(node, name).await?;
@@ -246,7 +249,7 @@ impl Post {
     }
 }
 
-/// Tells others what the messages of a channel have made the actor tell them. The numbers make it once.
+/// Tells others what the messages of a channel have made the actor tell them. The numbers deduplicate retries.
 pub(super) struct Forward<A>(PhantomData<fn() -> A>);
 impl<A> Forward<A> {
     pub(super) const fn new() -> Self {

@@ -1,16 +1,16 @@
-//! Messages that were told to an actor, and that it has refused: nobody waits for an answer, so they are kept with the
-//! refusal until they are handled again, or thrown away.
+//! Messages that were told to an actor and that it refused. Nobody waits for an answer, so they are stored with the
+//! refusal until they are handled again, or discarded.
 //!
-//! Kept in the step that refuses them, in the runtime's own tables at the actor's node. Bounded: the oldest goes. Knows no
-//! handler.
+//! The step that refuses a message stores it, in the runtime's own tables at the actor's node. The number is bounded:
+//! the oldest is removed first. This module knows nothing about handlers.
 
 use accompanist_core::state::Under;
 use accompanist_core::{Abort, NodeId, Payload, State, Table};
 use serde::{Deserialize, Serialize};
 
-/// By the actor's instance (as its state is called), and a number.
+/// The refused messages, by the actor's instance (the name of its state) and a number.
 const REFUSALS: Table<(String, u64), Refusal> = Table::new("refusals");
-/// How many there were, by instance: no number is given twice.
+/// How many messages an instance has refused, so that no number is used twice.
 const NUMBERS: Table<String, u64> = Table::new("refused");
 
 /// A message that was refused.
@@ -21,7 +21,7 @@ pub(super) struct Refusal {
     pub(super) abort: Abort,
 }
 
-/// Keeps one, and no more than `max`.
+/// Stores a refused message, and removes the oldest ones beyond `max`.
 pub(super) fn keep(books: &mut State<'_>, instance: &str, refusal: &Refusal, max: usize) -> Result<(), Abort> {
     let number = NUMBERS.get(books, instance)?.unwrap_or_default() + 1;
     NUMBERS.put(books, instance, &number)?;
@@ -33,17 +33,17 @@ pub(super) fn keep(books: &mut State<'_>, instance: &str, refusal: &Refusal, max
     Ok(())
 }
 
-/// It was refused again.
+/// Stores a message under its old number after it was refused again.
 pub(super) fn put(books: &mut State<'_>, instance: &str, number: u64, refusal: &Refusal) -> Result<(), Abort> {
     REFUSALS.put(books, (instance, number), refusal)
 }
 
-/// Takes one, if it is there still.
+/// Removes and returns a refused message, if it still exists.
 pub(super) fn take(books: &mut State<'_>, instance: &str, number: u64) -> Result<Option<Refusal>, Abort> {
     REFUSALS.take(books, (instance, number))
 }
 
-/// Those of an instance, the oldest first.
+/// Returns the refused messages of an instance, the oldest first.
 pub(super) fn list(books: &State<'_>, instance: &str) -> Result<Vec<(u64, Refusal)>, Abort> {
     let rows = REFUSALS.range(books, Under((instance,)));
     rows.map(|row| row.map(|((_, number), refusal)| (number, refusal))).collect()

@@ -1,7 +1,8 @@
-//! The replies that are kept at the node which has asked, so that a question under a caller's key has one answer, also
-//! after a crash.
+//! The replies stored at the node that asked, so that a question under a caller's key has one answer, even after a
+//! crash.
 //!
-//! Kept are those of the last [`REPLIES_KEPT_MAX`] questions under a key, for each channel. Knows no actor.
+//! Each channel stores the replies to the last [`REPLIES_KEPT_MAX`] questions under a key. This module knows nothing
+//! about actors.
 
 use accompanist_core::instance::TAKEN_SIGNALS_MAX;
 use accompanist_core::message::Fingerprint;
@@ -11,16 +12,16 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::{Answer, Letter, SenderRole};
 
-/// The most replies that a channel keeps; the oldest goes. As many as the keys that signals are known by: a question
-/// that is not sent again, since its key is known, has to find its reply here.
+/// The most replies stored for a channel; the oldest is removed first. The bound equals the number of keys by which
+/// signals are deduplicated: a question that is not sent again because its key is known must find its reply here.
 pub(super) const REPLIES_KEPT_MAX: u64 = TAKEN_SIGNALS_MAX as u64;
 
-/// By the channel and the caller's key.
+/// The replies, by the channel and the caller's key.
 const REPLIES: Table<(SessionId, String), Kept> = Table::new("replies");
 /// The keys in the order of their replies.
 const ORDER: Table<(SessionId, u64), String> = Table::new("order");
 
-/// A reply, and what it is one to.
+/// A reply, with a fingerprint of its question.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Kept {
     number: u64,
@@ -28,17 +29,17 @@ pub(super) struct Kept {
     pub(super) answer: Answer,
 }
 
-/// What tells one question from another under the same key.
+/// Returns what distinguishes one question from another under the same key.
 pub(super) fn fingerprint(letter: &Letter) -> Fingerprint {
     Fingerprint::of(&letter.body)
 }
 
-/// The reply that is kept under `key`.
+/// Returns the reply stored under `key`.
 pub(super) fn kept(state: &State<'_>, channel: SessionId, key: &str) -> Result<Option<Kept>, Abort> {
     REPLIES.get(state, (channel, key))
 }
 
-/// Keeps replies.
+/// A step that stores replies.
 pub(super) struct KeepReplies;
 impl LocalTransaction for KeepReplies {
     const NAME: &'static str = "keep replies";

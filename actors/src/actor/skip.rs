@@ -1,7 +1,8 @@
-//! A message that is in the way of a channel, and that an operator has skipped: the next step refuses it instead of
-//! handling it, so that it is kept with the refused ones and those behind it go on.
+//! Skipping a message that blocks a channel, at an operator's request: the next step refuses the message instead of
+//! handling it, so that it is stored with the refused ones and the messages behind it continue.
 //!
-//! Which one that is, the journal of the actor's end tells. Knows no handler and no node.
+//! The journal of the actor's end determines which message that is. This module knows nothing about handlers or
+//! nodes.
 
 use accompanist_core::contract::{Change, StoreError};
 use accompanist_core::frame::Operation;
@@ -14,27 +15,28 @@ use accompanist_core::{Abort, NodeId, Path, Payload, SessionId, State, Table};
 use super::channel::{Letter, Wants};
 use super::handling::{BOOKS, HANDLE, Handled};
 
-/// By the channel, the message that is skipped when it comes next.
+/// The message to skip when it comes next, by channel.
 const SKIPS: Table<SessionId, Fingerprint> = Table::new("skips");
 /// The role of the sender in a channel.
 const SENDER: RoleIndex = RoleIndex(0);
 
-/// A message that was in the way of others, and that an operator has skipped; see
+/// A message that blocked others, and that an operator has skipped; see
 /// [`InstanceHandle::skip_message`](crate::InstanceHandle::skip_message).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedMessage {
-    /// The name of the actor's instance that it was sent to; empty for the one without a name.
+    /// The name of the actor's instance to which the message was sent; empty for the one without a name.
     pub instance: String,
-    /// The node that sent it.
+    /// The node that sent the message.
     pub sender: NodeId,
-    /// Its bytes.
+    /// The message's size in bytes.
     pub bytes: usize,
-    /// Whether its sender waits for a reply, and hears of a refusal. Otherwise it is kept among the refused ones.
+    /// Whether the sender waits for a reply, and so receives the refusal. Otherwise the message is stored among the
+    /// refused ones.
     pub asks: bool,
 }
 
-/// The message that is handled next at the actor's end of the channel `id`, as its journal tells, and the change that has
-/// it skipped. Nothing if none has come.
+/// Finds, in its journal, the message that the actor's end of the channel `id` handles next, and returns it with the
+/// change that has it skipped. Returns `None` if no message has arrived.
 pub(crate) fn message_in_the_way(
     id: InstanceId,
     records: &[Record],
@@ -47,7 +49,8 @@ pub(crate) fn message_in_the_way(
     };
     let mut broadcasts: Vec<(Path, Payload)> = records.iter().filter_map(broadcast).collect();
     broadcasts.sort_by(|one, other| one.0.cmp(&other.0));
-    // The first one says whose channel it is; the last one has the messages of the present turn.
+    // The first broadcast has the instance and sender of the channel; the last one has the messages of the current
+    // turn.
     let [(_, ends), .., (path, letters)] = broadcasts.as_slice() else { return None };
     let (instance, sender): (String, NodeId) = decode(ends.as_slice()).ok()?;
     let letters: Vec<Letter> = decode(letters.as_slice()).ok()?;
@@ -78,8 +81,8 @@ fn fingerprint(letter: &Letter) -> Result<Fingerprint, Abort> {
     Ok(Fingerprint::of(&letter))
 }
 
-/// Whether the message is to be skipped, which is then done with. To be asked of the first one of a step: what is in the way is
-/// never behind another one.
+/// Whether the message is to be skipped; the request is then removed. Call it only for the first message of a step: a
+/// message that blocks a channel is never behind another one.
 pub(super) fn take(books: &mut State<'_>, channel: SessionId, letter: &Letter) -> Result<bool, Abort> {
     let Some(skipped) = SKIPS.take(books, channel)? else { return Ok(false) };
     Ok(skipped == fingerprint(letter)?)

@@ -1,4 +1,4 @@
-//! What a handler sees of the way to others: whom this node knows, and how much may be told.
+//! The limits on a handler: the actors that this node knows, and how much the handler may tell them.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::post::Post;
 use super::{ActorError, DurableActor};
 use crate::settings::Settings;
 
-/// The settings that actors go by.
+/// The settings that apply to actors.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(super) payload_bytes_max: usize,
@@ -32,7 +32,7 @@ impl From<&Settings> for Bounds {
     }
 }
 
-/// How far a handler sees what leaves.
+/// The handler's view of the outbound side.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Way<'a> {
     Post(&'a Post),
@@ -52,7 +52,7 @@ impl Way<'_> {
         }
     }
 
-    /// Why `B` cannot be told from here, if it cannot.
+    /// Returns an error that says why `B` cannot be told from here, if it cannot.
     pub(super) fn check<B: DurableActor>(self) -> Result<(), String> {
         let known = match self {
             Self::Post(post) => post.knows(Channel::<B>::NAME, B::VERSION),

@@ -1,8 +1,8 @@
-//! The members that a node goes by now, and the keys that it seals with: read again when one of their files changes, so that a
-//! revocation holds within seconds.
+//! The current members of a node's system, and the keys with which it seals. The files are read again when one of
+//! them changes, so that a revocation takes effect within seconds.
 //!
-//! Files that cannot be used any more, or do not fit each other, change nothing: members and keys stay as they were, together,
-//! and the reason is logged.
+//! Files that can no longer be used, or that do not match each other, change nothing: members and keys stay as they
+//! were, together, and the reason is logged.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,23 +15,23 @@ use crate::error::NodeError;
 use crate::seal::{Seal, SealSecrets};
 use crate::shared::Shared;
 
-/// How often the files are looked at.
+/// How often the files are checked.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
-/// Where members come from.
+/// The source of the members.
 #[derive(Debug, Clone)]
 pub(crate) enum MembersSource {
     File(PathBuf),
     Fixed(Members),
 }
 
-/// The present members, and the present keys if the node seals.
+/// The current members, and the current keys if the node seals.
 pub(crate) struct CurrentMembers {
     node: NodeId,
     source: MembersSource,
     seal_key_file: Option<PathBuf>,
     current: RwLock<Current>,
-    /// Of the files as they were read last.
+    /// The versions of the files as they were last read.
     seen: RwLock<Versions>,
 }
 
@@ -41,9 +41,9 @@ struct Current {
     seal: Option<Arc<Seal>>,
 }
 
-/// What tells one content of a file from another.
+/// The modification time and size of a file, which distinguish one content from another.
 type Version = (Option<SystemTime>, u64);
-/// Of the members file and of that of the secret keys.
+/// The versions of the members file and of the file with the secret keys.
 type Versions = [Option<Version>; 2];
 
 fn version(file: &Path) -> Option<Version> {
@@ -67,7 +67,7 @@ fn no_member(node: &NodeId, members: &Members) -> MembersError {
     MembersError::Refused(format!("`{node}` is not a member of system `{}`", members.system))
 }
 
-/// Looks at the files for as long as the node runs.
+/// Checks the files for as long as the node runs.
 pub(crate) fn spawn(shared: &Arc<Shared>) {
     let is_file =
         |members: &CurrentMembers| files(&members.source, members.seal_key_file.as_deref()).iter().any(Option::is_some);
@@ -109,7 +109,7 @@ impl Current {
 }
 
 impl CurrentMembers {
-    /// With a file of secret keys, the node seals what it sends to other nodes.
+    /// Loads members and keys. With a file of secret keys, the node seals what it sends to other nodes.
     pub(crate) fn load(
         node: &NodeId,
         source: MembersSource,
@@ -125,7 +125,7 @@ impl CurrentMembers {
         read(&self.current).members
     }
 
-    /// The keys, if the node seals.
+    /// Returns the keys, if the node seals.
     pub(crate) fn seal(&self) -> Option<Arc<Seal>> {
         read(&self.current).seal
     }
@@ -146,7 +146,7 @@ impl CurrentMembers {
         }
     }
 
-    /// Checks that `node` may be what it is built for.
+    /// Checks that `node` may do what it is built for.
     pub(crate) fn check_own(&self, node: &NodeId, roles: &[&str]) -> Result<(), MembersError> {
         let members = self.get();
         if !members.has(node) {
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     fn write(file: &Path, text: &str) {
-        // As a whole: what is written in place within the same tick of the clock, in the same length, is not seen.
+        // Replaced as a whole: a write in place within the same clock tick, with the same length, is not detected.
         let new = file.with_extension("new");
         std::fs::write(&new, text).unwrap();
         #[cfg(unix)]
@@ -207,7 +207,7 @@ mod tests {
             write(&key_file, text);
             stays("no keys, or others");
         }
-        // Renewals whose members come later.
+        // Renewals whose members file comes later.
         let renewed = own.renewed().unwrap().renewed().unwrap().renewed().unwrap();
         write(&key_file, &renewed.to_text());
         stays("keys that no member knows yet");

@@ -1,6 +1,8 @@
-//! The keys that packets are sealed with: public ones in the members file, secret ones in a file of their node alone.
+//! The keys with which packets are sealed: public ones in the members file, secret ones in a separate file that only
+//! their node has.
 //!
-//! Both are written as base64, 32 bytes each. Pure, but for reading a file and for the operating system's random numbers.
+//! Both are written as base64, 32 bytes each. Pure, except for reading a file and for the operating system's random
+//! numbers.
 
 use std::fmt;
 use std::path::Path;
@@ -12,7 +14,7 @@ use crypto_box::aead::rand_core::RngCore;
 use crypto_box::{KEY_SIZE, PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
 
-/// The most keys of one node: a packet that does not open is tried with each pair of them.
+/// The most keys of one node: a packet is tried with each pair of keys until one opens it.
 pub const SEAL_KEYS_MAX: usize = 4;
 /// The name that `accompanist security` gives to a node's file of secret keys.
 pub const SEAL_KEY_FILE: &str = "seal.key";
@@ -20,7 +22,7 @@ pub const SEAL_KEY_FILE: &str = "seal.key";
 const HEAD: &str =
     "# The secret keys of this node: the first one that the members file names seals, each of them opens.\n";
 
-/// Keys or members that packets cannot be sealed with.
+/// Keys or members with which packets cannot be sealed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The file of the secret keys cannot be read.
@@ -33,20 +35,20 @@ pub enum SealError {
         /// Why.
         reason: String,
     },
-    /// Others may read the secret keys.
+    /// Other users may read the secret keys.
     #[error("others can use the seal key file `{file}` (mode {mode:o}): `chmod go= {file}`")]
     Rights {
         /// The file.
         file: String,
-        /// Its mode.
+        /// The file's mode.
         mode: u32,
     },
-    /// It is no file of secret keys.
+    /// The file is not a file of secret keys.
     #[error("the seal key file `{file}` is not understood: {reason}; `accompanist security renew` makes another one")]
     Malformed {
         /// The file.
         file: String,
-        /// What is wrong, and in which line.
+        /// The problem, with its line.
         reason: String,
     },
     /// Nothing says which keys the other nodes have.
@@ -54,18 +56,18 @@ pub enum SealError {
         "a node that seals needs the keys of the others: give it a members file as well (`NodeBuilder::members_file`)"
     )]
     NoMembers,
-    /// Some members have no keys, or share them.
+    /// Some members have no keys, or their names are patterns.
     #[error(
         "a node that seals talks to members that do so alone, and the members file has no `seal_keys` of {0}: \
          `accompanist security renew` adds them for one node, a name that ends in `*` cannot have any"
     )]
     Missing(String),
-    /// Two members have the same key: each could speak in the other's name.
+    /// Two members have the same key: each could send in the other's name.
     #[error("the members file gives `{one}` and `{other}` the same seal key: give each keys of its own")]
     SameKey {
-        /// The one.
+        /// The first member.
         one: String,
-        /// The other.
+        /// The second member.
         other: String,
     },
     /// The members file names none of the node's own keys.
@@ -73,7 +75,7 @@ pub enum SealError {
         "the members file names none of the seal keys that `{0}` has: copy both files anew, or call `accompanist security renew {0}`"
     )]
     NotOwn(NodeId),
-    /// The operating system gives no random numbers.
+    /// The operating system provides no random numbers.
     #[error("the operating system gives no random numbers: {0}")]
     Random(String),
 }
@@ -111,7 +113,7 @@ impl TryFrom<String> for SealKey {
     type Error = &'static str;
     fn try_from(text: String) -> Result<Self, &'static str> {
         match decode(&text) {
-            // What somebody writes who has no key yet; everybody knows what is sealed with it.
+            // A placeholder for a missing key; anyone can open what is sealed with it.
             Some([0, rest @ ..]) if rest == [0; KEY_SIZE - 1] => Err("this is no seal key, but zeros"),
             Some(bytes) => Ok(Self(bytes)),
             None => Err("this is no seal key: 32 bytes as base64, as `accompanist security` writes them"),
@@ -124,7 +126,8 @@ fn decode(text: &str) -> Option<[u8; KEY_SIZE]> {
     (Base64::decode(text, &mut bytes).ok()?.len() == KEY_SIZE).then_some(bytes)
 }
 
-/// A node's secret keys: the one in use, the next one, and the former one. Each has its public key in the members file.
+/// A node's secret keys: the one in use, the next one, and the former one. Each has its public key in the members
+/// file.
 #[derive(Clone)]
 pub struct SealSecrets(Vec<SecretKey>);
 
@@ -135,7 +138,7 @@ impl fmt::Debug for SealSecrets {
 }
 
 impl SealSecrets {
-    /// Makes two: the key that is used from now on, and the one after it.
+    /// Generates two keys: the one that is used from now on, and the one after it.
     ///
     /// # Errors
     /// [`SealError::Random`].
@@ -143,15 +146,16 @@ impl SealSecrets {
         Ok(Self(vec![fresh()?, fresh()?]))
     }
 
-    /// The next key is used from now on, another one comes after it, and the one in use is the former one. A node with this file
-    /// or the one before understands, and is understood by, nodes that have these public keys or those before.
+    /// Returns renewed keys: the next key is used from now on, a new key follows it, and the key that was in use
+    /// becomes the former one. A node with this file or the previous one can exchange sealed packets with nodes that
+    /// have these public keys or the previous ones.
     ///
     /// # Errors
     /// [`SealError::Random`].
     pub fn renewed(&self) -> Result<Self, SealError> {
         match self.0.as_slice() {
             [used, next, ..] => Ok(Self(vec![next.clone(), fresh()?, used.clone()])),
-            // The others know no other one that could be used.
+            // The other nodes know no other key that could be used.
             keys => Ok(Self(keys.iter().cloned().chain([fresh()?]).collect())),
         }
     }
@@ -176,11 +180,12 @@ impl SealSecrets {
         Self::from_text(&text).map_err(|reason| SealError::Malformed { file: name.clone(), reason })
     }
 
-    /// Reads what [`SealSecrets::to_text`] has written: a key in each line, but for empty lines and those that begin with `#`.
+    /// Reads text that [`SealSecrets::to_text`] has written: one key per line, except for empty lines and lines that
+    /// begin with `#`.
     fn from_text(text: &str) -> Result<Self, String> {
         let lines = text.lines().map(str::trim).enumerate();
         let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-        // No line is repeated in an error: it may be a key.
+        // Errors do not repeat the line: it may be a key.
         let key = |(at, line): (usize, &str)| {
             decode(line).map(SecretKey::from_bytes).ok_or(format!("line {} is no key of 32 bytes as base64", at + 1))
         };
@@ -192,13 +197,13 @@ impl SealSecrets {
         }
     }
 
-    /// What their file says.
+    /// Returns the text of the keys' file.
     pub fn to_text(&self) -> String {
         let keys = self.0.iter().map(|key| Base64::encode_string(&key.to_bytes()) + "\n");
         [HEAD.to_owned()].into_iter().chain(keys).collect()
     }
 
-    /// What the members file says of them, in the same order.
+    /// Returns the public keys for the members file, in the same order.
     pub fn public_keys(&self) -> Vec<SealKey> {
         self.keys().map(|(_, public)| public).collect()
     }

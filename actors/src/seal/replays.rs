@@ -1,28 +1,30 @@
-//! Which packets that open are fresh: sealed for this life of the link, in the latest life of their sender, and not taken yet.
+//! Detects replayed packets. A packet that opens is fresh if it was sealed for the current run of this link, in the
+//! latest run of its sender, and has not been accepted before.
 //!
-//! A packet that was recorded opens for as long as its keys are good. So each one names the epoch of its receiver, which is a
-//! random number that nobody knows before, the epoch of its sender, and its number among those between the two. Pure.
+//! A recorded packet can be opened for as long as its keys are valid. Each packet therefore names three things: the
+//! epoch of its receiver, which is an unpredictable random number; the epoch of its sender; and its number among the
+//! packets between the two. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use accompanist_core::NodeId;
 use accompanist_core::frame::Epoch;
 
-/// A packet that is so many packets late is taken for a replay; what it carries is sent again.
+/// A packet that is late by this many packets counts as a replay; the link resends what it carries.
 const WINDOW: usize = 4_096;
-/// The former epochs of one peer that are kept, within one life of the own link.
+/// The most former epochs that are remembered per peer, within one run of the own link.
 const FORMER_MAX: usize = 1_024;
-/// Stands for an epoch that is not known yet. No link draws it: it would be one in 2^128.
+/// Stands for an epoch that is not known yet. A link would draw it with a probability of one in 2^128.
 pub(crate) const UNKNOWN: Epoch = Epoch(0);
 
-/// Whether a packet is taken.
+/// Whether a packet is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Freshness {
-    /// It is.
+    /// Accepted.
     Fresh,
-    /// It was sealed for another life of this link, or for none: its sender has to be told of this one.
+    /// The packet was sealed for another run of this link, or for none: its sender must be sent the current epoch.
     OtherLife,
-    /// It was taken already, is too late, or is of a life of its sender that is over.
+    /// The packet was accepted before, is too late, or is from a run of its sender that is over.
     Replayed,
 }
 
@@ -34,14 +36,14 @@ pub(crate) struct Replays {
 
 #[derive(Default)]
 struct Peer {
-    /// How many packets were sealed for it.
+    /// How many packets were sealed for this peer.
     sent: u64,
     epoch: Option<Epoch>,
     former: VecDeque<Epoch>,
     taken: Window,
 }
 
-/// Which of the latest numbers were taken; the last one is `highest`.
+/// Which of the latest numbers were accepted; the last entry is `highest`.
 #[derive(Default)]
 struct Window {
     highest: u64,
@@ -49,7 +51,7 @@ struct Window {
 }
 
 impl Window {
-    /// Whether this number was not taken before; it is from now on.
+    /// Records a number as accepted; returns whether it was not accepted before.
     fn take(&mut self, number: u64) -> bool {
         if number > self.highest {
             let skipped = usize::try_from(number - self.highest - 1).unwrap_or(usize::MAX).min(WINDOW);
@@ -73,7 +75,7 @@ impl Replays {
         Self { own, peers: BTreeMap::new() }
     }
 
-    /// The epoch of `to` as it is known, and the number of the next packet for it.
+    /// Returns the known epoch of `to`, and the number of the next packet for it.
     pub(crate) fn next(&mut self, to: &NodeId) -> (Epoch, u64) {
         if !self.peers.contains_key(to) {
             self.peers.insert(to.clone(), Peer::default());
@@ -185,7 +187,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a set of all that were taken: nothing twice, and everything that is not too late.
+        /// Compares with a set of all accepted numbers: none is accepted twice, and every number that is not too late
+        /// is accepted.
         #[test]
         fn numbers_in_any_order_are_taken_once(numbers in proptest::collection::vec(1_u64..10_000, 0..200)) {
             let (mut replays, mut taken, mut highest) = (Replays::new(OWN), BTreeSet::new(), 0);

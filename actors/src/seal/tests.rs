@@ -65,7 +65,7 @@ fn a_packet_with_any_one_bit_flipped_or_cut_does_not_open() {
     }
 }
 
-/// The keys of two nodes are the same both ways, and a router may give a packet to whom it likes.
+/// The keys of two nodes are the same in both directions, and a router may deliver a packet to any node.
 #[test]
 fn a_packet_counts_from_its_sender_to_its_receiver_alone() {
     let system = System::new(&["a", "b", "c"]);
@@ -76,7 +76,7 @@ fn a_packet_counts_from_its_sender_to_its_receiver_alone() {
     assert_eq!(b.open(&node("c"), &sealed).unwrap_err(), Refusal::Unopened);
     assert_eq!(c.open(&node("a"), &sealed).unwrap_err(), Refusal::Unopened);
     assert_eq!(b.open(&node("d"), &sealed).unwrap_err(), Refusal::Stranger);
-    // A member that says that it is another one, or that means another receiver.
+    // A member that poses as another one, or that means another receiver.
     for (from, to) in [("c", "b"), ("a", "c")] {
         let forged = Head { to: node("b"), ..head(from, to) };
         let sealed = a.seal(&forged, b"a packet").unwrap();
@@ -117,7 +117,7 @@ fn a_renewal_may_reach_the_nodes_and_their_files_in_any_order() {
             assert!(other.open(&node(from), &sealed).is_ok(), "{from} to {to}: {secrets} {own} {others}");
         }
     }
-    // After three renewals what has leaked is of no use any more.
+    // After three renewals, leaked keys are useless.
     let (thief, b) = (before.seal("a"), Seal::new(&node("b"), &before.0["b"], later.members().seal_keys()).unwrap());
     assert!(b.open(&node("a"), &thief.seal(&head("a", "b"), b"a packet").unwrap()).is_err());
     assert!(thief.open(&node("b"), &b.seal(&head("b", "a"), b"a packet").unwrap()).is_err());
@@ -147,7 +147,7 @@ fn keys_that_do_not_fit_are_told() {
     let other = SealSecrets::generate().unwrap();
     let not_own = Seal::new(&node("a"), &other, members.seal_keys()).unwrap_err();
     assert_eq!(not_own, SealError::NotOwn(node("a")));
-    // A pattern is many nodes, and a key is one's.
+    // A pattern stands for many nodes, and a key belongs to one.
     let pattern = crate::Member { seal_keys: other.public_keys(), ..crate::Member::default() };
     let error = error(&|members: &mut Members| drop(members.nodes.insert("s-*".into(), pattern.clone())));
     assert!(error.unwrap_err().contains("`s-*`"));
@@ -168,7 +168,7 @@ proptest! {
             *byte = first;
         }
         prop_assert!(b.open(&node("a"), &bytes).is_err());
-        // Of a member that seals anything but what it has to.
+        // From a member that seals arbitrary bytes.
         let nonce = Nonce::default();
         let mut inner = bytes.clone();
         let tag = a.boxes(&node("b")).unwrap()[0].encrypt_in_place_detached(&nonce, &[], &mut inner).unwrap();

@@ -1,8 +1,9 @@
-//! Which steps wait for locks, and how many connections they may hold while they do: one locked row must not take all of them.
+//! Limits how many connections steps may hold while they wait for locks: one locked row must not occupy all of them.
 //!
-//! A step waits for a lock for a moment only. If that was not enough, it lets its connection go. The next time it waits longer, as one
-//! of few; if those few are there already, it waits for a moment again, in turn with the others: so who comes upon a row that is only
-//! busy is not kept behind those whose row is locked for long. Knows keys, no database.
+//! A step first waits for a lock only briefly, and releases its connection if that was not enough. The next time it
+//! waits longer, as one of a few steps. If those few places are taken, it takes its turn for another brief wait. A
+//! step whose row is merely busy is thus not held up by steps whose row is locked for long. This module knows keys,
+//! no database.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,13 +11,14 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long a step waits for a lock the first time: longer than any lock is held that is let go at the end of a short transaction.
+/// How long a step waits for a lock the first time: longer than a short transaction holds a lock.
 const QUICK_WAIT_MAX: Duration = Duration::from_millis(100);
-/// How long one waits that has waited before: at most so long its connection is of no use to others.
+/// How long a step waits if it has waited before: at most this long, its connection is unavailable to others.
 const SLOW_WAIT_MAX: Duration = Duration::from_secs(5);
-/// The most keys that are remembered. A step beyond waits as if for the first time.
+/// The most keys that are remembered. Further steps always wait as if for the first time.
 const KEYS_MAX: usize = 100_000;
-/// The part of the connections that those may hold who wait longer, and as many those who wait for a moment again.
+/// The fraction of connections (one in this many) for steps that wait longer, and again for steps that repeat the
+/// brief wait.
 const PART: u32 = 4;
 
 /// The lanes of the steps on one database.
@@ -27,21 +29,21 @@ pub(super) struct Lanes {
     again: Arc<Semaphore>,
 }
 
-/// The way of one try.
+/// The permission for one try.
 pub(super) struct Lane {
-    /// How long it may wait for each lock.
+    /// How long the try may wait for each lock.
     pub(super) lock_wait_max: Duration,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Lanes {
-    /// For a pool of so many connections.
+    /// Creates the lanes for a pool of `connections_max` connections.
     pub(super) fn new(connections_max: u32) -> Self {
         let part = || Arc::new(Semaphore::new(usize::try_from(connections_max / PART).unwrap_or(1).max(1)));
         Self { waited: Mutex::default(), slow: part(), again: part() }
     }
 
-    /// The lane of the next try of `key`; none if too many wait for locks for it to wait as well.
+    /// Returns the lane for the next try of `key`; `None` if too many steps already wait for locks.
     pub(super) async fn enter(&self, key: &str) -> Option<Lane> {
         if !self.waited().contains(key) {
             return Some(Lane { lock_wait_max: QUICK_WAIT_MAX, _permit: None });
@@ -53,7 +55,7 @@ impl Lanes {
         Some(Lane { lock_wait_max: QUICK_WAIT_MAX, _permit: Some(permit.ok()?.ok()?) })
     }
 
-    /// A step under `key` has waited for a lock in vain.
+    /// Records that a step under `key` has waited for a lock in vain.
     pub(super) fn note_waited(&self, key: &str) {
         let mut waited = self.waited();
         if waited.len() < KEYS_MAX {
@@ -61,7 +63,7 @@ impl Lanes {
         }
     }
 
-    /// A step under `key` has come to a result, or to another trouble.
+    /// Forgets `key`: its step has a result, or a different error.
     pub(super) fn forget(&self, key: &str) {
         self.waited().remove(key);
     }
@@ -83,7 +85,7 @@ mod tests {
             let keys: Vec<String> = (0..=2 * few).map(|key| key.to_string()).collect();
             let mut entered = Vec::new();
             for key in &keys {
-                // For the first time all may.
+                // The first time, all may wait.
                 assert_eq!(lanes.enter(key).await.unwrap().lock_wait_max, QUICK_WAIT_MAX);
                 lanes.note_waited(key);
             }

@@ -1,22 +1,22 @@
-//! What is kept of a step: how it ended, and its result as bytes with a version.
+//! The stored data of a step: how it ended, and its result as bytes with a version.
 //!
-//! Knows the columns of the table, no database. Next: `database.rs`.
+//! This module knows the columns of the table, but no database. Next: `database.rs`.
 
 use accompanist_core::message::{CodecError, decode, encode};
 use accompanist_core::{Abort, Message};
 use sqlx::Error;
 
-/// The first byte of every kept result.
+/// The first byte of every stored result.
 const RESULT_VERSION: u8 = 1;
 
-/// How a step ended.
+/// The end of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Marker {
     /// Done, with this output.
     Committed(Kept),
     /// Refused, with this abort.
     Refused(Kept),
-    /// Taken back, or never to be done.
+    /// Compensated, or never to be done.
     Compensated,
 }
 
@@ -31,7 +31,7 @@ impl Kept {
         Ok(Self(bytes))
     }
 
-    /// The value.
+    /// Decodes the value.
     pub fn decode<T: Message>(&self) -> sqlx::Result<T> {
         let Some((&RESULT_VERSION, value)) = self.0.split_first() else {
             return Err(Error::Decode("the kept result of a step has an unknown version".into()));
@@ -41,23 +41,23 @@ impl Kept {
 }
 
 impl Marker {
-    /// The state of a marker whose step runs, seen only inside of its transaction.
+    /// The state of a marker whose step is running, visible only inside its transaction.
     pub const CLAIMED: &str = "claimed";
     const COMMITTED: &str = "committed";
     const REFUSED: &str = "refused";
     const COMPENSATED: &str = "compensated";
 
-    /// The marker of a step with this output.
+    /// Creates the marker of a step with this output.
     pub fn committed<T: Message>(output: &T) -> sqlx::Result<Self> {
         Kept::encode(output).map(Self::Committed)
     }
 
-    /// The marker of a refused step.
+    /// Creates the marker of a refused step.
     pub fn refused(abort: &Abort) -> sqlx::Result<Self> {
         Kept::encode(abort).map(Self::Refused)
     }
 
-    /// The columns `state` and `result`.
+    /// Returns the columns `state` and `result`.
     pub fn columns(&self) -> (&'static str, Option<&[u8]>) {
         match self {
             Self::Committed(Kept(output)) => (Self::COMMITTED, Some(output)),
@@ -66,7 +66,7 @@ impl Marker {
         }
     }
 
-    /// Reads the columns of a claimed row: nothing, if the step has yet to run.
+    /// Reads the columns of a claimed row: `None` if the step has yet to run.
     pub fn claimed((state, result): (String, Option<Vec<u8>>)) -> sqlx::Result<Option<Self>> {
         match (state.as_str(), result) {
             (Self::CLAIMED, None) => Ok(None),

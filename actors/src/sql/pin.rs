@@ -1,8 +1,9 @@
-//! Which markers belong to which node's store: each start of a node pins them anew, and each step looks at the pin.
+//! Pins, which record the markers that belong to a node's store: each start of a node pins them again, and each step
+//! checks the pin.
 //!
-//! The pin is a row among the markers, so that it goes where they go. The node's store keeps the same. A table that was
-//! emptied, made anew or restored from an older copy has another pin or none, and is noticed. Knows no database's
-//! statements. Next: `database.rs`.
+//! The pin is a row among the markers, so that it goes where they go. The node's store remembers the same value. A
+//! table that was emptied, recreated or restored from an older copy has another pin or none, and is detected. This
+//! module knows no database's statements. Next: `database.rs`.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -20,29 +21,29 @@ use crate::error::NodeError;
 use crate::node::{Attach, DatabaseState};
 use crate::writer::{Job, WriterHandle};
 
-/// Keys of what the node's store keeps begin so.
+/// The prefix of the keys of what the node's store remembers.
 const KEPT_KEY: &[u8] = b"markers/";
 
-/// What the markers are pinned with for one life of a node.
+/// The value with which the markers are pinned during one run of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pin {
-    /// The key of its row.
+    /// The key of the pin's row.
     pub key: String,
-    /// What is in it.
+    /// The contents of the row.
     pub life: Vec<u8>,
 }
 
-/// Whose the steps are.
+/// The owner of the steps.
 #[derive(Debug, Default, Clone)]
 pub(super) enum Owner {
-    /// No node's yet.
+    /// No node yet.
     #[default]
     Nobody,
-    /// They are used without a node.
+    /// The steps are used without a node.
     Standalone,
-    /// A node's, which has not reached the database since its start, for this reason.
+    /// A node that has not reached the database since its start, for this reason.
     Away(String),
-    /// A node's, which has found other markers than its own when it reached the database at last.
+    /// A node that found other markers than its own when it finally reached the database.
     Refused(String),
     Node(Pin),
 }
@@ -57,14 +58,14 @@ fn set_owner(owned: &Owned, to: Owner) {
     *owned.write().unwrap_or_else(PoisonError::into_inner) = to;
 }
 
-/// What the node's store knows of the markers of one database.
+/// The node's store's knowledge of the markers of one database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
-    /// What the store is called among the markers.
+    /// The id of the store among the markers.
     store: u128,
-    /// The life that the markers are pinned with, once they are.
+    /// The run with which the markers are pinned, once they are.
     pinned: Option<u128>,
-    /// The life that they are being pinned with.
+    /// The run with which they are being pinned.
     next: Option<u128>,
 }
 
@@ -86,7 +87,7 @@ impl Kept {
         Pin { key: format!("store {:032x}", self.store), life: life.to_be_bytes().to_vec() }
     }
 
-    /// What an operator says to have these markers given up.
+    /// Returns the token with which an operator gives up these markers.
     fn token(&self) -> Option<String> {
         self.pinned.map(|life| format!("{life:032x}"))
     }
@@ -99,15 +100,15 @@ impl Kept {
     }
 }
 
-/// How long the start of a node waits for its database; then it goes on without.
+/// How long the start of a node waits for its database; after that the node starts without it.
 const START_WAIT_MAX: Duration = Duration::from_secs(3);
-/// The pauses between two looks for a database that is away.
+/// The pauses between two tries to reach a database that is away.
 const LOOK_PAUSE_MIN: Duration = Duration::from_millis(100);
 const LOOK_PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// Why markers are not pinned.
+/// The reason why markers are not pinned.
 enum Fault {
-    /// That passes.
+    /// A temporary reason.
     Away(String),
     Other(NodeError),
 }
@@ -118,11 +119,11 @@ impl From<StoreError> for Fault {
     }
 }
 
-/// Where the node's store is.
+/// The place of the node's store.
 enum Place<'a> {
-    /// Nobody else has it yet.
+    /// Nobody else has the store yet.
     Start(&'a mut dyn Store),
-    /// The writer of a node that runs has it.
+    /// The writer of a running node has the store.
     Running(&'a WriterHandle),
 }
 
@@ -137,7 +138,7 @@ impl Place<'_> {
         }
     }
 
-    /// Puts it on disk.
+    /// Writes the change to disk.
     async fn write(&mut self, change: Change) -> Result<(), StoreError> {
         match self {
             Self::Start(store) => {
@@ -154,14 +155,14 @@ impl Place<'_> {
     }
 }
 
-/// The steps of a node on one database, which it knows by this name.
+/// The steps of a node on one database, with the name by which the node knows it.
 pub(crate) struct NamedSteps<DB: SqlDatabase> {
     pub(crate) name: String,
     pub(crate) steps: SqlSteps<DB>,
 }
 
 impl<DB: SqlDatabase> NamedSteps<DB> {
-    /// Pins the markers, if they are those that the node's store knows; which is at `place`.
+    /// Pins the markers, if they are those that the node's store knows; the store is at `place`.
     async fn pin(&self, mut place: Place<'_>, environment: &dyn Environment) -> Result<(), Fault> {
         let Self { name, steps } = self;
         let kept = place.read(name).await?;
@@ -177,7 +178,7 @@ impl<DB: SqlDatabase> NamedSteps<DB> {
         } else if let Some(next) = kept.next.take_if(|next| found.as_deref() == Some(&next.to_be_bytes()[..])) {
             kept.pinned = Some(next);
         }
-        // On disk here first: a crash in between leaves markers that one of the two fits.
+        // Write to the store first: after a crash in between, the markers still fit one of the two.
         let life = environment.random_u128();
         kept.next = Some(life);
         place.write(kept.change(name)?).await?;
@@ -233,7 +234,7 @@ impl<DB: SqlDatabase> Attach for NamedSteps<DB> {
                 match self.pin(Place::Running(&writer), environment.as_ref()).await {
                     Ok(()) => tracing::info!(name = self.name, "a database is reached"),
                     Err(Fault::Away(reason)) => self.is_away(reason),
-                    // Nobody is there to be told any more.
+                    // There is nobody left to inform.
                     Err(Fault::Other(NodeError::Store(StoreError::Closed))) => return,
                     Err(Fault::Other(error)) => {
                         tracing::error!(name = self.name, %error, "steps on a database do not run");
@@ -259,7 +260,7 @@ fn failed(name: &str, reason: String) -> NodeError {
     NodeError::Markers { name: name.to_owned(), reason }
 }
 
-/// Why a node does not start on these markers.
+/// Explains why a node does not start on these markers.
 fn lost(older: bool, token: &str) -> String {
     let what = if older {
         "the table `accompanist_steps` is of an earlier time than this node's store: it was restored from an older copy"
@@ -274,16 +275,16 @@ fn lost(older: bool, token: &str) -> String {
     )
 }
 
-/// Why a step does not run on these markers.
+/// The reason why a step does not run on these markers.
 pub(super) const GONE: &str = "the table `accompanist_steps` is not the one that this node has started with: it was emptied, \
     dropped, made anew or restored from a copy, or this node was started elsewhere. Nothing was done. Start the node again, \
     which says what to do";
 
-/// Why a step does not run at all.
+/// The reason why a step does not run at all.
 pub(super) const NOBODYS: &str = "these steps are no node's, so nobody would notice if their markers were lost: give them to \
     the builder of the node (`NodeBuilder::sql`), or use `SqlSteps::standalone`";
 
-/// Why a compensation does not run.
+/// The reason why a compensation does not run.
 pub(super) const NO_MARKER: &str = "the step was committed, and its marker is not in the table `accompanist_steps` (any more): \
     it was deleted, or the database has lost what it had committed. Look whether the step's effect is there; take it back by \
     hand and `remedy(Resolve)`, or bring the marker back and `remedy(Retry)`";

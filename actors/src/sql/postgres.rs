@@ -1,6 +1,6 @@
 //! Markers in `PostgreSQL`.
 //!
-//! Knows SQL and error codes, nothing of when they are used. Next: `sqlite.rs`, the same for `SQLite`.
+//! This module knows SQL and error codes, but not when they are used. Next: `sqlite.rs`, the same for `SQLite`.
 
 use std::time::Duration;
 
@@ -14,12 +14,14 @@ use super::marker::Marker;
 use super::pin::Pin;
 use super::trouble::Trouble;
 
-/// Held while the table is made: `CREATE .. IF NOT EXISTS` at two places at once fails at one of them.
+/// The advisory lock held while the table is created: if two processes run `CREATE .. IF NOT EXISTS` at once, it
+/// fails in one of them.
 const SCHEMA_LOCK: i64 = 0x6163_636f_6d70_616e;
 
 const HAS_TABLE: &str = "SELECT to_regclass('accompanist_steps') IS NOT NULL";
 
-/// A row that is there is locked and given as it is; one that was left as claimed is nobody's.
+/// An existing row is locked and returned as it is; one left in the state `claimed` is nobody's, and becomes
+/// `abandoned`.
 const CLAIM: &str = "
     INSERT INTO accompanist_steps (key, state) VALUES ($1, 'claimed')
     ON CONFLICT (key) DO UPDATE SET state =
@@ -36,7 +38,7 @@ const PIN: &str = "
 const RECORD: &str = "
     UPDATE accompanist_steps SET state = $2, result = COALESCE($3, result), written_at = now() WHERE key = $1";
 
-/// The age is looked at twice, since a marker may be written while this waits for it.
+/// The age is checked twice, since a marker may be written while this statement waits for it.
 const FORGET: &str = "
     DELETE FROM accompanist_steps WHERE written_at < now() - make_interval(secs => $1) AND key IN (
         SELECT key FROM accompanist_steps WHERE state <> 'store' AND written_at < now() - make_interval(secs => $1)
@@ -56,7 +58,8 @@ impl Markers for Postgres {
         Box::pin(async move {
             let mut transaction = pool.begin().await?;
             query("SELECT pg_advisory_xact_lock($1)").bind(SCHEMA_LOCK).execute(&mut *transaction).await?;
-            // Looked up first: who may not make tables may not ask for one that is there, either.
+            // Check first: a user who may not create tables may not run `CREATE .. IF NOT EXISTS` for an existing one
+            // either.
             let there: bool = query_scalar(HAS_TABLE).fetch_one(&mut *transaction).await?;
             if !there {
                 raw_sql(Self::SCHEMA).execute(&mut *transaction).await?;
@@ -69,7 +72,7 @@ impl Markers for Postgres {
         connection: &mut PgConnection,
         lock_wait_max: Duration,
     ) -> BoxFuture<'_, sqlx::Result<Transaction<'_, Self>>> {
-        // In one message, so that it costs no way of its own.
+        // Sent as one message, to save a round trip.
         let begin = format!("BEGIN; SET LOCAL lock_timeout = {}", lock_wait_max.as_millis().max(1));
         Box::pin(connection.begin_with(AssertSqlSafe(begin)))
     }
@@ -119,12 +122,12 @@ impl Markers for Postgres {
         Box::pin(async move { Ok(forget.execute(pool).await?.rows_affected()) })
     }
 
-    /// By the class of its `SQLSTATE`.
+    /// Classifies by the class of the `SQLSTATE`.
     fn trouble(code: &str) -> Trouble {
         match (code.get(..2).unwrap_or_default(), code) {
             (_, "55P03") => Trouble::Locked,
             (_, "25P02") => Trouble::Swallowed,
-            // Lost or refused connections, conflicts with others, no room, asked to stop, too slow, broken below.
+            // Lost or refused connections, conflicts, no space, shutdown, time-outs, internal errors.
             ("08" | "40" | "53" | "55" | "57" | "58" | "XX", _) | (_, "25P03" | "25P04") => Trouble::Passing,
             ("23", _) => Trouble::Constraint,
             ("28" | "42" | "3D" | "3F", _) | (_, "25006") => Trouble::Database,

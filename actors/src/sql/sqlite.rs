@@ -1,6 +1,6 @@
 //! Markers in `SQLite`.
 //!
-//! Knows SQL and error codes, nothing of when they are used. Next: `postgres.rs`, the same for `PostgreSQL`.
+//! This module knows SQL and error codes, but not when they are used. Next: `postgres.rs`, the same for `PostgreSQL`.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::marker::Marker;
 use super::pin::Pin;
 use super::trouble::Trouble;
 
-/// A row that is there is given as it is; one that was left as claimed is nobody's.
+/// An existing row is returned as it is; one left in the state `claimed` is nobody's, and becomes `abandoned`.
 const CLAIM: &str = "
     INSERT INTO accompanist_steps (key, state) VALUES (?1, 'claimed')
     ON CONFLICT (key) DO UPDATE SET state = CASE state WHEN 'claimed' THEN 'abandoned' ELSE state END
@@ -54,7 +54,8 @@ impl Markers for Sqlite {
         })
     }
 
-    /// One lock for all that is written, with a time-out of the connection's (`busy_timeout`).
+    /// Begins a transaction. `SQLite` has one lock for all writes, with a timeout that belongs to the connection
+    /// (`busy_timeout`).
     fn begin(
         connection: &mut SqliteConnection,
         _lock_wait_max: Duration,
@@ -111,13 +112,13 @@ impl Markers for Sqlite {
         Box::pin(async move { Ok(forget.execute(pool).await?.rows_affected()) })
     }
 
-    /// By its primary result code, the lowest byte.
+    /// Classifies by the primary result code, the lowest byte.
     fn trouble(code: &str) -> Trouble {
         match code.parse().map(|code: i32| code & 0xff) {
             // Busy, locked, no memory, interrupted, a failing or full disk, another process that recovers.
             Ok(5 | 6 | 7 | 9 | 10 | 13 | 15 | 17) => Trouble::Passing,
             Ok(19) => Trouble::Constraint,
-            // A wrong statement or table, no permission, read-only, not openable, damaged.
+            // A wrong statement or table, no permission, read-only, cannot be opened, damaged.
             Ok(1 | 3 | 8 | 11 | 14 | 23 | 26) => Trouble::Database,
             _ => Trouble::Effect,
         }

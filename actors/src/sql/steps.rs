@@ -1,6 +1,6 @@
-//! Steps, each once: claim the marker, have the effect, write the marker, commit; and again after trouble.
+//! Steps, each once: claim the marker, run the effect, write the marker, commit; and retry after trouble.
 //!
-//! Knows no database. Next: `marker.rs` and `trouble.rs`, then `database.rs`.
+//! This module knows no particular database. Next: `marker.rs` and `trouble.rs`, then `database.rs`.
 
 use std::fmt;
 use std::sync::{Arc, RwLock};
@@ -18,52 +18,52 @@ use super::pin::{GONE, NO_MARKER, NOBODYS, Owned, Owner, owner};
 use super::trouble::{Pauses, Trouble};
 use super::{COMPENSATED_BEFORE, EffectError};
 
-/// How long a step waits for its turn among those of [`SqlSteps::at_most`], before it says that it waits.
+/// How long a step waits for a permit of [`SqlSteps::at_most`] before it fails and is tried again.
 const PERMIT_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// The most that is asked of a database's clock: beyond it, dates leave the range of some.
+/// The greatest age that is passed to a database's clock: beyond it, dates leave the range of some databases.
 const AGE_MAX: Duration = Duration::from_hours(24 * 365 * 100);
 
-/// Carries out the steps of sagas on one database, each once. Clones share the pool.
+/// Runs the steps of sagas on one database, each once. Clones share the pool.
 ///
-/// How to use it, and what is owed: see the [module](super).
+/// The [module](super) describes how to use it, and what you owe.
 pub struct SqlSteps<DB: SqlDatabase> {
     pool: Pool<DB>,
-    /// The same for all clones.
+    /// The owner, shared by all clones.
     pub(super) owned: Owned,
     /// The markers that an operator has given up.
     pub(super) given_up: Option<String>,
     lanes: Arc<Lanes>,
-    /// How many connections these steps may hold, if not as many as there are.
+    /// How many connections these steps may hold, if there is a bound besides the pool's.
     at_most: Option<Arc<Semaphore>>,
 }
 
-/// How far a try got that has failed.
+/// How far a failed try got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Its marker was not claimed: nothing is known of earlier tries.
+    /// The marker was not claimed: nothing is known of earlier tries.
     Before,
-    /// Its marker was claimed, so that no earlier try has taken effect, and this one is rolled back.
+    /// The marker was claimed, so no earlier try has taken effect, and this one is rolled back.
     Claimed,
-    /// Its transaction was about to be committed, or was ended by the effect: it may have taken effect.
+    /// The transaction was about to be committed, or was ended by the effect: it may have taken effect.
     Ending,
 }
 
-/// Why a try of a step has no result.
+/// The reason why a try of a step has no result.
 enum Failed {
     Refused(Abort),
     Database(sqlx::Error, Stage),
-    /// What is kept of it cannot be read, though it may have taken effect.
+    /// The stored result cannot be read, though the step may have taken effect.
     Unreadable(sqlx::Error),
-    /// Its markers are lost, or not known to be there.
+    /// The markers are lost, or not known to be present.
     Lost(String),
-    /// The database was not reached since the start of the node, or has no room for it, for this reason.
+    /// The database was not reached since the start of the node, or has no capacity for the step, for this reason.
     Away(String),
 }
 
 impl Failed {
     fn claimed(error: sqlx::Error) -> Self {
-        // No row to be written, since the effect has ended the transaction.
+        // No row could be written, since the effect has ended the transaction.
         let stage = if matches!(error, sqlx::Error::Protocol(_)) { Stage::Ending } else { Stage::Claimed };
         Self::Database(error, stage)
     }
@@ -86,18 +86,20 @@ impl From<EffectError> for Failed {
 }
 
 impl<DB: SqlDatabase> SqlSteps<DB> {
-    /// Steps of a node on the database of `pool`. Give them to its builder, too
-    /// ([`NodeBuilder::sql`](crate::NodeBuilder::sql)): its start makes the table `accompanist_steps` if its store has never
-    /// used one, and pins it, so that a table that has lost its markers is noticed. Each node has steps of its own.
+    /// Creates the steps of a node on the database of `pool`. Also give them to the node's builder
+    /// ([`NodeBuilder::sql`](crate::NodeBuilder::sql)): the start of the node creates the table `accompanist_steps`
+    /// if its store has never used one, and pins it, so that a table that has lost its markers is detected. Each node
+    /// needs separate steps.
     ///
-    /// The table is the one that an unqualified name finds (in `PostgreSQL`, along the `search_path`). Where the
-    /// user of the pool may not make tables, make it beforehand with the statements of [`SqlSteps::schema`]; that
-    /// user needs to select, insert, update and delete.
+    /// The table is the one that an unqualified name finds (in `PostgreSQL`, along the `search_path`). If the user of
+    /// the pool may not create tables, create it beforehand with the statements of [`SqlSteps::schema`]; that user
+    /// needs to select, insert, update and delete.
     ///
-    /// Every try of a step holds a connection until its end. It waits for a lock of `PostgreSQL` for a tenth of a second; if that was
-    /// not enough, it lets its connection go and waits longer the next time, and those who have waited hold half of the pool's
-    /// connections at most: so one locked row does not stop the steps on others. For `SQLite`, which has one lock for all, a
-    /// pool of one connection lets steps wait in order, instead of finding the file busy.
+    /// Every try of a step holds a connection until its end. The try waits for a lock of `PostgreSQL` for a tenth of
+    /// a second. If that was not enough, it releases its connection and waits longer the next time. Steps that have
+    /// waited before hold at most half of the pool's connections, so one locked row does not stop the steps on
+    /// others. For `SQLite`, which has one lock for the whole file, use a pool of one connection: steps then wait in
+    /// order, instead of finding the file busy.
     pub fn new(pool: Pool<DB>) -> Self {
         Self::owned_by(pool, Owner::default())
     }
@@ -107,67 +109,70 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
         Self { pool, owned: Owned::new(RwLock::new(owner)), given_up: None, lanes, at_most: None }
     }
 
-    /// The same steps with a bound of their own: what is done through this clone, and clones of it, holds so many connections of
-    /// the pool at a time, 1 at least. For a kind of steps that may be slow, so that it leaves connections to the others.
+    /// Returns the same steps with a separate bound: this clone, and its clones, hold at most `connections`
+    /// connections of the pool at a time (at least 1). Use it for a kind of steps that may be slow, so that
+    /// connections are left for the others.
     #[must_use]
     pub fn at_most(&self, connections: u32) -> Self {
         let permits = usize::try_from(connections).unwrap_or(1).clamp(1, Semaphore::MAX_PERMITS);
         Self { at_most: Some(Arc::new(Semaphore::new(permits))), ..self.clone() }
     }
 
-    /// Steps without a node, for tests and tools. Makes the table if there is none. Nobody notices when its markers are
-    /// lost.
+    /// Creates steps without a node, for tests and tools. Creates the table if there is none. Lost markers are not
+    /// detected.
     ///
     /// # Errors
-    /// When the database cannot be reached, or the table cannot be made.
+    /// When the database cannot be reached, or the table cannot be created.
     pub async fn standalone(pool: Pool<DB>) -> sqlx::Result<Self> {
         DB::prepare(&pool).await?;
         Ok(Self::owned_by(pool, Owner::Standalone))
     }
 
-    /// Gives up the markers that this node's store has used before, since they are lost for good. The start of a node that
-    /// does not find them says with which `token`; once they are given up, this changes nothing any more. From then on steps
-    /// that were running run again, and each compensation without a marker needs an operator.
+    /// Gives up the markers that this node's store has used before, since they are lost for good. The start of a node
+    /// that does not find them reports the `token` to use; once they are given up, this setting has no further
+    /// effect. From then on, steps that were running run again, and each compensation without a marker needs an
+    /// operator.
     #[must_use]
     pub fn give_up_markers(mut self, token: impl Into<String>) -> Self {
         self.given_up = Some(token.into());
         self
     }
 
-    /// The statements that make the table, for those who make their tables themselves.
+    /// Returns the statements that create the table, for users who create their tables themselves.
     pub fn schema() -> &'static str {
         DB::SCHEMA
     }
 
-    /// What tells these steps from others, and not from their clones.
+    /// Returns an identity that these steps share with their clones only.
     pub(crate) fn identity(&self) -> usize {
         Arc::as_ptr(&self.owned).addr()
     }
 
-    /// The pool, for reads and for work that belongs to no step. What an effect does through it is not part of the
-    /// step, and may wait for ever for a connection that the step itself holds.
+    /// Returns the pool, for reads and for work that belongs to no step. Work that an effect does through the pool is
+    /// not part of the step, and may wait forever for a connection that the step itself holds.
     pub fn pool(&self) -> &Pool<DB> {
         &self.pool
     }
 
-    /// Does `effect` once under `key`, and gives its result on this and on every later call.
+    /// Runs `effect` once under `key`, and returns its result on this and on every later call.
     ///
     /// Promised: effect and marker become durable together or not at all. Tries of one key run one after the other,
-    /// over all processes. A refusal is kept too: its changes are rolled back, and later calls give the same
-    /// [`Abort`] without asking again.
+    /// across all processes. A refusal is stored too: its changes are rolled back, and later calls return the same
+    /// [`Abort`] without running `effect` again.
     ///
-    /// Trouble with the database is no decision. The node logs it as a warning that says what to do, and tries everything
-    /// again with growing pauses: so `effect` may run more than once, though only one run of it is kept. What passes by itself
-    /// (the database is away, a lock is held) is tried as long as it takes; anything else up to `tries_max` of
-    /// [`Limits`](crate::instance::Limits), and then the step needs an operator
-    /// ([`Node::troubled_sessions`](crate::Node::troubled_sessions)). An abort of the session, by its deadline say, ends either,
-    /// unless the step may have taken effect. If trouble of one kind is a refusal, as a violated constraint may be, then
-    /// say so: turn that error into an `Abort` inside of `effect`. [`SqlSteps::standalone`] steps try without an end.
+    /// Trouble with the database is not a decision. The node logs it as a warning that says what to do, and retries
+    /// the whole step with growing pauses. `effect` may therefore run more than once, though only one run takes
+    /// effect. Trouble that passes by itself (the database is away, a lock is held) is retried as long as necessary.
+    /// Other trouble is retried up to `tries_max` of [`Limits`](crate::instance::Limits), and then the step needs an
+    /// operator ([`Node::troubled_sessions`](crate::Node::troubled_sessions)). An abort of the session, for example
+    /// by its deadline, ends both kinds of retries, unless the step may have taken effect. If one kind of trouble
+    /// means a refusal, as a violated constraint may, turn that error into an `Abort` inside `effect`.
+    /// [`SqlSteps::standalone`] steps retry without limit.
     ///
-    /// When this is dropped before it has ended, it was either done or not, as a later call finds out.
+    /// If the future is dropped before it has finished, the step was either done or not; a later call finds out.
     ///
     /// # Errors
-    /// The `Abort` that `effect` gave, or gave before; or one with the code [`COMPENSATED_BEFORE`] if
+    /// The `Abort` that `effect` returned, now or in an earlier call; or one with the code [`COMPENSATED_BEFORE`] if
     /// [`SqlSteps::compensate`] was called with this key before.
     pub async fn commit<T: Message>(
         &self,
@@ -177,7 +182,8 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
         let key = key.to_string();
         let mut pauses = Pauses::new();
         loop {
-            // Boxed: what the drivers keep over a wait is large, and would be part of every program that takes such a step.
+            // Boxed: the drivers' state across an await is large, and would be part of every program that contains
+            // such a step.
             let (trouble, error, stage) = match Box::pin(self.try_commit(&key, effect.clone())).await {
                 Ok(result) => return result,
                 Err(Failed::Refused(abort)) => return Err(abort),
@@ -192,7 +198,8 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
                 Err(Failed::Database(error, stage)) => (Trouble::of::<DB>(&error), error, stage),
             };
             let advice = trouble.advice(false);
-            // A node tries again, counts, and says whose step it is. What may have taken effect nobody but a next try can tell.
+            // A node retries, counts the tries, and reports which step it is. Whether an ending try has taken effect
+            // only the next try can find out.
             if self.is_a_nodes() && stage != Stage::Ending {
                 let undecided = Undecided { passes: trouble.passes(), is_known: stage == Stage::Claimed };
                 return Err(Abort::undecided(format!("{error}; {advice}"), undecided));
@@ -202,17 +209,17 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
         }
     }
 
-    /// Takes back with `effect` what was committed under `key`, once.
+    /// Compensates with `effect` what was committed under `key`, once.
     ///
     /// Promised: effect and marker become durable together or not at all; further calls do nothing. If the step was
     /// refused, `effect` does not run.
     ///
-    /// The runtime compensates only what it has recorded as committed. So a marker that is not there is lost: nothing is
+    /// The runtime compensates only what it has recorded as committed. A missing marker is therefore lost: nothing is
     /// done, and the step needs an operator at once.
     ///
     /// # Errors
-    /// [`Retry`] for any trouble, an `Abort` of `effect` included; the runtime logs it and calls again, but for
-    /// markers that are lost ([`Retry::needs_operator`]).
+    /// [`Retry`] for any trouble, including an `Abort` of `effect`. The runtime logs it and calls again, except if
+    /// the markers are lost ([`Retry::needs_operator`]).
     pub async fn compensate(
         &self,
         key: &IdempotencyKey,
@@ -234,17 +241,17 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
         Err(Retry::new(error))
     }
 
-    /// Deletes the markers that were last written longer than `age` ago, by the clock of the database, and says how
-    /// many there were. It works in small transactions; one that fails leaves the earlier ones done.
+    /// Deletes the markers that were last written more than `age` ago, by the clock of the database, and returns how
+    /// many there were. The deletion uses small transactions; if one fails, the earlier ones stay done.
     ///
     /// # When it is safe
-    /// A marker is needed until its session is closed at this role: without it a repeated commit takes effect again, and a
-    /// compensation needs an operator.
-    /// So `age` must be longer than the longest life of a session, times in which nodes are down or sessions stand
-    /// still ([`Node::stopped_sessions`](crate::Node::stopped_sessions)) included. Nothing checks that.
+    /// A marker is needed until its session is closed at this role: without the marker, a repeated commit takes
+    /// effect again, and a compensation needs an operator. `age` must therefore be longer than the longest life of a
+    /// session, including times in which nodes are down or sessions are stopped
+    /// ([`Node::stopped_sessions`](crate::Node::stopped_sessions)). This is not checked.
     ///
     /// # Errors
-    /// When the database fails. It can be called again.
+    /// When the database fails. The call can be repeated.
     pub async fn forget_before(&self, age: Duration) -> sqlx::Result<u64> {
         let age_s = i64::try_from(age.min(AGE_MAX).as_secs()).unwrap_or(i64::MAX);
         let mut forgotten = 0;
@@ -266,7 +273,8 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
                 return known(&marker).map_err(Failed::Unreadable);
             }
             let output = effect(&mut *connection).await?;
-            // Rolled back and refused: another try would not get further, and what cannot be kept cannot be taken back.
+            // Rolled back and refused: another try would fail the same way, and an output that cannot be stored
+            // cannot be compensated.
             let unkept = |error: sqlx::Error| Abort::new(Abort::NOT_ENCODABLE, error.to_string());
             let marker = Marker::committed(&output).map_err(|error| EffectError::Refused(unkept(error)))?;
             DB::record(connection, key, &marker).await.map_err(Failed::claimed)?;
@@ -292,19 +300,19 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
         }
     }
 
-    /// Whether a node tries these again.
+    /// Whether a node retries these steps.
     fn is_a_nodes(&self) -> bool {
         !matches!(owner(&self.owned), Owner::Standalone)
     }
 
-    /// Does `work` in a transaction, which is rolled back if it fails. A connection whose transaction does not end as it
-    /// should (the effect has ended it, say) is closed: nobody else could work with it.
+    /// Runs `work` in a transaction, which is rolled back if `work` fails. A connection whose transaction does not
+    /// end properly (for example because the effect has ended it) is closed: nobody else could use it.
     async fn transact<T>(
         &self,
         key: &str,
         work: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, Failed>,
     ) -> Result<T, Failed> {
-        // Before it takes a connection of those who can work.
+        // Fail before taking a connection from steps that can work.
         if let Owner::Away(reason) = owner(&self.owned) {
             return Err(Failed::Away(reason));
         }
@@ -371,7 +379,7 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
     }
 }
 
-/// Does `work` in a transaction on this connection; gives its result, and whether the connection is as it was before.
+/// Runs `work` in a transaction on this connection; returns its result, and whether the connection can still be used.
 async fn transact<DB: SqlDatabase, T>(
     connection: &mut DB::Connection,
     lock_wait_max: Duration,
@@ -386,14 +394,14 @@ async fn transact<DB: SqlDatabase, T>(
     let is_usable = ended.is_ok();
     let result = result.and_then(|value| match ended {
         Ok(()) => Ok(value),
-        // A constraint that is looked at in the end: then it is rolled back.
+        // A deferred constraint is checked at the commit; the transaction is then rolled back.
         Err(error) if Trouble::of::<DB>(&error) == Trouble::Constraint => Err(Failed::Database(error, Stage::Claimed)),
         Err(error) => Err(Failed::Database(error, Stage::Ending)),
     });
     (result, is_usable)
 }
 
-/// What a commit gives whose key has a marker already.
+/// Returns the result of a commit whose key already has a marker.
 fn known<T: Message>(marker: &Marker) -> sqlx::Result<Result<T, Abort>> {
     Ok(match marker {
         Marker::Committed(output) => Ok(output.decode()?),

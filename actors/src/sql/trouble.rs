@@ -1,6 +1,6 @@
 //! Trouble with a database: whether it passes by itself, what to do otherwise, and how long to wait.
 //!
-//! Trouble is never a decision of a step. Knows no database's codes; see `postgres.rs` and `sqlite.rs`.
+//! Trouble is never a decision of a step. This module knows no database's codes; see `postgres.rs` and `sqlite.rs`.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use super::database::Markers;
 
 /// The pause after the first trouble: a deadlock or a conflict is over at once.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
-/// The longest pause: a database that is back is used soon, and one that is down is not asked all the time.
+/// The longest pause: a database that has recovered is used soon, and one that is down is not contacted constantly.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// What kind of trouble there is.
+/// The kind of trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
-    /// It passes: a lost connection, a conflict, a server that starts.
+    /// Passes by itself: a lost connection, a conflict, a server that is starting.
     Passing,
-    /// It passes: somebody else holds a lock for longer than a try waits.
+    /// Passes by itself: another transaction holds a lock for longer than a try waits.
     Locked,
     /// A constraint is violated.
     Constraint,
     /// A statement, a table or a permission is wrong.
     Database,
-    /// The effect went on after an error.
+    /// The effect continued after an error.
     Swallowed,
     /// The effect, or the types of its step, are wrong.
     Effect,
@@ -33,7 +33,7 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// Looks at an error.
+    /// Classifies an error.
     pub fn of<DB: Markers>(error: &Error) -> Self {
         match error {
             Error::Database(database) => database.code().map_or(Self::Passing, |code| DB::trouble(&code)),
@@ -45,12 +45,12 @@ impl Trouble {
         }
     }
 
-    /// Whether it is over by itself.
+    /// Whether the trouble passes by itself.
     pub fn passes(self) -> bool {
         matches!(self, Self::Passing | Self::Locked)
     }
 
-    /// What to do about it, for a commit or a compensation, which cannot refuse.
+    /// Returns what to do about the trouble, for a commit or for a compensation, which cannot refuse.
     pub fn advice(self, compensates: bool) -> &'static str {
         match self {
             Self::Passing => "nothing to do if the database comes back by itself",
@@ -73,7 +73,8 @@ impl Trouble {
     }
 }
 
-/// The pauses between tries. They are the same for all trouble: what does not pass by itself is logged each time.
+/// The pauses between tries. They are the same for all trouble: trouble that does not pass by itself is logged at
+/// each try.
 #[derive(Debug)]
 pub(super) struct Pauses(Duration);
 
@@ -82,7 +83,7 @@ impl Pauses {
         Self(PAUSE_MIN)
     }
 
-    /// The next one.
+    /// Returns the next pause.
     pub(super) fn next(&mut self) -> Duration {
         let pause = self.0;
         self.0 = (pause * 2).min(PAUSE_MAX);

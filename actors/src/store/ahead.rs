@@ -1,8 +1,9 @@
 //! Writes the next part of a journal before it is needed, so that a sync has less to do (decision 0018).
 //!
-//! fjall makes a journal as a sparse file: the first write into each block lets the file system allot it, and the sync has to
-//! write that down, too. Here the holes in front of the journal's end are filled with zeros, which is what they read as
-//! anyway. Nothing else is ever written: no byte that is in the file, and none behind its end.
+//! fjall creates a journal as a sparse file: the file system allocates each block on its first write, and the sync
+//! then has to write that allocation as well. This module fills the holes in front of the journal's end with zeros,
+//! which is what they read as anyway. Nothing else is ever written: no byte that is in the file, and none after its
+//! end.
 
 use std::path::{Path, PathBuf};
 
@@ -11,9 +12,9 @@ use super::journals;
 /// See the module's documentation.
 pub(super) struct Ahead {
     folder: PathBuf,
-    /// How far in front; nothing is done with 0.
+    /// How many bytes ahead to fill; 0 turns filling off.
     bytes: u64,
-    /// What was written since the last look, at least.
+    /// A lower bound on the bytes written since the last fill.
     used: u64,
 }
 
@@ -22,13 +23,14 @@ impl Ahead {
         Self { folder: folder.to_owned(), bytes, used: bytes }
     }
 
-    /// So many bytes have gone into the journal.
+    /// Records that `bytes` were written to the journal.
     pub(super) fn note(&mut self, bytes: u64) {
         self.used = self.used.saturating_add(bytes);
     }
 
-    /// Fills the holes in front, if half of what was filled is used up. What was written before has to be in the file, and
-    /// nobody may write to it meanwhile. Failing (a full disk, a journal that has just been dropped) costs speed only.
+    /// Fills the holes ahead, if half of the last fill is used up. Earlier writes must already be in the file, and
+    /// nobody may write to it meanwhile. A failure (a full disk, a journal that has just been dropped) costs speed
+    /// only.
     pub(super) fn fill(&mut self) {
         if self.bytes == 0 || self.used < self.bytes.div_ceil(2) {
             return;
@@ -41,7 +43,7 @@ impl Ahead {
     }
 }
 
-/// Fills the first hole of a file with zeros, up to so many bytes, and syncs it.
+/// Fills the first hole of a file with zeros, up to `bytes_max` bytes, and syncs the file.
 #[cfg(target_os = "linux")]
 fn fill(path: &Path, bytes_max: u64) -> std::io::Result<()> {
     use std::fs::File;
@@ -50,13 +52,13 @@ fn fill(path: &Path, bytes_max: u64) -> std::io::Result<()> {
     use rustix::fs::{SeekFrom, seek};
     use rustix::io::Errno;
 
-    /// What is written at a time.
+    /// The size of one write.
     const BLOCK_BYTES: u64 = 4_096;
     static ZEROS: [u8; 4_096] = [0; 4_096];
 
     let file = File::options().write(true).open(path)?;
     let length = file.metadata()?.len();
-    // A file system that knows no holes says that the first one is at the end.
+    // A file system without holes reports the first one at the end of the file.
     let hole = seek(&file, SeekFrom::Hole(0))?;
     if hole >= length {
         return Ok(());
@@ -66,7 +68,7 @@ fn fill(path: &Path, bytes_max: u64) -> std::io::Result<()> {
         data => data?,
     };
     let end = hole.saturating_add(bytes_max).min(data).min(length);
-    // Block by block: what is written in one go is kept in memory, and written back, as one.
+    // Write block by block: the kernel caches and writes back one write as one unit.
     let mut at = hole;
     while at < end {
         let next = end.min((at / BLOCK_BYTES + 1) * BLOCK_BYTES);
@@ -77,7 +79,7 @@ fn fill(path: &Path, bytes_max: u64) -> std::io::Result<()> {
     file.sync_data()
 }
 
-/// Elsewhere a journal stays as it is.
+/// Does nothing: on other systems a journal stays as it is.
 #[cfg(not(target_os = "linux"))]
 #[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
 fn fill(_path: &Path, _bytes_max: u64) -> std::io::Result<()> {
@@ -94,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    /// A sparse file with some data.
+    /// Creates a sparse file with some data.
     fn sparse(folder: &Path, length: u64, data: &[(u64, Vec<u8>)]) -> PathBuf {
         let path = folder.join("0.jnl");
         let file = File::create(&path).unwrap();

@@ -1,7 +1,8 @@
-//! A store whose values are encoded, encrypted as a rule (decision 0038). Keys, and so the order of rows, stay as they are.
+//! A store whose values are encoded, usually encrypted (decision 0038). Keys, and therefore the order of rows, are
+//! not encoded.
 //!
 //! Two rows stay in clear: the number of the store's format, which is read before anything else is known, and the
-//! marker, which says with which keys the store is encoded (`encoded/marker.rs`). Knows no algorithm.
+//! marker, which says with which keys the store is encoded (`encoded/marker.rs`). This module knows no algorithm.
 
 mod marker;
 
@@ -13,19 +14,19 @@ use self::marker::{MARKER_KEY, Marker};
 use super::FORMAT_KEY;
 use super::codec::{Codec, CodecError, KeyId, Row};
 
-/// How a value is framed: this byte, the key's id in four bytes, what the codec has made.
+/// The version of a value's framing: this byte, four bytes with the key's id, the codec's output.
 const VALUE_VERSION: u8 = 1;
 
-/// Rows that one look reads when all are gone through.
+/// The number of rows per read when all rows are traversed.
 const PAGE: usize = 256;
 
-/// Encoded rows of a space, and the last key that was looked at for them.
+/// The last key that was read, and the encoded rows of a space up to it.
 type Page = (Vec<u8>, Vec<Entry>);
 
-/// A store over another one, whose values it encodes.
+/// A store that wraps another one and encodes its values.
 ///
-/// What is not encoded: keys of rows (ids of sessions, names of nodes, of tables, and keys of their rows), the sizes of
-/// values up to a constant, how many rows there are and when they are written.
+/// Not encoded are: the keys of rows (ids of sessions, names of nodes, of tables, and keys of their rows), the sizes
+/// of values up to a constant, how many rows there are and when they are written.
 ///
 /// ```
 /// use accompanist::store::{EncodedStore, FjallStore, KeyId, KeyRing};
@@ -53,12 +54,13 @@ impl<S> std::fmt::Debug for EncodedStore<S> {
 }
 
 impl<S: Store> EncodedStore<S> {
-    /// Opens what is in `store` with `codec`, or begins a new one if nothing is. A key that the codec has no more, and under
-    /// which no value is any more, is forgotten.
+    /// Opens the contents of `store` with `codec`, or begins a new store if it is empty. A key that the codec no
+    /// longer has, and with which no value is encoded any more, is removed from the marker.
     ///
     /// # Errors
-    /// [`StoreError::Encoding`] for a store in clear, one of another codec, and for keys that are missing or are not those
-    /// that the store was written with; nothing was changed then. As the store's own errors else.
+    /// [`StoreError::Encoding`] for a store in clear, for a store of another codec, and for keys that are missing or
+    /// are not those with which the store was written; nothing is changed in these cases. Otherwise the errors of the
+    /// wrapped store.
     pub fn open(store: S, codec: impl Codec) -> Result<Self, StoreError> {
         let mut encoded = Self { store, codec: Box::new(codec) };
         let found = Marker::read(&encoded.store)?;
@@ -81,16 +83,16 @@ impl<S: Store> EncodedStore<S> {
         marker.remove(&missing);
         marker.add_current(encoded.codec.as_ref())?;
         if found.as_ref() != Some(&marker) {
-            // Durable before the first value under a new key is.
+            // The marker must be durable before the first value under a new key is.
             encoded.write_marker(&marker)?;
         }
         Ok(encoded)
     }
 
-    /// How many values are under each key. Reads all of them.
+    /// Returns how many values are encoded with each key. Reads all values.
     ///
     /// # Errors
-    /// As the store below, and [`StoreError::Corrupt`] for a value that was never encoded.
+    /// Those of the wrapped store, and [`StoreError::Corrupt`] for a value that was never encoded.
     pub fn rows_by_key(&self) -> Result<BTreeMap<KeyId, u64>, StoreError> {
         let mut rows = BTreeMap::new();
         for space in Space::ALL {
@@ -105,13 +107,15 @@ impl<S: Store> EncodedStore<S> {
         Ok(rows)
     }
 
-    /// Encodes anew all values that are not under the current key, and forgets the other keys. Returns how many it were. For a
-    /// store whose node is not running: what is written next is encoded with the current key in any case.
+    /// Encodes again all values that are not encoded with the current key, and removes the other keys from the
+    /// marker. Returns how many values that were. Use it on a store whose node is not running: a running node encodes
+    /// new values with the current key in any case.
     ///
-    /// Files of the store may hold what was written before for a while: it is rewritten in the background.
+    /// Files of the store may contain the old values for a while: the store rewrites them in the background.
     ///
     /// # Errors
-    /// As reading and writing the store. What was encoded anew by then stays so, and all can be read.
+    /// Those of reading and writing the store. Values that were encoded again before the error stay so, and all
+    /// values stay readable.
     pub fn reencode(&mut self) -> Result<u64, StoreError> {
         let (current, mut count) = (self.codec.current_key(), 0);
         for space in Space::ALL {
@@ -138,7 +142,7 @@ impl<S: Store> EncodedStore<S> {
         Ok(count)
     }
 
-    /// The store below, which has the values as they are on disk.
+    /// Returns the wrapped store, with the values as they are on disk.
     pub fn into_inner(self) -> S {
         self.store
     }
@@ -163,7 +167,7 @@ impl<S: Store> EncodedStore<S> {
         Ok(())
     }
 
-    /// The next encoded rows behind a key, as they are stored, and the last key that was looked at.
+    /// Returns the next encoded rows after a key, as they are stored, with the last key that was read.
     fn page(&self, space: Space, after: Option<&[u8]>) -> Result<Option<Page>, StoreError> {
         let mut page = self.store.scan(space, &[], after, PAGE)?;
         let Some((last, _)) = page.last() else { return Ok(None) };
@@ -221,7 +225,7 @@ impl<S: Store> Store for EncodedStore<S> {
     }
 
     fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {
-        // As they are given: the store below sees values that are larger by what the codec adds.
+        // Check the changes as given: the wrapped store sees values that are larger by the codec's overhead.
         batch.iter().try_for_each(Change::check)?;
         if let Some(Change { space, .. }) = batch.iter().find(|change| is_marker(change.space, &change.key)) {
             let reason = "its key is that of the marker of an encoded store".into();
@@ -248,9 +252,9 @@ impl<S: Store> Store for EncodedStore<S> {
     }
 }
 
-/// Makes sure that what is read from the store are values as they were written.
+/// Checks that values read from the store are values as they were written.
 pub(crate) fn check_decoded(store: &dyn Store) -> Result<(), StoreError> {
-    // An encoded store has no such row, as seen from above.
+    // An encoded store hides this row from its users.
     match Marker::read(store)? {
         Some(marker) => Err(StoreError::Encoding(format!(
             "its values are encoded with `{}`: open it with `EncodedStore` and the keys that it was written with",
@@ -269,7 +273,7 @@ fn is_clear(space: Space, key: &[u8]) -> bool {
     space == Space::Meta && [FORMAT_KEY, MARKER_KEY].contains(&key)
 }
 
-/// Whether anything but what an empty store has was written to it.
+/// Whether the store holds anything besides the rows of an empty store.
 fn has_rows(store: &dyn Store) -> Result<bool, StoreError> {
     for space in Space::ALL {
         if store.scan(space, &[], None, 2)?.iter().any(|(key, _)| !is_clear(space, key)) {

@@ -1,8 +1,8 @@
-//! The store on disk. The one place that knows fjall.
+//! The store on disk. This is the only module that uses fjall's API.
 //!
-//! fjall has no group commit and its calls block: the writer makes one batch and one sync of many requests, on
-//! a thread of its own. What it does not notice of damage is noticed here: see `opening.rs`; `ahead.rs` makes its syncs
-//! quicker.
+//! fjall has no group commit and its calls block: the writer turns many requests into one batch and one sync, on a
+//! separate thread. Damage that fjall does not detect is detected here: see `opening.rs`. `ahead.rs` makes syncs
+//! faster.
 
 use std::io::ErrorKind;
 use std::ops::Bound;
@@ -26,22 +26,24 @@ use super::unusable;
 use crate::config::ranges::{self, Range};
 use crate::settings::Durability;
 
-/// How much memory and disk a store takes. A size outside of what it may be is refused at the opening.
+/// The memory and disk that a store may use. A size outside its range is refused when the store is opened.
 #[derive(Debug, Clone)]
 pub struct FjallSizes {
-    /// Bytes of cache for blocks that are read: 0 to 1 TiB.
+    /// The cache for blocks that are read, in bytes: 0 to 1 TiB.
     pub cache_bytes: u64,
-    /// Bytes a keyspace collects in memory before they are written to a table: 1 to 1 TiB.
+    /// The bytes a keyspace collects in memory before they are written to a table: 1 to 1 TiB.
     pub memtable_bytes: u64,
-    /// Bytes of journals before old ones are cleared away: 64 MiB to 1 TiB. Opening a store reads all of them, which
-    /// takes about a second for each 64 MiB.
+    /// The bytes of journals above which old ones are removed: 64 MiB to 1 TiB. Opening a store reads all journals,
+    /// which takes about a second for each 64 MiB.
     pub journals_bytes_max: u64,
-    /// How far a journal is written ahead, with zeros, which makes each sync quicker by a third to two thirds and doubles what is
-    /// written to it: a device whose flash has to last sets 0, for never; 1 TiB at most. On Linux, and until a journal is opened again.
+    /// How far a journal is written ahead with zeros, in bytes, up to 1 TiB; 0 turns this off. Writing ahead makes
+    /// each sync faster by a third to two thirds and doubles what is written to the journal: set 0 on a device whose
+    /// flash has to last. It works on Linux only, and for a journal until it is reopened.
     pub journal_bytes_ahead: u64,
-    /// How many bytes of tables are verified when a store is opened, all at the speed of the disk. Damage in the rest is noticed
-    /// when the damaged block is read, which stops the node then; so a large store on a slow disk opens sooner, and may
-    /// fail later. Journals and the lists of tables are always verified. From 0 for none to [`u64::MAX`] for all.
+    /// How many bytes of tables are verified when a store is opened, at the speed of the disk. Damage in the rest is
+    /// detected when the damaged block is read, which stops the node at that moment. With a smaller value a large
+    /// store on a slow disk therefore opens sooner, and may fail later. Journals and the lists of tables are always
+    /// verified. From 0 for none to [`u64::MAX`] for all.
     pub verify_bytes_max: u64,
 }
 
@@ -71,17 +73,17 @@ impl FjallSizes {
     }
 }
 
-/// What fjall needs: one journal.
+/// The least that fjall needs: one journal.
 const JOURNALS_BYTES_LEAST: u64 = 64 << 20;
 const SIZE_MAX: u64 = 1 << 40;
 
-/// What a journal has for each row beside its key and value.
+/// The bytes a journal adds to each row besides its key and value.
 const ITEM_BYTES: u64 = 19;
 
 /// The keyspace with the row of the last batch.
 const COMMITS: &str = "commits";
 
-/// A store in a folder of its own.
+/// A store in its own folder.
 pub struct FjallStore {
     database: Database,
     spaces: Vec<(Space, Keyspace)>,
@@ -104,15 +106,16 @@ impl std::fmt::Debug for FjallStore {
 }
 
 impl FjallStore {
-    /// Opens the store in `folder`, or makes a new one there, with the sizes of a server.
+    /// Opens the store in `folder`, or creates a new one there, with the sizes of a server.
     ///
     /// # Errors
-    /// [`StoreError`] when the folder is in use, cannot be used, or holds a store that is damaged or of a later release.
+    /// [`StoreError`] when the folder is in use, cannot be used, or holds a store that is damaged or of a later
+    /// release.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, StoreError> {
         Self::open_with(folder, &FjallSizes::default())
     }
 
-    /// As [`FjallStore::open`], with sizes of the caller's.
+    /// Opens the store as [`FjallStore::open`] does, with the sizes that the caller gives.
     ///
     /// # Errors
     /// As [`FjallStore::open`].
@@ -123,13 +126,13 @@ impl FjallStore {
         let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };
         let unusable = |error: std::io::Error| unusable::told(&path, &error);
         let told = |fault: Fault| fault.told(&path);
-        // Before anything of it is touched.
+        // Check the folder before anything in it is touched.
         unusable::check(folder)?;
-        // Before there is a file in it.
+        // Make the folder private before there is a file in it.
         modes::private_folder(folder).map_err(unusable)?;
         let found = Mark::read(folder).map_err(unusable)?;
         half_made::clear(folder).map_err(unusable)?;
-        // Both fjall and what reads its files for us assert some of what a damaged store does not keep.
+        // Both fjall and the libraries that read its files here assert invariants that a damaged store may violate.
         let checked = panics::catch(|| opening::check(folder, &found, sizes.verify_bytes_max));
         checked.map_err(damaged)?.map_err(told)?;
         let opened = panics::catch(|| open_spaces(folder, sizes)).map_err(damaged)?;
@@ -146,7 +149,7 @@ impl FjallStore {
         Ok(store)
     }
 
-    /// What [`Store::sync`] has to survive.
+    /// Sets what [`Store::sync`] has to survive.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.sync = match durability {
@@ -156,12 +159,13 @@ impl FjallStore {
         self
     }
 
-    /// How many batches were applied in the store's whole life: it tells which of two copies is the later one.
+    /// Returns how many batches were applied since the store was created: of two copies, the one with more is the
+    /// later one.
     pub fn commits(&self) -> u64 {
         self.commit
     }
 
-    /// The keyspace of a space, and its position in a commit row.
+    /// Returns the keyspace of a space, and its position in a commit row.
     fn keyspace(&self, space: Space) -> Result<(usize, &Keyspace), StoreError> {
         let found = self.spaces.iter().zip(COMMITS_POSITION + 1..).find(|((known, _), _)| *known == space);
         let found = found.map(|((_, keyspace), position)| (position, keyspace));
@@ -169,7 +173,8 @@ impl FjallStore {
     }
 }
 
-/// The same keys, with bounds that fjall takes: between a long one and its beginning there is no key that can be stored.
+/// Returns the same range of keys with bounds that fjall accepts: no key that can be stored lies between a bound that
+/// is too long and its prefix of the maximum length.
 fn within_limits((from, to): ByteBounds<'_>) -> Option<ByteBounds<'_>> {
     fn beginning(bound: Bound<&[u8]>) -> Option<&[u8]> {
         match bound {
@@ -202,7 +207,7 @@ fn open_spaces(folder: &Path, sizes: &FjallSizes) -> fjall::Result<Opened> {
     Ok((database, spaces, commits))
 }
 
-/// What the store consists of.
+/// Returns what the store consists of.
 fn made(folder: &Path, spaces: &[(Space, Keyspace)], commits: &Keyspace) -> Result<Made, Fault> {
     let names = Tree::read(&folder.join("keyspaces").join("0"))?;
     let names = names.ok_or_else(|| Fault::Damage("it has no list of its keyspaces".into()))?;
@@ -214,7 +219,8 @@ fn in_order<'a>(spaces: &'a [(Space, Keyspace)], commits: &'a Keyspace) -> impl 
     std::iter::once(commits).chain(spaces.iter().map(|(_, keyspace)| keyspace))
 }
 
-/// The number of the last batch, and which batches were the last ones to touch each keyspace, of a store that has been opened.
+/// Returns the number of the last batch, and the last batch that touched each keyspace, of a store that has been
+/// opened.
 fn last_batch(
     path: &str,
     found: &Found,
@@ -243,7 +249,7 @@ fn last_batch(
     Ok((row.commit, touched))
 }
 
-/// Whether an error comes of bytes that are not those that were written.
+/// Whether an error is due to bytes that differ from those that were written.
 fn is_damage(error: &fjall::Error) -> bool {
     let is_damage = |kind| {
         matches!(
@@ -281,7 +287,7 @@ fn failed(path: &str, error: &fjall::Error) -> StoreError {
 impl Store for FjallStore {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
-            return Ok(None); // fjall panics.
+            return Ok(None); // fjall would panic.
         }
         Ok(self.keyspace(space)?.1.get(key).map_err(|error| failed(&self.path, &error))?.map(|value| value.to_vec()))
     }
@@ -324,7 +330,7 @@ impl Store for FjallStore {
         write.insert(&self.commits, commit_row::KEY, row.to_bytes());
         write.commit().map_err(|error| failed(&self.path, &error))?;
         self.commit = row.commit;
-        // The row was written by this batch, and by no later one.
+        // This batch wrote the row, and no later one did.
         self.touched = row.after(self.commits.tree.get_highest_seqno().unwrap_or_default());
         Ok(())
     }
@@ -332,11 +338,11 @@ impl Store for FjallStore {
     fn sync(&mut self) -> Result<(), StoreError> {
         self.database.persist(self.sync).map_err(|error| failed(&self.path, &error))?;
         match self.sync {
-            // What is in the buffers of the system only may be gone after a power cut: nothing is promised of it.
+            // Data that is only in the system's buffers may be gone after a power cut: nothing is promised about it.
             PersistMode::Buffer => Ok(()),
             _ => self.mark.set(self.commit).map_err(|error| StoreError::Failed(error.to_string())),
         }?;
-        // What is synced is durable only where the next process finds it.
+        // Synced data is durable only if the next process finds it.
         self.check()
     }
 
@@ -349,7 +355,7 @@ impl Store for FjallStore {
     }
 
     fn make_ready(&mut self) {
-        // Without syncs there is nothing to be made quicker.
+        // Without syncs there is nothing to make faster.
         if self.sync != PersistMode::Buffer {
             self.ahead.fill();
         }

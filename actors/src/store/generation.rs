@@ -1,8 +1,9 @@
-//! Which opening of a store this is: claimed and on disk before a node serves anything, so that the others can tell an older copy, or
-//! a second one, from the store that they know (decision 0033). And why a node must not be started on it again, until an operator says
-//! which store is to go on (decision 0034).
+//! The openings of a store. Each opening is claimed and on disk before a node serves anything, so that other nodes
+//! can distinguish an older copy, or a second one, from the store that they know (decision 0033). This module also
+//! records why a node must not be started on the store again until an operator decides which store is to continue
+//! (decision 0034).
 //!
-//! Knows rows and numbers, no peers: `peers/openings.rs` compares those of others.
+//! It handles rows and numbers, and knows no peers: `peers/openings.rs` compares the openings of others.
 
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
 use accompanist_core::frame::Generation;
@@ -12,19 +13,19 @@ use serde::{Deserialize, Serialize};
 
 /// The key of the latest opening in [`Space::Meta`].
 const GENERATION_KEY: &[u8] = b"generation";
-/// The key of why the store is not served in [`Space::Meta`].
+/// The key, in [`Space::Meta`], of the reason why the store is not served.
 const HALT_KEY: &[u8] = b"halt";
 
-/// Why a node has stopped, and is not started again on this store before an operator has chosen.
+/// The reason why a node has stopped, and cannot be started again on this store before an operator has decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Halt {
-    /// The node that has noticed.
+    /// The node that detected it.
     pub(crate) by: String,
     /// The opening of this store.
     pub(crate) own: Generation,
-    /// The one that is known instead, or of the other owner.
+    /// The opening that is known instead, or that of the other owner.
     pub(crate) other: Generation,
-    /// Whether the other one is at work.
+    /// Whether the other store is in use.
     pub(crate) both_live: bool,
 }
 
@@ -51,8 +52,8 @@ fn read<T: DeserializeOwned>(store: &dyn Store, key: &[u8]) -> Result<Option<T>,
     store.get(Space::Meta, key)?.map(|value| read_value(Space::Meta, &value)).transpose()
 }
 
-/// The next opening of the store, and what has to be on disk before anybody hears of it. With `accept_restore` it takes the place of
-/// whatever the others know.
+/// Returns the next opening of the store, and the changes that must be on disk before the opening is sent to anyone.
+/// With `accept_restore` the opening supersedes all openings that the other nodes know.
 pub(crate) fn claim(store: &dyn Store, id: u128, accept_restore: bool) -> Result<(Generation, Batch), StoreError> {
     let before: Generation = read(store, GENERATION_KEY)?.unwrap_or_default();
     let halt: Option<Halt> = read(store, HALT_KEY)?;
@@ -60,7 +61,7 @@ pub(crate) fn claim(store: &dyn Store, id: u128, accept_restore: bool) -> Result
         return Err(halt.error());
     }
     let restores = if accept_restore {
-        // Above that of the store that others know, if it is known which that is.
+        // Above the restores of the store that others know, if that store is known.
         let others = halt.as_ref().map_or(0, |halt| halt.other.restores);
         before.restores.max(others).saturating_add(1)
     } else {
@@ -118,7 +119,7 @@ mod tests {
         assert_eq!(claim(&store, 10, false).unwrap().0.order(), (5, 3));
     }
 
-    /// They are in stores that later releases read.
+    /// Later releases read these bytes from stores.
     #[test]
     fn the_bytes_of_generation_and_halt_stay() {
         let own = Generation { restores: 1, number: 2, id: 3, opened: 4, batch: 5 };

@@ -1,12 +1,13 @@
-//! A store whose first opening was cut off by a crash: fjall neither goes on with it nor begins again.
+//! A store whose first opening was cut off by a crash: fjall can neither continue with it nor start over.
 //!
-//! Only what can hold nothing is taken away: no keyspace, no mark, no version, and journals that are reserved room.
+//! Files are removed only if the store cannot hold anything: it has no keyspace, no mark and no version, and its
+//! journals are only reserved space.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Takes away what is left of a store that was never made to the end, so that it can be made anew.
+/// Removes the remains of a store whose creation was not completed, so that it can be created again.
 pub(super) fn clear(folder: &Path) -> io::Result<()> {
     let version = folder.join("version");
     let is_made = fs::metadata(&version).is_ok_and(|version| version.len() > 0) || folder.join("synced").exists();
@@ -14,7 +15,7 @@ pub(super) fn clear(folder: &Path) -> io::Result<()> {
     if is_made || !lock.exists() || !is_empty(&folder.join("keyspaces")) {
         return Ok(());
     }
-    // Another process may be making it at this moment.
+    // Another process may be creating it at this moment.
     let lock = File::options().read(true).write(true).open(lock)?;
     if lock.try_lock().is_err() {
         return Ok(());

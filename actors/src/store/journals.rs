@@ -1,13 +1,13 @@
 //! Reads the journals of a fjall store before fjall does.
 //!
-//! fjall takes the first entry that it cannot read for the end of a journal, and cuts off what follows: right for a
-//! batch that was being written at a crash, and silent about all that comes behind damage in the middle. The sequence number of
-//! a batch, which says what is older, is not covered by a checksum either. So the batches are counted, and read here
-//! first: they must follow each other without a gap, have the bytes that were written, and reach what is known to be synced.
-//! Nothing is changed.
+//! fjall takes the first entry that it cannot read for the end of a journal, and cuts off the rest. This is right for
+//! a batch that was being written at a crash, but it silently drops everything after damage in the middle. The
+//! sequence number of a batch, which decides what is older, is not covered by a checksum either. Batches are
+//! therefore numbered, and read here first: they must follow each other without a gap, have the bytes that were
+//! written, and reach the batch that is known to be synced. Nothing is changed.
 //!
-//! Knows fjall's format 3. Next: `mark.rs` for what is known to be synced, `commit_row.rs` for what each batch says of those
-//! before it.
+//! This module knows fjall's format 3. Next: `mark.rs` for what is known to be synced, `commit_row.rs` for what each
+//! batch says of earlier ones.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::commit_row::{self, CommitRow};
 use super::opening::Fault;
 
-/// What the file `version` of a store holds that has this format, and what ends each batch.
+/// The contents of the file `version` of a store with this format, and the end of each batch.
 pub(super) const MAGIC: [u8; 4] = *b"FJL\x03";
 
 const TAG_START: u8 = 1;
@@ -26,13 +26,13 @@ const TAG_ITEM: u8 = 2;
 const TAG_END: u8 = 3;
 const TAG_CLEAR: u8 = 4;
 
-/// How far the sequence number of a batch may be above that of the one before it. Flushes and compactions take some, too;
-/// a larger gap is another number than was written.
+/// The largest difference between the sequence numbers of two consecutive batches. Flushes and compactions use
+/// sequence numbers too; a larger gap means that the number is not the one that was written.
 const SEQUENCE_GAP_MAX: u64 = 1 << 32;
 
-/// What the journals of a store hold.
+/// The contents of a store's journals.
 pub(super) struct Journals {
-    /// The row of the first batch, and the sequence number of the last one; `None` without any.
+    /// The row of the first batch, and the sequence number of the last one; `None` if there is no batch.
     pub(super) ends: Option<(CommitRow, u64)>,
 }
 
@@ -47,7 +47,8 @@ pub(super) fn check(folder: &Path, synced: u64) -> Result<Journals, Fault> {
         while let Some(batch) = journal.batch() {
             order.follow(batch).map_err(|reason| Fault::Damage(format!("in the journal `{name}`, {reason}")))?;
         }
-        // Only the last journal may end in the middle of a batch: the others were synced before the next one began.
+        // Only the last journal may end in the middle of a batch: each of the others was synced before the next one
+        // began.
         if number + 1 < journals.len() && journal.goes_on().unwrap_or(false) {
             return Err(Fault::Damage(format!("the journal `{name}` cannot be read behind byte {}", journal.end)));
         }
@@ -60,13 +61,13 @@ pub(super) fn check(folder: &Path, synced: u64) -> Result<Journals, Fault> {
     }
 }
 
-/// Whether the journals begin with a batch that is whole, and not one of ours: each of those has a row of its own.
+/// Whether the journals begin with an intact batch that is not one of ours: each of ours contains a commit row.
 pub(super) fn are_foreign(folder: &Path) -> bool {
     let first = journals(folder).into_iter().find_map(|path| Journal::new(File::open(path).ok()?).batch());
     first.is_some_and(|batch| batch.is_whole && batch.row.is_none())
 }
 
-/// The journals of a store, the oldest first.
+/// Returns the journals of a store, the oldest first.
 pub(super) fn journals(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut found: Vec<(u64, PathBuf)> = entries
@@ -77,17 +78,17 @@ pub(super) fn journals(folder: &Path) -> Vec<PathBuf> {
     found.into_iter().map(|(_, path)| path).collect()
 }
 
-/// What is needed of a batch.
+/// The relevant contents of a batch.
 struct Batch {
-    /// Where it stands among all writes: a later one wins.
+    /// The position among all writes: a later one wins.
     sequence: u64,
-    /// Its own row.
+    /// The batch's commit row.
     row: Option<CommitRow>,
-    /// Whether its items have the checksum that was written behind them.
+    /// Whether the items match the checksum that was written after them.
     is_whole: bool,
 }
 
-/// What came before.
+/// The batches that came before.
 #[derive(Default)]
 struct Order {
     first: Option<CommitRow>,
@@ -109,7 +110,7 @@ impl Order {
         {
             return Err(format!("commit {commit} stands behind commit {before}"));
         }
-        // The row says which batch was before, and has a checksum, which the sequence number has not.
+        // The row says which batch came before, and has a checksum, which the sequence number does not.
         let before = row.before.first().copied().unwrap_or_default();
         let is_next = self.last.is_none_or(|(_, last)| last == before);
         if !is_next || sequence <= before || sequence - before > SEQUENCE_GAP_MAX {
@@ -123,9 +124,9 @@ impl Order {
 
 struct Journal {
     reader: BufReader<File>,
-    /// Of the items of a batch.
+    /// The hash of the items of a batch.
     hash: Xxh3,
-    /// Behind the last whole batch.
+    /// The position after the last complete batch.
     end: u64,
 }
 
@@ -134,7 +135,7 @@ impl Journal {
         Self { reader: BufReader::new(file), hash: Xxh3::new(), end: 0 }
     }
 
-    /// The next batch; `None` where there is none that is complete.
+    /// Reads the next batch; `None` if there is no complete one.
     fn batch(&mut self) -> Option<Batch> {
         if self.byte()? != TAG_START {
             return None;
@@ -161,7 +162,7 @@ impl Journal {
         Some(Batch { sequence, row, is_whole })
     }
 
-    /// Reads an item, into `row` if it is the batch's own; `None` if it is not complete.
+    /// Reads an item, into `row` if it is the batch's commit row; `None` if it is not complete.
     fn item(&mut self, row: &mut Option<CommitRow>) -> Option<()> {
         let _kind_and_compression = self.bytes::<2>()?;
         let _keyspace = self.u64()?;
@@ -177,7 +178,7 @@ impl Journal {
         self.skip(stored_length)
     }
 
-    /// Whether there is anything but reserved room behind the last whole batch.
+    /// Whether there is anything except reserved space after the last complete batch.
     fn goes_on(&mut self) -> Option<bool> {
         self.reader.seek(SeekFrom::Start(self.end)).ok()?;
         let mut bytes = vec![0; 64 * 1024];
@@ -190,7 +191,7 @@ impl Journal {
         }
     }
 
-    /// As many bytes, if there are.
+    /// Reads `length` bytes; `None` if there are fewer.
     fn part(&mut self, length: u32) -> Option<Vec<u8>> {
         let mut part = Vec::new();
         self.reader.by_ref().take(length.into()).read_to_end(&mut part).ok()?;

@@ -1,7 +1,8 @@
-//! The codec that encrypts: XChaCha20-Poly1305 with a random nonce for each value, and keys out of a file or from the caller.
+//! The codec that encrypts: XChaCha20-Poly1305 with a random nonce for each value, and keys from a file or from the
+//! caller.
 //!
-//! What is encrypted is authenticated together with its row, so that a value that was altered or moved to another row is
-//! not taken for one of the store's. Knows no stores. Next: `key_ring/file.rs`.
+//! An encrypted value is authenticated together with its row, so that a value that was altered or moved to another
+//! row is not accepted as one of the store's. This module knows no stores. Next: `key_ring/file.rs`.
 
 mod file;
 
@@ -12,16 +13,16 @@ use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 
 use super::codec::{Codec, CodecError, KeyId, Row};
 
-/// Bytes of a key.
+/// The size of a key in bytes.
 const KEY_BYTES: usize = 32;
 
 /// Keys for the values of a store: the first one encrypts, all of them decrypt.
 ///
-/// To rotate, put a new key with an id of its own before the others and start the node again: what is written from then on is
-/// under the new key. An old one is needed until [`EncodedStore::rows_by_key`](super::EncodedStore::rows_by_key) has no
-/// value under it, which [`EncodedStore::reencode`](super::EncodedStore::reencode) brings about at once.
+/// To rotate, put a new key with a new id before the others and restart the node: later writes use the new key. An
+/// old key is needed until [`EncodedStore::rows_by_key`](super::EncodedStore::rows_by_key) has no value under it;
+/// [`EncodedStore::reencode`](super::EncodedStore::reencode) achieves this at once.
 ///
-/// Each node has a key of its own, since a value is bound to its row and not to its store.
+/// Give each node a separate key, since a value is bound to its row and not to its store.
 pub struct KeyRing {
     current: (KeyId, XChaCha20Poly1305),
     older: Vec<(KeyId, XChaCha20Poly1305)>,
@@ -34,7 +35,7 @@ impl std::fmt::Debug for KeyRing {
     }
 }
 
-/// Keys that cannot be used. None of them tells a key.
+/// Keys that cannot be used. No error reveals a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyRingError {
     /// The file cannot be read.
@@ -45,7 +46,7 @@ pub enum KeyRingError {
         /// Why.
         reason: String,
     },
-    /// Others than its owner may read the file.
+    /// Users other than the owner may read the file.
     #[error(
         "the key file `{file}` can be read by others than its owner (mode {mode:04o}): run `chmod 600 {file}`, and replace the \
          keys if somebody may have read them"
@@ -53,17 +54,17 @@ pub enum KeyRingError {
     Exposed {
         /// The file.
         file: String,
-        /// Its mode.
+        /// The file's mode.
         mode: u32,
     },
-    /// The file is not understood.
+    /// The file cannot be parsed.
     #[error(
         "{file}:{line}: this is no key file: each key is `[[keys]]` with `id = NUMBER` and `secret = \"64 hexadecimal digits\"`"
     )]
     Malformed {
         /// The file.
         file: String,
-        /// In which line.
+        /// The number of the line.
         line: usize,
     },
     /// There is no key.
@@ -75,7 +76,7 @@ pub enum KeyRingError {
 }
 
 impl KeyRing {
-    /// Reads a file that its owner alone may read, in TOML, the current key first:
+    /// Reads a file that only its owner may read, in TOML, the current key first:
     ///
     /// ```toml
     /// [[keys]]
@@ -88,12 +89,13 @@ impl KeyRing {
     /// ```
     ///
     /// # Errors
-    /// [`KeyRingError`], with the line of what is not understood.
+    /// [`KeyRingError`], with the line that cannot be parsed.
     pub fn load(file: impl AsRef<Path>) -> Result<Self, KeyRingError> {
         Self::new(file::read(file.as_ref())?)
     }
 
-    /// Keys from wherever the caller has them (a key management service, a secret store), the current one first.
+    /// Creates a ring from keys that the caller provides (from a key management service or a secret store), the
+    /// current one first.
     ///
     /// # Errors
     /// [`KeyRingError::Empty`] and [`KeyRingError::Twice`].
@@ -125,7 +127,7 @@ impl Codec for KeyRing {
         self.current.0
     }
 
-    /// The nonce, what is encrypted, the tag.
+    /// Returns the nonce, the ciphertext and the tag.
     fn encode(&self, key: KeyId, row: Row<'_>, value: &[u8]) -> Result<Vec<u8>, CodecError> {
         let cipher = self.cipher(key).ok_or(CodecError::NoKey(key))?;
         let nonce = XNonce::try_generate()

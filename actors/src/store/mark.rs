@@ -1,8 +1,9 @@
 //! A mark beside the database: the last batch that is known to be synced, and what the store consists of.
 //!
-//! The first sixteen bytes are written in place after each sync and not synced themselves, so that it costs next to nothing:
-//! after a power cut they may be older than the database, never younger. A database that is older than its mark has lost what
-//! was acknowledged. The rest changes only when keyspaces are made, and is then replaced as a whole.
+//! The first sixteen bytes are written in place after each sync and not synced themselves, so they cost next to
+//! nothing: after a power cut they may be older than the database, never newer. A database that is older than its
+//! mark has lost acknowledged data. The rest of the mark changes only when keyspaces are created, and is then
+//! replaced as a whole.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -13,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The name of the mark's file.
 const FILE: &str = "synced";
 
-/// What begins the part that stays.
+/// The first bytes of the part that is replaced as a whole.
 const MAGIC: &[u8; 8] = b"ACCSYNC\x01";
 
 /// The mark of one store.
@@ -21,23 +22,23 @@ pub(super) struct Mark {
     file: File,
 }
 
-/// What was found of a mark.
+/// The result of reading a mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
-    /// There is none: a store that is fresh.
+    /// There is no mark: the store is fresh.
     Nothing,
-    /// It is whole.
+    /// The mark is intact.
     Marked(Marked),
-    /// It cannot be read.
+    /// The mark cannot be read.
     Damaged,
 }
 
-/// What a mark says.
+/// The contents of a mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Marked {
     /// The last batch that was synced.
     pub(super) synced: u64,
-    /// What the store consists of.
+    /// The components of the store.
     pub(super) made: Made,
 }
 
@@ -49,10 +50,10 @@ impl std::ops::Deref for Marked {
     }
 }
 
-/// What a store consists of.
+/// The components of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Made {
-    /// The version of the list of keyspaces; it has no older one.
+    /// The version of the list of keyspaces; the store has no older version of it.
     pub(super) names_version: u64,
     /// The ids of the keyspaces, in the order of the commit row.
     pub(super) keyspaces: Vec<u64>,
@@ -79,7 +80,7 @@ impl Made {
 }
 
 impl Mark {
-    /// What `folder` has of it.
+    /// Reads the mark in `folder`.
     pub(super) fn read(folder: &Path) -> io::Result<Found> {
         let mut bytes = Vec::new();
         match File::open(folder.join(FILE)).and_then(|mut file| file.read_to_end(&mut bytes)) {
@@ -90,7 +91,8 @@ impl Mark {
         Ok(parse(&bytes).map_or(Found::Damaged, Found::Marked))
     }
 
-    /// Goes on with the mark there is, or makes one, if the store consists of something else than was `found`.
+    /// Opens the existing mark. Writes a new one if there was no intact mark, or if the store consists of something
+    /// other than `found` says.
     pub(super) fn open(folder: &Path, found: &Found, made: &Made) -> io::Result<Self> {
         let path = folder.join(FILE);
         let synced = match found {
@@ -99,7 +101,7 @@ impl Mark {
             Found::Nothing | Found::Damaged => Some(0),
         };
         if let Some(synced) = synced {
-            // Whole or not at all, also after a power cut.
+            // The mark is written whole or not at all, even at a power cut.
             let fresh = folder.join("synced.new");
             let mut mark = Self { file: File::create(&fresh)? };
             mark.set(synced)?;
@@ -112,7 +114,8 @@ impl Mark {
         Ok(Self { file: File::options().write(true).open(path)? })
     }
 
-    /// `synced` and all before it are on disk. Within one sector, written in place: it needs no room and cannot be torn.
+    /// Records that `synced` and all earlier batches are on disk. The write is in place and within one sector: it
+    /// needs no space and cannot be torn.
     pub(super) fn set(&mut self, synced: u64) -> io::Result<()> {
         let mut bytes = [0; 16];
         let (one, other) = bytes.split_at_mut(8);

@@ -1,7 +1,7 @@
-//! A store in memory that can crash: what was not synced is lost, the way a disk loses it.
+//! A store in memory that can crash: unsynced batches are lost, the way a disk loses them.
 //!
-//! For tests and simulations. A [`MemoryDisk`] is the disk, which stays; a [`MemoryStore`] is one life of a node
-//! on it.
+//! For tests and simulations. A [`MemoryDisk`] is the disk, which persists; a [`MemoryStore`] is one run of a node on
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -14,16 +14,16 @@ type Entries = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
 #[derive(Default)]
 struct Disk {
     entries: Entries,
-    /// What is applied and not synced, in order.
+    /// The batches that are applied and not synced, in order.
     unsynced: Vec<Batch>,
-    /// How many are in the entries.
+    /// How many batches are in the entries.
     commits: u64,
-    /// Which life may use the disk. An older one is a process that has been killed.
+    /// The run of a node that may use the disk. An older one is a process that has been killed.
     life: u64,
     syncs: u64,
 }
 
-/// A disk that several lives of a node use one after the other.
+/// A disk that successive runs of a node use, one after the other.
 #[derive(Clone, Default)]
 pub struct MemoryDisk(Arc<Mutex<Disk>>);
 
@@ -39,7 +39,7 @@ impl MemoryDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a new life on the disk; the one before can write no more.
+    /// Begins a new run on the disk; the previous run can no longer write.
     ///
     /// # Errors
     /// [`StoreError`] when the disk holds a store of a later release.
@@ -54,8 +54,8 @@ impl MemoryDisk {
         Ok(store)
     }
 
-    /// The machine loses power: of what was not synced, the first `kept` batches made it to the disk all the same,
-    /// the rest is lost. The present life can write no more.
+    /// Simulates a power cut: of the unsynced batches, the first `kept` still reach the disk, and the rest is lost.
+    /// The current run can no longer write.
     pub fn crash(&self, kept: usize) {
         let mut disk = self.lock();
         disk.life += 1;
@@ -66,7 +66,7 @@ impl MemoryDisk {
         }
     }
 
-    /// Another disk with what is synced on this one: a backup.
+    /// Returns another disk with the synced contents of this one: a backup.
     #[must_use]
     pub fn copy(&self) -> Self {
         let disk = self.lock();
@@ -74,12 +74,12 @@ impl MemoryDisk {
         Self(Arc::new(Mutex::new(Disk { entries, commits, ..Disk::default() })))
     }
 
-    /// How many batches a crash would put at risk now.
+    /// Returns how many batches a crash could lose now.
     pub fn unsynced(&self) -> usize {
         self.lock().unsynced.len()
     }
 
-    /// How many syncs the disk has done.
+    /// Returns how many syncs the disk has done.
     pub fn syncs(&self) -> u64 {
         self.lock().syncs
     }
@@ -94,7 +94,7 @@ fn write(entries: &mut Entries, batch: Batch) {
     }
 }
 
-/// The entries of a space within `keys`, which is not empty.
+/// Returns the entries of a space within `keys`, which is not empty.
 fn under<'a>(
     entries: &'a Entries,
     space: Space,
@@ -117,12 +117,12 @@ fn first<'a>(
     }
 }
 
-/// One life of a node on a [`MemoryDisk`].
+/// One run of a node on a [`MemoryDisk`].
 #[derive(Debug)]
 pub struct MemoryStore {
     disk: MemoryDisk,
     life: u64,
-    /// What is applied and not synced, as this life sees it.
+    /// The writes that are applied and not synced, as this run sees them.
     ahead: Entries,
     removed: BTreeSet<(Space, Vec<u8>)>,
 }
@@ -155,7 +155,7 @@ impl Store for MemoryStore {
         let mut found = BTreeMap::new();
         if !keys.is_empty() {
             let synced = under(&disk.entries, space, keys).filter(|(key, _)| !self.removed.contains(*key));
-            // Each may have all of the first ones.
+            // Either source alone may have all of the first entries.
             found.extend(first(synced, direction, limit));
             found.extend(first(under(&self.ahead, space, keys), direction, limit));
         }

@@ -1,5 +1,5 @@
-//! The stores: fjall for nodes, memory for tests and simulations, and one over either that encrypts values. All are plain
-//! ordered databases; who writes what, and when, is the writer's business.
+//! The stores: fjall for nodes, memory for tests and simulations, and a wrapper over either that encrypts values. All
+//! are plain ordered databases; the writer decides what is written and when.
 
 mod ahead;
 mod codec;
@@ -34,16 +34,16 @@ pub use memory::{MemoryDisk, MemoryStore};
 pub use modes::private_folder;
 pub(crate) use owner::check_owner;
 
-/// Where a store keeps the number of its format.
+/// The key under which a store holds the number of its format.
 const FORMAT_KEY: &[u8] = b"format";
 
-/// Where a store keeps the standing of its node, with its membership.
+/// The key under which a store holds its node's membership.
 pub(crate) const STANDING_KEY: &[u8] = b"standing";
 
-/// Where a store keeps how far those of other nodes were: keys begin so.
+/// The prefix of the keys under which a store holds how far the stores of other nodes were.
 pub(crate) const OPENING_KEY: &[u8] = b"opening/";
 
-/// Makes sure that this release can read the store, and marks a fresh one.
+/// Checks that this release can read the store, and writes the format into a fresh one.
 pub(crate) fn check_format(store: &mut dyn Store) -> Result<(), StoreError> {
     match store.get(Space::Meta, FORMAT_KEY)? {
         Some(bytes) => {

@@ -1,17 +1,18 @@
-//! Who may read the files of a store: the user that the node runs as, and nobody else.
+//! The access rights to the files of a store: only the user that the node runs as may read them.
 //!
-//! The folder is made with mode 0700 before a file is in it, which covers every file that is made later, whatever the umask;
-//! what is there already is given 0700 and 0600 at each opening. Elsewhere than on unix nothing is done.
+//! The folder is created with mode 0700 before a file is in it, which protects every file created later, whatever the
+//! umask. Existing folders and files are set to 0700 and 0600 at each opening. On systems other than Unix nothing is
+//! done.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Makes `folder`, and those above it that are missing, for this user alone. One that is there is closed to others, with all that
-/// is in it; if that is not allowed, a warning says how it is done.
+/// Creates `folder`, and the missing folders above it, for this user only. An existing folder is closed to others,
+/// with everything in it; if that is not permitted, a warning says how to do it.
 ///
 /// # Errors
-/// What the system says when the folder cannot be made.
+/// The system's error when the folder cannot be created.
 pub fn private_folder(folder: impl AsRef<Path>) -> io::Result<()> {
     let folder = folder.as_ref();
     let mut builder = fs::DirBuilder::new();
@@ -23,7 +24,7 @@ pub fn private_folder(folder: impl AsRef<Path>) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes a folder and all in it to others, as far as that is allowed.
+/// Closes a folder and everything in it to other users, as far as that is permitted.
 #[cfg(unix)]
 pub(super) fn close(folder: &Path) {
     let mut open = Open::default();
@@ -39,26 +40,26 @@ pub(super) fn close(folder: &Path) {
     }
 }
 
-/// Elsewhere rights are not modes.
+/// Does nothing: on other systems access rights are not modes.
 #[cfg(not(unix))]
 pub(super) fn close(_folder: &Path) {}
 
 #[cfg(unix)]
 #[derive(Default)]
 struct Open {
-    /// Whether others could reach it until now.
+    /// Whether other users had access until now.
     was_open: bool,
     refused: Option<io::Error>,
 }
 
 #[cfg(unix)]
 impl Open {
-    /// The folder first: what is in it cannot be reached by others then.
+    /// Closes the folder first: after that, others cannot reach its contents.
     fn close(&mut self, folder: &Path) {
         if self.set(folder) {
             self.was_open = true;
         }
-        // A folder that is in use changes meanwhile; what is made in it now is covered by it.
+        // A folder that is in use changes meanwhile; files created in it now are protected by the folder.
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
             match entry.file_type() {
@@ -69,7 +70,7 @@ impl Open {
         }
     }
 
-    /// Gives a path the mode that it should have; says whether others had more.
+    /// Gives a path its proper mode; returns whether other users had access.
     fn set(&mut self, path: &Path) -> bool {
         use std::os::unix::fs::PermissionsExt;
 

@@ -1,8 +1,9 @@
-//! All that is verified of a fjall store before fjall opens it, in one place: its marker files, journals and trees, and
-//! that they fit together (decision 0022).
+//! All checks of a fjall store before fjall opens it, in one place: its marker files, journals and trees, and their
+//! consistency with each other (decision 0022).
 //!
-//! fjall mends what a crash leaves behind, and takes damage for it: it cuts journals off, removes tables and whole keyspaces. So
-//! a store that is damaged is refused here, while nothing has been changed. Next: `journals.rs`, `trees.rs`, `mark.rs`.
+//! fjall repairs what a crash leaves behind, and mistakes damage for it: it cuts off journals, and removes tables and
+//! whole keyspaces. A damaged store is therefore refused here, before anything has been changed. Next: `journals.rs`,
+//! `trees.rs`, `mark.rs`.
 
 use std::fs::File;
 use std::io;
@@ -17,19 +18,19 @@ use super::mark::{Found, Marked};
 use super::trees::{Budget, Tree};
 use super::unusable;
 
-/// How often, and after which pause, a lock is tried that another process may be about to give back.
+/// How often a lock is tried that another process may be about to release, and the pause between tries.
 const LOCK_TRIES: u32 = 4;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// With what the file `version` begins in all formats of the database; the number of the format follows.
+/// The prefix of the file `version` in all formats of the database; the number of the format follows.
 pub(super) const FORMAT_PREFIX: &[u8] = b"FJL";
-/// No format has a greater number for long.
+/// The numbers of formats are below this; a larger one is damage.
 const FORMATS_MAX: u8 = 16;
 
-/// Why a store cannot be opened.
+/// The reason why a store cannot be opened.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// It is not what was written, or not all of it.
+    /// The store differs from what was written, or part of it is missing.
     Damage(String),
     /// Another process has it open.
     InUse,
@@ -40,7 +41,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// As an error of the store at `path`.
+    /// Returns the fault as an error of the store at `path`.
     pub(super) fn told(self, path: &str) -> StoreError {
         let owned = path.to_owned();
         match self {
@@ -54,7 +55,7 @@ impl Fault {
         }
     }
 
-    /// The result of reading a file that has to be there.
+    /// Converts the result of reading a file that must exist.
     pub(super) fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, Self> {
         result.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Self::Damage(format!("`{}` is missing", path.display())),
@@ -69,7 +70,7 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// Verifies the store in `folder`, whose mark is `found`, and all bytes of its tables up to `verify_bytes_max`.
+/// Verifies the store in `folder`, whose mark is `found`, and the bytes of its tables up to `verify_bytes_max`.
 pub(super) fn check(folder: &Path, found: &Found, verify_bytes_max: u64) -> Result<(), Fault> {
     let marked = match found {
         Found::Nothing => None,
@@ -83,16 +84,16 @@ pub(super) fn check(folder: &Path, found: &Found, verify_bytes_max: u64) -> Resu
     let journals = journals::check(folder, marked.map_or(0, |marked| marked.synced))?;
     match marked {
         Some(marked) => fit_together(&journals, marked, &trees(folder, marked, verify_bytes_max)?),
-        // The mark is made before the first batch.
+        // The mark is created before the first batch.
         None if journals.ends.is_some() || has_tables(folder)? => {
             Err(Fault::Damage("its file `synced` is missing".into()))
         }
-        // Its first opening was cut off: nothing that is there holds a row yet.
+        // The first opening was cut off: none of the files holds a row yet.
         None => Ok(()),
     }
 }
 
-/// Whether the database has the format that is known here; there is none yet in a fresh folder.
+/// Whether the database has the format that is known here; a fresh folder has none yet.
 fn has_version(folder: &Path, is_marked: bool) -> Result<bool, Fault> {
     let version = match std::fs::read(folder.join("version")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
@@ -102,18 +103,19 @@ fn has_version(folder: &Path, is_marked: bool) -> Result<bool, Fault> {
         _ if version == journals::MAGIC => Ok(true),
         Some([found]) if is_newer(*found) => Err(Fault::Newer(*found)),
         _ if is_marked => Err(Fault::Damage("its file `version` is missing, or is not what was written".into())),
-        // A fresh folder, or another format: fjall's to complain about.
+        // A fresh folder, or another format: fjall reports the error.
         _ => Ok(false),
     }
 }
 
-/// Whether it is the number of a later format: those to come, and none that one wrong bit makes of the known one.
+/// Whether the number is that of a later format: one of those to come, and not the known one with a single bit
+/// flipped.
 fn is_newer(found: u8) -> bool {
     let [.., known] = journals::MAGIC;
     found > known && found < FORMATS_MAX && (found ^ known).count_ones() > 1
 }
 
-/// Whether any keyspace but the list of their names has been flushed.
+/// Whether any keyspace except the list of their names has been flushed.
 fn has_tables(folder: &Path) -> Result<bool, Fault> {
     for keyspace in std::fs::read_dir(folder.join("keyspaces")).into_iter().flatten() {
         let path = keyspace?.path();
@@ -124,7 +126,7 @@ fn has_tables(folder: &Path) -> Result<bool, Fault> {
     Ok(false)
 }
 
-/// Keeps other processes away while the store is read.
+/// Locks out other processes while the store is read.
 fn lock(folder: &Path) -> Result<File, Fault> {
     let path = folder.join("lock");
     let file = Fault::at(&path, File::options().read(true).write(true).open(&path))?;
@@ -139,12 +141,12 @@ fn lock(folder: &Path) -> Result<File, Fault> {
     Ok(file)
 }
 
-/// Reads and verifies each tree, and gives those of our keyspaces in the order of the mark.
+/// Reads and verifies each tree, and returns those of our keyspaces in the order of the mark.
 fn trees(folder: &Path, marked: &Marked, verify_bytes_max: u64) -> Result<Vec<Tree>, Fault> {
     let folder = folder.join("keyspaces");
     let mut budget = Budget::new(verify_bytes_max);
     let read = |id: u64| Tree::read(&folder.join(id.to_string()));
-    // The names of all keyspaces: fjall removes what they do not name.
+    // The list of the names of all keyspaces: fjall removes keyspaces that it does not name.
     let names = read(0)?.filter(|names| names.version >= marked.names_version);
     let names = names.ok_or_else(|| Fault::Damage("the list of its keyspaces is missing, or an older one".into()))?;
     let tree = |id: &u64| {
@@ -162,7 +164,7 @@ fn trees(folder: &Path, marked: &Marked, verify_bytes_max: u64) -> Result<Vec<Tr
     Ok(trees)
 }
 
-/// Whether the tables hold all that is no longer in the journals, and nothing that is not in them yet.
+/// Checks that the tables hold everything that is no longer in the journals, and nothing that is not in them yet.
 fn fit_together(journals: &Journals, marked: &Marked, trees: &[Tree]) -> Result<(), Fault> {
     let newest = trees.iter().map(Tree::newest_sequence).collect::<Result<Vec<_>, _>>()?;
     let hold_all = |written: &[u64]| hold_all(written, &marked.keyspaces, &newest).map_err(Fault::Damage);
@@ -175,7 +177,7 @@ fn fit_together(journals: &Journals, marked: &Marked, trees: &[Tree]) -> Result<
             _ => Ok(()),
         };
     }
-    // All that was written is in tables, with the row of the last batch among it.
+    // All writes are in tables, including the row of the last batch.
     let row = trees.get(COMMITS_POSITION).map(Tree::newest_value).transpose()?.flatten();
     let row = row.map(|(sequence, value)| (sequence, CommitRow::from_bytes(&value)));
     match row {
@@ -192,7 +194,8 @@ fn fit_together(journals: &Journals, marked: &Marked, trees: &[Tree]) -> Result<
     }
 }
 
-/// Whether tables that end with the batches `newest` hold all up to the batches `written`, each for one keyspace.
+/// Checks that tables that end with the batches `newest` hold everything up to the batches `written`, each for one
+/// keyspace.
 fn hold_all(written: &[u64], keyspaces: &[u64], newest: &[Option<u64>]) -> Result<(), String> {
     for (position, written) in written.iter().enumerate() {
         let held = newest.get(position).copied().flatten().unwrap_or(0);

@@ -1,7 +1,8 @@
-//! Whose a store is: the node and the system that it was made for. In the store itself, so that a folder that was swapped, copied or
-//! renamed is noticed before anything of it is served (decision 0033).
+//! The owner of a store: the node and the system for which it was created. The owner is in the store itself, so that
+//! a folder that was swapped, copied or renamed is detected before anything of it is served (decision 0033).
 //!
-//! Which membership it belongs to is in the row of the node's standing, which is checked to be there. Knows rows, no peers.
+//! The node's membership is in another row, whose presence is checked here. This module handles rows, and knows no
+//! peers.
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
@@ -13,7 +14,7 @@ use super::STANDING_KEY;
 /// The key of the owner in [`Space::Meta`].
 const OWNER_KEY: &[u8] = b"owner";
 
-/// Whom a store belongs to, as it is stored.
+/// The owner of a store, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Owner {
     node: NodeId,
@@ -21,8 +22,9 @@ struct Owner {
     system: Option<String>,
 }
 
-/// Checks that the store belongs to `node` in `system` (`None` where the network has none, and is not asked for it). Changes
-/// nothing; returns what is to be written: an older store, or a fresh one, is pinned at its first opening.
+/// Checks that the store belongs to `node` in `system` (`None` where the network has none; the system is not checked
+/// then). Changes nothing; returns the changes to write: an older store, or a fresh one, is bound to its owner at its
+/// first opening.
 pub(crate) fn check_owner(store: &dyn Store, node: &NodeId, system: Option<&str>) -> Result<Batch, StoreError> {
     let stored: Option<Owner> =
         store.get(Space::Meta, OWNER_KEY)?.map(|value| read_value(Space::Meta, &value)).transpose()?;
@@ -54,7 +56,7 @@ pub(crate) fn check_owner(store: &dyn Store, node: &NodeId, system: Option<&str>
 mod tests {
     use super::*;
 
-    /// They are in stores that later releases read.
+    /// Later releases read these bytes from stores.
     #[test]
     fn the_bytes_of_the_owner_stay() {
         let store = crate::store::MemoryDisk::default().open().unwrap();

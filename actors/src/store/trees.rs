@@ -1,11 +1,12 @@
 //! Verifies the LSM trees of a fjall store before fjall opens them.
 //!
-//! Each keyspace has a folder with a tree: `current` names the newest version file and has its checksum, the version file has
-//! the checksums of all tables and blob files. fjall writes each of these files once, and syncs it before it is named. It
-//! checks neither the version file nor a whole table at opening, only blocks as they are read; here the chain is followed from
-//! `current` to the last byte. What no version names is what a crash left behind: fjall removes it. Nothing is changed.
+//! Each keyspace has a folder with a tree: `current` names the newest version file and has its checksum, and the
+//! version file has the checksums of all tables and blob files. fjall writes each of these files once, and syncs it
+//! before it is named. At opening, fjall checks neither the version file nor a whole table, only blocks as they are
+//! read; this module follows the chain from `current` to the last byte. Files that no version names were left behind
+//! by a crash, and fjall removes them. Nothing is changed.
 //!
-//! Knows the format 3 of lsm-tree. Next: `opening.rs` for the whole check.
+//! This module knows the format 3 of lsm-tree. Next: `opening.rs` for the whole check.
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
@@ -18,9 +19,10 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 use super::opening::Fault;
 use super::unusable;
 
-/// The bytes of the file `current`: a version's number, the checksum of its file, and the kind of the checksum.
+/// The size of the file `current`, in bytes: a version's number, the checksum of its file, and the kind of the
+/// checksum.
 const CURRENT_BYTES: usize = 25;
-/// How much of a table is read at a time.
+/// How much of a table is read at a time, in bytes.
 const READ_BYTES: usize = 256 << 10;
 
 /// A file that a version names.
@@ -28,7 +30,7 @@ struct NamedFile {
     path: PathBuf,
     id: u64,
     checksum: u128,
-    /// What is added to the sequence numbers in it.
+    /// The offset that is added to the sequence numbers in the file.
     sequence_base: u64,
 }
 
@@ -40,10 +42,10 @@ pub(super) struct Tree {
     blobs: Vec<NamedFile>,
 }
 
-/// What a walk through the tables may read, and has left.
+/// How many bytes of tables may still be verified.
 pub(super) struct Budget {
     left: u64,
-    /// Bytes of tables that are left to be verified when they are read.
+    /// Bytes of tables whose verification is left to the time when they are read.
     pub(super) skipped: u64,
 }
 
@@ -54,7 +56,7 @@ impl Budget {
 }
 
 impl Tree {
-    /// Reads the newest version of the tree in `folder`; `None` for a tree that was not made to the end.
+    /// Reads the newest version of the tree in `folder`; `None` for a tree whose creation was not completed.
     pub(super) fn read(folder: &Path) -> Result<Option<Self>, Fault> {
         let path = folder.join("current");
         if !path.try_exists()? {
@@ -74,7 +76,8 @@ impl Tree {
         Ok(Some(Self { version, tables, blobs }))
     }
 
-    /// Verifies all bytes of each file that the version names, while the budget lasts; of the others, that they are there.
+    /// Verifies all bytes of each file that the version names, while the budget lasts; of the other files, only that
+    /// they exist.
     pub(super) fn verify(&self, budget: &mut Budget) -> Result<(), Fault> {
         for file in self.tables.iter().chain(&self.blobs) {
             let length = Fault::at(&file.path, std::fs::metadata(&file.path))?.len();
@@ -88,12 +91,13 @@ impl Tree {
         Ok(())
     }
 
-    /// Whether anything was flushed to it.
+    /// Whether anything was flushed to the tree.
     pub(super) fn has_tables(&self) -> bool {
         !self.tables.is_empty()
     }
 
-    /// The newest batch in the tables, by its sequence number. Each table is whole at its end, and is the one that is meant.
+    /// Returns the newest batch in the tables, by its sequence number. Also checks that each table's end can be read,
+    /// and that it is the table that is named.
     pub(super) fn newest_sequence(&self) -> Result<Option<u64>, Fault> {
         let mut newest = None;
         for file in &self.tables {
@@ -106,7 +110,7 @@ impl Tree {
         Ok(newest)
     }
 
-    /// The value that was written last, and by which batch, in a tree with one key.
+    /// Returns the value that was written last, and the batch that wrote it, in a tree with one key.
     pub(super) fn newest_value(&self) -> Result<Option<(u64, Vec<u8>)>, Fault> {
         let mut newest: Option<(u64, Vec<u8>)> = None;
         for table in &self.tables {
@@ -140,7 +144,7 @@ impl NamedFile {
         }
     }
 
-    /// Reads the table's index and facts.
+    /// Reads the table's index and metadata.
     fn open(&self) -> Result<Table, Fault> {
         let cache = Arc::new(Cache::with_capacity_bytes(0));
         let (checksum, base) = (Checksum::from_raw(self.checksum), self.sequence_base);
@@ -162,11 +166,11 @@ fn parse_current(bytes: &[u8]) -> Option<(u64, u128)> {
     let bytes: &[u8; CURRENT_BYTES] = bytes.try_into().ok()?;
     let (version, rest) = bytes.split_first_chunk()?;
     let (checksum, kind) = rest.split_first_chunk()?;
-    // The one kind there is.
+    // The only kind that exists.
     (kind == [0]).then(|| (u64::from_le_bytes(*version), u128::from_le_bytes(*checksum)))
 }
 
-/// The tables and blob files that a version names.
+/// Returns the tables and blob files that a version names.
 fn parse_version(bytes: &[u8], folder: &Path) -> Option<(Vec<NamedFile>, Vec<NamedFile>)> {
     let archive = sfa::Reader::from_reader(&mut Cursor::new(bytes)).ok()?;
     let section = |name: &[u8]| {

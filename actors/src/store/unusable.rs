@@ -1,7 +1,8 @@
-//! Why a folder cannot be used for a store, each reason with its own advice; and what is no store of ours, which is found out
-//! before anything in it is touched.
+//! The reasons why a folder cannot be used for a store, each with its own advice. Also detects a folder that is not
+//! one of our stores, before anything in it is touched.
 //!
-//! Knows errors of the system, and which files a store has. Next: `opening.rs` for what is verified of one.
+//! This module knows errors of the system, and which files a store has. Next: `opening.rs` for what is verified of a
+//! store.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -11,26 +12,26 @@ use accompanist_core::contract::StoreError;
 use super::journals;
 use super::opening::FORMAT_PREFIX;
 
-/// What a store of ours may consist of, beside its journals.
+/// The files that one of our stores may have, besides its journals.
 const FILES: [&str; 5] = ["version", "lock", "synced", "synced.new", "keyspaces"];
-/// What file systems make themselves at their root.
+/// The folder that file systems create at their root.
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// What the system says, as an error of the store at `path` with what to do.
+/// Converts the system's error to an error of the store at `path`, with advice.
 pub(super) fn told(path: &str, error: &io::Error) -> StoreError {
     let (path, reason) = (path.to_owned(), error.to_string());
     match error.kind() {
         ErrorKind::PermissionDenied => StoreError::Denied { path, reason },
         ErrorKind::ReadOnlyFilesystem => StoreError::ReadOnly { path, reason },
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::Full { path, reason },
-        // Where a folder should be there is something else, or on the way to it.
+        // The path, or a part of it, leads to something that is not a folder.
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => StoreError::NotAFolder { path },
         ErrorKind::NotFound => StoreError::NoFolder { path, reason },
         _ => StoreError::Open { path, reason },
     }
 }
 
-/// Whether the reason is the system's, and not what the files hold.
+/// Whether the system is the reason, and not the contents of the files.
 pub(super) fn is_of_the_system(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -38,14 +39,14 @@ pub(super) fn is_of_the_system(kind: ErrorKind) -> bool {
     )
 }
 
-/// Checks that a store may be made, or is, in `folder`. Changes nothing.
+/// Checks that `folder` is one of our stores, or that one may be created there. Changes nothing.
 pub(super) fn check(folder: &Path) -> Result<(), StoreError> {
     if folder.as_os_str().is_empty() {
         return Err(StoreError::NoPath);
     }
     let path = folder.display().to_string();
     let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()), // It is made.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()), // It will be created.
         entries => entries.map_err(|error| told(&path, &error))?,
     };
     let mut other = None;
@@ -65,9 +66,9 @@ pub(super) fn check(folder: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Whether a folder with files of a store may be one of ours: what shows otherwise.
+/// Checks that a folder with files of a store may be one of ours; an error says what shows otherwise.
 fn not_anothers(folder: &Path) -> Result<(), &'static str> {
-    // The mark is made before the first batch, and by nobody else.
+    // The mark is created before the first batch, and only by us.
     if folder.join("synced").exists() {
         return Ok(());
     }
@@ -82,7 +83,7 @@ fn not_anothers(folder: &Path) -> Result<(), &'static str> {
 mod tests {
     use super::*;
 
-    /// By the numbers of Linux.
+    /// The error numbers are those of Linux.
     #[cfg(target_os = "linux")]
     #[test]
     fn each_error_of_the_system_has_its_own_advice() {

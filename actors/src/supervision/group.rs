@@ -1,4 +1,4 @@
-//! A service's own actors in the node's tree: what they are, and the supervisor of one group of them.
+//! A service's own actors in the node's tree: their description, and the supervisor of one group of them.
 
 use std::fmt::{self, Display};
 use std::future::Future;
@@ -12,18 +12,19 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, 
 use super::policy::Policy;
 use super::restarts::Restarts;
 
-/// How long an actor that is told to stop may take; then it is killed, at its next await.
+/// How long an actor may take to stop; after that it is killed, at its next await.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
-/// When an actor of a group is started again.
+/// When an actor of a group is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Restart {
-    /// Whenever it has ended.
+    /// Restarted whenever it has ended.
     #[default]
     Permanent,
-    /// When it has failed, and not when it has stopped by itself.
+    /// Restarted when it has failed, but not when it has stopped by itself.
     Transient,
-    /// Never. If the group's [strategy](super::Strategy) has it so, it is stopped when another one fails.
+    /// Never restarted. If the group's [strategy](super::Strategy) requires it, the actor is stopped when another one
+    /// fails.
     Temporary,
 }
 
@@ -35,7 +36,7 @@ struct Child {
     start: Box<Start>,
 }
 
-/// Actors of your own, supervised together. They hang in the node's tree, after its own actors: see
+/// Actors of your own, supervised together. They are placed in the node's tree, after its own actors: see
 /// [`NodeBuilder::supervise`](crate::NodeBuilder::supervise).
 ///
 /// ```
@@ -61,7 +62,7 @@ struct Child {
 pub struct Group {
     pub(crate) name: String,
     pub(crate) policy: Policy,
-    /// How often one was given.
+    /// How often a policy was given.
     policies: u32,
     children: Vec<Child>,
 }
@@ -74,13 +75,14 @@ impl fmt::Debug for Group {
 }
 
 impl Group {
-    /// A group without actors. Its name is its place in `accompanist.toml`, `[supervision.groups.NAME]`.
+    /// Creates a group without actors. The name is the group's place in `accompanist.toml`,
+    /// `[supervision.groups.NAME]`.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), policy: Policy::default(), policies: 0, children: Vec::new() }
     }
 
-    /// How failures of its actors are answered, unless the configuration says otherwise. One failure more than
-    /// is allowed is the group's own failure, which the node's tree answers.
+    /// Sets how failures of the group's actors are handled, unless the configuration says otherwise. One failure more
+    /// than is allowed is the group's own failure, which the node's tree handles.
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
@@ -88,9 +90,9 @@ impl Group {
         self
     }
 
-    /// One more actor. `start` is called at each start, with the cell that the actor has to be linked to
-    /// (`spawn_linked`); it must not be named, or named anew each time. Actors are started in the order given, and stopped
-    /// in the reverse order.
+    /// Adds an actor. `start` is called at each start, with the cell to which the actor must be linked
+    /// (`spawn_linked`). The actor must have no ractor name, or a new one at each start. Actors are started in the
+    /// order given, and stopped in the reverse order.
     #[must_use]
     pub fn child<F>(
         mut self,
@@ -106,7 +108,7 @@ impl Group {
         self
     }
 
-    /// What was given twice, if anything was.
+    /// Returns what was given twice, if anything was.
     pub(crate) fn given_twice(&self) -> Option<String> {
         if self.policies > 1 {
             return Some("two policies were given to it: leave one out".into());
@@ -116,13 +118,13 @@ impl Group {
         Some(format!("two of its actors are named `{name}`: give each a name of its own"))
     }
 
-    /// The names of its actors.
+    /// Returns the names of the group's actors.
     pub fn children(&self) -> impl Iterator<Item = &str> {
         self.children.iter().map(|child| child.name.as_str())
     }
 }
 
-/// Why an actor cannot be started, in words of those who wrote it.
+/// Returns why an actor cannot be started, in terms that its author understands.
 pub(crate) fn why_not_started(error: &SpawnErr) -> String {
     match error {
         SpawnErr::StartupFailed(error) => error.to_string(),
@@ -133,10 +135,10 @@ pub(crate) fn why_not_started(error: &SpawnErr) -> String {
     }
 }
 
-/// Stops an actor and waits until it has ended, so that there are never two of it.
+/// Stops an actor and waits until it has ended, so that it never runs twice.
 pub(crate) async fn stop(actor: &ActorCell) {
     if actor.stop_and_wait(None, Some(STOP_MAX)).await.is_err() {
-        // An error says that it is gone already.
+        // An error means that the actor is already gone.
         let _ = actor.kill_and_wait(None).await;
     }
 }
@@ -144,13 +146,13 @@ pub(crate) async fn stop(actor: &ActorCell) {
 /// The supervisor of one group.
 pub(crate) struct GroupSupervisor;
 
-/// Start these again, by their places.
+/// A request to start actors again, by their places.
 pub(crate) struct StartAgain(Vec<usize>);
 
 pub(crate) struct GroupState {
     group: Arc<Group>,
     environment: Arc<dyn Environment>,
-    /// The living ones, by place.
+    /// The running actors, by place.
     running: Vec<Option<ActorCell>>,
     restarts: Restarts,
 }
@@ -204,11 +206,11 @@ impl Actor for GroupSupervisor {
                     state.failed(&myself, place, &[], &error).await?;
                 }
                 Some((place, Restart::Temporary)) => state.note(place, &error),
-                None => {} // One that was stopped here.
+                None => {} // It was stopped here.
             },
             SupervisionEvent::ActorTerminated(actor, kept, reason) => {
                 let reason = reason.unwrap_or_else(|| "it has stopped".into());
-                // One that was killed, or whose task is gone, has not stopped by itself and leaves no state.
+                // An actor that was killed, or whose task is gone, has not stopped by itself and leaves no state.
                 let (has_failed, ended) = (kept.is_none(), state.ended(actor.get_id()));
                 if let Err(panic) = panics::catch(|| drop(kept)) {
                     tracing::error!(
@@ -223,7 +225,7 @@ impl Actor for GroupSupervisor {
                         state.failed(&myself, place, &[], &reason).await?;
                     }
                     Some((place, Restart::Temporary)) if has_failed => state.note(place, &reason),
-                    _ => {} // One that was stopped here, or by itself.
+                    _ => {} // It was stopped here, or stopped by itself.
                 }
             }
             _ => {}
@@ -244,7 +246,7 @@ impl GroupState {
             return Ok(());
         };
         if running.is_some() {
-            return Ok(()); // Two failures that concern it.
+            return Ok(()); // Two failures both requested this start.
         }
         let started = (child.start)(myself.get_cell()).await;
         let why = |error| format!("actor `{}` cannot be started: {}", child.name, why_not_started(&error));
@@ -252,7 +254,7 @@ impl GroupState {
         Ok(())
     }
 
-    /// The living among these, the last first.
+    /// Stops the running actors among these, the last first.
     async fn stop(&mut self, places: &[usize]) {
         for place in places.iter().rev() {
             if let Some(actor) = self.running.get_mut(*place).and_then(Option::take) {
@@ -261,7 +263,7 @@ impl GroupState {
         }
     }
 
-    /// Which one has ended, and when it is to be started again.
+    /// Returns the place of the actor that has ended, and when it is to be restarted.
     fn ended(&mut self, actor: ActorId) -> Option<(usize, Restart)> {
         let is_it = |running: &Option<ActorCell>| running.as_ref().is_some_and(|running| running.get_id() == actor);
         let place = self.running.iter().position(is_it)?;
@@ -277,7 +279,7 @@ impl GroupState {
         tracing::warn!(group = self.group.name, actor = self.name(place), %reason, "an actor failed and is not restarted");
     }
 
-    /// One has failed, and the `rest` has not been started yet.
+    /// Handles the failure of one actor; the `rest` has not been started yet.
     async fn failed(
         &mut self,
         myself: &ActorRef<StartAgain>,

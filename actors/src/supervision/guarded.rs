@@ -1,7 +1,8 @@
-//! An actor whose panics are caught here, before ractor does.
+//! An actor whose panics are caught here, before ractor catches them.
 //!
-//! ractor drops a panic's payload without a guard: one whose drop panics, too, ends the actor as if its task had been
-//! cancelled. Here a panic is a failure with a text, as all failures are. Knows no actor.
+//! ractor drops a panic's payload without a guard: a payload whose drop panics too ends the actor as if its task had
+//! been cancelled. Here a panic becomes a failure with a text, like every other failure. This module knows nothing
+//! about particular actors.
 
 use accompanist_core::panics;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -9,7 +10,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 /// See the module's documentation.
 pub(crate) struct Guarded<A>(pub(crate) A);
 
-/// A panic in `callback` is its failure.
+/// Turns a panic in `callback` into its failure.
 async fn guard<T>(callback: impl Future<Output = Result<T, ActorProcessingErr>>) -> Result<T, ActorProcessingErr> {
     panics::catch_async(callback).await.unwrap_or_else(|panic| Err(format!("it panicked: {panic}").into()))
 }

@@ -1,4 +1,5 @@
-//! When a failed actor is started again, and with which others: data, the same in Rust and in `accompanist.toml`.
+//! The restart policy: when a failed actor is restarted, and which others with it. The policy is data, the same in
+//! Rust and in `accompanist.toml`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,24 +8,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ranges;
 
-/// After so many doublings a pause grows no more: a nanosecond has become a second.
+/// The most doublings of a pause: 30 of them turn a nanosecond into a second.
 const DOUBLINGS_MAX: u32 = 30;
 
-/// Which actors are started again when one of several has failed.
+/// The actors that are restarted when one of several has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
-    /// That one alone.
+    /// The failed actor alone.
     #[default]
     OneForOne,
     /// All of them.
     OneForAll,
-    /// That one, and those that were started after it.
+    /// The failed actor, and those that were started after it.
     RestForOne,
 }
 
 impl Strategy {
-    /// Its name in `accompanist.toml`.
+    /// Returns the strategy's name in `accompanist.toml`.
     pub fn name(self) -> &'static str {
         match self {
             Self::OneForOne => "one_for_one",
@@ -33,7 +34,8 @@ impl Strategy {
         }
     }
 
-    /// Whether the actor at place `other` is started again with the one at `failed`, in the order of their first start.
+    /// Whether the actor at place `other` is restarted with the one at `failed`; places are in the order of the first
+    /// start.
     pub(crate) fn concerns<T: Ord>(self, failed: &T, other: &T) -> bool {
         match self {
             Self::OneForOne => other == failed,
@@ -43,32 +45,34 @@ impl Strategy {
     }
 }
 
-/// How failures are answered. The same words as in Erlang/OTP: intensity is `restarts_max` in `period`.
+/// The policy for handling failures. The terms are those of Erlang/OTP: intensity is `restarts_max` in `period`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// Which others are started again, too.
+    /// The other actors that are restarted too.
     pub strategy: Strategy,
-    /// The most restarts within `period`. With one more failure it is given up: see where the policy is used.
+    /// The most restarts within `period`. One more failure, and the supervisor gives up: what follows is described
+    /// where the policy is used.
     pub restarts_max: u32,
-    /// In which restarts are counted.
+    /// The period in which restarts are counted.
     #[serde(with = "humantime_serde")]
     pub period: Duration,
-    /// The pause before the first restart. It doubles from one to the next.
+    /// The pause before the first restart. The pause doubles from one restart to the next.
     #[serde(with = "humantime_serde")]
     pub delay_min: Duration,
-    /// The longest pause.
+    /// The longest pause, before jitter is added.
     #[serde(with = "humantime_serde")]
     pub delay_max: Duration,
-    /// The part of each pause that is drawn by chance, from 0 to 1: what failed together does not come back together.
+    /// The largest random addition to each pause, as a fraction of it, from 0 to 1. It keeps actors that failed
+    /// together from restarting together.
     pub jitter: f64,
-    /// After so long without a failure the next pause is `delay_min` again.
+    /// The time without a failure after which the back-off is reset: the next pause is `delay_min` again.
     #[serde(with = "humantime_serde")]
     pub calm: Duration,
 }
 
 impl Default for Policy {
-    /// Five restarts in a minute, after 20 ms and then twice as long each, a tenth of that by chance.
+    /// Five restarts in a minute, after pauses that begin at 20 ms and double, with up to a tenth added at random.
     fn default() -> Self {
         Self {
             strategy: Strategy::OneForOne,
@@ -83,7 +87,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// What is wrong with it: the key, and what to do.
+    /// Returns what is wrong with the policy: the key, and what to do.
     pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
         for range in ranges::of_policy(self) {
             range.check().map_err(|what| (range.key, what))?;
@@ -92,7 +96,7 @@ impl Policy {
             let [min, max] = [self.delay_min, self.delay_max].map(humantime::format_duration);
             return Err(("delay_min", format!("{min} is above `delay_max`, {max}: give a shorter one")));
         }
-        // The pauses alone: with chance against it, each is the longest that it can be.
+        // The sum of the pauses alone, each with the largest jitter.
         let growing = self.restarts_max.min(DOUBLINGS_MAX);
         let pauses = (0..growing).map(|times| self.pause(times, u64::MAX));
         let longest = self.pause(DOUBLINGS_MAX, u64::MAX).saturating_mul(self.restarts_max - growing);
@@ -108,16 +112,17 @@ impl Policy {
         Ok(())
     }
 
-    /// The pause before the next restart, when so many have gone before without calm; `random` is any number.
+    /// Returns the pause before the next restart after `times` restarts without a reset of the back-off; `random` is
+    /// any number.
     pub(super) fn pause(&self, times: u32, random: u64) -> Duration {
         let pause = self.delay_min.saturating_mul(1 << times.min(DOUBLINGS_MAX)).min(self.delay_max);
-        // To the precision of 32 bits.
+        // The precision is 32 bits.
         let chance = f64::from(u32::try_from(random >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX);
         pause.saturating_add(Duration::try_from_secs_f64(pause.as_secs_f64() * self.jitter * chance).unwrap_or(pause))
     }
 }
 
-/// What is otherwise than in the policy around it; what is not given stays as it is there.
+/// Deviations from the surrounding policy; fields that are not given stay as they are there.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicyChange {
@@ -162,35 +167,37 @@ impl PolicyChange {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Supervision {
-    /// Of the node's own actors (link and roles, which go together) and of the [groups](super::Group) given to
-    /// [`NodeBuilder::supervise`](crate::NodeBuilder::supervise), in the order in which they were given. One failure more
-    /// than is allowed, and the node stops; [`Node::failed`](crate::Node::failed) says why.
+    /// The policy of the node's own actors (link and roles, which restart together) and of the [groups](super::Group)
+    /// given to [`NodeBuilder::supervise`](crate::NodeBuilder::supervise), in the order in which they were given. One
+    /// failure more than is allowed, and the node stops; [`Node::failed`](crate::Node::failed) says why.
     pub tree: Policy,
-    /// Of role instances. One that fails is loaded from the store; one failure more than is allowed, and it is quarantined
-    /// alone. The other strategies concern the instances of the same role of the same choreography on this node.
+    /// The policy of role instances. An instance that fails is loaded from the store; one failure more than is
+    /// allowed, and it is quarantined alone. The other strategies concern the instances of the same role of the same
+    /// choreography on this node.
     pub instances: Policy,
-    /// What is otherwise for the instances of a role, by its name.
+    /// Deviations for the instances of a role, by its name.
     pub roles: BTreeMap<String, PolicyChange>,
-    /// What is otherwise for those of a choreography, by its name. Comes before what is said of its roles.
+    /// Deviations for the instances of a choreography, by its name. They take precedence over those of its roles.
     pub choreographies: BTreeMap<String, PolicyChange>,
-    /// Of the actors within a group, by its name: what is otherwise than the group itself says.
+    /// Deviations from the policies that groups are given, by the group's name. They apply to the actors within the
+    /// group.
     pub groups: BTreeMap<String, PolicyChange>,
 }
 
 impl Supervision {
-    /// The policy of the instances of a role of a choreography.
+    /// Returns the policy of the instances of a role of a choreography.
     pub fn of_instance(&self, choreography: &str, role: &str) -> Policy {
         let changes = [self.roles.get(role), self.choreographies.get(choreography)];
         changes.into_iter().flatten().fold(self.instances.clone(), |policy, change| change.on(&policy))
     }
 
-    /// The policy of a group that has one of its own.
+    /// Returns the policy of a group whose own policy is `own`.
     pub fn of_group(&self, group: &str, own: &Policy) -> Policy {
         self.groups.get(group).map_or_else(|| own.clone(), |change| change.on(own))
     }
 
-    /// What is wrong: the path of the key, and what to do. A change is checked on the policy it is for, as far as that is
-    /// known; one of a group is, once the group is there.
+    /// Checks all policies, and returns what is wrong: the path of the key, and what to do. A deviation is checked on
+    /// the policy to which it applies, as far as that is known. A group's deviation is checked once the group exists.
     pub(crate) fn check(&self) -> Result<(), (Vec<String>, String)> {
         let within = |place: &[&str], policy: &Policy| {
             policy.check().map_err(|(key, what)| {

@@ -1,4 +1,4 @@
-//! Counts failures: how long to wait before the next restart, and when it is enough. Pure.
+//! Counts failures: computes the pause before the next restart, and decides when to give up. Pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use super::policy::Policy;
 /// The restarts of one actor, or of one supervisor's children.
 #[derive(Debug, Default)]
 pub(crate) struct Restarts {
-    /// When, on the node's clock.
+    /// The times of the failures, on the node's clock.
     at_ms: VecDeque<u64>,
-    /// Those in a row without calm.
+    /// The failures in a row without a reset of the back-off.
     in_a_row: u32,
 }
 
 impl Restarts {
-    /// It has failed: the pause before its restart, or none if it is given up. `random` is any number.
+    /// Records a failure. Returns the pause before the restart, or `None` to give up. `random` is any number.
     pub(crate) fn failed(&mut self, policy: &Policy, now_ms: u64, random: u64) -> Option<Duration> {
         let is_within = |span: Duration, at_ms: u64| u128::from(now_ms.saturating_sub(at_ms)) < span.as_millis();
         if !self.at_ms.back().is_some_and(|at_ms| is_within(policy.calm, *at_ms)) {
@@ -28,7 +28,7 @@ impl Restarts {
         (self.times() <= policy.restarts_max).then_some(pause)
     }
 
-    /// Failures that count at present.
+    /// Returns how many failures count at present.
     pub(crate) fn times(&self) -> u32 {
         u32::try_from(self.at_ms.len()).unwrap_or(u32::MAX)
     }
@@ -56,7 +56,8 @@ mod tests {
     #[test]
     fn what_was_long_ago_does_not_count() {
         let policy = Policy { calm: Duration::from_mins(2), ..policy() };
-        // The fourth comes when the first is a minute ago, the fifth when the second is not.
+        // At the fourth failure, the first is a minute ago and no longer counts; at the fifth, the second still
+        // counts.
         assert_eq!(pauses(&policy, &[0, 1_000, 2_000, 60_000, 60_999]), [Some(20), Some(40), Some(60), Some(60), None]);
     }
 

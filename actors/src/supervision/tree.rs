@@ -17,14 +17,14 @@ impl fmt::Display for Policy {
     }
 }
 
-/// What is changed, as it is in a file.
+/// Returns the deviations in the form they have in a file.
 fn changes(change: &PolicyChange) -> String {
-    // Numbers, words and times: all of it can be written.
+    // Numbers, words and times can always be written.
     let text = toml::to_string(change).unwrap_or_default();
     if text.is_empty() { "as it says itself".into() } else { text.trim_end().replace('\n', ", ") }
 }
 
-/// One line for each place in the tree, with the policy that holds there.
+/// Writes one line for each place in the tree, with the policy that holds there.
 impl fmt::Display for Supervision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut instances = vec![("every instance".to_owned(), format!("{}; then quarantine", self.instances))];

@@ -1,5 +1,5 @@
-//! The clock and the chance of one simulated node: paused tokio time, as a clock shows it that runs fast or slow and is
-//! set now and then.
+//! The clock and the randomness of one simulated node: paused tokio time, as shown by a clock that runs fast or slow
+//! and is set now and then.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,12 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use accompanist_core::contract::Environment;
 use tokio::time::Instant;
 
-/// What the wall clock of a world shows at its beginning.
+/// The wall clock's reading when a world begins.
 const BEGIN_UNIX_MS: i64 = 1_700_000_000_000;
-/// Parts of a whole, for drift.
+/// The unit of drift.
 const MILLION: i64 = 1_000_000;
 
-/// Time and chance out of a seed. Needs a tokio runtime whose time is paused, to be the same in every run.
+/// Time and randomness derived from a seed. To be the same in every run, it needs a tokio runtime whose time is
+/// paused.
 #[derive(Debug)]
 pub struct SimulatedClock {
     origin: Instant,
@@ -22,27 +23,27 @@ pub struct SimulatedClock {
 }
 
 impl SimulatedClock {
-    /// A clock that is right, and the chance of `seed`.
+    /// Creates a clock without error, with the randomness of `seed`.
     pub fn new(seed: u64) -> Self {
         let random = Mutex::new(fastrand::Rng::with_seed(seed));
         Self { origin: Instant::now(), drift_ppm: 0, offset_ms: AtomicI64::new(0), random }
     }
 
-    /// So many millionths faster than time, or slower.
+    /// Makes the clock faster than real time by this many millionths, or slower if negative.
     #[must_use]
     pub fn drifting(mut self, ppm: i32) -> Self {
         self.drift_ppm = i64::from(ppm);
         self
     }
 
-    /// Sets the wall clock forward, or back. The other clock, which never goes back, is not concerned.
+    /// Sets the wall clock forward or back. The monotonic clock is not affected.
     pub fn set_by(&self, ms: i64) {
         self.offset_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
     fn elapsed_ms(&self) -> i64 {
         let elapsed = i64::try_from(self.origin.elapsed().as_micros()).unwrap_or(i64::MAX);
-        // Never below zero, and never back: a drift is far below a million.
+        // The result is never negative and never goes back: a drift is far below a million.
         (elapsed.saturating_add(elapsed / 1_000 * self.drift_ppm / (MILLION / 1_000))) / 1_000
     }
 }

@@ -1,10 +1,10 @@
-//! Faults that are put into a node on purpose, where no service, store or transport could bring them about.
+//! Faults that are injected into a node, where no service, store or transport could cause them.
 
 use accompanist_core::frame::Frame;
 
 use super::observer::Witness;
 
-/// An actor of a node's own, for [`Node::panic_in`](crate::Node::panic_in).
+/// One of a node's own actors, for [`Node::panic_in`](crate::Node::panic_in).
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeActor {
@@ -22,8 +22,8 @@ pub(crate) fn as_ordered() -> ! {
     panic!("as the test has ordered")
 }
 
-/// Frames that a node's instances take for acknowledged though they were never sent: as after a forged acknowledgement, or one
-/// of a store that went back since.
+/// Chooses frames that a node's instances treat as acknowledged though they were never sent: as after a forged
+/// acknowledgement, or after one from a store that has been rolled back since.
 #[derive(Clone)]
 pub(crate) struct Forgetting {
     random: fastrand::Rng,
@@ -37,7 +37,7 @@ impl Forgetting {
         Self { left: random.u32(0..=frames_max), random, witness }
     }
 
-    /// Whether this frame is such a one.
+    /// Whether this frame is one of them.
     pub(crate) fn strikes(&mut self, frame: &Frame) -> bool {
         let strikes = self.left > 0 && self.random.u8(0..6) == 0;
         if strikes {

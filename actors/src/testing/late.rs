@@ -1,4 +1,5 @@
-//! Requests of steps that are late in a simulated world: they linger, arrive twice, or arrive after their caller's death.
+//! Requests of steps that are late in a simulated world: they are delayed, arrive twice, or arrive after their caller
+//! has crashed.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,16 +11,16 @@ use fastrand::Rng;
 use super::observer::Witness;
 use super::roughness::up_to;
 
-/// The late requests of one world. A clone is the same world's.
+/// The late requests of one world. Clones belong to the same world.
 #[derive(Clone)]
 pub(super) struct LateRequests(Arc<Inner>);
 
 struct Inner {
-    /// What draws, and how many more there may be.
+    /// The random generator, and how many more late requests there may be.
     left: Mutex<(Rng, u32)>,
     delay_max: Duration,
     witness: Witness,
-    /// No more are to be late.
+    /// Whether late requests have been ended.
     is_over: AtomicBool,
     under_way: AtomicUsize,
 }
@@ -27,23 +28,23 @@ struct Inner {
 impl LateRequests {
     pub(super) fn new(seed: u64, count_max: u32, delay_max: Duration, witness: Witness) -> Self {
         let mut random = Rng::with_seed(seed);
-        // As of other faults, one world in four has none.
+        // As with other faults, one world in four has none.
         let count_max = if random.u8(0..4) > 0 { count_max } else { 0 };
         let (is_over, under_way) = (AtomicBool::new(false), AtomicUsize::new(0));
         Self(Arc::new(Inner { left: Mutex::new((random, count_max)), delay_max, witness, is_over, under_way }))
     }
 
-    /// No more requests are late from now on.
+    /// Makes no more requests late from now on.
     pub(super) fn end(&self) {
         self.0.is_over.store(true, Ordering::Relaxed);
     }
 
-    /// Whether some have not arrived yet.
+    /// Whether some requests have not arrived yet.
     pub(super) fn are_under_way(&self) -> bool {
         self.0.under_way.load(Ordering::Relaxed) > 0
     }
 
-    /// How late this one is, and whether it arrives twice; nothing if it is not late.
+    /// Draws how late this request is, and whether it arrives twice; `None` if it is not late.
     fn drawn(&self) -> Option<(Duration, bool)> {
         let mut left = self.0.left.lock().unwrap_or_else(PoisonError::into_inner);
         let (random, count) = &mut *left;
@@ -54,7 +55,7 @@ impl LateRequests {
         })
     }
 
-    /// `call` arrives in a while, whatever becomes of its caller.
+    /// Runs `call` after `delay`, whatever happens to its caller.
     fn send(&self, delay: Duration, request: &Request, call: Call) {
         let (late, what) = (self.clone(), request.to_string());
         self.0.under_way.fetch_add(1, Ordering::Relaxed);

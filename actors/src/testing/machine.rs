@@ -1,4 +1,5 @@
-//! One life of a simulated machine: its disk and its wire, which tell the witness all they do, and end with the power.
+//! One run of a simulated machine: its disk and its wire, which report everything to the witness, and stop working
+//! when the power is cut.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use super::observer::Witness;
 use super::trace::What;
 use crate::store::MemoryStore;
 
-/// Whether a machine has power. A clone is the same machine's.
+/// Whether a machine has power. Clones belong to the same machine.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Power(Arc<AtomicBool>);
 
@@ -32,7 +33,7 @@ impl Power {
     }
 }
 
-/// The disk of one life.
+/// The disk of one run.
 pub(super) struct WatchedStore {
     pub(super) store: MemoryStore,
     pub(super) node: NodeId,
@@ -77,7 +78,7 @@ impl Store for WatchedStore {
     }
 }
 
-/// The network as one life of a machine sees it: it takes a while to be joined, as real ones do.
+/// The network as one run of a machine sees it: joining takes a while, as in real networks.
 pub(super) struct WatchedNetwork {
     pub(super) network: FaultyNetwork,
     pub(super) delay: Duration,

@@ -1,4 +1,5 @@
-//! For users' own tests: histories and their replay, invariants as predicates, and (feature `testing`) simulated worlds.
+//! Support for users' own tests: histories and their replay, invariants as predicates, and (feature `testing`)
+//! simulated worlds.
 
 #[cfg(feature = "testing")]
 mod clock;

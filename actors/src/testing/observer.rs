@@ -1,4 +1,4 @@
-//! What sees all that happens in a world: keeps the trace, asks the watch, and remembers what went wrong first.
+//! The observer of a world: it records the trace, runs the watch's checks, and remembers the first failure.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,9 +13,11 @@ use tokio::time::Instant;
 
 use super::trace::{Event, Trace, What, described, ended};
 
-/// What a service of a simulated world tells it: which effects it has had, and whatever else belongs into the trace.
+/// A handle with which a service of a simulated world reports: the effects it has had, and anything else that belongs
+/// in the trace.
 ///
-/// A clone is the same. Keep one in a service; a [`World`](super::World) itself would hold the service in turn.
+/// Clones report to the same world. Hold a `Witness` in a service, not a [`World`](super::World): the world holds the
+/// service, which would be a cycle.
 #[derive(Clone)]
 pub struct Witness(Arc<Inner>);
 
@@ -45,7 +47,7 @@ impl Witness {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        // What a test's panic has left behind is what is to be shown.
+        // After a panic in a test, the recorded state is what the failure shows.
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -61,7 +63,7 @@ impl Witness {
         }
     }
 
-    /// The first failure is the one that is told.
+    /// Records a failure. The first one is reported.
     pub(super) fn fail(&self, node: Option<&NodeId>, reason: &str) {
         self.saw(node, What::Failed(reason.into()));
         self.seen().failure.get_or_insert_with(|| reason.into());
@@ -72,7 +74,7 @@ impl Witness {
         self.seen().failure.clone()
     }
 
-    /// Waits until something is wrong.
+    /// Waits until there is a failure.
     pub(super) async fn failed(&self) {
         while self.failure().is_none() {
             self.0.failed.notified().await;
@@ -83,25 +85,26 @@ impl Witness {
         std::mem::take(&mut self.seen().trace)
     }
 
-    /// A service has carried out the commit under this key, for the first time as far as it knows. The world fails if it
-    /// was carried out before, or was not intended: see [`Watch::committed`].
+    /// Reports that a service has carried out the commit under this key, for the first time as far as it knows. The
+    /// world fails if the commit was carried out before, or was not intended: see [`Watch::committed`].
     pub fn committed(&self, key: &IdempotencyKey) {
         self.saw(None, What::Noted(format!("a service commits {key}")));
         self.judge(None, |watch| watch.committed(key));
     }
 
-    /// A service has taken back what was committed under this key: see [`Watch::compensated`].
+    /// Reports that a service has compensated the commit under this key: see [`Watch::compensated`].
     pub fn compensated(&self, key: &IdempotencyKey) {
         self.saw(None, What::Noted(format!("a service takes back {key}")));
         self.judge(None, |watch| watch.compensated(key));
     }
 
-    /// A node takes this frame of its own for acknowledged, and never sends it.
+    /// Records that a node treats this frame of its own as acknowledged, and never sends it.
     pub(super) fn forgot(&self, frame: &Frame) {
         self.seen().watch.forgot(frame);
     }
 
-    /// Notes something in the trace, which is shown when the world fails. It must be the same in every run of a seed.
+    /// Adds a note to the trace, which is shown when the world fails. The note must be the same in every run of a
+    /// seed.
     pub fn note(&self, text: impl Into<String>) {
         self.saw(None, What::Noted(text.into()));
     }
@@ -132,7 +135,7 @@ impl Witness {
         self.seen().watch.synced(node);
     }
 
-    /// What is in a packet, and whether that is routine; see [`described`].
+    /// Returns the contents of a packet, and whether it is routine; see [`described`].
     pub(super) fn describe(&self, packet: &Packet) -> (String, bool) {
         let seen = self.seen();
         described(packet, |session, role| seen.watch.role_name(session, role))
@@ -152,7 +155,7 @@ impl Witness {
         self.judge(Some(node), |watch| watch.sent(node, to, packet));
     }
 
-    /// All is over. Sessions that are excused need not be.
+    /// Checks the end of the world: every session must have ended, except the excused ones.
     pub(super) fn ended(&self, excused: impl IntoIterator<Item = SessionId>) {
         self.judge(None, |watch| {
             for session in excused {
@@ -162,12 +165,12 @@ impl Witness {
         });
     }
 
-    /// The instances that are open on the disk of each node.
+    /// Returns the instances that are open on the disk of each node.
     pub(super) fn open(&self) -> Vec<(NodeId, InstanceId)> {
         self.seen().watch.open().map(|(node, id)| (node.clone(), id)).collect()
     }
 
-    /// A role of a session, for people.
+    /// Returns a role of a session, in readable form.
     pub(super) fn role_name(&self, id: InstanceId) -> String {
         self.seen().watch.role_name(id.session, id.role)
     }

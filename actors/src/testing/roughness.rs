@@ -1,4 +1,4 @@
-//! How rough a simulated world is, as data, and those who make it so.
+//! The roughness of a simulated world, as data, and the tasks that cause the faults.
 
 use std::future::Future;
 use std::time::Duration;
@@ -10,39 +10,41 @@ use fastrand::Rng;
 
 use super::world::World;
 
-/// The bounds of what happens to a world. Each world draws from its seed how much of each it gets: one in four gets
-/// none of a kind, so that what each does alone is seen, too.
+/// The bounds on what happens to a world. Each world draws from its seed how much of each kind of fault it gets: one
+/// in four gets none of a kind, so that worlds also test the other kinds without it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Roughness {
-    /// What the network does to packets, at most.
+    /// The most that the network does to packets.
     pub faults: Faults,
-    /// Crashes, at most. What a disk had not synced is lost then, but for a prefix drawn by chance.
+    /// The most crashes. A crash loses the unsynced batches of a disk, except for a random prefix.
     pub crashes_max: u32,
-    /// The longest time to the next crash.
+    /// The longest time until the next crash.
     pub crash_pause_max: Duration,
     /// The longest time that a crashed node stays down.
     pub down_max: Duration,
-    /// Times at which the network loses all between two nodes, or one way only, or cuts one node off; at most.
+    /// The most times that the network loses all packets between two nodes, in both directions or in one, or cuts off
+    /// one node.
     pub partitions_max: u32,
-    /// The longest time to the next partition, and that one lasts.
+    /// The longest time until the next partition, and the longest duration of one.
     pub partition_max: Duration,
-    /// Times at which a node goes deaf to what another one sends, and stays so until that is noticed; at most.
+    /// The most times that a node goes deaf to another one's packets, until that is detected.
     pub deafnesses_max: u32,
-    /// Frames of each life of a node that are never sent, and count as acknowledged; at most. Nodes then nudge once a second
-    /// for what has left memory. Not of nodes that keep tombstones for less than a minute.
+    /// The most frames in each run of a node that are never sent, and count as acknowledged. Nodes then nudge once a
+    /// second for passivated instances. Does not apply to nodes that hold tombstones for less than a minute.
     pub frames_forgotten_max: u32,
-    /// Requests of steps to their services (calls of `commit`, `compensate` and `outcome`) that are late in a world, at most: half of them arrive only
-    /// after a while, whether their caller lives still or not, and the others arrive twice, the second time after a while. What
-    /// comes of them then, nobody hears but a caller who lives. None in either of the two below, since not every service that is worth a test
-    /// can stand it: `Roughness { late_requests_max: 8, ..Roughness::rough() }`.
+    /// The most requests of steps to their services (calls of `commit`, `compensate` and `outcome`) that are late in
+    /// a world. Half of them arrive only after a delay, even if their caller has crashed meanwhile; the others arrive
+    /// twice, the second time after a delay. Only a caller that is still running gets the result of a late request.
+    /// Both presets below have none, since not every service that is worth a test can handle them: `Roughness {
+    /// late_requests_max: 8, ..Roughness::rough() }`.
     pub late_requests_max: u32,
-    /// The longest that a request is late.
+    /// The longest delay of a late request.
     pub late_request_delay_max: Duration,
-    /// How many millionths a node's clock is too fast or too slow, at most.
+    /// The largest drift of a node's clock, in millionths, fast or slow.
     pub drift_ppm_max: u32,
-    /// Times at which a node's wall clock is set, at most.
+    /// The most times that a node's wall clock is set.
     pub clocks_set_max: u32,
-    /// How far it is set forward or back, at most; and how wrong each is at the beginning.
+    /// The most that a clock is set forward or back, and the largest error of each clock at the beginning.
     pub clock_error_max: Duration,
     /// The longest time that a sync takes.
     pub sync_max: Duration,
@@ -51,7 +53,7 @@ pub struct Roughness {
 }
 
 impl Roughness {
-    /// Nothing goes wrong, and nothing takes time but a sync.
+    /// Nothing goes wrong, and nothing takes time except a sync.
     pub const fn calm() -> Self {
         Self {
             faults: Faults::none(),
@@ -72,7 +74,8 @@ impl Roughness {
         }
     }
 
-    /// Everything goes wrong, within a second or two: choreographies whose steps take milliseconds are met in the middle.
+    /// Everything goes wrong, within a second or two: faults hit choreographies whose steps take milliseconds in the
+    /// middle.
     pub const fn rough() -> Self {
         Self {
             faults: Faults::rough(),
@@ -93,7 +96,7 @@ impl Roughness {
         }
     }
 
-    /// What one world gets of it.
+    /// Draws what one world gets of these bounds.
     pub(super) fn drawn(self, random: &mut Rng) -> Self {
         let mut some = || u32::from(random.u8(0..4) > 0);
         let [faults, crashes, partitions, drift, clocks_set, deafnesses] = [(); 6].map(|()| some());
@@ -115,7 +118,7 @@ impl Roughness {
     }
 }
 
-/// A moment up to `max` away.
+/// Draws a duration up to `max`.
 pub(super) fn up_to(random: &mut Rng, max: Duration) -> Duration {
     let max_us = u64::try_from(max.as_micros()).unwrap_or(u64::MAX);
     Duration::from_micros(random.u64(0..=max_us))
@@ -126,11 +129,11 @@ pub(super) fn between(random: &mut Rng, max: Duration) -> i64 {
     random.i64(-max_ms..=max_ms)
 }
 
-/// Makes the world rough, until all of it is over. Each kind has a chance of its own, so that less of one changes no
-/// other one.
+/// Makes the world rough, until all faults are over. Each kind of fault has a separate random generator, so that
+/// fewer faults of one kind change no other kind.
 pub(super) fn trouble(world: World, rough: Roughness, random: &mut Rng) -> impl Future<Output = ()> + use<> {
     let (first, second) = (random.u32(0..=rough.crashes_max), random.u32(0..=rough.crashes_max));
-    // Two at a time, so that two nodes may be down together.
+    // Two tasks, so that two nodes may be down at once.
     let crashing = (
         crashes(world.clone(), rough, random.fork(), first.div_ceil(2)),
         crashes(world.clone(), rough, random.fork(), second / 2),
@@ -150,7 +153,7 @@ async fn crashes(world: World, rough: Roughness, mut random: Rng, count: u32) {
         world.crash(&node).await;
         tokio::time::sleep(up_to(&mut random, rough.down_max)).await;
         if random.u8(0..3) == 0 {
-            // Once more while it starts, or just after.
+            // Crash again while the node starts, or just after.
             let soon = up_to(&mut random, rough.join_max * 2);
             tokio::join!(world.start(&node), async {
                 tokio::time::sleep(soon).await;

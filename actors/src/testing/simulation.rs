@@ -1,4 +1,4 @@
-//! Worlds one after the other, each from a seed: runs them, and says how to run the one that failed again.
+//! Runs simulated worlds one after the other, each from a seed, and says how to rerun the one that failed.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use super::roughness::Roughness;
 use super::trace::{Event, Trace, What};
 use super::world::World;
 
-/// The environment variable with the one seed to be run.
+/// The environment variable with the one seed to run.
 const SEED: &str = "ACCOMPANIST_SEED";
-/// The environment variable with how many seeds are to be run.
+/// The environment variable with the number of seeds to run.
 const SEEDS: &str = "ACCOMPANIST_SEEDS";
-/// What is looked for when two runs of one seed differ.
+/// The usual reasons why two runs of one seed differ.
 const CAUSES: &str = "The usual causes: a clock other than tokio's, a random number that is not drawn from the world, the order of \
     a HashMap, a static, a thread";
-/// Lines of the trace that a failure shows.
+/// The number of lines of the trace that a failure shows.
 const LINES: usize = 40;
 
 /// How many worlds are run, and how rough they are. [`Simulation::run`] runs them.
@@ -35,18 +35,18 @@ impl Default for Simulation {
     }
 }
 
-/// What was run.
+/// A summary of the worlds that were run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Worlds.
+    /// The number of worlds.
     pub seeds: u64,
-    /// Events in all of them.
+    /// The number of events in all of them.
     pub events: u64,
-    /// Crashes among those.
+    /// The number of crashes among those.
     pub crashes: u64,
-    /// Packets that were lost.
+    /// The number of lost packets.
     pub lost: u64,
-    /// The fingerprints of all traces together.
+    /// The combined fingerprints of all traces.
     pub fingerprint: u64,
 }
 
@@ -57,16 +57,17 @@ impl fmt::Display for Summary {
     }
 }
 
-/// A world in which something is wrong. Its text says what, shows what has happened before, and how to see it again.
+/// A world in which something is wrong. Its text says what is wrong, shows what happened before, and says how to
+/// reproduce it.
 #[derive(Debug, Clone)]
 pub struct Failure {
     /// The world's seed.
     pub seed: u64,
-    /// What is wrong.
+    /// The reason for the failure.
     pub reason: String,
-    /// What has happened up to then.
+    /// The events up to the failure.
     pub trace: Trace,
-    /// The command that runs the test it was found in, and no other.
+    /// The command that runs the test in which the failure was found, and no other test.
     pub command: String,
 }
 
@@ -82,58 +83,61 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Simulation {
-    /// A hundred [rough](Roughness::rough) worlds, each of at most ten simulated minutes.
+    /// Creates a simulation of a hundred [rough](Roughness::rough) worlds, each of at most ten simulated minutes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many worlds: those of the seeds from 0 on.
+    /// Sets how many worlds to run: those of the seeds from 0 on.
     #[must_use]
     pub fn seeds(mut self, seeds: u64) -> Self {
         self.seeds = seeds;
         self
     }
 
-    /// How rough they are.
+    /// Sets how rough the worlds are.
     #[must_use]
     pub fn roughness(mut self, rough: Roughness) -> Self {
         self.rough = rough;
         self
     }
 
-    /// The simulated time after which a world that has not ended is stuck. Far more than your choreographies take.
+    /// Sets the simulated time after which a world that has not ended counts as stuck. Choose far more than your
+    /// choreographies take.
     #[must_use]
     pub fn time_max(mut self, time_max: Duration) -> Self {
         self.time_max = time_max;
         self
     }
 
-    /// Runs each world twice, and fails if anything differs: something in it depends on more than the seed.
+    /// Runs each world twice, and fails if anything differs: something in the world then depends on more than the
+    /// seed.
     #[must_use]
     pub fn twice(mut self) -> Self {
         self.twice = true;
         self
     }
 
-    /// Runs `body` in each world. The body adds nodes, starts sessions, and may [settle](World::settle) and then check
-    /// its services' books; what it does not settle is settled after it.
+    /// Runs `body` in each world. The body adds nodes, starts sessions, and may [settle](World::settle) and then
+    /// check its services' data; if it does not settle the world, that is done after it.
     ///
-    /// With `ACCOMPANIST_SEED=17` in the environment that world alone is run, with `ACCOMPANIST_SEEDS=5000` so many.
+    /// With `ACCOMPANIST_SEED=17` in the environment only that world is run; `ACCOMPANIST_SEEDS=5000` sets the number
+    /// of worlds.
     ///
     /// # Panics
-    /// With a [`Failure`], when something is wrong in a world; and for an environment variable that is no number.
+    /// With a [`Failure`], when something is wrong in a world; and for an environment variable that is not a number.
     #[expect(clippy::panic, reason = "that is how a test fails")]
     pub fn run(&self, body: impl AsyncFn(World)) -> Summary {
         self.try_run(body).unwrap_or_else(|failure| panic!("{failure}"))
     }
 
-    /// As [`Simulation::run`].
+    /// Runs `body` in each world, as [`Simulation::run`] does, and returns a failure instead of panicking.
     ///
     /// # Errors
     /// The first [`Failure`].
     ///
     /// # Panics
-    /// For an environment variable that is no number.
+    /// For an environment variable that is not a number.
     pub fn try_run(&self, body: impl AsyncFn(World)) -> Result<Summary, Box<Failure>> {
         let seeds = match (number(SEED), number(SEEDS)) {
             (Some(seed), _) => seed..seed.saturating_add(1),
@@ -160,7 +164,7 @@ impl Simulation {
         Ok(summary)
     }
 
-    /// Runs `body` in the world of one seed, and gives what has happened.
+    /// Runs `body` in the world of one seed, and returns what happened.
     ///
     /// # Errors
     /// [`Failure`].
@@ -177,7 +181,7 @@ impl Simulation {
         reason.map_or(Ok(trace.clone()), |reason| Err(failed(reason, trace)))
     }
 
-    /// Why the world has failed, if it has.
+    /// Runs the world to its end; returns why it has failed, if it has.
     async fn end(&self, world: &World, body: &impl AsyncFn(World)) -> Option<String> {
         let witness = world.witness();
         let whole = async {

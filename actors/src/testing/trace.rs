@@ -1,4 +1,4 @@
-//! What has happened in a simulated world, in order: to be read by people, and to be compared with another run.
+//! The trace of a simulated world: its events in order, in readable form, and comparable with another run.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,83 +11,83 @@ use accompanist_core::message::Fingerprint;
 use accompanist_core::{NodeId, SessionId};
 use accompanist_transport::Deafness;
 
-/// One thing that has happened.
+/// One event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Event {
-    /// When, since the world began, by no node's clock.
+    /// The time since the world began, independent of any node's clock.
     pub at: Duration,
-    /// At which node; `None` for what concerns more than one.
+    /// The node; `None` for an event that concerns more than one.
     pub node: Option<NodeId>,
-    /// What.
+    /// The event itself.
     pub what: What,
 }
 
-/// What an [`Event`] is.
+/// The kind of an [`Event`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum What {
     /// A node begins to start.
     Starts,
-    /// It runs.
+    /// The node runs.
     Runs,
-    /// It has lost power: of so many batches that were not synced, the first ones were on the disk all the same.
+    /// The node has lost power: of the batches that were not synced, the first ones still reached the disk.
     Crashed {
-        /// How many were.
+        /// How many reached the disk.
         kept: usize,
-        /// Of how many.
+        /// How many were not synced.
         of: usize,
     },
-    /// It is taken away for good.
+    /// The node is removed for good.
     Removed,
     /// Packets from this node to the other one are lost from now on.
     Cut(NodeId),
-    /// The other one is deaf to this node from now on, until this node makes so much of the way to it anew; packets to all
-    /// may arrive still.
+    /// The other node is deaf to this node from now on, until this node recreates the given part of its connection to
+    /// it; broadcasts may still arrive.
     Deafened(NodeId, Deafness),
-    /// No packet is lost any more because of a cut.
+    /// No packets are lost to cuts any more.
     Healed,
-    /// It makes anew the way to the other one, so much of it.
+    /// The node recreates the given part of its connection to the other one.
     Heals(NodeId, Heal),
-    /// Its wall clock was set, by so many milliseconds.
+    /// The node's wall clock was set by this many milliseconds.
     ClockSet(i64),
-    /// It has sent a packet to one node, or to all.
+    /// The node has sent a packet to one node, or to all.
     Sent {
-        /// To whom; `None` is all.
+        /// The receiver; `None` is all.
         to: Option<NodeId>,
-        /// What is in it, with a fingerprint of each value.
+        /// The packet's contents, with a fingerprint of each value.
         says: String,
-        /// Whether nothing in it is of any session, but for nudges and acknowledgements.
+        /// Whether the packet contains nothing of a session except nudges and acknowledgements.
         routine: bool,
-        /// How many of its copies are lost.
+        /// How many copies of the packet are lost.
         lost: u64,
-        /// How many second copies of it there are.
+        /// How many duplicates of the packet there are.
         doubled: u64,
     },
-    /// It has synced so many batches.
+    /// The node has synced this many batches.
     Synced(usize),
-    /// A session has begun at a role here. Not durable yet.
+    /// A session has begun at a role on this node. Not durable yet.
     Opened {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
         /// The role's name.
         role: String,
     },
-    /// It has ended there. Not durable yet.
+    /// The session has ended at a role on this node. Not durable yet.
     Closed {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
         /// The role's name.
         role: String,
-        /// As finished or compensated.
+        /// Finished or compensated.
         outcome: String,
     },
-    /// What the test has noted.
+    /// A note of the test.
     Noted(String),
-    /// What is wrong.
+    /// A failure.
     Failed(String),
 }
 
 impl Event {
-    /// Whether many of its kind tell no more than one.
+    /// Whether many events of this kind carry no more information than one.
     fn is_routine(&self) -> bool {
         matches!(self.what, What::Sent { routine: true, .. } | What::Synced(_))
     }
@@ -133,7 +133,7 @@ impl fmt::Display for What {
     }
 }
 
-/// The end of a session's id, which tells it from others.
+/// The end of a session's id, which is enough to identify it.
 struct Short(SessionId);
 
 impl fmt::Display for Short {
@@ -143,7 +143,7 @@ impl fmt::Display for Short {
     }
 }
 
-/// An end, in few words.
+/// Returns an outcome in a few words.
 pub(super) fn ended(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Finished => word(outcome).into(),
@@ -158,7 +158,8 @@ fn word(outcome: &Outcome) -> &'static str {
     }
 }
 
-/// What is in a packet, in few words; `name` gives the names of roles. And whether that is routine.
+/// Returns the contents of a packet in a few words, and whether the packet is routine; `name` returns the names of
+/// roles.
 pub(super) fn described(packet: &Packet, name: impl Fn(SessionId, RoleIndex) -> String) -> (String, bool) {
     let mut words = Vec::new();
     let routine = packet.frames.iter().all(|(_, frame)| matches!(frame.body, Body::Nudge(_)));
@@ -191,22 +192,23 @@ pub(super) fn described(packet: &Packet, name: impl Fn(SessionId, RoleIndex) -> 
     (words.join(", "), routine)
 }
 
-/// All that has happened in a world.
+/// Everything that happened in a world.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Trace {
-    /// In order.
+    /// The events in order.
     pub events: Vec<Event>,
 }
 
 impl Trace {
-    /// The same for two runs in which the same happened at the same time, in this build of the program.
+    /// Returns a fingerprint that is equal for two runs with the same events at the same times, in this build of the
+    /// program.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
         hasher.finish()
     }
 
-    /// The last lines but for routine (offers, nudges, acknowledgements, syncs), for people.
+    /// Returns the last lines without routine (advertisements, nudges, acknowledgements, syncs), in readable form.
     pub fn tail(&self, lines: usize) -> String {
         let told = self.events.iter().rev().filter(|event| !event.is_routine());
         let mut tail: Vec<String> = told.take(lines).map(ToString::to_string).collect();
@@ -214,7 +216,7 @@ impl Trace {
         tail.join("\n")
     }
 
-    /// The first events that differ, this one's first.
+    /// Returns the first events that differ, this trace's first.
     pub fn difference<'a>(&'a self, other: &'a Self) -> Option<(Option<&'a Event>, Option<&'a Event>)> {
         let length = self.events.len().max(other.events.len());
         let pairs = (0..length).map(|index| (self.events.get(index), other.events.get(index)));

@@ -1,4 +1,4 @@
-//! A world of nodes in one thread and paused time: what a test's body has in hand.
+//! A world of nodes in one thread and paused time: the handle that a test's body uses.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -21,12 +21,12 @@ use super::trace::{Trace, What};
 use crate::store::MemoryDisk;
 use crate::{Node, NodeBuilder, SessionError, StartError, StartOptions, StoppedSession, TroubledSession};
 
-/// How often it is looked whether what is waited for is there.
+/// How often a condition that is waited for is checked.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
 /// The pause before a start is tried again at a node that was down.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
 
-/// Lines that are said of a world that does not go on.
+/// The most lines that describe a world that is stuck.
 const STANDSTILL_LINES_MAX: usize = 20;
 /// How long an instance may take to say what it waits for.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ type Describe = Arc<dyn Fn(NodeBuilder) -> NodeBuilder + Send + Sync>;
 type Output<C> = <<C as Choreography>::Output as Located>::Value;
 type Input<C> = <<C as Choreography>::Input as Located>::Value;
 
-/// One machine: what stays over crashes, and its present life.
+/// One machine: the parts that survive crashes, and its current run.
 struct Site {
     disk: MemoryDisk,
     clock: Arc<SimulatedClock>,
@@ -52,7 +52,8 @@ struct Inner {
     rough: Roughness,
     witness: Witness,
     random: Mutex<Rng>,
-    /// Of its own, so that it changes nothing else: who forgets what. And how many frames at most.
+    /// A separate random generator for which frames are forgotten, so that it affects nothing else, and the most
+    /// frames to forget.
     forgetting: Mutex<(Rng, u32)>,
     late_requests: LateRequests,
     sites: Mutex<BTreeMap<NodeId, Site>>,
@@ -61,9 +62,9 @@ struct Inner {
     settled: Mutex<bool>,
 }
 
-/// Nodes on machines and a network that fail, all out of one seed. A clone is the same world.
+/// Nodes on machines and a network that fail, all derived from one seed. Clones are the same world.
 ///
-/// See the [module](super) for what it is made by.
+/// The [module](super) describes how worlds are made.
 #[derive(Clone)]
 pub struct World(Arc<Inner>);
 
@@ -74,12 +75,12 @@ impl std::fmt::Debug for World {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic of a test's code is told by itself.
+    // A panic in a test's code is reported separately.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl World {
-    /// An empty world, in which trouble has begun.
+    /// Creates an empty world, in which trouble has begun.
     pub(super) fn new(seed: u64, rough: Roughness) -> Self {
         let mut random = Rng::with_seed(seed);
         let rough = rough.drawn(&mut random);
@@ -122,11 +123,11 @@ impl World {
     }
 
     /// Adds a machine and starts the node on it. `describe` is called at each start: it gives the node its
-    /// choreographies, its roles with their services, and settings; store, network and clock are the world's. Services
-    /// that it shares outlive all crashes, as services outside do.
+    /// choreographies, its roles with their services, and settings. Store, network and clock are the world's.
+    /// Services that `describe` shares survive all crashes, as external services do.
     ///
     /// # Panics
-    /// For a name that is no node's, or one that is taken; and when the node cannot be started, with why.
+    /// For an invalid or duplicate name; and when the node cannot be started, with the reason.
     pub async fn add_node(&self, name: &str, describe: impl Fn(NodeBuilder) -> NodeBuilder + Send + Sync + 'static) {
         let (id, rough) = (self.id(name), self.0.rough);
         let site = {
@@ -144,27 +145,27 @@ impl World {
         self.start(&id).await;
     }
 
-    /// Where services tell what they have done, if they want to be watched.
+    /// Returns the handle with which services report what they have done, if they want to be checked.
     pub fn witness(&self) -> Witness {
         self.0.witness.clone()
     }
 
-    /// A number drawn from the seed.
+    /// Returns a number drawn from the seed.
     pub fn draw(&self, range: std::ops::Range<u64>) -> u64 {
         lock(&self.0.random).u64(range)
     }
 
-    /// The nodes' names, in order.
+    /// Returns the nodes' names, in order.
     pub fn names(&self) -> Vec<NodeId> {
         lock(&self.0.sites).keys().cloned().collect()
     }
 
-    /// The node of this name, unless it is down.
+    /// Returns the node with this name, unless it is down.
     pub fn node(&self, name: &str) -> Option<Node> {
         self.site(&self.id(name), |site| site.node.clone()).flatten()
     }
 
-    /// The node of this name, once it is up.
+    /// Returns the node with this name, once it is up.
     pub async fn running(&self, name: &str) -> Node {
         loop {
             if let Some(node) = self.node(name) {
@@ -174,10 +175,10 @@ impl World {
         }
     }
 
-    /// Starts the node of a machine that is down. Waits for a start that is under way.
+    /// Starts the node of a machine that is down. Waits for a start that is in progress.
     ///
     /// # Panics
-    /// When it cannot be started, with why.
+    /// When the node cannot be started, with the reason.
     pub async fn start(&self, node: &NodeId) {
         while self.site(node, |site| site.starting) == Some(true) {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -197,7 +198,7 @@ impl World {
         }
     }
 
-    /// What the next life of a node is made of; nothing for one that lives.
+    /// Returns the builder for the next run of a node; `None` if the node is running.
     fn build(&self, node: &NodeId, power: &Power) -> Option<NodeBuilder> {
         let witness = &self.0.witness;
         let mut sites = lock(&self.0.sites);
@@ -213,7 +214,7 @@ impl World {
         let builder = builder.courier(Arc::new(self.0.late_requests.clone()));
         let mut builder = (site.describe)(builder.environment(site.clock.clone()));
         let (forgetting, frames_max) = &mut *lock(&self.0.forgetting);
-        // A tombstone that has gone cannot say that all have ended.
+        // Otherwise a tombstone could be collected, and then nothing could confirm that all have ended.
         if *frames_max > 0 && builder.keeps_tombstones(Duration::from_mins(1)) {
             let (seed, witness) = (forgetting.u64(..), Some(witness.clone()));
             builder = builder.forgetting(seed, *frames_max, witness).nudging_within(Duration::from_secs(1));
@@ -227,8 +228,8 @@ impl World {
         Some(builder)
     }
 
-    /// The machine loses power: what is not synced is lost but for a part drawn by chance. Whole batches are kept or
-    /// lost, as the contract of stores has it. Nothing happens to one that is down.
+    /// Simulates a power cut: what is not synced is lost, except for a random part. Whole batches survive or are
+    /// lost, according to the contract of stores. Does nothing to a machine that is down.
     pub async fn crash(&self, node: &NodeId) {
         let running = self.site(node, |site| {
             if site.power.is_on() {
@@ -245,8 +246,8 @@ impl World {
         }
     }
 
-    /// Takes a machine away for good, by a power cut: for a node that has [left](crate::Node::leave). What was open on its
-    /// disk is lost, and fails the world at its end. Its name cannot be used again.
+    /// Removes a machine for good, by a power cut: for a node that has [left](crate::Node::leave). Instances that
+    /// were open on its disk are lost, and fail the world at its end. The name cannot be used again.
     ///
     /// # Panics
     /// For a name that no node has.
@@ -254,7 +255,7 @@ impl World {
         let id = self.id(name);
         loop {
             self.crash(&id).await;
-            // A start that is under way finds that the power is gone.
+            // A start in progress finds that the power is gone.
             match self.site(&id, |site| site.starting) {
                 Some(true) => tokio::time::sleep(Duration::from_millis(1)).await,
                 Some(false) => break,
@@ -265,7 +266,7 @@ impl World {
         self.0.witness.saw(Some(&id), What::Removed);
     }
 
-    /// Nothing that `from` sends to `to` arrives any more.
+    /// Loses everything that `from` sends to `to` from now on.
     pub fn cut(&self, from: &NodeId, to: &NodeId) {
         if from != to {
             self.0.witness.saw(Some(from), What::Cut(to.clone()));
@@ -273,8 +274,8 @@ impl World {
         }
     }
 
-    /// `to` is deaf to `from` from now on. That lasts until `from` notices, or one of the two starts anew; no
-    /// [healing](World::heal) of the network ends it.
+    /// Makes `to` deaf to `from` from now on. That lasts until `from` detects it, or one of the two restarts;
+    /// [healing](World::heal) the network does not end it.
     pub fn deafen(&self, from: &NodeId, to: &NodeId, deafness: Deafness) {
         if from != to {
             self.0.witness.saw(Some(from), What::Deafened(to.clone(), deafness));
@@ -294,18 +295,18 @@ impl World {
         self.site(node, |site| site.clock.set_by(by_ms));
     }
 
-    /// Sessions that stop or are in trouble are part of the test: they need not end, and do not fail it.
+    /// Allows sessions that are stopped or in trouble: they need not end, and do not fail the test.
     pub fn allow_trouble(&self) {
         *lock(&self.0.allows_trouble) = true;
     }
 
-    /// Starts a session under `key` at a node, over all its crashes, until it is known how it has ended for all roles.
+    /// Starts a session under `key` at a node, retrying over all of its crashes, until the session is settled.
     ///
     /// # Errors
-    /// The abort, when everything is taken back.
+    /// The abort, when everything is compensated.
     ///
     /// # Panics
-    /// When the session stands still, or its start is refused for good.
+    /// When the session is stopped, or its start is refused for good.
     pub async fn settled<C: Choreography>(&self, node: &str, key: &str, input: Input<C>) -> Result<Output<C>, Abort>
     where
         Input<C>: Clone,
@@ -333,7 +334,8 @@ impl World {
         }
     }
 
-    /// Waits for `ended`, unless the session needs an operator at any role: then it fails the test, if that is not allowed.
+    /// Waits for `ended`, unless the session needs an operator at any role: then the test fails, if that is not
+    /// allowed.
     async fn unless_in_trouble<T>(&self, session: SessionId, ended: impl Future<Output = T>) -> T {
         let mut ended = std::pin::pin!(ended);
         loop {
@@ -346,11 +348,11 @@ impl World {
         }
     }
 
-    /// Lets the rest of the trouble happen, mends everything, and waits until every session has ended at all its roles;
-    /// then all invariants are checked. What a test checks by itself, it checks after this.
+    /// Lets the rest of the trouble happen, repairs everything, and waits until every session has ended at all its
+    /// roles; then all invariants are checked. A test makes its own checks after this.
     ///
     /// # Panics
-    /// When a session stands still or is in trouble (see [`World::allow_trouble`]).
+    /// When a session is stopped or in trouble (see [`World::allow_trouble`]).
     pub async fn settle(&self) {
         self.mend().await;
         while !self.is_idle() {
@@ -360,8 +362,8 @@ impl World {
         *lock(&self.0.settled) = true;
     }
 
-    /// As [`World::settle`], for what never ends by itself, such as the channels of durable actors: waits until `done` says
-    /// so instead. Sessions that are open then need not end.
+    /// Settles the world as [`World::settle`] does, but waits until `done` returns true: for sessions that never end
+    /// by themselves, such as the channels of durable actors. Sessions that are open then need not end.
     ///
     /// # Panics
     /// As [`World::settle`].
@@ -377,7 +379,7 @@ impl World {
         *lock(&self.0.settled) = true;
     }
 
-    /// Lets the rest of the trouble happen, and mends everything.
+    /// Lets the rest of the trouble happen, and repairs everything.
     async fn mend(&self) {
         let trouble = lock(&self.0.trouble).take();
         if let Some(Err(error)) = match trouble {
@@ -404,14 +406,14 @@ impl World {
         }
     }
 
-    /// Whether all that can end has ended, in memory and on the disks.
+    /// Whether everything that can end has ended, in memory and on the disks.
     fn is_idle(&self) -> bool {
         self.check_trouble();
         let stuck = self.stuck();
         let open = self.0.witness.open();
         let stuck_at =
             |node: &NodeId| open.iter().filter(|(at, id)| at == node && stuck.contains_key(&id.session)).count();
-        // What waits for one that needs an operator waits with it.
+        // Other roles of a session that needs an operator wait with it.
         let in_memory = lock(&self.0.sites)
             .values()
             .filter_map(|site| site.node.as_ref())
@@ -419,7 +421,7 @@ impl World {
         !in_memory && open.iter().all(|(_, id)| stuck.contains_key(&id.session))
     }
 
-    /// The sessions that need an operator, with why.
+    /// Returns the sessions that need an operator, with the reasons.
     fn stuck(&self) -> BTreeMap<SessionId, String> {
         let mut stuck = BTreeMap::new();
         for node in lock(&self.0.sites).values().filter_map(|site| site.node.as_ref()) {
@@ -438,7 +440,8 @@ impl World {
         stuck
     }
 
-    /// What does not go on, of all nodes: who waits for what, and what is down. At most so many lines.
+    /// Describes, for all nodes, which instances wait for what, and which nodes are down. At most
+    /// [`STANDSTILL_LINES_MAX`] lines.
     pub(super) async fn standstill(&self) -> String {
         let mut lines = Vec::new();
         for name in self.names() {
@@ -482,7 +485,7 @@ impl World {
         }
     }
 
-    /// What has happened; nothing is kept of the world, which may hold services that hold it.
+    /// Takes the trace, and drops the machines of the world, which may hold services that hold the world.
     pub(super) fn take_trace(&self) -> Trace {
         drop(std::mem::take(&mut *lock(&self.0.sites)));
         self.0.witness.take_trace()

@@ -1,15 +1,16 @@
-//! The time by which tombstones are old: that of the wall clock, as far as the time that has passed bears it out.
+//! The clock that determines the age of tombstones: the wall clock, as far as elapsed time confirms it.
 //!
-//! A wall clock may be set, by NTP, by a virtual machine that resumes, by a slip of the operator's. By one look at a clock that
-//! is ahead all tombstones would be old, and with them the callers' keys would be gone: what was done would be done again. So a
-//! jump forward counts only once it has lasted. One back counts at once: it makes everything younger.
+//! A wall clock may be set, by NTP, by a virtual machine that resumes, or by an operator's mistake. A single reading
+//! of a clock that is ahead would make all tombstones old. The callers' keys would be removed with them, and finished
+//! work would be done again. A jump forward therefore counts only once it has lasted. A jump back counts at once: it
+//! makes everything younger.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use accompanist_core::contract::Environment;
 
-/// A clock that is further ahead than this, and than a tenth of the time since the last look, has jumped.
+/// A clock has jumped if it is further ahead than this, and than a tenth of the time since the last reading.
 const JUMP_MIN_MS: u64 = 60_000;
 
 /// See the module's documentation.
@@ -17,9 +18,9 @@ pub(super) struct AgeClock {
     environment: Arc<dyn Environment>,
     /// How long a jump forward has to last.
     patience_ms: u64,
-    /// The time that counted at the last look, and when that was on the other clock.
+    /// The time that counted at the last reading, and the monotonic clock's reading at that moment.
     last: Option<(u64, u64)>,
-    /// Since when, on the other clock, the wall clock has been ahead.
+    /// Since when, on the monotonic clock, the wall clock has been ahead.
     ahead_since_ms: Option<u64>,
 }
 
@@ -29,8 +30,8 @@ impl AgeClock {
         Self { environment, patience_ms, last: None, ahead_since_ms: None }
     }
 
-    /// The time at which something was closed in an earlier life: it was that late at least, and how long the node was down
-    /// nobody knows.
+    /// Records the time at which something was closed in an earlier run of the node. The current time is at least
+    /// that; how long the node was down is unknown.
     pub(super) fn note_earlier(&mut self, unix_ms: u64) {
         let now_ms = self.environment.monotonic_ms();
         if self.last.is_none_or(|(known, _)| known < unix_ms) && unix_ms <= self.environment.unix_ms() {
@@ -38,18 +39,18 @@ impl AgeClock {
         }
     }
 
-    /// What the wall clock shows, borne out or not.
+    /// Returns the wall clock's time, confirmed or not.
     pub(super) fn shown_unix_ms(&self) -> u64 {
         self.environment.unix_ms()
     }
 
-    /// How long a jump forward still has to last, if there was one.
+    /// Returns how long a jump forward still has to last, if there was one.
     pub(super) fn believes_in(&self) -> Option<Duration> {
         let lasts_ms = self.environment.monotonic_ms().saturating_sub(self.ahead_since_ms?);
         Some(Duration::from_millis(self.patience_ms.saturating_sub(lasts_ms)))
     }
 
-    /// The time that counts.
+    /// Returns the time that counts.
     pub(super) fn unix_ms(&mut self) -> u64 {
         let (shown, now_ms) = (self.environment.unix_ms(), self.environment.monotonic_ms());
         let counts = match self.last {
@@ -82,7 +83,7 @@ mod tests {
     const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
     const START_MS: u64 = 1_000 * DAY_MS;
 
-    /// The wall clock, and the other one.
+    /// The wall clock, and the monotonic one.
     struct Hands(Mutex<(u64, u64)>);
 
     impl Environment for Hands {
@@ -166,13 +167,13 @@ mod tests {
         assert_eq!(clock.unix_ms(), START_MS - DAY_MS);
     }
 
-    /// At a start there is nothing to compare with but what was closed before.
+    /// At a start there is nothing to compare with except what was closed before.
     #[test]
     fn a_clock_that_is_ahead_at_a_start_is_not_believed_either() {
         let (hands, mut clock) = clock();
         clock.note_earlier(START_MS - DAY_MS);
         clock.note_earlier(START_MS - 2 * DAY_MS);
-        // From a clock that was wrong then.
+        // From a clock that was wrong at the time.
         clock.note_earlier(START_MS + DAY_MS);
         assert_eq!(clock.unix_ms(), START_MS - DAY_MS);
         hands.pass(20 * MINUTE_MS);

@@ -1,8 +1,9 @@
-//! How many open instances belong to sessions that have a node in their cast: counted in the store when a node drains,
-//! and kept up with each group commit from then on.
+//! Counts how many open instances belong to sessions that have a given node in their cast. The instances in the store
+//! are counted when a node drains; each group commit then updates the counts.
 //!
-//! Costs nothing while nobody asks. Knows headers, no nodes' standings. The count goes over the store in pages, between
-//! two group commits; what is written meanwhile is added if it lies behind, and is seen by a later page if not.
+//! This costs nothing while nobody asks. The module knows headers, but not the membership of nodes. The count reads
+//! the store in pages, between two group commits. An instance written meanwhile is added if its key was already
+//! passed; otherwise a later page sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,25 +16,25 @@ use metrics::gauge;
 use super::Done;
 use crate::metric;
 
-/// Open instances that one look counts: about a millisecond's work.
+/// How many open instances one page counts: about a millisecond's work.
 const PAGE: usize = 256;
 
-/// How many, by node.
+/// The number of instances, by node.
 pub(crate) type Counts = BTreeMap<NodeId, u64>;
 
-/// What is to be counted.
+/// A request to count instances.
 pub(crate) struct Question {
-    /// For these nodes; for none, nothing is counted any more.
+    /// The nodes to count for; with none, counting ends.
     pub(crate) nodes: BTreeSet<NodeId>,
-    /// The node whose store this is. An opening that cannot be read is counted for it alone.
+    /// The node whose store this is. An opening that cannot be read is counted for this node only.
     pub(crate) own: NodeId,
-    /// Answered once, when all that was asked of the writer before is on disk and counted.
+    /// Called once, when all earlier writes are on disk and counted.
     pub(crate) done: Done<Counts>,
-    /// Called whenever a count has come down to 0, until somebody asks again.
+    /// Called whenever a count has dropped to 0, until somebody asks again.
     pub(crate) emptied: Option<Box<dyn Fn() + Send>>,
 }
 
-/// An opening or a closing of the group that is being committed.
+/// An opening or a closing in the group that is being committed.
 struct Noted {
     key: Vec<u8>,
     cast: Vec<NodeId>,
@@ -44,13 +45,13 @@ struct Noted {
 #[derive(Default)]
 pub(super) struct Census {
     counts: Counts,
-    /// All up to this key is counted; `None` once all is.
+    /// All instances up to this key are counted; `None` once all are.
     counting: Option<Vec<u8>>,
     noted: Vec<Noted>,
     waiting: Vec<Done<Counts>>,
     emptied: Option<Box<dyn Fn() + Send>>,
     own: Option<NodeId>,
-    /// What the gauge has of this node.
+    /// The gauge's current value for this node.
     shown: u64,
 }
 
@@ -70,7 +71,7 @@ impl Census {
         self.counting.is_some()
     }
 
-    /// An instance's changes that are about to be written.
+    /// Records an instance's changes that are about to be written.
     pub(super) fn note(&mut self, changes: &[Change]) {
         if self.counts.is_empty() {
             return;
@@ -82,7 +83,7 @@ impl Census {
                 Space::Closed => read_value(Space::Closed, value).map(|closed: Closed| closed.header),
                 _ => continue,
             };
-            // Written here, so it can be read.
+            // The writer wrote the value, so it can be read.
             if let Ok(header) = header {
                 let (key, cast) = (change.key.clone(), self.concerned(&header));
                 self.noted.push(Noted { key, cast, opens: change.space == Space::Open });
@@ -95,11 +96,11 @@ impl Census {
         nodes.into_iter().cloned().collect()
     }
 
-    /// What was noted is on disk. Answers, if all is counted.
+    /// Applies the recorded changes, which are now on disk. Answers, if everything is counted.
     pub(super) fn committed(&mut self) {
         let mut emptied = false;
         for Noted { key, cast, opens } in std::mem::take(&mut self.noted) {
-            // What the count has not come by yet it will see.
+            // The count has not reached this key yet, and will see it.
             if self.counting.as_ref().is_some_and(|counted_to| key > *counted_to) {
                 continue;
             }
@@ -115,13 +116,13 @@ impl Census {
         }
     }
 
-    /// Counts a page. Only with everything noted in the store.
+    /// Counts a page. Call it only when all recorded changes are in the store.
     pub(super) fn page(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         let entries = store.scan(Space::Open, &[], self.counting.as_deref().filter(|key| !key.is_empty()), PAGE)?;
         for (_, value) in &entries {
             let cast = match read_value(Space::Open, value) {
                 Ok(Opened { header, .. }) => self.concerned(&header),
-                // It stands still, and belongs to this node in any case.
+                // The instance is stopped, and belongs to this node in any case.
                 Err(_) => self.own.iter().filter(|own| self.counts.contains_key(*own)).cloned().collect(),
             };
             for node in cast {
@@ -144,7 +145,7 @@ impl Census {
         }
     }
 
-    /// Says nothing any more.
+    /// Refuses all questions from now on.
     pub(super) fn refuse(&mut self, error: &StoreError) {
         for done in std::mem::take(&mut self.waiting) {
             done(Err(error.clone()));
@@ -154,7 +155,7 @@ impl Census {
     #[expect(clippy::cast_precision_loss, reason = "a gauge's numbers are floating, and exact up to 2^53")]
     fn show(&mut self) {
         let now = self.own.as_ref().and_then(|own| self.counts.get(own)).copied().unwrap_or_default();
-        // By differences, so that the nodes of one process add up.
+        // Set by differences, so that the values of several nodes in one process add up.
         let before = std::mem::replace(&mut self.shown, now);
         gauge!(metric::DRAINING_INSTANCES).increment(now as f64 - before as f64);
     }

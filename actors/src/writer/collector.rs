@@ -1,8 +1,10 @@
-//! Which tombstones go, and when: what closed first, once there are too many, too large or too old ones.
+//! Decides which tombstones are removed, and when: the first to close goes first, once there are too many, too large
+//! or too old ones.
 //!
-//! An index in the order of closing is written in the batch of each tombstone, so that neither a tombstone nor all of
-//! the index has to be read for it. Knows keys and sizes; the writer asks it between two group commits. Why a tombstone
-//! may go at all: `docs/decisions/0009-retention.md`. How old they are: `age_clock`.
+//! The batch of each tombstone also writes an index entry in the order of closing, so that collecting needs to read
+//! neither tombstones nor the whole index. The collector knows keys and sizes; the writer calls it between two group
+//! commits. `docs/decisions/0009-retention.md` says why a tombstone may be removed at all. `age_clock` determines
+//! their age.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,19 +20,19 @@ use super::keys;
 use crate::metric;
 use crate::settings::Retention;
 
-/// Tombstones that one group commit collects, or one look counts: about a millisecond's work.
+/// How many tombstones one group commit collects, or one page counts: about a millisecond's work.
 const PAGE: usize = 1_024;
-/// Entries read at a time: mostly a few are due.
+/// How many entries are read at a time: usually only a few are due.
 const CHUNK: usize = 64;
-/// The longest pause between two looks at the clock, which may be set.
+/// The longest pause between two readings of the clock, which may be set.
 const LOOK_PERIOD_MAX: Duration = Duration::from_mins(1);
 
-/// What is kept of closed instances.
+/// The size of what is stored of closed instances.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tombstones {
-    /// How many.
+    /// The number of tombstones.
     pub count: u64,
-    /// Their bytes, outputs and keys included.
+    /// Their size in bytes, outputs and keys included.
     pub bytes: u64,
 }
 
@@ -39,18 +41,18 @@ pub(crate) struct Collector {
     retention: Retention,
     clock: AgeClock,
     kept: Tombstones,
-    /// What was there at the start is counted up to this key; `None` once all is.
+    /// The tombstones that existed at the start are counted up to this key; `None` once all are.
     counting: Option<Vec<u8>>,
-    /// All up to this key is collected. So that no scan goes over what was removed before.
+    /// All entries up to this key are collected. Scans start here, so that they do not read over removed entries.
     collected_to: Vec<u8>,
-    /// No tombstone closed before this; `None` if there is none.
+    /// A lower bound on the closing times of all tombstones; `None` if there is none.
     oldest_unix_ms: Option<u64>,
-    /// More is kept than the bounds allow, all of it below the least age.
+    /// Whether more is stored than the bounds allow, with every tombstone younger than the minimum age.
     held_back: bool,
     publisher: watch::Sender<Option<Tombstones>>,
 }
 
-/// One tombstone as the index has it.
+/// A tombstone's entry in the index.
 struct Ended {
     at_unix_ms: u64,
     id: InstanceId,
@@ -94,18 +96,18 @@ impl Collector {
         }
     }
 
-    /// What is kept; `None` while it is being counted.
+    /// Returns the number and size of the tombstones, as a watch; `None` while they are being counted.
     pub(super) fn watch(&self) -> watch::Receiver<Option<Tombstones>> {
         self.publisher.subscribe()
     }
 
-    /// A tombstone is about to be written: gives its place in the order, to be written with it.
+    /// Records a tombstone that is about to be written. Returns its index entry, to be written with it.
     pub(super) fn note_closed(&mut self, id: InstanceId, tombstone: &Change) -> Option<Change> {
         let value_bytes = tombstone.value.as_ref().map_or(0, Vec::len);
         let bytes = (2 * InstanceId::BYTES + size_of::<u64>() + value_bytes) as u64;
         let ended = Ended { at_unix_ms: self.clock.shown_unix_ms(), id, bytes };
         let change = ended.change()?;
-        // What the count has not come by yet it will see.
+        // Otherwise the count has not reached this key yet, and will see it.
         if self.counting.as_ref().is_none_or(|counted_to| change.key <= *counted_to) {
             self.add(&ended);
         }
@@ -116,7 +118,7 @@ impl Collector {
         Some(change)
     }
 
-    /// How long nothing is to be done, if anything is ever.
+    /// Returns how long there is nothing to do; `None` if there never will be.
     pub(super) fn pause(&mut self) -> Option<Duration> {
         if self.counting.is_some() {
             return Some(Duration::ZERO);
@@ -130,7 +132,7 @@ impl Collector {
         self.pause() == Some(Duration::ZERO)
     }
 
-    /// Counts a page or collects one; gives what is to be removed. Only with everything noted in the store.
+    /// Counts a page or collects one; returns the removals. Call it only when everything recorded is in the store.
     pub(super) fn page(&mut self, store: &dyn Store) -> Result<Batch, StoreError> {
         let mut batch = Batch::new();
         if self.counting.is_some() {
@@ -204,7 +206,7 @@ impl Collector {
     }
 
     fn set(&mut self, kept: Tombstones) {
-        // By differences, so that the nodes of one process add up.
+        // Set by differences, so that the values of several nodes in one process add up.
         gauge!(metric::TOMBSTONES).increment(difference(self.kept.count, kept.count));
         gauge!(metric::TOMBSTONE_BYTES).increment(difference(self.kept.bytes, kept.bytes));
         self.kept = kept;
@@ -215,14 +217,14 @@ impl Collector {
         count_max.is_some_and(|max| self.kept.count > max) || bytes_max.is_some_and(|max| self.kept.bytes > max)
     }
 
-    /// When the one that closed first may have to go.
+    /// Returns when the first to close may have to be removed.
     fn due_unix_ms(&self) -> Option<u64> {
         let Retention { age_min, age_max, .. } = self.retention;
         let age = if self.is_over() { age_min } else { age_max?.max(age_min) };
         Some(self.oldest_unix_ms?.saturating_add(millis(age)))
     }
 
-    /// The least age wins over the other bounds; that is no failure, but somebody should know.
+    /// Warns when the minimum age overrides the other bounds. This is no failure, but an operator should know.
     fn note_held_back(&mut self) {
         if self.counting.is_some() {
             return;
@@ -233,11 +235,11 @@ impl Collector {
             counter!(metric::RETENTION_HELD_BACK).increment(1);
             tracing::warn!(count, bytes, "retention keeps more than its bounds: all of it is younger than `age_min`");
         }
-        // Below the bounds it is over; at the next one that may go it is not.
+        // The state ends only when the store is within the bounds, not when the next tombstone becomes removable.
         self.held_back = held_back || (self.held_back && self.is_over());
     }
 
-    /// All that was noted and collected is in the store.
+    /// Publishes the counts: everything recorded and collected is in the store.
     pub(super) fn publish(&self) {
         if self.counting.is_none() {
             self.publisher.send_if_modified(|published| published.replace(self.kept) != Some(self.kept));

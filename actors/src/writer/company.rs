@@ -1,19 +1,19 @@
-//! Whether a write that nothing waits for is likely to have company soon: only while several sessions are written. A session that is
-//! alone would wait for nobody, several times until it is settled (decision 0004).
+//! Predicts whether a lazy write will soon share a commit with another one: only while several sessions are written.
+//! A session that is alone would wait in vain, several times until it is settled (decision 0004).
 
 use std::time::Duration;
 
 use accompanist_core::SessionId;
 use tokio::time::Instant;
 
-/// Sessions are taken for written side by side for so many of the longest delays.
+/// How many of the longest delays may lie between writes of two sessions that count as concurrent.
 const DELAYS: u32 = 4;
 
 /// See the module's documentation.
 pub(super) struct Company {
     lasts: Duration,
     last: Option<(SessionId, Instant)>,
-    /// When another session was written than the one before.
+    /// When a session was last written that differs from the one written before it.
     seen: Option<Instant>,
 }
 

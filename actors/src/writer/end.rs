@@ -1,7 +1,7 @@
-//! The end of the writer, which is told whichever way it comes: as it was asked to, by an error of the store, by a panic, or
+//! The end of the writer, which is reported however it happens: on request, by an error of the store, by a panic, or
 //! because its thread or its task is gone.
 //!
-//! Knows no writes.
+//! This module knows nothing about writes.
 
 use accompanist_core::contract::StoreError;
 use accompanist_core::panics;
@@ -10,7 +10,7 @@ use super::Writer;
 use crate::error::NodeError;
 use crate::latch::Latch;
 
-/// Tells how the writer has ended; also when it is dropped where it stands.
+/// Reports how the writer has ended, even if it is dropped while it runs.
 #[derive(Default)]
 pub(super) struct End {
     pub(super) failed: Latch<NodeError>,

@@ -4,8 +4,8 @@ use accompanist_core::contract::{Direction, Entry, KeyRange, Space, Store, Store
 use accompanist_core::id::InstanceId;
 use accompanist_core::record::{Opened, Record, read_value};
 
-/// All records of an instance. A loop's turns that are over are stepped over: what a database keeps to remember that
-/// they were removed costs nothing, however many they are.
+/// Returns all records of an instance. The finished turns of a loop are skipped: however many there were, the
+/// deletion markers that a database keeps for them cost nothing.
 pub(super) fn load(store: &dyn Store, id: InstanceId) -> Result<Vec<Record>, StoreError> {
     let mut records = read(&store.scan(Space::Journal, &Record::checkpoints(id), None, usize::MAX)?)?;
     let over = records.iter().filter_map(|record| match record {
@@ -27,15 +27,15 @@ pub(super) fn load(store: &dyn Store, id: InstanceId) -> Result<Vec<Record>, Sto
     Ok(records)
 }
 
-/// What can be read of an instance that is open, for an operator: one row that is damaged does not hide the others.
+/// The readable part of an open instance, for an operator: one damaged row does not hide the others.
 pub(crate) struct Readable {
     pub(crate) opened: Opened,
     pub(crate) records: Vec<Record>,
-    /// The keys of those that cannot be read.
+    /// The keys of the records that cannot be read.
     pub(crate) damaged: Vec<Vec<u8>>,
 }
 
-/// What can be read of the instance, if it is open.
+/// Returns what can be read of the instance, if it is open.
 pub(crate) fn load_readable(store: &dyn Store, id: InstanceId) -> Result<Option<Readable>, StoreError> {
     let Some(opened) = store.get(Space::Open, &id.to_bytes())? else { return Ok(None) };
     let opened = read_value(Space::Open, &opened)?;

@@ -1,6 +1,7 @@
-//! How many instances are open in the store, in memory or not.
+//! Counts how many instances are open in the store, in memory or not.
 //!
-//! Counted once after a start, page by page between two group commits, and kept up with what is written. Knows keys only.
+//! They are counted once after a start, page by page between two group commits; each write then updates the count.
+//! This module knows only keys.
 
 use accompanist_core::contract::{Change, Space, Store, StoreError};
 use metrics::gauge;
@@ -8,23 +9,23 @@ use tokio::sync::watch;
 
 use crate::metric;
 
-/// Keys that one look counts: the writer writes between two of them.
+/// How many keys one page counts: the writer can write between two pages.
 const PAGE: usize = 256;
 
 /// The instances open in a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Open {
     pub(crate) count: u64,
-    /// Whether those that were there at the start are all counted.
+    /// Whether all instances that were open at the start are counted.
     pub(crate) complete: bool,
 }
 
 /// See the module's documentation.
 pub(super) struct OpenCount {
     count: u64,
-    /// What was there at the start is counted up to this key; `None` once all is.
+    /// The instances that were open at the start are counted up to this key; `None` once all are.
     counting: Option<Vec<u8>>,
-    /// Keys of the group that is being committed, and whether they open.
+    /// The keys in the group that is being committed, and whether they open.
     noted: Vec<(Vec<u8>, bool)>,
     publisher: watch::Sender<Open>,
 }
@@ -43,20 +44,20 @@ impl OpenCount {
         self.counting.is_some()
     }
 
-    /// An instance's changes that are about to be written. It is opened once and closed once.
+    /// Records an instance's changes that are about to be written. An instance is opened once and closed once.
     pub(super) fn note(&mut self, changes: &[Change]) {
         let of_open = changes.iter().filter(|change| change.space == Space::Open);
         self.noted.extend(of_open.map(|change| (change.key.clone(), change.value.is_some())));
     }
 
-    /// What was noted is on disk.
+    /// Applies the recorded changes, which are now on disk.
     pub(super) fn committed(&mut self) {
         if self.noted.is_empty() {
             return;
         }
         let mut count = self.count;
         for (key, opens) in self.noted.drain(..) {
-            // What the count has not come by yet it will see.
+            // Otherwise the count has not reached this key yet, and will see it.
             if self.counting.as_ref().is_none_or(|counted_to| key <= *counted_to) {
                 count = if opens { count.saturating_add(1) } else { count.saturating_sub(1) };
             }
@@ -64,7 +65,7 @@ impl OpenCount {
         self.set(count);
     }
 
-    /// Counts a page. Only with everything noted in the store.
+    /// Counts a page. Call it only when all recorded changes are in the store.
     pub(super) fn page(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         let entries = store.scan(Space::Open, &[], self.counting.as_deref().filter(|key| !key.is_empty()), PAGE)?;
         let (count, complete) = (self.count + entries.len() as u64, entries.len() < PAGE);
@@ -75,7 +76,7 @@ impl OpenCount {
 
     #[expect(clippy::cast_precision_loss, reason = "a gauge's numbers are floating, and exact up to 2^53")]
     fn set(&mut self, count: u64) {
-        // By differences, so that the nodes of one process add up.
+        // Set by differences, so that the values of several nodes in one process add up.
         gauge!(metric::INSTANCES_OPEN).increment(count as f64 - self.count as f64);
         self.count = count;
         self.publisher.send_replace(Open { count, complete: self.counting.is_none() });
@@ -100,7 +101,7 @@ mod tests {
         Change { space: Space::Open, key: number.to_be_bytes().to_vec(), value: opens.then(Vec::new) }
     }
 
-    /// As the writer does it.
+    /// Writes as the writer does.
     fn write(count: &mut OpenCount, store: &mut MemoryStore, changes: Batch) {
         count.note(&changes);
         store.apply(changes).unwrap();
@@ -118,7 +119,7 @@ mod tests {
         assert_eq!(*watch.borrow(), Open::default());
         count.page(&store).unwrap();
         assert_eq!(watch.borrow().count, PAGE as u64);
-        // Before and behind the place that the count has come to.
+        // Before and after the key that the count has reached.
         write(&mut count, &mut store, vec![change(3, true), change(0, false)]);
         write(&mut count, &mut store, vec![change(pages * 2 - 1, true), change(pages * 2 - 2, false)]);
         while count.is_counting() {

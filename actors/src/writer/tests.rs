@@ -25,7 +25,7 @@ fn instance() -> InstanceId {
     InstanceId { session: SessionId::fresh(1, 1), role: RoleIndex(0) }
 }
 
-/// Submits and gives what the answer will be.
+/// Submits a write and returns a receiver for its answer.
 fn submit(writer: &WriterHandle, incarnation: u64, write: Write) -> oneshot::Receiver<Result<Written, StoreError>> {
     let (reply, answer) = oneshot::channel();
     let done = Box::new(move |written| drop(reply.send(written)));
@@ -72,12 +72,12 @@ async fn an_instance_begins_once() {
         writer.submit(Job::Write { id: instance(), incarnation, begins: true, write, done });
         answer
     };
-    // Both in one group, and again when the first is durable.
+    // Twice in one group, and again when the first is durable.
     let (first, second) = (begin(1, 1), begin(2, 2));
     assert!(matches!(first.await.unwrap(), Ok(Written::Durable(None))));
     assert!(matches!(second.await.unwrap(), Ok(Written::Known)));
     assert!(matches!(begin(3, 3).await.unwrap(), Ok(Written::Known)));
-    // What an actor that has not looked writes next is refused, too.
+    // The next write of an actor that has not checked is refused too.
     assert!(matches!(submit(&writer, 3, write(true, 9)).await.unwrap(), Err(StoreError::Closed)));
     writer.end().await;
     let store = disk.open().unwrap();
@@ -97,7 +97,7 @@ async fn waiting_writes_share_a_sync_and_lazy_ones_wait_for_company() {
     }
     assert!(lazy.await.unwrap().is_ok());
     assert_eq!(disk.syncs() - before, 1, "eight writes that wait together take one sync");
-    // Alone, a lazy write is not forgotten.
+    // A lazy write that stays alone is still committed.
     assert!(submit(&writer, 1, write(false, 9)).await.unwrap().is_ok());
     assert_eq!(disk.syncs() - before, 2);
 }

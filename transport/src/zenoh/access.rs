@@ -1,10 +1,12 @@
-//! The Zenoh configuration of a node in a system with members: TLS with certificates of both ends, no other listener, and
-//! rules by which each certificate speaks in its own name alone.
+//! The Zenoh configuration of a node in a system with members: TLS with certificates at both ends, no other listener,
+//! and rules that allow each certificate to send only in its own name.
 //!
-//! A packet's sender is the last part of its key. So "only `a` puts to `../a`" makes it authentic, and "only `a` subscribes
-//! to `../node/a/*`" keeps it from others. Zenoh matches names exactly, so each member is written down.
+//! A packet's sender is the last part of its key. The rule "only `a` puts to `../a`" makes the sender authentic, and
+//! "only `a` subscribes to `../node/a/*`" hides the packet from others. Zenoh matches names exactly, so the rules
+//! list each member.
 //!
-//! Must not know certificates, only where their files are. Next: [`super::exposure`], which refuses a node without all this.
+//! This module must not know certificates, only where their files are. Next: [`super::exposure`], which refuses a
+//! node without all this.
 
 use std::path::Path;
 
@@ -13,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::keys::Keys;
 
-/// What the Zenoh configuration files of a system with members are made of. Made by `accompanist security`.
+/// The input for the Zenoh configuration files of a system with members. `accompanist security` creates them.
 ///
 /// ```
 /// use accompanist_core::NodeId;
@@ -34,45 +36,46 @@ pub struct ZenohAccess {
     pub namespace: String,
     /// All nodes, by the names in their certificates.
     pub members: Vec<NodeId>,
-    /// The names in the certificates of the Zenoh routers between them. A router is trusted to name senders truly.
+    /// The names in the certificates of the Zenoh routers between the nodes. A router is trusted to name senders
+    /// truthfully.
     pub routers: Vec<NodeId>,
 }
 
-/// The names of the files in a node's folder.
+/// The name of the authority's certificate in a node's folder.
 pub const CA_FILE: &str = "ca.pem";
-/// See [`CA_FILE`].
+/// The name of the node's certificate in a node's folder.
 pub const CERTIFICATE_FILE: &str = "certificate.pem";
-/// See [`CA_FILE`].
+/// The name of the node's private key in a node's folder.
 pub const KEY_FILE: &str = "key.pem";
 
-/// Any node: what stands for the nodes behind a router, which is trusted to name them truly.
+/// Any node: stands for the nodes behind a router, which is trusted to name them truthfully.
 const ANY: &str = "*";
 
-/// What one end of a connection may send: the keys that it puts to, and those that it subscribes to.
+/// The rights of one end of a connection: the keys to which it may put, and those to which it may subscribe.
 struct Allowed {
     puts: Vec<String>,
     subscribes: Vec<String>,
 }
 
 impl Allowed {
-    /// What may go from `from` to `to`, each of which is a node or [`ANY`].
+    /// Returns what may go from `from` to `to`, each of which is a node or [`ANY`].
     fn new(keys: &Keys<'_>, from: &str, to: &str) -> Self {
         Self { puts: vec![keys.node(to, from), keys.all(from)], subscribes: vec![keys.node(from, ANY), keys.all(ANY)] }
     }
 }
 
 impl ZenohAccess {
-    /// The file of node `own`, whose certificate and key lie in `folder`.
+    /// Returns the file of node `own`, whose certificate and key are in `folder`.
     pub fn node_file(&self, own: &NodeId, folder: &Path, listen: &[String], connect: &[String]) -> String {
         file("peer", folder, listen, connect, &self.rules(own, own.as_str()))
     }
 
-    /// The file of router `own` between the nodes, for `zenohd --config`.
+    /// Returns the file of router `own` between the nodes, for `zenohd --config`.
     pub fn router_file(&self, own: &NodeId, folder: &Path, listen: &[String], connect: &[String]) -> String {
         file("router", folder, listen, connect, &self.rules(own, ANY))
     }
 
-    /// The rules of `own` about all others; it speaks and hears as `end`.
+    /// Returns the rules of `own` for all other ends; `own` sends and receives as `end`.
     fn rules(&self, own: &NodeId, end: &str) -> Value {
         let keys = Keys::new(&self.namespace);
         let members = self.members.iter().map(|member| (member, member.as_str()));
@@ -123,7 +126,7 @@ fn file(mode: &str, folder: &Path, listen: &[String], connect: &[String], access
                 "listen_certificate": certificate, "listen_private_key": key,
                 "connect_certificate": certificate, "connect_private_key": key,
                 "enable_mtls": true,
-                // Who is at the other end is what its certificate says: an address proves nothing more.
+                // The certificate identifies the other end: an address proves nothing more.
                 "verify_name_on_connect": false,
                 "close_link_on_expiration": true
             }
@@ -135,6 +138,6 @@ fn file(mode: &str, folder: &Path, listen: &[String], connect: &[String], access
             config.insert(key.into(), json!({ "endpoints": endpoints }));
         }
     }
-    // Values of this kind always have a text.
+    // Values of this kind can always be written as text.
     serde_json::to_string_pretty(&config).unwrap_or_default() + "\n"
 }

@@ -1,6 +1,7 @@
-//! What Zenoh is told: the builder, and its translation into Zenoh's own configuration.
+//! The configuration of Zenoh: the builder, and its translation into Zenoh's own configuration.
 //!
-//! Checks what Zenoh would only complain about in a log. Must not know sessions. Next: [`super::wire`].
+//! This module also checks what Zenoh would only complain about in a log. It must not know sessions. Next:
+//! [`super::wire`].
 
 use std::path::{Path, PathBuf};
 
@@ -14,15 +15,16 @@ use crate::PACKET_BYTES_MAX_DEFAULT;
 
 /// The smallest value of [`ZenohConfig::packet_bytes_max`].
 const PACKET_BYTES_MAX_LEAST: usize = 1024;
-/// Its greatest value, which is Zenoh's own: 1 GiB.
+/// The largest value of [`ZenohConfig::packet_bytes_max`], which is Zenoh's own limit: 1 GiB.
 const PACKET_BYTES_MAX_GREATEST: usize = 1 << 30;
-/// What Zenoh's own messages need, and what it adds to ours.
+/// The bytes that Zenoh's own messages need, and that it adds to ours.
 const MESSAGE_BYTES_EXTRA: usize = 64 * 1024;
 
 /// Settings that are used unless a configuration file sets them.
 ///
-/// Multicast off: nodes must not find strangers by accident. Not waiting for scouting: packets lost at the start
-/// are sent again anyway. Short retries: a node that was killed is back soon, and its peers wait for it.
+/// Multicast is off: nodes must not find strangers by accident. Opening does not wait for scouting: the link resends
+/// packets lost at the start anyway. Retries are short: a node that was killed is back soon, and its peers wait for
+/// it.
 const DEFAULTS: [(&str, &str); 6] = [
     ("scouting/multicast/enabled", "false"),
     ("scouting/gossip/enabled", "true"),
@@ -32,33 +34,35 @@ const DEFAULTS: [(&str, &str); 6] = [
     ("connect/retry", "{ period_init_ms: 100, period_max_ms: 1000, period_increase_factor: 2 }"),
 ];
 
-/// Where a node listens that is not told where: Zenoh would take a port of all interfaces.
+/// The address on which a node listens if none is configured: Zenoh would take a port of all interfaces.
 const LISTEN_LOCAL: &str = "{ router: [], peer: [\"tcp/127.0.0.1:0\"], client: [] }";
 
-/// What is used unless a configuration file has another value than Zenoh's own, which comes before ours.
+/// Values that replace Zenoh's defaults: the key, Zenoh's default, and our value. If a configuration file sets
+/// another value, that one is used.
 const INSTEAD: [(&str, &str, &str); 2] = [BLOCK_WAIT, QUEUE];
 
-/// How many small packets may wait for a connection. With Zenoh's own two, a packet is lost as soon as its sending thread is not
-/// run for a millisecond while two others wait: one in some hundred, on a machine that is busy. Each takes 64 KiB, as needed.
+/// How many small packets may wait for a connection. With Zenoh's default of two, a packet is lost whenever its
+/// sending thread does not run for a millisecond while two others wait: one in a few hundred, on a busy machine.
+/// Each place takes 64 KiB, as needed.
 const QUEUE: (&str, &str, &str) = ("transport/link/tx/queue/size/data", "2", "16");
 
-/// How long a large packet may wait for a connection that takes nothing before Zenoh closes it, in microseconds.
+/// How long a large packet may wait for a stalled connection before Zenoh closes the connection, in microseconds.
 ///
-/// Zenoh cannot tear down a connection, and does nothing for the other peers on that thread, while such a
-/// wait lasts: so this is also how long a peer that dies in a large transfer can hold up the rest.
+/// While such a wait lasts, Zenoh cannot tear down a connection, and does nothing for the other peers on that thread.
+/// This is therefore also how long a peer that crashes in a large transfer can hold up the others.
 const BLOCK_WAIT: (&str, &str, &str) =
     ("transport/link/tx/queue/congestion_control/block/wait_before_close", "5000000", "1000000");
 
-/// How a node takes part in a Zenoh network.
+/// The way in which a node takes part in a Zenoh network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ZenohMode {
-    /// Connects to other nodes directly, and keeps trying to reach those that are not up.
+    /// Connects to other nodes directly, and keeps trying to reach nodes that are not up.
     Peer,
-    /// Talks through one Zenoh router (or peer), which has to be up when the session is opened.
+    /// Communicates through one Zenoh router (or peer), which must be up when the session is opened.
     Client,
 }
 
-/// How to open a [`super::ZenohTransport`].
+/// The configuration with which to open a [`super::ZenohTransport`].
 ///
 /// ```
 /// use accompanist_transport::ZenohConfig;
@@ -66,7 +70,7 @@ pub enum ZenohMode {
 /// let config = ZenohConfig::new().listen("tcp/127.0.0.1:7447").connect("tcp/127.0.0.1:7448");
 /// ```
 ///
-/// Between machines, with certificates and access control that `accompanist security` has made:
+/// Between machines, with certificates and access control that `accompanist security` has created:
 ///
 /// ```
 /// use accompanist_transport::ZenohConfig;
@@ -86,7 +90,7 @@ pub struct ZenohConfig {
     namespace: String,
     packet_bytes_max: usize,
     insecure: bool,
-    /// What was set, with its values.
+    /// The settings that were given, with their values.
     given: Vec<(&'static str, String)>,
 }
 
@@ -107,16 +111,17 @@ impl Default for ZenohConfig {
 }
 
 impl ZenohConfig {
-    /// A peer that connects to nobody, with multicast scouting off and gossip scouting on.
+    /// Creates the configuration of a peer that connects to nobody, with multicast scouting off and gossip scouting
+    /// on.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Adds an address to listen on, such as `tls/0.0.0.0:7447`.
     ///
-    /// Without any, and without one in the configuration file, a peer listens on a free TCP port of this machine's loopback
-    /// interface, so that nodes which know only one common node find each other by gossip. With TLS an address has to be
-    /// given.
+    /// Without any, and without one in the configuration file, a peer listens on a free TCP port of this machine's
+    /// loopback interface, so that nodes which know only one common node find each other by gossip. With TLS an
+    /// address must be given.
     #[must_use]
     pub fn listen(mut self, endpoint: impl Into<String>) -> Self {
         self.listen.push(endpoint.into());
@@ -130,24 +135,25 @@ impl ZenohConfig {
         self
     }
 
-    /// Sets the mode; it is that of the configuration file, or else peer.
+    /// Sets the mode. By default it is that of the configuration file, or else peer.
     #[must_use]
     pub fn mode(mut self, mode: ZenohMode) -> Self {
         self.mode = Some(mode);
         self.given("mode", format!("{mode:?}"))
     }
 
-    /// Sets whether nodes find each other through nodes that they have in common; they do, unless a configuration file
-    /// says otherwise. Without, a node is connected to those alone that it was told of, or that were told of it: each pair
-    /// of nodes that talk has to be. For networks in which who reaches whom is laid down.
+    /// Sets whether nodes find each other through nodes that they have in common; they do, unless a configuration
+    /// file says otherwise. Without gossip, a node is connected only to the nodes that it is configured to connect
+    /// to, or that are configured to connect to it: each pair of nodes that communicate needs that. For networks with
+    /// a fixed topology.
     #[must_use]
     pub fn gossip(mut self, gossip: bool) -> Self {
         self.gossip = Some(gossip);
         self.given("gossip", gossip.to_string())
     }
 
-    /// Starts from a Zenoh configuration file: TLS, access control, shared memory and so on. What is set on this
-    /// builder goes over it, and the largest message always follows [`ZenohConfig::packet_bytes_max`].
+    /// Starts from a Zenoh configuration file: TLS, access control, shared memory and so on. The settings of this
+    /// builder override it, and the largest message always follows [`ZenohConfig::packet_bytes_max`].
     #[must_use]
     pub fn config_file(mut self, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
@@ -164,19 +170,21 @@ impl ZenohConfig {
         self.given("namespace", namespace)
     }
 
-    /// Allows connections that others can use in the name of any node, and read: plain TCP between machines, TLS without
-    /// certificates of both ends, TLS without access control. Refused by default.
+    /// Allows connections that others can use in the name of any node, and read: plain TCP between machines, TLS
+    /// without certificates at both ends, TLS without access control. Such connections are refused by default.
     ///
-    /// Whoever reaches such a node can start sessions, end them, and have steps carried out. For development, and for
-    /// networks that nobody else reaches; the transport warns of it each hour. A node with members (see `Members` of the
-    /// `accompanist` crate) checks what each name may do there as well, but cannot know who uses the name.
+    /// Anyone who can reach such a node can start sessions, end them, and have steps run. Use it for development, and
+    /// for networks that nobody else reaches; the transport logs a warning each hour. A node with members (see
+    /// `Members` of the `accompanist` crate) still checks what each name may do there, but cannot know who uses the
+    /// name.
     #[must_use]
     pub fn insecure(mut self, insecure: bool) -> Self {
         self.insecure = insecure;
         self.given("insecure", insecure.to_string())
     }
 
-    /// Sets the largest packet, in bytes, 1 MiB by default; from 1 KiB to 1 GiB. All nodes should have the same.
+    /// Sets the largest packet, in bytes, 1 MiB by default; from 1 KiB to 1 GiB. All nodes should have the same
+    /// value.
     #[must_use]
     pub fn packet_bytes_max(mut self, bytes: usize) -> Self {
         self.packet_bytes_max = bytes;
@@ -200,7 +208,7 @@ impl ZenohConfig {
         self.namespace
     }
 
-    /// Says what to do about `error`, which Zenoh gave on opening.
+    /// Returns what to do about `error`, which Zenoh returned on opening.
     pub(super) fn explain(&self, error: &str) -> String {
         if let Ok((config, _)) = self.to_zenoh()
             && let Some(meaning) = credentials::explain(error, &config)
@@ -223,15 +231,16 @@ impl ZenohConfig {
         format!("{error}; check {}", checks.join(", and "))
     }
 
-    /// Who can reach a node with this configuration; reads the configuration file, and opens nothing.
+    /// Returns who can reach a node with this configuration; reads the configuration file, and opens nothing.
     ///
     /// # Errors
-    /// [`TransportError::Config`] for a configuration that [`ZenohTransport::open`](super::ZenohTransport::open) refuses.
+    /// [`TransportError::Config`] for a configuration that [`ZenohTransport::open`](super::ZenohTransport::open)
+    /// refuses.
     pub fn check_exposure(&self) -> Result<Exposure, TransportError> {
         self.to_zenoh().map(|(_, exposure)| exposure)
     }
 
-    /// This configuration in Zenoh's terms, and who can reach a node with it.
+    /// Returns this configuration in Zenoh's terms, and who can reach a node with it.
     pub(super) fn to_zenoh(&self) -> Result<(Config, Exposure), TransportError> {
         self.check()?;
         let mut config = self.base()?;
@@ -262,7 +271,7 @@ impl ZenohConfig {
         }
         if !self.listen.is_empty() {
             set(&mut config, "listen/endpoints", &json_list(&self.listen))?;
-            // An address that cannot be used is the operator's to mend: it must not be retried in silence.
+            // An unusable address is for the operator to fix: it must not be retried silently.
             set(&mut config, "listen/timeout_ms", "0")?;
             set(&mut config, "listen/exit_on_failure", "true")?;
         }
@@ -289,7 +298,7 @@ impl ZenohConfig {
         })
     }
 
-    /// Refuses what was set twice, to two values: the first would be dropped without a word.
+    /// Refuses a setting that was given twice, with two values: the first would be dropped silently.
     fn check_given(&self) -> Result<(), TransportError> {
         for (at, (what, value)) in self.given.iter().enumerate() {
             let before = self.given.iter().take(at).find(|(known, first)| known == what && first != value);
@@ -333,7 +342,7 @@ impl ZenohConfig {
     }
 }
 
-/// Refuses what Zenoh would retry for ever with nothing but a line in the log.
+/// Refuses an endpoint that Zenoh would retry forever with only a line in the log.
 fn check_endpoint(endpoint: &str) -> Result<(), TransportError> {
     let refused = |reason: &str| {
         TransportError::Config(format!(
@@ -359,7 +368,7 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), TransportError
         .map_err(|error| TransportError::Config(format!("zenoh refuses `{key}` = {value}: {}", plain(&error))))
 }
 
-/// A JSON list of strings; control characters have been refused before.
+/// Returns a JSON list of strings; control characters have been refused before.
 fn json_list(strings: &[String]) -> String {
     let quoted: Vec<String> =
         strings.iter().map(|text| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))).collect();

@@ -1,7 +1,8 @@
-//! The certificates and the key that a session is to be opened with: what Zenoh says of those that it cannot use names neither
-//! the file nor what to do, or blames an address.
+//! Checks the certificates and the key with which a session is to be opened. Zenoh's errors about unusable ones name
+//! neither the file nor what to do, or blame an address.
 //!
-//! Whether a peer's are good is known when it connects: then Zenoh logs it (`docs/security.md`). Next: [`super::files`].
+//! Whether a peer's certificate is valid is known only when it connects: then Zenoh logs it (`docs/security.md`).
+//! Next: [`super::files`].
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use ::zenoh::Config;
 use accompanist_core::contract::TransportError;
 use x509_parser::pem::Pem;
 
-/// What each file is, by the last part of its key in Zenoh's configuration.
+/// The contents of each file, by the last part of its key in Zenoh's configuration.
 const FILES: [(&str, &str, Content); 5] = [
     ("root_ca_certificate", "certificate of the authority", Content::Certificate),
     ("listen_certificate", "node's certificate", Content::Certificate),
@@ -18,7 +19,7 @@ const FILES: [(&str, &str, Content); 5] = [
     ("connect_private_key", "node's private key", Content::Key),
 ];
 
-/// What the library below Zenoh calls a key of another certificate.
+/// The name that the TLS library below Zenoh gives to a key of another certificate.
 const MISMATCH: &str = "KeyMismatch";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,12 +28,12 @@ enum Content {
     Key,
 }
 
-/// The file that a configuration names for a key, if it names one.
+/// Returns the file that a configuration names under a key, if there is one.
 pub(super) fn path(config: &Config, key: &str) -> Option<PathBuf> {
     serde_json::from_str(&config.get_json(&format!("transport/link/tls/{key}")).ok()?).ok()
 }
 
-/// Checks that each file that the configuration names can be read and has what it is named for.
+/// Checks that each file that the configuration names can be read and has the expected contents.
 pub(super) fn check(config: &Config) -> Result<(), TransportError> {
     for (key, what, content) in FILES {
         let Some(path) = path(config, key) else { continue };
@@ -56,7 +57,7 @@ pub(super) fn check(config: &Config) -> Result<(), TransportError> {
     Ok(())
 }
 
-/// What Zenoh's error means, if it is about a key that is not that of its certificate.
+/// Returns what Zenoh's error means, if it is about a key that does not belong to its certificate.
 pub(super) fn explain(error: &str, config: &Config) -> Option<String> {
     let of =
         |end: &str| Some((path(config, &format!("{end}_private_key"))?, path(config, &format!("{end}_certificate"))?));
@@ -69,12 +70,12 @@ pub(super) fn explain(error: &str, config: &Config) -> Option<String> {
     ))
 }
 
-/// Who a certificate is for, in words.
+/// Returns the subject of a certificate, as text.
 pub(super) fn subject(file: &Path) -> Option<String> {
     read(file, |certificate| Some(certificate.subject().to_string()))
 }
 
-/// The name in the certificate that this node shows to those that it connects to, or to those that connect to it.
+/// Returns the name in the certificate that this node presents when it connects, or else when others connect to it.
 pub(super) fn common_name(config: &Config) -> Option<(PathBuf, String)> {
     let file = path(config, "connect_certificate").or_else(|| path(config, "listen_certificate"))?;
     let name =
@@ -82,7 +83,7 @@ pub(super) fn common_name(config: &Config) -> Option<(PathBuf, String)> {
     Some((file, name))
 }
 
-/// What `look` finds in the first certificate of a file.
+/// Returns what `look` finds in the first certificate of a file.
 fn read<T>(file: &Path, look: impl FnOnce(&x509_parser::certificate::X509Certificate<'_>) -> Option<T>) -> Option<T> {
     let bytes = std::fs::read(file).ok()?;
     let pem = Pem::iter_from_buffer(&bytes).flatten().next()?;

@@ -1,10 +1,11 @@
-//! Who can reach what a configuration opens, and which configurations are refused for it.
+//! Determines who can reach the endpoints of a configuration, and refuses configurations because of it.
 //!
-//! Zenoh opens what it is told, and by default a plain port on all interfaces. Whoever reaches a plain port speaks in any
-//! node's name, and reads what the nodes send. So each endpoint is either local, or encrypted with both ends known by
-//! their certificates, or allowed by name: [`super::ZenohConfig::insecure`].
+//! Zenoh opens the endpoints that it is given, and by default a plain port on all interfaces. Anyone who reaches a
+//! plain port can send in any node's name, and read what the nodes send. Each endpoint must therefore be local, or
+//! encrypted with both ends identified by their certificates, or explicitly allowed:
+//! [`super::ZenohConfig::insecure`].
 //!
-//! Must not know sessions. Next: [`super::config`].
+//! This module must not know sessions. Next: [`super::config`].
 
 use std::net::IpAddr;
 
@@ -12,23 +13,23 @@ use ::zenoh::Config;
 use ::zenoh::config::EndPoint;
 use accompanist_core::contract::{Exposure, TransportError};
 
-/// Where Zenoh keeps what is checked here.
+/// The keys in Zenoh's configuration that are checked here.
 const LISTEN: &str = "listen/endpoints";
 const CONNECT: &str = "connect/endpoints";
 const TLS: &str = "transport/link/tls";
 const WAY_OUT: &str = "set up certificates and access control with `accompanist security init`, or allow it with \
                        `ZenohConfig::insecure` where nobody else reaches this network";
 
-/// Who can speak to one endpoint.
+/// The senders that can reach one endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reach {
-    /// Processes of this machine, by files that have an owner.
+    /// Processes of this machine, through files that have an owner.
     Files,
     /// Processes of this machine.
     Loopback,
-    /// Who has a certificate, if both ends ask for one.
+    /// Holders of a certificate, if both ends ask for one.
     Encrypted,
-    /// Whoever reaches the address.
+    /// Anyone who reaches the address.
     Plain,
 }
 
@@ -49,7 +50,7 @@ fn is_loopback(address: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Says who can reach a node with this configuration.
+/// Returns who can reach a node with this configuration.
 ///
 /// # Errors
 /// [`TransportError::Config`] for an endpoint that anybody can use, unless `insecure`.
@@ -97,12 +98,12 @@ pub(super) fn check(config: &Config, insecure: bool) -> Result<Exposure, Transpo
     Ok(exposure)
 }
 
-/// What Zenoh listens on when nobody says where.
+/// Whether this is the endpoint on which Zenoh listens by default.
 fn is_default(endpoint: &EndPoint) -> bool {
     endpoint.as_str().starts_with("tcp/[::]:")
 }
 
-/// Whether a configuration says where to listen, or has to since it uses TLS.
+/// Whether a configuration says where to listen, or must say so because it uses TLS.
 pub(super) fn says_where_to_listen(config: &Config) -> bool {
     let connect = endpoints(config, CONNECT);
     let is_encrypted =
@@ -110,7 +111,7 @@ pub(super) fn says_where_to_listen(config: &Config) -> bool {
     is_encrypted || endpoints(config, LISTEN).iter().any(|endpoint| !is_default(endpoint))
 }
 
-/// The endpoints under `key` that count for the mode.
+/// Returns the endpoints under `key` that apply to the mode.
 fn endpoints(config: &Config, key: &str) -> Vec<EndPoint> {
     let read = |key: &str| config.get_json(key).ok().and_then(|json| serde_json::from_str(&json).ok());
     let mode = match read("mode") {
@@ -125,7 +126,7 @@ fn endpoints(config: &Config, key: &str) -> Vec<EndPoint> {
         serde_json::Value::String(one) => vec![one],
         list => serde_json::from_value(list).unwrap_or_default(),
     };
-    // A malformed one is refused elsewhere.
+    // A malformed endpoint is refused elsewhere.
     texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
 
@@ -157,7 +158,7 @@ mod tests {
         config
     }
 
-    /// The words that a refusal has to have; none if it is allowed.
+    /// Checks that the refusal contains `words`; with no words, that the configuration is allowed.
     fn check_refusal(entries: &[(&str, &str)], words: &[&str]) {
         let checked = check(&config(entries), false);
         match checked {
@@ -198,7 +199,7 @@ mod tests {
             check_refusal(&[(LISTEN, &by_mode)], &[endpoint]);
             assert_eq!(check(&config(&[(LISTEN, &list)]), true).unwrap(), Exposure::Anybody);
         }
-        // What counts is what this mode opens.
+        // Only the endpoints that this mode opens count.
         check_refusal(&[("mode", "\"client\""), (LISTEN, "{ peer: [\"tcp/[::]:1\"] }"), LOCAL], &[]);
     }
 
@@ -208,7 +209,7 @@ mod tests {
         let with = |more: &[(&'static str, &'static str)]| [&MTLS[..], &[connect], more].concat();
         check_refusal(&with(&[]), &["tcp/[::]:0", "not told where to listen"]);
         check_refusal(&with(&[(LISTEN, r#"["tls/0.0.0.0:7447", "tcp/0.0.0.0:7448"]"#)]), &["tcp/0.0.0.0:7448"]);
-        // An access rule holds for a certificate, and a process of this machine needs none there.
+        // An access rule applies to a certificate, and a process of this machine needs none there.
         check_refusal(&with(&[(LISTEN, r#"["tls/0.0.0.0:7447", "tcp/127.0.0.1:7448"]"#)]), &["tcp/127.0.0.1:7448"]);
         let certificate = ("transport/link/tls/listen_certificate", "\"cert.pem\"");
         check_refusal(&[LOCAL, certificate], &["tcp/127.0.0.1:7447"]);

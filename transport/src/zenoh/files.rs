@@ -1,6 +1,7 @@
-//! The files that a session was opened with: whether they have changed since, and until when its certificate is good.
+//! The files with which a session was opened: whether they have changed since, and until when its certificate is
+//! valid.
 //!
-//! Must not know what is done about it. Next: [`super::keeper`].
+//! This module must not know how the answers are used. Next: [`super::keeper`].
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,7 +11,7 @@ use x509_parser::pem::parse_x509_pem;
 
 use super::credentials;
 
-/// Where the paths of certificates and keys are in Zenoh's configuration.
+/// The keys of the paths of certificates and keys in Zenoh's configuration.
 const PATHS: [&str; 5] =
     ["root_ca_certificate", "listen_certificate", "listen_private_key", "connect_certificate", "connect_private_key"];
 
@@ -20,7 +21,7 @@ pub(super) struct Files {
     certificates: Vec<PathBuf>,
 }
 
-/// What tells one content of a file from another.
+/// The modification time and size of a file, which distinguish one content from another.
 type Version = (Option<SystemTime>, u64);
 
 fn version(file: &Path) -> Option<Version> {
@@ -37,13 +38,13 @@ impl Files {
         Self { seen: paths.map(|path| (path.clone(), version(&path))).collect(), certificates }
     }
 
-    /// Whether one of them is another one now. One that is gone may just be replaced.
+    /// Whether one of the files has changed. A missing file does not count: it may be about to be replaced.
     pub(super) fn have_changed(&self) -> bool {
         self.seen.iter().any(|(path, seen)| version(path).is_some_and(|now| Some(now) != *seen))
     }
 
-    /// The first of this node's certificates to expire, and how long it is good from now on; zero if it has expired. `None`
-    /// without any that can be read.
+    /// Returns the first of this node's certificates to expire, and how long it is still valid; zero if it has
+    /// expired. `None` if no certificate can be read.
     pub(super) fn first_to_expire(&self) -> Option<(&Path, Duration)> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let until = self.certificates.iter().filter_map(|path| Some((expiry(&std::fs::read(path).ok()?)?, path)));
@@ -52,7 +53,7 @@ impl Files {
     }
 }
 
-/// Until when the first certificate of a PEM file is good, since the Unix epoch.
+/// Returns until when the first certificate of a PEM file is valid, since the Unix epoch.
 fn expiry(pem: &[u8]) -> Option<Duration> {
     let (_, pem) = parse_x509_pem(pem).ok()?;
     let seconds = pem.parse_x509().ok()?.validity().not_after.timestamp();

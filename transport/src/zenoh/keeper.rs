@@ -1,11 +1,12 @@
-//! The thread that opens a transport's session anew: when it is asked to, when a peer is not heard any more, and when its
-//! configuration or a certificate has changed.
+//! The thread that reopens a transport's session: on request, when nothing is received from a peer any more, and when
+//! the configuration or a certificate has changed.
 //!
-//! A session that is opened anew has another id in Zenoh, so no peer can take it for the one before: nothing of what
-//! went wrong is left. All wires of the transport lose packets meanwhile, for as long as it takes to listen and
-//! to connect again. Decision 0019.
+//! A reopened session has another id in Zenoh, so no peer can confuse it with the previous one: no trace of the
+//! problem is left. All wires of the transport lose packets meanwhile, for as long as it takes to listen and to
+//! connect again. Decision 0019.
 //!
-//! Must not know wires: those see by the session's life that they have to declare anew. Next: [`super::wire`].
+//! This module must not know wires: they detect from the session's life that they must repeat their declarations.
+//! Next: [`super::wire`].
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
@@ -22,21 +23,21 @@ use super::session::{Found, Kept, close, close_kept};
 use super::{Shared, ZenohConfig, plain};
 use crate::metric::{self, Reopening};
 
-/// How often it is looked whether a peer is not heard any more.
+/// How often the peers are checked for being received.
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
-/// The least time between two openings: what does not help at once does not help more if it is done more often.
+/// The least time between two openings: if reopening does not help at once, reopening more often does not help more.
 const REOPEN_PAUSE_MIN: Duration = Duration::from_secs(10);
-/// How often is said that anybody can speak to this node, or that its certificate expires.
+/// How often the log warns that anybody can send to this node, or that its certificate expires.
 const WARN_PERIOD: Duration = Duration::from_hours(1);
-/// A certificate that is good for less is to be renewed.
+/// A certificate that is valid for less time should be renewed.
 const GOOD_FOR_WARN: Duration = Duration::from_hours(30 * 24);
-/// The pause before it is tried again when a session could not be opened; its address may not be free yet.
+/// The pause before the next try when a session could not be opened; its address may not be free yet.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// What is asked of the keeper: that the session be opened anew.
+/// A request to the keeper to reopen the session.
 pub(super) struct Reopen;
 
-/// Starts the keeper of `shared`; it ends with it.
+/// Starts the keeper of `shared`; the keeper ends when `shared` is dropped.
 pub(super) fn spawn(
     shared: &Arc<Shared>,
     requests: Receiver<Reopen>,
@@ -53,7 +54,7 @@ pub(super) fn spawn(
 }
 
 struct Keeper {
-    /// Weak, and so the thread keeps nothing alive.
+    /// Weak, so that the thread keeps nothing alive.
     shared: Weak<Shared>,
     requests: Receiver<Reopen>,
     source: ZenohConfig,
@@ -99,16 +100,16 @@ impl Keeper {
         }
     }
 
-    /// The session and its life, unless the transport is closed or gone.
+    /// Returns the session and its life, unless the transport is closed or gone.
     fn session(&self) -> Option<(Arc<Kept>, u64)> {
         match self.shared.upgrade()?.sessions.get() {
             Found::Open(session, life) => Some((session, life)),
-            // Nobody else opens sessions anew.
+            // Only this thread reopens sessions.
             Found::Reopening | Found::Closed => None,
         }
     }
 
-    /// Says what an operator has to know from time to time.
+    /// Logs the periodic warnings for operators.
     fn warn(&self) {
         if self.shared.upgrade().is_some_and(|shared| shared.exposure == Exposure::Anybody) {
             tracing::warn!(
@@ -162,14 +163,14 @@ impl Keeper {
         Some(self.shared.upgrade()?.namespace.clone())
     }
 
-    /// Closes the session and opens another one; `false` when the transport is closed or gone.
+    /// Closes the session and opens another one; returns `false` when the transport is closed or gone.
     fn reopen(&self, reason: Reopening) -> bool {
         let Some(shared) = self.shared.upgrade() else { return false };
         let changing = shared.sessions.changing();
         let Some(session) = shared.sessions.take() else { return false };
         tracing::warn!(reason = reason.label(), "the zenoh session is closed and opened anew");
         metric::reopened(reason);
-        // Closing may take ten seconds. The addresses are free long before, and that is seen when one is opened.
+        // Closing may take ten seconds. The addresses are free long before that, and opening detects when they are.
         let closer = move || close_kept(&session);
         let _ = thread::Builder::new().name("accompanist-zenoh-closer".into()).spawn(closer);
         drop(changing);
@@ -196,7 +197,7 @@ impl Keeper {
                 }
                 Err(error) => tracing::debug!(error = plain(&error), "the zenoh session cannot be opened yet"),
             }
-            // Who asks meanwhile gets what he wants; who has gone ends this.
+            // A request that arrives meanwhile is already being served; a disconnected sender ends the loop.
             if matches!(self.requests.recv_timeout(RETRY_PAUSE), Err(RecvTimeoutError::Disconnected)) {
                 return false;
             }
@@ -204,7 +205,7 @@ impl Keeper {
     }
 }
 
-/// Makes `session` that of the transport, unless this was closed meanwhile.
+/// Makes `session` the transport's session, unless the transport was closed meanwhile.
 fn take_in(shared: &Shared, session: Session) -> bool {
     match shared.sessions.reopened(session) {
         Ok(()) => {

@@ -1,4 +1,5 @@
-//! The keys of packets and tokens: who sends to whom is in the key, so that rules about keys are rules about nodes.
+//! The keys of packets and tokens: sender and receiver are part of the key, so that rules about keys are rules about
+//! nodes.
 
 /// The keys of one namespace. A name may be `*` in rules and subscriptions.
 pub(super) struct Keys<'a>(&'a str);
@@ -8,17 +9,17 @@ impl<'a> Keys<'a> {
         Self(namespace)
     }
 
-    /// Of packets from one node to another.
+    /// The key of packets from one node to another.
     pub(super) fn node(&self, to: &str, from: &str) -> String {
         format!("{}/node/{to}/{from}", self.0)
     }
 
-    /// Of packets from one node to all.
+    /// The key of packets from one node to all.
     pub(super) fn all(&self, from: &str) -> String {
         format!("{}/all/{from}", self.0)
     }
 
-    /// Of the token by which a session shows that it is connected, by its id in Zenoh.
+    /// The key of the token with which a session shows that it is connected, by its id in Zenoh.
     pub(super) fn here(&self, session: &str) -> String {
         format!("{}/here/{session}", self.0)
     }

@@ -2,15 +2,14 @@
 //!
 //! Only this folder knows Zenoh's types, and none of them is in a public signature. It must not know frames.
 //!
-//! Zenoh blocks in some calls (open, close, declare) and panics there on a current-thread tokio runtime.
-//! All those calls are made on plain threads here, so any runtime may use this network. Putting a small
-//! packet is safe everywhere: it never enters a runtime, and waits at most about a millisecond.
-//! (Zenoh's `lowlatency` transport is an exception; a configuration file that enables it
-//! needs a multi-thread runtime.)
+//! Zenoh blocks in some calls (open, close, declare) and panics there on a current-thread tokio runtime. All those
+//! calls are made on plain threads here, so any runtime may use this network. Putting a small packet is safe
+//! everywhere: it never enters a runtime, and waits at most about a millisecond. (Zenoh's `lowlatency` transport is
+//! an exception; a configuration file that enables it needs a multi-thread runtime.)
 //!
-//! The session may be closed and opened anew under the wires that share it ([`keeper`]).
+//! The session may be closed and reopened under the wires that share it ([`keeper`]).
 //!
-//! Next: [`wire`] for sending and receiving, [`config`] for what Zenoh is told.
+//! Next: [`wire`] for sending and receiving, [`config`] for Zenoh's configuration.
 
 mod access;
 mod config;
@@ -50,24 +49,25 @@ const CLOSE_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// A network over Zenoh. Clones are the same session.
 ///
-/// Reachable are all nodes of the same namespace whose sessions are connected, directly or by a Zenoh router.
-/// Each node needs a name of its own: two of one name in *different* processes both get the packets sent to it, and
-/// each what the other one broadcasts. Within one transport a name in use is refused.
+/// A node can reach all nodes of the same namespace whose sessions are connected, directly or through a Zenoh router.
+/// Each node needs a unique name: two nodes with one name in *different* processes both receive the packets sent to
+/// it, and each receives the broadcasts of the other. Within one transport a name in use is refused.
 ///
-/// Packets go to `<namespace>/node/<receiver>/<sender>` and `<namespace>/all/<sender>`. Who sent a packet is read from its key
-/// alone, so that Zenoh's access control decides who may send in whose name.
+/// Packets go to `<namespace>/node/<receiver>/<sender>` and `<namespace>/all/<sender>`. The sender of a packet is
+/// read only from its key, so that Zenoh's access control decides who may send in whose name.
 #[derive(Clone)]
 pub struct ZenohTransport {
     shared: Arc<Shared>,
 }
 
-/// What the transport and its wires have in common.
+/// The state that the transport and its wires share.
 struct Shared {
     sessions: Sessions,
     namespace: String,
     packet_bytes_max: usize,
     exposure: Exposure,
-    /// With certificates and access control: the file of this node's, and the one name that it may have.
+    /// With certificates and access control: the file of this node's certificate, and the only name that the node may
+    /// have.
     certified: Option<(PathBuf, String)>,
     /// The queues of the wires' threads.
     attached: Mutex<BTreeMap<NodeId, mpsc::SyncSender<Job>>>,
@@ -80,8 +80,8 @@ impl ZenohTransport {
     /// A peer does not wait for the others: it keeps trying to reach them for as long as it is open.
     ///
     /// # Errors
-    /// [`TransportError::Config`] for a configuration that cannot be used, [`TransportError::Open`] when
-    /// Zenoh cannot be started with it, for instance because an address is in use.
+    /// [`TransportError::Config`] for a configuration that cannot be used, [`TransportError::Open`] when Zenoh cannot
+    /// be started with it, for example because an address is in use.
     pub async fn open(config: ZenohConfig) -> Result<Self, TransportError> {
         let (settings, exposure) = config.to_zenoh()?;
         let certified =
@@ -103,10 +103,11 @@ impl ZenohTransport {
         Ok(Self { shared })
     }
 
-    /// Closes the session, so that its addresses are free when this returns. Its wires send and get nothing more.
+    /// Closes the session, so that its addresses are free when this returns. After that its wires send and receive
+    /// nothing.
     ///
-    /// Waits a few seconds at most; after that Zenoh goes on closing in the background.
-    /// Dropping the transport and all of its wires closes it too, in the background from the start.
+    /// The call waits a few seconds at most; after that Zenoh continues closing in the background. Dropping the
+    /// transport and all of its wires closes the session too, in the background from the start.
     pub async fn close(&self) {
         let session = self.shared.sessions.close();
         let shared = Arc::clone(&self.shared);
@@ -116,11 +117,11 @@ impl ZenohTransport {
                 if let Some(session) = session {
                     session::close_kept(&session);
                 }
-                // One that is being opened just now is closed by who opens it.
+                // A session that is being opened at this moment is closed by its opener.
                 drop(shared.sessions.changing());
                 let _ = done.send(());
             };
-            // The inner thread may outlive this one: that is the bound on the wait.
+            // The inner thread may outlive this one: that bounds the wait.
             let _ = thread::Builder::new().name("accompanist-zenoh-closer".into()).spawn(closer);
             if is_done.recv_timeout(CLOSE_WAIT_MAX).is_err() {
                 tracing::warn!("zenoh takes long to close; going on without it");
@@ -155,26 +156,26 @@ impl Transport for ZenohTransport {
 }
 
 impl Shared {
-    /// Asks for the session to be opened anew; a request that waits already is enough.
+    /// Asks for the session to be reopened; one pending request is enough.
     fn ask_to_reopen(&self) {
         let _ = self.keeper.try_send(Reopen);
     }
 
-    /// Tells the wires that there is another session. One whose queue is full sees it with the next job.
+    /// Notifies the wires that there is another session. A wire whose queue is full detects it with the next job.
     fn wake_wires(&self) {
         for jobs in self.attached().values() {
             let _ = jobs.try_send(Job::Declare(None));
         }
     }
 
-    /// The key of packets of `from` to one node, or to all. It ends with the sender, so that one rule for access says who may
-    /// send in whose name: only `from` may put to `**/from`.
+    /// Returns the key of packets of `from` to one node, or to all. The key ends with the sender, so that one access
+    /// rule determines who may send in whose name: only `from` may put to `**/from`.
     fn key(&self, from: &NodeId, to: Option<&NodeId>) -> String {
         let (keys, from) = (Keys::new(&self.namespace), from.as_str());
         to.map_or_else(|| keys.all(from), |to| keys.node(to.as_str(), from))
     }
 
-    /// The key expressions of all packets for `node`: those to it alone, and those to all.
+    /// Returns the key expressions of all packets for `node`: those to it alone, and those to all.
     fn keys_for(&self, node: &NodeId) -> [String; 2] {
         let keys = Keys::new(&self.namespace);
         [keys.node(node.as_str(), "*"), keys.all("*")]
@@ -185,7 +186,7 @@ impl Shared {
     }
 }
 
-/// Runs `work`, which may block, on a thread of its own and waits for its result.
+/// Runs `work`, which may block, on a separate thread and waits for its result.
 async fn on_thread<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -200,13 +201,13 @@ async fn on_thread<T: Send + 'static>(
     receiver.await.map_err(|_| TransportError::Open("zenoh's thread has panicked: see the log".into()))
 }
 
-/// An error of Zenoh without the places in Zenoh's source that it carries (` at /path/file.rs:123.`).
+/// Returns the text of a Zenoh error without the source locations that it contains (` at /path/file.rs:123.`).
 fn plain(error: &impl Display) -> String {
     let text = error.to_string();
     let mut words: Vec<&str> = Vec::new();
     for word in text.split(' ') {
         match word.split_once(".rs:") {
-            // What comes after the line number, such as a closing bracket, belongs to the text.
+            // Text after the line number, such as a closing bracket, belongs to the message.
             Some((_, line)) if words.last() == Some(&"at") => {
                 words.pop();
                 words.push(line.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.'));

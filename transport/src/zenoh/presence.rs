@@ -1,14 +1,15 @@
-//! Which peers are connected, and of which of them nothing was heard since: see [`Presence::deaf_to`].
+//! Tracks which peers are connected, and from which of them nothing is received: see [`Presence::deaf_to`].
 //!
-//! Zenoh can be left with a connection that is new at one end only (`transport/tests/it/half_new.rs`): after a cut, the end
-//! whose lease ran out first opens a new one, and the other end takes it into the one that it still has. The latter then
-//! declares nothing anew, and sends under ids that the former does not know: that is deaf to it, for good.
+//! Zenoh can be left with a connection that is new at one end only (`transport/tests/it/half_new.rs`). After a cut,
+//! the end whose lease expires first opens a new connection, and the other end merges it into the connection that it
+//! still has. The other end then repeats no declarations, and sends under ids that the first end does not know: the
+//! first end stays deaf to it permanently.
 //!
-//! So each session declares a liveliness token, which its peers get with all other declarations when a connection
-//! is made. A peer that is connected, and whose token was here before and is not here now, has declared nothing: this
-//! end of its connection is the new one, and the other end the old one.
+//! Each session therefore declares a liveliness token, which its peers receive with all other declarations when a
+//! connection is made. If a peer is connected, and its token was here before but is not here now, the peer has
+//! repeated no declarations: this end of the connection is the new one, and the other end the old one.
 //!
-//! Must not know what is done about it. Next: [`super::keeper`].
+//! This module must not know how the answer is used. Next: [`super::keeper`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,14 +22,14 @@ use ::zenoh::{Session, Wait};
 use super::keys::Keys;
 use super::plain;
 
-/// How often in a row a peer has to be found connected and without its token. Declarations follow a connection within
-/// milliseconds, on a busy machine within hundreds of them.
+/// How many times in a row a peer must be found connected without its token. Declarations follow a connection within
+/// milliseconds, or within hundreds of milliseconds on a busy machine.
 const LOOKS_MISSED_MAX: u32 = 4;
 
-/// The most peers that are remembered; those above are not looked after.
+/// The most peers that are remembered; further ones are not checked.
 const PEERS_MAX: usize = 4_096;
 
-/// The peers of one session. Ends with it.
+/// The peers of one session. It ends with the session.
 pub(super) struct Presence {
     peers: Arc<Peers>,
     // Both are undeclared when they are dropped.
@@ -36,7 +37,7 @@ pub(super) struct Presence {
     _subscriber: Subscriber<()>,
 }
 
-/// Peers by their ids in Zenoh.
+/// The peers by their ids in Zenoh.
 #[derive(Default)]
 struct Peers(Mutex<BTreeMap<String, Peer>>);
 
@@ -47,7 +48,7 @@ struct Peer {
 }
 
 impl Presence {
-    /// Declares what is needed at `session`; `None` when Zenoh refuses.
+    /// Declares the token and its subscriber at `session`; `None` when Zenoh refuses.
     pub(super) fn new(session: &Session, namespace: &str) -> Option<Self> {
         let peers = Arc::new(Peers::default());
         let seen = Arc::clone(&peers);
@@ -71,7 +72,7 @@ impl Presence {
         }
     }
 
-    /// Looks once, and gives a peer that this end is deaf to, if there is one.
+    /// Checks once, and returns a peer to which this end is deaf, if there is one.
     pub(super) fn deaf_to(&self, session: &Session) -> Option<String> {
         self.peers.look(&session.info().peers_zid().wait().map(|peer| peer.to_string()).collect())
     }
@@ -141,7 +142,7 @@ mod tests {
         assert!(looks(&peers, &["a"], LOOKS_MISSED_MAX - 1).iter().all(Option::is_none), "in a row");
     }
 
-    /// Access control may keep tokens away, and what is no node of ours has none.
+    /// Access control may block tokens, and a peer that is not one of our nodes has none.
     #[test]
     fn a_peer_that_never_had_a_token_is_let_be() {
         let peers = Peers::default();

@@ -1,5 +1,5 @@
-//! What somebody with a given configuration can get out of a running system: for `accompanist security check`, which tries
-//! what has to be refused.
+//! Finds out what a client with a given configuration can receive from a running system: for `accompanist security
+//! check`, which tries what must be refused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,11 +11,11 @@ use accompanist_core::contract::TransportError;
 
 use super::{ZenohConfig, ZenohMode, on_thread, plain};
 
-/// How many packets a client with this configuration is given in `time`, of those whose keys match `key` within its namespace
-/// (`**` for all).
+/// Returns how many packets a client with this configuration receives in `time`, of those whose keys match `key`
+/// within its namespace (`**` for all).
 ///
 /// # Errors
-/// [`TransportError::Open`] when nobody lets it in, and [`TransportError::Config`] as for a node.
+/// [`TransportError::Open`] when no peer lets the client connect, and [`TransportError::Config`] as for a node.
 pub async fn probe(config: ZenohConfig, key: &str, time: Duration) -> Result<u64, TransportError> {
     let config = config.mode(ZenohMode::Client);
     let (settings, _) = config.to_zenoh()?;

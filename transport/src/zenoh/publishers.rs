@@ -1,7 +1,7 @@
-//! Zenoh's publishers, one for each peer that was sent to lately.
+//! Zenoh's publishers, one for each recent receiver.
 //!
-//! Declaring and undeclaring talk to the network and may block, so only the wire's thread does either.
-//! Must not know what is sent. Next: [`super::wire`].
+//! Declaring and undeclaring use the network and may block, so only the wire's thread does either. This module must
+//! not know what is sent. Next: [`super::wire`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ::zenoh::pubsub::Publisher;
 use accompanist_core::id::NodeId;
 
-/// The most publishers kept. When there is one more, that used longest ago is undeclared;
-/// sending to a peer without one works too and is only a little slower.
+/// The most publishers held. When there is one more, the least recently used is undeclared; sending to a peer without
+/// a publisher works too and is only a little slower.
 const PUBLISHERS_MAX: usize = 1024;
 
-/// To whom: one node, or all (`None`).
+/// The receiver: one node, or all (`None`).
 pub(super) type Addressee = Option<NodeId>;
 
 /// The publishers declared by one wire.
@@ -30,7 +30,7 @@ struct Entry {
 }
 
 impl Publishers {
-    /// The publisher for `to`, if one is declared.
+    /// Returns the publisher for `to`, if one is declared.
     pub(super) fn get(&self, to: &Addressee) -> Option<Arc<Publisher<'static>>> {
         let used_last = self.uses.fetch_add(1, Ordering::Relaxed);
         let mut declared = self.lock();
@@ -39,7 +39,7 @@ impl Publishers {
         Some(Arc::clone(&entry.publisher))
     }
 
-    /// Keeps a publisher that was just declared, and gives back one to be dropped instead.
+    /// Stores a publisher that was just declared, and returns one to be dropped instead, if there are too many.
     pub(super) fn insert(&self, to: Addressee, publisher: Publisher<'static>) -> Option<Arc<Publisher<'static>>> {
         let used_last = self.uses.fetch_add(1, Ordering::Relaxed);
         let mut declared = self.lock();
@@ -51,12 +51,12 @@ impl Publishers {
         declared.remove(&oldest).map(|entry| entry.publisher)
     }
 
-    /// Takes the publisher for `to` out, to be dropped by the caller.
+    /// Removes the publisher for `to`, to be dropped by the caller.
     pub(super) fn remove(&self, to: &Addressee) -> Option<Arc<Publisher<'static>>> {
         self.lock().remove(to).map(|entry| entry.publisher)
     }
 
-    /// Takes all publishers out, to be dropped by the caller.
+    /// Removes all publishers, to be dropped by the caller.
     pub(super) fn take(&self) -> impl Sized + use<> {
         std::mem::take(&mut *self.lock())
     }

@@ -1,7 +1,7 @@
-//! The Zenoh session that the wires of one transport share, and which may be closed and opened anew under them.
+//! The Zenoh session that the wires of one transport share, and that may be closed and reopened under them.
 //!
-//! Each session has a *life*, a number that rises: by it a wire sees that what it has declared is gone.
-//! Must not know why a session is opened anew. Next: [`super::keeper`].
+//! Each session has a *life*, an increasing number: from it a wire detects that its declarations are gone. This
+//! module must not know why a session is reopened. Next: [`super::keeper`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -11,13 +11,13 @@ use ::zenoh::{Session, Wait};
 
 use super::plain;
 
-/// A session that any thread may let go of.
+/// A session that any thread may drop.
 ///
 /// Zenoh closes a session when its last handle is dropped, which blocks, and panics on a current-thread runtime.
 pub(super) struct Kept(Option<Session>);
 
 impl Kept {
-    /// The session; `None` only while it is being dropped.
+    /// Returns the session; `None` only while it is being dropped.
     pub(super) fn get(&self) -> Option<&Session> {
         self.0.as_ref()
     }
@@ -31,30 +31,30 @@ impl Drop for Kept {
     }
 }
 
-/// Where a transport's session stands.
+/// The state of a transport's session.
 enum State {
     Open(Arc<Kept>),
-    /// One has been taken away, and another one is being opened.
+    /// The session has been removed, and another one is being opened.
     Reopening,
-    /// For good.
+    /// Closed for good.
     Closed,
 }
 
-/// What [`Sessions::get`] finds.
+/// The result of [`Sessions::get`].
 pub(super) enum Found {
-    /// The session of the life that is given.
+    /// The session, with its life.
     Open(Arc<Kept>, u64),
-    /// There will be another one, with the next life.
+    /// There will be another session, with the next life.
     Reopening,
-    /// There will be none any more.
+    /// There will be no more sessions.
     Closed,
 }
 
-/// The session of a transport, one after the other.
+/// The successive sessions of a transport.
 pub(super) struct Sessions {
     state: RwLock<State>,
     life: AtomicU64,
-    /// Held while a session is opened anew, so that who closes for good can wait for the end of it.
+    /// Held while a session is reopened, so that a final close can wait for the end of it.
     changing: Mutex<()>,
 }
 
@@ -64,9 +64,10 @@ impl Sessions {
         Self { state, life: AtomicU64::new(0), changing: Mutex::default() }
     }
 
-    /// The present session, if there is one.
+    /// Returns the current session, if there is one.
     pub(super) fn get(&self) -> Found {
-        // Life first: at worst it is that of a session before, and what is declared is declared once more.
+        // The life is read first: at worst it is that of an earlier session, and the declarations are repeated once
+        // more.
         let life = self.life();
         match &*self.read() {
             State::Open(session) => Found::Open(Arc::clone(session), life),
@@ -75,17 +76,17 @@ impl Sessions {
         }
     }
 
-    /// The number of the present session, or of the last one.
+    /// Returns the number of the current session, or of the last one.
     pub(super) fn life(&self) -> u64 {
         self.life.load(Ordering::Acquire)
     }
 
-    /// Takes the session away, so that another one can be opened; `None` when there is none.
+    /// Removes the session, so that another one can be opened; `None` when there is none.
     pub(super) fn take(&self) -> Option<Arc<Kept>> {
         self.replace_open(State::Reopening)
     }
 
-    /// Takes the session away for good.
+    /// Removes the session for good.
     pub(super) fn close(&self) -> Option<Arc<Kept>> {
         let taken = self.replace_open(State::Closed);
         *self.write() = State::Closed;
@@ -103,7 +104,7 @@ impl Sessions {
         }
     }
 
-    /// Takes in a session that was opened anew; it is given back when the transport has been closed meanwhile.
+    /// Stores a reopened session; returns it as an error if the transport has been closed meanwhile.
     pub(super) fn reopened(&self, session: Session) -> Result<(), Session> {
         let mut state = self.write();
         if matches!(*state, State::Closed) {
@@ -115,7 +116,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Held while a session is opened anew.
+    /// Locks out other changes; hold the guard while a session is reopened.
     pub(super) fn changing(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -136,7 +137,7 @@ pub(super) fn close_kept(session: &Kept) {
     }
 }
 
-/// As [`close_kept`].
+/// Closes a session, as [`close_kept`] does.
 pub(super) fn close(session: &Session) {
     if let Err(error) = session.close().wait() {
         tracing::warn!(error = plain(&error), "zenoh did not close cleanly");

@@ -1,17 +1,18 @@
 //! One node's end of the Zenoh network.
 //!
-//! Small packets are put by the caller: with `Drop` congestion control that waits a millisecond at most.
-//! Large ones would always be lost that way, because Zenoh cuts them into fragments and has few buffers;
-//! they are put with `Block` by one thread per wire, behind a bounded queue. They have a priority of their own:
-//! Zenoh holds a lock per priority while it blocks, so a small packet of the same priority would wait too.
-//! Zenoh's reliability marker is left at `Reliable`, which picks the link (TCP rather than UDP) and retransmits nothing.
+//! The caller puts small packets itself: with `Drop` congestion control that waits a millisecond at most. Large ones
+//! would always be lost that way, because Zenoh cuts them into fragments and has few buffers; one thread per wire
+//! puts them with `Block`, behind a bounded queue. Large packets have a separate priority: Zenoh holds a lock per
+//! priority while it blocks, so a small packet of the same priority would wait too. Zenoh's reliability marker is
+//! left at `Reliable`, which picks the link (TCP rather than UDP) and retransmits nothing.
 //!
-//! When the session is opened anew, the thread declares anew what it had declared at the one before.
+//! When the session is reopened, the thread repeats the declarations that it had made at the previous one.
 //!
-//! Who sent a packet is what its key says, since that is what access control has checked. Two nodes of one name are
-//! to hear each other, so what a wire leaves out of what it receives is what carries its own tag, not its own name.
+//! The sender of a packet is the one that its key names, since access control has checked the key. Two nodes with the
+//! same name must receive each other's packets, so a wire ignores received packets that carry its own tag, not those
+//! that carry its own name.
 //!
-//! Must not know what is in a packet. Next: [`super::publishers`].
+//! This module must not know what is in a packet. Next: [`super::publishers`].
 
 use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,23 +35,23 @@ use super::session::{Found, Kept};
 use super::{Shared, plain};
 use crate::metric;
 
-/// The largest packet that is sent by the caller: it fits into one of Zenoh's batches of 64 KiB.
+/// The largest packet, in bytes, that the caller sends: it fits into one of Zenoh's batches of 64 KiB.
 const INLINE_BYTES_MAX: usize = 32 * 1024;
 
-/// The longest queue of the sender thread. When it is full, packets are dropped and counted: the link sends
-/// them again. With packets of 1 MiB it holds 32 MiB at most.
+/// The longest queue of the sender thread. When the queue is full, packets are dropped and counted: the link resends
+/// them. With packets of 1 MiB the queue holds 32 MiB at most.
 const JOBS_MAX: usize = 32;
 
 /// The pause before subscribers are declared again when Zenoh has refused them, or has no session.
 const SUBSCRIBE_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a wire marks its packets to all with: random, and so no other wire's.
+/// The mark on a wire's broadcasts: random, and therefore unique to the wire.
 type Tag = [u8; 16];
 
-/// Work for the wire's thread: what may block.
+/// Work for the wire's thread: operations that may block.
 pub(super) enum Job {
     Declare(Addressee),
-    /// Declares a publisher anew that is there.
+    /// Declares an existing publisher again.
     Redeclare(Addressee),
     SendLarge(Addressee, Vec<u8>),
 }
@@ -61,7 +62,7 @@ struct ZenohWire {
     jobs: SyncSender<Job>,
 }
 
-/// What a wire shares with its thread and its subscribers.
+/// The state that a wire shares with its thread and its subscribers.
 struct Link {
     shared: Arc<Shared>,
     publishers: Publishers,
@@ -70,7 +71,7 @@ struct Link {
     is_detached: AtomicBool,
 }
 
-/// Where packets go while the node is attached.
+/// The destination of packets while the node is attached.
 struct Slot {
     node: NodeId,
     tag: Tag,
@@ -91,7 +92,7 @@ pub(super) async fn attach(
     let tag = fastrand::u128(..).to_be_bytes();
     let slot = Arc::new(Slot { node: node.clone(), tag, inbox: RwLock::new(Some(inbox)) });
     let link = Arc::new(Link { shared, publishers: Publishers::default(), slot, is_detached: AtomicBool::new(false) });
-    // Made before anything can fail: dropping it takes the name back.
+    // Created before anything can fail: dropping it releases the name.
     let wire = ZenohWire { node, link: Arc::clone(&link), jobs };
     let (ready, is_ready) = oneshot::channel();
     thread::Builder::new()
@@ -121,12 +122,12 @@ impl Wire for ZenohWire {
     fn heal(&self, to: &NodeId, level: Heal) {
         match level {
             Heal::Publisher => {
-                // If the queue is full the link asks again.
+                // If the queue is full, the link asks again.
                 for to in [Some(to.clone()), None] {
                     let _ = self.jobs.try_send(Job::Redeclare(to));
                 }
             }
-            // With the session go all publishers.
+            // All publishers are dropped with the session.
             Heal::Session => self.link.shared.ask_to_reopen(),
         }
     }
@@ -141,7 +142,7 @@ impl ZenohWire {
                 metric::dropped(metric::Drop::QueueFull);
             }
         } else if self.link.put(&to, packet, CongestionControl::Drop, Priority::Data) == Put::Undeclared {
-            // If the queue is full the next packet asks again.
+            // If the queue is full, the next packet asks again.
             let _ = self.jobs.try_send(Job::Declare(to));
         }
     }
@@ -154,11 +155,11 @@ impl Drop for ZenohWire {
         drop(inbox);
         self.link.is_detached.store(true, Ordering::Release);
         self.link.shared.attached().remove(&self.node);
-        // The thread ends when `jobs` is dropped. It is not waited for: it may be blocked in Zenoh.
+        // The thread ends when `jobs` is dropped. Nothing waits for it: it may be blocked in Zenoh.
     }
 }
 
-/// How a packet was put.
+/// The way in which a packet was put.
 #[derive(PartialEq, Eq)]
 enum Put {
     Declared,
@@ -173,7 +174,7 @@ struct Subscribed {
 }
 
 impl Link {
-    /// The wire's thread.
+    /// Runs the wire's thread.
     fn run(&self, queue: &Receiver<Job>, ready: oneshot::Sender<Result<(), TransportError>>) {
         let mut ready = Some(ready);
         let mut declared = None;
@@ -225,7 +226,7 @@ impl Link {
         }
     }
 
-    /// Declares the subscribers at the present session; `None` while there is no session.
+    /// Declares the subscribers at the current session; `None` while there is no session.
     fn subscribe(&self) -> Result<Option<Subscribed>, TransportError> {
         let (session, life) = match self.shared.sessions.get() {
             Found::Open(session, life) => (session, life),
@@ -246,7 +247,7 @@ impl Link {
         declared.map_err(|error| TransportError::Open(format!("zenoh refuses a subscriber: {}", plain(&error))))
     }
 
-    /// The present session, if there is one.
+    /// Returns the current session, if there is one.
     fn session(&self) -> Option<Arc<Kept>> {
         match self.shared.sessions.get() {
             Found::Open(session, _) => Some(session),
@@ -275,10 +276,10 @@ impl Link {
 
     fn put(&self, to: &Addressee, packet: Vec<u8>, congestion: CongestionControl, priority: Priority) -> Put {
         let bytes = packet.len();
-        // A broadcast carries the wire's tag, by which its own subscriber knows it: other nodes may be
-        // attached to the same session, so it cannot be kept off the session as a whole.
+        // A broadcast carries the wire's tag, by which the wire's own subscriber recognises it. Other nodes may be
+        // attached to the same session, so the broadcast cannot be withheld from the whole session.
         let tag = to.is_none().then_some(self.slot.tag);
-        // A declared publisher is one for small packets: its congestion control and priority are fixed.
+        // A declared publisher is for small packets: its congestion control and priority are fixed.
         let publisher = if congestion == CongestionControl::Drop { self.publishers.get(to) } else { None };
         let (result, put) = if let Some(publisher) = publisher {
             (publisher.put(packet).attachment(tag).wait(), Put::Declared)
@@ -306,15 +307,15 @@ impl Link {
     }
 }
 
-/// Who sent a packet with this key: its last part. A packet may be put to an expression for many keys, of which no rule
-/// for one sender holds: that is nobody's.
+/// Returns the sender of a packet with this key: the key's last part. A packet may be put to a key expression that
+/// matches many keys, and no rule for a single sender applies to that: such a packet has no sender.
 fn sender(key: &str) -> Option<NodeId> {
     let (to, from) = key.rsplit_once('/')?;
     if to.contains('*') { None } else { NodeId::new(from).ok() }
 }
 
 impl Slot {
-    /// The wire's thread has ended. If the wire was dropped, nobody is told.
+    /// Reports that the wire's thread has ended. If the wire was dropped, nobody is informed.
     fn closed(&self, reason: &str) {
         let inbox = self.inbox.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(inbox) = inbox {
@@ -325,7 +326,7 @@ impl Slot {
     /// Called on Zenoh's thread.
     fn receive(&self, sample: &Sample) {
         if sample.attachment().is_some_and(|tag| *tag.to_bytes() == self.tag) {
-            return; // This wire's own.
+            return; // This wire's own broadcast.
         }
         let Some(from) = sender(sample.key_expr().as_str()) else {
             metric::dropped(metric::Drop::NoSender);

@@ -1,5 +1,5 @@
-//! The command line, for operators: whether a configuration is good, and what comes of it; certificates, access control and
-//! members.
+//! The command line, for operators: it checks a configuration and shows the resulting supervision tree, and manages
+//! certificates, access control and members.
 
 #[cfg(feature = "security")]
 mod security;
@@ -19,14 +19,14 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Reads a configuration as a node would, with this environment, and prints the supervision tree that comes of it.
+    /// Reads a configuration as a node would, with this environment, and prints the resulting supervision tree.
     ///
     /// Names of roles, choreographies and groups are only known to the service: it checks them at its start.
     CheckConfig {
         /// The file, such as accompanist.toml.
         file: PathBuf,
     },
-    /// Makes, renews and checks what nodes need to trust each other: certificates, access control, members.
+    /// Creates, renews and checks what nodes need to trust each other: certificates, access control, members.
     #[cfg(feature = "security")]
     #[command(subcommand)]
     Security(security::Command),

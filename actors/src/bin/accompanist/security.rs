@@ -1,5 +1,5 @@
-//! `accompanist security`: one folder holds a system's authority, its members, and a folder for each node with all that the
-//! node needs, which is copied to its machine.
+//! `accompanist security`: one folder holds a system's authority, its members, and a folder for each node with
+//! everything that the node needs, which is copied to its machine.
 //!
 //! ```text
 //! security/ca.pem  ca.key.pem  members.toml
@@ -25,28 +25,29 @@ use self::folder::{Folder, MembersFile, NodeFiles};
 const ZENOH_FILE: &str = "zenoh.json5";
 /// The name of the members file.
 const MEMBERS_FILE: &str = "members.toml";
-/// The key of a node's public seal keys in it.
+/// The key of a node's public seal keys in the members file.
 const SEAL_KEYS: &str = "seal_keys";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Makes the authority of a new system, and an empty list of members.
+    /// Creates the authority of a new system, and an empty list of members.
     Init(Init),
-    /// Makes a node's certificate and configuration, adds it to the members, and to the access rules of all others.
+    /// Creates a node's certificate and configuration, and adds the node to the members and to the access rules of
+    /// all others.
     AddNode(AddNode),
-    /// Makes the certificate and configuration of a Zenoh router between the nodes.
+    /// Creates the certificate and configuration of a Zenoh router between the nodes.
     AddRouter(AddRouter),
-    /// Makes a new certificate and key for a node or router, and the next seal key of a node.
+    /// Creates a new certificate and key for a node or router, and the next seal key of a node.
     Renew(Renew),
-    /// Takes a node or router out of the members and of all access rules.
+    /// Removes a node or router from the members and from all access rules.
     Revoke(Named),
-    /// Checks the folder of a node, or of all; with `--connect`, tries on a running system what it has to refuse.
+    /// Checks the folder of a node, or of all; with `--connect`, also tries on a running system what it must refuse.
     Check(check::Check),
 }
 
 #[derive(Args)]
 struct Place {
-    /// Where the authority, the members, and the nodes' folders are kept.
+    /// The folder of the authority, the members, and the nodes' folders.
     #[arg(long, default_value = "security")]
     folder: PathBuf,
 }
@@ -58,23 +59,23 @@ pub(crate) struct Init {
     /// The system's name: the namespace of its nodes (`ZenohConfig::namespace`).
     #[arg(long, default_value = "accompanist")]
     system: String,
-    /// For how many days the authority's certificate is good.
+    /// For how many days the authority's certificate is valid.
     #[arg(long, default_value_t = 3_650)]
     days: u32,
 }
 
 #[derive(Args)]
 struct Links {
-    /// For how many days the certificate is good.
+    /// For how many days the certificate is valid.
     #[arg(long, default_value_t = 365)]
     days: u32,
-    /// Where it listens, such as tls/0.0.0.0:7447. May be left to the node's program.
+    /// The address to listen on, such as tls/0.0.0.0:7447. May be left to the node's program.
     #[arg(long)]
     listen: Vec<String>,
-    /// To whom it connects, such as tls/bank.example:7447. May be left to the node's program.
+    /// The address to connect to, such as tls/bank.example:7447. May be left to the node's program.
     #[arg(long)]
     connect: Vec<String>,
-    /// Where the folder will lie on the node's machine, if not where it is made.
+    /// The path of the folder on the node's machine, if it differs from where it is created.
     #[arg(long)]
     path: Option<PathBuf>,
 }
@@ -85,13 +86,13 @@ pub(crate) struct AddNode {
     place: Place,
     /// The node's name.
     name: String,
-    /// A role that it may play; "*" is any.
+    /// A role that the node may play; "*" is any.
     #[arg(long = "role")]
     roles: Vec<String>,
-    /// A choreography that it may start; "*" is any.
+    /// A choreography that the node may start; "*" is any.
     #[arg(long = "start")]
     starts: Vec<String>,
-    /// What an operator says on it of other nodes (`forget`) counts everywhere.
+    /// Makes an operator's commands on this node about other nodes (`forget`) valid everywhere.
     #[arg(long)]
     operator: bool,
     #[command(flatten)]
@@ -114,7 +115,7 @@ pub(crate) struct Renew {
     place: Place,
     /// The node or router.
     name: String,
-    /// For how many days the new certificate is good.
+    /// For how many days the new certificate is valid.
     #[arg(long, default_value_t = 365)]
     days: u32,
 }
@@ -144,8 +145,8 @@ fn say(line: &str) {
     println!("{line}");
 }
 
-/// A name that may stand in a certificate. Zenoh trusts the public authorities of the web for outgoing connections besides its
-/// own, so a name must not be one that they give away.
+/// Checks that a name may be used in a certificate. For outgoing connections Zenoh trusts the public authorities of
+/// the web besides its own, so the name must not be one for which they issue certificates.
 fn certificate_name(name: &str) -> Result<NodeId> {
     ensure!(
         !name.contains('.'),
@@ -195,7 +196,7 @@ fn add_node(AddNode { place, name, roles, starts, operator, links }: &AddNode) -
     })?;
     add(&folder, &node, links)?;
     folder.node(&node).write(SEAL_KEY_FILE, &secrets.to_text())?;
-    // Last: a failure before leaves nobody a member without a certificate.
+    // Written last: after an earlier failure nobody is a member without a certificate.
     folder.write(MEMBERS_FILE, members.text())?;
     update(&folder)?;
     let files = folder.path(name);
@@ -233,7 +234,7 @@ fn add_router(AddRouter { place, name, links }: &AddRouter) -> Result<()> {
     Ok(())
 }
 
-/// Makes certificate, key and links of a new node or router; the rest comes with [`update`].
+/// Creates certificate, key and links of a new node or router; [`update`] adds the rest.
 fn add(folder: &Folder, name: &NodeId, Links { days, listen, connect, path }: &Links) -> Result<()> {
     let authority = folder.authority()?;
     let of_node = folder.node(name);
@@ -253,7 +254,7 @@ fn write_certificate(of_node: &Folder, authority: &Authority, name: &NodeId, day
     of_node.write(CA_FILE, authority.certificate_pem())
 }
 
-/// Writes what depends on who the members are into each folder.
+/// Writes into each folder what depends on who the members are.
 fn update(folder: &Folder) -> Result<()> {
     let members = folder.members()?;
     let access = access(members.get());
@@ -261,7 +262,7 @@ fn update(folder: &Folder) -> Result<()> {
     for name in names {
         let of_node = folder.node(name);
         if !of_node.path(CERTIFICATE_FILE).exists() {
-            continue; // Somebody has written it into the list, and made no certificate yet.
+            continue; // Somebody has added the name to the list, and created no certificate yet.
         }
         let files = NodeFiles::read(&of_node)?;
         of_node.write(ZENOH_FILE, &files.zenoh(&access, name))?;
@@ -270,7 +271,7 @@ fn update(folder: &Folder) -> Result<()> {
     Ok(())
 }
 
-/// Whom the access rules are about.
+/// Returns the nodes and routers to which the access rules apply.
 fn access(members: &Members) -> ZenohAccess {
     ZenohAccess {
         namespace: members.system.clone(),
@@ -302,14 +303,14 @@ fn renew(Renew { place, name, days }: &Renew) -> Result<()> {
     Ok(())
 }
 
-/// The next seal key is the one in use, and another one comes after it. Whoever has the files of before understands those who
-/// have these, and the other way round.
+/// Renews a node's seal keys: the next key becomes the one in use, and a new key follows it. Nodes with the old files
+/// and nodes with the new files can exchange sealed packets.
 fn renew_seal_keys(folder: &Folder, node: &NodeId, members: &mut MembersFile) -> Result<()> {
     let of_node = folder.node(node);
     let secrets = if of_node.path(SEAL_KEY_FILE).exists() {
         let secrets = SealSecrets::load(of_node.path(SEAL_KEY_FILE))?;
         let listed = members.get().get(node).map(|member| member.seal_keys.as_slice()).unwrap_or_default();
-        // If they differ, an earlier call was cut off between the two files.
+        // If they differ, an earlier call was cut off between writing the two files.
         if listed == secrets.public_keys() { secrets.renewed()? } else { secrets }
     } else {
         SealSecrets::generate()?

@@ -1,7 +1,7 @@
 //! The row that says that a store is encoded, with which codec, and with which keys.
 //!
-//! For each key that values may be under it has a text that was encoded with it, so that a key that is missing or wrong
-//! is noticed at the opening and not by the first session that is read.
+//! For each key that values may be encoded with, the row has a text that was encoded with that key. A missing or
+//! wrong key is thus detected when the store is opened, and not when the first session is read.
 
 use accompanist_core::contract::{Space, Store, StoreError};
 use accompanist_core::record::{read_value, value_bytes};
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::codec::{Codec, CodecError, KeyId, Row};
 
-/// Where it is kept, in [`Space::Meta`].
+/// The key of the row, in [`Space::Meta`].
 pub(super) const MARKER_KEY: &[u8] = b"codec";
 
-/// What is encoded with each key. Nothing secret.
+/// The text that is encoded with each key. Not secret.
 const PROBE: &[u8] = b"accompanist";
 
 const ROW: Row<'static> = Row { space: Space::Meta, key: MARKER_KEY };
@@ -21,7 +21,7 @@ const ROW: Row<'static> = Row { space: Space::Meta, key: MARKER_KEY };
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Marker {
     codec: String,
-    /// Keys that values may be under, the oldest first, each with the encoded probe.
+    /// The keys with which values may be encoded, the oldest first, each with the encoded probe.
     keys: Vec<(u32, Vec<u8>)>,
 }
 
@@ -42,10 +42,10 @@ impl Marker {
         &self.codec
     }
 
-    /// Which of the keys `codec` does not have.
+    /// Returns the keys of the marker that `codec` does not have.
     ///
     /// # Errors
-    /// [`StoreError::Encoding`] when it is another codec, or has another key under the same id.
+    /// [`StoreError::Encoding`] if `codec` is another codec, or has another key under the same id.
     pub(super) fn missing_keys(&self, codec: &dyn Codec) -> Result<Vec<KeyId>, StoreError> {
         if self.codec != codec.name() {
             let (stored, given) = (&self.codec, codec.name());
@@ -74,7 +74,7 @@ impl Marker {
         self.keys.retain(|(key, _)| !keys.contains(&KeyId(*key)));
     }
 
-    /// Values may be under the codec's current key from now on.
+    /// Records that values may be encoded with the codec's current key from now on.
     pub(super) fn add_current(&mut self, codec: &dyn Codec) -> Result<(), StoreError> {
         let current = codec.current_key();
         if self.keys.iter().all(|(key, _)| *key != current.0) {

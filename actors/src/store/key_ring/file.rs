@@ -1,4 +1,4 @@
-//! The file with the keys of a store. No error shows anything of its text, which is secret.
+//! The file with the keys of a store. No error shows any of its text, which is secret.
 
 use std::fs::File;
 use std::io::Read;
@@ -23,7 +23,7 @@ struct KeyEntry {
     secret: toml::Spanned<String>,
 }
 
-/// The keys in a file that its owner alone may read.
+/// Reads the keys from a file that only its owner may read.
 pub(super) fn read(file: &Path) -> Result<Vec<(KeyId, [u8; KEY_BYTES])>, KeyRingError> {
     let name = file.display().to_string();
     let unreadable =
@@ -37,7 +37,7 @@ pub(super) fn read(file: &Path) -> Result<Vec<(KeyId, [u8; KEY_BYTES])>, KeyRing
     parse(&text).map_err(|line| KeyRingError::Malformed { file: name, line })
 }
 
-/// The mode of a file that others than its owner may read or write.
+/// Returns the mode of a file that users other than its owner may read or write.
 #[cfg(unix)]
 fn exposed(file: &File) -> std::io::Result<Option<u32>> {
     use std::os::unix::fs::PermissionsExt;
@@ -50,7 +50,7 @@ fn exposed(_: &File) -> std::io::Result<Option<u32>> {
     Ok(None)
 }
 
-/// The keys in a file's text, or the line that is not understood.
+/// Returns the keys in a file's text, or the number of the line that cannot be parsed.
 fn parse(text: &str) -> Result<Vec<(KeyId, [u8; KEY_BYTES])>, usize> {
     let line = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
     let file: KeyFile = toml::from_str(text).map_err(|error| line(error.span().map_or(0, |span| span.start)))?;

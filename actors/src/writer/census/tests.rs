@@ -1,4 +1,4 @@
-//! The count against a look at all that is in the store, at any moment.
+//! Compares the count with a full scan of the store, at arbitrary moments.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::{Arc, Mutex};
@@ -48,7 +48,7 @@ fn closing(number: u128, header: &Arc<Header>) -> Batch {
     ]
 }
 
-/// What there is to be counted.
+/// Counts by a full scan.
 fn all(store: &MemoryStore, nodes: &[&str]) -> Counts {
     let mut counts: Counts = nodes.iter().map(|name| (node(name), 0)).collect();
     for (_, value) in store.scan(Space::Open, &[], None, usize::MAX).unwrap() {
@@ -134,7 +134,7 @@ fn what_is_written_during_the_count_is_counted_once() {
         rig.ask(&["own", "a"]);
         rig.census.committed();
         assert_eq!(rig.told(), [all(&rig.store, &["own", "a"])], "seed {seed}");
-        // Others are asked for: all is counted anew.
+        // A question about other nodes: everything is counted again.
         rig.ask(&["b"]);
         assert!(rig.told().is_empty());
         rig.count();

@@ -13,7 +13,7 @@ use crate::store::{MemoryDisk, MemoryStore};
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
-/// Both clocks show the same.
+/// A clock whose wall time and monotonic time are equal.
 struct Clock(AtomicU64);
 
 impl Environment for Clock {
@@ -49,7 +49,7 @@ impl Bench {
         self.clock.0.store(unix_ms, Ordering::SeqCst);
     }
 
-    /// Another life of the node.
+    /// Begins another run of the node.
     fn restart(&mut self) {
         self.collector = Collector::new(self.retention.clone(), self.clock.clone());
     }
@@ -65,7 +65,7 @@ impl Bench {
         id
     }
 
-    /// One page; gives how many tombstones it has taken away.
+    /// Processes one page; returns how many tombstones it removed.
     fn page(&mut self) -> usize {
         let batch = self.collector.page(&self.store).unwrap();
         let collected = batch.iter().filter(|change| change.space == Space::Closed).count();
@@ -74,7 +74,7 @@ impl Bench {
         collected
     }
 
-    /// Everything that is due; gives how many tombstones that took away.
+    /// Processes everything that is due; returns how many tombstones were removed.
     fn pages(&mut self) -> usize {
         let mut collected = 0;
         while self.collector.is_due() {
@@ -121,7 +121,7 @@ fn what_closes_during_the_count_is_counted_once() {
     bench.restart();
     assert_eq!(*bench.collector.watch().borrow(), None);
     bench.page();
-    // Behind what is counted, and before it: the clock was set back.
+    // One after what is counted, and one before it: the clock was set back.
     bench.close(&[1, 2]);
     bench.set_clock(1);
     bench.close(&[1, 2, 3]);
@@ -146,7 +146,7 @@ fn a_clock_that_is_set_back_keeps_nothing_for_ever() {
     assert_eq!(bench.collector.pause(), None, "nothing is there");
 }
 
-/// Both bounds of age go by the same clock, and by more than one look at it.
+/// Both bounds on age use the same clock, and more than one reading of it.
 #[test]
 fn one_look_at_a_clock_that_is_ahead_collects_nothing() {
     struct Ahead(AtomicU64);
@@ -171,7 +171,7 @@ fn one_look_at_a_clock_that_is_ahead_collects_nothing() {
         assert_eq!(bench.pages(), 0);
         clock.0.store(1_000 * DAY_MS, Ordering::SeqCst);
         assert_eq!((bench.pages(), bench.keeps(closed)), (0, true), "ahead");
-        // Nor in the next life.
+        // The next run of the node does not collect it either.
         bench.collector = Collector::new(bench.retention.clone(), clock.clone());
         assert_eq!((bench.pages(), bench.keeps(closed)), (0, true), "after a restart");
     }
@@ -186,7 +186,7 @@ fn what_closed_first_goes_first_and_young_ones_stay() {
     for hour in 0..4 {
         bench.set_clock(DAY_MS + hour * HOUR_MS);
         ids.push(bench.close(&[1]));
-        // From two hours on there is one that is two hours old.
+        // After two hours there is one that is two hours old.
         assert_eq!(bench.pages(), usize::from(hour >= 2));
     }
     assert_eq!(ids.iter().map(|id| bench.keeps(*id)).collect::<Vec<_>>(), [false, false, true, true]);

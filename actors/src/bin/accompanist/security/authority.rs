@@ -1,4 +1,4 @@
-//! The authority of a system: the certificate by which its members know each other's.
+//! The authority of a system: the certificate with which its members verify each other's certificates.
 
 use anyhow::{Context, Result, ensure};
 use rcgen::{
@@ -8,9 +8,9 @@ use time::{Duration, OffsetDateTime};
 
 /// The authority's certificate.
 pub(super) const CERTIFICATE: &str = "ca.pem";
-/// Its key.
+/// The authority's key.
 pub(super) const KEY: &str = "ca.key.pem";
-/// How long before now a certificate begins to be good: clocks differ.
+/// How long before now a certificate becomes valid, since clocks differ.
 const CLOCK_DIFFERENCE_MAX: Duration = Duration::hours(1);
 
 pub(super) struct Authority {
@@ -22,7 +22,7 @@ impl Authority {
     pub(super) fn new(system: &str, days: u32) -> Result<Self> {
         let key = KeyPair::generate()?;
         let mut params = params(&format!("{system} authority"), days)?;
-        // It signs nodes and routers, no other authorities.
+        // The authority signs nodes and routers, but no other authorities.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?.pem();
@@ -41,9 +41,9 @@ impl Authority {
         self.key.serialize_pem()
     }
 
-    /// A certificate for `name`, and its key.
+    /// Issues a certificate for `name`, with its key.
     pub(super) fn issue(&self, name: &str, days: u32) -> Result<(String, String)> {
-        // The issuer wants its key for itself.
+        // The issuer takes ownership of its key.
         let signing = KeyPair::from_pem(&self.key_pem())?;
         let issuer = Issuer::from_ca_cert_pem(&self.certificate, signing)
             .context("the authority's certificate cannot be read")?;

@@ -1,4 +1,5 @@
-//! `accompanist security check`: whether a node's folder is good, and whether a running system refuses what it has to.
+//! `accompanist security check`: whether a node's folder is correct, and whether a running system refuses what it
+//! must.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ use super::authority::Authority;
 use super::folder::{Folder, NodeFiles};
 use super::{MEMBERS_FILE, Place, ZENOH_FILE, access, say};
 
-/// A certificate that is good for less is to be renewed.
+/// A certificate that is valid for fewer days should be renewed.
 const DAYS_LEFT_WARN: i64 = 30;
 const SECONDS_PER_DAY: i64 = 86_400;
 
@@ -27,11 +28,11 @@ pub(crate) struct Check {
     place: Place,
     /// The node or router; without it, all that have a folder.
     name: Option<String>,
-    /// Where a node or router of the running system listens, such as tls/bank.example:7447: tries what it has to refuse,
-    /// with the node's own certificate and with others.
+    /// The address of a node or router of the running system, such as tls/bank.example:7447: tries there what it must
+    /// refuse, with the node's own certificate and with others.
     #[arg(long, requires = "name")]
     connect: Option<String>,
-    /// For how long each of these tries listens.
+    /// How long each of these tries listens.
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     time: Duration,
 }
@@ -152,7 +153,7 @@ fn seal_keys(of_node: &Folder, member: Option<&Member>) -> Result<String> {
     Ok("those in the members file".into())
 }
 
-/// As a node with this file would be reached; where it listens may be left to the node's program.
+/// Returns how a node with this file could be reached; the node's program may set where it listens.
 fn exposure(of_node: &Folder) -> Result<String> {
     let files = NodeFiles::read(of_node)?;
     let config = ZenohConfig::new().config_file(of_node.path(ZENOH_FILE));
@@ -162,7 +163,7 @@ fn exposure(of_node: &Folder) -> Result<String> {
     Ok("members alone reach it, each in its own name".into())
 }
 
-/// What is tried on a running system.
+/// The tries on a running system.
 struct Tries<'a> {
     folder: &'a Folder,
     name: &'a NodeId,
@@ -185,7 +186,7 @@ impl Tries<'_> {
                 Err(error) => Err(error),
             },
         );
-        // Each node also gets what is for it alone, so what others get is asked for by name.
+        // A node also receives the packets for itself, so each probe names another node.
         for other in access(self.folder.members()?.get()).members.iter().filter(|other| *other != name) {
             let heard = self.probe(ZenohConfig::new().config_file(&own), &format!("node/{other}/*")).await;
             report.note(name, &format!("packets for `{other}` with its certificate"), nothing(&heard));
@@ -212,7 +213,7 @@ impl Tries<'_> {
         Ok(probe(config, key, self.time).await?)
     }
 
-    /// The configuration of somebody with this name from this authority, who has given himself all rights.
+    /// Creates the configuration of an impostor with this name and authority, which has granted itself all rights.
     fn impostor(
         &self,
         outside: &tempfile::TempDir,
@@ -225,7 +226,7 @@ impl Tries<'_> {
         let (certificate, key) = authority.issue(name, 1)?;
         of_node.write(CERTIFICATE_FILE, &certificate)?;
         of_node.write(KEY_FILE, &key)?;
-        // He trusts whom he attacks.
+        // The impostor trusts the system that it attacks.
         of_node.write(CA_FILE, &self.folder.read(super::authority::CERTIFICATE)?)?;
         let files = NodeFiles { path: PathBuf::from(of_node.root()), listen: Vec::new(), connect: Vec::new() };
         let everything = super::ZenohAccess {
@@ -235,7 +236,7 @@ impl Tries<'_> {
         };
         of_node
             .write(ZENOH_FILE, &files.zenoh(&everything, &NodeId::new(name)?).replace("\"router\"", "\"client\""))?;
-        // His own rules must not hold him back.
+        // The impostor's own rules must not restrict it.
         let text =
             of_node.read(ZENOH_FILE)?.replace("\"default_permission\": \"deny\"", "\"default_permission\": \"allow\"");
         of_node.write(ZENOH_FILE, &text)?;
@@ -243,7 +244,7 @@ impl Tries<'_> {
     }
 }
 
-/// Being refused is as good as hearing nothing.
+/// Checks that nothing was received; being refused counts as receiving nothing.
 fn nothing(heard: &Result<u64>) -> Result<String> {
     match heard {
         Ok(0) => Ok("hears nothing".into()),

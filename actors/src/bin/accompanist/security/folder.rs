@@ -1,4 +1,5 @@
-//! The files of `accompanist security`: 0600, in folders of 0700, replaced as a whole since running nodes read them.
+//! The files of `accompanist security`: mode 0600, in folders of mode 0700, replaced as a whole since running nodes
+//! read them.
 
 use std::fs;
 use std::io::Write;
@@ -12,7 +13,7 @@ use toml_edit::{DocumentMut, Item, Table};
 use super::authority::{self, Authority};
 use super::{MEMBERS_FILE, ZENOH_FILE};
 
-/// A folder, and what is done with it.
+/// A folder, and the operations on it.
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
@@ -28,7 +29,7 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// The folder of a node or router.
+    /// Returns the folder of a node or router.
     pub(super) fn node(&self, name: &NodeId) -> Self {
         Self(self.path(name.as_str()))
     }
@@ -55,7 +56,7 @@ impl Folder {
     pub(super) fn write(&self, name: &str, text: &str) -> Result<()> {
         let (path, new) = (self.path(name), self.path(&format!("{name}.new")));
         let written = || -> std::io::Result<()> {
-            let _ = fs::remove_file(&new); // Of a call that was cut off, with other rights perhaps.
+            let _ = fs::remove_file(&new); // The remains of a call that was cut off, perhaps with another mode.
             let mut options = fs::OpenOptions::new();
             options.write(true).create_new(true);
             #[cfg(unix)]
@@ -77,7 +78,7 @@ impl Folder {
     }
 }
 
-/// The members file, with the comments of whoever edits it.
+/// The members file, with its editors' comments.
 pub(super) struct MembersFile {
     name: String,
     text: String,
@@ -98,7 +99,7 @@ impl MembersFile {
         &self.text
     }
 
-    /// Changes it in memory; what comes of it has to be a members file again.
+    /// Edits the file in memory; the result must be a valid members file.
     pub(super) fn edit(&mut self, edit: impl FnOnce(&mut DocumentMut) -> Result<()>) -> Result<()> {
         let mut document: DocumentMut = self.text.parse()?;
         edit(&mut document)?;
@@ -107,21 +108,21 @@ impl MembersFile {
     }
 }
 
-/// What the members file says of these keys.
+/// Returns the value of these keys in the members file.
 pub(super) fn seal_keys(secrets: &SealSecrets) -> Item {
     toml_edit::value(secrets.public_keys().iter().map(ToString::to_string).collect::<toml_edit::Array>())
 }
 
-/// A table without a line of its own.
+/// Creates a table without a header line.
 pub(super) fn implicit_table() -> Item {
     let mut table = Table::new();
     table.set_implicit(true);
     Item::Table(table)
 }
 
-/// What the Zenoh file of a node says besides the rules: it is kept when these are written anew.
+/// The settings in the Zenoh file of a node besides the rules: they are preserved when the rules are rewritten.
 pub(super) struct NodeFiles {
-    /// Where the node's folder lies on its machine.
+    /// The path of the node's folder on its machine.
     pub(super) path: PathBuf,
     pub(super) listen: Vec<String>,
     pub(super) connect: Vec<String>,
