@@ -1,15 +1,15 @@
 //! Durable actors: ractor-style actors whose mailbox, state and replies are on disk, without a choreography.
 //!
 //! Nodes find a [`DurableActor`] by its name, on whichever node plays it. A message told to the actor arrives exactly
-//! once; the messages of one sending node arrive in the order in which it sent them. The actor handles a message in
-//! one atomic batch with its built-in state. A crash of either side, or of the network, changes none of this. Durable
+//! once; the messages of one sending node arrive in the order in which it sent them. The actor handles a message in one
+//! atomic batch with its built-in state. A crash of either side, or of the network, changes none of this. Durable
 //! actors reuse the machinery of choreographies: each pair of a sending node and an actor has a *channel*, one long
 //! session of two roles (see `channel`). Mailbox, replay, deduplication and supervision are therefore those of role
-//! instances. The module `address` is the callers' API, `handling` the step in which messages are handled, `post` the
-//! outbound path, and `replies` the storage of replies for askers that crash.
+//! instances. The module `address` is the callers' API, `handling` the step in which messages are handled, `outbound`
+//! the outbound path, and `replies` the storage of replies for askers that crash.
 //!
 //! ```
-//! use accompanist::actor::{DurableActor, Here};
+//! use accompanist::actor::{DurableActor, ActorContext};
 //! use accompanist::prelude::*;
 //! use accompanist::store::MemoryDisk;
 //! use accompanist::transport::LocalNetwork;
@@ -29,7 +29,7 @@
 //!     type Message = Count;
 //!     type Reply = u64;
 //!
-//!     fn handle(&self, _here: &mut Here<'_>, state: &mut State<'_>, message: Count) -> Result<u64, Abort> {
+//!     fn handle(&self, _here: &mut ActorContext<'_>, state: &mut State<'_>, message: Count) -> Result<u64, Abort> {
 //!         let more = match message {
 //!             Count::Add(more) => more,
 //!             Count::Get => 0,
@@ -43,7 +43,8 @@
 //! let network = LocalNetwork::new();
 //! // One node plays the actor ..
 //! let store = MemoryDisk::default().open()?;
-//! let plays = Node::builder(NodeId::new("plays")?).store(store).transport(network.clone()).actor(Counter).start().await?;
+//! let plays = Node::builder(NodeId::new("plays")?).store(store).transport(network.clone());
+//! let plays = plays.actor(Counter).start().await?;
 //! // .. and any other one that knows of it may tell and ask it.
 //! let store = MemoryDisk::default().open()?;
 //! let tells =
@@ -62,16 +63,16 @@
 //! ```
 
 mod address;
-mod askers;
 mod channel;
 mod error;
 mod handling;
-mod post;
+mod outbound;
+mod pending_replies;
 mod refusals;
 mod reopen;
 mod replies;
 mod skip;
-mod way;
+mod tell_queue;
 
 use accompanist_core::message::encode;
 use accompanist_core::{Abort, Message, NodeId, State};
@@ -79,11 +80,11 @@ use accompanist_core::{Abort, Message, NodeId, State};
 pub use self::address::{Address, RefusedMessage};
 pub(crate) use self::channel::{Channel, Played, SENDER, SenderRole, is_channel};
 pub use self::error::ActorError;
-pub(crate) use self::post::Post;
-use self::post::Told;
+pub(crate) use self::outbound::Outbound;
+use self::outbound::OutgoingTell;
 pub use self::skip::SkippedMessage;
 pub(crate) use self::skip::message_in_the_way;
-use self::way::Way;
+use self::tell_queue::TellQueue;
 
 /// The largest size, in bytes, of the name of one of an actor's [instances](Address::named).
 pub const INSTANCE_NAME_BYTES_MAX: usize = 256;
@@ -129,30 +130,35 @@ pub trait DurableActor: Send + Sync + 'static {
     /// as handled. A caller that asked gets [`ActorError::Refused`]; a message that was only told is stored with the
     /// refusal, see [`Address::refused`]. Pass errors of tables on with `?`: a value that cannot be read is not a
     /// refusal, and stops the channel at this message.
-    fn handle(&self, here: &mut Here<'_>, state: &mut State<'_>, message: Self::Message) -> Result<Self::Reply, Abort>;
+    fn handle(
+        &self,
+        here: &mut ActorContext<'_>,
+        state: &mut State<'_>,
+        message: Self::Message,
+    ) -> Result<Self::Reply, Abort>;
 }
 
 /// The context of a handler: what it knows of the message it handles, and the means to tell other actors.
 #[derive(Debug)]
-pub struct Here<'a> {
+pub struct ActorContext<'a> {
     sender: &'a NodeId,
     name: &'a str,
-    way: Way<'a>,
-    told: Vec<Told>,
+    tell_queue: TellQueue<'a>,
+    told: Vec<OutgoingTell>,
     told_bytes: usize,
     /// The first failure. The message fails with it even if the handler ignores or replaces the error.
     failure: Option<Abort>,
 }
 
-impl<'a> Here<'a> {
-    fn new(sender: &'a NodeId, name: &'a str, way: Way<'a>) -> Self {
-        Self { sender, name, way, told: Vec::new(), told_bytes: 0, failure: None }
+impl<'a> ActorContext<'a> {
+    fn new(sender: &'a NodeId, name: &'a str, tell_queue: TellQueue<'a>) -> Self {
+        Self { sender, name, tell_queue, told: Vec::new(), told_bytes: 0, failure: None }
     }
 
-    /// Creates a context for a unit test of a handler: the handler may tell any actor, and [`Here::told_to`] returns
-    /// what it told.
+    /// Creates a context for a unit test of a handler: the handler may tell any actor, and [`ActorContext::told_to`]
+    /// returns what it told.
     pub fn alone(sender: &'a NodeId, name: &'a str) -> Self {
-        Self::new(sender, name, Way::alone())
+        Self::new(sender, name, TellQueue::alone())
     }
 
     /// The node that sent the message.
@@ -185,9 +191,9 @@ impl<'a> Here<'a> {
     }
 
     fn add<B: DurableActor>(&mut self, name: &str, message: &B::Message) -> Result<(), String> {
-        self.way.check::<B>()?;
+        self.tell_queue.check::<B>()?;
         let body = encode(message).map_err(|error| error.to_string())?;
-        let limits = self.way.limits();
+        let limits = self.tell_queue.limits();
         address::check_size(name, body.len(), limits.payload_bytes_max).map_err(|error| error.to_string())?;
         self.told_bytes += body.len();
         let bytes_max = limits.payload_bytes_max.saturating_mul(TOLD_PAYLOADS_MAX);
@@ -199,14 +205,14 @@ impl<'a> Here<'a> {
             ));
         }
         let (actor, version) = (Channel::<B>::NAME.to_owned(), B::VERSION);
-        self.told.push(Told { actor, version, name: name.to_owned(), number: 0, body: body.into() });
+        self.told.push(OutgoingTell { actor, version, name: name.to_owned(), number: 0, body: body.into() });
         Ok(())
     }
 
     /// Returns the messages told to the instance `name` of `B` so far: for unit tests of handlers.
     ///
     /// # Panics
-    /// Never for messages that [`Here::tell`] accepted.
+    /// Never for messages that [`ActorContext::tell`] accepted.
     pub fn told_to<B: DurableActor>(&self, name: &str) -> Vec<B::Message> {
         let of_it = self.told.iter().filter(|told| told.actor == Channel::<B>::NAME && told.name == name);
         of_it.filter_map(|told| accompanist_core::message::decode(told.body.as_slice()).ok()).collect()

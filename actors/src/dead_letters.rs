@@ -230,9 +230,12 @@ pub(crate) fn is_letter(frame: &Frame) -> bool {
     match frame.body {
         Body::Deliver { .. } | Body::Abort(_) => true,
         Body::Nudge(_) => frame.header.is_some(),
-        Body::Done(_) | Body::Close(_) | Body::Turns { .. } | Body::Undoing(_) | Body::Closed(_) | Body::Gone(_) => {
-            false
-        }
+        Body::Done(_)
+        | Body::Close(_)
+        | Body::Turns { .. }
+        | Body::Compensating(_)
+        | Body::Closed(_)
+        | Body::Gone(_) => false,
     }
 }
 

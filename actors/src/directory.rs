@@ -11,7 +11,7 @@ use ractor::{ActorId, ActorRef, MessagingErr};
 use tokio::sync::watch;
 
 use crate::instance_actor::InstanceMessage;
-use crate::session::Progress;
+use crate::session::InstanceProgress;
 
 /// The names of the choreography and of the role that an instance plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(crate) struct Directory {
     actors: Mutex<BTreeMap<InstanceId, Entry>>,
     /// The number of admitted starts whose instances are not in memory yet.
     starting: Mutex<usize>,
-    watched: Mutex<BTreeMap<InstanceId, watch::Sender<Progress>>>,
+    watched: Mutex<BTreeMap<InstanceId, watch::Sender<InstanceProgress>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -147,13 +147,13 @@ impl Directory {
     }
 
     /// Watches the progress of an instance from now on.
-    pub(crate) fn watch(&self, id: InstanceId) -> watch::Receiver<Progress> {
-        lock(&self.watched).entry(id).or_insert_with(|| watch::channel(Progress::default()).0).subscribe()
+    pub(crate) fn watch(&self, id: InstanceId) -> watch::Receiver<InstanceProgress> {
+        lock(&self.watched).entry(id).or_insert_with(|| watch::channel(InstanceProgress::default()).0).subscribe()
     }
 
     /// Informs the watchers, if there are any. The watch is removed after the final report, or when there are no
     /// watchers left.
-    pub(crate) fn publish(&self, id: InstanceId, tell: impl FnOnce(&mut Progress)) {
+    pub(crate) fn publish(&self, id: InstanceId, tell: impl FnOnce(&mut InstanceProgress)) {
         let mut watched = lock(&self.watched);
         let Some(sender) = watched.get(&id) else { return };
         sender.send_modify(tell);
@@ -164,7 +164,8 @@ impl Directory {
 
     /// Returns whether a caller has asked for an instance and got no answer yet.
     pub(crate) fn is_unanswered(&self, id: InstanceId) -> bool {
-        let told = |progress: &Progress| progress.opened || progress.settled.is_some() || progress.stopped.is_some();
+        let told =
+            |progress: &InstanceProgress| progress.opened || progress.settled.is_some() || progress.stopped.is_some();
         lock(&self.watched).get(&id).is_some_and(|sender| !told(&sender.borrow()))
     }
 

@@ -17,11 +17,11 @@ const LINE_PAUSE_MS: u64 = 60_000;
 
 /// The drops by reason; see the module's documentation. Reasons are fixed texts, so there are few.
 #[derive(Debug, Default)]
-pub(crate) struct Dropped(Mutex<BTreeMap<&'static str, Said>>);
+pub(crate) struct Dropped(Mutex<BTreeMap<&'static str, DropReport>>);
 
 /// The log lines of one reason.
 #[derive(Debug, Default)]
-struct Said {
+struct DropReport {
     lines: u32,
     last_ms: u64,
     /// The number of drops that were not logged since the last line.

@@ -4,13 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use accompanist_core::contract::{StoreError, TransportError};
-use accompanist_core::frame::OfferError;
+use accompanist_core::frame::AdvertisementError;
 use accompanist_core::message::{CodecError, Fingerprint};
 use accompanist_core::{Abort, NodeId, SessionId};
 
 use crate::config::ConfigError;
 use crate::members::MembersError;
-use crate::peers::{DrainProgress, Standing};
+use crate::peers::{DrainProgress, MemberStatus};
 use crate::seal::SealError;
 
 /// The reasons why a node cannot start or cannot go on.
@@ -56,7 +56,7 @@ pub enum NodeError {
     ActorAndRole(&'static str),
     /// The roles and choreographies cannot be advertised to other nodes.
     #[error(transparent)]
-    Offer(#[from] OfferError),
+    Advertisement(#[from] AdvertisementError),
     /// The process aborts on a panic, so that no supervisor could restart anything.
     #[error(
         "this binary is built with `panic = \"abort\"`, which takes supervision away: build it with `panic = \"unwind\"`"
@@ -174,7 +174,7 @@ pub enum StartError {
         /// The choreography.
         name: &'static str,
         /// The missing roles of each version, the highest version first.
-        gaps: Vec<Gap>,
+        gaps: Vec<MissingRole>,
     },
     /// The key names a session that was started with a version whose types differ.
     #[error(
@@ -256,13 +256,13 @@ pub enum StartError {
 
 impl StartError {
     /// Returns the error for a node of this membership that takes no new sessions.
-    pub(crate) fn not_serving(standing: Standing) -> Self {
-        if standing == Standing::Left { Self::HasLeft } else { Self::Draining }
+    pub(crate) fn not_serving(standing: MemberStatus) -> Self {
+        if standing == MemberStatus::Left { Self::HasLeft } else { Self::Draining }
     }
 
-    pub(crate) fn nobody_plays(name: &'static str, gaps: Vec<Gap>) -> Self {
+    pub(crate) fn nobody_plays(name: &'static str, gaps: Vec<MissingRole>) -> Self {
         match gaps.first() {
-            Some(Gap { role, .. }) if gaps.iter().all(|gap| gap.player.is_none()) => Self::NobodyPlays { role },
+            Some(MissingRole { role, .. }) if gaps.iter().all(|gap| gap.player.is_none()) => Self::NobodyPlays { role },
             _ => Self::NoCommonVersion { name, gaps },
         }
     }
@@ -344,7 +344,7 @@ pub enum CordonError {
 
 /// A missing role: a role that no known node plays with a version, so that no cast can play that version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gap {
+pub struct MissingRole {
     /// The version.
     pub version: u32,
     /// The role.
@@ -353,7 +353,7 @@ pub struct Gap {
     pub player: Option<(NodeId, Vec<u32>)>,
 }
 
-impl fmt::Display for Gap {
+impl fmt::Display for MissingRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { version, role, player } = self;
         match player {
@@ -367,7 +367,7 @@ impl fmt::Display for Gap {
     }
 }
 
-fn gaps_text(gaps: &[Gap]) -> String {
+fn gaps_text(gaps: &[MissingRole]) -> String {
     gaps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 

@@ -7,19 +7,19 @@ use std::sync::Arc;
 
 use accompanist_core::contract::StoreError;
 use accompanist_core::id::InstanceId;
-use accompanist_core::instance::{SignalError, Status};
+use accompanist_core::machine::{SignalError, Status};
 use accompanist_core::message::{CodecError, decode, encode_repeatable};
 use accompanist_core::testing::History;
 use accompanist_core::{Message, Path, Payload, SessionId};
 use tokio::sync::oneshot;
 
 use crate::instance_actor::InstanceMessage;
-use crate::question::Question;
-use crate::roles::RolesMessage;
-use crate::shared::Shared;
+use crate::instance_request::InstanceRequest;
+use crate::instance_supervisor::SupervisorMessage;
+use crate::node_context::NodeContext;
 use crate::writer::Loaded;
 
-pub use self::operator::LeftStep;
+pub use self::operator::UncompensatedStep;
 
 /// The reasons why an instance cannot be asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -71,7 +71,7 @@ pub enum AskError {
 #[derive(Clone)]
 pub struct InstanceHandle {
     id: InstanceId,
-    shared: Arc<Shared>,
+    context: Arc<NodeContext>,
 }
 
 impl std::fmt::Debug for InstanceHandle {
@@ -81,8 +81,8 @@ impl std::fmt::Debug for InstanceHandle {
 }
 
 impl InstanceHandle {
-    pub(crate) fn new(id: InstanceId, shared: Arc<Shared>) -> Self {
-        Self { id, shared }
+    pub(crate) fn new(id: InstanceId, context: Arc<NodeContext>) -> Self {
+        Self { id, context }
     }
 
     /// Returns which instance this is.
@@ -90,20 +90,20 @@ impl InstanceHandle {
         self.id
     }
 
-    async fn ask<T>(&self, question: impl Fn(oneshot::Sender<T>) -> Question) -> Result<T, AskError> {
-        let _permit = self.shared.askers.acquire().await.map_err(|_| AskError::NodeStopped)?;
+    async fn ask<T>(&self, question: impl Fn(oneshot::Sender<T>) -> InstanceRequest) -> Result<T, AskError> {
+        let _permit = self.context.askers.acquire().await.map_err(|_| AskError::NodeStopped)?;
         let (reply, answer) = oneshot::channel();
-        if self.shared.directory.tell(self.id, InstanceMessage::Ask(question(reply))).is_ok()
+        if self.context.directory.tell(self.id, InstanceMessage::Ask(question(reply))).is_ok()
             && let Ok(answer) = answer.await
         {
             return Ok(answer);
         }
         // The instance is not in memory, or has just failed without answering: ask its supervisor.
         let (reply, answer) = oneshot::channel();
-        if !self.shared.to_roles(RolesMessage::Ask(self.id, question(reply))) {
+        if !self.context.to_supervisor(SupervisorMessage::Ask(self.id, question(reply))) {
             return Err(AskError::NodeStopped);
         }
-        answer.await.map_err(|_| match self.shared.stopped_because(self.id) {
+        answer.await.map_err(|_| match self.context.stopped_because(self.id) {
             Some(reason) => AskError::Stopped { session: self.id.session, reason },
             None => AskError::NotOpen(self.id),
         })
@@ -121,7 +121,7 @@ impl InstanceHandle {
         let payload: Payload = encode_repeatable(value)?.into();
         let question = |reply| {
             let (name, key, payload) = (name.to_owned(), key.to_owned(), payload.clone());
-            Question::Signal { name, key, payload, reply }
+            InstanceRequest::Signal { name, key, payload, reply }
         };
         Ok(self.ask(question).await??)
     }
@@ -131,7 +131,7 @@ impl InstanceHandle {
     /// # Errors
     /// Returns [`AskError`].
     pub async fn query<V: Message>(&self) -> Result<Option<V>, AskError> {
-        let view = self.ask(Question::View).await?;
+        let view = self.ask(InstanceRequest::View).await?;
         Ok(view.map(|view| decode(view.as_slice())).transpose()?)
     }
 
@@ -140,7 +140,7 @@ impl InstanceHandle {
     /// # Errors
     /// Returns [`AskError`].
     pub async fn status(&self) -> Result<Status, AskError> {
-        self.ask(Question::Status).await
+        self.ask(InstanceRequest::Status).await
     }
 
     /// Returns what the program waits for, by the path of each operation; for human readers.
@@ -148,7 +148,7 @@ impl InstanceHandle {
     /// # Errors
     /// Returns [`AskError`].
     pub async fn waits_for(&self) -> Result<Vec<(Path, String)>, AskError> {
-        self.ask(Question::Waits).await
+        self.ask(InstanceRequest::Waits).await
     }
 
     /// Returns in one sentence what keeps the instance from progressing: for tests.
@@ -156,8 +156,8 @@ impl InstanceHandle {
     /// # Errors
     /// Returns [`AskError`].
     #[cfg(feature = "testing")]
-    pub(crate) async fn standing(&self) -> Result<String, AskError> {
-        self.ask(Question::Standing).await
+    pub(crate) async fn describe(&self) -> Result<String, AskError> {
+        self.ask(InstanceRequest::Describe).await
     }
 
     /// Returns the session's records that this role has on disk, for [`testing::replay`](crate::testing::replay) and
@@ -167,7 +167,7 @@ impl InstanceHandle {
     /// Returns [`AskError`].
     pub async fn history(&self) -> Result<History, AskError> {
         let id = self.id;
-        match self.shared.writer.read(move |store| crate::writer::load(store, id)).await? {
+        match self.context.writer.read(move |store| crate::writer::load(store, id)).await? {
             Loaded::Open(opened, records) => Ok(History { instance: id, opened, records }),
             Loaded::Nothing | Loaded::Closed(_) => Err(AskError::NotOpen(id)),
         }

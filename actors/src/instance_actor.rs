@@ -12,9 +12,9 @@ use std::time::Duration;
 use accompanist_core::contract::{Space, StoreError};
 use accompanist_core::frame::{Body, Delivery, Frame, Header, Outcome};
 use accompanist_core::id::{InstanceId, Path, RoleIndex};
-use accompanist_core::instance::{Effects, Idle, Instance, LocalResult, Outgoing, OutgoingKey, Retried};
-use accompanist_core::part::{Alarm, Part};
+use accompanist_core::machine::{Effects, Idle, LocalResult, Machine, Outgoing, OutgoingKey, Retried};
 use accompanist_core::record::{Closed, Opened, Record, Task};
+use accompanist_core::role_instance::{RoleInstance, TurnWaker};
 use accompanist_core::{Abort, NodeId, Payload, Service};
 use metrics::counter;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -22,14 +22,14 @@ use tokio::time::Sleep;
 
 use crate::actor;
 use crate::directory::Played;
+use crate::instance_request::{InstanceRequest, PendingAnswers};
+use crate::instance_supervisor::SupervisorMessage;
 use crate::link::{Arrival, LinkMessage};
 use crate::metric;
+use crate::node_context::NodeContext;
 use crate::nudged::Room;
-use crate::question::{Answers, Question};
-use crate::roles::RolesMessage;
-use crate::session::Progress;
+use crate::session::InstanceProgress;
 use crate::settings::Settings;
-use crate::shared::Shared;
 use crate::under_way::Counted;
 use crate::writer::{Incarnation, Job, Loaded, Written};
 
@@ -45,7 +45,7 @@ pub(crate) enum InstanceMessage {
     /// A caller starts the session and watches it: begin if there is nothing yet, and publish the known progress.
     Start(Opened),
     /// A caller asks a question or requests an action.
-    Ask(Question),
+    Ask(InstanceRequest),
     Wake,
 }
 
@@ -97,7 +97,7 @@ pub(crate) struct InstanceActor;
 /// The action of an instance when it receives its first message, and no earlier: only then is a panic supervised, and
 /// an answer of the store might otherwise overtake the message that the actor was started for.
 #[derive(Clone, Copy)]
-enum First {
+enum FirstTurn {
     /// Begin; there is nothing to load.
     Begin,
     Load,
@@ -107,11 +107,11 @@ enum First {
 #[expect(clippy::struct_excessive_bools, reason = "each is about another thing")]
 pub(crate) struct InstanceState {
     id: InstanceId,
-    shared: Arc<Shared>,
+    context: Arc<NodeContext>,
     incarnation: Incarnation,
     opened: Option<Opened>,
     /// The action to do before the first message is handled.
-    first: Option<First>,
+    first: Option<FirstTurn>,
     /// Whether the store has not yet been asked if it knows the instance.
     begins: bool,
     /// Whether the store has not yet answered that question.
@@ -134,14 +134,14 @@ pub(crate) struct InstanceState {
     under_way: Option<Counted>,
     /// Whether the instance counts against the peer whose nudge created it, because it is not on disk yet.
     holds_room: bool,
-    live: Option<Live>,
+    live: Option<LoadedInstance>,
 }
 
-struct Live {
-    part: Part,
-    progress: Progress,
+struct LoadedInstance {
+    part: RoleInstance,
+    progress: InstanceProgress,
     timer: Option<(u64, Pin<Box<Sleep>>)>,
-    answers: Answers,
+    answers: PendingAnswers,
     /// The time since which the instance only waits.
     idle_since_ms: Option<u64>,
 }
@@ -149,7 +149,7 @@ struct Live {
 pub(crate) struct InstanceArguments {
     pub(crate) id: InstanceId,
     pub(crate) origin: Origin,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) context: Arc<NodeContext>,
 }
 
 impl Actor for InstanceActor {
@@ -160,15 +160,15 @@ impl Actor for InstanceActor {
     async fn pre_start(
         &self,
         _: ActorRef<InstanceMessage>,
-        InstanceArguments { id, origin, shared }: InstanceArguments,
+        InstanceArguments { id, origin, context }: InstanceArguments,
     ) -> Result<InstanceState, ActorProcessingErr> {
-        let incarnation = shared.next_incarnation();
+        let incarnation = context.next_incarnation();
         let mut state = InstanceState {
             id,
-            shared,
+            context,
             incarnation,
             opened: None,
-            first: Some(First::Load),
+            first: Some(FirstTurn::Load),
             begins: false,
             unproven: false,
             early: Vec::new(),
@@ -186,7 +186,7 @@ impl Actor for InstanceActor {
             state.begins = opened.input.is_none();
             state.unproven = state.begins;
             state.opened = Some(opened);
-            state.first = Some(First::Begin);
+            state.first = Some(FirstTurn::Begin);
         }
         Ok(state)
     }
@@ -198,11 +198,11 @@ impl Actor for InstanceActor {
         state: &mut InstanceState,
     ) -> Result<(), ActorProcessingErr> {
         if let InstanceMessage::Deliver(delivery) = &message {
-            state.shared.note_taken(delivery);
+            state.context.note_taken(delivery);
         }
         match state.first.take() {
-            Some(First::Begin) => state.begin(&myself, Loaded::Nothing),
-            Some(First::Load) => state.load(&myself),
+            Some(FirstTurn::Begin) => state.begin(&myself, Loaded::Nothing),
+            Some(FirstTurn::Load) => state.load(&myself),
             None => {}
         }
         match message {
@@ -238,7 +238,7 @@ impl InstanceState {
     /// of its supervisor, which receives the state of a stopped actor.
     fn discard(&mut self) {
         self.under_way = None;
-        let Some(Live { part, .. }) = self.live.take() else { return };
+        let Some(LoadedInstance { part, .. }) = self.live.take() else { return };
         for panic in part.discard() {
             tracing::error!(id = %self.id, reason = panic, "a value of a program panicked when it was dropped");
         }
@@ -253,7 +253,7 @@ impl InstanceState {
                 Err(error) => InstanceMessage::StoreFailed(error),
             });
         });
-        self.shared.writer.submit(Job::Load { id: self.id, incarnation: self.incarnation, done });
+        self.context.writer.submit(Job::Load { id: self.id, incarnation: self.incarnation, done });
     }
 
     /// Asks the store whether it knows an instance that cannot be played here, as closed or as stopped. The store is
@@ -261,7 +261,7 @@ impl InstanceState {
     fn look(&mut self, myself: &ActorRef<InstanceMessage>) {
         (self.begins, self.unproven) = (false, false);
         let (myself, key) = (myself.clone(), self.id.to_bytes());
-        self.shared.writer.submit(Job::Read(Box::new(move |store| {
+        self.context.writer.submit(Job::Read(Box::new(move |store| {
             let known = store.and_then(|store| {
                 Ok(store.get(Space::Open, &key)?.is_some() || store.get(Space::Closed, &key)?.is_some())
             });
@@ -279,7 +279,7 @@ impl InstanceState {
         self.discard();
         self.give_room_back();
         self.unproven = false;
-        self.incarnation = self.shared.next_incarnation();
+        self.incarnation = self.context.next_incarnation();
         // These messages will be counted once more.
         self.told = self.told.saturating_sub(self.early.len() as u64);
         self.load(myself);
@@ -291,20 +291,20 @@ impl InstanceState {
             Loaded::Closed(closed) => return self.answer_closed(myself, &closed, early),
             Loaded::Open(opened, records) => {
                 if let Some(reason) = quarantine(&records) {
-                    self.shared.note_stopped(self.id, reason);
+                    self.context.note_stopped(self.id, reason);
                     return stop(myself, ends::STANDS_STILL);
                 }
                 (opened, Some(records))
             }
             Loaded::Nothing => match self.opened.take().or_else(|| opened_by(&early)) {
-                Some(opened) if opened.input.is_none() && self.shared.is_disk_full() => {
-                    self.shared.note_dropped("too many open", || self.id.to_string());
+                Some(opened) if opened.input.is_none() && self.context.is_disk_full() => {
+                    self.context.note_dropped("too many open", || self.id.to_string());
                     return stop(myself, ends::DROPPED);
                 }
                 Some(opened) if opened.input.is_none() && self.has_strangers(&opened.header) => {
                     return stop(myself, ends::DROPPED);
                 }
-                Some(opened) if opened.input.is_none() && !self.shared.is_allowed(&opened.header) => {
+                Some(opened) if opened.input.is_none() && !self.context.is_allowed(&opened.header) => {
                     return stop(myself, ends::DROPPED);
                 }
                 Some(opened) if opened.input.is_none() && !self.has_room_for(&early) => {
@@ -316,7 +316,7 @@ impl InstanceState {
                     if self.answer_unknown(&early) {
                         return stop(myself, ends::DROPPED);
                     }
-                    self.shared.note_dropped("unknown session", || format!("{}: frames without a header", self.id));
+                    self.context.note_dropped("unknown session", || format!("{}: frames without a header", self.id));
                     self.note_dead(
                         &early,
                         "the session is not known here: it is over and forgotten, or another store had it",
@@ -335,10 +335,10 @@ impl InstanceState {
             Err(reason) => {
                 if accepted {
                     // The instance is not dropped: it waits for a release that can play it.
-                    self.shared.note_stopped(self.id, reason);
+                    self.context.note_stopped(self.id, reason);
                     stop(myself, ends::STANDS_STILL);
                 } else {
-                    self.shared.note_dropped("cannot be played", || format!("{}: {reason}", self.id));
+                    self.context.note_dropped("cannot be played", || format!("{}: {reason}", self.id));
                     self.note_dead(&early, &reason);
                     stop(myself, ends::DROPPED);
                 }
@@ -356,12 +356,12 @@ impl InstanceState {
     /// Returns whether a session that is new here casts a node that is unknown here. The sender resends its frame;
     /// meanwhile the unknown node may introduce itself.
     fn has_strangers(&self, header: &Header) -> bool {
-        let stranger = self.shared.peers.unknown_of(&header.cast);
+        let stranger = self.context.peers.unknown_of(&header.cast);
         if let Some(node) = &stranger {
             let id = self.id;
-            self.shared
+            self.context
                 .note_dropped("stranger in the cast", || format!("{id}: nothing is known of {node}, which is cast"));
-            self.shared.to_link(LinkMessage::Ask(node.clone()));
+            self.context.to_link(LinkMessage::Ask(node.clone()));
         }
         stranger.is_some()
     }
@@ -376,19 +376,19 @@ impl InstanceState {
         if !deliveries.clone().all(is_nudge) {
             return true;
         }
-        let Some(Delivery { from, .. }) = deliveries.find(|delivery| delivery.from != self.shared.node) else {
+        let Some(Delivery { from, .. }) = deliveries.find(|delivery| delivery.from != self.context.node) else {
             return true;
         };
         let has_room = self.take_room(from);
         if !has_room {
-            self.shared
+            self.context
                 .note_dropped("begun by nudges", || format!("{}: enough was begun by nudges of {from}", self.id));
         }
         has_room
     }
 
     fn take_room(&mut self, from: &NodeId) -> bool {
-        let room = self.shared.nudged.begin(self.id, from, self.shared.settings.nudged_sessions_max);
+        let room = self.context.nudged.begin(self.id, from, self.context.settings.nudged_sessions_max);
         self.holds_room |= room == Room::Taken;
         room != Room::None
     }
@@ -396,7 +396,7 @@ impl InstanceState {
     /// Releases the peer's room, because the instance has not begun here for now.
     fn give_room_back(&mut self) {
         if std::mem::take(&mut self.holds_room) {
-            self.shared.nudged.goes_on(self.id);
+            self.context.nudged.goes_on(self.id);
         }
     }
 
@@ -405,12 +405,12 @@ impl InstanceState {
     fn note_said(&mut self, delivery: &Delivery) -> bool {
         if !is_nudge(delivery) {
             self.holds_room = false;
-            self.shared.nudged.goes_on(self.id);
+            self.context.nudged.goes_on(self.id);
             return true;
         }
         let is_begun = |early: &InstanceMessage| matches!(early, InstanceMessage::Deliver(early) if !is_nudge(early));
         !self.unproven
-            || delivery.from == self.shared.node
+            || delivery.from == self.context.node
             || self.early.iter().any(is_begun)
             || self.take_room(&delivery.from)
     }
@@ -418,7 +418,7 @@ impl InstanceState {
     fn note_dead(&self, early: &[InstanceMessage], reason: &str) {
         for message in early {
             if let InstanceMessage::Deliver(delivery) = message {
-                self.shared.note_dead(delivery, reason);
+                self.context.note_dead(delivery, reason);
             }
         }
     }
@@ -428,35 +428,41 @@ impl InstanceState {
         myself: &ActorRef<InstanceMessage>,
         opened: &Opened,
         records: Option<Vec<Record>>,
-    ) -> Result<Live, String> {
-        let limits = self.shared.limits();
+    ) -> Result<LoadedInstance, String> {
+        let limits = self.context.limits();
         let version = Some(opened.header.version);
-        let progress = Progress { opened: records.is_some(), version, ..Progress::default() };
-        let alarm = Alarm::new({
+        let progress = InstanceProgress { opened: records.is_some(), version, ..InstanceProgress::default() };
+        let alarm = TurnWaker::new({
             let myself = myself.clone();
             move || drop(myself.cast(InstanceMessage::Wake))
         });
-        let environment = self.shared.environment.clone();
-        let live = |part| Live { part, progress, timer: None, answers: Answers::default(), idle_since_ms: None };
+        let environment = self.context.environment.clone();
+        let live = |part| LoadedInstance {
+            part,
+            progress,
+            timer: None,
+            answers: PendingAnswers::default(),
+            idle_since_ms: None,
+        };
         let records = match records {
             Some(records) if records.contains(&Record::Terminated) => {
-                let instance = Instance::restore(self.id, "", opened, records, limits);
-                return Ok(live(Part::terminated(instance, environment, alarm)));
+                let instance = Machine::restore(self.id, "", opened, records, limits);
+                return Ok(live(RoleInstance::terminated(instance, environment, alarm)));
             }
             records => records,
         };
-        let (choreography, role) = self.shared.choreography_of(&opened.header, self.id.role)?;
+        let (choreography, role) = self.context.choreography_of(&opened.header, self.id.role)?;
         let instance = match records {
             Some(records) => {
-                Instance::restore(self.id, role, opened, records, limits).resending(std::mem::take(&mut self.lacking))
+                Machine::restore(self.id, role, opened, records, limits).resending(std::mem::take(&mut self.lacking))
             }
-            None => Instance::begin(self.id, role, opened, limits),
+            None => Machine::begin(self.id, role, opened, limits),
         };
-        let service = self.shared.services.get(role).cloned().unwrap_or_else(Service::none);
-        self.shared.directory.note_played(self.id, Played { choreography: choreography.name(), role });
+        let service = self.context.services.get(role).cloned().unwrap_or_else(Service::none);
+        self.context.directory.note_played(self.id, Played { choreography: choreography.name(), role });
         let part = choreography.part(instance, opened.input.clone(), service, environment, alarm);
         #[cfg(feature = "testing")]
-        let part = part.with_courier(self.shared.courier());
+        let part = part.with_courier(self.context.courier());
         Ok(live(part))
     }
 
@@ -464,7 +470,7 @@ impl InstanceState {
         self.told += u64::from(self.live.is_some() && message.is_from_outside());
         if let (InstanceMessage::Deliver(delivery), Some(live)) = (&message, &self.live) {
             if !delivery.is_of_cast(&live.part.header()) {
-                self.shared.note_not_of_cast(delivery);
+                self.context.note_not_of_cast(delivery);
                 return Ok(());
             }
             if !self.note_said(delivery) {
@@ -480,7 +486,7 @@ impl InstanceState {
                 if self.unproven {
                     self.early.push(InstanceMessage::Deliver(delivery.clone()));
                 }
-                self.letters.extend(self.shared.dead_letters.number_of(&delivery.frame));
+                self.letters.extend(self.context.dead_letters.number_of(&delivery.frame));
                 live.part.deliver(delivery);
             }
             InstanceMessage::Acked(key) => live.part.acked(&key),
@@ -495,12 +501,12 @@ impl InstanceState {
                 live.part.synced(number, local);
                 live.answers.synced(number);
                 if !self.letters.is_empty() {
-                    self.shared.forget_dead(std::mem::take(&mut self.letters));
+                    self.context.forget_dead(std::mem::take(&mut self.letters));
                 }
             }
             InstanceMessage::Start(_) => {
                 let known = live.progress.clone();
-                self.shared.directory.publish(self.id, |progress| *progress = known);
+                self.context.directory.publish(self.id, |progress| *progress = known);
             }
             InstanceMessage::Ask(question) => live.answers.answer(&live.part, question),
             InstanceMessage::Wake
@@ -523,7 +529,7 @@ impl InstanceState {
             self.send_anew(myself, lacking);
         }
         if std::mem::take(&mut self.returns) {
-            self.shared.to_roles(RolesMessage::Returned(self.id));
+            self.context.to_supervisor(SupervisorMessage::Returned(self.id));
         }
         self.wait(myself);
         Ok(())
@@ -532,11 +538,11 @@ impl InstanceState {
     /// Lets the part run as far as it can. A step is counted from before it begins.
     fn turn(&mut self) -> Effects {
         let Some(live) = &mut self.live else { return Effects::default() };
-        let mut counted = self.under_way.take().unwrap_or_else(|| self.shared.under_way.enter());
-        if self.shared.under_way.is_ending() {
+        let mut counted = self.under_way.take().unwrap_or_else(|| self.context.under_way.enter());
+        if self.context.under_way.is_ending() {
             live.part.hold_steps();
         }
-        let effects = live.part.turn(self.shared.now_ms());
+        let effects = live.part.turn(self.context.now_ms());
         if live.part.has_steps_under_way() {
             counted.keep(self.id);
             self.under_way = Some(counted);
@@ -547,7 +553,7 @@ impl InstanceState {
     /// Resends messages that counted as acknowledged but that other roles lack: reloads the instance, so that its
     /// program sends them again. Done for each role at most once in the longest pause between two nudges.
     fn send_anew(&mut self, myself: &ActorRef<InstanceMessage>, mut lacking: BTreeSet<(Path, RoleIndex)>) {
-        let (now_ms, pause_ms) = (self.shared.now_ms(), self.shared.settings.limits.nudge_delay_max_ms);
+        let (now_ms, pause_ms) = (self.context.now_ms(), self.context.settings.limits.nudge_delay_max_ms);
         let is_due =
             |role: &RoleIndex| self.sent_anew_ms.get(role).is_none_or(|at| at.saturating_add(pause_ms) <= now_ms);
         lacking.retain(|(_, role)| is_due(role));
@@ -563,11 +569,11 @@ impl InstanceState {
         }
         counter!(metric::MESSAGES_SENT_ANEW).increment(lacking.len() as u64);
         let rest = live.part.rest_without(&lacking);
-        self.shared.writer.submit(Job::Leave { id: self.id, incarnation: self.incarnation, rest });
+        self.context.writer.submit(Job::Leave { id: self.id, incarnation: self.incarnation, rest });
         // As at a passivation: after reloading, the instance sends what is still to be sent, and nothing else.
-        self.shared.to_link(LinkMessage::Forget { id: self.id, all: true });
+        self.context.to_link(LinkMessage::Forget { id: self.id, all: true });
         self.discard();
-        self.incarnation = self.shared.next_incarnation();
+        self.incarnation = self.context.next_incarnation();
         self.lacking = lacking;
         self.load(myself);
     }
@@ -576,13 +582,13 @@ impl InstanceState {
     /// check again.
     fn wait(&mut self, myself: &ActorRef<InstanceMessage>) {
         let Some(live) = &mut self.live else { return };
-        let (now_ms, unix_ms) = (self.shared.now_ms(), self.shared.environment.unix_ms());
+        let (now_ms, unix_ms) = (self.context.now_ms(), self.context.environment.unix_ms());
         let idle = live.part.idle().filter(|_| live.answers.is_empty());
         let Some(idle) = idle else {
             live.idle_since_ms = None;
             return live.set_timer(now_ms, None);
         };
-        let delay_ms = passivation_delay_ms(&self.shared.settings, &idle);
+        let delay_ms = passivation_delay_ms(&self.context.settings, &idle);
         if idle.until_unix_ms.is_some_and(|until| until <= unix_ms.saturating_add(delay_ms)) {
             return live.set_timer(now_ms, None); // Stay in memory for what is due soon.
         }
@@ -598,18 +604,18 @@ impl InstanceState {
 
     /// Passivates the instance, unless a message has arrived meanwhile. All that it needs to be reactivated is on
     /// disk; link and supervisor are informed when to reactivate it.
-    fn leave(&self, myself: &ActorRef<InstanceMessage>, Idle { until_unix_ms, unheard }: Idle) {
+    fn leave(&self, myself: &ActorRef<InstanceMessage>, Idle { until_unix_ms, unacknowledged }: Idle) {
         let farewell = || {
             let rest = self.live.as_ref().and_then(|live| live.part.rest());
-            self.shared.writer.submit(Job::Leave { id: self.id, incarnation: self.incarnation, rest });
-            if !unheard.is_empty() {
-                self.shared.to_link(LinkMessage::Rest { id: self.id, unheard });
+            self.context.writer.submit(Job::Leave { id: self.id, incarnation: self.incarnation, rest });
+            if !unacknowledged.is_empty() {
+                self.context.to_link(LinkMessage::Rest { id: self.id, unacknowledged });
             }
             if let Some(until_unix_ms) = until_unix_ms {
-                self.shared.to_roles(RolesMessage::Wait(self.id, until_unix_ms));
+                self.context.to_supervisor(SupervisorMessage::Wait(self.id, until_unix_ms));
             }
         };
-        if self.shared.directory.leave(self.id, myself.get_id(), self.told, farewell) {
+        if self.context.directory.leave(self.id, myself.get_id(), self.told, farewell) {
             counter!(metric::INSTANCES_PASSIVATED).increment(1);
             stop(myself, ends::LEFT);
         }
@@ -640,27 +646,27 @@ impl InstanceState {
                 });
             });
             let begins = std::mem::take(&mut self.begins);
-            self.shared.writer.submit(Job::Write { id, incarnation, begins, write, done });
+            self.context.writer.submit(Job::Write { id, incarnation, begins, write, done });
         }
         #[cfg(feature = "testing")]
         let frames = self.forget_some(myself, frames);
         if !frames.is_empty() || !acks.is_empty() {
-            self.shared.to_link(LinkMessage::Say { id: self.id, frames, acks });
+            self.context.to_link(LinkMessage::Say { id: self.id, frames, acks });
         }
         if opened {
-            self.shared.queue_delay().stored(&Arrival::Start(self.id), self.shared.now_ms());
+            self.context.queue_delay().stored(&Arrival::Start(self.id), self.context.now_ms());
             self.publish(|progress| progress.opened = true);
         }
         if let Some(Err(_)) = output {
             // After an abort its messages are useless, and a resent message must not outlive the session (decision
             // 0009).
-            self.shared.to_link(LinkMessage::Forget { id: self.id, all: false });
+            self.context.to_link(LinkMessage::Forget { id: self.id, all: false });
         }
         if let Some(output) = output {
             self.publish(|progress| progress.output = Some(output));
         }
         if let Some(troubles) = troubles {
-            self.shared.note_troubled(self.id, troubles);
+            self.context.note_troubled(self.id, troubles);
         }
         self.log_retries(retries);
         if let Some(records) = long_journal {
@@ -672,16 +678,16 @@ impl InstanceState {
                 // The store may know the instance in a later state, in which, for example, a close is valid.
                 return self.load_instead(myself);
             }
-            self.shared.note_stopped(self.id, reason.to_string());
+            self.context.note_stopped(self.id, reason.to_string());
             stop(myself, ends::STANDS_STILL);
         }
         if let Some(closed) = closed {
-            self.shared.forget_dead(self.shared.dead_letters.of(self.id));
-            self.shared.nudged.goes_on(self.id);
+            self.context.forget_dead(self.context.dead_letters.of(self.id));
+            self.context.nudged.goes_on(self.id);
             if closed.header.initiator != self.id.role {
                 // Its last frame, if the close has overtaken the acknowledgement. The initiator's frames have all
                 // been acknowledged.
-                self.shared.to_link(LinkMessage::Forget { id: self.id, all: true });
+                self.context.to_link(LinkMessage::Forget { id: self.id, all: true });
             }
             if actor::is_channel(&closed.header) {
                 tracing::error!(id = %self.id, "a channel to a durable actor is over; `Address::reopen` opens it anew");
@@ -701,7 +707,7 @@ impl InstanceState {
     fn forget_some(&self, myself: &ActorRef<InstanceMessage>, frames: Vec<Outgoing>) -> Vec<Outgoing> {
         let (forgotten, frames): (Vec<_>, Vec<_>) = frames
             .into_iter()
-            .partition(|Outgoing { key, frame, .. }| key.is_acknowledged() && self.shared.forgets(frame));
+            .partition(|Outgoing { key, frame, .. }| key.is_acknowledged() && self.context.forgets(frame));
         for Outgoing { key, .. } in forgotten {
             tracing::debug!(id = %self.id, ?key, "a frame is forgotten");
             self.live.iter().for_each(|live| live.part.acked(&key));
@@ -714,7 +720,7 @@ impl InstanceState {
     fn log_retries(&self, retries: Vec<Retried>) {
         let Some(live) = self.live.as_ref().filter(|_| !retries.is_empty()) else { return };
         let header = live.part.header();
-        let role = self.shared.choreography_of(&header, self.id.role).map_or("", |(_, role)| role);
+        let role = self.context.choreography_of(&header, self.id.role).map_or("", |(_, role)| role);
         for Retried { path, step, task, reason, tries } in retries {
             tracing::warn!(
                 choreography = header.choreography, role, step, session = %self.id.session, %path, tries, reason,
@@ -723,27 +729,27 @@ impl InstanceState {
         }
     }
 
-    fn publish(&mut self, tell: impl FnOnce(&mut Progress)) {
+    fn publish(&mut self, tell: impl FnOnce(&mut InstanceProgress)) {
         if let Some(live) = &mut self.live {
             tell(&mut live.progress);
             let known = live.progress.clone();
-            self.shared.directory.publish(self.id, |progress| *progress = known);
+            self.context.directory.publish(self.id, |progress| *progress = known);
         }
     }
 
     /// Answers frames for a session that is over here, and starts nothing.
     fn answer_closed(&self, myself: &ActorRef<InstanceMessage>, closed: &Closed, early: Vec<InstanceMessage>) {
-        self.shared.directory.publish(self.id, |progress| {
+        self.context.directory.publish(self.id, |progress| {
             progress.opened = true;
             progress.version = Some(closed.header.version);
             progress.settle(closed);
         });
-        self.shared.forget_dead(self.shared.dead_letters.of(self.id));
+        self.context.forget_dead(self.context.dead_letters.of(self.id));
         let (mut frames, mut acks) = (Vec::new(), Vec::new());
         for message in early {
             let InstanceMessage::Deliver(delivery) = message else { continue };
             if !delivery.is_of_cast(&closed.header) {
-                self.shared.note_not_of_cast(&delivery);
+                self.context.note_not_of_cast(&delivery);
                 continue;
             }
             let Delivery { from: node, frame, receipt } = delivery;
@@ -753,7 +759,7 @@ impl InstanceState {
                 frames.push(answer_of_the_closed(&frame, &node, Some(closed.outcome.clone())));
             }
         }
-        self.shared.to_link(LinkMessage::Say { id: self.id, frames, acks });
+        self.context.to_link(LinkMessage::Say { id: self.id, frames, acks });
         stop(myself, ends::CLOSED);
     }
 
@@ -764,7 +770,7 @@ impl InstanceState {
             InstanceMessage::Deliver(delivery) => delivery.receipt,
             _ => None,
         });
-        self.shared.to_link(LinkMessage::Say { id: self.id, frames: Vec::new(), acks: receipts.collect() });
+        self.context.to_link(LinkMessage::Say { id: self.id, frames: Vec::new(), acks: receipts.collect() });
         stop(myself, ends::CLOSED);
     }
 
@@ -785,14 +791,14 @@ impl InstanceState {
         });
         let frames: Vec<_> = answers.collect();
         if !frames.is_empty() {
-            self.shared.to_link(LinkMessage::Say { id: self.id, frames, acks: Vec::new() });
+            self.context.to_link(LinkMessage::Say { id: self.id, frames, acks: Vec::new() });
         }
         early.iter().all(asks_the_initiator)
     }
 
     fn store_failed(&self, myself: &ActorRef<InstanceMessage>, error: &StoreError) {
         if let StoreError::Corrupt { .. } | StoreError::Unstorable { .. } = error {
-            self.shared.note_stopped(self.id, error.to_string());
+            self.context.note_stopped(self.id, error.to_string());
             stop(myself, ends::STANDS_STILL);
         } else {
             // The whole node stops, or another actor has taken over.
@@ -801,7 +807,7 @@ impl InstanceState {
     }
 }
 
-impl Progress {
+impl InstanceProgress {
     pub(crate) fn settle(&mut self, closed: &Closed) {
         let settled: Result<Payload, Abort> = match &closed.outcome {
             Outcome::Finished => Ok(closed.output.clone().unwrap_or_else(|| Vec::new().into())),
@@ -812,7 +818,7 @@ impl Progress {
     }
 }
 
-impl Live {
+impl LoadedInstance {
     /// Sets the timer that wakes the part at its next turn or at `other_ms`.
     fn set_timer(&mut self, now_ms: u64, other_ms: Option<u64>) {
         let next = self.part.next_wake_ms().into_iter().chain(other_ms).min();
@@ -835,7 +841,7 @@ impl Live {
 /// Returns how long an idle instance stays in memory. Sent frames get the time to be acknowledged: an instance that
 /// was passivated earlier would send them again and again.
 fn passivation_delay_ms(settings: &Settings, idle: &Idle) -> u64 {
-    let transmissions = if idle.unheard.is_empty() { 0 } else { UNHEARD_TRANSMISSIONS_MIN };
+    let transmissions = if idle.unacknowledged.is_empty() { 0 } else { UNHEARD_TRANSMISSIONS_MIN };
     let delay = settings.passivation_delay.max(settings.retransmission_delay_max * transmissions);
     u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
 }

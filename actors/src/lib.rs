@@ -16,21 +16,21 @@ mod environment;
 mod error;
 mod handle;
 mod instance_actor;
+mod instance_request;
+mod instance_supervisor;
 mod latch;
 mod link;
 mod members;
 pub mod metric;
 mod node;
+mod node_context;
 mod nudged;
 mod peers;
-mod question;
+mod reactivation;
 mod restored;
-mod returns;
-mod roles;
 mod seal;
 mod session;
 mod settings;
-mod shared;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub mod sql;
 pub mod store;
@@ -45,31 +45,32 @@ pub use config::{Config, ConfigError};
 pub use dead_letters::DeadLetter;
 pub use environment::SystemEnvironment;
 pub use error::{
-    CordonError, DrainError, ForgetError, Gap, LeaveError, NodeError, SessionError, SessionLookupError, StartError,
+    CordonError, DrainError, ForgetError, LeaveError, MissingRole, NodeError, SessionError, SessionLookupError,
+    StartError,
 };
-pub use handle::{AskError, InstanceHandle, LeftStep};
+pub use handle::{AskError, InstanceHandle, UncompensatedStep};
 pub use members::{Member, Members, MembersError};
 pub use node::{CastSession, DatabaseState, Node, NodeBuilder, StartOptions};
-pub use peers::{Contact, DrainProgress, KnownNode, PeerStore, Standing};
+pub use node_context::{Recovery, StoppedSession, TroubledSession};
+pub use peers::{Contact, DrainProgress, KnownNode, MemberStatus, PeerStore};
 pub use ractor;
 pub use seal::{SEAL_KEY_FILE, SEAL_KEYS_MAX, SealError, SealKey, SealSecrets};
 pub use session::Session;
 pub use settings::{Actors, Durability, Retention, Settings};
-pub use shared::{Recovery, StoppedSession, TroubledSession};
 pub use writer::Tombstones;
 
 /// The items that a service usually needs, for a glob import.
 pub mod prelude {
-    pub use crate::actor::{ActorError, Address, DurableActor, Here};
+    pub use crate::actor::{ActorContext, ActorError, Address, DurableActor};
     pub use crate::store::FjallStore;
     pub use crate::{
         AskError, Durability, InstanceHandle, Node, NodeError, Retention, Session, SessionError, SessionLookupError,
         Settings, StartError, StartOptions,
     };
-    pub use accompanist_core::instance::Remedy;
+    pub use accompanist_core::machine::Resolution;
     pub use accompanist_core::{
-        Abort, At, Choreography, Compensation, Context, Doubt, IdempotencyKey, Kind, Known, Local, LocalTransaction,
-        NodeId, Retry, Role, Services, SessionId, State, Table, Transaction, run_local,
+        Abort, At, Choreography, CommitOutcome, Compensation, Context, IdempotencyKey, Kind, Known, Local,
+        LocalTransaction, NodeId, Retry, Role, Services, SessionId, State, Table, Transaction, run_local,
     };
 }
 

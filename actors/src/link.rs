@@ -3,19 +3,19 @@
 //! The wire may lose, duplicate, reorder and delay packets. The link resends a frame until its receiver's node
 //! acknowledges it, which means that the frame is durable there. All state here is in memory: after a crash the
 //! instances send all unacknowledged frames again. Knows packets and nodes, but no programs or stores.
-//! `introductions` decides which nodes are received, `outbox` holds the frames under way, `resting` knows which
+//! `introductions` decides which nodes are received, `outbox` holds the frames under way, `passivated` knows which
 //! passivated instances have unacknowledged frames, `reachability` whether packets to a peer arrive at all, and
 //! `sealing` encrypts packets.
 
+mod gossip;
 mod inbox;
 mod introductions;
-mod news;
 mod outbox;
+mod passivated_senders;
 mod queue;
 mod queue_delay;
 mod reachability;
 mod reception;
-mod resting;
 mod round_trip;
 mod sealing;
 
@@ -25,29 +25,31 @@ use std::time::Duration;
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Transport, Wire};
-use accompanist_core::frame::{Body, Delivery, Epoch, Frame, OFFER_NODES_BYTES_MAX, Offer, Packet, Receipt, Round};
+use accompanist_core::frame::{
+    ADVERTISEMENT_NODES_BYTES_MAX, Advertisement, Body, Delivery, Epoch, Frame, Packet, Receipt, Round,
+};
 use accompanist_core::id::InstanceId;
-use accompanist_core::instance::{Outgoing, OutgoingKey};
+use accompanist_core::machine::{Outgoing, OutgoingKey};
 use metrics::{counter, gauge};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+pub(crate) use self::gossip::ADVERTISEMENT_DELAY_MIN;
+use self::gossip::Counted;
 use self::inbox::LinkInbox;
 pub(crate) use self::inbox::Waiting;
 use self::introductions::Introductions;
-use self::news::Counted;
-pub(crate) use self::news::OFFER_DELAY_MIN;
 use self::outbox::{Outbox, Transmission, millis};
+use self::passivated_senders::PassivatedSenders;
 pub(crate) use self::queue::LinkHandle;
 pub(crate) use self::queue_delay::{Arrival, QueueDelay};
 use self::reachability::Reachability;
 use self::reception::Receptions;
-use self::resting::Resting;
 use self::sealing::Sealing;
 use crate::dropped::Dropped;
 use crate::instance_actor::InstanceMessage;
+use crate::instance_supervisor::SupervisorMessage;
 use crate::metric;
-use crate::roles::RolesMessage;
-use crate::shared::Shared;
+use crate::node_context::NodeContext;
 use crate::writer::Job;
 
 /// A message to the link, sent by its [`LinkHandle`].
@@ -58,7 +60,7 @@ pub(crate) enum LinkMessage {
     Forget { id: InstanceId, all: bool },
     /// An instance is passivated while these nodes have not acknowledged all of its frames: it is to be reactivated
     /// to resend them.
-    Rest { id: InstanceId, unheard: BTreeSet<NodeId> },
+    Rest { id: InstanceId, unacknowledged: BTreeSet<NodeId> },
     /// A packet has arrived.
     Packet { from: NodeId, bytes: Vec<u8>, arrived_ms: u64 },
     /// The wire has ended by itself.
@@ -80,9 +82,9 @@ pub(crate) enum LinkSignal {
     /// Some frames are due to be resent.
     Retransmit,
     /// Advertise this node to all, unless a later round has begun.
-    Offer(u64),
+    Advertisement(u64),
     /// Advertise this node to one node.
-    OfferTo(NodeId),
+    AdvertiseTo(NodeId),
     /// Count which draining nodes are still needed here.
     Count,
     /// The result of the count.
@@ -95,7 +97,7 @@ const PACKET_OVERHEAD_BYTES: usize = 256;
 const FRAME_OVERHEAD_BYTES: usize = 2_048;
 /// The size up to which an advertisement shares a packet with the first frames to a node; a larger one is sent before
 /// them.
-const OFFER_ALONG_BYTES_MAX: usize = 8 * 1024;
+const ADVERTISEMENT_ALONG_BYTES_MAX: usize = 8 * 1024;
 /// The most acknowledgements in one packet.
 const PACKET_ACKS_MAX: usize = 4_096;
 /// The most bytes of one acknowledgement, and of the frame around those of one epoch.
@@ -106,12 +108,12 @@ const ACKS_OVERHEAD_BYTES: usize = 20;
 pub(crate) struct Link;
 
 pub(crate) struct LinkArguments {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) context: Arc<NodeContext>,
     pub(crate) transport: Arc<dyn Transport>,
 }
 
 pub(crate) struct LinkState {
-    shared: Arc<Shared>,
+    context: Arc<NodeContext>,
     /// The epoch of this link, drawn at random at its start: frame and round numbers count within it.
     epoch: Epoch,
     /// The handle on this link's own queue.
@@ -121,10 +123,10 @@ pub(crate) struct LinkState {
     outbox: Outbox,
     /// The queue delay of this node as last sent.
     queue_ms: u64,
-    resting: Resting,
+    passivated: PassivatedSenders,
     probe_asked: bool,
     /// The content to send to each node once all queued messages have been handled.
-    due: BTreeMap<NodeId, Due>,
+    due: BTreeMap<NodeId, DuePackets>,
     timer_at_ms: Option<u64>,
     receptions: Receptions,
     reachability: Reachability,
@@ -132,8 +134,8 @@ pub(crate) struct LinkState {
     sealing: Sealing,
     /// The peers that are known to have acknowledged a frame.
     partners: BTreeSet<NodeId>,
-    offer_delay: Duration,
-    offer_round: u64,
+    advertise_delay: Duration,
+    advertise_round: u64,
     /// Whether the writer counts the open instances that need draining nodes.
     is_counting: bool,
     /// Whether the node is about to stop because its store is not the one that others know.
@@ -141,10 +143,10 @@ pub(crate) struct LinkState {
 }
 
 #[derive(Default)]
-struct Due {
+struct DuePackets {
     frames: Vec<(u64, Frame)>,
     acks: BTreeMap<Epoch, Vec<u64>>,
-    offer: Option<Offer>,
+    advertisement: Option<Advertisement>,
     /// Whether to send a packet even without content, to learn whether it arrives.
     probe: bool,
 }
@@ -157,15 +159,15 @@ impl Actor for Link {
     async fn pre_start(
         &self,
         myself: ActorRef<LinkSignal>,
-        LinkArguments { shared, transport }: LinkArguments,
+        LinkArguments { context, transport }: LinkArguments,
     ) -> Result<LinkState, ActorProcessingErr> {
-        shared.waiting.clear();
-        *shared.queue_delay() = QueueDelay::default();
+        context.waiting.clear();
+        *context.queue_delay() = QueueDelay::default();
         let own = LinkHandle::new(myself.clone());
-        let inbox = Arc::new(LinkInbox::new(&shared, own.clone()));
-        let wire = transport.attach(shared.node.clone(), inbox).await?;
-        let packet_max = sealing::packet_bytes_max(&shared, wire.as_ref());
-        let payload_max = shared.settings.limits.payload_bytes_max;
+        let inbox = Arc::new(LinkInbox::new(&context, own.clone()));
+        let wire = transport.attach(context.node.clone(), inbox).await?;
+        let packet_max = sealing::packet_bytes_max(&context, wire.as_ref());
+        let payload_max = context.settings.limits.payload_bytes_max;
         if payload_max.saturating_add(FRAME_OVERHEAD_BYTES + PACKET_OVERHEAD_BYTES) > packet_max {
             let text = format!(
                 "`payload_bytes_max` is {payload_max}, and the transport carries packets of up to {packet_max} bytes: \
@@ -173,7 +175,7 @@ impl Actor for Link {
             );
             return Err(text.into());
         }
-        let offer_bytes = shared.offer(None).size() + OFFER_NODES_BYTES_MAX;
+        let offer_bytes = context.advertisement(None).size() + ADVERTISEMENT_NODES_BYTES_MAX;
         if offer_bytes + PACKET_OVERHEAD_BYTES > packet_max {
             let text = format!(
                 "roles and choreographies take {offer_bytes} bytes, and the transport carries packets of up to \
@@ -181,26 +183,27 @@ impl Actor for Link {
             );
             return Err(text.into());
         }
-        shared.set_wire(Some(wire.clone()));
-        shared.set_link(Some(own.clone()));
-        myself.cast(LinkSignal::Offer(0))?;
-        let outbox = Outbox::new(&shared.settings);
-        let epoch = Epoch(shared.environment.random_u128());
-        let reachability = Reachability::new(shared.node.clone(), epoch, millis(shared.settings.offer_period_max));
+        context.set_wire(Some(wire.clone()));
+        context.set_link(Some(own.clone()));
+        myself.cast(LinkSignal::Advertisement(0))?;
+        let outbox = Outbox::new(&context.settings);
+        let epoch = Epoch(context.environment.random_u128());
+        let reachability =
+            Reachability::new(context.node.clone(), epoch, millis(context.settings.advertisement_period_max));
         let introductions = Introductions::new(
-            millis(shared.settings.retransmission_delay_min),
-            millis(shared.settings.retransmission_delay_max),
+            millis(context.settings.retransmission_delay_min),
+            millis(context.settings.retransmission_delay_max),
         );
-        shared.peers.begin_link();
+        context.peers.begin_link();
         Ok(LinkState {
-            shared,
+            context,
             epoch,
             own,
             wire: Arc::downgrade(&wire),
             packet_bytes_max: packet_max,
             outbox,
             queue_ms: 0,
-            resting: Resting::default(),
+            passivated: PassivatedSenders::default(),
             probe_asked: false,
             due: BTreeMap::new(),
             timer_at_ms: None,
@@ -209,8 +212,8 @@ impl Actor for Link {
             introductions,
             sealing: Sealing::new(epoch),
             partners: BTreeSet::new(),
-            offer_delay: OFFER_DELAY_MIN,
-            offer_round: 0,
+            advertise_delay: ADVERTISEMENT_DELAY_MIN,
+            advertise_round: 0,
             is_counting: false,
             is_halted: false,
         })
@@ -232,18 +235,18 @@ impl Actor for Link {
             }
             LinkSignal::Probe => {
                 state.probe_asked = false;
-                state.resting.probe();
+                state.passivated.probe();
             }
             LinkSignal::Retransmit => {
                 state.timer_at_ms = None;
-                for transmission in state.outbox.take_due(state.shared.now_ms(), state.shared.environment.as_ref()) {
+                for transmission in state.outbox.take_due(state.context.now_ms(), state.context.environment.as_ref()) {
                     counter!(metric::FRAMES_SENT_AGAIN).increment(1);
                     state.transmit(transmission);
                 }
             }
-            LinkSignal::Offer(round) if round == state.offer_round => state.offer(&myself),
-            LinkSignal::Offer(_) => {}
-            LinkSignal::OfferTo(node) => {
+            LinkSignal::Advertisement(round) if round == state.advertise_round => state.advertisement(&myself),
+            LinkSignal::Advertisement(_) => {}
+            LinkSignal::AdvertiseTo(node) => {
                 state.introductions.answered(&node);
                 state.offer_to(node);
             }
@@ -268,12 +271,12 @@ impl LinkState {
                 }
             }
             LinkMessage::Forget { id, all } => self.forget(id, |key| all || key.is_useless_when_aborted()),
-            LinkMessage::Rest { id, unheard } => {
+            LinkMessage::Rest { id, unacknowledged } => {
                 self.forget(id, |_| true);
-                self.resting.add(id, unheard);
+                self.passivated.add(id, unacknowledged);
             }
             LinkMessage::Packet { from, bytes, arrived_ms } => {
-                self.shared.waiting.give_back(bytes.len());
+                self.context.waiting.give_back(bytes.len());
                 if let Some(packet) = self.open(&from, bytes) {
                     self.receive(myself, &from, packet.bytes(), arrived_ms);
                 }
@@ -289,7 +292,7 @@ impl LinkState {
     }
 
     fn forget(&mut self, id: InstanceId, useless: impl Fn(&OutgoingKey) -> bool) {
-        for next in self.outbox.forget(id, useless, self.shared.now_ms()) {
+        for next in self.outbox.forget(id, useless, self.context.now_ms()) {
             self.transmit(next);
         }
     }
@@ -299,14 +302,14 @@ impl LinkState {
             return self.transmit(Transmission { node: outgoing.node, number: 0, frame: outgoing.frame });
         }
         counter!(metric::FRAMES_SENT).increment(1);
-        if let Some(transmission) = self.outbox.add(id, outgoing, self.shared.now_ms()) {
+        if let Some(transmission) = self.outbox.add(id, outgoing, self.context.now_ms()) {
             self.transmit(transmission);
         }
     }
 
     fn transmit(&mut self, Transmission { node, number, frame }: Transmission) {
-        if node == self.shared.node {
-            let now_ms = self.shared.now_ms();
+        if node == self.context.node {
+            let now_ms = self.context.now_ms();
             self.dispatch(delivery(node, self.epoch, number, frame), now_ms);
         } else {
             self.due.entry(node).or_default().frames.push((number, frame));
@@ -314,8 +317,8 @@ impl LinkState {
     }
 
     fn acknowledge(&mut self, receipt: Receipt) {
-        self.shared.queue_delay().stored(&Arrival::Frame(receipt.clone()), self.shared.now_ms());
-        if receipt.to == self.shared.node {
+        self.context.queue_delay().stored(&Arrival::Frame(receipt.clone()), self.context.now_ms());
+        if receipt.to == self.context.node {
             self.acknowledged(&receipt.to, receipt.epoch, receipt.number);
         } else {
             self.due.entry(receipt.to).or_default().acks.entry(receipt.epoch).or_default().push(receipt.number);
@@ -330,15 +333,15 @@ impl LinkState {
         }
         if !self.outbox.is_sent_to(number, by) {
             let detail = || format!("{by} acknowledges frame {number}, which went to another node");
-            return self.shared.note_dropped("acknowledgement of another node", detail);
+            return self.context.note_dropped("acknowledgement of another node", detail);
         }
-        let (acked, next) = self.outbox.acknowledge(number, self.shared.now_ms());
-        self.shared.note_patience(self.outbox.patience_ms());
+        let (acked, next) = self.outbox.acknowledge(number, self.context.now_ms());
+        self.context.note_patience(self.outbox.ack_latency_ms());
         if let Some((id, key, node)) = acked {
-            self.resting.acknowledged(&node);
+            self.passivated.acknowledged(&node);
             self.note_partner(&node);
             // A passivated instance does not need the acknowledgement.
-            let _ = self.shared.directory.tell(id, InstanceMessage::Acked(key));
+            let _ = self.context.directory.tell(id, InstanceMessage::Acked(key));
         }
         if let Some(next) = next {
             self.transmit(next);
@@ -347,16 +350,16 @@ impl LinkState {
 
     /// Notes that a node takes part in sessions: what is known of it is kept from now on.
     fn note_partner(&mut self, node: &NodeId) {
-        if self.partners.contains(node) || *node == self.shared.node {
+        if self.partners.contains(node) || *node == self.context.node {
             return;
         }
-        let _order = self.shared.writer.in_order();
-        let change = self.shared.peers.note_partner(node);
-        if self.shared.peers.knows(node) {
+        let _order = self.context.writer.in_order();
+        let change = self.context.peers.note_partner(node);
+        if self.context.peers.knows(node) {
             self.partners.insert(node.clone());
         }
         if let Some(change) = change {
-            self.shared.writer.submit(Job::Change { changes: vec![change], done: Box::new(|_| ()) });
+            self.context.writer.submit(Job::Change { changes: vec![change], done: Box::new(|_| ()) });
         }
     }
 
@@ -364,33 +367,34 @@ impl LinkState {
         if self.is_halted {
             return;
         }
-        if !self.shared.is_member(from) {
+        if !self.context.is_member(from) {
             return self
-                .shared
+                .context
                 .note_dropped("not a member", || format!("`{from}` is not in the members file, or revoked"));
         }
-        let packet = match Packet::from_bytes(bytes, from, &self.shared.node) {
+        let packet = match Packet::from_bytes(bytes, from, &self.context.node) {
             // Only the advertisement in such a packet matters: it tells who else uses this node's name.
-            Ok(packet) if *from == self.shared.node => {
-                if let Some(offer) = packet.offer.filter(|_| packet.epoch != self.epoch) {
-                    self.hear_own(myself, &offer);
+            Ok(packet) if *from == self.context.node => {
+                if let Some(advertisement) = packet.advertisement.filter(|_| packet.epoch != self.epoch) {
+                    self.hear_own(myself, &advertisement);
                 }
                 return;
             }
             Ok(packet) => packet,
-            Err(error) => return self.shared.note_dropped(error.reason(), || format!("{from}: {error}")),
+            Err(error) => return self.context.note_dropped(error.reason(), || format!("{from}: {error}")),
         };
-        let Packet { epoch, round, queue_ms, frames, acks, offer } = packet;
+        let Packet { epoch, round, queue_ms, frames, acks, advertisement } = packet;
         // Advertisements come first: this one may introduce the sender.
-        let offers = offer.map(|offer| self.learn(myself, from, epoch, offer)).is_some();
+        let advertisements =
+            advertisement.map(|advertisement| self.learn(myself, from, epoch, advertisement)).is_some();
         if !self.introductions.has(from, epoch) {
-            if !offers {
-                self.shared.note_dropped("not introduced", || format!("{from} in epoch {epoch} has made no offer"));
+            if !advertisements {
+                self.context.note_dropped("not introduced", || format!("{from} in epoch {epoch} has made no offer"));
                 self.ask(from);
             }
             return;
         }
-        self.shared.peers.note_received(from, queue_ms, self.shared.now_ms());
+        self.context.peers.note_received(from, queue_ms, self.context.now_ms());
         self.receptions.note(from, epoch, round);
         for (epoch, numbers) in acks {
             for number in numbers {
@@ -404,18 +408,18 @@ impl LinkState {
 
     /// Asks a node that is not introduced to introduce itself: a packet from it, or one that names it, has arrived.
     fn ask(&mut self, node: &NodeId) {
-        let is_known = self.shared.peers.knows(node);
-        if *node != self.shared.node && self.introductions.asks(node, is_known, self.shared.now_ms()) {
+        let is_known = self.context.peers.knows(node);
+        if *node != self.context.node && self.introductions.asks(node, is_known, self.context.now_ms()) {
             self.offer_asking(node);
         }
     }
 
     fn dispatch(&mut self, delivery: Delivery, arrived_ms: u64) {
         if let Some(receipt) = &delivery.receipt {
-            self.shared.queue_delay().arrived(Arrival::Frame(receipt.clone()), arrived_ms, self.shared.now_ms());
+            self.context.queue_delay().arrived(Arrival::Frame(receipt.clone()), arrived_ms, self.context.now_ms());
         }
         let id = delivery.frame.receiver();
-        let bytes_max = self.shared.settings.limits.payload_bytes_max;
+        let bytes_max = self.context.settings.limits.payload_bytes_max;
         if let Body::Deliver { payload, path, .. } = &delivery.frame.body
             && payload.len() > bytes_max
         {
@@ -424,40 +428,40 @@ impl LinkState {
                  at its sender",
                 payload.len()
             );
-            self.shared.note_taken(&delivery);
-            self.shared.note_dropped("too large", || format!("{id}: {reason}"));
-            return self.shared.note_dead(&delivery, &reason);
+            self.context.note_taken(&delivery);
+            self.context.note_dropped("too large", || format!("{id}: {reason}"));
+            return self.context.note_dead(&delivery, &reason);
         }
         if let Err(InstanceMessage::Deliver(delivery)) =
-            self.shared.directory.tell(id, InstanceMessage::Deliver(delivery))
+            self.context.directory.tell(id, InstanceMessage::Deliver(delivery))
         {
-            self.shared.to_roles(RolesMessage::Deliver(delivery));
+            self.context.to_supervisor(SupervisorMessage::Deliver(delivery));
         }
     }
 
     /// Reactivates instances whose nodes acknowledge again, as far as the windows have room.
-    fn bring_back(&mut self, myself: &ActorRef<LinkSignal>) {
-        let back = self.resting.take(|node| self.outbox.room(node));
+    fn reactivate(&mut self, myself: &ActorRef<LinkSignal>) {
+        let back = self.passivated.take(|node| self.outbox.room(node));
         if !back.is_empty() {
-            self.shared.to_roles(RolesMessage::SayAgain(back));
+            self.context.to_supervisor(SupervisorMessage::SayAgain(back));
         }
-        if !self.resting.is_empty() && !self.probe_asked {
+        if !self.passivated.is_empty() && !self.probe_asked {
             self.probe_asked = true;
-            myself.send_after(self.shared.settings.retransmission_delay_max, || LinkSignal::Probe);
+            myself.send_after(self.context.settings.retransmission_delay_max, || LinkSignal::Probe);
         }
     }
 
     /// Schedules the next retransmission and the reactivation of passivated instances.
     fn schedule(&mut self, myself: &ActorRef<LinkSignal>) {
-        if !self.resting.is_empty() {
-            self.bring_back(myself);
+        if !self.passivated.is_empty() {
+            self.reactivate(myself);
         }
         if let Some(at_ms) = self.outbox.next_due_ms()
             && self.timer_at_ms.is_none_or(|known| at_ms < known)
         {
             self.timer_at_ms = Some(at_ms);
             // One millisecond more, because clock readings are truncated.
-            let delay = Duration::from_millis(at_ms.saturating_sub(self.shared.now_ms()) + 1);
+            let delay = Duration::from_millis(at_ms.saturating_sub(self.context.now_ms()) + 1);
             myself.send_after(delay, || LinkSignal::Retransmit);
         }
     }
@@ -469,7 +473,7 @@ impl LinkState {
 
     /// Updates the queue delay of this node, which each packet carries.
     fn note_queue(&mut self) {
-        let delay_ms = self.shared.queue_delay().ms(self.shared.now_ms());
+        let delay_ms = self.context.queue_delay().ms(self.context.now_ms());
         if std::mem::replace(&mut self.queue_ms, delay_ms) != delay_ms {
             gauge!(metric::QUEUE_DELAY).set(Duration::from_millis(self.queue_ms).as_secs_f64());
         }
@@ -479,22 +483,25 @@ impl LinkState {
     fn flush(&mut self) {
         self.note_queue();
         let bytes_max = self.packet_bytes_max.saturating_sub(PACKET_OVERHEAD_BYTES);
-        for (node, Due { frames, acks, mut offer, probe }) in std::mem::take(&mut self.due) {
+        for (node, DuePackets { frames, acks, mut advertisement, probe }) in std::mem::take(&mut self.due) {
             self.reachability.sent(&node);
             let says = !(frames.is_empty() && acks.is_empty());
             // A node that may not know this one receives its advertisement before anything else.
-            if (says || offer.is_some()) && self.introductions.greets(&node) && offer.is_none() {
-                offer = Some(self.greeting(&node));
+            if (says || advertisement.is_some()) && self.introductions.greets(&node) && advertisement.is_none() {
+                advertisement = Some(self.greeting(&node));
             }
             let mut packet = self.packet();
-            if offer.as_ref().is_some_and(|offer| says && offer.size() <= OFFER_ALONG_BYTES_MAX) {
-                packet.offer = offer;
-            } else if offer.is_some() || (probe && !says) {
+            if advertisement
+                .as_ref()
+                .is_some_and(|advertisement| says && advertisement.size() <= ADVERTISEMENT_ALONG_BYTES_MAX)
+            {
+                packet.advertisement = advertisement;
+            } else if advertisement.is_some() || (probe && !says) {
                 // Sent alone, since it may be large.
-                let alone = Packet { offer, ..self.packet() };
+                let alone = Packet { advertisement, ..self.packet() };
                 self.put(Some(&node), &alone);
             }
-            let offer_bytes = packet.offer.as_ref().map_or(0, Offer::size);
+            let offer_bytes = packet.advertisement.as_ref().map_or(0, Advertisement::size);
             let mut acks_in_packet = 0;
             for (epoch, numbers) in acks {
                 for numbers in numbers.chunks(PACKET_ACKS_MAX) {
@@ -526,11 +533,11 @@ impl LinkState {
 
     fn put(&mut self, to: Option<&NodeId>, packet: &Packet) {
         let Some(wire) = self.wire.upgrade() else { return };
-        if let Some(seal) = self.shared.seal() {
+        if let Some(seal) = self.context.seal() {
             return self.put_sealed(&seal, wire.as_ref(), to, packet);
         }
-        match (packet.to_bytes(&self.shared.node, to), to) {
-            (Err(error), _) => self.shared.note_dropped("unencodable", || error.to_string()),
+        match (packet.to_bytes(&self.context.node, to), to) {
+            (Err(error), _) => self.context.note_dropped("unencodable", || error.to_string()),
             (Ok(bytes), Some(node)) => wire.send(node, bytes),
             (Ok(bytes), None) => wire.broadcast(bytes),
         }

@@ -23,7 +23,7 @@ pub const PEERS_WENT_SILENT: &str = "accompanist_peers_went_silent_total";
 /// Counter: times that a silent peer was received again.
 pub const PEERS_CAME_BACK: &str = "accompanist_peers_came_back_total";
 /// Counter: advertisements of peers that have an older copy of their store, or that run twice.
-pub const OFFERS_DISPUTED: &str = "accompanist_offers_disputed_total";
+pub const ADVERTISEMENTS_DISPUTED: &str = "accompanist_advertisements_disputed_total";
 /// Gauge: peers that have an older copy of their store, or that run twice.
 pub const PEERS_DISPUTED: &str = "accompanist_peers_disputed";
 /// Counter: packets and frames that arrived and were dropped, with a label `reason`.
@@ -81,7 +81,7 @@ pub fn describe() {
     gauge!(PEERS_SILENT, "Peers from which nothing is received");
     counter!(PEERS_WENT_SILENT, "Times that a peer went silent");
     counter!(PEERS_CAME_BACK, "Times that a silent peer came back");
-    counter!(OFFERS_DISPUTED, "Offers of peers with another copy of their store");
+    counter!(ADVERTISEMENTS_DISPUTED, "Offers of peers with another copy of their store");
     gauge!(PEERS_DISPUTED, "Peers with another copy of their store");
     counter!(DROPPED, "What arrived and was dropped, by reason");
     counter!(SESSIONS_STARTED, "Sessions started here");

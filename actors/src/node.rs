@@ -10,8 +10,8 @@ mod given;
 mod letters;
 mod life;
 mod lookup;
+mod membership;
 mod root;
-mod standing;
 mod versions;
 mod weak;
 
@@ -29,16 +29,16 @@ use ractor::ActorRef;
 pub(crate) use self::builder::Attach;
 pub use self::builder::{DatabaseState, NodeBuilder};
 pub(crate) use self::life::End;
+pub use self::membership::CastSession;
 use self::root::RootMessage;
-pub use self::standing::CastSession;
 pub(crate) use self::weak::WeakNode;
 use crate::actor::{Address, DurableActor};
 use crate::error::StartError;
 use crate::handle::InstanceHandle;
+use crate::instance_supervisor::SupervisorMessage;
 use crate::metric;
-use crate::roles::RolesMessage;
+use crate::node_context::{NodeContext, Recovery, Starting, StoppedSession, TroubledSession};
 use crate::session::Session;
-use crate::shared::{Recovery, Shared, Starting, StoppedSession, TroubledSession};
 use crate::writer::{Claimed, Open, Tombstones};
 
 /// Options for the start of a session, besides its input; see [`Node::start_with`].
@@ -77,13 +77,13 @@ impl StartOptions {
 /// until the tokio runtime that it was started on ends.
 #[derive(Clone)]
 pub struct Node {
-    shared: Arc<Shared>,
+    context: Arc<NodeContext>,
     root: ActorRef<RootMessage>,
 }
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Node({})", self.shared.node)
+        write!(f, "Node({})", self.context.node)
     }
 }
 
@@ -95,7 +95,7 @@ impl Node {
 
     /// Returns the node's name.
     pub fn name(&self) -> &NodeId {
-        &self.shared.node
+        &self.context.node
     }
 
     /// Starts a session of `choreography`. The node runs the instance that its builder was given; the value passed
@@ -161,7 +161,7 @@ impl Node {
         if let Some([option, first, second]) = options.twice {
             return Err(StartError::OptionTwice { option, first, second });
         }
-        let environment = &self.shared.environment;
+        let environment = &self.context.environment;
         let random = environment.random_u128();
         let session = match &options.key {
             Some(key) => SessionId::keyed(C::NAME, key).under_key(random),
@@ -176,9 +176,9 @@ impl Node {
         input: <C::Input as Located>::Value,
         options: &StartOptions,
     ) -> Result<Session<C>, StartError> {
-        let shared = &self.shared;
+        let context = &self.context;
         let versions = self.versions::<C>()?;
-        let admission = shared.admit()?;
+        let admission = context.admit()?;
         let input = self.encoded(&input, options.key.is_some())?;
         let (mut header, mut placed, turn) = match self.cast_in_turn(session, &versions).await {
             Err(reason @ (StartError::Draining | StartError::HasLeft | StartError::QueueTooLong { .. })) => {
@@ -201,14 +201,14 @@ impl Node {
         let deadline = options.deadline.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
         header.deadline_unix_ms = deadline.map(|after_ms| header.started_unix_ms.saturating_add(after_ms));
         let opened = Opened { header: Arc::new(header), input: Some(input) };
-        let mut progress = shared.directory.watch(id);
+        let mut progress = context.directory.watch(id);
         let (fresh, placed_too) = (options.key.is_none(), placed.clone());
-        let start = RolesMessage::Start { id, opened, fresh, placed: placed_too, admission: Some(admission) };
-        let _starting = Starting::new(shared, id, turn);
-        if !shared.to_roles(start) {
+        let start = SupervisorMessage::Start { id, opened, fresh, placed: placed_too, admission: Some(admission) };
+        let _starting = Starting::new(context, id, turn);
+        if !context.to_supervisor(start) {
             return Err(StartError::NodeStopped);
         }
-        let handle = Session::new(InstanceHandle::new(id, shared.clone()), progress.clone());
+        let handle = Session::new(InstanceHandle::new(id, context.clone()), progress.clone());
         let opened = progress.wait_for(|progress| progress.opened || progress.stopped.is_some()).await;
         let version = opened.map_err(|_| StartError::NodeStopped)?.version;
         // The store has and counts the instance now. If the caller no longer waits here, the supervisor of roles
@@ -222,7 +222,7 @@ impl Node {
     /// Encodes an input within the size limit. With `repeated`, the same value must have the same bytes each time.
     fn encoded(&self, input: &impl Message, repeated: bool) -> Result<Payload, StartError> {
         let input: Payload = if repeated { encode_repeatable(input)? } else { encode(input)? }.into();
-        let (found, limit) = (input.len(), self.shared.settings.limits.payload_bytes_max);
+        let (found, limit) = (input.len(), self.context.settings.limits.payload_bytes_max);
         if found > limit { Err(StartError::InputTooLarge { found, limit }) } else { Ok(input) }
     }
 
@@ -241,41 +241,41 @@ impl Node {
         _role: R,
         read: impl FnOnce(&State<'_>) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.shared.writer.read(move |store| Ok(read(&State::new(&store, R::NAME)))).await
+        self.context.writer.read(move |store| Ok(read(&State::new(&store, R::NAME)))).await
     }
 
     /// Returns how many role instances are in memory.
     pub fn instances(&self) -> usize {
-        self.shared.directory.len()
+        self.context.directory.len()
     }
 
     /// Returns how many role instances are open in the store, in memory or not; `None` while they are being counted
     /// after a start.
     pub fn open_instances(&self) -> Option<u64> {
-        let Open { count, complete } = self.shared.writer.open();
+        let Open { count, complete } = self.context.writer.open();
         complete.then_some(count)
     }
 
     /// Returns how far the node has recovered what was open when it started. New sessions do not wait for recovery.
     pub fn recovery(&self) -> Recovery {
-        self.shared.recovery()
+        self.context.recovery()
     }
 
     /// Returns the databases of [`NodeBuilder::sql`], and whether steps on them run. A node starts even while one of
     /// them is unreachable or full; steps on that database wait. A database that turns out to have other markers than
     /// this node's is not used; its reason says what to do.
     pub fn databases(&self) -> Vec<DatabaseState> {
-        self.shared.attached().iter().map(|attached| attached.state()).collect()
+        self.context.attached().iter().map(|attached| attached.state()).collect()
     }
 
     /// Returns what is retained of closed instances; `None` while it is being counted after a start.
     pub fn tombstones(&self) -> Option<Tombstones> {
-        self.shared.writer.tombstones()
+        self.context.writer.tombstones()
     }
 
     /// Returns the sessions that are stopped here until an operator acts, with the reason of each.
     pub fn stopped_sessions(&self) -> Vec<StoppedSession> {
-        let stopped = self.shared.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let stopped = self.context.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let list = stopped.iter().map(|(id, reason)| StoppedSession {
             session: id.session,
             role: id.role,
@@ -285,9 +285,9 @@ impl Node {
     }
 
     /// Returns the sessions that continue here only with an operator's help, with their troubled steps; see
-    /// [`InstanceHandle::remedy`].
+    /// [`InstanceHandle::resolve`].
     pub fn troubled_sessions(&self) -> Vec<TroubledSession> {
-        let troubled = self.shared.troubled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let troubled = self.context.troubled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let list = troubled.iter().map(|(id, steps)| TroubledSession {
             session: id.session,
             role: id.role,
@@ -313,6 +313,6 @@ impl Node {
 
     /// Returns a handle as [`Node::instance`] does, by the role's index in the choreography's roles: for tools.
     pub fn instance_at(&self, session: SessionId, role: RoleIndex) -> InstanceHandle {
-        InstanceHandle::new(InstanceId { session, role }, self.shared.clone())
+        InstanceHandle::new(InstanceId { session, role }, self.context.clone())
     }
 }

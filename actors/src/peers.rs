@@ -3,45 +3,45 @@
 //!
 //! The last advertisement of each node is kept in the store, so that a start needs no other node to be up. Presence
 //! is no verdict: a cast node that is away delays its sessions, and nothing more. `cast` makes the choice, `contact`
-//! knows which nodes are received and receive, `standing` handles this node's membership, `left` the nodes that have
+//! knows which nodes are received and receive, `status` handles this node's membership, `left` the nodes that have
 //! left.
 
 mod cast;
+mod cast_reservation;
 mod contact;
 mod cordon;
-mod left;
+mod departed;
+mod membership;
 mod openings;
 mod own_name;
-mod placed;
 mod room;
-mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
-use accompanist_core::frame::{Generation, Left, Membership, Offer};
-use accompanist_core::part::AnyChoreography;
+use accompanist_core::frame::{Advertisement, Generation, Left, Membership};
 use accompanist_core::record::{read_value, value_bytes};
+use accompanist_core::role_instance::AnyChoreography;
 use accompanist_core::{NodeId, SessionId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
-pub(crate) use self::cast::{Cast, Choice};
+pub(crate) use self::cast::{Cast, CastPlan};
+pub(crate) use self::cast_reservation::CastReservation;
 pub use self::contact::Contact;
 use self::contact::{Liveliness, silence_ms};
 use self::cordon::restore_cordoned;
-use self::left::LeftNodes;
+use self::departed::DepartedNodes;
+use self::membership::OwnStatus;
+pub use self::membership::{DrainProgress, KnownNode, MemberStatus};
 pub use self::openings::PeerStore;
 use self::openings::{Openings, Verdict};
 use self::own_name::Namesake;
 pub(crate) use self::own_name::OwnHeard;
-pub(crate) use self::placed::Placed;
-use self::standing::Own;
-pub use self::standing::{DrainProgress, KnownNode, Standing};
 use crate::store::{Halt, STANDING_KEY};
 use crate::writer::Counts;
 
@@ -68,9 +68,9 @@ struct Peer {
     partner: bool,
 }
 
-impl From<Offer> for Peer {
-    fn from(offer: Offer) -> Self {
-        let Offer { membership, change, draining, roles, choreographies, .. } = offer;
+impl From<Advertisement> for Peer {
+    fn from(advertisement: Advertisement) -> Self {
+        let Advertisement { membership, change, draining, roles, choreographies, .. } = advertisement;
         let choreographies = choreographies
             .into_iter()
             .map(|offered| ((offered.choreography, offered.version), offered.patches.into_iter().collect()))
@@ -83,9 +83,9 @@ impl From<Offer> for Peer {
 struct Known {
     node: NodeId,
     /// This node's membership as the others are informed of it.
-    own: Own,
+    own: OwnStatus,
     /// This node's membership as it will be once it is on disk.
-    asked: Own,
+    asked: OwnStatus,
     /// The known nodes, including this one.
     peers: BTreeMap<NodeId, Peer>,
     /// When each node was last received since this node's start; of others it is known what they advertised before.
@@ -114,7 +114,7 @@ struct Known {
     cordoned: BTreeSet<NodeId>,
     /// The memberships that are on disk.
     stored: BTreeMap<NodeId, Membership>,
-    left: LeftNodes,
+    left: DepartedNodes,
     /// The nodes that only others report to have left, and when that was last reported.
     hints: BTreeMap<NodeId, u64>,
     /// The nodes that have forgotten this one in its present membership.
@@ -180,13 +180,13 @@ pub(crate) struct Learned {
 
 impl Peers {
     /// Creates the value; every node that is up advertises itself within `hearing`, and at least that often again.
-    pub(crate) fn new(node: NodeId, offer: Offer, hearing: Duration, now_ms: u64) -> Self {
-        let own = Own { membership: offer.membership, change: 0, draining: false, fresh: false };
+    pub(crate) fn new(node: NodeId, advertisement: Advertisement, hearing: Duration, now_ms: u64) -> Self {
+        let own = OwnStatus { membership: advertisement.membership, change: 0, draining: false, fresh: false };
         let known = Known {
             node: node.clone(),
             own,
             asked: own,
-            peers: BTreeMap::from([(node.clone(), Peer { mutual: true, ..offer.into() })]),
+            peers: BTreeMap::from([(node.clone(), Peer { mutual: true, ..advertisement.into() })]),
             heard: BTreeMap::from([(node, 0)]),
             queues: BTreeMap::new(),
             deaf: BTreeMap::new(),
@@ -200,7 +200,7 @@ impl Peers {
             begun_ms: now_ms,
             cordoned: BTreeSet::new(),
             stored: BTreeMap::new(),
-            left: LeftNodes::default(),
+            left: DepartedNodes::default(),
             hints: BTreeMap::new(),
             forgotten_by: BTreeSet::new(),
             answers: BTreeMap::new(),
@@ -217,23 +217,25 @@ impl Peers {
     }
 
     /// Handles the advertisement of a node, and what it reports of others.
-    pub(crate) fn learn(&self, node: &NodeId, mut offer: Offer, now_ms: u64) -> Learned {
+    pub(crate) fn learn(&self, node: &NodeId, mut advertisement: Advertisement, now_ms: u64) -> Learned {
         let mut learned = Learned::default();
         // What a node reports of itself is true; what it reports of others is a hint.
-        let left = std::mem::take(&mut offer.left);
+        let left = std::mem::take(&mut advertisement.left);
         let (left, of_others): (Vec<_>, Vec<_>) = left.into_iter().partition(|left| left.node == *node);
         {
             let mut known = self.lock();
             let membership = known.own.membership;
-            learned.is_other = !offer.fresh && known.stored.get(node).is_some_and(|stored| *stored != offer.membership);
+            learned.is_other = !advertisement.fresh
+                && known.stored.get(node).is_some_and(|stored| *stored != advertisement.membership);
             // The sessions of a node that has left continue.
-            let has_left = known.left.has(node, offer.membership);
-            learned.is_refused = learned.is_other || (!has_left && !known.judge(node, &offer, now_ms, &mut learned));
+            let has_left = known.left.has(node, advertisement.membership);
+            learned.is_refused =
+                learned.is_other || (!has_left && !known.judge(node, &advertisement, now_ms, &mut learned));
             if !learned.is_refused && !has_left {
                 // Only nodes whose own advertisement is accepted may state what this node is.
-                learned.knows_other = !known.own.fresh && offer.knows.is_some_and(|knows| knows != membership);
-                learned.halt = Self::halt_of(node, known.generation, membership, offer.dispute.take());
-                if offer.accepts == Some(known.generation.id) {
+                learned.knows_other = !known.own.fresh && advertisement.knows.is_some_and(|knows| knows != membership);
+                learned.halt = Self::halt_of(node, known.generation, membership, advertisement.dispute.take());
+                if advertisement.accepts == Some(known.generation.id) {
                     known.unvouched.remove(node);
                 }
             }
@@ -248,12 +250,12 @@ impl Peers {
         }
         {
             let mut known = self.lock();
-            known.note_needs(node, &offer.needs);
+            known.note_needs(node, &advertisement.needs);
             learned.hints = known.note_hints(node, &of_others, now_ms);
             learned.forgets_own = known.note_own_left(node, &of_others);
             let membership = known.own.membership;
-            if !known.left.has(node, offer.membership) {
-                let (mutual, peer) = (offer.knows == Some(membership), offer.into());
+            if !known.left.has(node, advertisement.membership) {
+                let (mutual, peer) = (advertisement.knows == Some(membership), advertisement.into());
                 learned.changes.extend(known.take(node, Peer { mutual, ..peer }, now_ms));
                 let taken = known.peers.get(node).map(|peer| peer.membership);
                 learned.is_one_too_many = taken.is_none();
@@ -276,7 +278,7 @@ impl Peers {
         let mut known = self.lock();
         known.generation = generation;
         known.openings = Openings::restore(store, known.period_ms)?;
-        known.left = LeftNodes::restore(store)?;
+        known.left = DepartedNodes::restore(store)?;
         known.cordoned = restore_cordoned(store)?;
         for (key, value) in store.scan(Space::Meta, NODE_KEY, None, PEERS_MAX)? {
             let peer: Peer = read_value(Space::Meta, &value)?;
@@ -285,12 +287,12 @@ impl Peers {
                 known.peers.entry(node).or_insert(peer);
             }
         }
-        let stored: Option<Own> =
+        let stored: Option<OwnStatus> =
             store.get(Space::Meta, STANDING_KEY)?.map(|value| read_value(Space::Meta, &value)).transpose()?;
-        known.own = stored.unwrap_or(Own { membership, ..known.own });
+        known.own = stored.unwrap_or(OwnStatus { membership, ..known.own });
         known.own.fresh |= fresh;
         known.asked = known.own;
-        known.note_standing();
+        known.note_status();
         known.unvouched = known.peers.keys().filter(|node| **node != known.node).cloned().collect();
         Ok(if stored == Some(known.own) { Batch::new() } else { known.own.stored() })
     }
@@ -322,24 +324,32 @@ impl Peers {
 
     /// Adds to an advertisement of this node, to all or `to` one, its membership and what it knows of others. A node
     /// that may not be cast yet is asked for its advertisement.
-    pub(crate) fn complete(&self, mut offer: Offer, to: Option<&NodeId>, batch: u64, now_ms: u64) -> Offer {
+    pub(crate) fn complete(
+        &self,
+        mut advertisement: Advertisement,
+        to: Option<&NodeId>,
+        batch: u64,
+        now_ms: u64,
+    ) -> Advertisement {
         let mut known = self.lock();
-        offer.generation = Generation { batch, ..known.generation };
-        offer.dispute = match to.filter(|to| **to != known.node) {
+        advertisement.generation = Generation { batch, ..known.generation };
+        advertisement.dispute = match to.filter(|to| **to != known.node) {
             Some(to) => known.openings.dispute(to, now_ms),
             None => known.own_dispute(now_ms),
         };
         if let Some(to) = to {
-            offer.accepts = known.openings.known(to);
-            offer.knows = known.stored.get(to).copied();
+            advertisement.accepts = known.openings.known(to);
+            advertisement.knows = known.stored.get(to).copied();
             // Asked only once the node is on disk here; otherwise the two would ask each other until then.
-            let asks = |peer: &Peer| !peer.mutual && !peer.roles.is_empty() && offer.knows == Some(peer.membership);
-            offer.ask = known.peers.get(to).is_some_and(asks);
+            let asks =
+                |peer: &Peer| !peer.mutual && !peer.roles.is_empty() && advertisement.knows == Some(peer.membership);
+            advertisement.ask = known.peers.get(to).is_some_and(asks);
         }
-        let Own { membership, change, draining, fresh } = known.own;
-        (offer.membership, offer.change, offer.draining, offer.fresh) = (membership, change, draining, fresh);
-        (offer.left, offer.needs) = (known.left.told(), known.needs());
-        offer
+        let OwnStatus { membership, change, draining, fresh } = known.own;
+        (advertisement.membership, advertisement.change, advertisement.draining, advertisement.fresh) =
+            (membership, change, draining, fresh);
+        (advertisement.left, advertisement.needs) = (known.left.told(), known.needs());
+        advertisement
     }
 
     /// Returns the nodes that are known to play `role` and have some version of `choreography`.
@@ -370,17 +380,17 @@ impl Peers {
         versions: &[Arc<dyn AnyChoreography>],
         now_ms: u64,
         may_play: impl Fn(&NodeId, &str) -> bool,
-    ) -> Result<Choice, Standing> {
+    ) -> Result<CastPlan, MemberStatus> {
         let mut known = self.lock();
-        let (own, standing) = (known.node.clone(), known.standing());
-        if standing != Standing::Serving {
-            return Err(standing);
+        let (own, status) = (known.node.clone(), known.status());
+        if status != MemberStatus::Serving {
+            return Err(status);
         }
         let is_hearing = Instant::now() < self.hearing_until;
         known.forget_hints(now_ms);
         let liveliness = |node: &NodeId| known.liveliness(node, now_ms, is_hearing);
         let is_lively = |node: &NodeId| liveliness(node) > Liveliness::Gone;
-        let mut choice = Choice { cast: None, gaps: Vec::new(), hear_until: None };
+        let mut choice = CastPlan { cast: None, gaps: Vec::new(), hear_until: None };
         for (index, choreography) in versions.iter().enumerate() {
             match known.cast(session, choreography.as_ref(), &own, liveliness, &may_play) {
                 Ok(cast) if cast.nodes.iter().all(is_lively) => {
@@ -393,14 +403,14 @@ impl Peers {
                 Err(_) => {}
             }
         }
-        let may_hear = choice.gaps.iter().any(|gap| known.has_unheard(gap.role)) && is_hearing;
+        let may_hear = choice.gaps.iter().any(|gap| known.has_unacknowledged(gap.role)) && is_hearing;
         let is_guess = choice.cast.as_ref().is_some_and(|(_, cast)| cast.is_guess);
         choice.hear_until = (may_hear || is_guess).then_some(self.hearing_until);
         if let Some((_, cast)) = &mut choice.cast {
             for node in &cast.nodes {
                 *known.placed.entry(node.clone()).or_default() += 1;
             }
-            cast.placed = Some(Placed::new(cast.nodes.clone(), self.known.clone()));
+            cast.placed = Some(CastReservation::new(cast.nodes.clone(), self.known.clone()));
         }
         Ok(choice)
     }
@@ -422,10 +432,10 @@ fn node_of_key(prefix: &[u8], key: &[u8]) -> Option<NodeId> {
 
 impl Known {
     /// Returns whether an advertisement comes from the known store of its sender, as far as that can be determined.
-    fn judge(&mut self, node: &NodeId, offer: &Offer, now_ms: u64, learned: &mut Learned) -> bool {
-        let verdict = self.openings.judge(node, offer.membership, offer.generation, now_ms);
-        if let Some(dispute) = &offer.dispute {
-            self.openings.note_dispute(node, offer.generation, dispute, now_ms);
+    fn judge(&mut self, node: &NodeId, advertisement: &Advertisement, now_ms: u64, learned: &mut Learned) -> bool {
+        let verdict = self.openings.judge(node, advertisement.membership, advertisement.generation, now_ms);
+        if let Some(dispute) = &advertisement.dispute {
+            self.openings.note_dispute(node, advertisement.generation, dispute, now_ms);
         }
         learned.is_disputed = self.openings.dispute(node, now_ms).is_some();
         learned.store = self.openings.say(node, now_ms);
@@ -469,18 +479,19 @@ impl Known {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use accompanist_core::frame::Offered;
+    use accompanist_core::frame::OfferedChoreography;
 
     use super::*;
 
     #[test]
     fn strangers_do_not_fill_the_memory() {
-        let offer = |role: &str| Offer { roles: vec![role.into()], ..Offer::default() };
+        let advertisement = |role: &str| Advertisement { roles: vec![role.into()], ..Advertisement::default() };
         let is_stored = |learned: Learned| !learned.changes.is_empty();
         let node = |number: usize| NodeId::new(format!("node-{number}")).unwrap();
         // No node is silent yet, so no node makes room.
-        let peers = Peers::new(NodeId::new("own").unwrap(), offer("shop"), Duration::from_secs(3), 0);
-        let stored = (0..2 * PEERS_MAX).filter(|number| is_stored(peers.learn(&node(*number), offer("bank"), 0)));
+        let peers = Peers::new(NodeId::new("own").unwrap(), advertisement("shop"), Duration::from_secs(3), 0);
+        let stored =
+            (0..2 * PEERS_MAX).filter(|number| is_stored(peers.learn(&node(*number), advertisement("bank"), 0)));
         assert_eq!(stored.count() + 1, PEERS_MAX); // This node itself is not stored.
         let kept = {
             let known = peers.lock();
@@ -488,24 +499,30 @@ mod tests {
         };
         assert_eq!(kept, [PEERS_MAX, PEERS_MAX]);
         // A known node may still change.
-        assert!(!is_stored(peers.learn(&node(1), offer("bank"), 0)));
-        assert!(is_stored(peers.learn(&node(1), offer("shop"), 0)));
+        assert!(!is_stored(peers.learn(&node(1), advertisement("bank"), 0)));
+        assert!(is_stored(peers.learn(&node(1), advertisement("shop"), 0)));
     }
 
     /// Later releases read these bytes from stores.
     #[test]
     fn the_bytes_of_what_is_stored_stay() {
-        let offered = Offered { choreography: "sale".into(), version: 2, patches: vec!["p".into()] };
+        let offered = OfferedChoreography { choreography: "sale".into(), version: 2, patches: vec!["p".into()] };
         let roles = vec!["bank".into()];
         let generation = Generation { restores: 1, number: 2, id: 3, opened: 4, batch: 5 };
-        let offer =
-            Offer { membership: Membership(300), change: 3, draining: true, roles, generation, ..Offer::default() };
-        let peers = Peers::new(NodeId::new("own").unwrap(), Offer::default(), Duration::ZERO, 0);
+        let advertisement = Advertisement {
+            membership: Membership(300),
+            change: 3,
+            draining: true,
+            roles,
+            generation,
+            ..Advertisement::default()
+        };
+        let peers = Peers::new(NodeId::new("own").unwrap(), Advertisement::default(), Duration::ZERO, 0);
         let left = Left { at_unix_ms: 1_000, node: NodeId::new("n2").unwrap(), membership: Membership(299) };
         let knows = Some(Membership(0));
-        let news = Offer { choreographies: vec![offered], knows, left: vec![left], ..offer };
+        let news = Advertisement { choreographies: vec![offered], knows, left: vec![left], ..advertisement };
         let mut changes = peers.learn(&NodeId::new("n2").unwrap(), news, 0).changes;
-        changes.extend(Own { membership: Membership(300), change: 3, draining: true, fresh: false }.stored());
+        changes.extend(OwnStatus { membership: Membership(300), change: 3, draining: true, fresh: false }.stored());
         let stored = changes.into_iter().map(|change| (change.key, change.value.unwrap()));
         let expected: [(&[u8], &[u8]); 4] = [
             (b"left/n2/\0\0\0\0\0\0\x01\x2b", b"\x01\xe8\x07\x02n2\xab\x02"),

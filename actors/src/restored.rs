@@ -3,15 +3,15 @@
 
 use accompanist_core::NodeId;
 
-use crate::roles::RolesMessage;
-use crate::shared::Shared;
+use crate::instance_supervisor::SupervisorMessage;
+use crate::node_context::NodeContext;
 
-impl Shared {
+impl NodeContext {
     /// Reactivates all instances that are open here and whose sessions cast `node`, to nudge at once. Instances in
     /// memory ask by themselves.
     pub(crate) fn ask_anew(&self, node: &NodeId) {
         tracing::warn!(peer = %node, "sessions ask a peer anew, since it goes on with an older copy of its store");
         // Between two trees of actors all instances are reactivated anyway.
-        let _ = self.to_roles(RolesMessage::NudgeAllOf(node.clone()));
+        let _ = self.to_supervisor(SupervisorMessage::NudgeAllOf(node.clone()));
     }
 }

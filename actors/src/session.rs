@@ -12,7 +12,7 @@ use crate::handle::{AskError, InstanceHandle};
 
 /// The progress that the initiating instance has reported. Each fact is set once and stays.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Progress {
+pub(crate) struct InstanceProgress {
     pub(crate) opened: bool,
     /// The version that the session runs, once known.
     pub(crate) version: Option<u32>,
@@ -26,7 +26,7 @@ pub(crate) struct Progress {
 /// Dropping the value changes nothing: the session continues.
 pub struct Session<C: Choreography> {
     initiator: InstanceHandle,
-    progress: watch::Receiver<Progress>,
+    progress: watch::Receiver<InstanceProgress>,
     choreography: PhantomData<fn() -> C>,
 }
 
@@ -39,14 +39,14 @@ impl<C: Choreography> std::fmt::Debug for Session<C> {
 type Output<C> = <<C as Choreography>::Output as Located>::Value;
 
 impl<C: Choreography> Session<C> {
-    pub(crate) fn new(initiator: InstanceHandle, progress: watch::Receiver<Progress>) -> Self {
+    pub(crate) fn new(initiator: InstanceHandle, progress: watch::Receiver<InstanceProgress>) -> Self {
         Self { initiator, progress, choreography: PhantomData }
     }
 
     /// A closed session: its retained record has all there is to know.
     pub(crate) fn closed(initiator: InstanceHandle, closed: &Closed) -> Self {
         let version = Some(closed.header.version);
-        let mut progress = Progress { opened: true, version, ..Progress::default() };
+        let mut progress = InstanceProgress { opened: true, version, ..InstanceProgress::default() };
         progress.settle(closed);
         Self::new(initiator, watch::channel(progress).1)
     }
@@ -105,7 +105,7 @@ impl<C: Choreography> Session<C> {
 
     async fn wait(
         &self,
-        fact: impl Fn(&Progress) -> Option<Result<Payload, Abort>>,
+        fact: impl Fn(&InstanceProgress) -> Option<Result<Payload, Abort>>,
     ) -> Result<Output<C>, SessionError> {
         let mut progress = self.progress.clone();
         let known = progress.wait_for(|progress| fact(progress).is_some() || progress.stopped.is_some()).await;

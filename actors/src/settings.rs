@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use accompanist_core::instance::Limits;
+use accompanist_core::machine::Limits;
 use serde::{Deserialize, Serialize};
 
 use crate::config::bound;
@@ -179,7 +179,7 @@ pub struct Settings {
     /// arrives for three of these periods is silent; a peer that reports for three of them that nothing arrives there
     /// is deaf. Use the same value on all nodes.
     #[serde(with = "humantime_serde")]
-    pub offer_period_max: Duration,
+    pub advertisement_period_max: Duration,
     /// Bounds and pauses of each role instance.
     pub limits: Limits,
     /// Bounds and pauses of durable actors.
@@ -217,7 +217,7 @@ impl Default for Settings {
             passivated_nudge_period: Duration::from_hours(6),
             shutdown_grace: Duration::from_secs(5),
             cast_wait_max: Duration::from_secs(10),
-            offer_period_max: Duration::from_secs(3),
+            advertisement_period_max: Duration::from_secs(3),
             actors: Actors::default(),
             retention: Retention::default(),
             supervision: Supervision::default(),

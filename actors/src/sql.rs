@@ -81,6 +81,7 @@
 //!   `idle_in_transaction_session_timeout`), since the next try of a step waits until the previous one has ended.
 
 mod database;
+mod error_class;
 mod lanes;
 mod marker;
 mod pin;
@@ -89,7 +90,6 @@ mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod steps;
-mod trouble;
 
 use accompanist_core::Abort;
 

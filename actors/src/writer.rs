@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
 use accompanist_core::id::InstanceId;
-use accompanist_core::instance::{LocalResult, Write};
+use accompanist_core::machine::{LocalResult, Write};
 use accompanist_core::message::Fingerprint;
 use accompanist_core::panics;
 use accompanist_core::record::{Closed, Opened, Record, read_value};
@@ -31,7 +31,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use self::census::Census;
-pub(crate) use self::census::{Counts, Question};
+pub(crate) use self::census::{CensusQuery, Counts};
 pub(crate) use self::collector::Collector;
 pub use self::collector::Tombstones;
 use self::company::Company;
@@ -91,7 +91,7 @@ pub(crate) enum Job {
     },
     Read(Read),
     /// Asks how many open instances belong to sessions that have a node in their cast.
-    Count(Question),
+    Count(CensusQuery),
     /// Claims a key for a new session, or looks up the session that the key stands for.
     Claim {
         key: SessionId,
@@ -221,7 +221,7 @@ impl Job {
             Self::Write { done, .. } => done(Err(error.clone())),
             // This drops a caller's closure.
             Self::Read(read) => drop(panics::catch(|| read(Err(error.clone())))),
-            Self::Count(Question { done, .. }) => done(Err(error.clone())),
+            Self::Count(CensusQuery { done, .. }) => done(Err(error.clone())),
             Self::Claim { done, .. } => done(Err(error.clone())),
             Self::Change { done, .. } => done(Err(error.clone())),
             Self::Leave { .. } | Self::Fail(_) | Self::End => {}

@@ -72,7 +72,7 @@ impl System {
         let folder = self.folder().join("bank");
         let config = ZenohConfig::new().namespace("floor").config_file(folder.join("zenoh.json5"));
         let transport = ZenohTransport::open(change(config)).await.unwrap();
-        let settings = Settings { offer_period_max: Duration::from_millis(100), ..Settings::default() };
+        let settings = Settings { advertisement_period_max: Duration::from_millis(100), ..Settings::default() };
         let builder = Node::builder(NodeId::new("bank").unwrap()).store(MemoryDisk::default().open().unwrap());
         let builder = builder.transport(transport).settings(settings).role(Bank, Arc::new(()));
         let builder = builder.members_file(folder.join("members.toml"));

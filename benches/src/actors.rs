@@ -1,4 +1,5 @@
-//! Messages to a durable actor in another process: told and handled per second, and the time of one tell and of one ask.
+//! Messages to a durable actor in another process: told and handled per second, and the time of one tell and of one
+//! ask.
 
 use std::io::{BufRead, BufReader, stdin};
 use std::path::{Path, PathBuf};
@@ -56,7 +57,7 @@ impl DurableActor for Sum {
     const NAME: &'static str = "sum";
     type Message = (u64, [u8; 32]);
     type Reply = u64;
-    fn handle(&self, _: &mut Here<'_>, state: &mut State<'_>, (more, _): Self::Message) -> Result<u64, Abort> {
+    fn handle(&self, _: &mut ActorContext<'_>, state: &mut State<'_>, (more, _): Self::Message) -> Result<u64, Abort> {
         SUM.update(state, 0, |sum| Ok(sum.unwrap_or_default() + more))
     }
 }

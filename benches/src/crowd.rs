@@ -1,7 +1,9 @@
-//! What one thing costs while there are many of something beside it: sessions that wait, nodes, signals, keys, versions.
+//! What one thing costs while there are many of something beside it: sessions that wait, nodes, signals, keys,
+//! versions.
 //!
-//! Nodes in this process, on a network of it and with stores in memory, so that it is about the runtime. What must not grow
-//! is the time of one session, signal or start, compared with that at a size of a hundred (of ten where a thousand are too many).
+//! Nodes in this process, on a network of it and with stores in memory, so that it is about the runtime. What must not
+//! grow is the time of one session, signal or start, compared with that at a size of a hundred (of ten where a thousand
+//! are too many).
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -174,8 +176,8 @@ impl Market {
     }
 }
 
-/// Does it for each number, some at a time so that what it costs is not hidden behind what it waits for, and gives the time
-/// of one.
+/// Does it for each number, some at a time so that what it costs is not hidden behind what it waits for, and gives the
+/// time of one.
 async fn each(numbers: Range<u32>, once: impl AsyncFn(u32) -> Result<()>) -> Result<Duration> {
     let (count, begun) = (numbers.len(), Instant::now());
     let once = &once;

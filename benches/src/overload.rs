@@ -1,7 +1,8 @@
-//! Many times more orders than the nodes can do, for a while: what is beyond a bound is refused, memory stays within what
-//! was given for it, and what was accepted is done.
+//! Many times more orders than the nodes can do, for a while: what is beyond a bound is refused, memory stays within
+//! what was given for it, and what was accepted is done.
 //!
-//! Orders come at a fixed rate, whatever becomes of those before them, as from customers who know nothing of each other.
+//! Orders come at a fixed rate, whatever becomes of those before them, as from customers who know nothing of each
+//! other.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -132,8 +132,8 @@ impl Role for Checkout {
     type Service = ();
 }
 
-/// The same steps as a durable orchestrator has them done: a coordinator asks one service after the other, and hears from
-/// each before it asks the next. Services, steps, stores and network are those of [`WarehouseOrder`].
+/// The same steps as a durable orchestrator has them done: a coordinator asks one service after the other, and hears
+/// from each before it asks the next. Services, steps, stores and network are those of [`WarehouseOrder`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CentralOrder;
 

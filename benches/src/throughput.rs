@@ -1,4 +1,5 @@
-//! Ours beside the floor, and beside a central orchestrator, in turns, with different numbers of orders in flight: one table.
+//! Ours beside the floor, and beside a central orchestrator, in turns, with different numbers of orders in flight: one
+//! table.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! Many sagas that wait, in one node which plays all three roles: memory while they wait, the time to go on with one, and a
-//! restart with all of them unfinished.
+//! Many sagas that wait, in one node which plays all three roles: memory while they wait, the time to go on with one,
+//! and a restart with all of them unfinished.
 //!
 //! Each has done three of its four steps and waits for its parcel. The restart is one of another process, so that its
 //! memory is its own.

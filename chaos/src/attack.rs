@@ -1,18 +1,20 @@
-//! An attacker: a Zenoh client of its own, no part of the runtime, that overhears what one node sends and sends it again with
-//! one change, until its standard input ends.
+//! An attacker: a Zenoh client of its own, no part of the runtime, that overhears what one node sends and sends it
+//! again with one change, until its standard input ends.
 //!
-//! Who it is depends on what protects the nodes. Without certificates it is a stranger, *mallory*. With them it is a traitor,
-//! *guest*: a member with a certificate of its own, and no part in any order. In its own name it says what it likes. In other
-//! names it sends real packets with a bit flipped and, where certificates or keys are to prevent it, anything at all.
+//! Who it is depends on what protects the nodes. Without certificates it is a stranger, *mallory*. With them it is a
+//! traitor,
+//! *guest*: a member with a certificate of its own, and no part in any order. In its own name it says what it likes.
+//! In other names it sends real packets with a bit flipped and, where certificates or keys are to prevent it,
+//! anything at all.
 //!
-//! Left out is what `docs/security.md` says that one may do: telling a node that its store is not the one that is known, and, in
-//! a system without members, offering a role. Next: [`crate::tap`], and `changes`, which has the fields.
+//! Left out is what `docs/security.md` says that one may do: telling a node that its store is not the one that is
+//! known, and, in a system without members, offering a role. Next: [`crate::tap`], and `changes`, which has the fields.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use accompanist::frame::{Epoch, Offer, Packet};
+use accompanist::frame::{Advertisement, Epoch, Packet};
 use accompanist::prelude::*;
 use accompanist::transport::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 use anyhow::{Context as _, anyhow};
@@ -196,10 +198,13 @@ impl Attacker {
         let values =
             Values::of(packets, &names, &["sale", "hurried sale", "shop", "stock", "bank", TRAITOR, "", "none"]);
         let (name, change) = self.random.choice(CHANGES)?;
-        packet.offer = name.starts_with("offer").then(Offer::default);
+        packet.advertisement = name.starts_with("offer").then(Advertisement::default);
         change(&mut packet, &values, &mut self.random)?;
         // What one may do: see the module's documentation.
-        let disputes = packet.offer.as_ref().is_some_and(|offer| offer.knows.is_some() || offer.dispute.is_some());
+        let disputes = packet
+            .advertisement
+            .as_ref()
+            .is_some_and(|advertisement| advertisement.knows.is_some() || advertisement.dispute.is_some());
         if disputes || !self.protection.is_any() && *name == "offer.roles" {
             return None;
         }

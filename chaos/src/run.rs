@@ -303,9 +303,9 @@ async fn close(fleet: &mut Fleet, source: &mut Source, pace: Pace) -> anyhow::Re
     let until = Instant::now() + CLOSE_WAIT_MAX;
     for role in RoleName::ALL {
         loop {
-            let (open, standing) = fleet.report(role).await?;
-            if !standing.is_empty() {
-                bail!("at {} these stand still: {}", role.name(), standing.join("; "));
+            let (open, status) = fleet.report(role).await?;
+            if !status.is_empty() {
+                bail!("at {} these stand still: {}", role.name(), status.join("; "));
             }
             if open == 0 {
                 break;

@@ -27,5 +27,5 @@ pub(crate) enum Answer {
     /// An order stands still.
     Failed { id: String, reason: String },
     /// What is open here, and what stands still until an operator looks at it.
-    Report { open: usize, standing: Vec<String> },
+    Report { open: usize, status: Vec<String> },
 }

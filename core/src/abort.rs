@@ -39,7 +39,7 @@ const UNDECIDED: [(Undecided, &str); 4] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Undecided {
     /// Whether the obstacle is transient. If so, the commit is retried without limit. Otherwise it is retried up to
-    /// `tries_max` of [`Limits`](crate::instance::Limits), and then needs an operator.
+    /// `tries_max` of [`Limits`](crate::machine::Limits), and then needs an operator.
     pub passes: bool,
     /// Whether earlier tries are known to have had no effect either, including those before a crash.
     pub is_known: bool,
@@ -129,7 +129,7 @@ pub struct Retry {
 
 impl Retry {
     /// Creates an error after which the compensation is retried, up to `tries_max` of
-    /// [`Limits`](crate::instance::Limits). The `reason` is logged.
+    /// [`Limits`](crate::machine::Limits). The `reason` is logged.
     pub fn new(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), needs_operator: false }
     }

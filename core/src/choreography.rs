@@ -77,14 +77,14 @@ pub enum Kind {
     /// should be [`Kind::Retriable`]; a session that is aborted nevertheless needs an operator.
     Pivot,
     /// The step comes after the point of no return and cannot refuse. After a refusal the commit is retried with
-    /// growing pauses, up to `tries_max` of [`Limits`](crate::instance::Limits); after that an operator is needed.
+    /// growing pauses, up to `tries_max` of [`Limits`](crate::machine::Limits); after that an operator is needed.
     /// The step is never compensated.
     Retriable,
 }
 
 /// The result of a commit that a crash left in doubt, as far as its service knows it; see [`Transaction::outcome`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Doubt<T> {
+pub enum CommitOutcome<T> {
     /// The commit took effect and returned this output.
     Committed(T),
     /// The commit did not take effect, and can no longer take effect under this key.
@@ -131,7 +131,7 @@ pub trait Transaction: Send + Sync + 'static {
     ///
     /// # Errors
     /// After a [`Retry`] the compensation is retried with growing pauses, up to `tries_max` of
-    /// [`Limits`](crate::instance::Limits); after that an operator is needed.
+    /// [`Limits`](crate::machine::Limits); after that an operator is needed.
     fn compensate(
         &self,
         here: &Local<Self::Role>,
@@ -152,9 +152,9 @@ pub trait Transaction: Send + Sync + 'static {
         &self,
         here: &Local<Self::Role>,
         input: &Self::Input,
-    ) -> impl Future<Output = Result<Doubt<Self::Output>, Retry>> + Send {
+    ) -> impl Future<Output = Result<CommitOutcome<Self::Output>, Retry>> + Send {
         let _ = (here, input);
-        async { Ok(Doubt::Unknown) }
+        async { Ok(CommitOutcome::Unknown) }
     }
 }
 
@@ -192,7 +192,7 @@ pub trait LocalTransaction: Send + Sync + 'static {
     ///
     /// # Errors
     /// After a [`Retry`] the changes are discarded and the compensation is retried with growing pauses, up to
-    /// `tries_max` of [`Limits`](crate::instance::Limits); after that an operator is needed.
+    /// `tries_max` of [`Limits`](crate::machine::Limits); after that an operator is needed.
     fn compensate(&self, state: &mut State<'_>, input: &Self::Input, output: &Self::Output) -> Result<(), Retry> {
         const { assert!(!Self::KIND.is_compensable(), "a step of `Kind::Compensable` needs a `compensate`") };
         let _ = (state, input, output);
@@ -244,7 +244,7 @@ pub(crate) trait ExternalStep: Send + Sync {
     /// Commits the step. The outer error means that the commit took effect but its output cannot be encoded.
     fn commit(self: Arc<Self>) -> BoxFuture<'static, Result<Result<Payload, Abort>, CodecError>>;
     fn compensate(self: Arc<Self>, output: Payload) -> BoxFuture<'static, Result<(), Retry>>;
-    fn outcome(self: Arc<Self>) -> BoxFuture<'static, Result<Doubt<Payload>, Retry>>;
+    fn outcome(self: Arc<Self>) -> BoxFuture<'static, Result<CommitOutcome<Payload>, Retry>>;
 }
 
 pub(crate) trait BuiltInStep: Send + Sync {
@@ -294,15 +294,15 @@ impl<T: Transaction> ExternalStep for Bound<T, T::Role, T::Input> {
             self.step.compensate(&self.here, &self.input, &output).await
         })
     }
-    fn outcome(self: Arc<Self>) -> BoxFuture<'static, Result<Doubt<Payload>, Retry>> {
+    fn outcome(self: Arc<Self>) -> BoxFuture<'static, Result<CommitOutcome<Payload>, Retry>> {
         Box::pin(async move {
             Ok(match self.step.outcome(&self.here, &self.input).await? {
-                Doubt::Committed(output) => {
+                CommitOutcome::Committed(output) => {
                     let bytes = encode(&output).map_err(|error| Retry::new(error.to_string()))?;
-                    Doubt::Committed(bytes.into())
+                    CommitOutcome::Committed(bytes.into())
                 }
-                Doubt::NotCommitted => Doubt::NotCommitted,
-                Doubt::Unknown => Doubt::Unknown,
+                CommitOutcome::NotCommitted => CommitOutcome::NotCommitted,
+                CommitOutcome::Unknown => CommitOutcome::Unknown,
             })
         })
     }

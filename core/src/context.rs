@@ -1,14 +1,14 @@
 //! The operations of a choreography, as the program calls them.
 //!
 //! Each operation takes its path when it is called, and then performs the part of this role. This module says what
-//! each part is; [`crate::instance`] says how it is recorded and sent. Tuple operations are in [`crate::group`];
+//! each part is; [`crate::machine`] says how it is recorded and sent. Tuple operations are in [`crate::group`];
 //! `scopes` has sagas and loops; `outside` has time, signals and views.
 
-mod outside;
 mod scopes;
+mod signals;
 
 #[cfg(feature = "testing")]
-pub(crate) use outside::is_timer;
+pub(crate) use signals::is_timer;
 
 use std::future::Future;
 use std::marker::PhantomData;

@@ -13,8 +13,8 @@ use crate::choreography::Step;
 use crate::contract::Environment;
 use crate::frame::Operation;
 use crate::id::{IdempotencyKey, Path, RoleIndex, SessionId};
-use crate::instance::Instance;
 use crate::located::{Held, Local, Service};
+use crate::machine::Machine;
 use crate::message::{CodecError, Fingerprint, Message, Payload, decode, encode, encode_and_read, encode_repeatable};
 use crate::role::Role;
 use crate::uses;
@@ -28,7 +28,7 @@ pub struct Engine {
     session: SessionId,
     service: Service,
     environment: Arc<dyn Environment>,
-    instance: Mutex<Instance>,
+    instance: Mutex<Machine>,
     /// The number of running effects.
     effects: AtomicUsize,
     /// The operation that the program has called last.
@@ -57,7 +57,7 @@ impl Engine {
         patches: &'static [&'static str],
         service: Service,
         environment: Arc<dyn Environment>,
-        instance: Instance,
+        instance: Machine,
     ) -> Self {
         Self {
             role,
@@ -72,7 +72,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn instance(&self) -> MutexGuard<'_, Instance> {
+    pub(crate) fn instance(&self) -> MutexGuard<'_, Machine> {
         // A panic under the lock can only come from the layers below; the actor it belongs to is restarted from its
         // records.
         self.instance.lock().unwrap_or_else(PoisonError::into_inner)
@@ -134,7 +134,7 @@ impl Engine {
 
     pub(crate) fn poll<'a, T: Send + 'a>(
         &'a self,
-        mut ask: impl FnMut(&mut Instance, &TaskContext<'_>) -> Poll<T> + Send + 'a,
+        mut ask: impl FnMut(&mut Machine, &TaskContext<'_>) -> Poll<T> + Send + 'a,
     ) -> impl Future<Output = T> + Send + 'a {
         let mut waits = Waits { engine: self, at: None };
         poll_fn(move |cx| {

@@ -4,8 +4,8 @@
 //! bytes in the tests pin the tags. A packet does not name its sender: the transport does, and the checksum is valid
 //! for this sender and this receiver only. This module does not know who sends or stores a frame.
 
+mod advertisement;
 mod epoch;
-mod offer;
 mod packet;
 
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::abort::Abort;
 use crate::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
 use crate::message::Payload;
 
-pub use self::epoch::Epoch;
-pub use self::offer::{
-    Dispute, Generation, Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, Need, OFFER_BYTES_MAX,
-    OFFER_NODES_BYTES_MAX, Offer, OfferError, Offered, PATCHES_MAX, Reception,
+pub use self::advertisement::{
+    ADVERTISEMENT_BYTES_MAX, ADVERTISEMENT_NODES_BYTES_MAX, Advertisement, AdvertisementError, Dispute, DrainBlocker,
+    Generation, Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, OfferedChoreography, PATCHES_MAX, Reception,
 };
+pub use self::epoch::Epoch;
 pub use self::packet::{Packet, PacketError, Round, WIRE_VERSION};
 
 /// The facts about a session that every role knows.
@@ -127,7 +127,7 @@ pub enum Body {
     },
     /// The latest step that the sender still has to compensate on an aborted session, if there is one. Not
     /// acknowledged; sent again in answer to every nudge.
-    Undoing(Option<Path>),
+    Compensating(Option<Path>),
     /// With an outcome: the session is closed at the sender with this outcome. Sent in answer to a nudge, or to a
     /// `Done` that asks for no acknowledgement. Without an outcome: the session is unknown at the sender. Sent by an
     /// initiator in answer to the same frames, and by any role in answer to a frame without a header. Not

@@ -14,12 +14,12 @@ use crate::choreography::Choreography;
 use crate::contract::Environment;
 use crate::frame::{Delivery, Header};
 use crate::id::{InstanceId, NodeId, RoleIndex, SessionId};
-use crate::instance::{Effects, Instance, Limits, Outgoing, Stop, Write};
 use crate::located::{Located, Service};
+use crate::machine::{Effects, Limits, Machine, Outgoing, Stop, Write};
 use crate::message::{Payload, decode, encode};
-use crate::part::{Alarm, AnyChoreography, Part};
 use crate::record::Opened;
 use crate::role::{Role, RoleSet};
+use crate::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
 use crate::state::Writes;
 
 /// The services of the roles, by role.
@@ -90,7 +90,7 @@ pub async fn run_local<C: Choreography>(
 ) -> Result<<C::Output as Located>::Value, Abort> {
     let stopped = |reason: String| Abort::new("accompanist.stopped", reason);
     let input: Payload = encode(&input).map_err(|error| stopped(error.to_string()))?.into();
-    let mut stage = Stage::set(&Arc::new(choreography), &input, services, <C::Input as Located>::Role::NAME)?;
+    let mut stage = LocalSession::set(&Arc::new(choreography), &input, services, <C::Input as Located>::Role::NAME)?;
     let output = poll_fn(|cx| {
         stage.caller.replace(cx.waker().clone());
         stage.play()
@@ -119,10 +119,10 @@ impl Caller {
 const NEVER_MS: u64 = u64::MAX;
 
 /// All parts of one session, and the replacements of store and network.
-struct Stage {
+struct LocalSession {
     names: &'static [&'static str],
-    parts: Vec<Part>,
-    environment: Arc<Ambient>,
+    parts: Vec<RoleInstance>,
+    environment: Arc<LocalEnvironment>,
     caller: Arc<Caller>,
     state: Writes,
     now_ms: u64,
@@ -131,7 +131,7 @@ struct Stage {
     closed: BTreeSet<usize>,
 }
 
-impl Stage {
+impl LocalSession {
     fn set<C: Choreography>(
         choreography: &Arc<C>,
         input: &Payload,
@@ -139,7 +139,7 @@ impl Stage {
         initiator: &str,
     ) -> Result<Self, Abort> {
         let failed = |reason: String| Abort::new("accompanist.stopped", reason);
-        let environment = Arc::new(Ambient::default());
+        let environment = Arc::new(LocalEnvironment::default());
         let names = C::Roles::NAMES;
         let node = NodeId::new("local").map_err(|error| failed(error.to_string()))?;
         let roles = (0u8..).map(RoleIndex).zip(names);
@@ -162,8 +162,8 @@ impl Stage {
             let opened = Opened { header: header.clone(), input: input.clone() };
             // No frame is lost here, so nudges are not needed.
             let limits = Limits { nudge_delay_min_ms: NEVER_MS, nudge_delay_max_ms: NEVER_MS, ..Limits::default() };
-            let instance = Instance::begin(InstanceId { session, role: index }, name, &opened, limits);
-            let alarm = Alarm::new({
+            let instance = Machine::begin(InstanceId { session, role: index }, name, &opened, limits);
+            let alarm = TurnWaker::new({
                 let caller = caller.clone();
                 move || caller.wake()
             });
@@ -196,17 +196,17 @@ impl Stage {
     /// Without such a time the run ends, unless a program awaits something other than an operation. Other tasks run
     /// first, because a step to be retried may wait for one of them.
     fn pass_time(&mut self) -> Poll<Result<Payload, Abort>> {
-        if self.parts.iter().any(Part::is_busy) {
+        if self.parts.iter().any(RoleInstance::is_busy) {
             return Poll::Pending;
         }
-        match self.parts.iter().filter_map(Part::next_due_ms).min() {
+        match self.parts.iter().filter_map(RoleInstance::next_due_ms).min() {
             Some(due_ms) => {
                 self.environment.skip(due_ms.saturating_sub(self.now_ms));
                 self.now_ms = due_ms;
                 self.caller.wake();
                 Poll::Pending
             }
-            None if self.parts.iter().any(Part::waits_for_something_else) => Poll::Pending,
+            None if self.parts.iter().any(RoleInstance::waits_for_something_else) => Poll::Pending,
             None => Poll::Ready(Err(Abort::new("accompanist.stopped", self.standstill()))),
         }
     }
@@ -215,7 +215,7 @@ impl Stage {
     fn standstill(&self) -> String {
         let roles = self.names.iter().zip(&self.parts).enumerate();
         let open = roles.filter(|(index, _)| !self.closed.contains(index));
-        let roles: Vec<String> = open.map(|(_, (name, part))| format!("role `{name}` {}", part.standing())).collect();
+        let roles: Vec<String> = open.map(|(_, (name, part))| format!("role `{name}` {}", part.describe())).collect();
         format!("nothing can go on: {}", roles.join("; "))
     }
 
@@ -261,26 +261,26 @@ impl Stage {
 }
 
 /// The machine's clock, advanced by the skipped time, and random numbers sufficient for a test.
-struct Ambient {
+struct LocalEnvironment {
     chance: AtomicU64,
     skipped_ms: AtomicU64,
 }
 
-impl Default for Ambient {
+impl Default for LocalEnvironment {
     fn default() -> Self {
         use std::hash::{BuildHasher, RandomState};
         Self { chance: AtomicU64::new(RandomState::new().hash_one(0)), skipped_ms: AtomicU64::new(0) }
     }
 }
 
-impl Ambient {
+impl LocalEnvironment {
     fn skip(&self, ms: u64) {
         let skipped_ms = self.skipped_ms.load(Ordering::Relaxed);
         self.skipped_ms.store(skipped_ms.saturating_add(ms), Ordering::Relaxed);
     }
 }
 
-impl Environment for Ambient {
+impl Environment for LocalEnvironment {
     fn unix_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);

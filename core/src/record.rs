@@ -120,7 +120,7 @@ pub enum Record {
         /// The fingerprint of the step's input, checked on replay.
         input: Fingerprint,
         /// The trouble with the step.
-        trouble: Trouble,
+        trouble: StepFailure,
     },
     /// A signal arrived from outside.
     Signalled {
@@ -146,7 +146,7 @@ pub enum Record {
     /// role that has closed may forget the session (decision 0009).
     Closing,
     /// The instance was passivated with this knowledge.
-    Rested(Rested),
+    PassivatedState(PassivatedState),
     /// An operator has ended this role's part without its program: all steps it had committed count as compensated by
     /// hand, and the program is not run any more.
     Terminated,
@@ -155,7 +155,7 @@ pub enum Record {
 /// Knowledge of an instance about the other roles that is no event. If it is lost, the instance regains it by sending
 /// everything again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-pub struct Rested {
+pub struct PassivatedState {
     /// The messages that their receivers have on disk, with the fingerprints of their values.
     pub heard: Vec<(Path, RoleIndex, Fingerprint)>,
     /// The roles that have the session on disk.
@@ -163,12 +163,12 @@ pub struct Rested {
     /// The outcomes that other roles have reported to the initiator.
     pub done: Vec<(RoleIndex, Outcome)>,
     /// The own outcome that the initiator has acknowledged.
-    pub told: Option<Outcome>,
+    pub announced: Option<Outcome>,
 }
 
 /// Why a step needs an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Trouble {
+pub struct StepFailure {
     /// The step's name.
     pub step: String,
     /// The task that cannot be completed.
@@ -210,7 +210,7 @@ impl std::fmt::Display for Task {
     }
 }
 
-impl std::fmt::Display for Trouble {
+impl std::fmt::Display for StepFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { step, task, reason, tries, in_doubt: _ } = self;
         if *task == Task::Record {
@@ -246,7 +246,7 @@ impl Record {
             Self::Ended { .. } => (&root, vec![b'e']),
             Self::Quarantined { .. } => (&root, vec![b'q']),
             Self::Closing => (&root, vec![b'z']),
-            Self::Rested(_) => (&root, vec![b'r']),
+            Self::PassivatedState(_) => (&root, vec![b'r']),
             Self::Terminated => (&root, vec![b'x']),
             Self::Signalled { number, .. } => (&root, [b"s", &number.to_be_bytes()[..]].concat()),
         };

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::contract::BoxFuture;
 use crate::id::{InstanceId, Path};
-use crate::instance::{Job, JobResult};
+use crate::machine::{Job, JobResult};
 use crate::panics;
 
 /// A call that is carried out separately from its caller. The error is the text of a panic.

@@ -11,14 +11,14 @@ use accompanist_core::message::{decode, encode_repeatable};
 use accompanist_core::{Abort, Message, NodeId, SessionId, State};
 use tokio::sync::oneshot;
 
-use super::channel::{Answer, Channel, LETTER, Letter, Opening, Refused, Wants};
+use super::channel::{Answer, Channel, ChannelOpen, Envelope, LETTER, RefusalDecision, ReplyExpected};
 use super::refusals::{self, Refusal};
 use super::reopen::{Place, over_because};
 use super::{ActorError, DurableActor, INSTANCE_NAME_BYTES_MAX, handling, replies};
 use crate::error::StartError;
 use crate::handle::{AskError, InstanceHandle};
 use crate::node::{Node, StartOptions};
-use crate::shared::Shared;
+use crate::node_context::NodeContext;
 use crate::writer::{self, Job};
 
 /// The largest overhead, in bytes, around a message's body and the caller's key: kinds, lengths, a cause, the key of
@@ -80,7 +80,7 @@ impl<A: DurableActor> Address<A> {
     /// message may have been accepted all the same; [`Address::tell_keyed`] can be repeated safely. Cancel-safe in
     /// the same sense: a cancelled call may have sent the message.
     pub async fn tell(&self, message: &A::Message) -> Result<(), ActorError> {
-        self.send(Wants::Nothing, &self.drawn_key(), message).await.map(drop)
+        self.send(ReplyExpected::Nothing, &self.drawn_key(), message).await.map(drop)
     }
 
     /// Tells the actor something, as [`Address::tell`] does, under a key that the caller chooses; repeat the call
@@ -90,7 +90,7 @@ impl<A: DurableActor> Address<A> {
     /// # Errors
     /// As [`Address::tell`]; and [`ActorError::KeyReused`].
     pub async fn tell_keyed(&self, key: &str, message: &A::Message) -> Result<(), ActorError> {
-        self.send(Wants::Nothing, &format!("{GIVEN}{key}"), message).await.map(drop)
+        self.send(ReplyExpected::Nothing, &format!("{GIVEN}{key}"), message).await.map(drop)
     }
 
     /// Asks the actor something, and waits for the reply, without a time limit: the caller adds one if needed
@@ -100,7 +100,7 @@ impl<A: DurableActor> Address<A> {
     /// # Errors
     /// [`ActorError`]: the actor's refusal, or why it could not be asked.
     pub async fn ask(&self, message: &A::Message) -> Result<A::Reply, ActorError> {
-        self.ask_for(Wants::Reply, &self.drawn_key(), message).await
+        self.ask_for(ReplyExpected::Reply, &self.drawn_key(), message).await
     }
 
     /// Asks the actor something, as [`Address::ask`] does, under a key that the caller chooses. Asked again under the
@@ -111,7 +111,7 @@ impl<A: DurableActor> Address<A> {
     /// # Errors
     /// As [`Address::ask`]; and [`ActorError::KeyReused`].
     pub async fn ask_keyed(&self, key: &str, message: &A::Message) -> Result<A::Reply, ActorError> {
-        self.ask_for(Wants::KeptReply, &format!("{GIVEN}{key}"), message).await
+        self.ask_for(ReplyExpected::KeptReply, &format!("{GIVEN}{key}"), message).await
     }
 
     /// Reads the actor's built-in state after the last group commit, on the node that plays the actor.
@@ -122,7 +122,7 @@ impl<A: DurableActor> Address<A> {
         &self,
         read: impl FnOnce(&State<'_>) -> T + Send + 'static,
     ) -> Result<T, ActorError> {
-        if !self.shared().roles.contains(&A::NAME) {
+        if !self.context().roles.contains(&A::NAME) {
             return Err(ActorError::NotPlayedHere(A::NAME));
         }
         self.read_as(handling::state_of(A::NAME, &self.name), read).await
@@ -135,7 +135,7 @@ impl<A: DurableActor> Address<A> {
     /// # Errors
     /// As [`Address::read`].
     pub async fn refused(&self) -> Result<Vec<RefusedMessage<A::Message>>, ActorError> {
-        if !self.shared().roles.contains(&A::NAME) {
+        if !self.context().roles.contains(&A::NAME) {
             return Err(ActorError::NotPlayedHere(A::NAME));
         }
         let instance = handling::state_of(A::NAME, &self.name);
@@ -150,7 +150,7 @@ impl<A: DurableActor> Address<A> {
     /// # Errors
     /// As [`Address::tell`].
     pub async fn handle_refused(&self, number: u64) -> Result<(), ActorError> {
-        self.say_of_refused(Refused::Handle(number)).await
+        self.say_of_refused(RefusalDecision::Handle(number)).await
     }
 
     /// Discards a refused message.
@@ -158,18 +158,18 @@ impl<A: DurableActor> Address<A> {
     /// # Errors
     /// As [`Address::tell`].
     pub async fn discard_refused(&self, number: u64) -> Result<(), ActorError> {
-        self.say_of_refused(Refused::Discard(number)).await
+        self.say_of_refused(RefusalDecision::Discard(number)).await
     }
 
-    async fn say_of_refused(&self, refused: Refused) -> Result<(), ActorError> {
+    async fn say_of_refused(&self, refused: RefusalDecision) -> Result<(), ActorError> {
         let (key, body) = (String::new(), Vec::new().into());
-        let letter = Letter { refused: Some(refused), wants: Wants::Nothing, key, cause: None, body };
-        check_size(&self.name, 0, self.shared().settings.limits.payload_bytes_max)?;
-        self.put(&self.drawn_key(), &letter).await.map(drop)
+        let envelope = Envelope { refused: Some(refused), wants: ReplyExpected::Nothing, key, cause: None, body };
+        check_size(&self.name, 0, self.context().settings.limits.payload_bytes_max)?;
+        self.put(&self.drawn_key(), &envelope).await.map(drop)
     }
 
-    fn shared(&self) -> &Shared {
-        self.node.shared()
+    fn context(&self) -> &NodeContext {
+        self.node.context()
     }
 
     async fn read_as<T: Send + 'static>(
@@ -177,43 +177,43 @@ impl<A: DurableActor> Address<A> {
         role: String,
         read: impl FnOnce(&State<'_>) -> T + Send + 'static,
     ) -> Result<T, ActorError> {
-        Ok(self.shared().writer.read(move |store| Ok(read(&State::new(&store, &role)))).await?)
+        Ok(self.context().writer.read(move |store| Ok(read(&State::new(&store, &role)))).await?)
     }
 
     fn drawn_key(&self) -> String {
-        let environment = &self.shared().environment;
+        let environment = &self.context().environment;
         format!("{:016x}{:016x}", environment.random(), environment.random())
     }
 
-    fn letter(&self, wants: Wants, key: &str, message: &A::Message) -> Result<Letter, ActorError> {
+    fn envelope(&self, wants: ReplyExpected, key: &str, message: &A::Message) -> Result<Envelope, ActorError> {
         let body = encode_repeatable(message)?;
-        check_size(&self.name, body.len() + 2 * key.len(), self.shared().settings.limits.payload_bytes_max)?;
-        let key = if wants == Wants::Nothing { String::new() } else { key.to_owned() };
-        Ok(Letter { refused: None, wants, key, cause: None, body: body.into() })
+        check_size(&self.name, body.len() + 2 * key.len(), self.context().settings.limits.payload_bytes_max)?;
+        let key = if wants == ReplyExpected::Nothing { String::new() } else { key.to_owned() };
+        Ok(Envelope { refused: None, wants, key, cause: None, body: body.into() })
     }
 
-    async fn send(&self, wants: Wants, key: &str, message: &A::Message) -> Result<InstanceId, ActorError> {
-        self.put(key, &self.letter(wants, key, message)?).await
+    async fn send(&self, wants: ReplyExpected, key: &str, message: &A::Message) -> Result<InstanceId, ActorError> {
+        self.put(key, &self.envelope(wants, key, message)?).await
     }
 
-    async fn put(&self, key: &str, letter: &Letter) -> Result<InstanceId, ActorError> {
+    async fn put(&self, key: &str, envelope: &Envelope) -> Result<InstanceId, ActorError> {
         let channel = open::<A>(&self.node, &self.name).await?;
-        self.shared().post.put(&self.node, (channel, &self.to_string()), key, letter).await?;
+        self.context().outbound.put(&self.node, (channel, &self.to_string()), key, envelope).await?;
         Ok(channel)
     }
 
-    async fn ask_for(&self, wants: Wants, key: &str, message: &A::Message) -> Result<A::Reply, ActorError> {
-        let letter = self.letter(wants, key, message)?;
+    async fn ask_for(&self, wants: ReplyExpected, key: &str, message: &A::Message) -> Result<A::Reply, ActorError> {
+        let envelope = self.envelope(wants, key, message)?;
         let channel = open::<A>(&self.node, &self.name).await?;
         // Register the waiter before checking for a stored reply, so that no reply is missed.
-        let mut waiter = self.shared().post.askers.wait(channel.session, key);
-        if wants == Wants::KeptReply
-            && let Some(answer) = self.kept(channel, key, &letter).await?
+        let mut waiter = self.context().outbound.askers.wait(channel.session, key);
+        if wants == ReplyExpected::KeptReply
+            && let Some(answer) = self.kept(channel, key, &envelope).await?
         {
             return self.reply(answer);
         }
-        let mut progress = self.shared().directory.watch(channel);
-        self.shared().post.put(&self.node, (channel, &self.to_string()), key, &letter).await?;
+        let mut progress = self.context().directory.watch(channel);
+        self.context().outbound.put(&self.node, (channel, &self.to_string()), key, &envelope).await?;
         tokio::select! {
             biased;
             answer = &mut waiter.reply => self.reply(answer.map_err(|_| ActorError::NodeStopped)?),
@@ -237,13 +237,13 @@ impl<A: DurableActor> Address<A> {
     }
 
     /// Returns the reply that this question got before.
-    async fn kept(&self, channel: InstanceId, key: &str, letter: &Letter) -> Result<Option<Answer>, ActorError> {
+    async fn kept(&self, channel: InstanceId, key: &str, envelope: &Envelope) -> Result<Option<Answer>, ActorError> {
         let (session, key) = (channel.session, key.to_owned());
         let asked = key.clone();
         let kept = self.read_as(super::SENDER.to_owned(), move |state| replies::kept(state, session, &key)).await?;
         match kept {
             Ok(None) => Ok(None),
-            Ok(Some(kept)) if kept.question == replies::fingerprint(letter) => Ok(Some(kept.answer)),
+            Ok(Some(kept)) if kept.question == replies::fingerprint(envelope) => Ok(Some(kept.answer)),
             Ok(Some(_)) => Err(ActorError::KeyReused { actor: self.to_string(), key: callers(&asked).to_owned() }),
             Err(abort) => Err(ActorError::Refused { actor: self.to_string(), abort }),
         }
@@ -259,8 +259,8 @@ impl<A: DurableActor> Address<A> {
     /// # Errors
     /// [`ActorError::ChannelIsOpen`], or as [`Address::tell`].
     pub async fn reopen(&self) -> Result<(), ActorError> {
-        let (name, shared) = (self.name.clone(), self.shared());
-        let known = self.shared().writer.read(move |store| {
+        let (name, context) = (self.name.clone(), self.context());
+        let known = self.context().writer.read(move |store| {
             let place = place::<A>(&name);
             let times = place.times(store)?;
             let key = SessionId::keyed(Channel::<A>::NAME, &place.session_key(times));
@@ -270,9 +270,9 @@ impl<A: DurableActor> Address<A> {
         let Some((over, times)) = known.await? else { return Err(ActorError::ChannelIsOpen(self.to_string())) };
         let changes = vec![place::<A>(&self.name).count(times.saturating_add(1))?];
         let (reply, answer) = oneshot::channel();
-        shared.writer.submit(Job::Change { changes, done: Box::new(move |written| drop(reply.send(written))) });
+        context.writer.submit(Job::Change { changes, done: Box::new(move |written| drop(reply.send(written))) });
         answer.await.map_err(|_| ActorError::NodeStopped)??;
-        shared.post.forget(over);
+        context.outbound.forget(over);
         open::<A>(&self.node, &self.name).await.map(drop)
     }
 
@@ -282,7 +282,7 @@ impl<A: DurableActor> Address<A> {
     /// As [`Address::tell`].
     pub async fn channel(&self) -> Result<InstanceHandle, ActorError> {
         let id = open::<A>(&self.node, &self.name).await?;
-        Ok(InstanceHandle::new(id, self.node.shared().clone()))
+        Ok(InstanceHandle::new(id, self.node.context().clone()))
     }
 }
 
@@ -321,9 +321,9 @@ pub(super) fn check_size(name: &str, bytes: usize, limit: usize) -> Result<(), A
 
 /// Returns the channel from this node to the instance `name` of `A`: the existing one, or a new one.
 pub(super) async fn open<A: DurableActor>(node: &Node, name: &str) -> Result<InstanceId, ActorError> {
-    let shared = node.shared();
+    let context = node.context();
     let known_as = (Channel::<A>::NAME.to_owned(), A::VERSION, name.to_owned());
-    shared.post.channel(&known_as, open_anew::<A>(node, name)).await
+    context.outbound.channel(&known_as, open_anew::<A>(node, name)).await
 }
 
 fn place<A: DurableActor>(name: &str) -> Place<'_> {
@@ -331,15 +331,15 @@ fn place<A: DurableActor>(name: &str) -> Place<'_> {
 }
 
 async fn open_anew<A: DurableActor>(node: &Node, name: &str) -> Result<InstanceId, ActorError> {
-    let shared = node.shared();
+    let context = node.context();
     let instance = name.to_owned();
-    let times = shared.writer.read(move |store| place::<A>(&instance).times(store)).await?;
+    let times = context.writer.read(move |store| place::<A>(&instance).times(store)).await?;
     let key = place::<A>(name).session_key(times);
-    let nodes = shared.peers.players(A::NAME, Channel::<A>::NAME);
-    if nodes.len() > 1 && !is_open::<A>(shared, &key).await? {
+    let nodes = context.peers.players(A::NAME, Channel::<A>::NAME);
+    if nodes.len() > 1 && !is_open::<A>(context, &key).await? {
         return Err(ActorError::PlayedTwice { name: A::NAME, nodes });
     }
-    let opening = Opening::new(name.to_owned(), shared.node.clone());
+    let opening = ChannelOpen::new(name.to_owned(), context.node.clone());
     match node.start_as::<Channel<A>>(opening, StartOptions::default().key(key)).await {
         Ok(session) => Ok(session.initiator().id()),
         Err(StartError::UnknownChoreography { .. }) => {
@@ -351,7 +351,7 @@ async fn open_anew<A: DurableActor>(node: &Node, name: &str) -> Result<InstanceI
 }
 
 /// Whether the channel under this key was opened before.
-async fn is_open<A: DurableActor>(shared: &Shared, key: &str) -> Result<bool, ActorError> {
+async fn is_open<A: DurableActor>(context: &NodeContext, key: &str) -> Result<bool, ActorError> {
     let key = SessionId::keyed(Channel::<A>::NAME, key);
-    Ok(shared.writer.read(move |store| Ok(writer::claimed_by(store, key)?.is_some())).await?)
+    Ok(context.writer.read(move |store| Ok(writer::claimed_by(store, key)?.is_some())).await?)
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DurableActor;
 use super::handling::{Handle, Work};
-use super::post::{Forward, Post};
+use super::outbound::{ForwardTells, Outbound};
 use super::replies::KeepReplies;
 
 /// The name of the sending role, at every node that tells or asks.
@@ -35,7 +35,7 @@ pub(crate) fn is_channel(header: &Header) -> bool {
 pub(crate) struct SenderRole;
 impl Role for SenderRole {
     const NAME: &'static str = SENDER;
-    type Service = Post;
+    type Service = Outbound;
 }
 
 /// The role of the actor.
@@ -53,14 +53,14 @@ impl<A> Clone for Played<A> {
 impl<A> Copy for Played<A> {}
 impl<A: DurableActor> Role for Played<A> {
     const NAME: &'static str = A::NAME;
-    type Service = Post;
+    type Service = Outbound;
 }
 
 /// The input of a channel's session. Each actor has a separate type, so that versions of different actors are not
 /// mistaken for each other.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
-pub(crate) struct Opening<A> {
+pub(crate) struct ChannelOpen<A> {
     /// The instance of the actor to which the channel leads.
     pub(super) name: String,
     /// The node from which the channel leads.
@@ -68,7 +68,7 @@ pub(crate) struct Opening<A> {
     actor: PhantomData<fn() -> A>,
 }
 
-impl<A> Opening<A> {
+impl<A> ChannelOpen<A> {
     pub(super) fn new(name: String, sender: NodeId) -> Self {
         Self { name, sender, actor: PhantomData }
     }
@@ -76,7 +76,7 @@ impl<A> Opening<A> {
 
 /// Whether a caller waits for a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Wants {
+pub(super) enum ReplyExpected {
     Nothing,
     Reply,
     /// A reply that is stored, so that the caller can ask for it again.
@@ -85,17 +85,17 @@ pub(super) enum Wants {
 
 /// The action to take on a refused message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Refused {
+pub(super) enum RefusalDecision {
     Handle(u64),
     Discard(u64),
 }
 
 /// One envelope to an actor.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Letter {
+pub(super) struct Envelope {
     /// The instruction about a refused message; if set, the envelope carries no message.
-    pub(super) refused: Option<Refused>,
-    pub(super) wants: Wants,
+    pub(super) refused: Option<RefusalDecision>,
+    pub(super) wants: ReplyExpected,
     /// The key under which a caller waits for the reply; empty if nobody waits.
     pub(super) key: String,
     /// The channel whose messages made an actor tell this, and the number of this message among all that the channel
@@ -118,7 +118,7 @@ struct Answered {
 pub(crate) struct Channel<A> {
     /// Set on the node that plays the actor.
     actor: Option<Arc<A>>,
-    post: Arc<Post>,
+    outbound: Arc<Outbound>,
 }
 
 /// Writes `text` to the beginning of `to`, and returns the rest of `to`.
@@ -146,8 +146,8 @@ impl<A: DurableActor> Channel<A> {
     };
 
     /// Creates the channel for a node that plays the actor, or for one that only tells it.
-    pub(crate) fn new(actor: Option<Arc<A>>, post: Arc<Post>) -> Self {
-        Self { actor, post }
+    pub(crate) fn new(actor: Option<Arc<A>>, outbound: Arc<Outbound>) -> Self {
+        Self { actor, outbound }
     }
 }
 
@@ -156,13 +156,13 @@ impl<A: DurableActor> Choreography for Channel<A> {
     const VERSION: u32 = A::VERSION;
     const STANDS_STILL: bool = true;
     type Roles = (SenderRole, Played<A>);
-    type Input = At<SenderRole, Opening<A>>;
+    type Input = At<SenderRole, ChannelOpen<A>>;
     type Output = At<SenderRole, ()>;
 
     async fn run(
         &self,
         ctx: &Context<Self::Roles>,
-        opening: At<SenderRole, Opening<A>>,
+        opening: At<SenderRole, ChannelOpen<A>>,
     ) -> Result<Self::Output, Abort> {
         let ends = ctx.locally(SenderRole, |here| {
             let opening = here.get(&opening);
@@ -180,13 +180,13 @@ impl<A: DurableActor> Choreography for Channel<A> {
 impl<A: DurableActor> Channel<A> {
     /// Takes the messages that wait, and has them handled.
     async fn turn(&self, ctx: &Context<(SenderRole, Played<A>)>, name: &str, sender: &NodeId) -> Result<(), Abort> {
-        let letters = ctx.signals::<_, Letter, _>(SenderRole, LETTER, self.post.limits().batch_max).await?;
-        let letters = ctx.broadcast(SenderRole, &letters).await?;
-        if letters.iter().all(|letter| letter.wants == Wants::Nothing) {
+        let envelopes = ctx.signals::<_, Envelope, _>(SenderRole, LETTER, self.outbound.limits().batch_max).await?;
+        let envelopes = ctx.broadcast(SenderRole, &envelopes).await?;
+        if envelopes.iter().all(|envelope| envelope.wants == ReplyExpected::Nothing) {
             let all = ctx.conclave((Played::<A>::new(),), async |ctx| {
                 let mut from = 0;
-                while from < letters.len() {
-                    let answered = self.handle(ctx, name, sender, &letters, from).await?;
+                while from < envelopes.len() {
+                    let answered = self.handle(ctx, name, sender, &envelopes, from).await?;
                     from = ctx.broadcast(Played::<A>::new(), &answered).await?.upto as usize;
                 }
                 Ok(())
@@ -194,13 +194,13 @@ impl<A: DurableActor> Channel<A> {
             return all.await;
         }
         let mut from = 0;
-        while from < letters.len() {
+        while from < envelopes.len() {
             let handled = ctx
-                .conclave((Played::<A>::new(),), async |ctx| self.handle(ctx, name, sender, &letters, from).await)
+                .conclave((Played::<A>::new(),), async |ctx| self.handle(ctx, name, sender, &envelopes, from).await)
                 .await?;
             let answered = ctx.broadcast(Played::<A>::new(), &handled).await?;
             from = answered.upto as usize;
-            self.give_back(ctx, &letters, &answered.answers).await?;
+            self.give_back(ctx, &envelopes, &answered.answers).await?;
         }
         Ok(())
     }
@@ -212,7 +212,7 @@ impl<A: DurableActor> Channel<A> {
         ctx: &Context<(Played<A>,)>,
         name: &str,
         sender: &NodeId,
-        letters: &[Letter],
+        envelopes: &[Envelope],
         from: usize,
     ) -> Result<At<Played<A>, Answered>, Abort> {
         let (role, session) = (Played::<A>::new(), ctx.session());
@@ -221,14 +221,14 @@ impl<A: DurableActor> Channel<A> {
             name: name.to_owned(),
             sender: sender.clone(),
             first: u32::try_from(from).unwrap_or(u32::MAX),
-            letters: letters.get(from..).unwrap_or_default().to_vec(),
+            envelopes: envelopes.get(from..).unwrap_or_default().to_vec(),
         });
-        let step = Handle { actor: self.actor.clone(), post: self.post.clone() };
+        let step = Handle { actor: self.actor.clone(), outbound: self.outbound.clone() };
         let handled = ctx.transact(step, &work).await?;
         let told = ctx.locally(role, |here| here.get(&handled).told.clone());
         let tells = ctx.locally(role, |here| !here.get(&told).is_empty());
         if ctx.broadcast(role, &tells).await? {
-            ctx.transact(Forward::<A>::new(), &told).await?;
+            ctx.transact(ForwardTells::<A>::new(), &told).await?;
         }
         Ok(ctx.locally(role, |here| {
             let handled = here.get(&handled);
@@ -240,18 +240,18 @@ impl<A: DurableActor> Channel<A> {
     async fn give_back(
         &self,
         ctx: &Context<(SenderRole, Played<A>)>,
-        letters: &[Letter],
+        envelopes: &[Envelope],
         answers: &[(u32, Answer)],
     ) -> Result<(), Abort> {
-        let of = |wanted: &dyn Fn(Wants) -> bool| -> Vec<(Letter, Answer)> {
+        let of = |wanted: &dyn Fn(ReplyExpected) -> bool| -> Vec<(Envelope, Answer)> {
             let wanted = answers.iter().filter_map(|(index, answer)| {
-                let letter = letters.get(*index as usize).filter(|letter| wanted(letter.wants))?;
-                Some((letter.clone(), answer.clone()))
+                let envelope = envelopes.get(*index as usize).filter(|envelope| wanted(envelope.wants))?;
+                Some((envelope.clone(), answer.clone()))
             });
             wanted.collect()
         };
-        let kept = of(&|wants| wants == Wants::KeptReply);
-        let all = of(&|wants| wants != Wants::Nothing);
+        let kept = of(&|wants| wants == ReplyExpected::KeptReply);
+        let all = of(&|wants| wants != ReplyExpected::Nothing);
         let session = ctx.session();
         if !kept.is_empty() {
             // Store first, then answer: a reply that an asker has received must be given again after a crash.
@@ -261,8 +261,8 @@ impl<A: DurableActor> Channel<A> {
         // Callers that wait in this run of the node get the answer. On a replay nobody waits, or the waiting caller
         // gets the same answer.
         ctx.locally(SenderRole, |here| {
-            for (letter, answer) in &all {
-                here.service().askers.answer(session, &letter.key, answer);
+            for (envelope, answer) in &all {
+                here.service().askers.answer(session, &envelope.key, answer);
             }
         });
         Ok(())

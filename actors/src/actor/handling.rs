@@ -12,10 +12,10 @@ use accompanist_core::{Abort, Kind, LocalTransaction, NodeId, Payload, SessionId
 use metrics::counter;
 use serde::{Deserialize, Serialize};
 
-use super::channel::{Answer, Letter, Played, Refused, Wants};
-use super::post::{Post, Told};
+use super::channel::{Answer, Envelope, Played, RefusalDecision, ReplyExpected};
+use super::outbound::{Outbound, OutgoingTell};
 use super::refusals::{self, Refusal};
-use super::{DurableActor, Here, skip};
+use super::{ActorContext, DurableActor, skip};
 use crate::metric;
 
 /// The code of a refusal because the reply is too large.
@@ -43,7 +43,7 @@ pub(super) struct Work {
     pub(super) sender: NodeId,
     /// The index of the first of them in their batch.
     pub(super) first: u32,
-    pub(super) letters: Vec<Letter>,
+    pub(super) envelopes: Vec<Envelope>,
 }
 
 /// The result of the step.
@@ -52,16 +52,16 @@ pub(super) struct Handled {
     /// The index in the batch of the first message that is not handled.
     pub(super) upto: u32,
     pub(super) answers: Vec<(u32, Answer)>,
-    pub(super) told: Vec<Told>,
+    pub(super) told: Vec<OutgoingTell>,
 }
 
 /// The result of one message.
-struct One {
+struct HandledMessage {
     answer: Option<Answer>,
-    told: Vec<Told>,
+    told: Vec<OutgoingTell>,
 }
 
-impl One {
+impl HandledMessage {
     fn nothing() -> Self {
         Self { answer: None, told: Vec::new() }
     }
@@ -70,7 +70,7 @@ impl One {
 /// See the module's documentation.
 pub(super) struct Handle<A> {
     pub(super) actor: Option<Arc<A>>,
-    pub(super) post: Arc<Post>,
+    pub(super) outbound: Arc<Outbound>,
 }
 
 /// Returns the role under which the state of an actor's instance is stored: the actor's own role, or one below it.
@@ -86,14 +86,14 @@ impl<A: DurableActor> LocalTransaction for Handle<A> {
     type Output = Handled;
 
     fn commit(&self, state: &mut State<'_>, work: &Work) -> Result<Handled, Abort> {
-        let bytes_max = self.post.limits().payload_bytes_max;
+        let bytes_max = self.outbound.limits().payload_bytes_max;
         let (mut handled, mut answer_bytes, mut told_bytes) = (Handled::default(), 0, 0);
-        for (index, letter) in (work.first..).zip(&work.letters) {
+        for (index, envelope) in (work.first..).zip(&work.envelopes) {
             // Stop here so that all answers fit into one message, and all told messages into one record.
             if answer_bytes >= reply_bytes_max(bytes_max).max(1) || told_bytes >= bytes_max {
                 break;
             }
-            let one = match panics::catch(|| self.one(state, work, letter, index == work.first)) {
+            let one = match panics::catch(|| self.one(state, work, envelope, index == work.first)) {
                 Ok(Ok(one)) => one,
                 Ok(Err(_)) | Err(_) if index > work.first => break,
                 Ok(Err(failure)) => return Err(failure),
@@ -115,40 +115,48 @@ impl<A: DurableActor> LocalTransaction for Handle<A> {
 
 impl<A: DurableActor> Handle<A> {
     /// Handles one message, unless it is the `first` of its step and is to be skipped.
-    fn one(&self, state: &mut State<'_>, work: &Work, letter: &Letter, first: bool) -> Result<One, Abort> {
+    fn one(
+        &self,
+        state: &mut State<'_>,
+        work: &Work,
+        envelope: &Envelope,
+        first: bool,
+    ) -> Result<HandledMessage, Abort> {
         let actor = self.actor.as_ref().ok_or_else(|| Abort::failure("the actor is not played here"))?;
         let name = state_of(A::NAME, &work.name);
         state.within(BOOKS, |books| {
-            if let Some((cause, number)) = letter.cause {
+            if let Some((cause, number)) = envelope.cause {
                 let known = HANDLED.get(books, (name.as_str(), A::VERSION, cause))?;
                 if known.is_some_and(|known| known >= number) {
-                    return Ok(One::nothing());
+                    return Ok(HandledMessage::nothing());
                 }
                 HANDLED.put(books, (name.as_str(), A::VERSION, cause), &number)?;
             }
-            let skipped = first && skip::take(books, work.channel, letter)?;
-            let (sender, body) = match letter.refused {
-                None => (work.sender.clone(), letter.body.clone()),
-                Some(Refused::Handle(number) | Refused::Discard(number)) => {
-                    let Some(refusal) = refusals::take(books, &name, number)? else { return Ok(One::nothing()) };
-                    if matches!(letter.refused, Some(Refused::Discard(_))) {
-                        return Ok(One::nothing());
+            let skipped = first && skip::take(books, work.channel, envelope)?;
+            let (sender, body) = match envelope.refused {
+                None => (work.sender.clone(), envelope.body.clone()),
+                Some(RefusalDecision::Handle(number) | RefusalDecision::Discard(number)) => {
+                    let Some(refusal) = refusals::take(books, &name, number)? else {
+                        return Ok(HandledMessage::nothing());
+                    };
+                    if matches!(envelope.refused, Some(RefusalDecision::Discard(_))) {
+                        return Ok(HandledMessage::nothing());
                     }
                     if !skipped && decode::<A::Message>(refusal.body.as_slice()).is_err() {
                         refusals::put(books, &name, number, &refusal)?; // The message type has changed since.
-                        return Ok(One::nothing());
+                        return Ok(HandledMessage::nothing());
                     }
                     (refusal.sender, refusal.body)
                 }
             };
-            let mut here = Here::new(&sender, &work.name, self.post.way());
+            let mut here = ActorContext::new(&sender, &work.name, self.outbound.tell_queue());
             let handled = if skipped {
                 Err(Abort::new(SKIPPED, "an operator has had the message skipped, since it was in the way of others"))
             } else {
                 let message = Self::decoded(work, &name, &body)?;
                 books.within(&name, |state| {
                     let reply = actor.handle(&mut here, state, message)?;
-                    self.encoded(&reply, letter.wants)
+                    self.encoded(&reply, envelope.wants)
                 })
             };
             if let Some(failure) = here.failure.take() {
@@ -157,20 +165,23 @@ impl<A: DurableActor> Handle<A> {
             match handled {
                 Ok(answer) => {
                     let told = numbered(books, work.channel, here.told)?;
-                    Ok(One { answer: (letter.wants != Wants::Nothing).then_some(Ok(answer)), told })
+                    Ok(HandledMessage {
+                        answer: (envelope.wants != ReplyExpected::Nothing).then_some(Ok(answer)),
+                        told,
+                    })
                 }
                 Err(failure) if failure.is_failure() => Err(failure),
-                Err(abort) if letter.wants == Wants::Nothing => {
+                Err(abort) if envelope.wants == ReplyExpected::Nothing => {
                     counter!(metric::ACTOR_REFUSALS, "actor" => A::NAME).increment(1);
                     tracing::warn!(actor = %name, %sender, %abort, "an actor refuses what it was told");
                     let refusal = Refusal { sender, body, abort };
-                    match letter.refused {
-                        Some(Refused::Handle(number)) => refusals::put(books, &name, number, &refusal)?,
-                        _ => refusals::keep(books, &name, &refusal, self.post.limits().refusals_max)?,
+                    match envelope.refused {
+                        Some(RefusalDecision::Handle(number)) => refusals::put(books, &name, number, &refusal)?,
+                        _ => refusals::keep(books, &name, &refusal, self.outbound.limits().refusals_max)?,
                     }
-                    Ok(One::nothing())
+                    Ok(HandledMessage::nothing())
                 }
-                Err(abort) => Ok(One { answer: Some(self.refused(abort)), told: Vec::new() }),
+                Err(abort) => Ok(HandledMessage { answer: Some(self.refused(abort)), told: Vec::new() }),
             }
         })
     }
@@ -186,12 +197,12 @@ impl<A: DurableActor> Handle<A> {
         })
     }
 
-    fn encoded(&self, reply: &A::Reply, wants: Wants) -> Result<Payload, Abort> {
-        if wants == Wants::Nothing {
+    fn encoded(&self, reply: &A::Reply, wants: ReplyExpected) -> Result<Payload, Abort> {
+        if wants == ReplyExpected::Nothing {
             return Ok(Vec::new().into());
         }
         let reply = encode(reply).map_err(|error| Abort::failure(error.to_string()))?;
-        let limit = reply_bytes_max(self.post.limits().payload_bytes_max);
+        let limit = reply_bytes_max(self.outbound.limits().payload_bytes_max);
         if reply.len() > limit {
             let found = reply.len();
             let reason = format!(
@@ -204,7 +215,7 @@ impl<A: DurableActor> Handle<A> {
 
     /// Returns the answer to a question that the actor refuses.
     fn refused(&self, refusal: Abort) -> Answer {
-        let limit = reply_bytes_max(self.post.limits().payload_bytes_max);
+        let limit = reply_bytes_max(self.outbound.limits().payload_bytes_max);
         let answer = Err(refusal);
         let fits = bytes_of(&answer) <= limit;
         if fits { answer } else { Err(Abort::new(REPLY_TOO_LARGE, "the reason does not fit into a reply")) }
@@ -221,7 +232,11 @@ fn bytes_of(answer: &Answer) -> usize {
 }
 
 /// Numbers the told messages, continuing from what this channel has caused so far.
-fn numbered(books: &mut State<'_>, channel: SessionId, mut told: Vec<Told>) -> Result<Vec<Told>, Abort> {
+fn numbered(
+    books: &mut State<'_>,
+    channel: SessionId,
+    mut told: Vec<OutgoingTell>,
+) -> Result<Vec<OutgoingTell>, Abort> {
     if told.is_empty() {
         return Ok(told);
     }
@@ -247,7 +262,7 @@ mod tests {
         const NAME: &'static str = "diary";
         type Message = u32;
         type Reply = u32;
-        fn handle(&self, _: &mut Here<'_>, state: &mut State<'_>, line: u32) -> Result<u32, Abort> {
+        fn handle(&self, _: &mut ActorContext<'_>, state: &mut State<'_>, line: u32) -> Result<u32, Abort> {
             let last = LINES.last(state, ..)?.map_or(0, |(number, _)| number + 1);
             LINES.put(state, last, &line)?;
             assert_ne!(line, 13, "an unlucky number");
@@ -255,18 +270,18 @@ mod tests {
         }
     }
 
-    fn letter(cause: Option<(u8, u64)>, line: u32) -> Letter {
+    fn envelope(cause: Option<(u8, u64)>, line: u32) -> Envelope {
         let cause = cause.map(|(channel, number)| (SessionId::from_bytes([channel; 16]), number));
         let (key, body) = (String::new(), encode(&line).unwrap().into());
-        Letter { refused: None, wants: Wants::Nothing, key, cause, body }
+        Envelope { refused: None, wants: ReplyExpected::Nothing, key, cause, body }
     }
 
-    /// Has `letters` from `channel` handled, and returns how many are handled and the diary's lines after that.
-    fn handle(stored: &mut Writes, channel: u8, letters: &[Letter]) -> (u32, Vec<u32>) {
-        let step = Handle { actor: Some(Arc::new(Diary)), post: Arc::default() };
+    /// Has `envelopes` from `channel` handled, and returns how many are handled and the diary's lines after that.
+    fn handle(stored: &mut Writes, channel: u8, envelopes: &[Envelope]) -> (u32, Vec<u32>) {
+        let step = Handle { actor: Some(Arc::new(Diary)), outbound: Arc::default() };
         let channel = SessionId::from_bytes([channel; 16]);
         let (name, sender) = (String::new(), NodeId::new("edge").unwrap());
-        let work = Work { channel, name, sender, first: 0, letters: letters.to_vec() };
+        let work = Work { channel, name, sender, first: 0, envelopes: envelopes.to_vec() };
         let mut state = State::new(stored, "diary");
         let upto = step.commit(&mut state, &work).unwrap().upto;
         let writes = state.into_writes();
@@ -278,10 +293,10 @@ mod tests {
     #[test]
     fn what_comes_again_is_known_by_its_cause_however_much_came_between() {
         let mut stored = Writes::default();
-        let [one, two, three] = [1, 2, 3].map(|number| letter(Some((7, number)), u32::try_from(number).unwrap()));
+        let [one, two, three] = [1, 2, 3].map(|number| envelope(Some((7, number)), u32::try_from(number).unwrap()));
         assert_eq!(handle(&mut stored, 1, &[one.clone(), two.clone()]), (2, vec![1, 2]));
         // Messages with another cause, or with none, are new.
-        assert_eq!(handle(&mut stored, 1, &[letter(Some((8, 1)), 4), letter(None, 5)]), (2, vec![1, 2, 4, 5]));
+        assert_eq!(handle(&mut stored, 1, &[envelope(Some((8, 1)), 4), envelope(None, 5)]), (2, vec![1, 2, 4, 5]));
         assert_eq!(handle(&mut stored, 1, &[one.clone(), two, three]), (3, vec![1, 2, 4, 5, 3]));
         // The cause is also recognised when it arrives through another channel, reopened in place of the first.
         assert_eq!(handle(&mut stored, 2, &[one]), (1, vec![1, 2, 4, 5, 3]));
@@ -290,9 +305,9 @@ mod tests {
     #[test]
     fn a_panic_leaves_what_came_before_it_handled_and_nothing_of_its_own() {
         let mut stored = Writes::default();
-        let letters = [letter(None, 1), letter(None, 13), letter(None, 2)];
-        assert_eq!(handle(&mut stored, 1, &letters), (1, vec![1]));
-        let alone = panics::catch(|| handle(&mut stored, 1, letters.get(1..).unwrap_or_default()));
+        let envelopes = [envelope(None, 1), envelope(None, 13), envelope(None, 2)];
+        assert_eq!(handle(&mut stored, 1, &envelopes), (1, vec![1]));
+        let alone = panics::catch(|| handle(&mut stored, 1, envelopes.get(1..).unwrap_or_default()));
         assert!(alone.is_err(), "it comes first, and is its step's failure");
     }
 }

@@ -4,13 +4,13 @@
 //! Each channel stores the replies to the last [`REPLIES_KEPT_MAX`] questions under a key. This module knows nothing
 //! about actors.
 
-use accompanist_core::instance::TAKEN_SIGNALS_MAX;
+use accompanist_core::machine::TAKEN_SIGNALS_MAX;
 use accompanist_core::message::Fingerprint;
 use accompanist_core::state::Under;
 use accompanist_core::{Abort, Kind, LocalTransaction, SessionId, State, Table};
 use serde::{Deserialize, Serialize};
 
-use super::channel::{Answer, Letter, SenderRole};
+use super::channel::{Answer, Envelope, SenderRole};
 
 /// The most replies stored for a channel; the oldest is removed first. The bound equals the number of keys by which
 /// signals are deduplicated: a question that is not sent again because its key is known must find its reply here.
@@ -30,8 +30,8 @@ pub(super) struct Kept {
 }
 
 /// Returns what distinguishes one question from another under the same key.
-pub(super) fn fingerprint(letter: &Letter) -> Fingerprint {
-    Fingerprint::of(&letter.body)
+pub(super) fn fingerprint(envelope: &Envelope) -> Fingerprint {
+    Fingerprint::of(&envelope.body)
 }
 
 /// Returns the reply stored under `key`.
@@ -45,19 +45,19 @@ impl LocalTransaction for KeepReplies {
     const NAME: &'static str = "keep replies";
     const KIND: Kind = Kind::Retriable;
     type Role = SenderRole;
-    type Input = (SessionId, Vec<(Letter, Answer)>);
+    type Input = (SessionId, Vec<(Envelope, Answer)>);
     type Output = ();
 
     fn commit(&self, state: &mut State<'_>, (channel, answers): &Self::Input) -> Result<(), Abort> {
-        for (letter, answer) in answers {
+        for (envelope, answer) in answers {
             let newest = ORDER.last(state, Under((*channel,)))?;
             let number = newest.map_or(0, |((_, number), _)| number + 1);
-            let kept = Kept { number, question: fingerprint(letter), answer: answer.clone() };
-            if let Some(before) = REPLIES.get(state, (*channel, letter.key.as_str()))? {
+            let kept = Kept { number, question: fingerprint(envelope), answer: answer.clone() };
+            if let Some(before) = REPLIES.get(state, (*channel, envelope.key.as_str()))? {
                 ORDER.remove(state, (*channel, before.number))?;
             }
-            REPLIES.put(state, (*channel, letter.key.as_str()), &kept)?;
-            ORDER.put(state, (*channel, number), &letter.key)?;
+            REPLIES.put(state, (*channel, envelope.key.as_str()), &kept)?;
+            ORDER.put(state, (*channel, number), &envelope.key)?;
             let Some(oldest) = number.checked_sub(REPLIES_KEPT_MAX) else { continue };
             if let Some(key) = ORDER.take(state, (*channel, oldest))? {
                 REPLIES.remove(state, (*channel, key.as_str()))?;
@@ -70,7 +70,7 @@ impl LocalTransaction for KeepReplies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::actor::channel::Wants;
+    use crate::actor::channel::ReplyExpected;
     use accompanist_core::message::encode;
     use accompanist_core::state::Writes;
 
@@ -81,10 +81,15 @@ mod tests {
         let channel = SessionId::from_bytes([7; 16]);
         for number in 0..REPLIES_KEPT_MAX + 10 {
             let body = encode(&number).map_or_else(|_| Vec::new().into(), Into::into);
-            let letter =
-                Letter { refused: None, wants: Wants::KeptReply, key: format!("key {number}"), cause: None, body };
-            let reply = Ok(letter.body.clone());
-            assert_eq!(KeepReplies.commit(&mut state, &(channel, vec![(letter, reply)])), Ok(()));
+            let envelope = Envelope {
+                refused: None,
+                wants: ReplyExpected::KeptReply,
+                key: format!("key {number}"),
+                cause: None,
+                body,
+            };
+            let reply = Ok(envelope.body.clone());
+            assert_eq!(KeepReplies.commit(&mut state, &(channel, vec![(envelope, reply)])), Ok(()));
         }
         let is_kept = |number: u64| kept(&state, channel, &format!("key {number}")).is_ok_and(|kept| kept.is_some());
         assert!(!is_kept(9));

@@ -12,7 +12,7 @@ use accompanist_core::record::Record;
 use accompanist_core::state::Writes;
 use accompanist_core::{Abort, NodeId, Path, Payload, SessionId, State, Table};
 
-use super::channel::{Letter, Wants};
+use super::channel::{Envelope, ReplyExpected};
 use super::handling::{BOOKS, HANDLE, Handled};
 
 /// The message to skip when it comes next, by channel.
@@ -51,9 +51,9 @@ pub(crate) fn message_in_the_way(
     broadcasts.sort_by(|one, other| one.0.cmp(&other.0));
     // The first broadcast has the instance and sender of the channel; the last one has the messages of the current
     // turn.
-    let [(_, ends), .., (path, letters)] = broadcasts.as_slice() else { return None };
+    let [(_, ends), .., (path, envelopes)] = broadcasts.as_slice() else { return None };
     let (instance, sender): (String, NodeId) = decode(ends.as_slice()).ok()?;
-    let letters: Vec<Letter> = decode(letters.as_slice()).ok()?;
+    let envelopes: Vec<Envelope> = decode(envelopes.as_slice()).ok()?;
     let handled = records.iter().filter_map(|record| match record {
         Record::Committed { path: at, name, result: Ok(handled), .. } if name == HANDLE && at > path => {
             decode::<Handled>(handled.as_slice()).ok()
@@ -61,29 +61,29 @@ pub(crate) fn message_in_the_way(
         _ => None,
     });
     let next = handled.map(|handled| handled.upto).max().unwrap_or_default();
-    let letter = letters.get(usize::try_from(next).ok()?)?;
-    let asks = letter.wants != Wants::Nothing;
-    let message = SkippedMessage { instance, sender, bytes: letter.body.len(), asks };
-    Some(skip(id.session, letter).map(|change| (message, change)))
+    let envelope = envelopes.get(usize::try_from(next).ok()?)?;
+    let asks = envelope.wants != ReplyExpected::Nothing;
+    let message = SkippedMessage { instance, sender, bytes: envelope.body.len(), asks };
+    Some(skip(id.session, envelope).map(|change| (message, change)))
 }
 
-fn skip(channel: SessionId, letter: &Letter) -> Result<Change, StoreError> {
+fn skip(channel: SessionId, envelope: &Envelope) -> Result<Change, StoreError> {
     let base = Writes::default();
     let mut books = State::new(&base, BOOKS);
-    let put = fingerprint(letter).and_then(|letter| SKIPS.put(&mut books, channel, &letter));
+    let put = fingerprint(envelope).and_then(|envelope| SKIPS.put(&mut books, channel, &envelope));
     let failed = |reason: String| StoreError::Failed(format!("a message cannot be skipped: {reason}"));
     put.map_err(|abort| failed(abort.message().to_owned()))?;
     books.into_writes().into_batch().pop().ok_or_else(|| failed("nothing was written".into()))
 }
 
-fn fingerprint(letter: &Letter) -> Result<Fingerprint, Abort> {
-    let letter: Payload = encode(letter).map_err(|error| Abort::failure(error.to_string()))?.into();
-    Ok(Fingerprint::of(&letter))
+fn fingerprint(envelope: &Envelope) -> Result<Fingerprint, Abort> {
+    let envelope: Payload = encode(envelope).map_err(|error| Abort::failure(error.to_string()))?.into();
+    Ok(Fingerprint::of(&envelope))
 }
 
 /// Whether the message is to be skipped; the request is then removed. Call it only for the first message of a step: a
 /// message that blocks a channel is never behind another one.
-pub(super) fn take(books: &mut State<'_>, channel: SessionId, letter: &Letter) -> Result<bool, Abort> {
+pub(super) fn take(books: &mut State<'_>, channel: SessionId, envelope: &Envelope) -> Result<bool, Abort> {
     let Some(skipped) = SKIPS.take(books, channel)? else { return Ok(false) };
-    Ok(skipped == fingerprint(letter)?)
+    Ok(skipped == fingerprint(envelope)?)
 }

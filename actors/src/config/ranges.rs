@@ -10,10 +10,10 @@ use std::fmt;
 use std::time::Duration;
 
 use accompanist_core::contract::VALUE_BYTES_MAX;
-use accompanist_core::instance::{Limits, TAKEN_SIGNALS_MAX};
+use accompanist_core::machine::{Limits, TAKEN_SIGNALS_MAX};
 
 use super::ConfigError;
-use crate::link::OFFER_DELAY_MIN;
+use crate::link::ADVERTISEMENT_DELAY_MIN;
 use crate::settings::{Actors, Retention, Settings};
 use crate::supervision::Policy;
 
@@ -120,7 +120,7 @@ impl Settings {
     /// use accompanist::Settings;
     ///
     /// let ranges = Settings::ranges();
-    /// assert!(ranges.contains(&("offer_period_max".into(), "\"50ms\"".into(), "\"1day\"".into())));
+    /// assert!(ranges.contains(&("advertisement_period_max".into(), "\"50ms\"".into(), "\"1day\"".into())));
     /// ```
     pub fn ranges() -> Vec<(String, String, String)> {
         let written = |number: Number| match number {
@@ -158,7 +158,7 @@ fn of_node(settings: &Settings) -> Vec<Range> {
         passivated_nudge_period,
         shutdown_grace,
         cast_wait_max,
-        offer_period_max,
+        advertisement_period_max,
         limits: _,
         actors: _,
         retention: _,
@@ -184,7 +184,7 @@ fn of_node(settings: &Settings) -> Vec<Range> {
         time("passivated_nudge_period", *passivated_nudge_period, MILLISECOND, CENTURY),
         time("shutdown_grace", *shutdown_grace, Duration::ZERO, DAY),
         time("cast_wait_max", *cast_wait_max, Duration::ZERO, DAY),
-        time("offer_period_max", *offer_period_max, OFFER_DELAY_MIN, DAY),
+        time("advertisement_period_max", *advertisement_period_max, ADVERTISEMENT_DELAY_MIN, DAY),
     ]
 }
 
@@ -239,7 +239,7 @@ fn of_retention(retention: &Retention) -> Vec<Range> {
 
 /// Returns the ranges of a policy, which are the same for all policies.
 pub(crate) fn of_policy(policy: &Policy) -> Vec<Range> {
-    let Policy { strategy: _, restarts_max, period, delay_min, delay_max, jitter, calm } = policy;
+    let Policy { strategy: _, restarts_max, period, delay_min, delay_max, jitter, reset_after } = policy;
     let jitter = Range {
         key: "jitter",
         given: Some(Number::Part(*jitter)),
@@ -252,6 +252,6 @@ pub(crate) fn of_policy(policy: &Policy) -> Vec<Range> {
         time("delay_min", *delay_min, Duration::ZERO, DAY),
         time("delay_max", *delay_max, Duration::ZERO, DAY),
         jitter,
-        time("calm", *calm, Duration::ZERO, CENTURY),
+        time("reset_after", *reset_after, Duration::ZERO, CENTURY),
     ]
 }

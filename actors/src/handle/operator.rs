@@ -6,20 +6,20 @@
 use accompanist_core::Abort;
 use accompanist_core::contract::{Batch, Change, Space};
 use accompanist_core::frame::{Header, Outcome};
-use accompanist_core::instance::{Remedy, Status};
+use accompanist_core::machine::{Resolution, Status};
 use accompanist_core::record::{Record, Task, remove};
 use accompanist_core::{NodeId, Path, SessionId};
 use tokio::sync::oneshot;
 
 use super::{AskError, InstanceHandle};
 use crate::actor::{self, SkippedMessage};
-use crate::question::{NotCancelled, Question};
-use crate::roles::RolesMessage;
+use crate::instance_request::{InstanceRequest, NotCancelled};
+use crate::instance_supervisor::SupervisorMessage;
 use crate::writer::{Job, Loaded, Readable, load_readable};
 
 /// A step that was not compensated when its part was terminated; see [`InstanceHandle::terminate`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftStep {
+pub struct UncompensatedStep {
     /// The step's position in the program.
     pub path: Path,
     /// The step's name.
@@ -30,7 +30,7 @@ pub struct LeftStep {
 
 /// The state of a part that is stopped.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts out of its records")]
-struct Still {
+struct StoppedInstance {
     readable: Readable,
     initiates: bool,
     aborted: bool,
@@ -40,17 +40,17 @@ struct Still {
     unplayable: Option<String>,
 }
 
-impl Still {
+impl StoppedInstance {
     fn header(&self) -> &Header {
         &self.readable.opened.header
     }
 
     /// Returns the steps that are committed or in doubt and not compensated, the last one first.
-    fn left_steps(&self) -> Vec<LeftStep> {
+    fn left_steps(&self) -> Vec<UncompensatedStep> {
         let records = &self.readable.records;
-        let is_taken_back = |path: &Path| {
-            let taken_back = |record: &Record| matches!(record, Record::Compensated { path: at } if at == path);
-            records.iter().any(taken_back)
+        let is_compensated = |path: &Path| {
+            let compensated = |record: &Record| matches!(record, Record::Compensated { path: at } if at == path);
+            records.iter().any(compensated)
         };
         let has_result = |path: &Path| {
             let result = |record: &Record| matches!(record, Record::Committed { path: at, .. } if at == path);
@@ -61,8 +61,9 @@ impl Still {
             Record::Intended { path, name, .. } if !has_result(path) => Some((path, name, false)),
             _ => None,
         });
-        let left = left.filter(|(path, ..)| !is_taken_back(path));
-        let left = left.map(|(path, name, committed)| LeftStep { path: path.clone(), step: name.clone(), committed });
+        let left = left.filter(|(path, ..)| !is_compensated(path));
+        let left =
+            left.map(|(path, name, committed)| UncompensatedStep { path: path.clone(), step: name.clone(), committed });
         let mut left: Vec<_> = left.collect();
         left.sort_by(|one, other| other.path.cmp(&one.path));
         left
@@ -73,7 +74,7 @@ impl Still {
             let troubled = |record: &Record| matches!(record, Record::Troubled { path: at, .. } if at == path);
             self.readable.records.iter().any(troubled)
         };
-        for LeftStep { path, step, .. } in
+        for UncompensatedStep { path, step, .. } in
             self.left_steps().iter().filter(|left| !left.committed && !is_troubled(&left.path))
         {
             tracing::warn!(%session, step, %path,
@@ -93,17 +94,17 @@ impl Still {
 }
 
 impl InstanceHandle {
-    /// Applies `remedy` to the steps that are in trouble, and returns how many there are. Durable when it returns.
+    /// Applies `resolution` to the steps that are in trouble, and returns how many there are. Durable when it returns.
     ///
     /// # Errors
     /// Returns [`AskError`]; [`AskError::DoesNotFit`] if no step of this role is in such trouble. After
     /// [`AskError::NotOpen`] or [`AskError::NodeStopped`] the remedy may have been applied all the same.
-    pub async fn remedy(&self, remedy: Remedy) -> Result<usize, AskError> {
-        let way = match remedy {
-            Remedy::Retry => "remedy(Retry)",
-            Remedy::Resolve => "remedy(Resolve)",
+    pub async fn resolve(&self, resolution: Resolution) -> Result<usize, AskError> {
+        let way = match resolution {
+            Resolution::Retry => "remedy(Retry)",
+            Resolution::Resolve => "remedy(Resolve)",
         };
-        let concerned = self.ask(|reply| Question::Remedy(remedy, reply)).await?;
+        let concerned = self.ask(|reply| InstanceRequest::Resolution(resolution, reply)).await?;
         match concerned {
             0 => Err(self.moves(way).await?),
             concerned => Ok(concerned),
@@ -118,7 +119,7 @@ impl InstanceHandle {
     pub async fn resume(&self) -> Result<(), AskError> {
         let still = match self.still("resume").await {
             // The instance failed before anything of it was written, so there is nothing to inspect.
-            Err(AskError::NotOpen(_)) if self.shared.stopped_because(self.id).is_some() => {
+            Err(AskError::NotOpen(_)) if self.context.stopped_because(self.id).is_some() => {
                 return self.try_again(Batch::new()).await;
             }
             still => still?,
@@ -139,7 +140,7 @@ impl InstanceHandle {
     ///
     /// A commit in doubt (its intent is on disk, its result is not) runs once more under its key, so that its output
     /// can be compensated; each is logged as a warning. A pivot in doubt does not run again, and a step in trouble
-    /// waits for a [`Remedy`].
+    /// waits for a [`Resolution`].
     ///
     /// # Errors
     /// Returns [`AskError`]; [`AskError::DoesNotFit`] if the instance is not stopped, is aborted already, has
@@ -182,7 +183,7 @@ impl InstanceHandle {
     /// # Errors
     /// Returns [`AskError`]; [`AskError::DoesNotFit`] if the instance is not stopped, or is a channel to a durable
     /// actor.
-    pub async fn terminate(&self, reason: &str) -> Result<Vec<LeftStep>, AskError> {
+    pub async fn terminate(&self, reason: &str) -> Result<Vec<UncompensatedStep>, AskError> {
         const WAY: &str = "terminate";
         let still = self.still(WAY).await?;
         if actor::is_channel(still.header()) {
@@ -247,7 +248,7 @@ impl InstanceHandle {
     pub async fn cancel(&self, reason: &str) -> Result<(), AskError> {
         const WAY: &str = "cancel";
         let abort = Abort::new(Abort::CANCELLED, reason);
-        let cancelled = self.ask(|reply| Question::Cancel(abort.clone(), reply)).await?;
+        let cancelled = self.ask(|reply| InstanceRequest::Cancel(abort.clone(), reply)).await?;
         cancelled.map_err(|why| match why {
             NotCancelled::Channel => self.channel(WAY),
             NotCancelled::Elsewhere(role, node) => {
@@ -268,10 +269,10 @@ impl InstanceHandle {
         changes.push(remove(self.id, &quarantine));
         let (reply, answer) = oneshot::channel();
         let done = Box::new(move |written| drop(reply.send(written)));
-        self.shared.writer.submit(Job::Change { changes, done });
+        self.context.writer.submit(Job::Change { changes, done });
         answer.await.map_err(|_| AskError::NodeStopped)??;
-        self.shared.forget_stopped(self.id);
-        let resumed = self.shared.to_roles(RolesMessage::Resume(self.id));
+        self.context.forget_stopped(self.id);
+        let resumed = self.context.to_supervisor(SupervisorMessage::Resume(self.id));
         resumed.then_some(()).ok_or(AskError::NodeStopped)
     }
 
@@ -281,8 +282,8 @@ impl InstanceHandle {
     }
 
     /// Returns what is on disk of the instance, which must be stopped.
-    async fn still(&self, way: &'static str) -> Result<Still, AskError> {
-        if self.shared.stopped_because(self.id).is_none() {
+    async fn still(&self, way: &'static str) -> Result<StoppedInstance, AskError> {
+        if self.context.stopped_because(self.id).is_none() {
             return Err(self.moves(way).await?);
         }
         let id = self.id;
@@ -292,18 +293,18 @@ impl InstanceHandle {
         let done = Box::new(move |loaded: Result<Loaded, _>| {
             let _ = reply.send(loaded.is_ok());
         });
-        self.shared.writer.submit(Job::Load { id, incarnation: self.shared.next_incarnation(), done });
+        self.context.writer.submit(Job::Load { id, incarnation: self.context.next_incarnation(), done });
         answer.await.map_err(|_| AskError::NodeStopped)?;
-        let readable = self.shared.writer.read(move |store| load_readable(store, id)).await?;
+        let readable = self.context.writer.read(move |store| load_readable(store, id)).await?;
         let readable = readable.ok_or(AskError::NotOpen(id))?;
         let header = &readable.opened.header;
         let has = |is: fn(&Record) -> bool| readable.records.iter().any(is);
-        Ok(Still {
+        Ok(StoppedInstance {
             initiates: header.initiator == id.role,
             aborted: has(|record| matches!(record, Record::Aborted { .. })),
             finished: has(|record| matches!(record, Record::Ended { outcome: Outcome::Finished, .. })),
             closing: has(|record| matches!(record, Record::Closing)),
-            unplayable: self.shared.choreography_of(header, id.role).err(),
+            unplayable: self.context.choreography_of(header, id.role).err(),
             readable,
         })
     }
@@ -312,7 +313,7 @@ impl InstanceHandle {
     async fn moves(&self, way: &'static str) -> Result<AskError, AskError> {
         let status = self.status().await?;
         let (stands, instead) = way_out_of(status);
-        let trouble = self.shared.troubled_at(self.id);
+        let trouble = self.context.troubled_at(self.id);
         let has = |task: Task| trouble.iter().any(|(_, trouble)| trouble.task == task);
         let instead = if has(Task::Record) {
             "`remedy(Retry)`; or `cancel` the session at its initiating role, and then `remedy(Resolve)`"

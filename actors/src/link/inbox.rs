@@ -9,8 +9,8 @@ use accompanist_core::contract::{Environment, Inbox};
 
 use super::{LinkHandle, LinkMessage};
 use crate::dropped::Dropped;
+use crate::node_context::NodeContext;
 use crate::settings::Settings;
-use crate::shared::Shared;
 
 /// The number and the bytes of the waiting packets.
 #[derive(Debug, Default)]
@@ -56,9 +56,9 @@ pub(super) struct LinkInbox {
 }
 
 impl LinkInbox {
-    pub(super) fn new(shared: &Shared, link: LinkHandle) -> Self {
-        let Settings { inbox_packets_max: packets_max, inbox_bytes_max: bytes_max, .. } = shared.settings;
-        let (waiting, environment) = (shared.waiting.clone(), shared.environment.clone());
+    pub(super) fn new(context: &NodeContext, link: LinkHandle) -> Self {
+        let Settings { inbox_packets_max: packets_max, inbox_bytes_max: bytes_max, .. } = context.settings;
+        let (waiting, environment) = (context.waiting.clone(), context.environment.clone());
         Self { waiting, packets_max, bytes_max, environment, link }
     }
 }

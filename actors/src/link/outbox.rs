@@ -14,7 +14,7 @@ use std::time::Duration;
 use accompanist_core::contract::Environment;
 use accompanist_core::frame::Frame;
 use accompanist_core::id::{InstanceId, RoleIndex};
-use accompanist_core::instance::{Outgoing, OutgoingKey};
+use accompanist_core::machine::{Outgoing, OutgoingKey};
 use accompanist_core::{NodeId, Path};
 
 use super::round_trip::RoundTrip;
@@ -92,7 +92,7 @@ impl Window {
     /// Returns the time after which a frame counts as lost when a later one is acknowledged; `None` while nothing is
     /// known.
     fn loss_ms(&self, ack_delay_ms: u64) -> Option<u64> {
-        Some(self.trip.patience_ms().max(self.trip.mean_ms()?.saturating_add(ack_delay_ms)))
+        Some(self.trip.ack_latency_ms().max(self.trip.mean_ms()?.saturating_add(ack_delay_ms)))
     }
 
     /// Notes that a waiting frame is useless by now. Such frames are dropped together, once they are half of all.
@@ -173,7 +173,7 @@ impl Outbox {
         self.next_number += 1;
         self.known.insert((id, outgoing.key.clone()), Place::UnderWay(number));
         // A busy node acknowledges late; resending frames meanwhile would add to its load.
-        let usual_ms = self.windows.get(&outgoing.node).map_or(0, |window| window.trip.patience_ms());
+        let usual_ms = self.windows.get(&outgoing.node).map_or(0, |window| window.trip.ack_latency_ms());
         let pause_ms = usual_ms.clamp(self.pause_min_ms, self.pause_max_ms);
         let due_ms = now_ms.saturating_add(pause_ms);
         let node = outgoing.node.clone();
@@ -260,8 +260,8 @@ impl Outbox {
     }
 
     /// Returns the usual acknowledgement latency over all nodes; 0 while nothing is known.
-    pub(super) fn patience_ms(&self) -> u64 {
-        self.trip.patience_ms()
+    pub(super) fn ack_latency_ms(&self) -> u64 {
+        self.trip.ack_latency_ms()
     }
 
     /// Removes the frame `number`, which is no longer under way; the next one may be sent in its place.
@@ -410,7 +410,7 @@ mod tests {
         }
         say(&mut outbox, 50, 1_000);
         assert!((1_500..1_600).contains(&outbox.next_due_ms().unwrap_or(0)), "{:?}", outbox.next_due_ms());
-        assert!((500..600).contains(&outbox.patience_ms()), "{}", outbox.patience_ms());
+        assert!((500..600).contains(&outbox.ack_latency_ms()), "{}", outbox.ack_latency_ms());
     }
 
     /// An outbox that knows that its peer takes 10 ms.
@@ -449,7 +449,7 @@ mod tests {
         assert_eq!(outbox.next_due_ms(), Some(115), "the usual 10 ms, and 5 for one that waits for company");
         assert_eq!(due(&mut outbox, 115), [lost, stuck]);
         outbox.acknowledge(lost, 125);
-        assert_eq!(outbox.patience_ms(), 13, "what was lost says nothing of the pace");
+        assert_eq!(outbox.ack_latency_ms(), 13, "what was lost says nothing of the pace");
         // The stuck frame, which its receiver does not accept.
         let sent_again: Vec<u64> = (126..1_000).filter(|now_ms| !due(&mut outbox, *now_ms).is_empty()).collect();
         assert_eq!(sent_again, [130, 160, 220, 300, 340, 500, 820], "more and more seldom");
@@ -472,7 +472,7 @@ mod tests {
         let sent = say(&mut outbox, 0, 0);
         outbox.hurry(&NodeId::new("peer").expect("a name"), 60_000);
         outbox.acknowledge(sent, 60_001);
-        assert_eq!(outbox.patience_ms(), 0);
+        assert_eq!(outbox.ack_latency_ms(), 0);
         say(&mut outbox, 1, 60_002);
         assert_eq!(outbox.next_due_ms(), Some(60_082));
     }

@@ -50,8 +50,8 @@ pub(super) struct Reachability {
 
 #[derive(Default)]
 struct Peer {
-    direct: Way,
-    broadcast: Way,
+    direct: Direction,
+    broadcast: Direction,
     /// The time since which the peer receives nothing.
     deaf_since_ms: Option<u64>,
     /// The pause after the next session that is rebuilt for the peer, and the time when that may happen.
@@ -63,21 +63,21 @@ struct Peer {
 
 /// One of the two ways to a peer.
 #[derive(Default)]
-struct Way {
+struct Direction {
     /// The first round, since the last one known to have arrived, in which a packet was sent.
     open: Option<u64>,
-    doubt: Option<Doubt>,
+    doubt: Option<SilenceReports>,
     is_deaf: bool,
 }
 
 /// Reports that nothing has arrived.
-struct Doubt {
+struct SilenceReports {
     since_ms: u64,
     since_round: u64,
     reports: u64,
 }
 
-impl Way {
+impl Direction {
     fn sent(&mut self, round: u64) {
         self.open.get_or_insert(round);
     }
@@ -90,7 +90,7 @@ impl Way {
             *self = Self::default();
             return None;
         }
-        let doubt = self.doubt.get_or_insert(Doubt { since_ms: now_ms, since_round: round, reports: 0 });
+        let doubt = self.doubt.get_or_insert(SilenceReports { since_ms: now_ms, since_round: round, reports: 0 });
         doubt.reports += 1;
         let is_long = now_ms.saturating_sub(doubt.since_ms) >= DEAF_AFTER * period_ms;
         let are_many = doubt.reports >= DEAF_AFTER && round.saturating_sub(doubt.since_round) >= DEAF_AFTER;
@@ -150,9 +150,9 @@ impl Reachability {
             None => return None, // This node's entry follows in a later report.
         };
         let mut deaf_since_ms = None;
-        for (way, received) in [(&mut peer.direct, direct), (&mut peer.broadcast, broadcast)] {
-            let since_ms = way.report(received, self.round, now_ms, self.period_ms);
-            way.is_deaf |= since_ms.is_some();
+        for (direction, received) in [(&mut peer.direct, direct), (&mut peer.broadcast, broadcast)] {
+            let since_ms = direction.report(received, self.round, now_ms, self.period_ms);
+            direction.is_deaf |= since_ms.is_some();
             deaf_since_ms = deaf_since_ms.or(since_ms);
         }
         if let Some(since_ms) = deaf_since_ms {

@@ -30,7 +30,7 @@ impl RoundTrip {
     }
 
     /// Returns the time after which a frame was likely lost; 0 while nothing is known.
-    pub(super) fn patience_ms(&self) -> u64 {
+    pub(super) fn ack_latency_ms(&self) -> u64 {
         self.estimate.map_or(0, |(mean_by_8, deviation_by_4)| mean_by_8 / 8 + deviation_by_4)
     }
 }
@@ -42,7 +42,7 @@ mod tests {
     fn after(times_ms: impl IntoIterator<Item = u64>) -> u64 {
         let mut trip = RoundTrip::default();
         times_ms.into_iter().for_each(|time_ms| trip.took(time_ms));
-        trip.patience_ms()
+        trip.ack_latency_ms()
     }
 
     #[test]

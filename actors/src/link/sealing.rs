@@ -6,16 +6,16 @@
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::Wire;
-use accompanist_core::frame::{Epoch, Offer, Packet};
+use accompanist_core::frame::{Advertisement, Epoch, Packet};
 
 use super::LinkState;
 use crate::dropped::Dropped;
+use crate::node_context::NodeContext;
 use crate::seal::{Freshness, Head, Opened, Refusal, Replays, SEAL_BYTES_MAX, Seal, is_for_own_name, is_sealed};
-use crate::shared::Shared;
 
 /// Returns the size of the link's largest packet: the rest of what the wire carries is for the seal.
-pub(super) fn packet_bytes_max(shared: &Shared, wire: &dyn Wire) -> usize {
-    let seal_bytes = shared.seal().map_or(0, |_| SEAL_BYTES_MAX);
+pub(super) fn packet_bytes_max(context: &NodeContext, wire: &dyn Wire) -> usize {
+    let seal_bytes = context.seal().map_or(0, |_| SEAL_BYTES_MAX);
     wire.packet_bytes_max().saturating_sub(seal_bytes)
 }
 
@@ -55,15 +55,15 @@ impl Incoming {
 impl LinkState {
     /// Opens a packet; returns it if it is from whom it seems to be and has not arrived before.
     pub(super) fn open(&mut self, from: &NodeId, bytes: Vec<u8>) -> Option<Incoming> {
-        let Some(seal) = self.shared.seal() else {
+        let Some(seal) = self.context.seal() else {
             if !is_sealed(&bytes) {
                 return Some(Incoming::Clear(bytes));
             }
             let detail = || format!("`{from}` seals, and this node has no keys: give it its `seal_key_file`");
-            self.shared.note_dropped("seal", detail);
+            self.context.note_dropped("seal", detail);
             return None;
         };
-        let is_own = *from == self.shared.node;
+        let is_own = *from == self.context.node;
         if is_for_own_name(&bytes) && !is_own {
             return None; // Not meant for this node.
         }
@@ -81,7 +81,7 @@ impl LinkState {
         match self.sealing.replays.check(from, to_epoch, from_epoch, number) {
             Freshness::Fresh => Some(Incoming::Opened(opened)),
             Freshness::Replayed => {
-                self.shared.note_dropped("replayed", || format!("{from}: packet {number} of epoch {from_epoch}"));
+                self.context.note_dropped("replayed", || format!("{from}: packet {number} of epoch {from_epoch}"));
                 None
             }
             Freshness::OtherLife => {
@@ -93,7 +93,7 @@ impl LinkState {
     }
 
     fn note_refused(&self, from: &NodeId, refusal: Refusal) {
-        let note = |reason, what| self.shared.note_dropped(reason, || format!("`{from}` {what}"));
+        let note = |reason, what| self.context.note_dropped(reason, || format!("`{from}` {what}"));
         match refusal {
             Refusal::NotSealed => {
                 note("not sealed", "sends in clear, or somebody in its name: give it its `seal_key_file`");
@@ -112,18 +112,18 @@ impl LinkState {
     /// for this link. The member's packet may have been recorded long ago, so nothing else is done with it.
     fn tell_life(&mut self, seal: &Seal, node: &NodeId, epoch: Epoch) {
         let Some(wire) = self.wire.upgrade() else { return };
-        if !self.introductions.asks(node, true, self.shared.now_ms()) {
+        if !self.introductions.asks(node, true, self.context.now_ms()) {
             return;
         }
-        let offer = Offer { ask: true, ..self.offer_of(node) };
-        let packet = Packet { offer: Some(offer), ..self.packet() };
-        let mut head = self.sealing.head(&self.shared.node, node);
+        let advertisement = Advertisement { ask: true, ..self.advertisement_of(node) };
+        let packet = Packet { advertisement: Some(advertisement), ..self.packet() };
+        let mut head = self.sealing.head(&self.context.node, node);
         head.to_epoch = epoch;
         self.send_sealed(seal, wire.as_ref(), &head, &packet);
     }
 
     pub(super) fn put_sealed(&mut self, seal: &Seal, wire: &dyn Wire, to: Option<&NodeId>, packet: &Packet) {
-        let own = self.shared.node.clone();
+        let own = self.context.node.clone();
         if let Some(to) = to {
             let head = self.sealing.head(&own, to);
             return self.send_sealed(seal, wire, &head, packet);
@@ -141,9 +141,9 @@ impl LinkState {
             Ok(Some(sealed)) if from == to => wire.broadcast(sealed),
             Ok(Some(sealed)) => wire.send(to, sealed),
             Ok(None) => {
-                self.shared.note_dropped("no seal key", || format!("`{to}` is not in the members file, or revoked"));
+                self.context.note_dropped("no seal key", || format!("`{to}` is not in the members file, or revoked"));
             }
-            Err(error) => self.shared.note_dropped("unencodable", || error.to_string()),
+            Err(error) => self.context.note_dropped("unencodable", || error.to_string()),
         }
     }
 }

@@ -12,8 +12,8 @@ use accompanist_core::NodeId;
 
 use super::{Members, MembersError};
 use crate::error::NodeError;
+use crate::node_context::NodeContext;
 use crate::seal::{Seal, SealSecrets};
-use crate::shared::Shared;
 
 /// How often the files are checked.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
@@ -68,19 +68,21 @@ fn no_member(node: &NodeId, members: &Members) -> MembersError {
 }
 
 /// Checks the files for as long as the node runs.
-pub(crate) fn spawn(shared: &Arc<Shared>) {
+pub(crate) fn spawn(context: &Arc<NodeContext>) {
     let is_file =
         |members: &CurrentMembers| files(&members.source, members.seal_key_file.as_deref()).iter().any(Option::is_some);
-    if !shared.members.as_ref().is_some_and(is_file) {
+    if !context.members.as_ref().is_some_and(is_file) {
         return;
     }
-    let (node, ended) = (Arc::downgrade(shared), shared.end.wait());
+    let (node, ended) = (Arc::downgrade(context), context.end.wait());
     tokio::spawn(async move {
         tokio::pin!(ended);
         while tokio::time::timeout(LOOK_PERIOD, &mut ended).await.is_err() {
             let looked = tokio::task::spawn_blocking({
                 let node = node.clone();
-                move || node.upgrade().is_some_and(|shared| shared.members.as_ref().map(CurrentMembers::look).is_some())
+                move || {
+                    node.upgrade().is_some_and(|context| context.members.as_ref().map(CurrentMembers::look).is_some())
+                }
             });
             if !looked.await.unwrap_or_default() {
                 return;

@@ -8,24 +8,24 @@ use std::time::Duration;
 
 use accompanist_core::contract::{BoxFuture, Environment, Exposure, Store, StoreError, Transport};
 use accompanist_core::frame::Membership;
-use accompanist_core::part::AnyChoreography;
+use accompanist_core::role_instance::AnyChoreography;
 use accompanist_core::{Choreography, NodeId, Role, Services};
 use ractor::{Actor, SpawnErr};
 
 use super::given::Given;
 use super::root::{Root, RootArguments};
 use super::{Node, life};
-use crate::actor::{Channel, DurableActor, Played, Post, SenderRole};
+use crate::actor::{Channel, DurableActor, Outbound, Played, SenderRole};
 use crate::config::{Config, ConfigError, Source};
 use crate::dead_letters::DeadLetters;
 use crate::environment::SystemEnvironment;
 use crate::error::NodeError;
 use crate::members::watch::{self, CurrentMembers, MembersSource};
 use crate::members::{Members, MembersError};
+use crate::node_context::{NodeContext, advertisement_of};
 use crate::peers::Peers;
 use crate::seal::SealError;
 use crate::settings::Settings;
-use crate::shared::{Shared, offer_of};
 use crate::store::{check_decoded, check_format, check_owner, claim};
 use crate::supervision::{Group, Guarded, Supervision, why_not_started};
 use crate::writer::{self, Collector, Mode, WriterHandle};
@@ -75,7 +75,7 @@ pub struct NodeBuilder {
     roles: Vec<&'static str>,
     choreographies: Vec<Arc<dyn AnyChoreography>>,
     groups: Vec<Group>,
-    post: Arc<Post>,
+    outbound: Arc<Outbound>,
     actors: BTreeSet<&'static str>,
     /// Whether the node plays the role that sends to actors.
     sends: bool,
@@ -115,7 +115,7 @@ impl NodeBuilder {
             roles: Vec::new(),
             choreographies: Vec::new(),
             groups: Vec::new(),
-            post: Arc::default(),
+            outbound: Arc::default(),
             actors: BTreeSet::new(),
             sends: false,
             channels: Vec::new(),
@@ -145,12 +145,12 @@ impl NodeBuilder {
     }
 
     /// Counts some frames of the node's instances as acknowledged without ever sending them, up to `frames_max` and
-    /// drawn from `seed`; reports each to `witness`: for tests.
+    /// drawn from `seed`; reports each to `recorder`: for tests.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     #[must_use]
-    pub fn forgetting(mut self, seed: u64, frames_max: u32, witness: Option<crate::testing::Witness>) -> Self {
-        self.forgetting = Some(crate::testing::Forgetting::new(seed, frames_max, witness));
+    pub fn forgetting(mut self, seed: u64, frames_max: u32, recorder: Option<crate::testing::EventRecorder>) -> Self {
+        self.forgetting = Some(crate::testing::Forgetting::new(seed, frames_max, recorder));
         self
     }
 
@@ -295,10 +295,10 @@ impl NodeBuilder {
     /// and ask it, and so may this one.
     #[must_use]
     pub fn actor<A: DurableActor>(mut self, actor: A) -> Self {
-        let channel = Channel::new(Some(Arc::new(actor)), self.post.clone());
+        let channel = Channel::new(Some(Arc::new(actor)), self.outbound.clone());
         if self.actors.insert(A::NAME) {
-            let post = self.post.clone();
-            self = self.role(Played::<A>::new(), post);
+            let outbound = self.outbound.clone();
+            self = self.role(Played::<A>::new(), outbound);
         }
         self.talks_to::<A>().choreography(channel)
     }
@@ -306,12 +306,12 @@ impl NodeBuilder {
     /// Declares a durable actor that this node tells or asks, or that its own actors tell.
     #[must_use]
     pub fn talks_to<A: DurableActor>(mut self) -> Self {
-        self.post.learn::<A>();
-        self.channels.push(Arc::new(Channel::<A>::new(None, self.post.clone())));
+        self.outbound.learn::<A>();
+        self.channels.push(Arc::new(Channel::<A>::new(None, self.outbound.clone())));
         if !self.sends {
             self.sends = true;
-            let post = self.post.clone();
-            self = self.role(SenderRole, post);
+            let outbound = self.outbound.clone();
+            self = self.role(SenderRole, outbound);
         }
         self
     }
@@ -385,15 +385,15 @@ impl NodeBuilder {
             None if transport.exposure() == Exposure::Authenticated => return Err(MembersError::Missing.into()),
             None => {}
         }
-        let offer = offer_of(&self.roles, &choreographies, false);
-        offer.check()?;
+        let advertisement = advertisement_of(&self.roles, &choreographies, false);
+        advertisement.check()?;
         let known: BTreeSet<_> = choreographies.keys().map(|(name, _)| name.as_str()).collect();
         let checked = self.settings.check();
         let checked = checked.and_then(|()| self.settings.check_names(&self.roles, &known, &self.groups));
         checked.map_err(|error| self.source.locate(error))?;
         let groups = resolve(self.groups, &self.settings.supervision, &self.source)?;
         let now_ms = self.environment.monotonic_ms();
-        let peers = Peers::new(self.name.clone(), offer, self.settings.offer_period_max, now_ms);
+        let peers = Peers::new(self.name.clone(), advertisement, self.settings.advertisement_period_max, now_ms);
         // Done before the writer owns the store. These few keys may block.
         check_decoded(store.as_ref())?;
         check_format(store.as_mut())?;
@@ -410,14 +410,14 @@ impl NodeBuilder {
         for attached in &self.attached {
             attached.attach(store.as_mut(), self.environment.clone()).await?;
         }
-        let (settings, post) = (self.settings, self.post);
+        let (settings, outbound) = (self.settings, self.outbound);
         let (letters_max, bytes_max) = (settings.dead_letters_max, settings.dead_letter_bytes_max);
         let dead_letters = DeadLetters::restore(store.as_ref(), letters_max, bytes_max)?;
-        post.bound(&settings);
+        outbound.bound(&settings);
         let collector = Collector::new(settings.retention.clone(), self.environment.clone());
         let writer = writer::start(store, self.mode, &settings, collector)
             .map_err(|error| StoreError::Failed(format!("the writer's thread cannot be started: {error}")))?;
-        let shared = Arc::new(Shared::new(
+        let context = Arc::new(NodeContext::new(
             self.name,
             settings,
             self.environment,
@@ -427,19 +427,19 @@ impl NodeBuilder {
             writer.clone(),
             peers,
             members,
-            post.clone(),
+            outbound.clone(),
             dead_letters,
         ));
         #[cfg(feature = "testing")]
-        shared.set_faults(self.forgetting, self.courier);
-        let arguments = RootArguments { shared: shared.clone(), transport, groups };
+        context.set_faults(self.forgetting, self.courier);
+        let arguments = RootArguments { context: context.clone(), transport, groups };
         match Actor::spawn(None, Guarded(Root), arguments).await {
             Ok((root, task)) => {
-                life::watch(&shared, root.clone(), task);
-                follow(&shared, self.attached);
-                watch::spawn(&shared);
-                let node = Node { shared, root };
-                post.started(node.downgrade());
+                life::watch(&context, root.clone(), task);
+                follow(&context, self.attached);
+                watch::spawn(&context);
+                let node = Node { context, root };
+                outbound.started(node.downgrade());
                 Ok(node)
             }
             Err(error) => {
@@ -462,9 +462,9 @@ fn not_started(error: SpawnErr) -> NodeError {
 }
 
 /// Continues, while the node runs, the work that the start could not wait for.
-fn follow(shared: &Arc<Shared>, attached: Vec<Arc<dyn Attach>>) {
+fn follow(context: &Arc<NodeContext>, attached: Vec<Arc<dyn Attach>>) {
     for one in &attached {
-        let (work, end) = (one.clone().follow(shared.writer.clone(), shared.environment.clone()), shared.end.wait());
+        let (work, end) = (one.clone().follow(context.writer.clone(), context.environment.clone()), context.end.wait());
         tokio::spawn(async move {
             tokio::select! {
                 _ = end => {}
@@ -472,7 +472,7 @@ fn follow(shared: &Arc<Shared>, attached: Vec<Arc<dyn Attach>>) {
             }
         });
     }
-    shared.set_attached(attached);
+    context.set_attached(attached);
 }
 
 /// Refuses settings and builder calls that contradict each other.

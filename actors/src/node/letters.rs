@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use super::Node;
 use crate::dead_letters::{DeadLetter, DeadLetters};
-use crate::roles::RolesMessage;
+use crate::instance_supervisor::SupervisorMessage;
 use crate::writer::Job;
 
 impl Node {
@@ -17,7 +17,7 @@ impl Node {
     /// Nothing is lost while a message is a dead letter: its sender keeps it, too, and resends it until it is
     /// handled. Once it is handled it is no longer listed.
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
-        self.shared.dead_letters.list()
+        self.context.dead_letters.list()
     }
 
     /// Handles a dead letter again, as if it had just arrived, even if its sender is gone; returns whether there is
@@ -27,9 +27,13 @@ impl Node {
     /// # Errors
     /// Returns [`StoreError`] when the store is closed or cannot be read.
     pub async fn replay_dead_letter(&self, number: u64) -> Result<bool, StoreError> {
-        let delivery = self.shared.writer.read(move |store| DeadLetters::read(store, number)).await?;
+        let delivery = self.context.writer.read(move |store| DeadLetters::read(store, number)).await?;
         let Some(delivery) = delivery else { return Ok(false) };
-        if self.shared.to_roles(RolesMessage::Deliver(delivery)) { Ok(true) } else { Err(StoreError::Closed) }
+        if self.context.to_supervisor(SupervisorMessage::Deliver(delivery)) {
+            Ok(true)
+        } else {
+            Err(StoreError::Closed)
+        }
     }
 
     /// Discards a dead letter; returns whether there was one with this number. Durable when it returns. If its sender
@@ -40,13 +44,13 @@ impl Node {
     pub async fn discard_dead_letter(&self, number: u64) -> Result<bool, StoreError> {
         let (reply, answer) = oneshot::channel();
         {
-            let _order = self.shared.writer.in_order();
-            let changes = self.shared.dead_letters.remove([number]);
+            let _order = self.context.writer.in_order();
+            let changes = self.context.dead_letters.remove([number]);
             if changes.is_empty() {
                 return Ok(false);
             }
             let done = Box::new(move |written| drop(reply.send(written))); // The caller may have gone.
-            self.shared.writer.submit(Job::Change { changes, done });
+            self.context.writer.submit(Job::Change { changes, done });
         }
         answer.await.map_err(|_| StoreError::Closed)??;
         Ok(true)

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::Node;
 use super::root::RootMessage;
 use crate::error::NodeError;
-use crate::shared::Shared;
+use crate::node_context::NodeContext;
 
 /// How a node has ended.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub(crate) enum End {
     Failed(NodeError),
 }
 
-impl Shared {
+impl NodeContext {
     /// Ends the node, which cannot go on: nothing is sent, started or answered any more, and all waiting callers are
     /// released. Returns whether this is the first reason for the end.
     pub(super) fn fail(&self, error: NodeError) -> bool {
@@ -42,7 +42,7 @@ impl Shared {
 
 /// A guard that fails the node when the runtime goes away under it: no task is left to do it.
 struct RuntimeGone<F: Fn()> {
-    shared: Weak<Shared>,
+    context: Weak<NodeContext>,
     end_writer: F,
     is_over: bool,
 }
@@ -58,9 +58,9 @@ impl<F: Fn()> Drop for RuntimeGone<F> {
         if self.is_over {
             return;
         }
-        if let Some(shared) = self.shared.upgrade() {
+        if let Some(context) = self.context.upgrade() {
             let reason = "it was shut down before the node: call `Node::shutdown` first".to_owned();
-            shared.fail(NodeError::Ended { part: "runtime", reason });
+            context.fail(NodeError::Ended { part: "runtime", reason });
         }
         (self.end_writer)();
     }
@@ -68,11 +68,11 @@ impl<F: Fn()> Drop for RuntimeGone<F> {
 
 /// Watches what the node cannot run without and what no supervisor watches: the writer, the root, and the runtime
 /// that this task runs on.
-pub(super) fn watch(shared: &Arc<Shared>, root: ActorRef<RootMessage>, task: JoinHandle<()>) {
-    let (failed, ended) = (shared.writer.failed(), shared.writer.ended());
-    let end_writer = shared.writer.ender();
-    let gone = RuntimeGone { shared: Arc::downgrade(shared), end_writer, is_over: false };
-    let shared = shared.clone();
+pub(super) fn watch(context: &Arc<NodeContext>, root: ActorRef<RootMessage>, task: JoinHandle<()>) {
+    let (failed, ended) = (context.writer.failed(), context.writer.ended());
+    let end_writer = context.writer.ender();
+    let gone = RuntimeGone { context: Arc::downgrade(context), end_writer, is_over: false };
+    let context = context.clone();
     tokio::spawn(async move {
         let error = tokio::select! {
             biased;
@@ -80,9 +80,9 @@ pub(super) fn watch(shared: &Arc<Shared>, root: ActorRef<RootMessage>, task: Joi
             _ = task => None, // The root itself has reported a panic as a failure.
         };
         // Has no effect if the node was told to stop, or has given its reason already.
-        shared.fail(error.unwrap_or_else(|| NodeError::Ended { part: "root", reason: "its task is gone".into() }));
+        context.fail(error.unwrap_or_else(|| NodeError::Ended { part: "root", reason: "its task is gone".into() }));
         root.kill();
-        drop(shared);
+        drop(context);
         // Callers with a handle keep the store open until they drop it, or until the runtime ends.
         ended.await;
         gone.disarm();
@@ -97,7 +97,7 @@ impl Node {
     /// roles and groups, if they fail more often than their [policy](crate::Settings::supervision) allows; the root
     /// of its tree; the tokio runtime that it runs on. All who wait for the node are then released, with an error.
     pub fn failed(&self) -> BoxFuture<'static, NodeError> {
-        let end = self.shared.end.wait();
+        let end = self.context.end.wait();
         Box::pin(async move {
             match end.await {
                 End::Failed(error) => error,
@@ -133,13 +133,13 @@ impl Node {
                 }
             }
             node.stop_actors().await;
-            node.shared.writer.end().await;
+            node.context.writer.end().await;
         })
         .await;
     }
 
     async fn let_steps_end(&self) {
-        let Shared { under_way, settings, end, .. } = self.shared.as_ref();
+        let NodeContext { under_way, settings, end, .. } = self.context.as_ref();
         let grace = settings.shutdown_grace;
         tokio::select! {
             biased;
@@ -168,31 +168,33 @@ impl Node {
     pub fn panic_in(&self, actor: crate::testing::NodeActor) {
         match actor {
             crate::testing::NodeActor::Root => drop(self.root.cast(RootMessage::Panic)),
-            crate::testing::NodeActor::Link => self.shared.to_link(crate::link::LinkMessage::Panic),
-            crate::testing::NodeActor::Roles => drop(self.shared.to_roles(crate::roles::RolesMessage::Panic)),
+            crate::testing::NodeActor::Link => self.context.to_link(crate::link::LinkMessage::Panic),
+            crate::testing::NodeActor::Roles => {
+                let _ = self.context.to_supervisor(crate::instance_supervisor::SupervisorMessage::Panic); // Gone with its node.
+            }
         }
     }
 
     fn silence(&self) {
-        self.shared.end.set(End::Stopped);
-        self.shared.set_link(None);
-        self.shared.set_roles(None);
+        self.context.end.set(End::Stopped);
+        self.context.set_link(None);
+        self.context.set_roles(None);
     }
 
     async fn stop_actors(&self) {
         // One call after the other, so that each has an end to wait for.
-        let _turn = self.shared.stopping.lock().await;
+        let _turn = self.context.stopping.lock().await;
         self.silence();
         // An error means that the root has already stopped.
         let _ = self.root.get_cell().kill_and_wait(None).await;
-        self.shared.link_left().await;
-        self.shared.directory.close();
+        self.context.link_left().await;
+        self.context.directory.close();
     }
 
     /// Runs `work` in a separate task, which survives its caller: the caller may be what the task stops.
     async fn apart<F: Future<Output = ()> + Send + 'static>(&self, work: impl Fn(Self) -> F) {
-        let task = self.shared.runtime.spawn(work(self.clone()));
-        if self.shared.writer.is_own_thread() {
+        let task = self.context.runtime.spawn(work(self.clone()));
+        if self.context.writer.is_own_thread() {
             return;
         }
         if let Err(error) = task.await {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::Node;
 use crate::error::{SessionLookupError, StartError};
 use crate::handle::InstanceHandle;
-use crate::roles::RolesMessage;
+use crate::instance_supervisor::SupervisorMessage;
 use crate::session::Session;
 use crate::writer::{Claimed, Job};
 
@@ -36,7 +36,7 @@ impl Node {
     /// time.
     pub fn nudge_sessions_of(&self, node: &NodeId) {
         // Between two trees of actors all instances are reactivated anyway.
-        let _ = self.shared.to_roles(RolesMessage::NudgeAllOf(node.clone()));
+        let _ = self.context.to_supervisor(SupervisorMessage::NudgeAllOf(node.clone()));
     }
 
     /// Returns the session `id` that was started on this node, before or after its last start. An open session is
@@ -46,7 +46,7 @@ impl Node {
     /// # Errors
     /// Returns [`SessionLookupError`], which says what to do. Cancel-safe: a lookup changes nothing.
     pub async fn session<C: Choreography>(&self, id: SessionId) -> Result<Session<C>, SessionLookupError> {
-        let found = self.shared.writer.read(move |store| find(store, id)).await?;
+        let found = self.context.writer.read(move |store| find(store, id)).await?;
         let found = found.ok_or(SessionLookupError::Unknown { session: id })?;
         let Header { choreography: name, version, .. } = found.header();
         if name != C::NAME {
@@ -59,8 +59,8 @@ impl Node {
             Found::Closed(instance, closed) => Ok(self.closed_session(instance, &closed)),
             Found::Open(instance, opened) => {
                 // Watch before asking, so that the session's end cannot be missed.
-                let progress = self.shared.directory.watch(instance);
-                if !self.shared.to_roles(RolesMessage::Start {
+                let progress = self.context.directory.watch(instance);
+                if !self.context.to_supervisor(SupervisorMessage::Start {
                     id: instance,
                     opened,
                     fresh: false,
@@ -69,13 +69,13 @@ impl Node {
                 }) {
                     return Err(SessionLookupError::NodeStopped);
                 }
-                Ok(Session::new(InstanceHandle::new(instance, self.shared.clone()), progress))
+                Ok(Session::new(InstanceHandle::new(instance, self.context.clone()), progress))
             }
         }
     }
 
     pub(super) fn closed_session<C: Choreography>(&self, id: InstanceId, closed: &Closed) -> Session<C> {
-        Session::closed(InstanceHandle::new(id, self.shared.clone()), closed)
+        Session::closed(InstanceHandle::new(id, self.context.clone()), closed)
     }
 
     /// Returns the session of `C` that `key` stands for: the known one, or else `new`. Another input is an error.
@@ -98,7 +98,7 @@ impl Node {
         let (reply, answer) = oneshot::channel();
         let done = Box::new(move |claimed| drop(reply.send(claimed))); // The caller may have gone.
         let new = new.map(|new| (new, input));
-        self.shared.writer.submit(Job::Claim { key: SessionId::keyed(C::NAME, key), new, done });
+        self.context.writer.submit(Job::Claim { key: SessionId::keyed(C::NAME, key), new, done });
         // The store does not fail alone: the node stops with it.
         let claimed = answer.await.ok().and_then(Result::ok).ok_or(StartError::NodeStopped)?;
         match claimed {

@@ -10,9 +10,9 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use crate::error::NodeError;
+use crate::instance_supervisor::Roles;
 use crate::link::{Link, LinkArguments};
-use crate::roles::Roles;
-use crate::shared::Shared;
+use crate::node_context::NodeContext;
 use crate::supervision::{Group, GroupSupervisor, Guarded, Restarts, stop, why_not_started};
 
 /// The place of the node's own actors in the tree; the groups follow.
@@ -35,20 +35,20 @@ pub(super) enum RootMessage {
 pub(super) struct Root;
 
 pub(super) struct RootArguments {
-    pub(super) shared: Arc<Shared>,
+    pub(super) context: Arc<NodeContext>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) groups: Vec<Arc<Group>>,
 }
 
 /// The node's own actors: link and roles.
-struct Own {
+struct OwnActors {
     link: ActorCell,
     roles: ActorCell,
 }
 
 pub(super) struct RootState {
     arguments: RootArguments,
-    own: Option<Own>,
+    own: Option<OwnActors>,
     /// The running groups by place; the first place is not a group's and is left out.
     groups: Vec<Option<ActorCell>>,
     restarts: Restarts,
@@ -150,7 +150,7 @@ impl RootState {
             return Ok(());
         };
         if running.is_none() {
-            let arguments = (group.clone(), self.arguments.shared.environment.clone());
+            let arguments = (group.clone(), self.arguments.context.environment.clone());
             let started = Actor::spawn_linked(None, Guarded(GroupSupervisor), arguments, root.get_cell()).await;
             let cannot = |error: ractor::SpawnErr| NodeError::Group {
                 name: group.name.clone(),
@@ -168,12 +168,12 @@ impl RootState {
             if *place == OWN {
                 let Some(own) = self.own.take() else { continue };
                 // Prevents instances from being started meanwhile: they would have no link to send through.
-                self.arguments.shared.set_roles(None);
+                self.arguments.context.set_roles(None);
                 for actor in [own.roles, own.link] {
                     // An error means that the actor has already stopped.
                     let _ = actor.kill_and_wait(None).await;
                 }
-                self.arguments.shared.link_left().await;
+                self.arguments.context.link_left().await;
             } else if let Some(group) = self.groups.get_mut(place - 1).and_then(Option::take) {
                 stop(&group).await;
             }
@@ -205,9 +205,9 @@ impl RootState {
         rest: &[usize],
         reason: String,
     ) {
-        let shared = self.arguments.shared.clone();
-        let policy = &shared.settings.supervision.tree;
-        let pause = self.restarts.failed(policy, shared.now_ms(), shared.environment.random());
+        let context = self.arguments.context.clone();
+        let policy = &context.settings.supervision.tree;
+        let pause = self.restarts.failed(policy, context.now_ms(), context.environment.random());
         let times = self.restarts.times();
         let Some(pause) = pause else {
             let period_s = policy.period.as_secs();
@@ -221,34 +221,34 @@ impl RootState {
     }
 
     fn give_up(&self, root: &ActorRef<RootMessage>, error: NodeError) {
-        self.arguments.shared.fail(error);
+        self.arguments.context.fail(error);
         root.kill();
     }
 }
 
 impl RootArguments {
-    async fn start_own(&self, root: &ActorRef<RootMessage>) -> Result<Own, NodeError> {
+    async fn start_own(&self, root: &ActorRef<RootMessage>) -> Result<OwnActors, NodeError> {
         let failed = |error: ractor::SpawnErr| NodeError::Transport(why_not_started(&error));
         // The link starts first: a frame that a recovered instance sends while there is no link is lost and not
         // resent. A packet that arrives before the roles run counts as one more that the wire has lost.
-        let arguments = LinkArguments { shared: self.shared.clone(), transport: self.transport.clone() };
+        let arguments = LinkArguments { context: self.context.clone(), transport: self.transport.clone() };
         let (link, task) =
             Actor::spawn_linked(None, Guarded(Link), arguments, root.get_cell()).await.map_err(failed)?;
-        self.shared.set_link_task(task);
+        self.context.set_link_task(task);
         // Wait before anything is done that an older copy of the store may wrongly regard as not yet done.
         let refused = tokio::select! {
             biased;
-            error = self.shared.writer.failed() => Some(error),
-            () = self.shared.peers.vouched(VOUCHED_WAIT_MAX) => None,
+            error = self.context.writer.failed() => Some(error),
+            () = self.context.peers.vouched(VOUCHED_WAIT_MAX) => None,
         };
         if let Some(error) = refused {
             // An error means that the actor has already stopped.
             let _ = link.get_cell().kill_and_wait(None).await;
-            self.shared.link_left().await;
+            self.context.link_left().await;
             return Err(error);
         }
-        match Actor::spawn_linked(None, Guarded(Roles), self.shared.clone(), root.get_cell()).await {
-            Ok((roles, _)) => Ok(Own { link: link.get_cell(), roles: roles.get_cell() }),
+        match Actor::spawn_linked(None, Guarded(Roles), self.context.clone(), root.get_cell()).await {
+            Ok((roles, _)) => Ok(OwnActors { link: link.get_cell(), roles: roles.get_cell() }),
             Err(error) => {
                 link.kill();
                 Err(failed(error))

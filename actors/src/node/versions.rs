@@ -9,15 +9,15 @@ use std::time::Duration;
 use accompanist_core::contract::{Entry, Space, StoreError};
 use accompanist_core::frame::Header;
 use accompanist_core::id::{InstanceId, RoleIndex};
-use accompanist_core::part::{AnyChoreography, Interface};
 use accompanist_core::record::{Opened, read_value};
+use accompanist_core::role_instance::{AnyChoreography, Interface};
 use accompanist_core::{Choreography, SessionId};
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use super::Node;
 use crate::error::StartError;
-use crate::peers::{Cast, Choice, Placed};
+use crate::peers::{Cast, CastPlan, CastReservation};
 
 /// The number of open instances that one read of the store counts; the writer writes between two reads.
 pub(super) const COUNT_PAGE: usize = 256;
@@ -26,24 +26,24 @@ pub(super) const COUNT_PAGE: usize = 256;
 const MESSAGES_IN_TURN: u32 = 4;
 
 /// The header that a session starts with, and its place among the starts under way.
-type Chosen = (Header, Option<Arc<Placed>>);
+type Chosen = (Header, Option<Arc<CastReservation>>);
 
 impl Node {
     /// Returns the versions of `C` that a start may choose from, the highest first.
     pub(super) fn versions<C: Choreography>(&self) -> Result<Vec<Arc<dyn AnyChoreography>>, StartError> {
-        let of_name = self.shared.choreographies.range((C::NAME.to_owned(), 0)..=(C::NAME.to_owned(), u32::MAX));
+        let of_name = self.context.choreographies.range((C::NAME.to_owned(), 0)..=(C::NAME.to_owned(), u32::MAX));
         let interface = Interface::of::<C>();
         let alike = of_name.map(|(_, known)| known).filter(|known| known.interface() == interface);
         let versions: Vec<_> = alike.rev().cloned().collect();
         let Some(own) = versions.iter().find(|known| known.version() == C::VERSION) else {
             return Err(StartError::UnknownChoreography { name: C::NAME, version: C::VERSION });
         };
-        let node = &self.shared.node;
-        if self.shared.members.as_ref().is_some_and(|members| !members.get().may_start(node, C::NAME)) {
+        let node = &self.context.node;
+        if self.context.members.as_ref().is_some_and(|members| !members.get().may_start(node, C::NAME)) {
             return Err(StartError::NotAllowed { node: node.clone(), name: C::NAME });
         }
         let role = interface.initiator;
-        if !own.roles().contains(&role) || !self.shared.roles.contains(&role) {
+        if !own.roles().contains(&role) || !self.context.roles.contains(&role) {
             return Err(StartError::NotPlayedHere { role });
         }
         Ok(versions)
@@ -65,7 +65,7 @@ impl Node {
     /// Returns whether sessions of this version have another interface than those of `C`. For a version that is no
     /// longer known here the answer is false: its sessions have ended, or are stopped and report it.
     pub(super) fn is_other<C: Choreography>(&self, version: u32) -> bool {
-        let known = self.shared.choreographies.get(&(C::NAME.to_owned(), version));
+        let known = self.context.choreographies.get(&(C::NAME.to_owned(), version));
         known.is_some_and(|known| known.interface() != Interface::of::<C>())
     }
 
@@ -91,10 +91,10 @@ impl Node {
         versions: &[Arc<dyn AnyChoreography>],
     ) -> Result<Chosen, StartError> {
         let name = versions.first().map(|choreography| choreography.name()).unwrap_or_default();
-        let deadline = Instant::now() + self.shared.settings.cast_wait_max;
+        let deadline = Instant::now() + self.context.settings.cast_wait_max;
         loop {
-            let change = self.shared.peers.change();
-            let Choice { cast, gaps, hear_until } = self.choose(session, versions)?;
+            let change = self.context.peers.change();
+            let CastPlan { cast, gaps, hear_until } = self.choose(session, versions)?;
             let chosen = cast.and_then(|(index, mut cast)| {
                 let placed = cast.placed.take();
                 Some((self.header(versions.get(index)?.as_ref(), cast), placed))
@@ -120,24 +120,24 @@ impl Node {
         &self,
         session: SessionId,
         versions: &[Arc<dyn AnyChoreography>],
-    ) -> Result<(Header, Option<Arc<Placed>>, SemaphorePermit<'_>), StartError> {
+    ) -> Result<(Header, Option<Arc<CastReservation>>, SemaphorePermit<'_>), StartError> {
         let (header, placed) = self.cast(session, versions).await?;
         let delay = self.queue_delay_max();
-        let turn = tokio::time::timeout(delay, self.shared.starts.acquire()).await;
-        let turn = turn.map_err(|_| StartError::QueueTooLong { node: self.shared.node.clone(), delay })?;
+        let turn = tokio::time::timeout(delay, self.context.starts.acquire()).await;
+        let turn = turn.map_err(|_| StartError::QueueTooLong { node: self.context.node.clone(), delay })?;
         Ok((header, placed, turn.map_err(|_| StartError::NodeStopped)?))
     }
 
     /// The longest delay that a message may have in the queue of a node.
     fn queue_delay_max(&self) -> Duration {
-        self.shared.settings.queue_delay_max / MESSAGES_IN_TURN
+        self.context.settings.queue_delay_max / MESSAGES_IN_TURN
     }
 
     /// Refuses a session that would wait long at a node of its cast.
     fn unless_queues_are_long(&self, chosen: Chosen) -> Result<Chosen, StartError> {
-        let (shared, now_ms) = (&self.shared, self.shared.now_ms());
-        let own = (&shared.node, Duration::from_millis(shared.queue_delay().ms(now_ms)));
-        let (node, delay) = shared
+        let (context, now_ms) = (&self.context, self.context.now_ms());
+        let own = (&context.node, Duration::from_millis(context.queue_delay().ms(now_ms)));
+        let (node, delay) = context
             .peers
             .longest_queue(&chosen.0.cast, now_ms)
             .into_iter()
@@ -152,9 +152,9 @@ impl Node {
     }
 
     /// Chooses a cast. A node that is not allowed to play a role is not cast in it, whatever the node has advertised.
-    fn choose(&self, session: SessionId, versions: &[Arc<dyn AnyChoreography>]) -> Result<Choice, StartError> {
-        let (peers, now_ms) = (&self.shared.peers, self.shared.now_ms());
-        let chosen = peers.choose(session, versions, now_ms, |node, role| self.shared.may_play(node, role));
+    fn choose(&self, session: SessionId, versions: &[Arc<dyn AnyChoreography>]) -> Result<CastPlan, StartError> {
+        let (peers, now_ms) = (&self.context.peers, self.context.now_ms());
+        let chosen = peers.choose(session, versions, now_ms, |node, role| self.context.may_play(node, role));
         chosen.map_err(StartError::not_serving)
     }
 
@@ -164,7 +164,7 @@ impl Node {
             version: choreography.version(),
             initiator: initiator_of(choreography),
             cast: cast.nodes,
-            started_unix_ms: self.shared.environment.unix_ms(),
+            started_unix_ms: self.context.environment.unix_ms(),
             deadline_unix_ms: None,
             patches: cast.patches,
         }
@@ -196,7 +196,7 @@ impl Node {
     }
 
     pub(super) async fn open_page(&self, after: Option<Vec<u8>>) -> Result<Vec<Entry>, StoreError> {
-        self.shared.writer.read(move |store| store.scan(Space::Open, &[], after.as_deref(), COUNT_PAGE)).await
+        self.context.writer.read(move |store| store.scan(Space::Open, &[], after.as_deref(), COUNT_PAGE)).await
     }
 }
 

@@ -6,28 +6,28 @@ use ractor::ActorRef;
 
 use super::Node;
 use super::root::RootMessage;
-use crate::shared::Shared;
+use crate::node_context::NodeContext;
 
 /// A weak handle on a node; see the module's documentation.
 pub(crate) struct WeakNode {
-    shared: Weak<Shared>,
+    context: Weak<NodeContext>,
     root: ActorRef<RootMessage>,
 }
 
 impl WeakNode {
     /// Returns the node, unless it has been dropped.
     pub(crate) fn upgrade(&self) -> Option<Node> {
-        let shared = self.shared.upgrade()?;
-        Some(Node { shared, root: self.root.clone() })
+        let context = self.context.upgrade()?;
+        Some(Node { context, root: self.root.clone() })
     }
 }
 
 impl Node {
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    pub(crate) fn context(&self) -> &Arc<NodeContext> {
+        &self.context
     }
 
     pub(crate) fn downgrade(&self) -> WeakNode {
-        WeakNode { shared: Arc::downgrade(&self.shared), root: self.root.clone() }
+        WeakNode { context: Arc::downgrade(&self.context), root: self.root.clone() }
     }
 }

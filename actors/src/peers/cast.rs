@@ -4,20 +4,20 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use accompanist_core::part::AnyChoreography;
+use accompanist_core::role_instance::AnyChoreography;
 use accompanist_core::{NodeId, SessionId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Known, Liveliness, Peer, Placed};
-use crate::error::Gap;
+use super::{CastReservation, Known, Liveliness, Peer};
+use crate::error::MissingRole;
 
 /// The options of a start, as far as is known.
-pub(crate) struct Choice {
+pub(crate) struct CastPlan {
     /// The index of the chosen version, and its cast.
     pub(crate) cast: Option<(usize, Cast)>,
     /// The missing roles of the higher versions.
-    pub(crate) gaps: Vec<Gap>,
+    pub(crate) gaps: Vec<MissingRole>,
     /// Until when it is worth waiting for nodes that have not been received since this node's start: such a node may
     /// fill a missing role, or one is cast that may be gone for good or never existed, where others could play as
     /// well.
@@ -31,12 +31,12 @@ pub(crate) struct Cast {
     /// Whether one of the nodes was not received since this node's start although others could play as well.
     pub(super) is_guess: bool,
     /// Holds the nodes until the session is in the store.
-    pub(crate) placed: Option<Arc<Placed>>,
+    pub(crate) placed: Option<Arc<CastReservation>>,
 }
 
 impl Known {
     /// Returns whether a node that plays `role` has not been received since this node's start.
-    pub(super) fn has_unheard(&self, role: &str) -> bool {
+    pub(super) fn has_unacknowledged(&self, role: &str) -> bool {
         self.peers.iter().any(|(node, peer)| peer.roles.contains(role) && !self.heard.contains_key(node))
     }
 
@@ -50,7 +50,7 @@ impl Known {
         own: &NodeId,
         liveliness: impl Fn(&NodeId) -> Liveliness,
         may_play: impl Fn(&NodeId, &str) -> bool,
-    ) -> Result<Cast, Gap> {
+    ) -> Result<Cast, MissingRole> {
         let initiator = choreography.interface().initiator;
         let mut patches: Vec<&str> = choreography.patches().to_vec();
         let (mut nodes, mut is_guess) = (Vec::new(), false);
@@ -76,12 +76,12 @@ impl Known {
     }
 
     /// Returns why no node can play `role`; names the node that comes closest.
-    fn gap(&self, choreography: &dyn AnyChoreography, role: &'static str) -> Gap {
+    fn gap(&self, choreography: &dyn AnyChoreography, role: &'static str) -> MissingRole {
         let (name, version) = (choreography.name(), choreography.version());
         let players = self.peers.iter().filter(|(node, peer)| self.is_open(node, peer) && peer.roles.contains(role));
         let players = players.map(|(node, peer)| (node.clone(), peer.versions(name)));
         let player = players.max_by_key(|(_, versions)| versions.last().copied());
-        Gap { version, role, player }
+        MissingRole { version, role, player }
     }
 }
 

@@ -55,7 +55,7 @@ pub enum PeerStore {
 
 /// The stored form of what is known of a node's store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Seen {
+struct SeenOpening {
     membership: Membership,
     generation: Generation,
 }
@@ -67,7 +67,7 @@ struct Refused {
     generation: Generation,
     since_ms: u64,
     last_ms: u64,
-    offers: u64,
+    advertisements: u64,
     /// Whether it was the known one once: its packets may only be late.
     is_former: bool,
     /// Whether it is certain enough to inform the sender.
@@ -77,9 +77,9 @@ struct Refused {
     both_live: bool,
 }
 
-struct Opening {
-    seen: Seen,
-    stored: Option<(Seen, u64)>,
+struct StoreOpening {
+    seen: SeenOpening,
+    stored: Option<(SeenOpening, u64)>,
     /// The openings that were known before, the latest last.
     former: Vec<u128>,
     refused: Option<Refused>,
@@ -99,7 +99,7 @@ pub(super) enum Verdict {
 /// The openings of other nodes' stores; see the module's documentation.
 #[derive(Default)]
 pub(super) struct Openings {
-    of: BTreeMap<NodeId, Opening>,
+    of: BTreeMap<NodeId, StoreOpening>,
     period_ms: u64,
 }
 
@@ -107,9 +107,9 @@ impl Openings {
     pub(super) fn restore(store: &dyn Store, period_ms: u64) -> Result<Self, StoreError> {
         let mut of = BTreeMap::new();
         for (key, value) in store.scan(Space::Meta, OPENING_KEY, None, PEERS_MAX)? {
-            let seen: Seen = read_value(Space::Meta, &value)?;
+            let seen: SeenOpening = read_value(Space::Meta, &value)?;
             if let Some(node) = node_of_key(OPENING_KEY, &key) {
-                of.insert(node, Opening::new(seen, Some((seen, 0))));
+                of.insert(node, StoreOpening::new(seen, Some((seen, 0))));
             }
         }
         Ok(Self { of, period_ms })
@@ -117,11 +117,11 @@ impl Openings {
 
     /// Judges an advertisement by the opening of the sender's store that it names.
     pub(super) fn judge(&mut self, node: &NodeId, membership: Membership, offered: Generation, now_ms: u64) -> Verdict {
-        let seen = Seen { membership, generation: offered };
+        let seen = SeenOpening { membership, generation: offered };
         let (period_ms, is_full) = (self.period_ms, self.of.len() >= PEERS_MAX);
         let Some(opening) = self.of.get_mut(node) else {
             if !is_full {
-                self.of.insert(node.clone(), Opening::new(seen, None));
+                self.of.insert(node.clone(), StoreOpening::new(seen, None));
             }
             return Verdict::Taken { restored: false };
         };
@@ -172,7 +172,7 @@ impl Openings {
     /// Returns what nodes of this name have to be informed of: that one of them is refused, or that both have to
     /// stop.
     pub(super) fn dispute(&self, node: &NodeId, now_ms: u64) -> Option<Dispute> {
-        let Opening { seen, refused, .. } = self.of.get(node)?;
+        let StoreOpening { seen, refused, .. } = self.of.get(node)?;
         let shown_ms = self.period_ms.saturating_mul(SHOWN_PERIODS);
         let is_shown = |refused: &Refused| refused.is_told && now_ms.saturating_sub(refused.last_ms) <= shown_ms;
         let Refused { generation, both_live, .. } = refused.filter(is_shown)?;
@@ -244,21 +244,21 @@ impl Openings {
 
 /// Returns whether an opening that was received over this time, in this many advertisements, is at work, and its
 /// packets are not late ones.
-pub(super) fn is_at_work(time_ms: u64, offers: u64, period_ms: u64) -> bool {
-    time_ms > period_ms.saturating_mul(LIVE_PERIODS) && offers >= LIVE_OFFERS
+pub(super) fn is_at_work(time_ms: u64, advertisements: u64, period_ms: u64) -> bool {
+    time_ms > period_ms.saturating_mul(LIVE_PERIODS) && advertisements >= LIVE_OFFERS
 }
 
 fn key(node: &NodeId) -> Vec<u8> {
     [OPENING_KEY, node.as_str().as_bytes()].concat()
 }
 
-impl Opening {
-    fn new(seen: Seen, stored: Option<(Seen, u64)>) -> Self {
+impl StoreOpening {
+    fn new(seen: SeenOpening, stored: Option<(SeenOpening, u64)>) -> Self {
         Self { seen, stored, former: Vec::new(), refused: None, said: None }
     }
 
     /// Makes this opening the known one.
-    fn follow(&mut self, seen: Seen) {
+    fn follow(&mut self, seen: SeenOpening) {
         self.former.push(self.seen.generation.id);
         if self.former.len() > FORMER_MAX {
             self.former.remove(0);
@@ -285,7 +285,7 @@ impl Opening {
             generation,
             since_ms: now_ms,
             last_ms: now_ms,
-            offers: 0,
+            advertisements: 0,
             is_former,
             is_told: false,
             // An earlier opening may have ended before it was first received here; a late packet of it proves
@@ -299,8 +299,9 @@ impl Opening {
     fn note_refused(&mut self, generation: Generation, now_ms: u64, period_ms: u64) -> bool {
         let known = self.seen.generation;
         let mut refused = self.refused_of(generation, now_ms);
-        (refused.generation, refused.last_ms, refused.offers) = (generation, now_ms, refused.offers.saturating_add(1));
-        let goes_on = is_at_work(now_ms.saturating_sub(refused.since_ms), refused.offers, period_ms);
+        (refused.generation, refused.last_ms, refused.advertisements) =
+            (generation, now_ms, refused.advertisements.saturating_add(1));
+        let goes_on = is_at_work(now_ms.saturating_sub(refused.since_ms), refused.advertisements, period_ms);
         refused.is_told |= goes_on || !generation.is_same(&known);
         refused.is_live |= goes_on;
         refused.both_live |= goes_on && refused.is_former;

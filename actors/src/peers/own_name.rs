@@ -7,7 +7,7 @@
 //! begins (decision 0034).
 
 use accompanist_core::NodeId;
-use accompanist_core::frame::{Dispute, Generation, Membership, Offer};
+use accompanist_core::frame::{Advertisement, Dispute, Generation, Membership};
 
 use super::openings::{LIVE_PERIODS, is_at_work};
 use super::{Known, Peers};
@@ -19,7 +19,7 @@ pub(super) struct Namesake {
     generation: Generation,
     since_ms: u64,
     last_ms: u64,
-    offers: u64,
+    advertisements: u64,
     /// Whether this node has received them itself.
     is_heard: bool,
 }
@@ -47,10 +47,10 @@ pub(crate) enum OwnHeard {
 
 impl Peers {
     /// Handles an advertisement that another node has sent in this node's name.
-    pub(crate) fn hear_own(&self, offer: &Offer, now_ms: u64) -> OwnHeard {
+    pub(crate) fn hear_own(&self, advertisement: &Advertisement, now_ms: u64) -> OwnHeard {
         let mut known = self.lock();
-        let (own, offered, membership) = (known.generation, offer.generation, known.own.membership);
-        if offer.membership != membership {
+        let (own, offered, membership) = (known.generation, advertisement.generation, known.own.membership);
+        if advertisement.membership != membership {
             return OwnHeard::OtherStore;
         }
         if offered.is_same(&own) {
@@ -61,15 +61,15 @@ impl Peers {
             generation: offered,
             since_ms: now_ms,
             last_ms: now_ms,
-            offers: 0,
+            advertisements: 0,
             is_heard: true,
         });
-        (namesake.last_ms, namesake.offers) = (now_ms, namesake.offers.saturating_add(1));
+        (namesake.last_ms, namesake.advertisements) = (now_ms, namesake.advertisements.saturating_add(1));
         known.namesake = Some(namesake);
         let names_own = |dispute: &Dispute| dispute.refused.is_same(&own) || dispute.known.is_same(&own);
-        let goes_on = is_at_work(now_ms.saturating_sub(namesake.since_ms), namesake.offers, known.period_ms);
-        if offered.order() < own.order() && !offer.dispute.as_ref().is_some_and(names_own) && !goes_on {
-            return OwnHeard::Earlier { is_new: namesake.offers == 1 };
+        let goes_on = is_at_work(now_ms.saturating_sub(namesake.since_ms), namesake.advertisements, known.period_ms);
+        if offered.order() < own.order() && !advertisement.dispute.as_ref().is_some_and(names_own) && !goes_on {
+            return OwnHeard::Earlier { is_new: namesake.advertisements == 1 };
         }
         let by = known.node.to_string();
         OwnHeard::Halt(Halt { by, own, other: offered, both_live: true })
@@ -77,8 +77,13 @@ impl Peers {
 
     /// Notes why this node stops: all nodes are informed, in particular those that use its name.
     pub(crate) fn note_halt(&self, halt: &Halt, now_ms: u64) {
-        let namesake =
-            Namesake { generation: halt.other, since_ms: now_ms, last_ms: now_ms, offers: 1, is_heard: halt.both_live };
+        let namesake = Namesake {
+            generation: halt.other,
+            since_ms: now_ms,
+            last_ms: now_ms,
+            advertisements: 1,
+            is_heard: halt.both_live,
+        };
         self.lock().namesake = Some(namesake);
     }
 

@@ -8,7 +8,7 @@
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Batch, Change, Space};
 
-use super::standing::Standing;
+use super::membership::MemberStatus;
 use super::{Contact, Known, Peers, key, stored};
 
 /// How long a node is remembered that is not received and has taken part in nothing.
@@ -58,7 +58,7 @@ impl Peers {
     pub(crate) fn age(&self, now_ms: u64) -> Batch {
         let mut known = self.lock();
         let mut changes = Batch::new();
-        while known.standing() == Standing::Serving
+        while known.status() == MemberStatus::Serving
             && let Some((node, silent_ms)) = known.least(now_ms)
             && silent_ms >= AGE_MAX_MS
         {
@@ -82,7 +82,7 @@ impl Peers {
 mod tests {
     use std::time::Duration;
 
-    use accompanist_core::frame::Offer;
+    use accompanist_core::frame::Advertisement;
 
     use super::*;
     use crate::peers::PEERS_MAX;
@@ -96,11 +96,11 @@ mod tests {
     }
 
     fn peers() -> Peers {
-        Peers::new(NodeId::new("own").unwrap(), Offer::default(), PERIOD, 0)
+        Peers::new(NodeId::new("own").unwrap(), Advertisement::default(), PERIOD, 0)
     }
 
     fn learn(peers: &Peers, number: usize, now_ms: u64) -> bool {
-        !peers.learn(&node(number), Offer::default(), now_ms).changes.is_empty()
+        !peers.learn(&node(number), Advertisement::default(), now_ms).changes.is_empty()
     }
 
     #[test]

@@ -140,8 +140,9 @@ fn keys_that_do_not_fit_are_told() {
         assert!(error.contains(text) && error.contains("security renew"), "{error}");
     }
     let with_keys = crate::Member { seal_keys: secrets.public_keys(), ..crate::Member::default() };
-    let shared = error(&|members: &mut Members| drop(members.nodes.insert("c".into(), with_keys.clone()))).unwrap_err();
-    assert!(shared.contains("`a` and `c`"), "{shared}");
+    let context =
+        error(&|members: &mut Members| drop(members.nodes.insert("c".into(), with_keys.clone()))).unwrap_err();
+    assert!(context.contains("`a` and `c`"), "{context}");
     let revoked = crate::Member { revoked: true, ..crate::Member::default() };
     assert_eq!(error(&|members: &mut Members| drop(members.nodes.insert("c".into(), revoked.clone()))), Ok(()));
     let other = SealSecrets::generate().unwrap();

@@ -7,9 +7,9 @@ use std::time::Duration;
 use accompanist_core::contract::BoxFuture;
 use sqlx::{Database, Pool, Transaction};
 
+use super::error_class::ErrorClass;
 use super::marker::Marker;
 use super::pin::Pin;
-use super::trouble::Trouble;
 
 /// The most markers that are deleted in one transaction: its locks are short, and nobody waits long for it.
 pub(super) const FORGET_BATCH: i64 = 1_000;
@@ -68,7 +68,7 @@ pub trait Markers: Database {
     fn forget(pool: &Pool<Self>, age_s: i64) -> BoxFuture<'_, sqlx::Result<u64>>;
 
     /// Classifies an error code of this database.
-    fn trouble(code: &str) -> Trouble;
+    fn trouble(code: &str) -> ErrorClass;
 }
 
 /// Checks, by the number of `rows`, that a claimed marker was written.

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::SqlSteps;
 use super::database::SqlDatabase;
-use super::trouble::Trouble;
+use super::error_class::ErrorClass;
 use crate::error::NodeError;
 use crate::node::{Attach, DatabaseState};
 use crate::writer::{Job, WriterHandle};
@@ -192,7 +192,7 @@ impl<DB: SqlDatabase> NamedSteps<DB> {
     }
 
     fn fault(&self, error: &sqlx::Error) -> Fault {
-        if Trouble::of::<DB>(error).passes() {
+        if ErrorClass::of::<DB>(error).passes() {
             return Fault::Away(format!("database `{}` is not reached: {error}", self.name));
         }
         Fault::Other(failed(&self.name, error.to_string()))

@@ -10,9 +10,9 @@ use sqlx::{
 };
 
 use super::database::{Claimed, FORGET_BATCH, Markers, one_row};
+use super::error_class::ErrorClass;
 use super::marker::Marker;
 use super::pin::Pin;
-use super::trouble::Trouble;
 
 /// The advisory lock held while the table is created: if two processes run `CREATE .. IF NOT EXISTS` at once, it
 /// fails in one of them.
@@ -123,15 +123,15 @@ impl Markers for Postgres {
     }
 
     /// Classifies by the class of the `SQLSTATE`.
-    fn trouble(code: &str) -> Trouble {
+    fn trouble(code: &str) -> ErrorClass {
         match (code.get(..2).unwrap_or_default(), code) {
-            (_, "55P03") => Trouble::Locked,
-            (_, "25P02") => Trouble::Swallowed,
+            (_, "55P03") => ErrorClass::Locked,
+            (_, "25P02") => ErrorClass::Swallowed,
             // Lost or refused connections, conflicts, no space, shutdown, time-outs, internal errors.
-            ("08" | "40" | "53" | "55" | "57" | "58" | "XX", _) | (_, "25P03" | "25P04") => Trouble::Passing,
-            ("23", _) => Trouble::Constraint,
-            ("28" | "42" | "3D" | "3F", _) | (_, "25006") => Trouble::Database,
-            _ => Trouble::Effect,
+            ("08" | "40" | "53" | "55" | "57" | "58" | "XX", _) | (_, "25P03" | "25P04") => ErrorClass::Passing,
+            ("23", _) => ErrorClass::Constraint,
+            ("28" | "42" | "3D" | "3F", _) | (_, "25006") => ErrorClass::Database,
+            _ => ErrorClass::Effect,
         }
     }
 }

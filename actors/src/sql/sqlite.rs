@@ -8,9 +8,9 @@ use accompanist_core::contract::BoxFuture;
 use sqlx::{Connection, Pool, Sqlite, SqliteConnection, Transaction, query, query_as, query_scalar, raw_sql};
 
 use super::database::{Claimed, FORGET_BATCH, Markers, one_row};
+use super::error_class::ErrorClass;
 use super::marker::Marker;
 use super::pin::Pin;
-use super::trouble::Trouble;
 
 /// An existing row is returned as it is; one left in the state `claimed` is nobody's, and becomes `abandoned`.
 const CLAIM: &str = "
@@ -113,14 +113,14 @@ impl Markers for Sqlite {
     }
 
     /// Classifies by the primary result code, the lowest byte.
-    fn trouble(code: &str) -> Trouble {
+    fn trouble(code: &str) -> ErrorClass {
         match code.parse().map(|code: i32| code & 0xff) {
             // Busy, locked, no memory, interrupted, a failing or full disk, another process that recovers.
-            Ok(5 | 6 | 7 | 9 | 10 | 13 | 15 | 17) => Trouble::Passing,
-            Ok(19) => Trouble::Constraint,
+            Ok(5 | 6 | 7 | 9 | 10 | 13 | 15 | 17) => ErrorClass::Passing,
+            Ok(19) => ErrorClass::Constraint,
             // A wrong statement or table, no permission, read-only, cannot be opened, damaged.
-            Ok(1 | 3 | 8 | 11 | 14 | 23 | 26) => Trouble::Database,
-            _ => Trouble::Effect,
+            Ok(1 | 3 | 8 | 11 | 14 | 23 | 26) => ErrorClass::Database,
+            _ => ErrorClass::Effect,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Steps, each once: claim the marker, run the effect, write the marker, commit; and retry after trouble.
 //!
-//! This module knows no particular database. Next: `marker.rs` and `trouble.rs`, then `database.rs`.
+//! This module knows no particular database. Next: `marker.rs` and `error_class.rs`, then `database.rs`.
 
 use std::fmt;
 use std::sync::{Arc, RwLock};
@@ -12,10 +12,10 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::database::SqlDatabase;
+use super::error_class::{ErrorClass, Pauses};
 use super::lanes::Lanes;
 use super::marker::Marker;
 use super::pin::{GONE, NO_MARKER, NOBODYS, Owned, Owner, owner};
-use super::trouble::{Pauses, Trouble};
 use super::{COMPENSATED_BEFORE, EffectError};
 
 /// How long a step waits for a permit of [`SqlSteps::at_most`] before it fails and is tried again.
@@ -40,7 +40,7 @@ pub struct SqlSteps<DB: SqlDatabase> {
 
 /// How far a failed try got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum TryStage {
     /// The marker was not claimed: nothing is known of earlier tries.
     Before,
     /// The marker was claimed, so no earlier try has taken effect, and this one is rolled back.
@@ -52,7 +52,7 @@ enum Stage {
 /// The reason why a try of a step has no result.
 enum Failed {
     Refused(Abort),
-    Database(sqlx::Error, Stage),
+    Database(sqlx::Error, TryStage),
     /// The stored result cannot be read, though the step may have taken effect.
     Unreadable(sqlx::Error),
     /// The markers are lost, or not known to be present.
@@ -64,14 +64,14 @@ enum Failed {
 impl Failed {
     fn claimed(error: sqlx::Error) -> Self {
         // No row could be written, since the effect has ended the transaction.
-        let stage = if matches!(error, sqlx::Error::Protocol(_)) { Stage::Ending } else { Stage::Claimed };
+        let stage = if matches!(error, sqlx::Error::Protocol(_)) { TryStage::Ending } else { TryStage::Claimed };
         Self::Database(error, stage)
     }
 
     fn claiming(error: sqlx::Error) -> Self {
         match error {
             error @ sqlx::Error::Decode(_) => Self::Unreadable(error),
-            error => Self::Database(error, Stage::Before),
+            error => Self::Database(error, TryStage::Before),
         }
     }
 }
@@ -163,7 +163,7 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
     /// Trouble with the database is not a decision. The node logs it as a warning that says what to do, and retries
     /// the whole step with growing pauses. `effect` may therefore run more than once, though only one run takes
     /// effect. Trouble that passes by itself (the database is away, a lock is held) is retried as long as necessary.
-    /// Other trouble is retried up to `tries_max` of [`Limits`](crate::instance::Limits), and then the step needs an
+    /// Other trouble is retried up to `tries_max` of [`Limits`](crate::machine::Limits), and then the step needs an
     /// operator ([`Node::troubled_sessions`](crate::Node::troubled_sessions)). An abort of the session, for example
     /// by its deadline, ends both kinds of retries, unless the step may have taken effect. If one kind of trouble
     /// means a refusal, as a violated constraint may, turn that error into an `Abort` inside `effect`.
@@ -192,16 +192,16 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
                     return Err(Abort::undecided(reason, Undecided { passes: true, is_known: false }));
                 }
                 Err(Failed::Unreadable(error)) if self.is_a_nodes() => {
-                    return Err(Abort::failure(format!("{error}; {}", Trouble::Effect.advice(false))));
+                    return Err(Abort::failure(format!("{error}; {}", ErrorClass::Effect.advice(false))));
                 }
-                Err(Failed::Unreadable(error)) => (Trouble::Effect, error, Stage::Ending),
-                Err(Failed::Database(error, stage)) => (Trouble::of::<DB>(&error), error, stage),
+                Err(Failed::Unreadable(error)) => (ErrorClass::Effect, error, TryStage::Ending),
+                Err(Failed::Database(error, stage)) => (ErrorClass::of::<DB>(&error), error, stage),
             };
             let advice = trouble.advice(false);
             // A node retries, counts the tries, and reports which step it is. Whether an ending try has taken effect
             // only the next try can find out.
-            if self.is_a_nodes() && stage != Stage::Ending {
-                let undecided = Undecided { passes: trouble.passes(), is_known: stage == Stage::Claimed };
+            if self.is_a_nodes() && stage != TryStage::Ending {
+                let undecided = Undecided { passes: trouble.passes(), is_known: stage == TryStage::Claimed };
                 return Err(Abort::undecided(format!("{error}; {advice}"), undecided));
             }
             tracing::warn!(%key, %error, "a commit did not come to a result and is tried again; {advice}");
@@ -231,8 +231,8 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
             Err(Failed::Lost(reason)) => return Err(Retry::needs_operator(reason)),
             Err(Failed::Away(reason)) => return Err(Retry::new(reason)),
             Err(Failed::Refused(abort)) => (abort.to_string(), "a compensation cannot be refused"),
-            Err(Failed::Unreadable(error)) => (error.to_string(), Trouble::Effect.advice(true)),
-            Err(Failed::Database(error, _)) => (error.to_string(), Trouble::of::<DB>(&error).advice(true)),
+            Err(Failed::Unreadable(error)) => (error.to_string(), ErrorClass::Effect.advice(true)),
+            Err(Failed::Database(error, _)) => (error.to_string(), ErrorClass::of::<DB>(&error).advice(true)),
         };
         if self.is_a_nodes() {
             return Err(Retry::new(format!("{error}; {advice}")));
@@ -324,21 +324,21 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
             None => None,
         }
         .transpose()?;
-        let mut connection = self.pool.acquire().await.map_err(|error| Failed::Database(error, Stage::Before))?;
+        let mut connection = self.pool.acquire().await.map_err(|error| Failed::Database(error, TryStage::Before))?;
         let (result, is_usable) = transact::<DB, T>(&mut connection, lane.lock_wait_max, work).await;
         if !is_usable {
             connection.close_on_drop();
         }
         drop(connection);
         let trouble = match &result {
-            Err(Failed::Database(error, _)) => Some(Trouble::of::<DB>(error)),
+            Err(Failed::Database(error, _)) => Some(ErrorClass::of::<DB>(error)),
             _ => None,
         };
         match trouble {
-            Some(Trouble::Locked) => self.lanes.note_waited(key),
+            Some(ErrorClass::Locked) => self.lanes.note_waited(key),
             _ => self.lanes.forget(key),
         }
-        if trouble == Some(Trouble::Database) && self.lacks_table().await {
+        if trouble == Some(ErrorClass::Database) && self.lacks_table().await {
             return Err(Failed::Lost(GONE.into()));
         }
         result
@@ -387,7 +387,7 @@ async fn transact<DB: SqlDatabase, T>(
 ) -> (Result<T, Failed>, bool) {
     let mut transaction = match DB::begin(connection, lock_wait_max).await {
         Ok(transaction) => transaction,
-        Err(error) => return (Err(Failed::Database(error, Stage::Before)), false),
+        Err(error) => return (Err(Failed::Database(error, TryStage::Before)), false),
     };
     let result = work(&mut transaction).await;
     let ended = if result.is_ok() { transaction.commit().await } else { transaction.rollback().await };
@@ -395,8 +395,10 @@ async fn transact<DB: SqlDatabase, T>(
     let result = result.and_then(|value| match ended {
         Ok(()) => Ok(value),
         // A deferred constraint is checked at the commit; the transaction is then rolled back.
-        Err(error) if Trouble::of::<DB>(&error) == Trouble::Constraint => Err(Failed::Database(error, Stage::Claimed)),
-        Err(error) => Err(Failed::Database(error, Stage::Ending)),
+        Err(error) if ErrorClass::of::<DB>(&error) == ErrorClass::Constraint => {
+            Err(Failed::Database(error, TryStage::Claimed))
+        }
+        Err(error) => Err(Failed::Database(error, TryStage::Ending)),
     });
     (result, is_usable)
 }

@@ -1,8 +1,8 @@
 //! The store on disk. This is the only module that uses fjall's API.
 //!
 //! fjall has no group commit and its calls block: the writer turns many requests into one batch and one sync, on a
-//! separate thread. Damage that fjall does not detect is detected here: see `opening.rs`. `ahead.rs` makes syncs
-//! faster.
+//! separate thread. Damage that fjall does not detect is detected here: see `opening.rs`. `preallocation.rs` makes
+//! syncs faster.
 
 use std::io::ErrorKind;
 use std::ops::Bound;
@@ -14,13 +14,13 @@ use accompanist_core::contract::{
 use accompanist_core::panics;
 use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use super::ahead::Ahead;
 use super::commit_row::{self, COMMITS_POSITION, CommitRow};
-use super::half_made;
-use super::mark::{Found, Made, Mark};
+use super::durability_mark::{DurabilityMark, Found, StoreLayout};
+use super::incomplete_open;
 use super::modes;
 use super::opening::{self, Fault};
 use super::place::Place;
+use super::preallocation::Preallocation;
 use super::trees::Tree;
 use super::unusable;
 use crate::config::ranges::{self, Range};
@@ -92,8 +92,8 @@ pub struct FjallStore {
     commit: u64,
     /// For each keyspace, by its position, the sequence number of the last batch that touched it.
     touched: Vec<u64>,
-    mark: Mark,
-    ahead: Ahead,
+    mark: DurabilityMark,
+    ahead: Preallocation,
     place: Place,
     path: String,
     sync: PersistMode,
@@ -130,8 +130,8 @@ impl FjallStore {
         unusable::check(folder)?;
         // Make the folder private before there is a file in it.
         modes::private_folder(folder).map_err(unusable)?;
-        let found = Mark::read(folder).map_err(unusable)?;
-        half_made::clear(folder).map_err(unusable)?;
+        let found = DurabilityMark::read(folder).map_err(unusable)?;
+        incomplete_open::clear(folder).map_err(unusable)?;
         // Both fjall and the libraries that read its files here assert invariants that a damaged store may violate.
         let checked = panics::catch(|| opening::check(folder, &found, sizes.verify_bytes_max));
         checked.map_err(damaged)?.map_err(told)?;
@@ -139,8 +139,8 @@ impl FjallStore {
         let (database, spaces, commits) = opened.map_err(|error| cannot_open(&path, &error))?;
         let made = made(folder, &spaces, &commits).map_err(told)?;
         let (commit, touched) = last_batch(&path, &found, &spaces, &commits)?;
-        let mark = Mark::open(folder, &found, &made).map_err(unusable)?;
-        let ahead = Ahead::new(folder, sizes.journal_bytes_ahead);
+        let mark = DurabilityMark::open(folder, &found, &made).map_err(unusable)?;
+        let ahead = Preallocation::new(folder, sizes.journal_bytes_ahead);
         let place = Place::new(folder).map_err(unusable)?;
         let sync = PersistMode::SyncData;
         let mut store = Self { database, spaces, commits, commit, touched, mark, ahead, place, path, sync };
@@ -208,10 +208,10 @@ fn open_spaces(folder: &Path, sizes: &FjallSizes) -> fjall::Result<Opened> {
 }
 
 /// Returns what the store consists of.
-fn made(folder: &Path, spaces: &[(Space, Keyspace)], commits: &Keyspace) -> Result<Made, Fault> {
+fn made(folder: &Path, spaces: &[(Space, Keyspace)], commits: &Keyspace) -> Result<StoreLayout, Fault> {
     let names = Tree::read(&folder.join("keyspaces").join("0"))?;
     let names = names.ok_or_else(|| Fault::Damage("it has no list of its keyspaces".into()))?;
-    Ok(Made { names_version: names.version, keyspaces: in_order(spaces, commits).map(Keyspace::id).collect() })
+    Ok(StoreLayout { names_version: names.version, keyspaces: in_order(spaces, commits).map(Keyspace::id).collect() })
 }
 
 /// The keyspaces in the order of their positions in a commit row.

@@ -6,8 +6,8 @@
 //! therefore numbered, and read here first: they must follow each other without a gap, have the bytes that were
 //! written, and reach the batch that is known to be synced. Nothing is changed.
 //!
-//! This module knows fjall's format 3. Next: `mark.rs` for what is known to be synced, `commit_row.rs` for what each
-//! batch says of earlier ones.
+//! This module knows fjall's format 3. Next: `durability_mark.rs` for what is known to be synced, `commit_row.rs` for
+//! what each batch says of earlier ones.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};

@@ -1,22 +1,22 @@
 //! The stores: fjall for nodes, memory for tests and simulations, and a wrapper over either that encrypts values. All
 //! are plain ordered databases; the writer decides what is written and when.
 
-mod ahead;
 mod codec;
 mod commit_row;
+mod durability_mark;
 mod encoded;
 mod fjall;
 mod generation;
-mod half_made;
+mod incomplete_open;
 mod journals;
 #[cfg(feature = "encryption")]
 mod key_ring;
-mod mark;
 mod memory;
 mod modes;
 mod opening;
 mod owner;
 mod place;
+mod preallocation;
 mod trees;
 mod unusable;
 

@@ -3,7 +3,7 @@
 //!
 //! fjall repairs what a crash leaves behind, and mistakes damage for it: it cuts off journals, and removes tables and
 //! whole keyspaces. A damaged store is therefore refused here, before anything has been changed. Next: `journals.rs`,
-//! `trees.rs`, `mark.rs`.
+//! `trees.rs`, `durability_mark.rs`.
 
 use std::fs::File;
 use std::io;
@@ -13,8 +13,8 @@ use std::time::Duration;
 use accompanist_core::contract::StoreError;
 
 use super::commit_row::{COMMITS_POSITION, CommitRow};
+use super::durability_mark::{Found, Marked};
 use super::journals::{self, Journals};
-use super::mark::{Found, Marked};
 use super::trees::{Budget, Tree};
 use super::unusable;
 

@@ -68,7 +68,7 @@ pub struct Policy {
     pub jitter: f64,
     /// The time without a failure after which the back-off is reset: the next pause is `delay_min` again.
     #[serde(with = "humantime_serde")]
-    pub calm: Duration,
+    pub reset_after: Duration,
 }
 
 impl Default for Policy {
@@ -81,7 +81,7 @@ impl Default for Policy {
             delay_min: Duration::from_millis(20),
             delay_max: Duration::from_secs(10),
             jitter: 0.1,
-            calm: Duration::from_secs(30),
+            reset_after: Duration::from_secs(30),
         }
     }
 }
@@ -144,9 +144,9 @@ pub struct PolicyChange {
     /// See [`Policy::jitter`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter: Option<f64>,
-    /// See [`Policy::calm`].
+    /// See [`Policy::reset_after`].
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
-    pub calm: Option<Duration>,
+    pub reset_after: Option<Duration>,
 }
 
 impl PolicyChange {
@@ -158,7 +158,7 @@ impl PolicyChange {
             delay_min: self.delay_min.unwrap_or(policy.delay_min),
             delay_max: self.delay_max.unwrap_or(policy.delay_max),
             jitter: self.jitter.unwrap_or(policy.jitter),
-            calm: self.calm.unwrap_or(policy.calm),
+            reset_after: self.reset_after.unwrap_or(policy.reset_after),
         }
     }
 }

@@ -18,7 +18,7 @@ impl Restarts {
     /// Records a failure. Returns the pause before the restart, or `None` to give up. `random` is any number.
     pub(crate) fn failed(&mut self, policy: &Policy, now_ms: u64, random: u64) -> Option<Duration> {
         let is_within = |span: Duration, at_ms: u64| u128::from(now_ms.saturating_sub(at_ms)) < span.as_millis();
-        if !self.at_ms.back().is_some_and(|at_ms| is_within(policy.calm, *at_ms)) {
+        if !self.at_ms.back().is_some_and(|at_ms| is_within(policy.reset_after, *at_ms)) {
             self.in_a_row = 0;
         }
         while self.at_ms.pop_front_if(|at_ms| !is_within(policy.period, *at_ms)).is_some() {}
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn what_was_long_ago_does_not_count() {
-        let policy = Policy { calm: Duration::from_mins(2), ..policy() };
+        let policy = Policy { reset_after: Duration::from_mins(2), ..policy() };
         // At the fourth failure, the first is a minute ago and no longer counts; at the fifth, the second still
         // counts.
         assert_eq!(pauses(&policy, &[0, 1_000, 2_000, 60_000, 60_999]), [Some(20), Some(40), Some(60), Some(60), None]);

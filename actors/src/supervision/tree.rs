@@ -6,13 +6,13 @@ use super::policy::{Policy, PolicyChange, Supervision};
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [period, min, max, calm] =
-            [self.period, self.delay_min, self.delay_max, self.calm].map(humantime::format_duration);
+        let [period, min, max, reset_after] =
+            [self.period, self.delay_min, self.delay_max, self.reset_after].map(humantime::format_duration);
         let (strategy, restarts) = (self.strategy.name(), self.restarts_max);
         let percent = self.jitter * 100.0;
         write!(
             f,
-            "{strategy}, {restarts} restarts in {period} after {min} to {max} (+{percent:.0} %), calm after {calm}"
+            "{strategy}, {restarts} restarts in {period} after {min} to {max} (+{percent:.0} %), reset after {reset_after}"
         )
     }
 }

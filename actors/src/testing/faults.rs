@@ -2,7 +2,7 @@
 
 use accompanist_core::frame::Frame;
 
-use super::observer::Witness;
+use super::recorder::EventRecorder;
 
 /// One of a node's own actors, for [`Node::panic_in`](crate::Node::panic_in).
 #[doc(hidden)]
@@ -28,13 +28,13 @@ pub(crate) fn as_ordered() -> ! {
 pub(crate) struct Forgetting {
     random: fastrand::Rng,
     left: u32,
-    witness: Option<Witness>,
+    recorder: Option<EventRecorder>,
 }
 
 impl Forgetting {
-    pub(crate) fn new(seed: u64, frames_max: u32, witness: Option<Witness>) -> Self {
+    pub(crate) fn new(seed: u64, frames_max: u32, recorder: Option<EventRecorder>) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        Self { left: random.u32(0..=frames_max), random, witness }
+        Self { left: random.u32(0..=frames_max), random, recorder }
     }
 
     /// Whether this frame is one of them.
@@ -42,7 +42,7 @@ impl Forgetting {
         let strikes = self.left > 0 && self.random.u8(0..6) == 0;
         if strikes {
             self.left -= 1;
-            self.witness.iter().for_each(|witness| witness.forgot(frame));
+            self.recorder.iter().for_each(|recorder| recorder.forgot(frame));
         }
         strikes
     }

@@ -4,15 +4,15 @@
 #[cfg(feature = "testing")]
 mod clock;
 #[cfg(feature = "testing")]
+mod fault_profile;
+#[cfg(feature = "testing")]
 mod faults;
 #[cfg(feature = "testing")]
-mod late;
+mod host;
 #[cfg(feature = "testing")]
-mod machine;
+mod late_requests;
 #[cfg(feature = "testing")]
-mod observer;
-#[cfg(feature = "testing")]
-mod roughness;
+mod recorder;
 #[cfg(feature = "testing")]
 mod simulation;
 #[cfg(feature = "testing")]
@@ -27,9 +27,9 @@ pub(crate) use self::faults::{Forgetting, as_ordered};
 #[cfg(feature = "testing")]
 pub use self::{
     clock::SimulatedClock,
+    fault_profile::FaultProfile,
     faults::NodeActor,
-    observer::Witness,
-    roughness::Roughness,
+    recorder::EventRecorder,
     simulation::{Failure, Simulation, Summary},
     trace::{Event, Trace, What},
     world::World,

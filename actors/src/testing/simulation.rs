@@ -6,7 +6,7 @@ use std::time::Duration;
 use accompanist_core::panics;
 use accompanist_core::testing::test_command;
 
-use super::roughness::Roughness;
+use super::fault_profile::FaultProfile;
 use super::trace::{Event, Trace, What};
 use super::world::World;
 
@@ -24,14 +24,14 @@ const LINES: usize = 40;
 #[derive(Debug, Clone)]
 pub struct Simulation {
     seeds: u64,
-    rough: Roughness,
+    rough: FaultProfile,
     time_max: Duration,
     twice: bool,
 }
 
 impl Default for Simulation {
     fn default() -> Self {
-        Self { seeds: 100, rough: Roughness::rough(), time_max: Duration::from_mins(10), twice: false }
+        Self { seeds: 100, rough: FaultProfile::rough(), time_max: Duration::from_mins(10), twice: false }
     }
 }
 
@@ -83,7 +83,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Simulation {
-    /// Creates a simulation of a hundred [rough](Roughness::rough) worlds, each of at most ten simulated minutes.
+    /// Creates a simulation of a hundred [rough](FaultProfile::rough) worlds, each of at most ten simulated minutes.
     pub fn new() -> Self {
         Self::default()
     }
@@ -97,7 +97,7 @@ impl Simulation {
 
     /// Sets how rough the worlds are.
     #[must_use]
-    pub fn roughness(mut self, rough: Roughness) -> Self {
+    pub fn fault_profile(mut self, rough: FaultProfile) -> Self {
         self.rough = rough;
         self
     }
@@ -176,21 +176,21 @@ impl Simulation {
         let world = World::new(seed, self.rough);
         drop(guard);
         let reason = panics::catch(|| runtime.block_on(self.end(&world, body))).unwrap_or_else(Some);
-        let reason = world.witness().failure().or(reason);
+        let reason = world.recorder().failure().or(reason);
         let trace = world.take_trace();
         reason.map_or(Ok(trace.clone()), |reason| Err(failed(reason, trace)))
     }
 
     /// Runs the world to its end; returns why it has failed, if it has.
     async fn end(&self, world: &World, body: &impl AsyncFn(World)) -> Option<String> {
-        let witness = world.witness();
+        let recorder = world.recorder();
         let whole = async {
             body(world.clone()).await;
             world.end().await;
         };
         tokio::select! {
             biased;
-            () = witness.failed() => witness.failure(),
+            () = recorder.failed() => recorder.failure(),
             ended = tokio::time::timeout(self.time_max, whole) => match ended {
                 Ok(()) => None,
                 Err(_) => {

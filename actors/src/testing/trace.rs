@@ -173,7 +173,7 @@ pub(super) fn described(packet: &Packet, name: impl Fn(SessionId, RoleIndex) -> 
             Body::Done(outcome) => word(outcome).into(),
             Body::Close(_) => "close".into(),
             Body::Turns { .. } => "turns".into(),
-            Body::Undoing(_) => "undoing".into(),
+            Body::Compensating(_) => "undoing".into(),
             Body::Closed(_) => "closed".into(),
             Body::Gone(path) => format!("nothing at {path}"),
         };
@@ -183,7 +183,7 @@ pub(super) fn described(packet: &Packet, name: impl Fn(SessionId, RoleIndex) -> 
     for (_, numbers) in &packet.acks {
         words.push(format!("has {numbers:?}"));
     }
-    if packet.offer.is_some() {
+    if packet.advertisement.is_some() {
         words.push("offer".into());
     }
     if words.is_empty() {

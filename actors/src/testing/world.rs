@@ -13,10 +13,10 @@ use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
 use super::clock::SimulatedClock;
-use super::late::LateRequests;
-use super::machine::{Power, WatchedNetwork, WatchedStore};
-use super::observer::Witness;
-use super::roughness::{Roughness, between, trouble, up_to};
+use super::fault_profile::{FaultProfile, between, trouble, up_to};
+use super::host::{MonitoredNetwork, MonitoredStore, Power};
+use super::late_requests::LateRequests;
+use super::recorder::EventRecorder;
 use super::trace::{Trace, What};
 use crate::store::MemoryDisk;
 use crate::{Node, NodeBuilder, SessionError, StartError, StartOptions, StoppedSession, TroubledSession};
@@ -49,8 +49,8 @@ struct Site {
 
 struct Inner {
     network: FaultyNetwork,
-    rough: Roughness,
-    witness: Witness,
+    rough: FaultProfile,
+    recorder: EventRecorder,
     random: Mutex<Rng>,
     /// A separate random generator for which frames are forgotten, so that it affects nothing else, and the most
     /// frames to forget.
@@ -81,20 +81,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl World {
     /// Creates an empty world, in which trouble has begun.
-    pub(super) fn new(seed: u64, rough: Roughness) -> Self {
+    pub(super) fn new(seed: u64, rough: FaultProfile) -> Self {
         let mut random = Rng::with_seed(seed);
         let rough = rough.drawn(&mut random);
         let network = FaultyNetwork::new(random.u64(..), rough.faults);
         let mut chaos = random.fork();
         let mut forgetting = Rng::with_seed(!seed);
         let forgotten_max = if forgetting.u8(0..4) > 0 { rough.frames_forgotten_max } else { 0 };
-        let witness = Witness::new();
+        let recorder = EventRecorder::new();
         let (late_max, delay_max) = (rough.late_requests_max, rough.late_request_delay_max);
-        let late_requests = LateRequests::new(seed.rotate_left(32), late_max, delay_max, witness.clone());
+        let late_requests = LateRequests::new(seed.rotate_left(32), late_max, delay_max, recorder.clone());
         let world = Self(Arc::new(Inner {
             network,
             rough,
-            witness,
+            recorder,
             late_requests,
             random: Mutex::new(random),
             forgetting: Mutex::new((forgetting, forgotten_max)),
@@ -114,7 +114,7 @@ impl World {
     /// Fails the test, with the trace up to here.
     #[expect(clippy::panic, reason = "that is how a test fails")]
     fn fail(&self, node: Option<&NodeId>, reason: &dyn Display) -> ! {
-        self.0.witness.fail(node, &reason.to_string());
+        self.0.recorder.fail(node, &reason.to_string());
         panic!("{reason}")
     }
 
@@ -146,8 +146,8 @@ impl World {
     }
 
     /// Returns the handle with which services report what they have done, if they want to be checked.
-    pub fn witness(&self) -> Witness {
-        self.0.witness.clone()
+    pub fn recorder(&self) -> EventRecorder {
+        self.0.recorder.clone()
     }
 
     /// Returns a number drawn from the seed.
@@ -190,7 +190,7 @@ impl World {
         match started {
             Ok(node) if !power.is_on() => node.kill().await,
             Ok(running) => {
-                self.0.witness.saw(Some(node), What::Runs);
+                self.0.recorder.saw(Some(node), What::Runs);
                 self.site(node, |site| site.node = Some(running));
             }
             Err(_) if !power.is_on() => {} // The machine has crashed meanwhile.
@@ -200,29 +200,29 @@ impl World {
 
     /// Returns the builder for the next run of a node; `None` if the node is running.
     fn build(&self, node: &NodeId, power: &Power) -> Option<NodeBuilder> {
-        let witness = &self.0.witness;
+        let recorder = &self.0.recorder;
         let mut sites = lock(&self.0.sites);
         let site = sites.get_mut(node).filter(|site| site.node.is_none() && !site.starting)?;
         let store = site.disk.open().unwrap_or_else(|error| self.fail(Some(node), &error));
-        witness.restarts(node, &store);
-        let store = WatchedStore { store, node: node.clone(), witness: witness.clone(), unsynced: 0 };
+        recorder.restarts(node, &store);
+        let store = MonitoredStore { store, node: node.clone(), recorder: recorder.clone(), unsynced: 0 };
         let delay = up_to(&mut site.random, self.0.rough.join_max);
         let (network, power) = (self.0.network.clone(), power.clone());
         (site.starting, site.power) = (true, power.clone());
-        let transport = WatchedNetwork { network, delay, power, witness: witness.clone() };
+        let transport = MonitoredNetwork { network, delay, power, recorder: recorder.clone() };
         let builder = Node::builder(node.clone()).simulated_store(store, site.sync).transport(transport);
         let builder = builder.courier(Arc::new(self.0.late_requests.clone()));
         let mut builder = (site.describe)(builder.environment(site.clock.clone()));
         let (forgetting, frames_max) = &mut *lock(&self.0.forgetting);
         // Otherwise a tombstone could be collected, and then nothing could confirm that all have ended.
         if *frames_max > 0 && builder.keeps_tombstones(Duration::from_mins(1)) {
-            let (seed, witness) = (forgetting.u64(..), Some(witness.clone()));
-            builder = builder.forgetting(seed, *frames_max, witness).nudging_within(Duration::from_secs(1));
+            let (seed, recorder) = (forgetting.u64(..), Some(recorder.clone()));
+            builder = builder.forgetting(seed, *frames_max, recorder).nudging_within(Duration::from_secs(1));
         }
         for choreography in builder.choreographies() {
-            witness.note_roles(choreography.name(), choreography.version(), choreography.roles());
+            recorder.note_roles(choreography.name(), choreography.version(), choreography.roles());
             if choreography.compensation() == Compensation::Backwards {
-                witness.note_backwards(choreography.name());
+                recorder.note_backwards(choreography.name());
             }
         }
         Some(builder)
@@ -237,7 +237,7 @@ impl World {
                 let kept = site.random.usize(0..=of);
                 site.power.cut();
                 site.disk.crash(kept);
-                self.0.witness.crashed(node, kept, of);
+                self.0.recorder.crashed(node, kept, of);
             }
             site.node.take()
         });
@@ -263,13 +263,13 @@ impl World {
             }
         }
         lock(&self.0.sites).remove(&id);
-        self.0.witness.saw(Some(&id), What::Removed);
+        self.0.recorder.saw(Some(&id), What::Removed);
     }
 
     /// Loses everything that `from` sends to `to` from now on.
     pub fn cut(&self, from: &NodeId, to: &NodeId) {
         if from != to {
-            self.0.witness.saw(Some(from), What::Cut(to.clone()));
+            self.0.recorder.saw(Some(from), What::Cut(to.clone()));
             self.0.network.cut(from, to);
         }
     }
@@ -278,20 +278,20 @@ impl World {
     /// [healing](World::heal) the network does not end it.
     pub fn deafen(&self, from: &NodeId, to: &NodeId, deafness: Deafness) {
         if from != to {
-            self.0.witness.saw(Some(from), What::Deafened(to.clone(), deafness));
+            self.0.recorder.saw(Some(from), What::Deafened(to.clone(), deafness));
             self.0.network.deafen(from, to, deafness);
         }
     }
 
     /// Ends all cuts.
     pub fn heal(&self) {
-        self.0.witness.saw(None, What::Healed);
+        self.0.recorder.saw(None, What::Healed);
         self.0.network.heal();
     }
 
     /// Sets the wall clock of a node forward or back.
     pub fn set_clock(&self, node: &NodeId, by_ms: i64) {
-        self.0.witness.saw(Some(node), What::ClockSet(by_ms));
+        self.0.recorder.saw(Some(node), What::ClockSet(by_ms));
         self.site(node, |site| site.clock.set_by(by_ms));
     }
 
@@ -358,7 +358,7 @@ impl World {
         while !self.is_idle() {
             tokio::time::sleep(LOOK_PERIOD).await;
         }
-        self.0.witness.ended(self.stuck().into_keys());
+        self.0.recorder.ended(self.stuck().into_keys());
         *lock(&self.0.settled) = true;
     }
 
@@ -374,8 +374,8 @@ impl World {
             tokio::time::sleep(LOOK_PERIOD).await;
         }
         self.check_trouble();
-        let open = self.0.witness.open().into_iter().map(|(_, id)| id.session);
-        self.0.witness.ended(open.chain(self.stuck().into_keys()));
+        let open = self.0.recorder.open().into_iter().map(|(_, id)| id.session);
+        self.0.recorder.ended(open.chain(self.stuck().into_keys()));
         *lock(&self.0.settled) = true;
     }
 
@@ -410,7 +410,7 @@ impl World {
     fn is_idle(&self) -> bool {
         self.check_trouble();
         let stuck = self.stuck();
-        let open = self.0.witness.open();
+        let open = self.0.recorder.open();
         let stuck_at =
             |node: &NodeId| open.iter().filter(|(at, id)| at == node && stuck.contains_key(&id.session)).count();
         // Other roles of a session that needs an operator wait with it.
@@ -426,7 +426,7 @@ impl World {
         let mut stuck = BTreeMap::new();
         for node in lock(&self.0.sites).values().filter_map(|site| site.node.as_ref()) {
             let place = |session, role| {
-                let role = self.0.witness.role_name(InstanceId { session, role });
+                let role = self.0.recorder.role_name(InstanceId { session, role });
                 format!("role {role} on node `{}`, of session {session},", node.name())
             };
             for StoppedSession { session, role, reason } in node.stopped_sessions() {
@@ -453,15 +453,15 @@ impl World {
                 lines.push(format!("node `{name}` has failed: {error}"));
                 continue;
             }
-            let open = self.0.witness.open().into_iter().filter(|(at, _)| *at == name);
+            let open = self.0.recorder.open().into_iter().filter(|(at, _)| *at == name);
             for (_, id) in open.take(STANDSTILL_LINES_MAX + 1) {
-                let standing = tokio::time::timeout(ANSWER_MAX, node.instance_at(id.session, id.role).standing()).await;
+                let standing = tokio::time::timeout(ANSWER_MAX, node.instance_at(id.session, id.role).describe()).await;
                 let standing = match standing {
                     Ok(Ok(standing)) => standing,
                     Ok(Err(error)) => format!("gives no answer: {error}"),
                     Err(_) => "gives no answer".into(),
                 };
-                let role = self.0.witness.role_name(id);
+                let role = self.0.recorder.role_name(id);
                 lines.push(format!("role {role} on node `{name}`, of session {}, {standing}", id.session));
             }
         }
@@ -488,6 +488,6 @@ impl World {
     /// Takes the trace, and drops the machines of the world, which may hold services that hold the world.
     pub(super) fn take_trace(&self) -> Trace {
         drop(std::mem::take(&mut *lock(&self.0.sites)));
-        self.0.witness.take_trace()
+        self.0.recorder.take_trace()
     }
 }

@@ -17,7 +17,7 @@ const JUMP_MIN_MS: u64 = 60_000;
 pub(super) struct AgeClock {
     environment: Arc<dyn Environment>,
     /// How long a jump forward has to last.
-    patience_ms: u64,
+    ack_latency_ms: u64,
     /// The time that counted at the last reading, and the monotonic clock's reading at that moment.
     last: Option<(u64, u64)>,
     /// Since when, on the monotonic clock, the wall clock has been ahead.
@@ -25,9 +25,9 @@ pub(super) struct AgeClock {
 }
 
 impl AgeClock {
-    pub(super) fn new(environment: Arc<dyn Environment>, patience: Duration) -> Self {
-        let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-        Self { environment, patience_ms, last: None, ahead_since_ms: None }
+    pub(super) fn new(environment: Arc<dyn Environment>, ack_latency: Duration) -> Self {
+        let ack_latency_ms = u64::try_from(ack_latency.as_millis()).unwrap_or(u64::MAX);
+        Self { environment, ack_latency_ms, last: None, ahead_since_ms: None }
     }
 
     /// Records the time at which something was closed in an earlier run of the node. The current time is at least
@@ -47,7 +47,7 @@ impl AgeClock {
     /// Returns how long a jump forward still has to last, if there was one.
     pub(super) fn believes_in(&self) -> Option<Duration> {
         let lasts_ms = self.environment.monotonic_ms().saturating_sub(self.ahead_since_ms?);
-        Some(Duration::from_millis(self.patience_ms.saturating_sub(lasts_ms)))
+        Some(Duration::from_millis(self.ack_latency_ms.saturating_sub(lasts_ms)))
     }
 
     /// Returns the time that counts.
@@ -60,7 +60,7 @@ impl AgeClock {
                 let expected = last.saturating_add(passed_ms);
                 let is_ahead = shown > expected.saturating_add(JUMP_MIN_MS.max(passed_ms / 10));
                 let since_ms = *self.ahead_since_ms.get_or_insert(now_ms);
-                if is_ahead && now_ms.saturating_sub(since_ms) < self.patience_ms {
+                if is_ahead && now_ms.saturating_sub(since_ms) < self.ack_latency_ms {
                     self.last = Some((expected, now_ms));
                     return expected;
                 }

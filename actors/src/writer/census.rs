@@ -23,7 +23,7 @@ const PAGE: usize = 256;
 pub(crate) type Counts = BTreeMap<NodeId, u64>;
 
 /// A request to count instances.
-pub(crate) struct Question {
+pub(crate) struct CensusQuery {
     /// The nodes to count for; with none, counting ends.
     pub(crate) nodes: BTreeSet<NodeId>,
     /// The node whose store this is. An opening that cannot be read is counted for this node only.
@@ -35,7 +35,7 @@ pub(crate) struct Question {
 }
 
 /// An opening or a closing in the group that is being committed.
-struct Noted {
+struct CastChange {
     key: Vec<u8>,
     cast: Vec<NodeId>,
     opens: bool,
@@ -47,7 +47,7 @@ pub(super) struct Census {
     counts: Counts,
     /// All instances up to this key are counted; `None` once all are.
     counting: Option<Vec<u8>>,
-    noted: Vec<Noted>,
+    noted: Vec<CastChange>,
     waiting: Vec<Done<Counts>>,
     emptied: Option<Box<dyn Fn() + Send>>,
     own: Option<NodeId>,
@@ -56,8 +56,8 @@ pub(super) struct Census {
 }
 
 impl Census {
-    pub(super) fn ask(&mut self, question: Question) {
-        let Question { nodes, own, done, emptied } = question;
+    pub(super) fn ask(&mut self, question: CensusQuery) {
+        let CensusQuery { nodes, own, done, emptied } = question;
         if !self.counts.keys().eq(&nodes) {
             self.counting = (!nodes.is_empty()).then(Vec::new);
             self.counts = nodes.into_iter().map(|node| (node, 0)).collect();
@@ -86,7 +86,7 @@ impl Census {
             // The writer wrote the value, so it can be read.
             if let Ok(header) = header {
                 let (key, cast) = (change.key.clone(), self.concerned(&header));
-                self.noted.push(Noted { key, cast, opens: change.space == Space::Open });
+                self.noted.push(CastChange { key, cast, opens: change.space == Space::Open });
             }
         }
     }
@@ -99,7 +99,7 @@ impl Census {
     /// Applies the recorded changes, which are now on disk. Answers, if everything is counted.
     pub(super) fn committed(&mut self) {
         let mut emptied = false;
-        for Noted { key, cast, opens } in std::mem::take(&mut self.noted) {
+        for CastChange { key, cast, opens } in std::mem::take(&mut self.noted) {
             // The count has not reached this key yet, and will see it.
             if self.counting.as_ref().is_some_and(|counted_to| key > *counted_to) {
                 continue;

@@ -37,7 +37,7 @@ impl DurableActor for Recorder {
     const NAME: &'static str = "recorder";
     type Message = Note;
     type Reply = u64;
-    fn handle(&self, _: &mut Here<'_>, state: &mut State<'_>, note: Note) -> Result<u64, Abort> {
+    fn handle(&self, _: &mut ActorContext<'_>, state: &mut State<'_>, note: Note) -> Result<u64, Abort> {
         match note {
             Note::Say(by, number) => {
                 let at = count(state)?;
@@ -74,7 +74,7 @@ impl DurableActor for Relay {
     const NAME: &'static str = "relay";
     type Message = u32;
     type Reply = ();
-    fn handle(&self, here: &mut Here<'_>, state: &mut State<'_>, number: u32) -> Result<(), Abort> {
+    fn handle(&self, here: &mut ActorContext<'_>, state: &mut State<'_>, number: u32) -> Result<(), Abort> {
         let sender = here.sender().to_string();
         let passed = PASSED.update(state, &sender, |passed| Ok(passed.unwrap_or_default() + 1))?;
         assert_eq!(passed, number + 1, "each once, in order");
@@ -182,7 +182,7 @@ impl DurableActor for Gate {
     const NAME: &'static str = "gate";
     type Message = Way;
     type Reply = usize;
-    fn handle(&self, _: &mut Here<'_>, state: &mut State<'_>, way: Way) -> Result<usize, Abort> {
+    fn handle(&self, _: &mut ActorContext<'_>, state: &mut State<'_>, way: Way) -> Result<usize, Abort> {
         match way {
             Way::Shut(shut) => SHUT.put(state, 0, &shut)?,
             Way::Pass(_) if SHUT.get(state, 0)? == Some(true) => return Err(Abort::new("shut", "come again later")),
@@ -284,7 +284,7 @@ impl DurableActor for Fragile {
     const NAME: &'static str = "recorder";
     type Message = Note;
     type Reply = u64;
-    fn handle(&self, here: &mut Here<'_>, state: &mut State<'_>, note: Note) -> Result<u64, Abort> {
+    fn handle(&self, here: &mut ActorContext<'_>, state: &mut State<'_>, note: Note) -> Result<u64, Abort> {
         let broken = matches!(note, Note::Say(_, 7)) && !self.0.load(Ordering::SeqCst);
         let reply = Recorder.handle(here, state, note)?;
         assert!(!broken, "it cannot stand sevens");
@@ -334,7 +334,12 @@ impl DurableActor for Changed {
     const VERSION: u32 = 2;
     type Message = (String, u64);
     type Reply = ();
-    fn handle(&self, _: &mut Here<'_>, state: &mut State<'_>, (by, number): (String, u64)) -> Result<(), Abort> {
+    fn handle(
+        &self,
+        _: &mut ActorContext<'_>,
+        state: &mut State<'_>,
+        (by, number): (String, u64),
+    ) -> Result<(), Abort> {
         let at = count(state)?;
         HEARD.put(state, at, &(by, u32::try_from(number).unwrap_or(u32::MAX)))
     }
@@ -346,7 +351,7 @@ impl DurableActor for Careless {
     const NAME: &'static str = "recorder";
     type Message = (String, String, String);
     type Reply = u64;
-    fn handle(&self, _: &mut Here<'_>, _: &mut State<'_>, _: Self::Message) -> Result<u64, Abort> {
+    fn handle(&self, _: &mut ActorContext<'_>, _: &mut State<'_>, _: Self::Message) -> Result<u64, Abort> {
         Ok(0)
     }
 }
@@ -460,7 +465,7 @@ impl DurableActor for Echo {
     const NAME: &'static str = "echo";
     type Message = usize;
     type Reply = Vec<u8>;
-    fn handle(&self, _: &mut Here<'_>, _: &mut State<'_>, size: usize) -> Result<Vec<u8>, Abort> {
+    fn handle(&self, _: &mut ActorContext<'_>, _: &mut State<'_>, size: usize) -> Result<Vec<u8>, Abort> {
         Ok(vec![7; size])
     }
 }
@@ -471,7 +476,7 @@ impl DurableActor for Bulk {
     const NAME: &'static str = "bulk";
     type Message = Vec<u8>;
     type Reply = usize;
-    fn handle(&self, _: &mut Here<'_>, _: &mut State<'_>, bytes: Vec<u8>) -> Result<usize, Abort> {
+    fn handle(&self, _: &mut ActorContext<'_>, _: &mut State<'_>, bytes: Vec<u8>) -> Result<usize, Abort> {
         Ok(bytes.len())
     }
 }
@@ -568,7 +573,7 @@ fn a_handler_can_be_tested_by_itself() {
     let base = accompanist::state::Writes::default();
     let state = &mut State::new(&base, Relay::NAME);
     let sender = node_id("edge");
-    let mut here = Here::alone(&sender, "");
+    let mut here = ActorContext::alone(&sender, "");
     assert_eq!(Relay.handle(&mut here, state, 0), Ok(()));
     let told = here.told_to::<Recorder>("");
     assert!(matches!(&told[..], [Note::Say(by, 0)] if by == "edge"), "{told:?}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use accompanist::NodeBuilder;
 use accompanist::prelude::*;
-use accompanist::testing::{Roughness, Simulation, World};
+use accompanist::testing::{FaultProfile, Simulation, World};
 
 use crate::actor::{Note, Recorder, Relay, heard};
 
@@ -21,7 +21,7 @@ fn settings() -> Settings {
         retransmission_delay_min: Duration::from_millis(20),
         retransmission_delay_max: Duration::from_millis(60),
         // Deafness is noticed after some of these, and a world waits for that.
-        offer_period_max: Duration::from_millis(300),
+        advertisement_period_max: Duration::from_millis(300),
         ..Settings::default()
     };
     // Small enough that batches end for every reason there is.
@@ -109,7 +109,7 @@ async fn expect(world: &World, by: &[&str]) {
         assert_eq!(of_it, from(by), "each once, in order: {heard:?}");
     }
     assert_eq!(heard.len(), all);
-    world.witness().note(format!("{heard:?}"));
+    world.recorder().note(format!("{heard:?}"));
 }
 
 /// Two edges tell the site, directly and over another actor on a third node.
@@ -129,18 +129,18 @@ fn each_message_is_handled_once_and_in_order_over_crashes_and_a_rough_network() 
 }
 
 /// One that crashes far more often.
-fn crashing() -> Roughness {
-    Roughness {
+fn crashing() -> FaultProfile {
+    FaultProfile {
         crashes_max: 40,
         crash_pause_max: Duration::from_millis(200),
         down_max: Duration::from_millis(100),
-        ..Roughness::rough()
+        ..FaultProfile::rough()
     }
 }
 
 #[test]
 fn each_message_is_handled_once_and_in_order_however_often_nodes_crash() {
-    println!("{}", Simulation::new().seeds(40).roughness(crashing()).run(chain));
+    println!("{}", Simulation::new().seeds(40).fault_profile(crashing()).run(chain));
 }
 
 /// Asks under keys, over crashes of the asker, and asks all again at the end.

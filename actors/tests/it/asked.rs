@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use accompanist::instance::{SignalError, Status};
+use accompanist::machine::{SignalError, Status};
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
@@ -81,7 +81,7 @@ async fn what_was_answered_outlives_a_power_cut() {
     assert!(within(session.cancel("enough")).await.unwrap(), "it may be repeated");
     assert!(!within(session.cancel("for another reason")).await.unwrap());
     until("a step in trouble", || !node.troubled_sessions().is_empty()).await;
-    assert_eq!(within(session.initiator().remedy(Remedy::Resolve)).await.unwrap(), 1);
+    assert_eq!(within(session.initiator().resolve(Resolution::Resolve)).await.unwrap(), 1);
     machine.disk.crash(0);
 
     let (node, session) = machine.start().await;

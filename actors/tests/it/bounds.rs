@@ -1,5 +1,5 @@
-//! Each setting has a least and a greatest value, whichever way it is given; what is within works, and what is not is refused at
-//! the start, by its key.
+//! Each setting has a least and a greatest value, whichever way it is given; what is within works, and what is not is
+//! refused at the start, by its key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,8 +63,8 @@ async fn works(settings: Settings) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// What has to be given along with `key`, so that every value in its range goes with the others: the rest of a pair is at the
-/// end from which it does not restrict.
+/// What has to be given along with `key`, so that every value in its range goes with the others: the rest of a pair is
+/// at the end from which it does not restrict.
 const COMPANIONS: [(&str, &str); 15] = [
     (
         "lazy_write_delay_max",
@@ -212,7 +212,7 @@ fn set_greatest(settings: &mut Settings, key: &str) {
         passivated_nudge_period,
         shutdown_grace,
         cast_wait_max,
-        offer_period_max,
+        advertisement_period_max,
         limits.unacked_max,
         limits.payload_bytes_max,
         limits.nudge_delay_min_ms,
@@ -236,13 +236,13 @@ fn set_greatest(settings: &mut Settings, key: &str) {
         supervision.tree.delay_min,
         supervision.tree.delay_max,
         supervision.tree.jitter,
-        supervision.tree.calm,
+        supervision.tree.reset_after,
         supervision.instances.restarts_max,
         supervision.instances.period,
         supervision.instances.delay_min,
         supervision.instances.delay_max,
         supervision.instances.jitter,
-        supervision.instances.calm,
+        supervision.instances.reset_after,
     );
 }
 
@@ -289,14 +289,14 @@ async fn a_policy_of_a_role_or_a_group_has_the_same_ranges() {
     let ranges = Settings::ranges();
     let of_policies = ranges.iter().filter_map(|(key, ..)| key.strip_prefix("supervision.tree."));
     let keys: Vec<&str> = of_policies.collect();
-    assert_eq!(keys, ["restarts_max", "period", "delay_min", "delay_max", "jitter", "calm"]);
+    assert_eq!(keys, ["restarts_max", "period", "delay_min", "delay_max", "jitter", "reset_after"]);
     for (key, value) in [
         ("restarts_max", "1000001"),
         ("period", "\"0s\""),
         ("delay_min", "\"2days\""),
         ("delay_max", "\"2days\""),
         ("jitter", "1.5"),
-        ("calm", "\"101years\""),
+        ("reset_after", "\"101years\""),
     ] {
         for table in ["roles", "choreographies"] {
             let text = format!("[supervision.{table}.bank]\n{key} = {value}\n");
@@ -305,10 +305,10 @@ async fn a_policy_of_a_role_or_a_group_has_the_same_ranges() {
             assert!(error.to_string().starts_with(&expected) && error.what.contains("give"), "{error}");
         }
     }
-    let group = Group::new("meters").policy(Policy { calm: Duration::MAX, ..Policy::default() });
+    let group = Group::new("meters").policy(Policy { reset_after: Duration::MAX, ..Policy::default() });
     let builder = on_disk("node", &MemoryDisk::default(), LocalNetwork::new()).role(Front, Arc::new(()));
     let error = within(builder.supervise(group).start()).await.unwrap_err();
-    assert!(error.to_string().starts_with("settings: supervision.groups.meters.calm: "), "{error}");
+    assert!(error.to_string().starts_with("settings: supervision.groups.meters.reset_after: "), "{error}");
 }
 
 #[test]

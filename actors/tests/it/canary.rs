@@ -276,7 +276,7 @@ impl DurableActor for Diary {
     const NAME: &'static str = "diary";
     type Message = String;
     type Reply = String;
-    fn handle(&self, _: &mut Here<'_>, state: &mut State<'_>, said: String) -> Result<String, Abort> {
+    fn handle(&self, _: &mut ActorContext<'_>, state: &mut State<'_>, said: String) -> Result<String, Abort> {
         let at = PAGES.last(state, ..)?.map_or(0, |(at, _)| at + 1);
         PAGES.put(state, at, &said)?;
         assert!(!said.starts_with('!'), "as the test wants");

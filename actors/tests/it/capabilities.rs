@@ -1,18 +1,21 @@
-//! What one can bring about by any single packet of a run, changed in one field and sent once more: while sessions are under
-//! way, and after them. `changes` has the fields.
+//! What one can bring about by any single packet of a run, changed in one field and sent once more: while sessions are
+//! under way, and after them. `changes` has the fields.
 //!
 //! What those say who have no part is said once more without a number, so that it asks for no acknowledgement.
 //!
-//! - *nobody*, who is no member, or whom nobody has heard of; *mallory*, who is heard and has no node behind it; and the *side*,
+//! - *nobody*, who is no member, or whom nobody has heard of; *mallory*, who is heard and has no node behind it; and
+//!   the *side*,
 //!   a node that has no part in these sessions: all is as it would be without them.
-//! - A *traitor*, a node that has a part, speaks as itself. It can refuse (its sessions are aborted), say what it likes of its own
-//!   part, and make a session stand still that it has a part in, here or there: that one is listed, with a reason. The books
-//!   of the other role agree with the end that it came to: each step once at most, and taken back just if its role has
-//!   ended compensated. No other session is touched.
+//! - A *traitor*, a node that has a part, speaks as itself. It can refuse (its sessions are aborted), say what it likes
+//!   of its own
+//!   part, and make a session stand still that it has a part in, here or there: that one is listed, with a reason. The
+//!   books of the other role agree with the end that it came to: each step once at most, and taken back just if its
+//!   role has ended compensated. No other session is touched.
 //!
-//! Left out, since every node that is heard may do it to itself or to those that hear it (docs/security.md): to say that the
-//! receiver's store, or its membership, is not the one that is known (it stops); in an open system to offer a role, or to
-//! start a session, in one's own name (a members file is against that); and for the traitor, to offer what it has not.
+//! Left out, since every node that is heard may do it to itself or to those that hear it (docs/security.md): to say
+//! that the receiver's store, or its membership, is not the one that is known (it stops); in an open system to offer a
+//! role, or to start a session, in one's own name (a members file is against that); and for the traitor, to offer what
+//! it has not.
 //!
 //! `ACCOMPANIST_SEED=17` runs another seed, `ACCOMPANIST_ROUNDS=500` more rounds of it.
 
@@ -21,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use accompanist::contract::{BoxFuture, Inbox, Space, Store, Transport, TransportError, Wire};
-use accompanist::frame::{Body, Dispute, Epoch, Frame, Left, Offer, Outcome, Packet};
+use accompanist::frame::{Advertisement, Body, Dispute, Epoch, Frame, Left, Outcome, Packet};
 use accompanist::id::{InstanceId, RoleIndex};
 use accompanist::prelude::*;
 use accompanist::record::{Closed, read_value};
@@ -124,7 +127,7 @@ struct Nodes {
     rogue: Rogue,
     side_epoch: Epoch,
     /// What the back, the front and the side offer.
-    offers: [Offer; 3],
+    advertisements: [Advertisement; 3],
 }
 
 impl Nodes {
@@ -191,8 +194,12 @@ impl World {
         within(kept.settled()).await.unwrap();
         are_idle(&[&back, &front]).await;
         let side_epoch = rogue.epoch_of("side").await;
-        let offers = [rogue.offer_of("back").await, rogue.offer_of("front").await, rogue.offer_of("side").await];
-        Nodes { back, front, side, rogue, side_epoch, offers }
+        let advertisements = [
+            rogue.advertisement_of("back").await,
+            rogue.advertisement_of("front").await,
+            rogue.advertisement_of("side").await,
+        ];
+        Nodes { back, front, side, rogue, side_epoch, advertisements }
     }
 
     /// Packets of the run, each with one change, from whoever `by` is.
@@ -206,14 +213,14 @@ impl World {
         let names = ["back", "front", "side", "ghost"].map(node_id);
         let texts = ["trade", "greeting", "back", "front", "side", "", "no-such"];
         let mut values = Values::of(packets, &names, &texts);
-        values.offers.extend(nodes.offers.iter().cloned());
+        values.advertisements.extend(nodes.advertisements.iter().cloned());
         let epoch = recorded
             .iter()
             .rev()
             .find(|sent| sent.from.as_str() == by)
             .map(|sent| Packet::peek(&sent.bytes).unwrap().epoch);
         if by == "mallory" {
-            let packet = Packet { offer: Some(Offer::default()), ..Packet::new(EPOCH) };
+            let packet = Packet { advertisement: Some(Advertisement::default()), ..Packet::new(EPOCH) };
             for to in PLAYERS {
                 nodes.rogue.send_as(by, to, &packet);
             }
@@ -225,11 +232,11 @@ impl World {
             let since = if self.random.bool() { recorded.len().saturating_sub(20) } else { 0 };
             let Sent { to, bytes, .. } = self.random.choice(&recorded[since..]).unwrap();
             let mut packet = Packet::peek(bytes).unwrap();
-            packet.offer = name.starts_with("offer").then(|| match by {
-                "back" => nodes.offers[0].clone(),
-                "front" => nodes.offers[1].clone(),
-                "side" => nodes.offers[2].clone(),
-                _ => Offer::default(),
+            packet.advertisement = name.starts_with("offer").then(|| match by {
+                "back" => nodes.advertisements[0].clone(),
+                "front" => nodes.advertisements[1].clone(),
+                "side" => nodes.advertisements[2].clone(),
+                _ => Advertisement::default(),
             });
             packet.epoch = match by {
                 "side" => nodes.side_epoch,
@@ -259,15 +266,15 @@ impl World {
 
     /// Whether that is asked here at all: the module's documentation says what is left out.
     fn is_asked(&self, by: &str, to: &str, name: &str, packet: &Packet, nodes: &Nodes) -> bool {
-        let [back, front, _] = &nodes.offers;
+        let [back, front, _] = &nodes.advertisements;
         let receiver = if to == "back" { back } else { front };
         let traitor = PLAYERS.contains(&by);
-        if let Some(offer) = &packet.offer {
+        if let Some(advertisement) = &packet.advertisement {
             let names_own = |dispute: Dispute| dispute.refused.is_same(&receiver.generation);
             let parts = |left: &Left| PLAYERS.contains(&left.node.as_str());
-            if offer.knows.is_some_and(|known| known != receiver.membership)
-                || offer.dispute.is_some_and(names_own)
-                || traitor && (!SAID_BY_A_TRAITOR.contains(&name) || offer.left.iter().any(parts))
+            if advertisement.knows.is_some_and(|known| known != receiver.membership)
+                || advertisement.dispute.is_some_and(names_own)
+                || traitor && (!SAID_BY_A_TRAITOR.contains(&name) || advertisement.left.iter().any(parts))
             {
                 return false;
             }
@@ -278,8 +285,8 @@ impl World {
         self.members.is_some() || traitor || !(starts || name == "offer.roles")
     }
 
-    /// Four sessions, with an attack while three of them wait and the messages of the fourth are lost, and another one when they
-    /// are over.
+    /// Four sessions, with an attack while three of them wait and the messages of the fourth are lost, and another one
+    /// when they are over.
     async fn round(&mut self, nodes: &Nodes, by: &str) -> Vec<(Deal, SessionId, End)> {
         self.outside.set_gate(false);
         let asked = self.outside.asked();
@@ -394,7 +401,8 @@ async fn check_traitor(seed: u64, by: &str) {
     }
 }
 
-/// Found by these: the back had done its part and waited for ever for its last message to be heard, and nobody listed that.
+/// Found by these: the back had done its part and waited for ever for its last message to be heard, and nobody listed
+/// that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_its_initiator_does_not_know_is_listed_by_who_has_done_its_part() {
     let mut world = World::new(9, false);
@@ -407,7 +415,7 @@ async fn a_session_that_its_initiator_does_not_know_is_listed_by_who_has_done_it
         .unwrap();
     let session = SessionId::fresh(1, 1 << 64);
     let frames = vec![(1 << 40, Frame { session, ..begun.frames[0].1.clone() })];
-    nodes.rogue.send_as("front", "back", &Packet { frames, offer: None, acks: vec![], ..begun });
+    nodes.rogue.send_as("front", "back", &Packet { frames, advertisement: None, acks: vec![], ..begun });
     let stopped = nodes.back.stopped().await;
     assert_eq!(stopped.iter().map(|stopped| stopped.session).collect::<Vec<_>>(), [session]);
     assert!(stopped[0].reason.contains("does not know the session"), "{stopped:?}");

@@ -1,9 +1,11 @@
-//! The one change that `capabilities` and the attackers of `chaos` make to a packet: each names the field that it is about. A
-//! change that does not fit the packet says so by `None`. Knows nothing of the tests that use it.
+//! The one change that `capabilities` and the attackers of `chaos` make to a packet: each names the field that it is
+//! about. A change that does not fit the packet says so by `None`. Knows nothing of the tests that use it.
 
 use std::sync::Arc;
 
-use accompanist::frame::{Body, Dispute, Epoch, Frame, Generation, Header, Lacks, Left, Need, Offer, Offered};
+use accompanist::frame::{
+    Advertisement, Body, Dispute, DrainBlocker, Epoch, Frame, Generation, Header, Lacks, Left, OfferedChoreography,
+};
 use accompanist::frame::{Operation, Outcome, Packet, Reception, Round};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
@@ -16,7 +18,7 @@ pub struct Values {
     epochs: Vec<Epoch>,
     headers: Vec<Arc<Header>>,
     bodies: Vec<Body>,
-    pub offers: Vec<Offer>,
+    pub advertisements: Vec<Advertisement>,
     nodes: Vec<NodeId>,
     texts: Vec<String>,
 }
@@ -27,7 +29,7 @@ pub fn bodies() -> Vec<Body> {
     let deliver = |path: Path| Body::Deliver { path, operation: Operation::Comm, payload: Payload::from(vec![7, 0]) };
     let paths = (0..4).map(|at| Path::root().child(at));
     let ends = [Outcome::Finished, Outcome::Compensated(abort.clone())];
-    let mut bodies = vec![Body::Abort(abort), Body::Undoing(None), Body::Turns { finals: vec![], aborted: true }];
+    let mut bodies = vec![Body::Abort(abort), Body::Compensating(None), Body::Turns { finals: vec![], aborted: true }];
     bodies.extend(ends.iter().cloned().map(Body::Done));
     bodies.extend(paths.map(deliver));
     bodies.extend(ends.into_iter().map(Body::Close));
@@ -38,17 +40,17 @@ impl Values {
     /// Those of these packets, with names of nodes, and with names of roles and choreographies.
     pub fn of(recorded: impl IntoIterator<Item = Packet>, nodes: &[NodeId], texts: &[&str]) -> Self {
         let none = SessionId::fresh(1, 1 << 64);
-        let (mut sessions, mut epochs, mut headers, mut offers) = (vec![none], vec![Epoch(0)], vec![], vec![]);
+        let (mut sessions, mut epochs, mut headers, mut advertisements) = (vec![none], vec![Epoch(0)], vec![], vec![]);
         let mut known = vec![Body::Closed(None), Body::Closed(Some(Outcome::Finished)), Body::Nudge(Lacks::default())];
         let paths = || (0..4).map(|at| Path::root().child(at)).chain([Path::root()]);
         known.extend(paths().map(Body::Gone));
-        known.extend(paths().map(|path| Body::Undoing(Some(path))));
+        known.extend(paths().map(|path| Body::Compensating(Some(path))));
         known.extend(paths().map(|path| Body::Turns { finals: vec![(path, 9)], aborted: false }));
         known.push(Body::Nudge(Lacks { awaits: paths().collect(), aborted: true }));
         known.extend(bodies());
         for packet in recorded {
             epochs.push(packet.epoch);
-            offers.extend(packet.offer);
+            advertisements.extend(packet.advertisement);
             for (_, frame) in packet.frames {
                 sessions.push(frame.session);
                 headers.extend(frame.header);
@@ -58,7 +60,7 @@ impl Values {
         sessions.dedup();
         epochs.dedup();
         let texts = texts.iter().map(|text| (*text).to_owned()).collect();
-        Self { sessions, epochs, headers, bodies: known, offers, nodes: nodes.to_vec(), texts }
+        Self { sessions, epochs, headers, bodies: known, advertisements, nodes: nodes.to_vec(), texts }
     }
 
     /// One of the latest, mostly.
@@ -129,7 +131,7 @@ fn path(body: &mut Body, random: &mut Rng) -> Option<()> {
     let child = Path::root().child(random.u32(..5));
     let other = random.choice([Path::root(), child, Path::root().child(1).child(0)])?;
     match body {
-        Body::Deliver { path, .. } | Body::Gone(path) | Body::Undoing(Some(path)) => *path = other,
+        Body::Deliver { path, .. } | Body::Gone(path) | Body::Compensating(Some(path)) => *path = other,
         Body::Nudge(lacks) => lacks.awaits.push(other),
         Body::Turns { finals, .. } => finals.push((other, random.u32(..))),
         _ => return None,
@@ -171,8 +173,8 @@ fn generation(generation: &mut Generation, random: &mut Rng) {
 }
 
 /// Of any node that has said what it offers.
-fn known<'a>(values: &'a Values, random: &mut Rng) -> Option<&'a Offer> {
-    random.choice(&values.offers)
+fn known<'a>(values: &'a Values, random: &mut Rng) -> Option<&'a Advertisement> {
+    random.choice(&values.advertisements)
 }
 
 /// A change of one field.
@@ -237,59 +239,81 @@ pub const CHANGES: &[(&str, Change)] = &[
         packet.round = if random.bool() { Round::Direct(number) } else { Round::Broadcast(number) };
         Some(())
     }),
-    ("offer.ask", |packet, _, _| packet.offer.as_mut().map(|offer| offer.ask = !offer.ask)),
+    ("offer.ask", |packet, _, _| {
+        packet.advertisement.as_mut().map(|advertisement| advertisement.ask = !advertisement.ask)
+    }),
     ("offer.left", |packet, values, random| {
         let (at_unix_ms, node, membership) = (near(random, 7), values.node(random), known(values, random)?.membership);
-        packet.offer.as_mut().map(|offer| offer.left.push(Left { at_unix_ms, node, membership }))
+        packet
+            .advertisement
+            .as_mut()
+            .map(|advertisement| advertisement.left.push(Left { at_unix_ms, node, membership }))
     }),
     ("offer.needs", |packet, values, random| {
         let (node, membership) = (values.node(random), known(values, random)?.membership);
-        let need = Need { node, membership, change: near(random, 1), open: near(random, 1) };
-        packet.offer.as_mut().map(|offer| offer.needs.push(need))
+        let need = DrainBlocker { node, membership, change: near(random, 1), open: near(random, 1) };
+        packet.advertisement.as_mut().map(|advertisement| advertisement.needs.push(need))
     }),
     ("offer.received", |packet, values, random| {
         let (node, epoch) = (values.node(random), *random.choice(&values.epochs)?);
         let reception = Reception { node, epoch, direct: near(random, 1), broadcast: near(random, 1) };
-        packet.offer.as_mut().map(|offer| offer.received.push(reception))
+        packet.advertisement.as_mut().map(|advertisement| advertisement.received.push(reception))
     }),
     ("offer.choreographies", |packet, values, random| {
-        let offered =
-            Offered { choreography: values.text(random), version: random.u32(..3), patches: vec![values.text(random)] };
-        packet
-            .offer
-            .as_mut()
-            .map(|offer| if random.bool() { offer.choreographies.clear() } else { offer.choreographies.push(offered) })
+        let offered = OfferedChoreography {
+            choreography: values.text(random),
+            version: random.u32(..3),
+            patches: vec![values.text(random)],
+        };
+        packet.advertisement.as_mut().map(|advertisement| {
+            if random.bool() {
+                advertisement.choreographies.clear();
+            } else {
+                advertisement.choreographies.push(offered);
+            }
+        })
     }),
     ("offer.knows", |packet, values, random| {
         let knows = known(values, random)?.membership;
-        packet.offer.as_mut().map(|offer| offer.knows = Some(knows).filter(|_| random.bool()))
+        packet.advertisement.as_mut().map(|advertisement| advertisement.knows = Some(knows).filter(|_| random.bool()))
     }),
-    ("offer.roles", |packet, values, random| packet.offer.as_mut().map(|offer| offer.roles.push(values.text(random)))),
+    ("offer.roles", |packet, values, random| {
+        packet.advertisement.as_mut().map(|advertisement| advertisement.roles.push(values.text(random)))
+    }),
     ("offer.membership", |packet, values, random| {
         let other = known(values, random)?.membership;
-        let offer = packet.offer.as_mut()?;
+        let advertisement = packet.advertisement.as_mut()?;
         if random.bool() {
-            offer.membership = other;
+            advertisement.membership = other;
         } else {
-            offer.membership.0 = near(random, offer.membership.0);
+            advertisement.membership.0 = near(random, advertisement.membership.0);
         }
         Some(())
     }),
-    ("offer.change", |packet, _, random| packet.offer.as_mut().map(|offer| offer.change = near(random, offer.change))),
-    ("offer.draining", |packet, _, _| packet.offer.as_mut().map(|offer| offer.draining = !offer.draining)),
-    ("offer.fresh", |packet, _, _| packet.offer.as_mut().map(|offer| offer.fresh = !offer.fresh)),
+    ("offer.change", |packet, _, random| {
+        packet.advertisement.as_mut().map(|advertisement| advertisement.change = near(random, advertisement.change))
+    }),
+    ("offer.draining", |packet, _, _| {
+        packet.advertisement.as_mut().map(|advertisement| advertisement.draining = !advertisement.draining)
+    }),
+    ("offer.fresh", |packet, _, _| {
+        packet.advertisement.as_mut().map(|advertisement| advertisement.fresh = !advertisement.fresh)
+    }),
     ("offer.generation", |packet, _, random| {
-        packet.offer.as_mut().map(|offer| generation(&mut offer.generation, random))
+        packet.advertisement.as_mut().map(|advertisement| generation(&mut advertisement.generation, random))
     }),
     ("offer.dispute", |packet, values, random| {
-        let Offer { membership, generation: known_one, .. } = *known(values, random)?;
+        let Advertisement { membership, generation: known_one, .. } = *known(values, random)?;
         let mut refused = known_one;
         generation(&mut refused, random);
         let dispute = Dispute { membership, refused, known: refused, both_live: random.bool() };
-        packet.offer.as_mut().map(|offer| offer.dispute = Some(dispute))
+        packet.advertisement.as_mut().map(|advertisement| advertisement.dispute = Some(dispute))
     }),
     ("offer.accepts", |packet, values, random| {
         let accepts = known(values, random)?.generation.id;
-        packet.offer.as_mut().map(|offer| offer.accepts = Some(accepts).filter(|_| random.bool()))
+        packet
+            .advertisement
+            .as_mut()
+            .map(|advertisement| advertisement.accepts = Some(accepts).filter(|_| random.bool()))
     }),
 ];

@@ -1,14 +1,14 @@
-//! Channels to durable actors in an operator's hands: nothing ends one with messages in it, one message can be skipped, and
-//! a channel that is over all the same can be opened anew.
+//! Channels to durable actors in an operator's hands: nothing ends one with messages in it, one message can be skipped,
+//! and a channel that is over all the same can be opened anew.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use accompanist::actor::SkippedMessage;
 use accompanist::contract::{Inbox, Transport, Wire};
-use accompanist::frame::{Body, Epoch, Frame, Offer, Packet};
+use accompanist::frame::{Advertisement, Body, Epoch, Frame, Packet};
 use accompanist::id::RoleIndex;
-use accompanist::instance::Status;
+use accompanist::machine::Status;
 use accompanist::prelude::*;
 use accompanist::transport::LocalNetwork;
 use accompanist::{AskError, NodeBuilder};
@@ -30,9 +30,9 @@ fn stopped_at(site: &Node) -> accompanist::InstanceHandle {
 }
 
 /// Each way that would end the channel is refused here, and names what to do instead.
-async fn ends_nothing(end: &accompanist::InstanceHandle, stands_still: bool) {
+async fn ends_nothing(end: &accompanist::InstanceHandle, is_stopped: bool) {
     let mut refused = Vec::new();
-    if stands_still {
+    if is_stopped {
         refused.push(within(end.abort("away with it")).await.unwrap_err());
         refused.push(within(end.terminate("away with it")).await.map(drop).unwrap_err());
     } else {
@@ -182,12 +182,18 @@ impl Inbox for Deaf {
 }
 
 /// A node of another release, or one that lies, plays another one and says that the session is aborted.
-async fn abort_as(network: &LocalNetwork, who: &str, offer: Offer, to: &str, channel: SessionId) -> Arc<dyn Wire> {
+async fn abort_as(
+    network: &LocalNetwork,
+    who: &str,
+    advertisement: Advertisement,
+    to: &str,
+    channel: SessionId,
+) -> Arc<dyn Wire> {
     let wire = network.attach(node_id(who), Arc::new(Deaf)).await.unwrap();
     let body = Body::Abort(Abort::new("elsewhere", "an operator of another release"));
     let (from, role) = if who == "edge" { (RoleIndex(0), RoleIndex(1)) } else { (RoleIndex(1), RoleIndex(0)) };
     let frame = Frame { session: channel, from, to: role, header: None, body };
-    let packet = Packet { frames: vec![(1, frame)], offer: Some(offer), ..Packet::new(Epoch(77)) };
+    let packet = Packet { frames: vec![(1, frame)], advertisement: Some(advertisement), ..Packet::new(Epoch(77)) };
     wire.send(&node_id(to), packet.to_bytes(&node_id(who), Some(&node_id(to))).unwrap());
     wire
 }
@@ -214,7 +220,7 @@ async fn a_channel_that_is_over_is_opened_anew(closes_first: bool) {
     let channel = within(edge.actor::<Recorder>().channel()).await.unwrap();
     turn_is_over(&channel).await;
     let rogue = Rogue::attach(&place.network).await;
-    let (of_site, of_edge) = (rogue.offer_of("site").await, rogue.offer_of("edge").await);
+    let (of_site, of_edge) = (rogue.advertisement_of("site").await, rogue.advertisement_of("edge").await);
     within(site.shutdown()).await;
     let wire = abort_as(&place.network, "site", of_site, "edge", channel.id().session).await;
     is_over(&edge).await;

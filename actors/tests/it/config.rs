@@ -77,7 +77,7 @@ fn a_mistake_is_told_with_file_line_and_key() {
     check(
         "[supervision.roles.bank]\nxyz = 1\n",
         &[],
-        "a.toml:2: supervision.roles.bank.xyz: there is no such key; there are: strategy, restarts_max, period, delay_min, delay_max, jitter, calm",
+        "a.toml:2: supervision.roles.bank.xyz: there is no such key; there are: strategy, restarts_max, period, delay_min, delay_max, jitter, reset_after",
     );
     check("cast_wait_max = 10\n", &[], "a.toml:1: cast_wait_max: invalid type: integer `10`, expected a duration");
     check("instances_max = -1\n", &[], "a.toml:1: instances_max: invalid value: integer `-1`, expected usize");
@@ -116,7 +116,11 @@ fn numbers_that_cannot_work_are_refused_where_they_are_set() {
         &[("ACCOMPANIST__RETENTION__AGE_MIN", "1s")],
         "a.toml: retransmission_delay_max: 2s is above `retention.age_min`, 1s: give a shorter one",
     );
-    check("offer_period_max = \"0s\"\n", &[], "a.toml:1: offer_period_max: 0s is too little: give 50ms or more");
+    check(
+        "advertisement_period_max = \"0s\"\n",
+        &[],
+        "a.toml:1: advertisement_period_max: 0s is too little: give 50ms or more",
+    );
 }
 
 #[test]
@@ -156,7 +160,7 @@ fn a_choreography_comes_before_its_roles_key_by_key() {
     let supervision = read(text, &[]).unwrap().supervision;
     let of = |choreography, role| {
         let policy = supervision.of_instance(choreography, role);
-        (policy.restarts_max, policy.calm.as_secs())
+        (policy.restarts_max, policy.reset_after.as_secs())
     };
     assert_eq!(
         [of("sale", "bank"), of("sale", "shop"), of("loan", "bank"), of("loan", "shop")],
@@ -167,15 +171,15 @@ fn a_choreography_comes_before_its_roles_key_by_key() {
 #[test]
 fn the_tree_is_shown_as_it_will_be() {
     let text = "[supervision.tree]\nstrategy = \"rest_for_one\"\n[supervision.roles.bank]\nrestarts_max = 10\n\
-                [supervision.groups]\nmeters = { restarts_max = 1, calm = \"1s\" }\npumps = {}\n";
+                [supervision.groups]\nmeters = { restarts_max = 1, reset_after = \"1s\" }\npumps = {}\n";
     let tree = read(text, &[]).unwrap().supervision.to_string();
     let expected = "\
-node                 rest_for_one, 5 restarts in 1m after 20ms to 10s (+10 %), calm after 30s; then the node stops
+node                 rest_for_one, 5 restarts in 1m after 20ms to 10s (+10 %), reset after 30s; then the node stops
 |- writer            a thread; if it or the store fails, the node stops
 |- link and roles    restarted together
-|  |- every instance one_for_one, 5 restarts in 1m after 20ms to 10s (+10 %), calm after 30s; then quarantine
-|  `- of role `bank` one_for_one, 10 restarts in 1m after 20ms to 10s (+10 %), calm after 30s
-|- group `meters`    restarts_max = 1, calm = \"1s\"
+|  |- every instance one_for_one, 5 restarts in 1m after 20ms to 10s (+10 %), reset after 30s; then quarantine
+|  `- of role `bank` one_for_one, 10 restarts in 1m after 20ms to 10s (+10 %), reset after 30s
+|- group `meters`    restarts_max = 1, reset_after = \"1s\"
 `- group `pumps`     as it says itself
 ";
     let squeezed =
@@ -195,7 +199,7 @@ async fn what_is_named_has_to_be_there_at_the_start() {
             "a.toml:1: supervision.choreographies.sale: this node has no such choreography; there are: trade",
         ),
         (
-            "[supervision.groups]\nmeters = { calm = \"1s\" }\n",
+            "[supervision.groups]\nmeters = { reset_after = \"1s\" }\n",
             "a.toml:2: supervision.groups.meters: this node has no such group (`NodeBuilder::supervise`), nor any other",
         ),
     ] {

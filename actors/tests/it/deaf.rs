@@ -1,5 +1,5 @@
-//! A network that is up and carries nothing in one direction, until something of it is made anew: noticed, healed within
-//! bounds, and shown.
+//! A network that is up and carries nothing in one direction, until something of it is made anew: noticed, healed
+//! within bounds, and shown.
 
 use std::sync::Arc;
 use std::time::Duration;

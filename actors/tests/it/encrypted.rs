@@ -1,5 +1,6 @@
-//! Stores whose values are encrypted: what of them is on disk, which keys open them, and what is made of values that are not
-//! those that were written. That they keep the contract of stores is in `stores`, that they survive disks that fail in `damage`.
+//! Stores whose values are encrypted: what of them is on disk, which keys open them, and what is made of values that
+//! are not those that were written. That they keep the contract of stores is in `stores`, that they survive disks that
+//! fail in `damage`.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};

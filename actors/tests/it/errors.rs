@@ -1,5 +1,5 @@
-//! What users read when something goes wrong: an error and its source do not say the same twice, and nobody has to know what we
-//! are made of.
+//! What users read when something goes wrong: an error and its source do not say the same twice, and nobody has to know
+//! what we are made of.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use accompanist::actor::ActorError;
 use accompanist::contract::{StoreError, TransportError};
-use accompanist::frame::{OfferError, Packet, PacketError};
+use accompanist::frame::{AdvertisementError, Packet, PacketError};
 use accompanist::id::{InstanceId, RoleIndex};
-use accompanist::instance::{SignalError, Stop};
+use accompanist::machine::{SignalError, Stop};
 use accompanist::message::{CodecError, decode};
 use accompanist::prelude::*;
 use accompanist::ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -69,7 +69,7 @@ fn samples() -> Vec<(&'static str, Box<dyn Error>)> {
         of(store()),
         of(StoreError::NoPath),
         of(TransportError::Config("no".into())),
-        of(OfferError::Large(9)),
+        of(AdvertisementError::Large(9)),
         of(PacketError::from(codec())),
         of(Packet::from_bytes(&[], &node_id("a"), &node_id("b")).unwrap_err()),
         of(SignalError::Full(7)),
@@ -79,7 +79,7 @@ fn samples() -> Vec<(&'static str, Box<dyn Error>)> {
         of(config()),
         of(NodeError::from(config())),
         of(NodeError::from(store())),
-        of(NodeError::from(OfferError::Large(9))),
+        of(NodeError::from(AdvertisementError::Large(9))),
         of(NodeError::from(MembersError::Missing)),
         of(NodeError::from(SealError::NoMembers)),
         of(NodeError::from(TransportError::NameTaken(node_id("shop")))),

@@ -1,5 +1,5 @@
-//! Every byte of every file of a store is damaged, one after the other, as is every file as a whole: the store is recovered
-//! whole or refused, and nothing else. A store that is refused stays as it is.
+//! Every byte of every file of a store is damaged, one after the other, as is every file as a whole: the store is
+//! recovered whole or refused, and nothing else. A store that is refused stays as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -213,7 +213,8 @@ impl Patient {
         }
     }
 
-    /// As [`Patient::damage_all`], but for what is as in a fresh store: the list of keyspaces, and those without tables.
+    /// As [`Patient::damage_all`], but for what is as in a fresh store: the list of keyspaces, and those without
+    /// tables.
     fn damage_all_that_grew(&mut self) {
         let is_fresh = |path: &PathBuf| {
             let keyspace = path.iter().take(2).collect::<PathBuf>();

@@ -1,4 +1,5 @@
-//! What comes late, when a role has closed or has forgotten the session already: it begins nothing, and holds nothing up.
+//! What comes late, when a role has closed or has forgotten the session already: it begins nothing, and holds nothing
+//! up.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -30,7 +31,8 @@ async fn late_duplicates_begin_nothing_below_the_least_age() {
     assert_eq!([count(&front), count(&back), count(&side)], [0, 0, 0]);
 }
 
-/// One role has not heard the close when another one has closed and forgotten: the initiator may not ask that one again.
+/// One role has not heard the close when another one has closed and forgotten: the initiator may not ask that one
+/// again.
 #[tokio::test(start_paused = true)]
 async fn a_role_that_has_forgotten_is_not_asked_again() {
     let town = Town::new();
@@ -121,7 +123,9 @@ async fn frames_of_an_end_begin_nothing() {
     let (session, header) = (first.session, first.header.clone());
     let finished = Outcome::Finished;
     let turns = Body::Turns { finals: vec![], aborted: true };
-    for (number, body) in (1..).zip([Body::Close(finished.clone()), Body::Done(finished), turns, Body::Undoing(None)]) {
+    for (number, body) in
+        (1..).zip([Body::Close(finished.clone()), Body::Done(finished), turns, Body::Compensating(None)])
+    {
         let (from, to) = (RoleIndex(1), RoleIndex(0));
         let frame = Frame { session, from, to, header: header.clone(), body };
         let packet = Packet { frames: vec![(number << 40, frame)], ..Packet::new(epoch) };

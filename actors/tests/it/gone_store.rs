@@ -1,5 +1,5 @@
-//! The files of a store that is open are removed, moved away or replaced: nothing more is acknowledged, and the node says
-//! why it stops.
+//! The files of a store that is open are removed, moved away or replaced: nothing more is acknowledged, and the node
+//! says why it stops.
 
 use std::fs;
 use std::path::Path;

@@ -155,7 +155,8 @@ async fn a_message_of_a_session_that_nobody_knows_is_kept_and_can_be_thrown_away
         rogue.send("back", &Packet { frames: vec![(5, frame)], ..Packet::new(EPOCH) });
     };
     // Those who only wait, or have ended, say nothing that could be missed.
-    for body in [Body::Nudge(Lacks::default()), Body::Undoing(None), Body::Done(accompanist::frame::Outcome::Finished)]
+    for body in
+        [Body::Nudge(Lacks::default()), Body::Compensating(None), Body::Done(accompanist::frame::Outcome::Finished)]
     {
         send(Frame { body, ..frame.clone() });
     }

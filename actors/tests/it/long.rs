@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use accompanist::contract::{Space, Store};
 use accompanist::id::RoleIndex;
-use accompanist::instance::{Remedy, SignalError, Status};
+use accompanist::machine::{Resolution, SignalError, Status};
 use accompanist::prelude::*;
 use accompanist::record::Task;
 use accompanist::testing::{History, ReplayError, replay};
@@ -227,7 +227,7 @@ impl Choreography for Jam {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_needs_an_operator_says_what_why_and_how_often_and_goes_on_when_told() {
-    for remedy in [Remedy::Retry, Remedy::Resolve] {
+    for resolution in [Resolution::Retry, Resolution::Resolve] {
         let home = Home::new();
         let builder = || {
             let mut settings = quick();
@@ -249,10 +249,10 @@ async fn what_needs_an_operator_says_what_why_and_how_often_and_goes_on_when_tol
         let node = TestNode::start(builder()).await;
         until("the same trouble", || node.troubled_sessions() == troubled).await;
         let session = within(node.start_keyed(Jam, "k", 1)).await.unwrap();
-        if remedy == Remedy::Retry {
+        if resolution == Resolution::Retry {
             home.outside.trip("mended", 1);
         }
-        assert_eq!(within(session.initiator().remedy(remedy)).await.unwrap(), 1);
+        assert_eq!(within(session.initiator().resolve(resolution)).await.unwrap(), 1);
         assert!(within(session.settled()).await.is_err());
         assert_eq!(node.troubled_sessions(), []);
     }
@@ -361,7 +361,7 @@ async fn who_asks_where_nothing_is_open_is_told_so() {
     for error in [
         within(nothing.signal("number", "1", &1u32)).await.unwrap_err(),
         within(nothing.query::<u32>()).await.unwrap_err(),
-        within(nothing.remedy(Remedy::Retry)).await.unwrap_err(),
+        within(nothing.resolve(Resolution::Retry)).await.unwrap_err(),
         within(nothing.history()).await.unwrap_err(),
     ] {
         assert!(matches!(error, AskError::NotOpen(_)), "{error}");

@@ -1,5 +1,5 @@
-//! What lost packets cost, in simulated time: about a round trip each, and not the pause after which a node that answers nothing
-//! is sent something again.
+//! What lost packets cost, in simulated time: about a round trip each, and not the pause after which a node that
+//! answers nothing is sent something again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -41,7 +41,8 @@ fn builder(name: &str, network: &FaultyNetwork) -> NodeBuilder {
     builder.choreography(Echo)
 }
 
-/// How long `sessions` take until their output, so many at a time: the 99th percentile. With how many frames were sent again.
+/// How long `sessions` take until their output, so many at a time: the 99th percentile. With how many frames were sent
+/// again.
 async fn p99(loss: f64, in_flight: u32, sessions: u32) -> (Duration, u64) {
     let numbers = Numbers::default();
     let _recorder = metrics::set_default_local_recorder(&numbers);
@@ -94,8 +95,8 @@ async fn a_lost_packet_costs_about_a_round_trip() {
     }
 }
 
-/// Ends and closes wait for company only where there is some: a session that is alone is settled two round trips after its output,
-/// with the syncs of its two nodes.
+/// Ends and closes wait for company only where there is some: a session that is alone is settled two round trips after
+/// its output, with the syncs of its two nodes.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_alone_waits_for_no_company() {
     let network = FaultyNetwork::new(7, Faults { delay_min: WAY, delay_max: WAY, ..Faults::none() });

@@ -1,16 +1,17 @@
-//! What a name may do is written down: who is no member is not heard, roles that a member may not play are not cast, and
-//! choreographies that it may not start begin nowhere. Senders are authentic here; that they are is the transport's matter.
+//! What a name may do is written down: who is no member is not heard, roles that a member may not play are not cast,
+//! and choreographies that it may not start begin nowhere. Senders are authentic here; that they are is the transport's
+//! matter.
 
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use accompanist::contract::{BoxFuture, Exposure, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Body, Frame, Header, Lacks, Left, Membership, Offer, Offered, Packet};
+use accompanist::frame::{Advertisement, Body, Frame, Header, Lacks, Left, Membership, OfferedChoreography, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
-use accompanist::{Members, MembersError, NodeBuilder, NodeError, Standing, StartError};
+use accompanist::{MemberStatus, Members, MembersError, NodeBuilder, NodeError, StartError};
 use tempfile::TempDir;
 
 use crate::delivery::are_idle;
@@ -90,7 +91,7 @@ async fn who_is_no_member_is_not_heard() {
     let front = TestNode::start(front(&network).members(members)).await;
     let stranger = Rogue::attach(&network).await;
     for number in 1..=5 {
-        stranger.send("back", &Packet { offer: Some(Offer::default()), ..order(number) });
+        stranger.send("back", &Packet { advertisement: Some(Advertisement::default()), ..order(number) });
     }
     // Behind it in the back's inbox.
     within(within(front.start(Trade, deal(1))).await.unwrap().settled()).await.unwrap();
@@ -107,15 +108,15 @@ async fn a_role_that_a_member_may_not_play_is_not_cast_with_it() {
     let back = TestNode::start(back(&network, &outside).members(members.clone())).await;
     let front = TestNode::start(front(&network).members(members)).await;
     let stranger = Rogue::attach(&network).await;
-    let known = stranger.offer_of("front").await;
-    let trade = Offered { choreography: "trade".into(), version: 1, patches: vec![] };
-    let offer = Offer {
+    let known = stranger.advertisement_of("front").await;
+    let trade = OfferedChoreography { choreography: "trade".into(), version: 1, patches: vec![] };
+    let advertisement = Advertisement {
         roles: vec!["back".into(), "side".into()],
         choreographies: vec![trade],
         knows: Some(known.membership),
-        ..Offer::default()
+        ..Advertisement::default()
     };
-    stranger.send("front", &Packet { offer: Some(offer), ..Packet::new(EPOCH) });
+    stranger.send("front", &Packet { advertisement: Some(advertisement), ..Packet::new(EPOCH) });
     stranger.is_heard(&["front"]).await;
     for id in 1..=20 {
         within(within(front.start(Trade, deal(id))).await.unwrap().settled()).await.unwrap();
@@ -229,16 +230,16 @@ async fn check_forgotten(operator: bool) {
     let desk = TestNode::start(side("desk", &disks[2])).await;
     let gone = TestNode::start(side("gone", &MemoryDisk::default())).await;
     for node in [&first, &other, &desk] {
-        knows_that(node, "gone", Standing::Serving).await;
+        knows_that(node, "gone", MemberStatus::Serving).await;
     }
     // One that is away hears of it later; the one that is said to have left is down for good.
     within(gone.kill()).await;
     within(other.shutdown()).await;
     drop(other);
     within(desk.forget(&node_id("gone"))).await.unwrap();
-    knows_that(&desk, "gone", Standing::Left).await;
+    knows_that(&desk, "gone", MemberStatus::Left).await;
     let other = back().await;
-    let expected = if operator { Standing::Left } else { Standing::Serving };
+    let expected = if operator { MemberStatus::Left } else { MemberStatus::Serving };
     if operator {
         knows_that(&first, "gone", expected).await;
         knows_that(&other, "gone", expected).await;
@@ -256,7 +257,7 @@ async fn check_forgotten(operator: bool) {
     }
     for node in [front().await, back().await] {
         knows_that(&node, "gone", expected).await;
-        assert_eq!(node.standing(), Standing::Serving);
+        assert_eq!(node.status(), MemberStatus::Serving);
     }
 }
 
@@ -283,18 +284,21 @@ async fn an_operators_word_counts_for_others_and_their_present_membership() {
         let side = on_disk("side", &MemoryDisk::default(), network.clone()).role(Side, Arc::new(()));
         let side = TestNode::start(side.members(members)).await;
         for node in ["back", "side"] {
-            knows_that(&front, node, Standing::Serving).await;
+            knows_that(&front, node, MemberStatus::Serving).await;
         }
         let stranger = Rogue::attach(&network).await;
         let left = async |node: &str, change: u64| {
-            let Offer { membership, .. } = stranger.offer_of(node).await;
+            let Advertisement { membership, .. } = stranger.advertisement_of(node).await;
             Left { at_unix_ms: 7, node: node_id(node), membership: Membership(membership.0 ^ change) }
         };
         let left = vec![left("front", 0).await, left("side", 1).await, left("back", 0).await];
-        stranger.send("front", &Packet { offer: Some(Offer { left, ..Offer::default() }), ..Packet::new(EPOCH) });
+        stranger.send(
+            "front",
+            &Packet { advertisement: Some(Advertisement { left, ..Advertisement::default() }), ..Packet::new(EPOCH) },
+        );
         stranger.is_heard(&["front"]).await;
-        knows_that(&front, "back", if operator { Standing::Left } else { Standing::Serving }).await;
-        knows_that(&front, "side", Standing::Serving).await;
-        assert_eq!([front.standing(), back.standing(), side.standing()], [Standing::Serving; 3]);
+        knows_that(&front, "back", if operator { MemberStatus::Left } else { MemberStatus::Serving }).await;
+        knows_that(&front, "side", MemberStatus::Serving).await;
+        assert_eq!([front.status(), back.status(), side.status()], [MemberStatus::Serving; 3]);
     }
 }

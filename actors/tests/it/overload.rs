@@ -132,7 +132,8 @@ async fn while_what_arrives_at_a_node_waits_too_long_sessions_with_it_are_refuse
     within(front.start(Hold, 2)).await.unwrap();
 }
 
-/// Starts so many sessions of [`Alone`] at the same moment, and gives those that were let in, in order, and the refusals.
+/// Starts so many sessions of [`Alone`] at the same moment, and gives those that were let in, in order, and the
+/// refusals.
 async fn burst(node: &TestNode, count: u32) -> (Vec<Session<Alone>>, Vec<StartError>) {
     let starts = futures_util::future::join_all((0..count).map(|number| node.start(Alone, number)));
     let (sessions, refusals): (Vec<_>, Vec<_>) = within(starts).await.into_iter().partition(Result::is_ok);

@@ -1,4 +1,5 @@
-//! Panics in a user's code, whatever their payload is: one failure each, counted by the policy, and nobody else feels it.
+//! Panics in a user's code, whatever their payload is: one failure each, counted by the policy, and nobody else feels
+//! it.
 
 use std::panic::panic_any;
 use std::sync::Arc;
@@ -173,7 +174,7 @@ impl DurableActor for Parrot {
     const NAME: &'static str = "parrot";
     type Message = Payload;
     type Reply = u32;
-    fn handle(&self, _: &mut Here<'_>, _: &mut State<'_>, payload: Payload) -> Result<u32, Abort> {
+    fn handle(&self, _: &mut ActorContext<'_>, _: &mut State<'_>, payload: Payload) -> Result<u32, Abort> {
         payload.explode();
         Ok(7)
     }

@@ -220,7 +220,7 @@ async fn after_a_start_what_is_open_comes_back_so_many_at_a_time() {
 struct Listened {
     network: LocalNetwork,
     said: Arc<AtomicUsize>,
-    offers: Arc<AtomicUsize>,
+    advertisements: Arc<AtomicUsize>,
 }
 
 struct ListenedWire(Arc<dyn Wire>, Listened);
@@ -241,7 +241,7 @@ impl Wire for ListenedWire {
         self.0.send(to, packet);
     }
     fn broadcast(&self, packet: Vec<u8>) {
-        self.1.offers.fetch_add(1, Ordering::SeqCst);
+        self.1.advertisements.fetch_add(1, Ordering::SeqCst);
         self.0.broadcast(packet);
     }
     fn packet_bytes_max(&self) -> usize {
@@ -251,8 +251,8 @@ impl Wire for ListenedWire {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn those_who_have_left_are_silent() {
-    let network = Listened { network: LocalNetwork::new(), said: Arc::default(), offers: Arc::default() };
-    let settings = Settings { offer_period_max: Duration::from_millis(100), ..quick() };
+    let network = Listened { network: LocalNetwork::new(), said: Arc::default(), advertisements: Arc::default() };
+    let settings = Settings { advertisement_period_max: Duration::from_millis(100), ..quick() };
     let disks: [MemoryDisk; 3] = Default::default();
     let node = |name, disk| on_disk(name, disk, network.clone()).settings(settings.clone()).choreography(Approve);
     let front = TestNode::start(node("front", &disks[0]).role(Front, Arc::new(()))).await;
@@ -262,7 +262,7 @@ async fn those_who_have_left_are_silent() {
         within(front.start(Approve, number)).await.unwrap();
     }
     have_left(&[&front, &back, &side], 50).await;
-    let [said, offers] = [&network.said, &network.offers].map(|count| count.load(Ordering::SeqCst));
-    until("some time", || network.offers.load(Ordering::SeqCst) > offers + 20).await;
+    let [said, advertisements] = [&network.said, &network.advertisements].map(|count| count.load(Ordering::SeqCst));
+    until("some time", || network.advertisements.load(Ordering::SeqCst) > advertisements + 20).await;
     assert_eq!(network.said.load(Ordering::SeqCst), said, "nobody has anything to say");
 }

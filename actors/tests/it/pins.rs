@@ -1,4 +1,5 @@
-//! A store belongs to one node of one system: opened for another one, nothing of it is served; and nobody but its user reads it.
+//! A store belongs to one node of one system: opened for another one, nothing of it is served; and nobody but its user
+//! reads it.
 
 #[cfg(unix)]
 use std::path::Path;

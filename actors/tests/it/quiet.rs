@@ -1,4 +1,5 @@
-//! Values that users' programs work with are in no log line and in no error, whatever happens to them and at whatever level.
+//! Values that users' programs work with are in no log line and in no error, whatever happens to them and at whatever
+//! level.
 //!
 //! What a user says for others to read is: codes and messages of aborts, reasons of retries, texts of panics, names.
 //! The lines go to a subscriber of the whole process, so all of it is in a process of its own.
@@ -113,7 +114,7 @@ async fn begin(node: &Node, number: u32, way: Way) -> Session<Run> {
 }
 
 /// Waits until a session stands still, and shows what is said of it.
-async fn stands_still(node: &TestNode, session: SessionId) {
+async fn is_stopped(node: &TestNode, session: SessionId) {
     until("it to stand still", || node.stopped_sessions().iter().any(|stopped| stopped.session == session)).await;
     shown(&node.stopped().await);
 }
@@ -131,7 +132,7 @@ async fn sessions() {
     for way in [Way::Panics, Way::Mistyped, Way::MistypedKey] {
         number += 1;
         let session = begin(&node, number, way).await;
-        stands_still(&node, session.id()).await;
+        is_stopped(&node, session.id()).await;
         settled(&session).await;
         told(&within(session.initiator().query::<u64>()).await.unwrap_err());
     }
@@ -150,7 +151,7 @@ async fn sessions() {
     told(&within(desk.signal("other", "1", &format!("{CANARY}!"))).await.unwrap_err());
     // It stumbles, perhaps before it can answer.
     within(desk.signal("number", "2", &CANARY.to_owned())).await.map_err(|error| told(&error)).ok();
-    stands_still(&node, waits.id()).await;
+    is_stopped(&node, waits.id()).await;
     settled(&waits).await;
     shown(&within(desk.terminate("it is of no use")).await);
     settled(&waits).await;
@@ -170,11 +171,11 @@ async fn releases() {
     drop(node);
     let home = || on_disk("home", &disk, LocalNetwork::new()).role(Desk, Arc::new(())).role(Clerk, books.clone());
     let node = TestNode::start(home().choreography(OtherWay).actor(Diary)).await;
-    stands_still(&node, waits.id()).await;
+    is_stopped(&node, waits.id()).await;
     within(node.shutdown()).await;
     drop(node);
     let node = TestNode::start(home().choreography(OtherRun).actor(Diary)).await;
-    stands_still(&node, waits.id()).await;
+    is_stopped(&node, waits.id()).await;
     let session = within(node.session::<OtherRun>(through.id())).await.unwrap();
     let error = within(session.settled()).await.unwrap_err();
     told(&error);
@@ -206,7 +207,7 @@ async fn other_types_between_nodes() {
     let clerk = on_disk("clerk", &MemoryDisk::default(), network.clone()).role(Clerk, Arc::default());
     let (desk, clerk) = (TestNode::start(desk).await, TestNode::start(clerk.choreography(NumberRun)).await);
     let session = begin(&desk, 1, Way::Through).await;
-    stands_still(&clerk, session.id()).await;
+    is_stopped(&clerk, session.id()).await;
     let there = clerk.instance_at(session.id(), RoleIndex(1));
     told(&within(there.query::<u64>()).await.unwrap_err());
     println!("{TOLD}{}", within(desk.instance_at(session.id(), RoleIndex(0)).history()).await.unwrap());
@@ -272,7 +273,7 @@ async fn damage() {
     drop(store);
     let node = start().await;
     for session in sessions {
-        stands_still(&node, session).await;
+        is_stopped(&node, session).await;
     }
     within(node.shutdown()).await;
 }

@@ -11,7 +11,7 @@ use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::{Faults, FaultyNetwork, LocalNetwork};
 use accompanist::{
-    Contact, CordonError, DrainError, ForgetError, KnownNode, LeaveError, NodeBuilder, Standing, metric,
+    Contact, CordonError, DrainError, ForgetError, KnownNode, LeaveError, MemberStatus, NodeBuilder, metric,
 };
 use tokio::task::JoinHandle;
 
@@ -115,7 +115,7 @@ impl Street {
 
     fn builder(&self, name: &str) -> NodeBuilder {
         // So that nobody waits long for what is said from time to time.
-        let settings = Settings { offer_period_max: Duration::from_millis(200), ..quick() };
+        let settings = Settings { advertisement_period_max: Duration::from_millis(200), ..quick() };
         let builder = on_disk(name, &self.disk(name), self.network.clone())
             .settings(settings)
             .choreography(Late)
@@ -158,19 +158,19 @@ impl Street {
     }
 }
 
-type Standings = BTreeMap<String, Standing>;
+type Standings = BTreeMap<String, MemberStatus>;
 
-fn standings(node: &Node) -> Standings {
-    node.peers().into_iter().map(|known| (known.node.to_string(), known.standing)).collect()
+fn statuses(node: &Node) -> Standings {
+    node.peers().into_iter().map(|known| (known.node.to_string(), known.status)).collect()
 }
 
 /// Waits for what a node knows of the others.
 async fn knows(node: &Node, holds: impl Fn(&Standings) -> bool) {
-    until(&format!("what {} is to know", node.name()), || holds(&standings(node))).await;
+    until(&format!("what {} is to know", node.name()), || holds(&statuses(node))).await;
 }
 
-pub async fn knows_that(node: &Node, other: &str, standing: Standing) {
-    knows(node, |known| known.get(other) == Some(&standing)).await;
+pub async fn knows_that(node: &Node, other: &str, status: MemberStatus) {
+    knows(node, |known| known.get(other) == Some(&status)).await;
 }
 
 /// What a node knows of another one.
@@ -230,18 +230,18 @@ async fn a_draining_node_takes_no_new_sessions_until_it_is_told_to() {
     assert!(matches!(within(one.drained()).await, Err(DrainError::NotDraining)));
     within(one.drain()).await.unwrap();
     within(one.drain()).await.unwrap();
-    assert_eq!(one.standing(), Standing::Draining);
-    knows_that(&front, "side-1", Standing::Draining).await;
+    assert_eq!(one.status(), MemberStatus::Draining);
+    knows_that(&front, "side-1", MemberStatus::Draining).await;
     settled(started(&front, 0..30).await).await;
     assert_eq!([notes(&one).await.len(), notes(&other).await.len()], [0, 30]);
     within(one.drained()).await.unwrap();
     // It stays so after a power cut, here and there.
     let (one, front) = (street.cut(one).await, street.cut(front).await);
-    assert_eq!((one.standing(), standings(&front)["side-1"]), (Standing::Draining, Standing::Draining));
+    assert_eq!((one.status(), statuses(&front)["side-1"]), (MemberStatus::Draining, MemberStatus::Draining));
     settled(started(&front, 30..50).await).await;
     assert_eq!([notes(&one).await.len(), notes(&other).await.len()], [0, 50]);
     within(one.undrain()).await.unwrap();
-    knows_that(&front, "side-1", Standing::Serving).await;
+    knows_that(&front, "side-1", MemberStatus::Serving).await;
     settled(started(&front, 50..100).await).await;
     assert!(!notes(&one).await.is_empty());
 }
@@ -374,7 +374,7 @@ async fn a_cordoned_node_keeps_its_sessions_and_gets_no_new_ones() {
     assert!(matches!(within(front.cordon(front.name())).await, Err(CordonError::Own)));
     assert!(matches!(within(front.uncordon(&node_id("nobody"))).await, Err(CordonError::Unknown(_))));
     let known = seen(&front, "side-1");
-    assert_eq!((known.cordoned, known.standing), (true, Standing::Serving));
+    assert_eq!((known.cordoned, known.status), (true, MemberStatus::Serving));
     assert!(!seen(&front, "side-2").cordoned && !seen(&back, "side-1").cordoned, "the front alone says so");
     street.outside.set_gate(true);
     settled(open).await;
@@ -401,9 +401,9 @@ async fn a_node_that_has_not_heard_of_the_starter_is_not_cast() {
     let builder = |name, disk| on_disk(name, disk, network.clone()).settings(hasty.clone()).choreography(Swift);
     let front = TestNode::start(builder("front", &disks[0]).role(Front, Arc::new(()))).await;
     let side = TestNode::start(builder("side", &disks[1]).role(Side, Arc::new(()))).await;
-    knows_that(&front, "side", Standing::Serving).await;
+    knows_that(&front, "side", MemberStatus::Serving).await;
     assert!(matches!(within(front.start(Swift, deal(1))).await, Err(StartError::NobodyPlays { role: "side" })));
-    assert!(standings(&side).is_empty());
+    assert!(statuses(&side).is_empty());
     network.heal();
     within(async { while front.start_keyed(Swift, "2", deal(2)).await.is_err() {} }).await;
     front.is_idle().await;
@@ -482,27 +482,27 @@ async fn who_has_left_says_so_itself_to_those_that_were_away_too() {
         tokio::spawn(async move { one.leave().await })
     };
     for node in [&front, &back] {
-        knows_that(node, "side-1", Standing::Left).await;
+        knows_that(node, "side-1", MemberStatus::Left).await;
     }
     assert!(!leaving.is_finished(), "one is still to hear of it");
     leaving.abort();
     within(one.shutdown()).await;
     // The others remember it in their later lives, and nobody believes them.
     let (front, back) = (street.cut(front).await, street.cut(back).await);
-    assert_eq!(standings(&front)["side-1"], Standing::Left);
+    assert_eq!(statuses(&front)["side-1"], MemberStatus::Left);
     let other = street.start("side-2").await;
     settled(started(&front, 0..20).await).await;
     assert_eq!(notes(&other).await.len(), 20);
-    assert_eq!(standings(&other)["side-1"], Standing::Draining);
+    assert_eq!(statuses(&other)["side-1"], MemberStatus::Draining);
 
     // The same store again: it knows, and says so.
     let one = street.start("side-1").await;
-    assert_eq!(one.standing(), Standing::Left);
-    knows_that(&other, "side-1", Standing::Left).await;
+    assert_eq!(one.status(), MemberStatus::Left);
+    knows_that(&other, "side-1", MemberStatus::Left).await;
     within(one.leave()).await.unwrap();
-    assert_eq!(standings(&front)["side-1"], Standing::Left);
+    assert_eq!(statuses(&front)["side-1"], MemberStatus::Left);
     within(one.undrain()).await.unwrap();
-    knows_that(&front, "side-1", Standing::Serving).await;
+    knows_that(&front, "side-1", MemberStatus::Serving).await;
     settled(started(&front, 20..60).await).await;
     let own = notes(&one).await.len();
     assert!(own > 0);
@@ -511,7 +511,7 @@ async fn who_has_left_says_so_itself_to_those_that_were_away_too() {
 
     // A fresh one of the same name.
     let one = street.start("side-1").await;
-    knows_that(&front, "side-1", Standing::Serving).await;
+    knows_that(&front, "side-1", MemberStatus::Serving).await;
     settled(started(&front, 60..100).await).await;
     assert!(!notes(&one).await.is_empty());
     assert_eq!(notes(&other).await.len() + own + notes(&one).await.len(), 100);
@@ -530,7 +530,7 @@ async fn sessions_of_a_node_that_burnt_down_are_listed_cancelled_and_ended_by_an
     let burnt = node_id("side");
     for node in [&front, &back] {
         within(node.forget(&burnt)).await.unwrap();
-        assert_eq!(standings(node)["side"], Standing::Left);
+        assert_eq!(statuses(node)["side"], MemberStatus::Left);
     }
 
     let (mut listed, mut after) = (Vec::new(), None);
@@ -586,7 +586,7 @@ async fn a_node_that_was_forgotten_by_mistake_hears_of_it_and_can_join_anew() {
     let front = street.cut(front).await;
     is_forgotten_by_the_back(&front).await;
     within(front.undrain()).await.unwrap();
-    knows_that(&back, "front", Standing::Serving).await;
+    knows_that(&back, "front", MemberStatus::Serving).await;
     within(async {
         while let Err(error) = front.start(Late, deal(2)).await {
             assert!(matches!(error, StartError::NobodyPlays { role: "back" }), "{error}");
@@ -605,7 +605,7 @@ async fn is_forgotten_by_the_back(front: &Node) {
         }
     })
     .await;
-    assert_eq!(front.standing(), Standing::Serving);
+    assert_eq!(front.status(), MemberStatus::Serving);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -617,7 +617,7 @@ async fn a_session_stays_with_its_nodes_over_joins_and_restarts() {
     within(street.outside.asked_times(30)).await;
     let others = [street.start("side-2").await, street.start("side-3").await];
     for name in ["side-2", "side-3"] {
-        knows_that(&front, name, Standing::Serving).await;
+        knows_that(&front, name, MemberStatus::Serving).await;
     }
     let (front, back, one) = (street.cut(front).await, street.cut(back).await, street.cut(one).await);
     street.outside.set_gate(true);
@@ -640,7 +640,7 @@ async fn what_is_known_of_the_others_can_be_seen() {
     let street = Street::default();
     let [front, back, side] = street.start_all(["front", "back", "side"]).await;
     let heard = seen(&front, "back");
-    assert_eq!((heard.roles, heard.standing), (vec!["back".to_owned()], Standing::Serving));
+    assert_eq!((heard.roles, heard.status), (vec!["back".to_owned()], MemberStatus::Serving));
     assert!(heard.last_heard.is_some());
     within(back.shutdown()).await;
     // Not cut: what it has only heard yet may be lost with its power.
@@ -651,8 +651,8 @@ async fn what_is_known_of_the_others_can_be_seen() {
     until("the side to be heard", || seen(&front, "side").last_heard.is_some()).await;
     within(front.forget(&node_id("back"))).await.unwrap();
     let gone = seen(&front, "back");
-    assert_eq!((gone.standing, gone.roles, gone.last_heard), (Standing::Left, vec![], None));
-    assert_eq!(standings(&side)["back"], Standing::Serving, "nobody is believed about another node");
+    assert_eq!((gone.status, gone.roles, gone.last_heard), (MemberStatus::Left, vec![], None));
+    assert_eq!(statuses(&side)["back"], MemberStatus::Serving, "nobody is believed about another node");
 }
 
 /// In one thread, where the numbers of a test are its own.
@@ -704,8 +704,8 @@ async fn a_node_with_an_empty_store_under_a_known_name_stops_unless_it_is_told_t
     until("the side to be heard", || seen(&front, "side").last_heard.is_some()).await;
 }
 
-/// Forgotten as soon as it is known, over and over: what the link has just learned of it and has not written yet does not
-/// come to disk after the node was forgotten.
+/// Forgotten as soon as it is known, over and over: what the link has just learned of it and has not written yet does
+/// not come to disk after the node was forgotten.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_name_of_a_node_that_was_forgotten_is_free() {
     let street = Street::default();

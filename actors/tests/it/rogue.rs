@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use accompanist::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Body, Epoch, Frame, Header, Lacks, Offer, Offered, Operation, Outcome, Packet, WIRE_VERSION};
+use accompanist::frame::{
+    Advertisement, Body, Epoch, Frame, Header, Lacks, OfferedChoreography, Operation, Outcome, Packet, WIRE_VERSION,
+};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::transport::LocalNetwork;
@@ -26,7 +28,7 @@ pub struct Rogue {
 #[derive(Default)]
 struct Heard {
     epochs: BTreeMap<NodeId, Epoch>,
-    offers: BTreeMap<NodeId, Offer>,
+    advertisements: BTreeMap<NodeId, Advertisement>,
     answers: Vec<NodeId>,
 }
 
@@ -37,11 +39,11 @@ impl Inbox for Ears {
         let packet = Packet::from_bytes(packet, from, &node_id("rogue")).unwrap();
         self.0.send_modify(|heard| {
             heard.epochs.insert(from.clone(), packet.epoch);
-            if let Some(offer) = packet.offer {
-                if !offer.ask {
+            if let Some(advertisement) = packet.advertisement {
+                if !advertisement.ask {
                     heard.answers.push(from.clone());
                 }
-                heard.offers.insert(from.clone(), offer);
+                heard.advertisements.insert(from.clone(), advertisement);
             }
         });
     }
@@ -78,11 +80,11 @@ impl Rogue {
     }
 
     /// What a node offers, as it tells everybody.
-    pub async fn offer_of(&self, node: &str) -> Offer {
+    pub async fn advertisement_of(&self, node: &str) -> Advertisement {
         self.is_heard(&[node]).await;
-        let offer = self.heard.borrow().offers[&node_id(node)].clone();
+        let advertisement = self.heard.borrow().advertisements[&node_id(node)].clone();
         // What it knows of the stranger is for that one.
-        Offer { knows: None, ask: false, ..offer }
+        Advertisement { knows: None, ask: false, ..advertisement }
     }
 
     /// Waits until the links of these nodes have been through everything sent to them so far.
@@ -90,7 +92,13 @@ impl Rogue {
         for node in nodes {
             let answers = |heard: &Heard| heard.answers.iter().filter(|from| from.as_str() == *node).count();
             let already = answers(&self.heard.borrow());
-            self.send(node, &Packet { offer: Some(Offer { ask: true, ..Offer::default() }), ..Packet::new(EPOCH) });
+            self.send(
+                node,
+                &Packet {
+                    advertisement: Some(Advertisement { ask: true, ..Advertisement::default() }),
+                    ..Packet::new(EPOCH)
+                },
+            );
             within(self.heard.clone().wait_for(|heard| answers(heard) > already)).await.unwrap();
         }
     }
@@ -184,10 +192,14 @@ fn misfits(epoch: Epoch) -> Vec<Vec<u8>> {
     }
     let mut packets: Vec<Packet> = frames.into_iter().map(|frame| with_frame(epoch, frame)).collect();
     // Offers to play that are too large: nobody is cast for them.
-    let trade = |patches| Offered { choreography: "trade".into(), version: 1, patches };
+    let trade = |patches| OfferedChoreography { choreography: "trade".into(), version: 1, patches };
     for patches in [vec!["p".repeat(1_000)], vec![String::new(); 1_000]] {
-        let offer = Offer { roles: vec!["back".into()], choreographies: vec![trade(patches)], ..Offer::default() };
-        packets.push(Packet { offer: Some(offer), ..Packet::new(epoch) });
+        let advertisement = Advertisement {
+            roles: vec!["back".into()],
+            choreographies: vec![trade(patches)],
+            ..Advertisement::default()
+        };
+        packets.push(Packet { advertisement: Some(advertisement), ..Packet::new(epoch) });
     }
     // Acknowledgements of what was never sent.
     packets.push(Packet { acks: vec![(Epoch(3), vec![4, u64::MAX])], ..Packet::new(epoch) });

@@ -1,4 +1,5 @@
-//! Nodes join, drain, crash and leave while orders flow all the time: every session ends, none is lost, the books balance.
+//! Nodes join, drain, crash and leave while orders flow all the time: every session ends, none is lost, the books
+//! balance.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use accompanist::prelude::*;
 use accompanist::testing::{Simulation, World};
-use accompanist::{NodeBuilder, Standing};
+use accompanist::{MemberStatus, NodeBuilder};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -104,7 +105,7 @@ async fn drains_over_a_crash(street: &Street, load: &Load, node: TestNode) -> Te
     let open = within(node.drain_progress()).await.unwrap().open[node.name()].unwrap();
     assert!(open > 0, "it is in the middle of nothing");
     let node = street.cut(node).await;
-    assert_eq!(node.standing(), Standing::Draining);
+    assert_eq!(node.status(), MemberStatus::Draining);
     load.goes_on(10).await;
     street.outside.set_gate(true);
     within(node.drained()).await.unwrap();
@@ -119,7 +120,7 @@ async fn nodes_join_and_leave_under_load_and_no_session_is_lost() {
     load.goes_on(20).await;
     let (other_back, other_side) = (street.start("back-2").await, street.start("side-2").await);
     for name in ["back-2", "side-2"] {
-        knows_that(&front, name, Standing::Serving).await;
+        knows_that(&front, name, MemberStatus::Serving).await;
     }
     load.goes_on(50).await;
     retire(&street, &load, side, &mut books).await;
@@ -128,14 +129,14 @@ async fn nodes_join_and_leave_under_load_and_no_session_is_lost() {
 
     let other_front = street.start("front-2").await;
     for name in ["back-2", "side-2"] {
-        knows_that(&other_front, name, Standing::Serving).await;
+        knows_that(&other_front, name, MemberStatus::Serving).await;
     }
     within(front.drain()).await.unwrap();
     load.door.send_replace(Node::clone(&other_front));
     retire(&street, &load, front, &mut books).await;
     // One of a name that was there before, with nothing on its disk.
     let side = street.start("side-1").await;
-    knows_that(&other_front, "side-1", Standing::Serving).await;
+    knows_that(&other_front, "side-1", MemberStatus::Serving).await;
     let other_side = street.cut(other_side).await;
     load.goes_on(50).await;
 
@@ -189,11 +190,11 @@ async fn place(world: World, order: Order, after_ms: u64) -> bool {
 
 /// Payment and loyalty have two nodes each, of which one leaves and a third one comes, at any moment.
 async fn replicas(world: World) {
-    let bank = Arc::new(Bank::watched_by(world.witness()));
+    let bank = Arc::new(Bank::watched_by(world.recorder()));
     let settings = Settings {
         retransmission_delay_min: Duration::from_millis(20),
         retransmission_delay_max: Duration::from_millis(60),
-        offer_period_max: Duration::from_millis(300),
+        advertisement_period_max: Duration::from_millis(300),
         ..Settings::default()
     };
     let describe = move |node: NodeBuilder| node.settings(settings.clone()).choreography(WarehouseOrder);
@@ -249,7 +250,7 @@ async fn replicas(world: World) {
     for (order, completed) in orders.iter().zip(&completed) {
         check_order(order, *completed, &books);
     }
-    world.witness().note(format!("{completed:?} {books:?} {}", bank.asked()));
+    world.recorder().note(format!("{completed:?} {books:?} {}", bank.asked()));
 }
 
 /// What a node of loyalty has in its books.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use accompanist::prelude::*;
-use accompanist::testing::Witness;
+use accompanist::testing::EventRecorder;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Copy)]
@@ -45,7 +45,7 @@ pub type Ledger = BTreeMap<u32, Entry>;
 
 /// A bank that honours idempotency keys and outlives every node.
 #[derive(Default)]
-pub struct Bank(Mutex<BankState>, Option<Witness>);
+pub struct Bank(Mutex<BankState>, Option<EventRecorder>);
 
 #[derive(Default)]
 struct BankState {
@@ -56,12 +56,12 @@ struct BankState {
 }
 
 impl Bank {
-    pub fn watched_by(witness: Witness) -> Self {
-        Self(Mutex::default(), Some(witness))
+    pub fn watched_by(recorder: EventRecorder) -> Self {
+        Self(Mutex::default(), Some(recorder))
     }
-    fn told(&self, tell: impl FnOnce(&Witness)) {
-        if let Some(witness) = &self.1 {
-            tell(witness);
+    fn told(&self, tell: impl FnOnce(&EventRecorder)) {
+        if let Some(recorder) = &self.1 {
+            tell(recorder);
         }
     }
     pub fn ledger(&self) -> Ledger {
@@ -85,7 +85,7 @@ impl Bank {
                 None if order.declined => Err(Abort::new("declined", "the card was declined")),
                 None => {
                     bank.ledger.entry(order.id).or_default().done += 1;
-                    self.told(|witness| witness.committed(step));
+                    self.told(|recorder| recorder.committed(step));
                     Ok(order.id)
                 }
             };
@@ -106,7 +106,7 @@ impl Bank {
             }
             if bank.refunds.insert(step.to_string()) {
                 bank.ledger.entry(order.id).or_default().undone += 1;
-                self.told(|witness| witness.compensated(step));
+                self.told(|recorder| recorder.compensated(step));
             }
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -218,7 +218,8 @@ impl Choreography for WarehouseOrder {
     }
 }
 
-/// Checks one order against the ledgers: all done once, or all that was done is undone; `completed` is what its caller was told.
+/// Checks one order against the ledgers: all done once, or all that was done is undone; `completed` is what its caller
+/// was told.
 pub fn check_order(order: &Order, completed: bool, ledgers: &BTreeMap<&'static str, Ledger>) {
     for step in ["insure", "reserve", "screen", "charge", "award", "ship", "confirm"] {
         let entry = ledgers[step].get(&order.id).cloned().unwrap_or_default();

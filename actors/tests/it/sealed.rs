@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use accompanist::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Body, Epoch, Frame, Left, Membership, Offer, Outcome, Packet};
+use accompanist::frame::{Advertisement, Body, Epoch, Frame, Left, Membership, Outcome, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::{Faults, FaultyNetwork, LocalNetwork};
-use accompanist::{NodeBuilder, SEAL_KEY_FILE, SealError, SealSecrets, Standing, metric};
+use accompanist::{MemberStatus, NodeBuilder, SEAL_KEY_FILE, SealError, SealSecrets, metric};
 use base64ct::{Base64, Encoding};
 use crypto_box::aead::{AeadInPlace, OsRng, rand_core::RngCore};
 use crypto_box::{ChaChaBox, Nonce, PublicKey, SecretKey};
@@ -112,7 +112,7 @@ impl System {
 
     /// One that does not seal.
     fn in_clear(&self, name: &'static str, network: &(impl Transport + Clone)) -> NodeBuilder {
-        let settings = Settings { offer_period_max: Duration::from_millis(200), ..quick() };
+        let settings = Settings { advertisement_period_max: Duration::from_millis(200), ..quick() };
         let builder = on_disk(name, &self.disks[name], network.clone()).settings_unless_given(settings);
         let builder = builder.choreography(Trade).choreography(Secret).choreography(Ping);
         let builder = builder.members_file(self.file(name, "members.toml"));
@@ -329,12 +329,18 @@ fn lies(session: SessionId, from: &str, epoch: Epoch) -> Vec<Packet> {
         Body::Close(Outcome::Finished),
     ];
     let frames = bodies.map(|body| vec![(1_u64 << 40, frame(body))]);
-    let offer = Offer { ask: true, ..Offer::default() };
+    let advertisement = Advertisement { ask: true, ..Advertisement::default() };
     let left = Left { at_unix_ms: u64::MAX / 2, node: node_id(from), membership: Membership(0) };
     let mut packets: Vec<_> = frames.map(|frames| Packet { frames, ..Packet::new(epoch) }).into();
     packets.push(Packet { acks: vec![(epoch, (0..500).collect())], ..Packet::new(epoch) });
-    packets.push(Packet { offer: Some(Offer { left: vec![left], ..offer.clone() }), ..Packet::new(epoch) });
-    packets.push(Packet { offer: Some(Offer { knows: Some(Membership(1)), ..offer }), ..Packet::new(epoch) });
+    packets.push(Packet {
+        advertisement: Some(Advertisement { left: vec![left], ..advertisement.clone() }),
+        ..Packet::new(epoch)
+    });
+    packets.push(Packet {
+        advertisement: Some(Advertisement { knows: Some(Membership(1)), ..advertisement }),
+        ..Packet::new(epoch)
+    });
     packets
 }
 
@@ -382,7 +388,7 @@ async fn a_router_speaks_in_nobodys_name() {
     trade(&front, 5..7).await;
     are_idle(&[&back, &front, &side]).await;
     assert_eq!(system.outside.total(), Tally { done: 6, undone: 2 });
-    let serve = [&back, &front].map(|node| node.peers().iter().all(|known| known.standing == Standing::Serving));
+    let serve = [&back, &front].map(|node| node.peers().iter().all(|known| known.status == MemberStatus::Serving));
     assert_eq!(serve, [true, true]);
     let unopened = 2 * count + 3 * sent.len() as u64;
     until("all to be dropped", || reasons.of("seal") >= unopened).await;
@@ -390,17 +396,17 @@ async fn a_router_speaks_in_nobodys_name() {
     assert_eq!((reasons.of("not sealed"), reasons.of("not a member")), (2 * count, count));
     assert_eq!(reasons.of("checksum"), 0, "nothing of it was looked into");
     // The keys of a member are good in its own name: it is told of the life in which it is heard.
-    let offer = Packet { offer: Some(Offer::default()), ..Packet::new(Epoch(77)) };
+    let advertisement = Packet { advertisement: Some(Advertisement::default()), ..Packet::new(Epoch(77)) };
     let answers =
         || router.sent().iter().filter(|sent| sent.from == node_id("back") && sent.to == node_id("side")).count();
     let before = reasons.of("seal of another epoch");
     let answered = answers();
-    router.inject("side", "back", &sealed_by(&secrets["side"], &secrets["back"], "side", "back", &offer));
+    router.inject("side", "back", &sealed_by(&secrets["side"], &secrets["back"], "side", "back", &advertisement));
     until("an answer", || reasons.of("seal of another epoch") > before && answers() > answered).await;
 }
 
-/// Sessions that are over and forgotten: what was sent in them would begin them anew. So would the protocol's own check, by
-/// paths and tombstones, let it.
+/// Sessions that are over and forgotten: what was sent in them would begin them anew. So would the protocol's own
+/// check, by paths and tombstones, let it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_packet_that_is_replayed_changes_nothing() {
     let (system, router) = (System::new(), Router::new(|_, _| true));
@@ -410,7 +416,7 @@ async fn a_packet_that_is_replayed_changes_nothing() {
             age_max: Some(Duration::from_millis(100)),
             ..Retention::default()
         };
-        let settings = Settings { offer_period_max: Duration::from_millis(200), retention, ..quick() };
+        let settings = Settings { advertisement_period_max: Duration::from_millis(200), retention, ..quick() };
         TestNode::start(system.builder(name, &router).settings(settings))
     };
     let forget = async |front: &TestNode, nodes: &[&TestNode]| {

@@ -1,5 +1,6 @@
-//! What counts as acknowledged and was never received is sent again to the role that lacks it, out of memory or not; and a
-//! role that has gone back behind the others is listed. `core/tests/model` has each moment at which a frame can be lost so,
+//! What counts as acknowledged and was never received is sent again to the role that lacks it, out of memory or not;
+//! and a role that has gone back behind the others is listed. `core/tests/model` has each moment at which a frame can
+//! be lost so,
 //! `core/tests/it/long.rs` and `worlds.rs` more programs; here it is nodes, with what leaves memory there.
 
 use std::sync::Arc;

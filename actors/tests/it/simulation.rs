@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use accompanist::NodeBuilder;
 use accompanist::prelude::*;
-use accompanist::testing::{Roughness, Simulation, World};
+use accompanist::testing::{FaultProfile, Simulation, World};
 
 use crate::saga::{Bank, Loyalty, Order, Payment, Warehouse, WarehouseOrder, check_order, ledgers};
 
@@ -23,14 +23,14 @@ fn settings(forgetful: bool, passivation_delay: Duration, age_min_ms: u64) -> Se
         retransmission_delay_min: Duration::from_millis(20),
         retransmission_delay_max: Duration::from_millis(60),
         // Deafness is noticed after some of these, and a world waits for that.
-        offer_period_max: Duration::from_millis(300),
+        advertisement_period_max: Duration::from_millis(300),
         ..Settings::default()
     };
     if forgetful { Settings { retention, ..pauses } } else { pauses }
 }
 
 async fn orders(world: World) {
-    let bank = Arc::new(Bank::watched_by(world.witness()));
+    let bank = Arc::new(Bank::watched_by(world.recorder()));
     let forgetful = world.draw(0..2) == 0;
     // Longer than any delay of the network; and where orders are placed, longer than it takes to ask again.
     let passivation_delay = Duration::from_millis(match world.draw(0..3) {
@@ -59,7 +59,7 @@ async fn orders(world: World) {
     for (order, completed) in orders.iter().zip(&completed) {
         check_order(order, *completed, &ledgers);
     }
-    world.witness().note(format!("{completed:?} {ledgers:?} {}", bank.asked()));
+    world.recorder().note(format!("{completed:?} {ledgers:?} {}", bank.asked()));
 }
 
 /// Places one order until it is known to be settled, over every crash of the node it is placed at.
@@ -78,6 +78,6 @@ fn the_saga_survives_crashes_and_a_rough_network() {
 #[test]
 fn the_saga_survives_clocks_that_are_set_by_years() {
     let ten_years = Duration::from_hours(10 * 365 * 24);
-    let clocks = Roughness { clocks_set_max: 8, clock_error_max: ten_years, ..Roughness::rough() };
-    println!("{}", Simulation::new().seeds(100).roughness(clocks).run(orders));
+    let clocks = FaultProfile { clocks_set_max: 8, clock_error_max: ten_years, ..FaultProfile::rough() };
+    println!("{}", Simulation::new().seeds(100).fault_profile(clocks).run(orders));
 }

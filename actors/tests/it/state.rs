@@ -165,8 +165,8 @@ impl Bakery {
         self.node.is_idle().await;
     }
 
-    /// Starts all of them, no more than 64, before any of them is written: but for the first, they share a group commit, or
-    /// as many as its bound makes of it. Gives who ended well and what the others were told.
+    /// Starts all of them, no more than 64, before any of them is written: but for the first, they share a group
+    /// commit, or as many as its bound makes of it. Gives who ended well and what the others were told.
     async fn serve<C: Choreography<Input = At<Front, Deal>, Output = At<Front, u32>>>(
         &self,
         deals: &[Deal],
@@ -385,7 +385,7 @@ async fn a_value_of_another_type_stops_the_session_with_table_and_key_and_loses_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_of_another_type_in_a_compensation_needs_an_operator_who_is_told_table_and_key() {
-    use accompanist::instance::Remedy;
+    use accompanist::machine::Resolution;
 
     let bakery = Bakery::open(1_024).await;
     bakery.bake(1, 0).await;
@@ -398,7 +398,7 @@ async fn a_value_of_another_type_in_a_compensation_needs_an_operator_who_is_told
     assert!(troubled[0].session == session.id() && TOLD.iter().all(|part| reason.contains(part)), "{troubled:?}");
     assert_eq!(bakery.books(Front).await, (0, vec![UNLUCKY]));
     bakery.mishaps.compensations_mistyped.store(false, Ordering::SeqCst);
-    assert_eq!(within(session.initiator().remedy(Remedy::Retry)).await.unwrap(), 1);
+    assert_eq!(within(session.initiator().resolve(Resolution::Retry)).await.unwrap(), 1);
     assert!(aborted(&within(session.settled()).await.unwrap_err(), "no-truck"));
     assert_eq!(bakery.books(Front).await, (1, vec![]));
 }
@@ -422,7 +422,7 @@ impl DurableActor for Urls {
     const NAME: &'static str = "urls";
     type Message = String;
     type Reply = u32;
-    fn handle(&self, _: &mut Here<'_>, state: &mut State<'_>, url: String) -> Result<u32, Abort> {
+    fn handle(&self, _: &mut ActorContext<'_>, state: &mut State<'_>, url: String) -> Result<u32, Abort> {
         SEEN.update(state, &url, |times| Ok(times.unwrap_or_default() + 1))
     }
 }

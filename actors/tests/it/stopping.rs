@@ -97,7 +97,7 @@ impl DurableActor for Butler {
     const NAME: &'static str = "butler";
     type Message = Handler;
     type Reply = ();
-    fn handle(&self, _: &mut Here<'_>, _: &mut State<'_>, handler: Handler) -> Result<(), Abort> {
+    fn handle(&self, _: &mut ActorContext<'_>, _: &mut State<'_>, handler: Handler) -> Result<(), Abort> {
         let node = self.0.node().clone();
         match handler {
             Handler::Spawns => drop(tokio::spawn(async move { node.shutdown().await })),

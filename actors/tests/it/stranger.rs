@@ -1,5 +1,5 @@
-//! A stranger on the wire, who knows the names and epochs of all and says what it likes, in its own name and in those of
-//! others: sessions end, books agree, and what it can make a node keep or send is bounded.
+//! A stranger on the wire, who knows the names and epochs of all and says what it likes, in its own name and in those
+//! of others: sessions end, books agree, and what it can make a node keep or send is bounded.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use accompanist::contract::{BoxFuture, Heal, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Body, Epoch, Frame, Header, Lacks, Left, Offer, Offered, Operation, Packet};
+use accompanist::frame::{
+    Advertisement, Body, Epoch, Frame, Header, Lacks, Left, OfferedChoreography, Operation, Packet,
+};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
-use accompanist::{Contact, Path, Payload, Standing};
+use accompanist::{Contact, MemberStatus, Path, Payload};
 use fastrand::Rng;
 
 use crate::changes::bodies;
@@ -188,15 +190,16 @@ async fn a_session_with_a_forged_cast_begins_nothing() {
 
 /// Says in its own name that it plays the side, and knows whoever it says that to.
 async fn ghost(rogue: &Rogue, to: &str) {
-    let known = rogue.offer_of(to).await;
-    let late = |choreography: &str| Offered { choreography: choreography.into(), version: 1, patches: vec![] };
-    let offer = Offer {
+    let known = rogue.advertisement_of(to).await;
+    let late =
+        |choreography: &str| OfferedChoreography { choreography: choreography.into(), version: 1, patches: vec![] };
+    let advertisement = Advertisement {
         roles: vec!["side".into()],
         choreographies: vec![late("late"), late("slow")],
         knows: Some(known.membership),
-        ..Offer::default()
+        ..Advertisement::default()
     };
-    rogue.send_as("ghost", to, &Packet { offer: Some(offer), ..Packet::new(Epoch(13)) });
+    rogue.send_as("ghost", to, &Packet { advertisement: Some(advertisement), ..Packet::new(Epoch(13)) });
     rogue.is_heard(&[to]).await;
 }
 
@@ -226,27 +229,39 @@ async fn nobody_says_of_another_one_that_it_has_left() {
     let [front, back, side] = street.start_all(["front", "back", "side"]).await;
     let rogue = Rogue::attach(&street.network).await;
     let left = async |node: &str| {
-        let Offer { membership, .. } = rogue.offer_of(node).await;
+        let Advertisement { membership, .. } = rogue.advertisement_of(node).await;
         Left { at_unix_ms: u64::MAX / 2, node: node_id(node), membership }
     };
     let left = vec![left("side").await, left("back").await, left("front").await];
     for to in ["front", "back", "side"] {
-        rogue.send(to, &Packet { offer: Some(Offer { left: left.clone(), ..Offer::default() }), ..Packet::new(EPOCH) });
+        rogue.send(
+            to,
+            &Packet {
+                advertisement: Some(Advertisement { left: left.clone(), ..Advertisement::default() }),
+                ..Packet::new(EPOCH)
+            },
+        );
         rogue.is_heard(&[to]).await;
     }
     settled(started(&front, 0..20).await).await;
     for node in [&front, &back, &side] {
-        assert_eq!(node.standing(), Standing::Serving);
-        assert!(node.peers().iter().all(|known| known.standing == Standing::Serving), "{:?}", node.peers());
+        assert_eq!(node.status(), MemberStatus::Serving);
+        assert!(node.peers().iter().all(|known| known.status == MemberStatus::Serving), "{:?}", node.peers());
     }
     let front = street.cut(front).await;
-    assert!(front.peers().iter().all(|known| known.standing == Standing::Serving), "{:?}", front.peers());
+    assert!(front.peers().iter().all(|known| known.status == MemberStatus::Serving), "{:?}", front.peers());
     settled(started(&front, 20..40).await).await;
     assert_eq!(notes(&side).await.len(), 40);
     // In its own name it may.
-    let own = Left { at_unix_ms: 1, node: node_id("rogue"), membership: Offer::default().membership };
-    rogue.send("front", &Packet { offer: Some(Offer { left: vec![own], ..Offer::default() }), ..Packet::new(EPOCH) });
-    knows_that(&front, "rogue", Standing::Left).await;
+    let own = Left { at_unix_ms: 1, node: node_id("rogue"), membership: Advertisement::default().membership };
+    rogue.send(
+        "front",
+        &Packet {
+            advertisement: Some(Advertisement { left: vec![own], ..Advertisement::default() }),
+            ..Packet::new(EPOCH)
+        },
+    );
+    knows_that(&front, "rogue", MemberStatus::Left).await;
 }
 
 /// A network that flips one bit in one of three packets.
@@ -325,10 +340,14 @@ async fn names_that_are_made_up_are_forgotten_for_nodes_that_are_there() {
     settled(started(&front, 0..5).await).await;
     let rogue = Rogue::attach(&street.network).await;
     rogue.is_heard(&["front"]).await;
-    let offer = Offer { roles: vec!["side".into()], ..Offer::default() };
+    let advertisement = Advertisement { roles: vec!["side".into()], ..Advertisement::default() };
     for number in 0..1_500 {
         let name = format!("made-up-{number}");
-        rogue.send_as(&name, "front", &Packet { offer: Some(offer.clone()), ..Packet::new(Epoch(number)) });
+        rogue.send_as(
+            &name,
+            "front",
+            &Packet { advertisement: Some(advertisement.clone()), ..Packet::new(Epoch(number)) },
+        );
     }
     rogue.is_heard(&["front"]).await;
     assert!(front.peers().len() < 1_100, "{}", front.peers().len());
@@ -336,9 +355,9 @@ async fn names_that_are_made_up_are_forgotten_for_nodes_that_are_there() {
     let made_up = |front: &Node| front.peers().into_iter().filter(|known| known.node.as_str().starts_with("made-up"));
     until("them to be silent", || made_up(&front).all(|known| is_gone(&known))).await;
     let other = street.start("side-2").await;
-    knows_that(&front, "side-2", Standing::Serving).await;
+    knows_that(&front, "side-2", MemberStatus::Serving).await;
     for name in ["back", "side-1"] {
-        knows_that(&front, name, Standing::Serving).await;
+        knows_that(&front, name, MemberStatus::Serving).await;
     }
     within(async {
         for id in 5.. {
@@ -366,7 +385,7 @@ async fn changing_epochs_hurry_what_waits_once_in_a_while() {
         (TestNode::start(back()).await, TestNode::start(node("front", &disks[1]).role(Front, Arc::new(()))).await);
     within(within(front.start(Trade, deal(0))).await.unwrap().settled()).await.unwrap();
     let rogue = Rogue::attach(&recorder.network).await;
-    let offer = rogue.offer_of("back").await;
+    let advertisement = rogue.advertisement_of("back").await;
     within(first.shutdown()).await;
     let mut sessions = Vec::new();
     for id in 1..=u32::try_from(WAITING).unwrap() {
@@ -380,7 +399,11 @@ async fn changing_epochs_hurry_what_waits_once_in_a_while() {
     until("all to be sent once", || frames() >= WAITING).await;
     let before = frames();
     for epoch in 0..200 {
-        rogue.send_as("back", "front", &Packet { offer: Some(offer.clone()), ..Packet::new(Epoch(1_000 + epoch)) });
+        rogue.send_as(
+            "back",
+            "front",
+            &Packet { advertisement: Some(advertisement.clone()), ..Packet::new(Epoch(1_000 + epoch)) },
+        );
     }
     rogue.is_heard(&["front"]).await;
     assert!(frames() <= before + 2 * WAITING, "{} more frames", frames() - before);

@@ -1,4 +1,5 @@
-//! What is given to a builder twice, or in two ways that contradict each other, is refused at the start with both named.
+//! What is given to a builder twice, or in two ways that contradict each other, is refused at the start with both
+//! named.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -109,7 +110,7 @@ impl DurableActor for Ear {
     const NAME: &'static str = "ear";
     type Message = ();
     type Reply = ();
-    fn handle(&self, _: &mut Here<'_>, _: &mut State<'_>, (): ()) -> Result<(), Abort> {
+    fn handle(&self, _: &mut ActorContext<'_>, _: &mut State<'_>, (): ()) -> Result<(), Abort> {
         Ok(())
     }
 }

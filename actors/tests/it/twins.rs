@@ -1,4 +1,5 @@
-//! Two nodes of one name on two copies of one store: everybody who hears both notices, and both stop until one is chosen.
+//! Two nodes of one name on two copies of one store: everybody who hears both notices, and both stop until one is
+//! chosen.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

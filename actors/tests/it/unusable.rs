@@ -1,5 +1,5 @@
-//! Each reason why a store cannot be opened is an error of its own, with its own advice; none of them is called damage, and nothing
-//! is changed.
+//! Each reason why a store cannot be opened is an error of its own, with its own advice; none of them is called damage,
+//! and nothing is changed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -156,8 +156,8 @@ impl Owned for fs::Metadata {
     }
 }
 
-/// Has `script` make a file system at `$0` in a namespace of its own, and opens the store there; nothing, and a word about it,
-/// where that is not allowed.
+/// Has `script` make a file system at `$0` in a namespace of its own, and opens the store there; nothing, and a word
+/// about it, where that is not allowed.
 #[cfg(target_os = "linux")]
 fn opened_on(script: &str, folder: &TempDir, path: &Path) -> Option<String> {
     let is_allowed = Command::new("unshare").args(["-rm", "true"]).output().is_ok_and(|ran| ran.status.success());

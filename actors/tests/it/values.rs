@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use accompanist::instance::{Remedy, Status};
+use accompanist::machine::{Resolution, Status};
 use accompanist::prelude::*;
 use accompanist::record::Task;
 use accompanist::store::MemoryDisk;
@@ -82,7 +82,7 @@ impl DurableActor for Shelf {
     const NAME: &'static str = "shelf";
     type Message = BTreeMap<u32, Option<Stock>>;
     type Reply = usize;
-    fn handle(&self, _: &mut Here<'_>, _: &mut State<'_>, tables: Self::Message) -> Result<usize, Abort> {
+    fn handle(&self, _: &mut ActorContext<'_>, _: &mut State<'_>, tables: Self::Message) -> Result<usize, Abort> {
         Ok(tables.len())
     }
 }
@@ -175,7 +175,7 @@ async fn a_step_whose_output_cannot_be_recorded_is_listed_and_committed_again_on
         assert_eq!(count(&books.done), 1);
         if mended {
             books.mended.store(true, Ordering::SeqCst);
-            assert_eq!(within(sale.initiator().remedy(Remedy::Retry)).await.unwrap(), 1);
+            assert_eq!(within(sale.initiator().resolve(Resolution::Retry)).await.unwrap(), 1);
             within(sale.settled()).await.unwrap();
             assert_eq!((count(&books.done), count(&books.undone)), (2, 0));
         } else {
@@ -183,7 +183,7 @@ async fn a_step_whose_output_cannot_be_recorded_is_listed_and_committed_again_on
             let moves = within(sale.initiator().abort("mend it")).await.unwrap_err();
             assert!(moves.to_string().contains("`remedy(Resolve)`"), "it does not stand still: {moves}");
             assert_eq!(within(sale.initiator().status()).await.unwrap(), Status::NeedsOperator);
-            assert_eq!(within(sale.initiator().remedy(Remedy::Resolve)).await.unwrap(), 1);
+            assert_eq!(within(sale.initiator().resolve(Resolution::Resolve)).await.unwrap(), 1);
             assert_eq!(
                 within(sale.settled()).await.unwrap_err().to_string(),
                 "aborted: mend it (accompanist.cancelled)"

@@ -9,7 +9,7 @@ use std::time::Duration;
 use accompanist::contract::{Change, Space, Store};
 use accompanist::frame::Outcome;
 use accompanist::id::{InstanceId, RoleIndex};
-use accompanist::instance::{Remedy, Status};
+use accompanist::machine::{Resolution, Status};
 use accompanist::prelude::*;
 use accompanist::record::{self, Closed, Opened, read_value};
 use accompanist::store::MemoryDisk;
@@ -246,7 +246,7 @@ impl World {
         within(async { while !waits().await || self.site.left() < 2 {} }).await;
     }
 
-    async fn stands_still(&self, which: usize) {
+    async fn is_stopped(&self, which: usize) {
         until("a part that stands still", || !self.node(which).stopped_sessions().is_empty()).await;
     }
 
@@ -323,7 +323,7 @@ async fn bring_about(state: &str) -> World {
         "stands still and has finished, another role" => other_bytes("back hears", 1).await,
         "stands still while it is compensated" => {
             let mut world = cancelled("front waits", &["back undo panics"]).await;
-            world.stands_still(1).await;
+            world.is_stopped(1).await;
             world.at = 1;
             world
         }
@@ -331,7 +331,7 @@ async fn bring_about(state: &str) -> World {
             let mut world = waiting("front waits", 0, 1).await;
             world.stop(1).await;
             world.start_again(1, false).await;
-            world.stands_still(1).await;
+            world.is_stopped(1).await;
             world
         }
         "cannot be read from the store" => {
@@ -339,7 +339,7 @@ async fn bring_about(state: &str) -> World {
             world.stop(1).await;
             damage(&world.disks[1], world.session);
             world.start_again(1, true).await;
-            world.stands_still(1).await;
+            world.is_stopped(1).await;
             world
         }
         "left behind by a role that has closed, initiating role" => {
@@ -347,7 +347,7 @@ async fn bring_about(state: &str) -> World {
             world.stop(1).await;
             close_by_hand(&world.disks[1], world.session, 1);
             world.start_again(1, true).await;
-            world.stands_still(0).await;
+            world.is_stopped(0).await;
             world
         }
         "left behind by a role that has closed, another role" => {
@@ -355,7 +355,7 @@ async fn bring_about(state: &str) -> World {
             world.stop(0).await;
             close_by_hand(&world.disks[0], world.session, 0);
             world.start_again(0, true).await;
-            world.stands_still(1).await;
+            world.is_stopped(1).await;
             world
         }
         "has finished, and its initiating role does not know the session" => {
@@ -364,7 +364,7 @@ async fn bring_about(state: &str) -> World {
             world.stop(0).await;
             lose(&world.disks[0], world.session, 0);
             world.start_again(0, true).await;
-            world.stands_still(1).await;
+            world.is_stopped(1).await;
             world
         }
         "is not open here" => {
@@ -391,7 +391,7 @@ async fn cancelled(kind: &str, blocks: &[&'static str]) -> World {
 
 async fn still(kind: &str, block: &'static str, at: usize) -> World {
     let world = World::start(kind, &[block], at).await;
-    world.stands_still(at).await;
+    world.is_stopped(at).await;
     until("a step at each", || world.site.left() == 2).await;
     world
 }
@@ -404,7 +404,7 @@ async fn other_bytes(kind: &str, at: usize) -> World {
     world.stop(1 - at).await;
     world.site.block("swapped");
     world.start_again(1 - at, true).await;
-    world.stands_still(at).await;
+    world.is_stopped(at).await;
     world
 }
 
@@ -446,8 +446,8 @@ async fn go(way: &str, part: &InstanceHandle) -> Result<usize, AskError> {
         "resume" => part.resume().await.map(|()| 0),
         "abort" => part.abort("as an operator wants").await.map(|()| 0),
         "terminate" => part.terminate("as an operator wants").await.map(|left| left.len()),
-        "remedy(Retry)" => part.remedy(Remedy::Retry).await.map(|_| 0),
-        "remedy(Resolve)" => part.remedy(Remedy::Resolve).await,
+        "remedy(Retry)" => part.resolve(Resolution::Retry).await.map(|_| 0),
+        "remedy(Resolve)" => part.resolve(Resolution::Resolve).await,
         "skip_message" => part.skip_message().await.map(|_| 0),
         way => panic!("no test goes the way `{way}`"),
     }
@@ -469,7 +469,7 @@ async fn check(state: &str, way: &str, expected: &str) {
     }
     let left = within(go(way, &part)).await.unwrap_or_else(|error| panic!("{state}, {way}: {error}"));
     match expected {
-        "again" if !state.starts_with("a step") => world.stands_still(world.at).await,
+        "again" if !state.starts_with("a step") => world.is_stopped(world.at).await,
         "again" => world.in_trouble().await,
         "finishes" => {
             let go = [world.part(0), world.part(1)];
@@ -620,14 +620,14 @@ async fn each_way_out_of_a_channel_that_stands_still_is_as_the_table_says() {
         for number in [7, 8] {
             within(edge.actor::<Recorder>().tell(&say(number))).await.unwrap();
         }
-        let stands_still = async || until("a channel that stands still", || !site.stopped_sessions().is_empty()).await;
-        stands_still().await;
+        let is_stopped = async || until("a channel that stands still", || !site.stopped_sessions().is_empty()).await;
+        is_stopped().await;
         let part = site.instance_at(site.stopped_sessions()[0].session, RoleIndex(1));
         let gone = within(go(&way, &part)).await;
         match expected.as_str() {
             "again" => {
                 gone.unwrap();
-                stands_still().await;
+                is_stopped().await;
             }
             "finishes" => {
                 gone.unwrap();
@@ -636,7 +636,7 @@ async fn each_way_out_of_a_channel_that_stands_still_is_as_the_table_says() {
             expected => {
                 let error = gone.unwrap_err();
                 assert!(error.to_string().contains(expected.strip_prefix("→ ").unwrap()), "{way}: {error}");
-                stands_still().await;
+                is_stopped().await;
             }
         }
         within(site.shutdown()).await;

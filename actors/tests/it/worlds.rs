@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use accompanist::NodeBuilder;
 use accompanist::prelude::*;
-use accompanist::testing::{Failure, Roughness, Simulation, What, Witness, World};
+use accompanist::testing::{EventRecorder, Failure, FaultProfile, Simulation, What, World};
 
 #[derive(Clone, Copy)]
 struct Shop;
@@ -25,14 +25,14 @@ impl Role for Bank {
 
 /// A bank outside, which tells the world what it does.
 struct Accounts {
-    witness: Witness,
+    recorder: EventRecorder,
     honours_keys: bool,
     paid: Mutex<BTreeMap<String, u32>>,
 }
 
 impl Accounts {
     fn new(world: &World, honours_keys: bool) -> Arc<Self> {
-        Arc::new(Self { witness: world.witness(), honours_keys, paid: Mutex::default() })
+        Arc::new(Self { recorder: world.recorder(), honours_keys, paid: Mutex::default() })
     }
     fn paid(&self) -> u32 {
         self.paid.lock().unwrap().values().sum()
@@ -50,7 +50,7 @@ impl Transaction for Pay {
         let is_new = !accounts.paid.lock().unwrap().contains_key(&here.key().to_string());
         if is_new || !accounts.honours_keys {
             *accounts.paid.lock().unwrap().entry(here.key().to_string()).or_default() += amount;
-            accounts.witness.committed(here.key());
+            accounts.recorder.committed(here.key());
         }
         // Long enough for a crash between the effect and its record.
         tokio::time::sleep(Duration::from_millis(30)).await;
@@ -90,7 +90,7 @@ impl Choreography for Broken {
 
 async fn add_nodes(world: &World, accounts: Arc<Accounts>) {
     // Deafness is noticed after some of these, and a world waits for that.
-    let settings = Settings { offer_period_max: Duration::from_millis(300), ..Settings::default() };
+    let settings = Settings { advertisement_period_max: Duration::from_millis(300), ..Settings::default() };
     let describe = move |node: NodeBuilder| node.settings(settings.clone()).choreography(Sale).choreography(Broken);
     let shop = describe.clone();
     world.add_node("shop", move |node| shop(node).role(Shop, Arc::new(()))).await;
@@ -137,7 +137,7 @@ fn what_depends_on_more_than_the_seed_is_found() {
     let run = AtomicU32::new(0);
     let body = async |world: World| {
         sales(world.clone(), true).await;
-        world.witness().note(run.fetch_add(1, Ordering::Relaxed).to_string());
+        world.recorder().note(run.fetch_add(1, Ordering::Relaxed).to_string());
     };
     let failure = failure(&Simulation::new().seeds(1).twice(), body);
     assert!(failure.reason.starts_with("it ran in two ways"), "{failure}");
@@ -163,13 +163,14 @@ impl Choreography for Odds {
 #[test]
 fn two_runs_that_differ_in_a_value_that_is_sent_are_found_to_differ() {
     for what in ["nothing", "sent"] {
-        let ended = Simulation::new().roughness(Roughness::calm()).seeds(1).twice().try_run(async |world: World| {
-            let describe = |node: NodeBuilder| node.choreography(Odds);
-            world.add_node("shop", move |node| describe(node).role(Shop, Arc::new(()))).await;
-            let accounts = Accounts::new(&world, true);
-            world.add_node("bank", move |node| describe(node).role(Bank, accounts.clone())).await;
-            world.settled::<Odds>("shop", "key", what.into()).await.unwrap();
-        });
+        let ended =
+            Simulation::new().fault_profile(FaultProfile::none()).seeds(1).twice().try_run(async |world: World| {
+                let describe = |node: NodeBuilder| node.choreography(Odds);
+                world.add_node("shop", move |node| describe(node).role(Shop, Arc::new(()))).await;
+                let accounts = Accounts::new(&world, true);
+                world.add_node("bank", move |node| describe(node).role(Bank, accounts.clone())).await;
+                world.settled::<Odds>("shop", "key", what.into()).await.unwrap();
+            });
         assert_eq!(ended.is_ok(), what == "nothing", "{what}: {ended:?}");
     }
 }
@@ -213,7 +214,7 @@ impl Choreography for Wrongs {
 
 #[test]
 fn whatever_ends_a_world_is_told_with_role_node_operation_and_panic() {
-    let simulation = Simulation::new().roughness(Roughness::calm()).seeds(1).time_max(Duration::from_mins(2));
+    let simulation = Simulation::new().fault_profile(FaultProfile::none()).seeds(1).time_max(Duration::from_mins(2));
     let failed = |wrong: &'static str, waits_for_all: bool| {
         failure(&simulation, async |world: World| {
             let describe = move |node: NodeBuilder| node.choreography(Wrongs(wrong));
@@ -280,8 +281,8 @@ fn a_session_that_stands_still_fails_the_world_unless_it_is_allowed() {
 
 #[test]
 fn worlds_are_as_rough_as_is_said() {
-    let happens = |roughness: Roughness| {
-        let simulation = Simulation::new().roughness(roughness);
+    let happens = |fault_profile: FaultProfile| {
+        let simulation = Simulation::new().fault_profile(fault_profile);
         let traces = (0..30).map(|seed| simulation.run_seed(seed, &async |world| sales(world, true).await));
         let mut counts = BTreeMap::new();
         for event in traces.flat_map(|trace| trace.unwrap_or_else(|failure| panic!("{failure}")).events) {
@@ -305,8 +306,8 @@ fn worlds_are_as_rough_as_is_said() {
         }
         counts
     };
-    assert_eq!(happens(Roughness::calm()), BTreeMap::new());
-    let rough = happens(Roughness::rough());
+    assert_eq!(happens(FaultProfile::none()), BTreeMap::new());
+    let rough = happens(FaultProfile::rough());
     let kinds: Vec<_> = rough.keys().copied().collect();
     assert_eq!(
         kinds,
@@ -370,9 +371,9 @@ impl Choreography for Refused {
 }
 
 /// How often a request was too late, in all worlds that were run, and what came of them.
-fn late_requests(refuses_what_comes_late: bool, roughness: Roughness) -> (u32, Result<(), Failure>) {
+fn late_requests(refuses_what_comes_late: bool, fault_profile: FaultProfile) -> (u32, Result<(), Failure>) {
     let late = AtomicU32::new(0);
-    let ended = Simulation::new().seeds(40).roughness(roughness).try_run(async |world: World| {
+    let ended = Simulation::new().seeds(40).fault_profile(fault_profile).try_run(async |world: World| {
         let (entries, undone) = (Mutex::default(), Mutex::default());
         let ledger = Arc::new(Ledger { refuses_what_comes_late, entries, undone, late: AtomicU32::new(0) });
         let describe = |node: NodeBuilder| node.choreography(Refused);
@@ -391,7 +392,7 @@ fn late_requests(refuses_what_comes_late: bool, roughness: Roughness) -> (u32, R
 
 #[test]
 fn a_world_with_late_requests_finds_a_service_that_takes_a_commit_after_its_compensation() {
-    let late = Roughness { late_requests_max: 8, ..Roughness::rough() };
+    let late = FaultProfile { late_requests_max: 8, ..FaultProfile::rough() };
     let (_, ended) = late_requests(false, late);
     let text = ended.unwrap_err().to_string();
     assert!(
@@ -399,7 +400,7 @@ fn a_world_with_late_requests_finds_a_service_that_takes_a_commit_after_its_comp
         "{text}"
     );
     // A world without them does not.
-    let (times, ended) = late_requests(false, Roughness::rough());
+    let (times, ended) = late_requests(false, FaultProfile::rough());
     assert!(times == 0 && ended.is_ok(), "{times} {ended:?}");
     let (times, ended) = late_requests(true, late);
     assert!(times > 10 && ended.is_ok(), "{times} {ended:?}");

@@ -43,8 +43,8 @@ fn session_of(node: &Node) -> accompanist::InstanceHandle {
     node.instance_at(troubled.session, troubled.role)
 }
 
-/// A node in its second life, with a copy of the markers as they were in its first, and a charge that was made and is about
-/// to be taken back.
+/// A node in its second life, with a copy of the markers as they were in its first, and a charge that was made and is
+/// about to be taken back.
 async fn charged<B: Backend>(base: &B) -> (MemoryDisk, Arc<Till<B>>, Node) {
     let disk = MemoryDisk::default();
     start(&disk, &Till::of(base, true, true)).await.kill().await;
@@ -70,7 +70,7 @@ pub async fn a_compensation_without_its_marker_is_listed_and_nothing_is_done<B: 
         assert_eq!(money(&base).await, [charges, 0], "{what}");
         // It is neither over nor tried again by itself; the operator has given the money back, and says so.
         until("two open parts", async || node.open_instances() == Some(2)).await;
-        assert_eq!(session_of(&node).remedy(Remedy::Resolve).await.unwrap(), 1);
+        assert_eq!(session_of(&node).resolve(Resolution::Resolve).await.unwrap(), 1);
         let session = node.start_keyed(Sale::<B>(PhantomData), "k", 21).await.unwrap();
         assert!(matches!(session.settled().await, Err(SessionError::Aborted(_))), "{what}");
         assert_eq!(money(&base).await, [charges, 0], "{what}");
@@ -88,7 +88,7 @@ pub async fn a_marker_that_is_brought_back_is_taken_back<B: Backend>(base: B) {
     till.committed.open.send_replace(true);
     until("trouble", async || !node.troubled_sessions().is_empty()).await;
     base.run_outside(RESTORE).await;
-    assert_eq!(session_of(&node).remedy(Remedy::Retry).await.unwrap(), 1);
+    assert_eq!(session_of(&node).resolve(Resolution::Retry).await.unwrap(), 1);
     let session = node.start_keyed(Sale::<B>(PhantomData), "k", 21).await.unwrap();
     assert!(session.settled().await.is_err());
     assert_eq!(money(&base).await, [1, 1]);
@@ -189,7 +189,7 @@ pub async fn markers_that_are_given_up_are_watched_again<B: Backend>(base: B) {
     let given_up = till.steps.clone().give_up_markers(&token);
     let node = builder(&disk, &till).sql("bank", &given_up).start().await.unwrap();
     until("the same trouble", async || !node.troubled_sessions().is_empty()).await;
-    assert_eq!(session_of(&node).remedy(Remedy::Retry).await.unwrap(), 1);
+    assert_eq!(session_of(&node).resolve(Resolution::Retry).await.unwrap(), 1);
     until("it again", async || !node.troubled_sessions().is_empty()).await;
     assert_eq!(money(&base).await, [1, 0]);
     let session = node.start(Sale::<B>(PhantomData), 20).await.unwrap();

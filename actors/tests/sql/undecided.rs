@@ -104,7 +104,7 @@ pub async fn a_commit_that_cannot_succeed_is_listed_and_goes_on_once_it_can<B: B
         let id = session.id().to_string();
         assert_eq!(warnings_with(&["enrolment", "bank", "enrol", &id, advice, "is tried again"]), 3);
         base.run_outside(mend).await;
-        assert_eq!(node.instance_at(troubled.session, troubled.role).remedy(Remedy::Retry).await.unwrap(), 1);
+        assert_eq!(node.instance_at(troubled.session, troubled.role).resolve(Resolution::Retry).await.unwrap(), 1);
         session.settled().await.unwrap();
     }
     assert_eq!(base.count("enrolled").await, 2);
@@ -152,7 +152,7 @@ pub async fn a_compensation_that_cannot_succeed_is_listed_with_an_advice_of_its_
     assert_eq!(warnings_with(&["enrolment", "bank", "enrol", &id, advice, "a compensation did not succeed"]), 2);
     assert_eq!(warnings_with(&[&id, "Abort"]), 0);
     base.run_outside(TROUBLES[0].2).await;
-    assert_eq!(node.instance_at(troubled.session, troubled.role).remedy(Remedy::Retry).await.unwrap(), 1);
+    assert_eq!(node.instance_at(troubled.session, troubled.role).resolve(Resolution::Retry).await.unwrap(), 1);
     let told = session.settled().await.unwrap_err();
     assert!(matches!(&told, SessionError::Aborted(abort) if abort.code() == "regrets"), "{told}");
     assert_eq!([base.count("enrolled").await, base.count("undone").await], [1, 1]);

@@ -22,7 +22,8 @@ pub(crate) struct Round {
     pub(crate) p99_ms: f64,
 }
 
-/// Gives orders for that long, `in_flight` at any time: each follows when one before it is done. Ends when all are done.
+/// Gives orders for that long, `in_flight` at any time: each follows when one before it is done.
+/// Ends when all are done.
 pub(crate) async fn run(
     system: &Arc<System>,
     next: &Arc<AtomicU64>,

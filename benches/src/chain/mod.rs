@@ -1,7 +1,7 @@
 //! A chain of services: handed on from one to the next, or called one after the other from a place in the middle.
 //!
-//! The latency study of the paper, with delays on the lines between all. Next: [`program`] for what is run, [`layout`] for
-//! the delays.
+//! The latency study of the paper, with delays on the lines between all. Next: [`program`] for what is run, [`layout`]
+//! for the delays.
 
 mod layout;
 mod plain;

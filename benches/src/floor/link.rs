@@ -1,7 +1,8 @@
 //! The network of one part: raw Zenoh, with the settings of our transport.
 //!
-//! What arrives goes to its session's task on Zenoh's own thread. What is said waits until all tasks that are ready have
-//! run, and leaves together, a packet per peer. Nothing is sent again: on one machine, with `Block`, nothing is lost.
+//! What arrives goes to its session's task on Zenoh's own thread. What is said waits until all tasks that are ready
+//! have run, and leaves together, a packet per peer. Nothing is sent again: on one machine, with `Block`, nothing is
+//! lost.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -7,15 +7,17 @@
 //! - seven frames: the order from warehouse to payment, to loyalty, and back; two "done" to the warehouse; two "close"
 //!   from there. Each is acknowledged once what it brought is durable. What is due to one peer at one time shares a
 //!   packet. The bytes are those of the nodes' packets ([`message`]);
-//! - eleven writes: at the warehouse the start with its step, the second step with what has arrived, the end, the closing
-//!   and the tombstone; at the others the step with what has arrived, the end and the tombstone. The rows are those of the
-//!   nodes' journals ([`rows`]), and steps read and add to the same numbers;
-//! - one thread writes: all that waits becomes one batch and one sync. The steps are urgent, the rest may wait for company
+//! - eleven writes: at the warehouse the start with its step, the second step with what has arrived, the end, the
+//!   closing
+//!   and the tombstone; at the others the step with what has arrived, the end and the tombstone. The rows are those of
+//!   the nodes' journals ([`rows`]), and steps read and add to the same numbers;
+//! - one thread writes: all that waits becomes one batch and one sync. The steps are urgent, the rest may wait for
+//!   company
 //!   for as long as a node's lazy writes ([`store`]).
 //!
-//! So it is fair: nobody who wants the same guarantees on the same disk and wire can write less, or say less, by the same
-//! protocol. It is what is left when the runtime costs nothing. That frames, bytes and writes agree is checked in every run
-//! ([`crate::throughput`]).
+//! So it is fair: nobody who wants the same guarantees on the same disk and wire can write less, or say less, by the
+//! same protocol. It is what is left when the runtime costs nothing. That frames, bytes and writes agree is checked in
+//! every run ([`crate::throughput`]).
 //!
 //! Must not use anything of `accompanist` but the names of its spaces and of its durabilities.
 

@@ -7,13 +7,13 @@ use std::task::Poll;
 
 use super::Context;
 use crate::abort::Abort;
-use crate::carried::Carried;
 use crate::choreography::Choreography;
 use crate::engine::Engine;
 use crate::frame::Operation;
 use crate::id::Path;
-use crate::instance::{SagaPaths, TURN_VOTE, Verdict};
 use crate::located::{Absent, Located};
+use crate::loop_state::LoopState;
+use crate::machine::{SagaPaths, TURN_VOTE, Verdict};
 use crate::message::{Payload, pack, unpack};
 use crate::role::{Includes, RoleSet};
 
@@ -27,8 +27,10 @@ impl<Roles: RoleSet> Context<Roles> {
     /// of a saga that succeeded belong to the scope around it: they are compensated if that scope is aborted.
     ///
     /// ```
-    /// # use accompanist_core::{Abort, At, Choreography, Context, Local, LocalTransaction, Retry, Role, Services, State};
-    /// # #[derive(Clone, Copy)] struct Shop; impl Role for Shop { const NAME: &'static str = "shop"; type Service = (); }
+    /// # use accompanist_core::{Abort, At, Choreography, Context, Local, LocalTransaction, Retry, Role, Services};
+    /// # use accompanist_core::State;
+    /// # #[derive(Clone, Copy)] struct Shop;
+    /// # impl Role for Shop { const NAME: &'static str = "shop"; type Service = (); }
     /// # struct Book(&'static str);
     /// # impl LocalTransaction for Book {
     /// #     const NAME: &'static str = "book"; type Role = Shop; type Input = (); type Output = String;
@@ -39,7 +41,8 @@ impl<Roles: RoleSet> Context<Roles> {
     /// # }
     /// # struct Trip;
     /// # impl Choreography for Trip {
-    /// #     const NAME: &'static str = "trip"; type Roles = (Shop,); type Input = At<Shop, ()>; type Output = At<Shop, String>;
+    /// #     const NAME: &'static str = "trip"; type Roles = (Shop,);
+    /// #     type Input = At<Shop, ()>; type Output = At<Shop, String>;
     /// async fn run(&self, ctx: &Context<(Shop,)>, trip: At<Shop, ()>) -> Result<At<Shop, String>, Abort> {
     ///     let there = ctx.saga((Shop,), async |ctx| {
     ///         ctx.transact(Book("flight"), &trip).await?;
@@ -132,8 +135,10 @@ impl<Roles: RoleSet> Context<Roles> {
     /// ```
     /// # use std::ops::ControlFlow;
     /// # use accompanist_core::{Abort, At, Choreography, Context, Known, Role, Services, run_local};
-    /// # #[derive(Clone, Copy)] struct Meter; impl Role for Meter { const NAME: &'static str = "meter"; type Service = (); }
-    /// # #[derive(Clone, Copy)] struct Grid; impl Role for Grid { const NAME: &'static str = "grid"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Meter;
+    /// # impl Role for Meter { const NAME: &'static str = "meter"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Grid;
+    /// # impl Role for Grid { const NAME: &'static str = "grid"; type Service = (); }
     /// # struct Readings;
     /// # impl Choreography for Readings {
     /// #     const NAME: &'static str = "readings"; type Roles = (Meter, Grid);
@@ -156,7 +161,7 @@ impl<Roles: RoleSet> Context<Roles> {
     ///
     /// # Errors
     /// As [`Context::comm`].
-    pub fn repeat<S: Carried, T, F>(
+    pub fn repeat<S: LoopState, T, F>(
         &self,
         state: S,
         turn: F,
@@ -209,12 +214,12 @@ impl Engine {
             verdict
         };
         if verdict.is_err() {
-            self.poll(|instance, cx| instance.poll_undone(cx, &paths.body)).await;
+            self.poll(|instance, cx| instance.poll_compensated(cx, &paths.body)).await;
         }
         verdict
     }
 
-    async fn enter_loop<S: Carried>(&self, path: &Path, members: &[&'static str], first: S) -> (u32, S) {
+    async fn enter_loop<S: LoopState>(&self, path: &Path, members: &[&'static str], first: S) -> (u32, S) {
         let decider = self.indices_of(members).first().copied().unwrap_or_default();
         let (turn, state) = self.instance().enter_loop(path, decider);
         let Some(state) = state else { return (turn, first) };
@@ -226,7 +231,7 @@ impl Engine {
     }
 
     /// This role's part of a turn is over: goes on when that of all members is, with what a replay would read.
-    async fn end_turn<S: Carried>(&self, path: &Path, turn: u32, members: &[&'static str], next: &S) -> S {
+    async fn end_turn<S: LoopState>(&self, path: &Path, turn: u32, members: &[&'static str], next: &S) -> S {
         let mut parts = Vec::new();
         let taken = next.take_apart(&mut parts).and_then(|()| pack(&parts));
         let read = taken.and_then(|state| Ok((Payload::from(state), S::put_together(&mut parts.into_iter())?)));

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Epoch, Frame, Offer};
+use super::{Advertisement, Epoch, Frame};
 use crate::id::NodeId;
 use crate::message::{CodecError, pack, unpack};
 
@@ -43,7 +43,7 @@ pub struct Packet {
     /// The numbers of the receiver's frames that are durable at the sender, with the epoch in which they were sent.
     pub acks: Vec<(Epoch, Vec<u64>)>,
     /// The advertisement of the sender.
-    pub offer: Option<Offer>,
+    pub advertisement: Option<Advertisement>,
 }
 
 /// The reason why a packet is refused.
@@ -84,12 +84,12 @@ impl PacketError {
 impl Packet {
     /// Creates an empty packet to one node, of round 0.
     pub fn new(epoch: Epoch) -> Self {
-        Self { epoch, round: Round::Direct(0), queue_ms: 0, frames: Vec::new(), acks: Vec::new(), offer: None }
+        Self { epoch, round: Round::Direct(0), queue_ms: 0, frames: Vec::new(), acks: Vec::new(), advertisement: None }
     }
 
     /// Whether the packet has no content.
     pub fn is_empty(&self) -> bool {
-        self.frames.is_empty() && self.acks.is_empty() && self.offer.is_none()
+        self.frames.is_empty() && self.acks.is_empty() && self.advertisement.is_none()
     }
 
     /// Encodes the packet, sent `from` this node to one other node or to all.

@@ -12,8 +12,8 @@ use crate::choreography::Choreography;
 use crate::message::{Fingerprint, Payload};
 use crate::role::RoleSet;
 
+use super::harness::Event;
 use super::plan::{Plan, word};
-use super::stage::Event;
 
 /// The environment variable with the run to repeat.
 pub(super) const AGAIN: &str = "ACCOMPANIST_CRASHES";

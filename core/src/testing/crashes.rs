@@ -1,6 +1,6 @@
 //! Runs with a crash of each role at each point, one by one, and at each pair of points.
 //!
-//! A run of the [`stage`](super::stage) is a list of events; a role can crash before and after each event that
+//! A run of the [`harness`](super::harness) is a list of events; a role can crash before and after each event that
 //! concerns it. The run after a crash is again a list of events, with points for the next crash.
 
 use std::fmt;
@@ -11,18 +11,18 @@ use std::task::Poll;
 use crate::abort::Abort;
 use crate::choreography::Choreography;
 use crate::frame::Outcome;
-use crate::instance::CAUSES_OF_DIVERGENCE;
 use crate::located::Located;
+use crate::machine::CAUSES_OF_DIVERGENCE;
 use crate::message::{Payload, decode, encode};
 use crate::panics;
 use crate::role::RoleSet;
 
 use super::again::{self, AGAIN, Printed, test_command};
+use super::carrier::RequestCarrier;
 use super::disk::Disk;
+use super::harness::{DeliveryOrder, Event, SessionHarness};
 use super::plan::{FaultKind, Plan, points, successors};
-use super::post::Post;
-use super::scene::{Ended, Scene};
-use super::stage::{Event, First, Stage};
+use super::setup::{Ended, TestSetup};
 
 /// The maximum number of events of a run. No run of a choreography that ends should have more.
 const EVENTS_MAX: usize = 100_000;
@@ -109,10 +109,13 @@ struct Ran {
 /// ```
 /// # use std::sync::Arc;
 /// # use std::sync::atomic::{AtomicU32, Ordering};
-/// # use accompanist_core::{Abort, At, Choreography, Context, Local, LocalTransaction, Retry, Role, Services, State, Table};
-/// use accompanist_core::testing::{Scene, check_crashes};
-/// # #[derive(Clone, Copy)] struct Guest; impl Role for Guest { const NAME: &'static str = "guest"; type Service = (); }
-/// # #[derive(Clone, Copy)] struct Hotel; impl Role for Hotel { const NAME: &'static str = "hotel"; type Service = (); }
+/// # use accompanist_core::{Abort, At, Choreography, Context, Local, LocalTransaction, Retry, Role, Services};
+/// # use accompanist_core::{State, Table};
+/// use accompanist_core::testing::{TestSetup, check_crashes};
+/// # #[derive(Clone, Copy)] struct Guest;
+/// # impl Role for Guest { const NAME: &'static str = "guest"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Hotel;
+/// # impl Role for Hotel { const NAME: &'static str = "hotel"; type Service = (); }
 /// # struct Book;
 /// # impl LocalTransaction for Book {
 /// #     const NAME: &'static str = "book"; type Role = Hotel; type Input = u32; type Output = u32;
@@ -132,7 +135,8 @@ struct Ran {
 /// }
 ///
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-/// let report = check_crashes(Stay, 7, 2, || Scene::new(Services::new()).judge(|ended| assert_eq!(*ended.output(), Ok(8)))).await;
+/// let setup = || TestSetup::new(Services::new()).judge(|ended| assert_eq!(*ended.output(), Ok(8)));
+/// let report = check_crashes(Stay, 7, 2, setup).await;
 /// let report = report.unwrap_or_else(|failure| panic!("{failure}"));
 /// assert!(report.points > 20 && report.aborted == 0);
 /// # });
@@ -144,16 +148,16 @@ pub async fn check_crashes<C: Choreography>(
     choreography: C,
     input: <C::Input as Located>::Value,
     crashes_max: usize,
-    scene: impl Fn() -> Scene<C>,
+    setup: impl Fn() -> TestSetup<C>,
 ) -> Result<CrashReport, RunFailure> {
     let unusable = RunFailure::unusable;
     let input = encode(&input).map_err(|error| unusable(format!("the input cannot be used: {error}")))?.into();
-    let check = Check { choreography: Arc::new(choreography), input, scene, call: again::count_call(C::NAME) };
+    let check = Check { choreography: Arc::new(choreography), input, setup, call: again::count_call(C::NAME) };
     let mut report = CrashReport { points: 0, runs: 0, aborted: 0 };
     if let Some(printed) = Printed::wanted(C::NAME, C::Roles::NAMES).map_err(unusable)? {
         check.run_again(&printed).await?;
     }
-    for first in [First::Disk, First::Network] {
+    for first in [DeliveryOrder::Disk, DeliveryOrder::Network] {
         let calm = Plan { first, faults: Vec::new() };
         let base = check.run(&calm, None).await?;
         report.runs += 1;
@@ -178,27 +182,27 @@ pub async fn check_crashes<C: Choreography>(
 struct Check<C: Choreography, S> {
     choreography: Arc<C>,
     input: Payload,
-    scene: S,
+    setup: S,
     /// The number of this check among those of this choreography in its test, from 1.
     call: usize,
 }
 
-impl<C: Choreography, S: Fn() -> Scene<C>> Check<C, S> {
+impl<C: Choreography, S: Fn() -> TestSetup<C>> Check<C, S> {
     async fn run(&self, plan: &Plan, base: Option<&Ran>) -> Result<Ran, RunFailure> {
-        let mut scene = (self.scene)();
-        let mut stage = Stage::set(self.choreography.clone(), self.input.clone(), &mut scene, plan.first);
-        let surroundings = scene.fingerprinted(&self.input, &stage.signals);
-        let played = play(&mut stage, plan).await;
-        let judged = played.and_then(|fits| Ok((fits, judge(&stage, scene, base)?)));
+        let mut setup = (self.setup)();
+        let mut harness = SessionHarness::set(self.choreography.clone(), self.input.clone(), &mut setup, plan.first);
+        let surroundings = setup.fingerprinted(&self.input, &harness.signals);
+        let played = play(&mut harness, plan).await;
+        let judged = played.and_then(|fits| Ok((fits, judge(&harness, setup, base)?)));
         let calm = |events: &[Event]| again::fingerprint(&surroundings, events);
-        let failed = |what: String, stage: &mut Stage<C>| {
-            let base = base.map_or_else(|| calm(&stage.events), |base| base.fingerprint);
-            let printed = Printed::of::<C>(self.call, base, plan, &stage.events);
-            stage.failed(what, printed.to_string())
+        let failed = |what: String, harness: &mut SessionHarness<C>| {
+            let base = base.map_or_else(|| calm(&harness.events), |base| base.fingerprint);
+            let printed = Printed::of::<C>(self.call, base, plan, &harness.events);
+            harness.failed(what, printed.to_string())
         };
-        let (fits, (output, finished)) = judged.map_err(|what| failed(what, &mut stage))?;
-        let fingerprint = if base.is_none() { calm(&stage.events) } else { 0 };
-        Ok(Ran { fingerprint, events: stage.events, requests: stage.requests, output, finished, fits })
+        let (fits, (output, finished)) = judged.map_err(|what| failed(what, &mut harness))?;
+        let fingerprint = if base.is_none() { calm(&harness.events) } else { 0 };
+        Ok(Ran { fingerprint, events: harness.events, requests: harness.requests, output, finished, fits })
     }
 
     /// Repeats a printed run, if this check printed it, and fails if the run is no longer possible.
@@ -224,23 +228,23 @@ impl<C: Choreography, S: Fn() -> Scene<C>> Check<C, S> {
 }
 
 /// Plays a run. Returns whether all faults of the plan could happen, or the reason why the run fails.
-async fn play<C: Choreography>(stage: &mut Stage<C>, plan: &Plan) -> Result<bool, String> {
+async fn play<C: Choreography>(harness: &mut SessionHarness<C>, plan: &Plan) -> Result<bool, String> {
     let mut fits = true;
     let mut faults = plan.faults.iter().peekable();
-    while !stage.is_over() {
-        let fault = faults.next_if(|fault| fault.event == stage.events.len()).map(|fault| fault.kind);
+    while !harness.is_over() {
+        let fault = faults.next_if(|fault| fault.event == harness.events.len()).map(|fault| fault.kind);
         let event = match fault {
             Some(FaultKind::Crash(role)) => Event::Crash(role),
             Some(FaultKind::Request(number)) => {
-                fits &= stage.requests.len() > number;
+                fits &= harness.requests.len() > number;
                 Event::Request(number)
             }
             Some(FaultKind::Linger) => {
-                let event = next_event(stage).await?;
-                fits &= linger(stage, event)?;
+                let event = next_event(harness).await?;
+                fits &= linger(harness, event)?;
                 continue;
             }
-            fault => match next_event(stage).await? {
+            fault => match next_event(harness).await? {
                 Event::Arrive { from, to, number } if fault.is_some() => Event::Forget { from, to, number },
                 event => {
                     fits &= fault.is_none();
@@ -248,54 +252,54 @@ async fn play<C: Choreography>(stage: &mut Stage<C>, plan: &Plan) -> Result<bool
                 }
             },
         };
-        happen(stage, event)?;
+        happen(harness, event)?;
     }
     // After the end, the planned late request arrives, and then every request that has not arrived before.
     if let Some(FaultKind::Request(number)) =
-        faults.next_if(|fault| fault.event == stage.events.len()).map(|fault| fault.kind)
+        faults.next_if(|fault| fault.event == harness.events.len()).map(|fault| fault.kind)
     {
-        fits &= stage.requests.len() > number;
-        happen(stage, Event::Request(number))?;
+        fits &= harness.requests.len() > number;
+        happen(harness, Event::Request(number))?;
     }
-    while let Some(number) = stage.post.as_ref().and_then(Post::next_lingering) {
-        happen(stage, Event::Request(number))?;
+    while let Some(number) = harness.post.as_ref().and_then(RequestCarrier::next_lingering) {
+        happen(harness, Event::Request(number))?;
     }
-    poll_fn(|cx| stage.poll_post(cx)).await;
-    stage.stuck.take().map_or(Ok(fits && faults.peek().is_none()), Err)
+    poll_fn(|cx| harness.poll_post(cx)).await;
+    harness.stuck.take().map_or(Ok(fits && faults.peek().is_none()), Err)
 }
 
-fn happen<C: Choreography>(stage: &mut Stage<C>, event: Event) -> Result<(), String> {
-    panics::catch(|| stage.happen(event)).map_err(|panic| format!("a panic: {panic}"))
+fn happen<C: Choreography>(harness: &mut SessionHarness<C>, event: Event) -> Result<(), String> {
+    panics::catch(|| harness.happen(event)).map_err(|panic| format!("a panic: {panic}"))
 }
 
 /// Lets a role's turn happen without its requests arriving, and crashes the role. Returns whether the turn made any
 /// request.
-fn linger<C: Choreography>(stage: &mut Stage<C>, event: Event) -> Result<bool, String> {
-    let (Event::Turn(role), Some(post)) = (event, stage.post.clone()) else {
-        return happen(stage, event).map(|()| false);
+fn linger<C: Choreography>(harness: &mut SessionHarness<C>, event: Event) -> Result<bool, String> {
+    let (Event::Turn(role), Some(post)) = (event, harness.post.clone()) else {
+        return happen(harness, event).map(|()| false);
     };
     let mut happened = Ok(());
-    let lingering = post.lingering(|| happened = happen(stage, event));
+    let lingering = post.lingering(|| happened = happen(harness, event));
     happened?;
     if !lingering.is_empty() {
-        happen(stage, Event::Crash(role))?;
+        happen(harness, Event::Crash(role))?;
     }
     Ok(!lingering.is_empty())
 }
 
 /// Returns the next event, or the reason why there is none.
-pub(super) async fn next_event<C: Choreography>(stage: &mut Stage<C>) -> Result<Event, String> {
-    if let Some(stuck) = stage.stuck.take() {
+pub(super) async fn next_event<C: Choreography>(harness: &mut SessionHarness<C>) -> Result<Event, String> {
+    if let Some(stuck) = harness.stuck.take() {
         return Err(stuck);
     }
-    if stage.events.len() > EVENTS_MAX {
-        return Err(format!("it has not ended after {EVENTS_MAX} events; {}", stage.standstill()));
+    if harness.events.len() > EVENTS_MAX {
+        return Err(format!("it has not ended after {EVENTS_MAX} events; {}", harness.standstill()));
     }
     let next = poll_fn(|cx| {
-        stage.wake_later(cx);
+        harness.wake_later(cx);
         // Time passes only when all requests are carried out.
-        let requested = stage.poll_post(cx);
-        match (stage.stuck.take(), stage.next()) {
+        let requested = harness.poll_post(cx);
+        match (harness.stuck.take(), harness.next()) {
             (Some(stuck), _) => Poll::Ready(Err(stuck)),
             (None, Some(Event::Time)) if requested.is_pending() => Poll::Pending,
             (None, next) => next.map_or(Poll::Pending, |next| Poll::Ready(Ok(next))),
@@ -306,26 +310,26 @@ pub(super) async fn next_event<C: Choreography>(stage: &mut Stage<C>) -> Result<
 
 /// Checks that the run has ended as it should.
 fn judge<C: Choreography>(
-    stage: &Stage<C>,
-    scene: Scene<C>,
+    harness: &SessionHarness<C>,
+    setup: TestSetup<C>,
     base: Option<&Ran>,
 ) -> Result<(Result<Payload, Abort>, bool), String> {
-    let outcomes = stage.outcomes();
+    let outcomes = harness.outcomes();
     let finished = outcomes.iter().all(|outcome| *outcome == Outcome::Finished);
     if !finished && outcomes.contains(&Outcome::Finished) {
         let ends: Vec<_> = C::Roles::NAMES.iter().zip(&outcomes).collect();
         return Err(format!("the roles have ended in different ways: {ends:?}"));
     }
-    let records = C::Roles::NAMES.iter().zip(stage.disks().map(Disk::records));
+    let records = C::Roles::NAMES.iter().zip(harness.disks().map(Disk::records));
     if let Some((role, records)) = { records }.find(|(_, records)| !records.is_empty()) {
         return Err(format!("role `{role}` has closed and left behind {records:?}"));
     }
-    stage.ended().map_err(|violation| violation.to_string())?;
-    let output = stage.output.clone().ok_or("the caller was never told how it ended")?;
+    harness.ended().map_err(|violation| violation.to_string())?;
+    let output = harness.output.clone().ok_or("the caller was never told how it ended")?;
     if let Some(base) = base {
         match (base.finished, finished) {
             (false, true) => return Err("it ended as finished, and without a crash it is aborted".into()),
-            (true, true) if !stage.has_drawn && base.output != output => {
+            (true, true) if !harness.has_drawn && base.output != output => {
                 return Err(format!(
                     "its output is another than that without a crash, though nothing was drawn: the program is not \
                      deterministic, or a service has answered one key in two ways. {CAUSES_OF_DIVERGENCE}"
@@ -334,12 +338,12 @@ fn judge<C: Choreography>(
             _ => {}
         }
     }
-    if let Some(judge) = scene.judge {
+    if let Some(judge) = setup.judge {
         let told = match &output {
             Ok(output) => Ok(decode(output.as_slice()).map_err(|error| format!("the output cannot be read: {error}"))?),
             Err(abort) => Err(abort.clone()),
         };
-        let disks = C::Roles::NAMES.iter().copied().zip(stage.disks().cloned()).collect();
+        let disks = C::Roles::NAMES.iter().copied().zip(harness.disks().cloned()).collect();
         let ended = Ended { output: told, disks };
         panics::catch(|| judge(&ended)).map_err(|panic| format!("the scene's judge says: {panic}"))?;
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::contract::{Batch, Change, Direction, Entry, KeyRange, Space, StoreError};
 use crate::id::Path;
-use crate::instance::{LocalResult, Write};
+use crate::machine::{LocalResult, Write};
 use crate::record::{Closed, Opened, Record, read_value};
 use crate::state::ReadState;
 

@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::choreography::Choreography;
 use crate::contract::Environment;
 use crate::id::{InstanceId, Path};
-use crate::instance::{Instance, Limits, Status, Stop};
 use crate::local::Services;
 use crate::located::Service;
+use crate::machine::{Limits, Machine, Status, Stop};
 use crate::message::{CodecError, pack, unpack};
-use crate::part::{Alarm, AnyChoreography};
 use crate::record::{Opened, Record};
 use crate::role::RoleSet;
+use crate::role_instance::{AnyChoreography, TurnWaker};
 
 /// The first byte of an encoded history.
 const HISTORY_VERSION: u8 = 1;
@@ -115,10 +115,12 @@ pub enum ReplayError {
 /// ```
 /// # use accompanist_core::{Abort, At, Choreography, Context, Role, Services};
 /// use accompanist_core::testing::{History, ReplayError, replay};
-/// # #[derive(Clone, Copy)] struct Solo; impl Role for Solo { const NAME: &'static str = "solo"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Solo;
+/// # impl Role for Solo { const NAME: &'static str = "solo"; type Service = (); }
 /// # struct Count;
 /// # impl Choreography for Count {
-/// #     const NAME: &'static str = "count"; type Roles = (Solo,); type Input = At<Solo, u32>; type Output = At<Solo, u32>;
+/// #     const NAME: &'static str = "count"; type Roles = (Solo,);
+/// #     type Input = At<Solo, u32>; type Output = At<Solo, u32>;
 /// #     async fn run(&self, _: &Context<(Solo,)>, n: At<Solo, u32>) -> Result<At<Solo, u32>, Abort> { Ok(n) }
 /// # }
 /// fn check(file: &[u8]) -> Result<(), ReplayError> {
@@ -146,9 +148,9 @@ pub fn replay<C: Choreography>(
             expected_version: C::VERSION,
         });
     };
-    let instance = Instance::restore(id, role, &history.opened, history.records.clone(), Limits::default());
+    let instance = Machine::restore(id, role, &history.opened, history.records.clone(), Limits::default());
     let service = services.get(role).cloned().unwrap_or_else(Service::none);
-    let (environment, alarm) = (Arc::new(Standstill), Alarm::new(|| {}));
+    let (environment, alarm) = (Arc::new(Standstill), TurnWaker::new(|| {}));
     let input = history.opened.input.clone();
     let mut part = Arc::new(choreography).part(instance.rehearsing(), input, service, environment, alarm);
     match part.turn(0).stopped {

@@ -13,8 +13,8 @@ use crate::role::RoleSet;
 use crate::uses::{self, Received};
 
 use super::crashes::{RunFailure, next_event};
-use super::scene::Scene;
-use super::stage::{Event, First, Stage};
+use super::harness::{DeliveryOrder, Event, SessionHarness};
+use super::setup::TestSetup;
 
 /// Something in a choreography that should be reviewed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,21 +92,21 @@ impl fmt::Display for Finding {
 pub async fn lint<C: Choreography>(
     choreography: C,
     input: <C::Input as Located>::Value,
-    mut scene: Scene<C>,
+    mut setup: TestSetup<C>,
 ) -> Result<Vec<Finding>, RunFailure> {
     let input = encode(&input).map_err(|error| RunFailure::unusable(format!("the input cannot be used: {error}")))?;
-    let has_deadline = scene.deadline.is_some();
-    let mut stage = Stage::set(Arc::new(choreography), input.into(), &mut scene, First::Disk);
+    let has_deadline = setup.deadline.is_some();
+    let mut harness = SessionHarness::set(Arc::new(choreography), input.into(), &mut setup, DeliveryOrder::Disk);
     let mut seen = Seen::new(C::Roles::NAMES.len());
-    while !stage.is_over() {
-        let event = next_event(&mut stage).await.map_err(|what| stage.failed(what, String::new()))?;
-        seen.before(&stage, event);
+    while !harness.is_over() {
+        let event = next_event(&mut harness).await.map_err(|what| harness.failed(what, String::new()))?;
+        seen.before(&harness, event);
         let heard = seen.heard.get_mut(event.roles().last().unwrap_or_default());
         match heard {
-            Some(heard) => uses::listen(heard, || stage.happen(event)),
-            None => stage.happen(event),
+            Some(heard) => uses::listen(heard, || harness.happen(event)),
+            None => harness.happen(event),
         }
-        seen.after(&stage, event);
+        seen.after(&harness, event);
     }
     let mut findings = seen.pivots();
     findings.extend(seen.idle_roles(C::Roles::NAMES));
@@ -154,25 +154,25 @@ impl Seen {
     }
 
     /// Merges the clock of an arriving frame into its receiver's clock.
-    fn before<C: Choreography>(&mut self, stage: &Stage<C>, event: Event) {
+    fn before<C: Choreography>(&mut self, harness: &SessionHarness<C>, event: Event) {
         let Event::Arrive { from, to, number } = event else { return };
         let (Some(known), Some(clock)) = (self.frames.get(&(from, number)), self.clocks.get_mut(to)) else { return };
         for (mine, theirs) in clock.iter_mut().zip(known) {
             *mine = (*mine).max(*theirs);
         }
-        if let Some(Body::Deliver { path, payload, .. }) = stage.saying(from, number) {
+        if let Some(Body::Deliver { path, payload, .. }) = harness.saying(from, number) {
             self.signs.extend(decode::<()>(payload.as_slice()).is_ok().then(|| path.clone()));
         }
     }
 
-    fn after<C: Choreography>(&mut self, stage: &Stage<C>, event: Event) {
+    fn after<C: Choreography>(&mut self, harness: &SessionHarness<C>, event: Event) {
         for role in event.roles() {
             let Some(clock) = self.clocks.get_mut(role) else { continue };
             if let Some(own) = clock.get_mut(role) {
                 *own += 1;
             }
             let clock = clock.clone();
-            for (number, body) in stage.said(role) {
+            for (number, body) in harness.said(role) {
                 self.frames.entry((role, number)).or_insert_with(|| clock.clone());
                 // Every role of a saga or loop sends votes and verdicts, so they do not count.
                 let operation = if let Body::Deliver { operation, .. } = body { Some(operation) } else { None };
@@ -180,7 +180,7 @@ impl Seen {
                     self.active.insert(role);
                 }
             }
-            let Some(part) = stage.part(role) else { continue };
+            let Some(part) = harness.part(role) else { continue };
             for step in part.steps() {
                 let seen = self.steps.entry(step.path).or_insert_with(|| SeenStep {
                     name: step.name,

@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use super::stage::{Event, First};
+use super::harness::{DeliveryOrder, Event};
 
 /// A fault at the event of this number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(super) enum FaultKind {
 /// The faults of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plan {
-    pub(super) first: First,
+    pub(super) first: DeliveryOrder,
     pub(super) faults: Vec<Fault>,
 }
 
@@ -46,8 +46,8 @@ impl Plan {
     /// The plan as one word for a shell.
     pub(super) fn written(&self, roles: &[&str]) -> String {
         let first = match self.first {
-            First::Disk => "disk",
-            First::Network => "network",
+            DeliveryOrder::Disk => "disk",
+            DeliveryOrder::Network => "network",
         };
         let faults = self.faults.iter().map(|Fault { event, kind }| {
             let what = match kind {
@@ -65,8 +65,8 @@ impl Plan {
     pub(super) fn read(text: &str, roles: &[&str]) -> Result<Self, String> {
         let mut parts = text.split(',');
         let first = match parts.next() {
-            Some("disk") => First::Disk,
-            Some("network") => First::Network,
+            Some("disk") => DeliveryOrder::Disk,
+            Some("network") => DeliveryOrder::Network,
             _ => return Err(format!("`{text}` is no list of faults")),
         };
         let fault = |part: &str| {

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use accompanist_core::contract::{Space, StoreError};
 use accompanist_core::frame::{
-    Body, Dispute, Epoch, Frame, Generation, Header, Lacks, Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX,
-    Need, OFFER_BYTES_MAX, OFFER_NODES_BYTES_MAX, Offer, OfferError, Offered, Operation, Outcome, PATCHES_MAX, Packet,
-    PacketError, Reception, Round, WIRE_VERSION,
+    ADVERTISEMENT_BYTES_MAX, ADVERTISEMENT_NODES_BYTES_MAX, Advertisement, AdvertisementError, Body, Dispute,
+    DrainBlocker, Epoch, Frame, Generation, Header, Lacks, Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX,
+    OfferedChoreography, Operation, Outcome, PATCHES_MAX, Packet, PacketError, Reception, Round, WIRE_VERSION,
 };
 use accompanist_core::id::RoleIndex;
 use accompanist_core::message::Fingerprint;
-use accompanist_core::record::{Closed, Opened, Record, Rested, Task, Trouble, read_value, value_bytes};
+use accompanist_core::record::{Closed, Opened, PassivatedState, Record, StepFailure, Task, read_value, value_bytes};
 use accompanist_core::{Abort, NodeId, Path, Payload, SessionId};
 use proptest::collection::vec;
 use proptest::option;
@@ -64,16 +64,16 @@ fn fingerprint() -> impl Strategy<Value = Fingerprint> {
     any::<u64>().prop_map(Fingerprint)
 }
 
-fn rested() -> impl Strategy<Value = Rested> {
+fn passivated() -> impl Strategy<Value = PassivatedState> {
     let heard = vec((path(), role(), fingerprint()), 0..3);
     (heard, vec(role(), 0..3), vec((role(), outcome()), 0..3), option::of(outcome()))
-        .prop_map(|(heard, acquainted, done, told)| Rested { heard, acquainted, done, told })
+        .prop_map(|(heard, acquainted, done, announced)| PassivatedState { heard, acquainted, done, announced })
 }
 
-fn trouble() -> impl Strategy<Value = Trouble> {
+fn trouble() -> impl Strategy<Value = StepFailure> {
     let task = prop::sample::select(vec![Task::Commit, Task::Compensate, Task::FindOut, Task::Reconcile, Task::Record]);
     (any::<String>(), task, any::<String>(), any::<u32>(), any::<bool>())
-        .prop_map(|(step, task, reason, tries, in_doubt)| Trouble { step, task, reason, tries, in_doubt })
+        .prop_map(|(step, task, reason, tries, in_doubt)| StepFailure { step, task, reason, tries, in_doubt })
 }
 
 pub fn body() -> impl Strategy<Value = Body> {
@@ -85,7 +85,7 @@ pub fn body() -> impl Strategy<Value = Body> {
         }),
         (vec((path(), any::<u32>()), 0..3), any::<bool>())
             .prop_map(|(finals, aborted)| Body::Turns { finals, aborted }),
-        option::of(path()).prop_map(Body::Undoing),
+        option::of(path()).prop_map(Body::Compensating),
         (vec(path(), 0..3), any::<bool>()).prop_map(|(awaits, aborted)| Body::Nudge(Lacks { awaits, aborted })),
         option::of(outcome()).prop_map(Body::Closed),
         path().prop_map(Body::Gone),
@@ -103,23 +103,16 @@ fn frame() -> impl Strategy<Value = Frame> {
 
 fn packet() -> impl Strategy<Value = Packet> {
     let names = || vec(any::<String>(), 0..4);
-    let offered = (any::<String>(), any::<u32>(), names()).prop_map(|(choreography, version, patches)| Offered {
-        choreography,
-        version,
-        patches,
-    });
+    let offered = (any::<String>(), any::<u32>(), names())
+        .prop_map(|(choreography, version, patches)| OfferedChoreography { choreography, version, patches });
     let membership = || any::<u64>().prop_map(Membership);
     let left = (any::<u64>(), node(), membership()).prop_map(|(at_unix_ms, node, membership)| Left {
         at_unix_ms,
         node,
         membership,
     });
-    let need = (node(), membership(), any::<u64>(), any::<u64>()).prop_map(|(node, membership, change, open)| Need {
-        node,
-        membership,
-        change,
-        open,
-    });
+    let need = (node(), membership(), any::<u64>(), any::<u64>())
+        .prop_map(|(node, membership, change, open)| DrainBlocker { node, membership, change, open });
     let reception = (node(), epoch(), any::<u64>(), any::<u64>())
         .prop_map(|(node, epoch, direct, broadcast)| Reception { node, epoch, direct, broadcast });
     let nodes = (vec(left, 0..4), vec(need, 0..4), vec(reception, 0..4));
@@ -132,18 +125,34 @@ fn packet() -> impl Strategy<Value = Packet> {
     let dispute = (membership(), generation(), generation(), any::<bool>())
         .prop_map(|(membership, refused, known, both_live)| Dispute { membership, refused, known, both_live });
     let store = (generation(), option::of(dispute), option::of(any::<u128>()));
-    let offer =
+    let advertisement =
         (stands, says, option::of(membership()), nodes, store).prop_map(|(stands, says, knows, nodes, store)| {
             let (membership, change, draining, fresh) = stands;
             let ((roles, ask, choreographies), (left, needs, received)) = (says, nodes);
             let (generation, dispute, accepts) = store;
-            let offer = Offer { membership, change, draining, fresh, roles, ask, choreographies, ..Offer::default() };
-            Offer { knows, left, needs, received, generation, dispute, accepts, ..offer }
+            let advertisement = Advertisement {
+                membership,
+                change,
+                draining,
+                fresh,
+                roles,
+                ask,
+                choreographies,
+                ..Advertisement::default()
+            };
+            Advertisement { knows, left, needs, received, generation, dispute, accepts, ..advertisement }
         });
     let round = prop_oneof![any::<u64>().prop_map(Round::Direct), any::<u64>().prop_map(Round::Broadcast)];
     let acks = vec((epoch(), vec(any::<u64>(), 0..9)), 0..3);
-    (epoch(), round, any::<u64>(), vec((any::<u64>(), frame()), 0..4), acks, option::of(offer)).prop_map(
-        |(epoch, round, queue_ms, frames, acks, offer)| Packet { epoch, round, queue_ms, frames, acks, offer },
+    (epoch(), round, any::<u64>(), vec((any::<u64>(), frame()), 0..4), acks, option::of(advertisement)).prop_map(
+        |(epoch, round, queue_ms, frames, acks, advertisement)| Packet {
+            epoch,
+            round,
+            queue_ms,
+            frames,
+            acks,
+            advertisement,
+        },
     )
 }
 
@@ -188,7 +197,7 @@ pub fn record() -> impl Strategy<Value = Record> {
         ),
         (any::<String>(), any::<u32>()).prop_map(|(reason, failures)| Record::Quarantined { reason, failures }),
         Just(Record::Closing),
-        rested().prop_map(Record::Rested),
+        passivated().prop_map(Record::PassivatedState),
         Just(Record::Terminated),
     ]
 }
@@ -321,7 +330,8 @@ fn a_length_that_cannot_be_is_refused_without_a_try() {
 #[test]
 fn a_node_name_that_cannot_be_is_refused() {
     let mut packet = Packet::new(Epoch(0));
-    packet.offer = Some(Offer { needs: vec![Need { node: named("ok"), ..need() }], ..Offer::default() });
+    packet.advertisement =
+        Some(Advertisement { needs: vec![DrainBlocker { node: named("ok"), ..need() }], ..Advertisement::default() });
     let mut bytes = to_bytes(&packet);
     let at = bytes.windows(2).position(|bytes| bytes == b"ok").unwrap();
     bytes[at] = b'/';
@@ -329,52 +339,54 @@ fn a_node_name_that_cannot_be_is_refused() {
     assert!(matches!(refused, PacketError::Garbled(_)), "{refused}");
 }
 
-fn need() -> Need {
-    Need { node: named("n2"), membership: Membership(300), change: 5, open: 6 }
+fn need() -> DrainBlocker {
+    DrainBlocker { node: named("n2"), membership: Membership(300), change: 5, open: 6 }
 }
 
-fn offer(patches: usize, name: &str, versions: u32) -> Offer {
+fn advertisement(patches: usize, name: &str, versions: u32) -> Advertisement {
     let patches = || (0..patches).map(|number| number.to_string()).collect();
-    let offered = |version| Offered { choreography: name.into(), version, patches: patches() };
+    let offered = |version| OfferedChoreography { choreography: name.into(), version, patches: patches() };
     let choreographies = (1..=versions).map(offered).collect();
-    Offer { roles: vec!["buyer".into()], choreographies, ..Offer::default() }
+    Advertisement { roles: vec!["buyer".into()], choreographies, ..Advertisement::default() }
 }
 
 #[test]
 fn an_offer_has_bounds() {
     let longest = "é".repeat(NAME_BYTES_MAX / 2);
-    assert_eq!(offer(PATCHES_MAX, &longest, 9).check(), Ok(()));
-    assert!(matches!(offer(0, &format!("{longest}é"), 1).check(), Err(OfferError::LongName(_))));
+    assert_eq!(advertisement(PATCHES_MAX, &longest, 9).check(), Ok(()));
+    assert!(matches!(advertisement(0, &format!("{longest}é"), 1).check(), Err(AdvertisementError::LongName(_))));
     assert!(matches!(
-        offer(PATCHES_MAX + 1, "order", 3).check(),
-        Err(OfferError::ManyPatches { choreography, version: 1 }) if choreography == "order"
+        advertisement(PATCHES_MAX + 1, "order", 3).check(),
+        Err(AdvertisementError::ManyPatches { choreography, version: 1 }) if choreography == "order"
     ));
-    assert!(matches!(offer(0, "order", 10_000).check(), Err(OfferError::Large(size)) if size > OFFER_BYTES_MAX));
+    assert!(
+        matches!(advertisement(0, "order", 10_000).check(), Err(AdvertisementError::Large(size)) if size > ADVERTISEMENT_BYTES_MAX)
+    );
     // Nothing is free: neither an empty name, nor a number without one.
-    assert!(matches!(offer(0, "", 10_000).check(), Err(OfferError::Large(_))));
-    let roles = Offer { roles: vec![String::new(); 10_000], ..Offer::default() };
-    assert!(matches!(roles.check(), Err(OfferError::Large(_))));
+    assert!(matches!(advertisement(0, "", 10_000).check(), Err(AdvertisementError::Large(_))));
+    let roles = Advertisement { roles: vec![String::new(); 10_000], ..Advertisement::default() };
+    assert!(matches!(roles.check(), Err(AdvertisementError::Large(_))));
 }
 
 #[test]
 fn an_offer_speaks_of_so_many_nodes() {
     let node = NodeId::new("n".repeat(64)).unwrap();
     let membership = Membership(u64::MAX);
-    let with = |left, needs, received| Offer {
+    let with = |left, needs, received| Advertisement {
         left: vec![Left { at_unix_ms: u64::MAX, node: node.clone(), membership }; left],
-        needs: vec![Need { node: node.clone(), membership, change: u64::MAX, open: u64::MAX }; needs],
+        needs: vec![DrainBlocker { node: node.clone(), membership, change: u64::MAX, open: u64::MAX }; needs],
         received: vec![
             Reception { node: node.clone(), epoch: Epoch(u128::MAX), direct: u64::MAX, broadcast: u64::MAX };
             received
         ],
-        ..Offer::default()
+        ..Advertisement::default()
     };
     let full = with(NODES_PER_OFFER_MAX, NODES_PER_OFFER_MAX, NODES_PER_OFFER_MAX);
     assert_eq!(full.check(), Ok(()));
-    assert_eq!(full.size() - Offer::default().size(), OFFER_NODES_BYTES_MAX);
+    assert_eq!(full.size() - Advertisement::default().size(), ADVERTISEMENT_NODES_BYTES_MAX);
     let many = NODES_PER_OFFER_MAX + 1;
-    for offer in [with(many, 0, 0), with(0, many, 0), with(0, 0, many)] {
-        assert_eq!(offer.check(), Err(OfferError::ManyNodes(many)));
+    for advertisement in [with(many, 0, 0), with(0, many, 0), with(0, 0, many)] {
+        assert_eq!(advertisement.check(), Err(AdvertisementError::ManyNodes(many)));
     }
 }
 
@@ -384,11 +396,11 @@ proptest! {
     /// A node makes room in a packet by it.
     #[test]
     fn the_size_of_an_offer_is_enough(packet in packet()) {
-        if let Some(offer) = packet.offer {
+        if let Some(advertisement) = packet.advertisement {
             let bare = Packet::new(packet.epoch);
             let empty = to_bytes(&bare).len();
-            let full = to_bytes(&Packet { offer: Some(offer.clone()), ..bare }).len();
-            prop_assert!(full - empty <= offer.size() + 3 + 8, "{} of {}", full - empty, offer.size());
+            let full = to_bytes(&Packet { advertisement: Some(advertisement.clone()), ..bare }).len();
+            prop_assert!(full - empty <= advertisement.size() + 3 + 8, "{} of {}", full - empty, advertisement.size());
         }
     }
 }
@@ -431,8 +443,8 @@ fn golden_packet() -> Packet {
         Body::Close(Outcome::Finished),
         Body::Close(Outcome::Compensated(golden_abort())),
         Body::Turns { finals: vec![(golden_path(), 300)], aborted: true },
-        Body::Undoing(Some(golden_path())),
-        Body::Undoing(None),
+        Body::Compensating(Some(golden_path())),
+        Body::Compensating(None),
         Body::Closed(None),
         Body::Closed(Some(Outcome::Finished)),
         Body::Gone(golden_path()),
@@ -457,22 +469,26 @@ fn golden_packet() -> Packet {
         queue_ms: 700,
         frames: frames.collect(),
         acks: vec![(Epoch(7), vec![1, 128])],
-        offer: Some(golden_offer()),
+        advertisement: Some(golden_offer()),
     }
 }
 
-fn golden_offer() -> Offer {
+fn golden_offer() -> Advertisement {
     let (node, membership) = (NodeId::new("n2").unwrap(), Membership(300));
-    Offer {
+    Advertisement {
         membership: Membership(0xbeef),
         change: 3,
         draining: true,
         roles: vec!["buyer".into()],
         ask: true,
-        choreographies: vec![Offered { choreography: "order".into(), version: 2, patches: vec!["p".into()] }],
+        choreographies: vec![OfferedChoreography {
+            choreography: "order".into(),
+            version: 2,
+            patches: vec!["p".into()],
+        }],
         knows: Some(Membership(7)),
         left: vec![Left { at_unix_ms: 1_000, node: node.clone(), membership }],
-        needs: vec![Need { node: node.clone(), ..need() }],
+        needs: vec![DrainBlocker { node: node.clone(), ..need() }],
         received: vec![Reception { node, epoch: Epoch(400), direct: 8, broadcast: 9 }],
         fresh: true,
         generation: golden_generation(),
@@ -501,9 +517,9 @@ fn the_bytes_of_a_packet_stay() {
 
 /// Packets with one frame, or with none.
 pub fn golden_packets() -> Vec<(String, Packet)> {
-    let Packet { epoch, round, queue_ms, frames, acks, offer } = golden_packet();
+    let Packet { epoch, round, queue_ms, frames, acks, advertisement } = golden_packet();
     let empty = || Packet::new(epoch);
-    let to_all = Packet { round, queue_ms, acks, offer, ..empty() };
+    let to_all = Packet { round, queue_ms, acks, advertisement, ..empty() };
     let mut packets = vec![("empty".into(), empty()), ("acks and offer".into(), to_all)];
     for frame in frames {
         packets.push((format!("{:?}", frame.1.body), Packet { frames: vec![frame], ..empty() }));
@@ -513,7 +529,7 @@ pub fn golden_packets() -> Vec<(String, Packet)> {
 
 pub fn golden_records() -> Vec<Record> {
     let (path, name, payload) = (golden_path, || "name".to_owned(), || Payload::from(vec![0xde, 0xad]));
-    let trouble = |task| Trouble { step: name(), task, reason: "why".into(), tries: 7, in_doubt: false };
+    let trouble = |task| StepFailure { step: name(), task, reason: "why".into(), tries: 7, in_doubt: false };
     let troubled = |task| Record::Troubled { path: path(), input: Fingerprint(9), trouble: trouble(task) };
     vec![
         Record::Received { path: path(), from: RoleIndex(1), operation: Operation::Gather, payload: payload() },
@@ -541,11 +557,11 @@ pub fn golden_records() -> Vec<Record> {
         Record::Signalled { number: 300, name: name(), key: "key".into(), fingerprint: Fingerprint(7), payload: None },
         Record::Quarantined { reason: "why".into(), failures: 5 },
         Record::Closing,
-        Record::Rested(Rested {
+        Record::PassivatedState(PassivatedState {
             heard: vec![(Path::root().child(3), RoleIndex(1), Fingerprint(7))],
             acquainted: vec![RoleIndex(1), RoleIndex(2)],
             done: vec![(RoleIndex(2), Outcome::Finished)],
-            told: Some(Outcome::Finished),
+            announced: Some(Outcome::Finished),
         }),
         Record::Terminated,
     ]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use accompanist_core::testing::{CrashReport, RunFailure, Scene, check_crashes};
+use accompanist_core::testing::{CrashReport, RunFailure, TestSetup, check_crashes};
 use accompanist_core::{Abort, At, Choreography, Local, Located, Retry, Services, Transaction};
 
 use crate::rig::{Bank, bank_step, choreography, roles};
@@ -26,10 +26,10 @@ fn check<C: Choreography>(
     choreography: C,
     input: <C::Input as Located>::Value,
     crashes_max: usize,
-    scene: impl Fn() -> Scene<C>,
+    setup: impl Fn() -> TestSetup<C>,
 ) -> Result<CrashReport, RunFailure> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(check_crashes(choreography, input, crashes_max, scene))
+    runtime.block_on(check_crashes(choreography, input, crashes_max, setup))
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn a_trade_survives_each_pair_of_crashes() {
         let report = check(Trade, 7, 2, || {
             let (seller, carrier) = (Bank::new(), refused.map_or_else(Bank::new, Bank::refusing));
             let services = Services::new().with(Seller, seller.clone()).with(Carrier, carrier.clone());
-            Scene::new(services).judge(move |ended| {
+            TestSetup::new(services).judge(move |ended| {
                 let expected = if refused.is_none() { (7, 8) } else { (0, 0) };
                 assert_eq!((seller.balance(), carrier.balance()), expected);
                 assert_eq!(ended.output().is_ok(), refused.is_none());
@@ -78,7 +78,7 @@ fn a_service_that_does_not_honour_the_key_is_found() {
     let checked = check(Careless, 7, 1, || {
         let seller = Bank::new();
         let services = Services::new().with(Seller, seller.clone());
-        Scene::new(services).judge(move |_| assert_eq!(seller.balance(), 7, "charged once"))
+        TestSetup::new(services).judge(move |_| assert_eq!(seller.balance(), 7, "charged once"))
     });
     let failure = checked.unwrap_err().to_string();
     assert!(failure.contains("charged once") && failure.contains("seller       CRASHES"), "{failure}");
@@ -110,19 +110,19 @@ fn as_a_child() {
         move || {
             let seller = Bank::new();
             let services = Services::new().with(Seller, seller.clone());
-            Scene::new(services).judge(move |_| assert_eq!(seller.balance(), 7 * times, "charged {times} times"))
+            TestSetup::new(services).judge(move |_| assert_eq!(seller.balance(), 7 * times, "charged {times} times"))
         }
     };
     let ended = match std::env::var(CHILD).as_deref() {
-        Ok("compared") => check(Counts, 3, 1, || Scene::new(Services::new())),
+        Ok("compared") => check(Counts, 3, 1, || TestSetup::new(Services::new())),
         Ok("judged") => check(Careless, 7, 1, charged(1)),
         // As above, after it was mended.
-        Ok("mended") => check(Careless, 7, 1, || Scene::new(Services::new().with(Seller, Bank::new()))),
+        Ok("mended") => check(Careless, 7, 1, || TestSetup::new(Services::new().with(Seller, Bank::new()))),
         // After a change of the input.
-        Ok("changed") => check(Careless, 8, 1, || Scene::new(Services::new().with(Seller, Bank::new()))),
+        Ok("changed") => check(Careless, 8, 1, || TestSetup::new(Services::new().with(Seller, Bank::new()))),
         Ok("second") => {
-            let sound = check(Sound, 7, 1, || Scene::new(Services::new().with(Seller, Bank::new()))).unwrap();
-            let first = check(Careless, 7, 1, || Scene::new(Services::new().with(Seller, Bank::new()))).unwrap();
+            let sound = check(Sound, 7, 1, || TestSetup::new(Services::new().with(Seller, Bank::new()))).unwrap();
+            let first = check(Careless, 7, 1, || TestSetup::new(Services::new().with(Seller, Bank::new()))).unwrap();
             assert!(sound.runs > 20 && first.runs > 20, "the line concerns another one");
             check(Careless, 7, 1, charged(1))
         }
@@ -212,7 +212,7 @@ choreography!(Moody: (Seller,), At<Seller, u32> => At<Seller, u32>, |ctx, n| {
 
 #[test]
 fn a_program_that_is_not_deterministic_is_found() {
-    let failure = check(Moody, 7, 1, || Scene::new(Services::new().with(Seller, Bank::new()))).unwrap_err();
+    let failure = check(Moody, 7, 1, || TestSetup::new(Services::new().with(Seller, Bank::new()))).unwrap_err();
     assert!(failure.what.contains("the program is not deterministic"), "{failure}");
 }
 
@@ -226,8 +226,8 @@ choreography!(Patient: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, 
 
 #[test]
 fn a_session_that_waits_for_ever_is_found_and_signals_come_in_every_life() {
-    let scene = |bank: &Arc<Bank>| Scene::new(Services::new().with(Seller, bank.clone()));
-    let failure = check(Patient, 7, 1, || scene(&Bank::new())).unwrap_err();
+    let setup = |bank: &Arc<Bank>| TestSetup::new(Services::new().with(Seller, bank.clone()));
+    let failure = check(Patient, 7, 1, || setup(&Bank::new())).unwrap_err();
     let expected = "nothing moves any more: role `buyer` waits for a comm from `seller` at 2; \
                     role `seller` waits for signal `more` at 0";
     assert_eq!(failure.what, expected);
@@ -235,7 +235,7 @@ fn a_session_that_waits_for_ever_is_found_and_signals_come_in_every_life() {
     assert!(text.lines().count() < 60 && text.len() < 5_000, "{text}");
     let report = check(Patient, 7, 2, || {
         let bank = Bank::new();
-        scene(&bank).signal(Seller, "more", "key", &3u32).judge(move |_| assert_eq!(bank.balance(), 3))
+        setup(&bank).signal(Seller, "more", "key", &3u32).judge(move |_| assert_eq!(bank.balance(), 3))
     });
     let report = report.unwrap_or_else(|failure| panic!("{failure}"));
     assert!(report.points > 50, "{report:?}");
@@ -243,7 +243,7 @@ fn a_session_that_waits_for_ever_is_found_and_signals_come_in_every_life() {
     let report = check(Patient, 7, 1, || {
         let bank = Bank::new();
         let deadline = std::time::Duration::from_secs(1);
-        scene(&bank).deadline(deadline).judge(move |ended| assert!(ended.output().is_err() && bank.balance() == 0))
+        setup(&bank).deadline(deadline).judge(move |ended| assert!(ended.output().is_err() && bank.balance() == 0))
     });
     report.unwrap_or_else(|failure| panic!("{failure}"));
 }
@@ -280,10 +280,10 @@ fn a_run_that_stands_still_says_in_a_few_lines_who_waits_for_what() {
          from `seller`",
         "the program takes two ways",
     ];
-    failed(check(TwoWays, 7, 1, || Scene::new(Services::new().with(Seller, Bank::new()))).unwrap_err(), &waits);
+    failed(check(TwoWays, 7, 1, || TestSetup::new(Services::new().with(Seller, Bank::new()))).unwrap_err(), &waits);
     let waits =
         ["role `seller` waits for nothing that is an operation", "role `buyer` waits for a comm from `seller` at"];
-    failed(check(Foreign, 7, 1, || Scene::new(Services::new().with(Seller, Bank::new()))).unwrap_err(), &waits);
+    failed(check(Foreign, 7, 1, || TestSetup::new(Services::new().with(Seller, Bank::new()))).unwrap_err(), &waits);
 }
 
 // Waits for long, and then for longer.
@@ -299,7 +299,7 @@ choreography!(Long: (Buyer, Seller), At<Buyer, std::time::Duration> => At<Buyer,
 fn any_time_passes_at_once_however_long_it_is() {
     let year = 365 * 86_400;
     for time in [std::time::Duration::from_secs(1_000 * year), std::time::Duration::MAX] {
-        let report = check(Long, time, 1, || Scene::new(Services::new().with(Seller, Bank::new())));
+        let report = check(Long, time, 1, || TestSetup::new(Services::new().with(Seller, Bank::new())));
         let report = report.unwrap_or_else(|failure| panic!("{time:?}: {failure}"));
         assert!(report.points > 20, "{report:?}");
     }
@@ -338,7 +338,8 @@ fn a_panic_at_any_role_is_told_with_its_text_its_role_and_its_place() {
         "the program panicked at role `seller`, in or after its operation 3: ",
     ];
     for (input, expected) in (1..).zip(expected) {
-        let failure = check(Panics, input, 1, || Scene::new(Services::new().with(Seller, Bank::new()))).unwrap_err();
+        let failure =
+            check(Panics, input, 1, || TestSetup::new(Services::new().with(Seller, Bank::new()))).unwrap_err();
         assert!(failure.what.contains(expected) && failure.what.contains("the user's bug"), "{}", failure.what);
     }
 }
@@ -354,7 +355,7 @@ choreography!(Forgetful: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx
 
 #[test]
 fn another_value_under_one_name_is_told_with_the_roles_and_the_usual_causes() {
-    let failure = check(Forgetful, 7, 1, || Scene::new(Services::new())).unwrap_err();
+    let failure = check(Forgetful, 7, 1, || TestSetup::new(Services::new())).unwrap_err();
     for expected in
         ["`buyer`", "`seller`", "at 1", "not deterministic", "clock", "HashMap", "a program that was changed"]
     {
@@ -421,12 +422,12 @@ fn check_ledger(
     check(Entered, 7, 1, || {
         let ledger = Arc::new(Ledger { honours_keys, refuses_what_comes_late, ..Ledger::default() });
         let carrier = if is_aborted { Bank::refusing(7) } else { Bank::new() };
-        let scene = Scene::new(Services::new().with(Clerk, ledger.clone()).with(Carrier, carrier));
-        let scene = scene.judge(move |ended| {
+        let setup = TestSetup::new(Services::new().with(Clerk, ledger.clone()).with(Carrier, carrier));
+        let setup = setup.judge(move |ended| {
             assert_eq!(ended.output().is_err(), is_aborted);
             assert_eq!(ledger.balance(), if is_aborted { 0 } else { 7 }, "what is in the ledger");
         });
-        if late { scene.late_requests() } else { scene }
+        if late { setup.late_requests() } else { setup }
     })
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use accompanist_core::contract::Space;
 use accompanist_core::frame::Packet;
-use accompanist_core::instance::Status;
+use accompanist_core::machine::Status;
 use accompanist_core::record::{Closed, Opened, Record, read_value, value_bytes};
 use accompanist_core::{At, Service};
 use proptest::collection::vec;
@@ -17,8 +17,8 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
 use crate::codec::{body, golden_packets, golden_records, read, record, to_bytes};
+use crate::harness::Chance;
 use crate::rig::{Bank, Rig, bank_step, choreography, roles};
-use crate::stage::Chance;
 
 roles! { Buyer "buyer" (), Seller "seller" Bank }
 

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use accompanist_core::contract::{Environment, Space};
 use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Header, Lacks, Operation, Outcome, Receipt};
 use accompanist_core::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
-use accompanist_core::instance::{Effects, Instance, Limits, OutgoingKey, Stop};
+use accompanist_core::machine::{Effects, Limits, Machine, OutgoingKey, Stop};
 use accompanist_core::message::encode;
-use accompanist_core::part::{Alarm, AnyChoreography, Part};
 use accompanist_core::record::{Opened, Record, read_value};
+use accompanist_core::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
 use accompanist_core::{Abort, At, Choreography, Context, Local, Retry, Role, Service, Transaction};
 
 #[derive(Clone, Copy)]
@@ -88,7 +88,7 @@ struct Bench {
     works: Arc<Works>,
     environment: Arc<Counting>,
     records: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    part: Part,
+    part: RoleInstance,
 }
 
 const ASKER: RoleIndex = RoleIndex(0);
@@ -131,9 +131,9 @@ fn receipt(number: u64) -> Option<Receipt> {
     Some(Receipt { to: NodeId::new("a").unwrap(), epoch: Epoch(1), number })
 }
 
-fn play(works: &Arc<Works>, environment: &Arc<Counting>, instance: Instance) -> Part {
+fn play(works: &Arc<Works>, environment: &Arc<Counting>, instance: Machine) -> RoleInstance {
     let service = Service::of::<Doer>(works.clone());
-    Arc::new(Work).part(instance, None, service, environment.clone(), Alarm::new(|| ()))
+    Arc::new(Work).part(instance, None, service, environment.clone(), TurnWaker::new(|| ()))
 }
 
 impl Bench {
@@ -143,7 +143,7 @@ impl Bench {
 
     fn new() -> Self {
         let (works, environment) = (Arc::<Works>::default(), Arc::<Counting>::default());
-        let instance = Instance::begin(ID, "doer", &opened(), Limits::default());
+        let instance = Machine::begin(ID, "doer", &opened(), Limits::default());
         Self { part: play(&works, &environment, instance), works, environment, records: Vec::new() }
     }
 
@@ -196,7 +196,7 @@ impl Bench {
 
     /// A crash: what is on the disk is all that is left.
     fn restart(&mut self) {
-        let instance = Instance::restore(ID, "doer", &opened(), self.journal(self.records.len()), Limits::default());
+        let instance = Machine::restore(ID, "doer", &opened(), self.journal(self.records.len()), Limits::default());
         self.part = play(&self.works, &self.environment, instance);
     }
 }

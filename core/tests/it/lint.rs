@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use accompanist_core::testing::{Finding, Scene, lint};
+use accompanist_core::testing::{Finding, TestSetup, lint};
 use accompanist_core::{Abort, At, Choreography, Kind, Local, Located, Retry, Role, Services, Transaction};
 
 use crate::rig::{choreography, path, roles};
@@ -31,9 +31,9 @@ const TELL: u8 = 2;
 
 fn findings<C: Choreography>(choreography: C, input: <C::Input as Located>::Value, deadline: bool) -> Vec<Finding> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let scene = Scene::new(Services::new());
-    let scene = if deadline { scene.deadline(Duration::from_hours(1)) } else { scene };
-    runtime.block_on(lint(choreography, input, scene)).unwrap_or_else(|failure| panic!("{failure}"))
+    let setup = TestSetup::new(Services::new());
+    let setup = if deadline { setup.deadline(Duration::from_hours(1)) } else { setup };
+    runtime.block_on(lint(choreography, input, setup)).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
 // All that may refuse ends before the pivot, and its role knows.

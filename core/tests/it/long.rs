@@ -1,5 +1,5 @@
-//! Long work under faults, all roles on one `stage`: sagas within the session, loops of checkpoints, timers, steps that
-//! only go forward, and taking back in one order over all roles.
+//! Long work under faults, all roles on one `harness`: sagas within the session, loops of checkpoints, timers, steps
+//! that only go forward, and taking back in one order over all roles.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use accompanist_core::contract::Environment as _;
 use accompanist_core::frame::Outcome;
-use accompanist_core::instance::Remedy;
+use accompanist_core::machine::Resolution;
 use accompanist_core::record::{Record, Task};
-use accompanist_core::testing::{Scene, check_crashes};
+use accompanist_core::testing::{TestSetup, check_crashes};
 use accompanist_core::{
-    Abort, At, Choreography, Compensation, Context, Doubt, Kind, Known, Local, Path, Retry, Service, Services,
+    Abort, At, Choreography, CommitOutcome, Compensation, Context, Kind, Known, Local, Path, Retry, Service, Services,
     Transaction,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::harness::{Book, Rough, Stage, over_seeds};
 use crate::rig::{choreography, roles, value};
-use crate::stage::{Book, Rough, Stage, over_seeds};
 use std::sync::Arc;
 
 roles! { A "a" Book, B "b" Book, C "c" Book }
@@ -71,15 +71,15 @@ macro_rules! posts {
                 assert_eq!(Self::KIND, Kind::Compensable);
                 here.service().compensate(self.0.name, here.key(), self.0.busy)
             }
-            async fn outcome(&self, here: &Local<$role>, _: &u32) -> Result<Doubt<u32>, Retry> {
-                Ok(if here.service().has(here.key()) { Doubt::Committed(0) } else { Doubt::NotCommitted })
+            async fn outcome(&self, here: &Local<$role>, _: &u32) -> Result<CommitOutcome<u32>, Retry> {
+                Ok(if here.service().has(here.key()) { CommitOutcome::Committed(0) } else { CommitOutcome::NotCommitted })
             }
         }
     )+};
 }
 posts!(AtA A, AtB B, AtC C);
 
-fn stage<Ch: Choreography>(choreography: fn() -> Ch, seed: u64, rough: Rough) -> (Stage<Ch>, Arc<Book>) {
+fn harness<Ch: Choreography>(choreography: fn() -> Ch, seed: u64, rough: Rough) -> (Stage<Ch>, Arc<Book>) {
     let book = Arc::new(Book::default());
     // One service for all: the order of its log is that of the effects.
     let service = Service::of::<A>(book.clone());
@@ -157,13 +157,13 @@ choreography!(Tries: (A, B, C), At<A, Plan> => At<A, u32>, |ctx, plan| {
 #[test]
 fn a_saga_within_the_session_ends_alike_for_all_and_takes_back_its_own_steps_only() {
     over_seeds(500, |seed| {
-        let (mut stage, book) = stage(|| Tries, seed, ROUGH);
-        stage.play();
-        let finished = stage.outcomes()[0] == Outcome::Finished;
-        assert!(stage.outcomes().iter().all(|outcome| (*outcome == Outcome::Finished) == finished));
+        let (mut harness, book) = harness(|| Tries, seed, ROUGH);
+        harness.play();
+        let finished = harness.outcomes()[0] == Outcome::Finished;
+        assert!(harness.outcomes().iter().all(|outcome| (*outcome == Outcome::Finished) == finished));
         check_book(&book, !finished);
         if finished {
-            let failed: u32 = value(stage.output.as_ref().unwrap().as_ref().unwrap());
+            let failed: u32 = value(harness.output.as_ref().unwrap().as_ref().unwrap());
             let succeeded = usize::from(failed < 3);
             assert_eq!(book.count("undo first") + book.count("undo last") + book.count("undo end"), 0);
             for step in ["inner a", "inner b", "inner a2"] {
@@ -179,13 +179,13 @@ fn what_counts_as_acknowledged_and_was_never_received_is_sent_again() {
     let (kinds, sent_again) = (std::cell::RefCell::new(BTreeSet::new()), std::cell::Cell::new(0));
     over_seeds(300, |seed| {
         let rough = Rough { crashes: 0, lost_in_ten: 2, forgotten: 8 };
-        let (mut stage, book) = stage(|| Tries, seed, rough);
-        stage.play();
-        let finished = stage.outcomes()[0] == Outcome::Finished;
-        assert!(stage.outcomes().iter().all(|outcome| (*outcome == Outcome::Finished) == finished));
+        let (mut harness, book) = harness(|| Tries, seed, rough);
+        harness.play();
+        let finished = harness.outcomes()[0] == Outcome::Finished;
+        assert!(harness.outcomes().iter().all(|outcome| (*outcome == Outcome::Finished) == finished));
         check_book(&book, !finished);
-        kinds.borrow_mut().extend(stage.forgotten.iter().copied());
-        sent_again.set(sent_again.get() + stage.sent_again);
+        kinds.borrow_mut().extend(harness.forgotten.iter().copied());
+        sent_again.set(sent_again.get() + harness.sent_again);
     });
     assert_eq!(kinds.into_inner(), BTreeSet::from(["abort", "close", "deliver", "done", "invite"]));
     assert!(sent_again.get() > 100, "{sent_again:?} times");
@@ -216,24 +216,24 @@ choreography!(Rounds: (B, A, C), At<B, Plan> => At<B, u32>, |ctx, plan| {
 #[test]
 fn a_turn_that_is_over_is_final_for_all_roles_or_for_none() {
     over_seeds(150, |seed| {
-        let (mut stage, book) = stage(|| Rounds, seed, ROUGH);
-        stage.play();
+        let (mut harness, book) = harness(|| Rounds, seed, ROUGH);
+        harness.play();
         let plan = Plan { seed };
         check_book(&book, false);
         let turns = if plan.pick(1, 2) == 0 {
-            assert!(stage.outcomes().iter().all(|outcome| matches!(outcome, Outcome::Compensated(_))));
+            assert!(harness.outcomes().iter().all(|outcome| matches!(outcome, Outcome::Compensated(_))));
             assert_eq!(book.count("undo before"), 1);
             usize::try_from(plan.pick(2, 8)).unwrap()
         } else {
-            assert_eq!(stage.outcomes(), [Outcome::Finished, Outcome::Finished, Outcome::Finished]);
-            assert_eq!(value::<u32>(stage.output.as_ref().unwrap().as_ref().unwrap()), 45);
+            assert_eq!(harness.outcomes(), [Outcome::Finished, Outcome::Finished, Outcome::Finished]);
+            assert_eq!(value::<u32>(harness.output.as_ref().unwrap().as_ref().unwrap()), 45);
             10
         };
         for step in ["turn a", "turn b"] {
             let [done, undone] = ["do", "undo"].map(|what| book.count(&format!("{what} {step}")));
             assert_eq!(done - undone, turns, "{step}: {:?}", book.log());
         }
-        assert!(stage.journal_records_max < 20, "{} records at a time", stage.journal_records_max);
+        assert!(harness.journal_records_max < 20, "{} records at a time", harness.journal_records_max);
     });
 }
 
@@ -241,23 +241,23 @@ fn a_turn_that_is_over_is_final_for_all_roles_or_for_none() {
 fn an_abort_from_outside_finds_all_roles_with_the_same_turns_to_take_back() {
     over_seeds(300, |seed| {
         // A plan without an abort of its own.
-        let (mut stage, book) = stage(|| Rounds, seed * 2 + 1, ROUGH);
+        let (mut harness, book) = harness(|| Rounds, seed * 2 + 1, ROUGH);
         let plan = Plan { seed: seed * 2 + 1 };
         if plan.pick(1, 2) == 0 {
             return;
         }
-        let steps = stage.chance.draw(2_000);
+        let steps = harness.chance.draw(2_000);
         for _ in 0..steps {
-            stage.step();
+            harness.step();
         }
-        if let Some(part) = stage.part(0) {
+        if let Some(part) = harness.part(0) {
             part.cancel(&Abort::new(Abort::CANCELLED, "as the test wants"));
         }
-        stage.play();
+        harness.play();
         check_book(&book, false);
         let kept = |step: &str| book.count(&format!("do {step}")) - book.count(&format!("undo {step}"));
         assert_eq!(kept("turn a"), kept("turn b"), "{:?}", book.log());
-        assert_eq!(kept("before"), usize::from(stage.outcomes()[0] == Outcome::Finished));
+        assert_eq!(kept("before"), usize::from(harness.outcomes()[0] == Outcome::Finished));
     });
 }
 
@@ -289,9 +289,9 @@ choreography!(Naps: (A, B), At<A, Plan> => At<A, (bool, u64)>, |ctx, plan| {
 fn timers_outlive_crashes_and_what_is_too_late_stays_so() {
     let [mut late, mut early] = [0, 0].map(std::cell::Cell::new);
     over_seeds(500, |seed| {
-        let (mut stage, book) = stage(|| Naps, seed, ROUGH);
-        stage.play();
-        let (in_time, waited): (bool, u64) = value(stage.output.as_ref().unwrap().as_ref().unwrap());
+        let (mut harness, book) = harness(|| Naps, seed, ROUGH);
+        harness.play();
+        let (in_time, waited): (bool, u64) = value(harness.output.as_ref().unwrap().as_ref().unwrap());
         assert!(waited >= 300, "{waited} ms");
         let (told, other) = if in_time { ("in time", "too late") } else { ("too late", "in time") };
         assert_eq!((book.count(&format!("do {told}")), book.count(&format!("do {other}"))), (2, 0));
@@ -310,17 +310,17 @@ choreography!(Nap: (A,), At<A, Plan> => At<A, u32>, |ctx, _plan| {
 fn a_crash_does_not_prolong_a_sleep() {
     let asleep = std::cell::Cell::new(0);
     over_seeds(50, |seed| {
-        let (mut stage, _) = stage(|| Nap, seed, Rough { crashes: 0, lost_in_ten: 0, forgotten: 0 });
+        let (mut harness, _) = harness(|| Nap, seed, Rough { crashes: 0, lost_in_ten: 0, forgotten: 0 });
         let observed = |record: &Record| matches!(record, Record::Observed { .. });
-        stage.play_until(|stage| stage.records(0).iter().any(observed) || stage.clock.monotonic_ms() > 0);
-        if stage.clock.monotonic_ms() > 0 {
+        harness.play_until(|harness| harness.records(0).iter().any(observed) || harness.clock.monotonic_ms() > 0);
+        if harness.clock.monotonic_ms() > 0 {
             return; // It slept through before the disk was ready.
         }
         asleep.set(asleep.get() + 1);
-        stage.pass(250);
-        stage.crash(0);
-        stage.play();
-        assert_eq!(stage.clock.monotonic_ms(), 300);
+        harness.pass(250);
+        harness.crash(0);
+        harness.play();
+        assert_eq!(harness.clock.monotonic_ms(), 300);
     });
     assert!(asleep.get() > 5, "{asleep:?}");
 }
@@ -328,11 +328,11 @@ fn a_crash_does_not_prolong_a_sleep() {
 #[test]
 fn a_deadline_aborts_the_session_for_all_however_often_the_role_that_watches_it_crashes() {
     over_seeds(150, |seed| {
-        let (stage, book) = stage(|| Naps, seed, ROUGH);
-        let mut stage = stage.with_deadline(1_000_000 + 250);
-        stage.play();
-        assert_eq!(stage.output.as_ref().unwrap().as_ref().unwrap_err().code(), Abort::DEADLINE);
-        assert!(stage.outcomes().iter().all(|outcome| matches!(outcome, Outcome::Compensated(_))));
+        let (harness, book) = harness(|| Naps, seed, ROUGH);
+        let mut harness = harness.with_deadline(1_000_000 + 250);
+        harness.play();
+        assert_eq!(harness.output.as_ref().unwrap().as_ref().unwrap_err().code(), Abort::DEADLINE);
+        assert!(harness.outcomes().iter().all(|outcome| matches!(outcome, Outcome::Compensated(_))));
         assert_eq!(book.log(), []);
     });
 }
@@ -374,8 +374,8 @@ fn undone(book: &Book) -> Vec<String> {
 #[test]
 fn backwards_is_one_order_over_all_roles() {
     over_seeds(300, |seed| {
-        let (mut stage, book) = stage(|| Chain, seed, ROUGH);
-        stage.play();
+        let (mut harness, book) = harness(|| Chain, seed, ROUGH);
+        harness.play();
         assert_eq!(undone(&book), ["four", "three", "two", "one"]);
     });
 }
@@ -384,8 +384,8 @@ fn backwards_is_one_order_over_all_roles() {
 fn side_by_side_is_backwards_at_each_role_only() {
     let orders = std::sync::Mutex::new(std::collections::BTreeSet::new());
     over_seeds(200, |seed| {
-        let (mut stage, book) = stage(|| ChainSideBySide, seed, ROUGH);
-        stage.play();
+        let (mut harness, book) = harness(|| ChainSideBySide, seed, ROUGH);
+        harness.play();
         let undone = undone(&book);
         let place = |step: &str| undone.iter().position(|undone| undone == step).unwrap();
         assert!(place("four") < place("one"));
@@ -411,10 +411,10 @@ choreography!(Forward: (A, B), At<A, Plan> => At<A, u32>, |ctx, plan| {
 #[test]
 fn past_the_pivot_a_saga_only_goes_forward() {
     over_seeds(300, |seed| {
-        let (mut stage, book) = stage(|| Forward, seed, ROUGH);
-        stage.play();
+        let (mut harness, book) = harness(|| Forward, seed, ROUGH);
+        harness.play();
         let refused = Plan { seed }.pick(0, 4) == 0;
-        assert_eq!(stage.outcomes()[0] == Outcome::Finished, !refused);
+        assert_eq!(harness.outcomes()[0] == Outcome::Finished, !refused);
         let counts = ["do hold", "undo hold", "do pivot", "do forward"].map(|what| book.count(what));
         assert_eq!(counts, if refused { [1, 1, 0, 0] } else { [1, 0, 1, 2] });
     });
@@ -425,23 +425,23 @@ fn an_abort_past_the_pivot_needs_an_operator_who_is_told_what_and_why() {
     let seen = std::sync::Mutex::new(std::collections::BTreeMap::<String, u32>::new());
     let stood = std::sync::Mutex::new(std::collections::BTreeSet::new());
     over_seeds(500, |seed| {
-        let (mut stage, book) = stage(|| Forward, seed, ROUGH);
-        let steps = stage.chance.draw(600);
+        let (mut harness, book) = harness(|| Forward, seed, ROUGH);
+        let steps = harness.chance.draw(600);
         for _ in 0..steps {
-            stage.step();
+            harness.step();
         }
-        let cancelled = stage.part(0).is_some_and(|part| part.cancel(&Abort::new(Abort::CANCELLED, "now")).is_some());
-        stage.play_until(|stage| !stage.troubles().is_empty());
-        assert_eq!(stage.stopped, None);
-        for trouble in stage.troubles() {
+        let cancelled = harness.part(0).is_some_and(|part| part.cancel(&Abort::new(Abort::CANCELLED, "now")).is_some());
+        harness.play_until(|harness| !harness.troubles().is_empty());
+        assert_eq!(harness.stopped, None);
+        for trouble in harness.troubles() {
             assert!(cancelled && trouble.task == Task::Reconcile, "{trouble}");
             *seen.lock().unwrap().entry(trouble.step).or_default() += 1;
         }
-        stage.remedy = Some(Remedy::Resolve);
-        stage.play();
-        stood.lock().unwrap().append(&mut stage.seen);
+        harness.resolution = Some(Resolution::Resolve);
+        harness.play();
+        stood.lock().unwrap().append(&mut harness.seen);
         // What can be taken back is; the rest is as the operator was told.
-        let finished = stage.outcomes()[0] == Outcome::Finished;
+        let finished = harness.outcomes()[0] == Outcome::Finished;
         assert_eq!(book.count("do hold") - book.count("undo hold"), usize::from(finished));
     });
     assert!(seen.lock().unwrap().get("post").copied().unwrap_or_default() > 30, "{seen:?}");
@@ -453,26 +453,26 @@ fn an_abort_past_the_pivot_needs_an_operator_who_is_told_what_and_why() {
 fn a_step_that_is_tried_too_often_waits_for_an_operator_also_over_crashes() {
     let kept = std::cell::Cell::new(0);
     over_seeds(150, |seed| {
-        let (mut stage, book) = stage(|| Forward, seed, ROUGH);
-        stage.limits.tries_max = 1;
+        let (mut harness, book) = harness(|| Forward, seed, ROUGH);
+        harness.limits.tries_max = 1;
         let plan = Plan { seed };
         if plan.pick(0, 4) == 0 || plan.pick(1, 4) == 0 {
             return;
         }
-        stage.play_until(|stage| stage.troubles().iter().any(|trouble| trouble.task == Task::Commit));
-        assert!(!stage.is_over());
+        harness.play_until(|harness| harness.troubles().iter().any(|trouble| trouble.task == Task::Commit));
+        assert!(!harness.is_over());
         // On disk: the next life knows it, and does not try by itself.
         let troubled = |record: &Record| matches!(record, Record::Troubled { .. });
-        let known = |stage: &Stage<Forward>| (0..2).any(|index| stage.records(index).iter().any(troubled));
-        stage.play_until(known);
-        if !known(&stage) {
+        let known = |harness: &Stage<Forward>| (0..2).any(|index| harness.records(index).iter().any(troubled));
+        harness.play_until(known);
+        if !known(&harness) {
             return; // A crash came before it was on disk, and the next try succeeded.
         }
         kept.set(kept.get() + 1);
-        stage.remedy = Some(Remedy::Retry);
-        stage.play();
+        harness.resolution = Some(Resolution::Retry);
+        harness.play();
         assert_eq!(book.count("do forward"), 2);
-        assert_eq!(stage.outcomes()[0], Outcome::Finished);
+        assert_eq!(harness.outcomes()[0], Outcome::Finished);
     });
     assert!(kept.get() > 20, "{kept:?}");
 }
@@ -485,7 +485,7 @@ fn check_every_crash<Ch: Choreography<Input = At<Role0, Plan>>, Role0: accompani
     let checked = runtime.block_on(check_crashes(choreography(), Plan { seed }, 1, || {
         let book = Arc::new(Book::default());
         let services = Services::new().with(A, book.clone()).with(B, book.clone()).with(C, book.clone());
-        Scene::new(services).judge(move |_| check_book(&book, false))
+        TestSetup::new(services).judge(move |_| check_book(&book, false))
     }));
     checked.unwrap_or_else(|failure| panic!("plan {seed}: {failure}")).points
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use accompanist_core::contract::Space;
 use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Lacks, Operation, Outcome, Receipt};
 use accompanist_core::id::RoleIndex;
-use accompanist_core::instance::{Limits, OutgoingKey, Remedy, Stop};
+use accompanist_core::machine::{Limits, OutgoingKey, Resolution, Stop};
 use accompanist_core::record::{Record, Task};
 use accompanist_core::{
     Abort, At, Choreography, Context, Kind, Local, LocalTransaction, NodeId, Retry, Service, State, Table, Transaction,
@@ -187,8 +187,8 @@ fn an_abort_waits_for_the_disk_before_anybody_learns_of_it() {
     assert_eq!(said(&effects), [(SELLER, Body::Abort(aborted()))]);
 }
 
-/// Everything that can be said, whether it asks for an acknowledgement or not, by a stranger, by the node of another role
-/// of the session, and in the name of a role that the session does not have.
+/// Everything that can be said, whether it asks for an acknowledgement or not, by a stranger, by the node of another
+/// role of the session, and in the name of a role that the session does not have.
 #[test]
 fn a_node_is_heard_for_its_own_roles_only() {
     let bodies = [
@@ -198,7 +198,7 @@ fn a_node_is_heard_for_its_own_roles_only() {
         Body::Done(Outcome::Finished),
         Body::Close(Outcome::Finished),
         Body::Turns { finals: vec![(path(&[0]), 1)], aborted: true },
-        Body::Undoing(None),
+        Body::Compensating(None),
     ];
     let mut rig = buyer();
     rig.turn_synced();
@@ -830,7 +830,7 @@ fn a_pivot_in_doubt_on_an_aborted_session_is_not_run_again_and_needs_an_operator
     let [(at, trouble)] = &effects.troubles.expect("it is in trouble")[..] else { panic!("in one place") };
     assert_eq!((at, trouble.task, trouble.step.as_str()), (&path(&[1]), Task::FindOut, "cross"));
     assert!(effects.frames.is_empty() && ended(&next_life.disk).is_empty());
-    assert_eq!(next_life.part.remedy(Remedy::Resolve).0, 1);
+    assert_eq!(next_life.part.resolve(Resolution::Resolve).0, 1);
     let effects = next_life.turn_synced();
     assert_eq!(said(&effects), [(BUYER, Body::Done(Outcome::Compensated(aborted())))]);
     assert_eq!(effects.troubles, Some(Vec::new()));

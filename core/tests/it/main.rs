@@ -13,6 +13,7 @@
 mod codec;
 mod crashes;
 mod fuzz;
+mod harness;
 mod instance;
 mod keys;
 mod layers;
@@ -23,7 +24,6 @@ mod model;
 mod nudges;
 mod operations;
 mod rig;
-mod stage;
 mod tables;
 mod ui;
 mod undecided;

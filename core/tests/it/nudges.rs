@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use accompanist_core::frame::{Body, Lacks, Operation, Outcome};
 use accompanist_core::id::RoleIndex;
-use accompanist_core::instance::{OutgoingKey, Stop};
+use accompanist_core::machine::{OutgoingKey, Stop};
 use accompanist_core::record::Record;
 use accompanist_core::{Abort, At, Service};
 

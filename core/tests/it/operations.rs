@@ -202,8 +202,8 @@ async fn a_refused_local_step_aborts_and_its_writes_are_thrown_away() {
     assert!(lines.lock().unwrap().is_empty(), "a refused step is not compensated");
 }
 
-choreography!(Haggle: (B, A, C), At<B, u32> => At<B, String>, |ctx, offer| {
-    let at_a = ctx.comm(B, A, &offer).await?;
+choreography!(Haggle: (B, A, C), At<B, u32> => At<B, String>, |ctx, advertisement| {
+    let at_a = ctx.comm(B, A, &advertisement).await?;
     let answer = ctx.try_transact(Charge, &at_a).await?;
     match ctx.broadcast(A, &answer).await? {
         Ok(receipt) => {

@@ -9,10 +9,10 @@ use std::sync::{Arc, LazyLock, Mutex};
 use accompanist_core::contract::{Batch, Change, Direction, Entry, Environment, KeyRange, Space, StoreError};
 use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Header, Operation, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
-use accompanist_core::instance::{Effects, Instance, Limits, LocalResult, Write};
+use accompanist_core::machine::{Effects, Limits, LocalResult, Machine, Write};
 use accompanist_core::message::{decode, encode};
-use accompanist_core::part::{Alarm, AnyChoreography, Part};
 use accompanist_core::record::{Closed, Opened, Record, read_value};
+use accompanist_core::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
 use accompanist_core::state::ReadState;
 use accompanist_core::{Choreography, IdempotencyKey, Message, NodeId, Path, Payload, RoleSet, Service, SessionId};
 
@@ -111,7 +111,7 @@ pub fn value<T: Message>(payload: &Payload) -> T {
 
 /// An instance and its disk.
 pub struct Rig {
-    pub part: Part,
+    pub part: RoleInstance,
     pub disk: Disk,
     pub role: u8,
     /// The roles' names, which are their nodes', too.
@@ -142,7 +142,7 @@ impl Rig {
             patches: Vec::new(),
         });
         let opened = Opened { header, input };
-        let instance = Instance::begin(id(role), C::Roles::NAMES[usize::from(role)], &opened, limits);
+        let instance = Machine::begin(id(role), C::Roles::NAMES[usize::from(role)], &opened, limits);
         Self::set(choreography, role, instance, opened.input, service, Disk::default())
     }
 
@@ -160,19 +160,19 @@ impl Rig {
     ) -> Self {
         let opened = disk.opened().expect("the instance was never opened");
         let name = C::Roles::NAMES[usize::from(role)];
-        let instance = Instance::restore(id(role), name, &opened, disk.records(), limits);
+        let instance = Machine::restore(id(role), name, &opened, disk.records(), limits);
         Self::set(choreography, role, instance, opened.input, service, disk)
     }
 
     fn set<C: Choreography>(
         choreography: C,
         role: u8,
-        instance: Instance,
+        instance: Machine,
         input: Option<Payload>,
         service: Service,
         disk: Disk,
     ) -> Self {
-        let part = Arc::new(choreography).part(instance, input, service, Arc::new(Counting), Alarm::new(|| {}));
+        let part = Arc::new(choreography).part(instance, input, service, Arc::new(Counting), TurnWaker::new(|| {}));
         Self { part, disk, role, names: C::Roles::NAMES, now_ms: 0 }
     }
 
@@ -228,15 +228,15 @@ impl Rig {
         disk.apply(rest.into_iter().collect());
         let opened = disk.opened().expect("the instance was never opened");
         let name = C::Roles::NAMES[usize::from(role)];
-        let instance = Instance::restore(id(role), name, &opened, disk.records(), Limits::default()).resending(lacking);
+        let instance = Machine::restore(id(role), name, &opened, disk.records(), Limits::default()).resending(lacking);
         Self::set(choreography, role, instance, opened.input, service, disk)
     }
 
     /// The next life of `role` after an operator has terminated it: with no program and no service.
     pub fn terminated<C: Choreography>(role: u8, disk: Disk) -> Self {
         let opened = disk.opened().expect("the instance was never opened");
-        let instance = Instance::restore(id(role), "", &opened, disk.records(), Limits::default());
-        let part = Part::terminated(instance, Arc::new(Counting), Alarm::new(|| {}));
+        let instance = Machine::restore(id(role), "", &opened, disk.records(), Limits::default());
+        let part = RoleInstance::terminated(instance, Arc::new(Counting), TurnWaker::new(|| {}));
         Self { part, disk, role, names: C::Roles::NAMES, now_ms: 0 }
     }
 

@@ -1,11 +1,12 @@
-//! Commits that come to no decision: tried again, counted and listed unless that passes by itself, and ended by an abort.
+//! Commits that come to no decision: tried again, counted and listed unless that passes by itself, and ended by an
+//! abort.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 
 use accompanist_core::frame::{Body, Outcome};
-use accompanist_core::instance::{Effects, Limits, Remedy};
+use accompanist_core::machine::{Effects, Limits, Resolution};
 use accompanist_core::record::{Record, Task};
 use accompanist_core::{Abort, At, Local, Retry, Service, Transaction, Undecided};
 
@@ -100,7 +101,7 @@ fn a_commit_without_a_decision_is_tried_so_often_and_then_listed() {
     assert_eq!((trouble.task, trouble.tries, trouble.step.as_str()), (Task::Commit, 3, "enter"));
     // What was in the way is mended.
     *counter.left.lock().unwrap() = 0;
-    rig.part.remedy(Remedy::Retry);
+    rig.part.resolve(Resolution::Retry);
     let effects = rig.turn_synced();
     assert_eq!(effects.troubles, Some(vec![]));
     assert_eq!(counter.asked(), 4);
@@ -157,7 +158,8 @@ fn what_may_have_taken_effect_in_an_earlier_life_is_asked_for_by_its_key_before_
     assert!(rig.disk.records().iter().any(|record| matches!(record, Record::Compensated { .. })));
 }
 
-/// Nothing passes and nothing is known, over two lives: it is listed as in doubt, and an abort in a third life asks all the same.
+/// Nothing passes and nothing is known, over two lives: it is listed as in doubt, and an abort in a third life asks all
+/// the same.
 #[test]
 fn what_is_listed_and_in_doubt_is_asked_for_by_its_key_after_an_abort_in_a_later_life() {
     let blocked = || Abort::undecided("no right to read the markers", Undecided { passes: false, is_known: false });

@@ -1,11 +1,14 @@
-//! A commit that has taken effect, and whose output cannot be recorded: an operator's case, which commits nothing by itself.
+//! A commit that has taken effect, and whose output cannot be recorded: an operator's case, which commits nothing by
+//! itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
-use accompanist_core::instance::{Remedy, Status};
-use accompanist_core::record::{Task, Trouble};
-use accompanist_core::{Abort, At, Choreography, Context, Doubt, Kind, Local, Path, Retry, Role, Service, Transaction};
+use accompanist_core::machine::{Resolution, Status};
+use accompanist_core::record::{StepFailure, Task};
+use accompanist_core::{
+    Abort, At, Choreography, CommitOutcome, Context, Kind, Local, Path, Retry, Role, Service, Transaction,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::rig::{Rig, payload};
@@ -77,10 +80,10 @@ macro_rules! charge {
                 here.service().undone.fetch_add(1, SeqCst);
                 Ok(())
             }
-            async fn outcome(&self, here: &Local<Bank>, _: &u32) -> Result<Doubt<Receipt>, Retry> {
+            async fn outcome(&self, here: &Local<Bank>, _: &u32) -> Result<CommitOutcome<Receipt>, Retry> {
                 here.service().asked.fetch_add(1, SeqCst);
                 let knows = here.service().knows.load(SeqCst);
-                Ok(if knows { Doubt::Committed(Receipt(Fault::None)) } else { Doubt::Unknown })
+                Ok(if knows { CommitOutcome::Committed(Receipt(Fault::None)) } else { CommitOutcome::Unknown })
             }
         }
     };
@@ -131,7 +134,7 @@ fn over_all(check: impl Fn(&dyn Fn(Rig) -> Rig, Rig, Arc<Books>)) {
     }
 }
 
-fn is_troubled(troubles: &[(Path, Trouble)], reason: &str) {
+fn is_troubled(troubles: &[(Path, StepFailure)], reason: &str) {
     let [(_, trouble)] = troubles else { panic!("{troubles:?}") };
     assert_eq!(trouble.task, Task::Record);
     let text = trouble.to_string();
@@ -149,7 +152,7 @@ fn it_is_not_committed_again_by_itself_in_any_life() {
         }
         assert_eq!(books.counts(), (1, 0, 0));
         // The program waits for the output, so an operator cannot pass over it.
-        assert_eq!(rig.part.remedy(Remedy::Resolve).0, 0);
+        assert_eq!(rig.part.resolve(Resolution::Resolve).0, 0);
     });
 }
 
@@ -157,10 +160,10 @@ fn it_is_not_committed_again_by_itself_in_any_life() {
 fn once_mended_the_commit_is_tried_again_under_its_key() {
     over_all(|next_life, rig, books| {
         let mut rig = next_life(rig);
-        assert_eq!(rig.part.remedy(Remedy::Retry).0, 1);
+        assert_eq!(rig.part.resolve(Resolution::Retry).0, 1);
         assert!(rig.turn_synced().troubles.is_some_and(|troubles| troubles.len() == 1), "it is no better yet");
         books.mended.store(true, SeqCst);
-        assert_eq!(rig.part.remedy(Remedy::Retry).0, 1);
+        assert_eq!(rig.part.resolve(Resolution::Retry).0, 1);
         let effects = rig.turn_synced();
         assert_eq!((effects.output, books.counts()), (Some(Ok(payload(&7_u32))), (3, 0, 0)));
     });
@@ -173,7 +176,7 @@ fn a_cancel_commits_nothing_and_leaves_it_to_the_operator() {
         rig.turn_synced();
         let mut rig = next_life(rig);
         assert_eq!((books.counts(), rig.part.status()), ((1, 0, 0), Status::NeedsOperator));
-        assert_eq!(rig.part.remedy(Remedy::Resolve).0, 1);
+        assert_eq!(rig.part.resolve(Resolution::Resolve).0, 1);
         let effects = rig.turn_synced();
         assert!(effects.closed.is_some() && effects.stopped.is_none());
         assert_eq!(books.counts(), (1, 0, 0));
@@ -187,7 +190,7 @@ fn after_an_abort_the_service_is_asked_and_gives_the_output_for_the_compensation
         rig.turn_synced();
         let mut rig = next_life(rig);
         books.knows.store(true, SeqCst);
-        assert_eq!(rig.part.remedy(Remedy::Retry).0, 1);
+        assert_eq!(rig.part.resolve(Resolution::Retry).0, 1);
         let effects = rig.turn_synced();
         assert_eq!((books.done.load(SeqCst), books.asked.load(SeqCst)), (1, 1), "it is asked, not done");
         // What can be taken back is; the other is the operator's to reconcile.

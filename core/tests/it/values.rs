@@ -1,4 +1,5 @@
-//! Values as bytes: which types of serde travel, which changes of a type are read, and what is refused before it is sent.
+//! Values as bytes: which types of serde travel, which changes of a type are read, and what is refused before it is
+//! sent.
 
 #![allow(
     clippy::trivially_copy_pass_by_ref,

@@ -6,8 +6,8 @@ use accompanist_core::contract::{Batch, Change, Direction, Entry, KeyRange, Spac
 use accompanist_core::frame::{Body, Epoch, Frame, Header, Lacks, Operation, Outcome, Packet, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::message::Fingerprint;
-use accompanist_core::record::{self, Closed, Opened, Record, Task, Trouble, value_bytes};
-use accompanist_core::testing::{Violation, Watch};
+use accompanist_core::record::{self, Closed, Opened, Record, StepFailure, Task, value_bytes};
+use accompanist_core::testing::{InvariantMonitor, Violation};
 use accompanist_core::{Abort, IdempotencyKey, NodeId};
 
 use crate::rig::{Disk, id, path, payload, session};
@@ -125,7 +125,7 @@ impl Store for Opening {
 /// Two nodes, each with a role, and what the watch said first against them.
 #[derive(Default)]
 struct Play {
-    watch: Watch,
+    watch: InvariantMonitor,
     violation: Option<Violation>,
     next_number: u64,
 }
@@ -416,7 +416,7 @@ fn no_18_the_latest_is_taken_back_first() {
     backwards.watch.note_backwards("deal");
     good(forwards(backwards));
     let trouble =
-        Trouble { step: "pay".into(), task: Task::Compensate, reason: "no".into(), tries: 1, in_doubt: false };
+        StepFailure { step: "pay".into(), task: Task::Compensate, reason: "no".into(), tries: 1, in_doubt: false };
     let troubled = Record::Troubled { path: path(&[2]), input: Fingerprint::default(), trouble };
     good(forwards(play().write(1, records(1, &[troubled]))));
 }

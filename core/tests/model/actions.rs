@@ -81,7 +81,8 @@ fn of_role(session: &Session, state: &State, role: usize, seat: &Seat, actions: 
     if seat.shape.writes > 0 {
         actions.push(Action::Sync(role));
     }
-    // Another role that has ended asks for the close: at any moment that would be seven times the states, for a lost close alone.
+    // Another role that has ended asks for the close: at any moment that would be seven times the states, for a lost
+    // close alone.
     let any_time = session.bounds.any_time && !(role != 0 && seat.shape.has_ended);
     if seat.shape.waits_for_time && (any_time || state.is_quiet()) {
         actions.push(Action::Time(role));

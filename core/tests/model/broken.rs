@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use accompanist_core::contract::{Change, Space};
 use accompanist_core::frame::{Body, Frame};
-use accompanist_core::instance::Write;
+use accompanist_core::machine::Write;
 use accompanist_core::record::{Record, read_value};
 
 use crate::rig::id;

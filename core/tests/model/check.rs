@@ -1,4 +1,5 @@
-//! Runs a check: visits all states, asks which of them cannot come to an end any more, and shows the way to what is wrong.
+//! Runs a check: visits all states, asks which of them cannot come to an end any more, and shows the way to what is
+//! wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;

@@ -1,7 +1,7 @@
 //! What a role does that it must not, seen when it does it. Each is named after its number in `docs/invariants.md`.
 
 use accompanist_core::frame::{Body, Outcome, Receipt};
-use accompanist_core::instance::Effects;
+use accompanist_core::machine::Effects;
 use accompanist_core::record::Record;
 
 use crate::service::{Call, Task};

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use accompanist_core::contract::Environment;
 use accompanist_core::frame::{Delivery, Frame, Header, Receipt};
 use accompanist_core::id::RoleIndex;
-use accompanist_core::instance::{Effects, Instance, Limits, OutgoingKey, Write};
-use accompanist_core::part::{Alarm, AnyChoreography, Part};
+use accompanist_core::machine::{Effects, Limits, Machine, OutgoingKey, Write};
 use accompanist_core::record::Opened;
+use accompanist_core::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
 use accompanist_core::{Abort, Path, Payload, Service};
 
 use crate::rig::{Disk, id};
@@ -84,7 +84,7 @@ fn limits() -> Limits {
 
 /// A life, come alive.
 pub struct Live {
-    pub part: Part,
+    pub part: RoleInstance,
     pub desk: Arc<Desk>,
     pub disk: Disk,
     pub writes: VecDeque<Write>,
@@ -109,17 +109,17 @@ impl Live {
         let (instance_id, input) = (id(u8::try_from(role).unwrap()), (role == 0).then(|| play.input.clone()));
         let instance = match disk.opened() {
             Some(opened) => {
-                let instance = Instance::restore(instance_id, name, &opened, disk.records(), limits());
+                let instance = Machine::restore(instance_id, name, &opened, disk.records(), limits());
                 instance.resending(life.lacking.clone())
             }
             None => {
                 let opened = Opened { header: play.header.clone(), input: input.clone() };
-                Instance::begin(instance_id, name, &opened, limits())
+                Machine::begin(instance_id, name, &opened, limits())
             }
         };
         let calls = Arc::new(Desk::default());
         let service = (play.service)(calls.clone());
-        let part = choreography.part(instance, input, service, Arc::new(Chance(life.number)), Alarm::new(|| {}));
+        let part = choreography.part(instance, input, service, Arc::new(Chance(life.number)), TurnWaker::new(|| {}));
         Self { part, desk: calls, disk, writes: VecDeque::new(), now_ms: 0, too_early: false }
     }
 

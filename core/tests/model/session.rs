@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use accompanist_core::Path;
 use accompanist_core::frame::{Body, Epoch, Frame, Receipt};
 use accompanist_core::id::RoleIndex;
-use accompanist_core::instance::{Effects, OutgoingKey};
+use accompanist_core::machine::{Effects, OutgoingKey};
 
 use crate::broken::Broken;
 use crate::faults;

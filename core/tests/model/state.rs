@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use accompanist_core::Path;
 use accompanist_core::frame::{Body, Frame, Outcome};
-use accompanist_core::instance::{OutgoingKey, Status};
+use accompanist_core::machine::{OutgoingKey, Status};
 use accompanist_core::record::{Closed, Record};
 
 use crate::life::{Life, Live};

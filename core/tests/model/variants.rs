@@ -1,5 +1,5 @@
-//! Each broken variant is found, both by what watches the fault itself and by what comes of it; the sound machine, under
-//! the same bounds, has no such state.
+//! Each broken variant is found, both by what watches the fault itself and by what comes of it; the sound machine,
+//! under the same bounds, has no such state.
 
 use crate::broken::Broken;
 use crate::check::check;

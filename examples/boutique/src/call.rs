@@ -57,8 +57,8 @@ pub fn undone<T>(answer: Result<Response<T>, Status>) -> Result<(), Retry> {
     answer.map(|_| ()).map_err(|status| Retry::new(status.to_string()))
 }
 
-/// Whether the service has decided. What the original's payment service says of a card that it does not take is `Unknown`;
-/// but so is what this end makes of a connection that breaks, and then there is an error behind it.
+/// Whether the service has decided. What the original's payment service says of a card that it does not take is
+/// `Unknown`; but so is what this end makes of a connection that breaks, and then there is an error behind it.
 fn is_refusal(status: &Status) -> bool {
     match status.code() {
         Code::InvalidArgument | Code::FailedPrecondition | Code::NotFound | Code::OutOfRange => true,

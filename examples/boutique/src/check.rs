@@ -31,10 +31,10 @@ pub fn check(effects: &[Effect], answers: &BTreeMap<u32, bool>) -> [Check; 3] {
     for (number, is_placed) in answers {
         let order = format!("order-{number}");
         let stands = |effect: &str| done.get(&(&*order, effect)).is_some_and(|times| times.contains(&false));
-        let standing: Vec<_> = EFFECTS.into_iter().filter(|effect| stands(effect)).collect();
+        let status: Vec<_> = EFFECTS.into_iter().filter(|effect| stands(effect)).collect();
         let expected: &[&str] = if *is_placed { &EFFECTS } else { &[] };
-        if standing != expected {
-            halves.push(format!("{order}: {standing:?} stand, and not {expected:?}"));
+        if status != expected {
+            halves.push(format!("{order}: {status:?} stand, and not {expected:?}"));
         }
         if *is_placed != is_good(*number) {
             wrong.push(format!("{order}: placed: {is_placed}"));

@@ -1,7 +1,7 @@
 //! The choreography beside two orchestrators, with slow lines between all hosts: one order at a time, in turns.
 //!
-//! A sidecar is on its service's host. What crosses between hosts is delayed: messages between sidecars, and the calls of the
-//! orchestrator that has no sidecars.
+//! A sidecar is on its service's host. What crosses between hosts is delayed: messages between sidecars, and the calls
+//! of the orchestrator that has no sidecars.
 
 use std::path::Path;
 use std::process::ExitCode;

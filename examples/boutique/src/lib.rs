@@ -1,7 +1,8 @@
 //! Online Boutique: an order over seven roles, each a sidecar beside a service with the original's gRPC interface.
 //!
-//! [`program`] has the choreography and the same order with one role in the middle, [`steps`] what the sidecars ask of the
-//! services, [`services`] the services themselves, [`orchestrator`] the original's way: one place that calls all of them.
+//! [`program`] has the choreography and the same order with one role in the middle, [`steps`] what the sidecars ask of
+//! the services, [`services`] the services themselves, [`orchestrator`] the original's way: one place that calls all of
+//! them.
 
 pub mod call;
 pub mod check;

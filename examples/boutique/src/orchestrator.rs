@@ -1,4 +1,5 @@
-//! The original's way: one place calls all services, one after the other. Nothing of it is durable, and nothing is taken back.
+//! The original's way: one place calls all services, one after the other. Nothing of it is durable, and nothing is
+//! taken back.
 
 use accompanist::Abort;
 use tonic::transport::Channel;

@@ -61,8 +61,8 @@ pub(crate) struct RoleArguments {
     data: PathBuf,
     #[command(flatten)]
     begin: StoreArguments,
-    /// The folder that `accompanist security add-node` has made for it, with whose seal keys all is sealed; without one it
-    /// reaches this machine alone
+    /// The folder that `accompanist security add-node` has made for it, with whose seal keys all is sealed; without one
+    /// it reaches this machine alone
     #[arg(long)]
     security: Option<PathBuf>,
     /// How many orders the client places
@@ -144,8 +144,8 @@ pub(crate) async fn role(arguments: RoleArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Places all orders, some at a time. An order's name is its key: after a restart all are placed again, and those that there
-/// are already are found.
+/// Places all orders, some at a time. An order's name is its key: after a restart all are placed again, and those that
+/// there are already are found.
 async fn place_all(node: &Node, orders: u32) {
     let places = Arc::new(Semaphore::new(IN_FLIGHT));
     for number in 1..=orders {

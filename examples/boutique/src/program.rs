@@ -88,8 +88,9 @@ fn result(wish: &Wish, costs: &Costs, tracking: &str) -> OrderResult {
     }
 }
 
-/// An order, in six messages one after the other: the client tells each role its own part of the wish at once (so that the card is
-/// known to the payment's sidecar only); then it goes from cart to catalog, currency, payment, shipping, and back.
+/// An order, in six messages one after the other: the client tells each role its own part of the wish at once (so that
+/// the card is known to the payment's sidecar only); then it goes from cart to catalog, currency, payment, shipping,
+/// and back.
 #[derive(Debug, Clone, Copy)]
 pub struct PlaceOrder;
 
@@ -161,8 +162,8 @@ fn mail(wish: &Wish, costs: &Costs, tracking: &str) -> Of<SendOrderConfirmationR
     Of::new(&wish.order, SendOrderConfirmationRequest { email: wish.email.clone(), order })
 }
 
-/// The same roles, services, steps, stores and network as a durable orchestrator has them work: the client asks one after the
-/// other, in the order of the original's checkout service, and waits for each answer.
+/// The same roles, services, steps, stores and network as a durable orchestrator has them work: the client asks one
+/// after the other, in the order of the original's checkout service, and waits for each answer.
 #[derive(Debug, Clone, Copy)]
 pub struct PlaceOrderCentrally;
 

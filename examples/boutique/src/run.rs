@@ -1,4 +1,5 @@
-//! The demonstration: six services and seven sidecars, many orders, kill -9 again and again, and then the books are checked.
+//! The demonstration: six services and seven sidecars, many orders, kill -9 again and again, and then the books are
+//! checked.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! The book of a service outside: effects in `SQLite`, each with the idempotency key it came with.
 //!
-//! What a service owes whose callers repeat their calls: the key becomes durable with the effect, under a key it happens once,
-//! and what was taken back (also before it came) is not done any more.
+//! What a service owes whose callers repeat their calls: the key becomes durable with the effect, under a key it
+//! happens once, and what was taken back (also before it came) is not done any more.
 
 use std::path::Path;
 

@@ -34,8 +34,8 @@ pub struct Comparison {
 pub type Way<W> = (W, &'static str);
 
 impl Comparison {
-    /// Measures `ways` with each delay, by `measure`: it is given the delay and a folder, goes through all [`Turns`], and
-    /// says of each how long it took. Prints a table with the ratios of the first way to the others.
+    /// Measures `ways` with each delay, by `measure`: it is given the delay and a folder, goes through all [`Turns`],
+    /// and says of each how long it took. Prints a table with the ratios of the first way to the others.
     ///
     /// # Errors
     /// Those of `measure`; and when the file cannot be written.

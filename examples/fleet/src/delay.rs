@@ -1,8 +1,8 @@
 //! A slow line between two processes: every byte arrives a set time after it was sent, in order.
 //!
-//! A proxy on the loopback interface, one thread for each end of each direction: a thread's sleep is exact to some tens of
-//! microseconds, a timer of tokio to a millisecond. The delay is that of the way, not of the line's speed: as much as one
-//! likes may be under way.
+//! A proxy on the loopback interface, one thread for each end of each direction: a thread's sleep is exact to some tens
+//! of microseconds, a timer of tokio to a millisecond. The delay is that of the way, not of the line's speed: as much
+//! as one likes may be under way.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -19,7 +19,8 @@ const PIECES_MAX: usize = 4_096;
 /// The largest piece.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
 
-/// See the module's documentation. When it is dropped it takes no more connections, and those it has end with what they are sent next.
+/// See the module's documentation. When it is dropped it takes no more connections, and those it has end with what they
+/// are sent next.
 #[derive(Debug)]
 pub struct DelayLine {
     address: SocketAddr,

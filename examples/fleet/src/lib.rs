@@ -1,11 +1,11 @@
 //! What the examples share: they start themselves as several processes, kill those, and look at what has become of it.
 //!
-//! [`Fleet`] has the processes, [`Ports`] gives them addresses, [`told_to_stop`] is how each of them ends, [`StoreArguments`] is what may be said of their stores, and
-//! [`DelayLine`] stands between two of them where the network shall be slow. [`Sites`] are nodes of one process with such
-//! lines between them, and [`Comparison`] measures several ways over them, in [`Times`]; [`machine`] says where the numbers come from. [`Traced`] has
-//! an example's logs, for its tests. With
-//! the feature `book`, [`Book`] is what a service outside keeps; with the feature `security`, `security` makes certificates
-//! and keys. Knows no choreography.
+//! [`Fleet`] has the processes, [`Ports`] gives them addresses, [`told_to_stop`] is how each of them ends,
+//! [`StoreArguments`] is what may be said of their stores, and [`DelayLine`] stands between two of them where the
+//! network shall be slow. [`Sites`] are nodes of one process with such lines between them, and [`Comparison`] measures
+//! several ways over them, in [`Times`]; [`machine`] says where the numbers come from. [`Traced`] has an example's
+//! logs, for its tests. With the feature `book`, [`Book`] is what a service outside keeps; with the feature `security`,
+//! `security` makes certificates and keys. Knows no choreography.
 
 #[cfg(feature = "book")]
 mod book;

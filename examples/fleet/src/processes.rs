@@ -38,7 +38,8 @@ impl Fleet {
     }
 
     /// Starts this program again as `name`, with the arguments that `arguments` adds, and waits until it has printed a
-    /// line: then it is ready. All lines after that one are given to `heard`. What it writes to its standard error goes to
+    /// line: then it is ready. All lines after that one are given to `heard`. What it writes to its standard error goes
+    /// to
     /// `name.log`.
     ///
     /// # Errors

@@ -67,8 +67,8 @@ pub fn folder(store: &Path, role: &str) -> PathBuf {
     store.with_file_name("security").join(role)
 }
 
-/// Makes what the nodes of these roles need, each of which has the name of its role, with their stores below `base`: those
-/// that start sessions, and the others.
+/// Makes what the nodes of these roles need, each of which has the name of its role, with their stores below `base`:
+/// those that start sessions, and the others.
 ///
 /// # Errors
 /// A file cannot be written, or a role's name is no name of a node.

@@ -39,8 +39,8 @@ pub struct Sites {
 }
 
 impl Sites {
-    /// Starts a node for each of `names`, with its store below `folder`. `delay` is that of the line between two, by their
-    /// places; `play` gives each its role and its choreographies.
+    /// Starts a node for each of `names`, with its store below `folder`. `delay` is that of the line between two, by
+    /// their places; `play` gives each its role and its choreographies.
     ///
     /// # Errors
     /// When one does not start.

@@ -1,5 +1,5 @@
-//! Runs an example as its user does, with all log lines at `trace`, and looks for words in them: for tests that show that
-//! what the example works with is not logged.
+//! Runs an example as its user does, with all log lines at `trace`, and looks for words in them: for tests that show
+//! that what the example works with is not logged.
 
 use std::path::Path;
 use std::process::Command;

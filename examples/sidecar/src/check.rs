@@ -29,10 +29,10 @@ pub fn check(effects: &[Effect], answers: &[(Order, Outcome)]) -> [Check; 3] {
     let (mut halves, mut wrong) = (Vec::new(), Vec::new());
     for (order, outcome) in answers {
         let stands = |effect: &str| done.get(&(&order.id, effect)).is_some_and(|times| times.contains(&false));
-        let standing: Vec<_> = EFFECTS.into_iter().filter(|effect| stands(effect)).collect();
+        let status: Vec<_> = EFFECTS.into_iter().filter(|effect| stands(effect)).collect();
         let expected: &[&str] = if order.to == ISLAND { &[] } else { &EFFECTS };
-        if standing != expected {
-            halves.push(format!("{}: {standing:?} stand, and not {expected:?}", order.id));
+        if status != expected {
+            halves.push(format!("{}: {status:?} stand, and not {expected:?}", order.id));
         }
         if matches!(outcome, Outcome::Done(_)) == (order.to == ISLAND) {
             wrong.push(format!("{}, to {}: {outcome:?}", order.id, order.to));

@@ -1,8 +1,8 @@
 //! The orchestrator that was there before: workflows step by step from one place, each step's answer in its journal.
 //!
-//! What was under way when it ended goes on when it starts again: answered steps are not asked again, and the one that had
-//! no answer is asked under the same key. `order` has become shorter, since the delivery is a choreography now; `customs` is
-//! as it was, and is called by that choreography.
+//! What was under way when it ended goes on when it starts again: answered steps are not asked again, and the one that
+//! had no answer is asked under the same key. `order` has become shorter, since the delivery is a choreography now;
+//! `customs` is as it was, and is called by that choreography.
 
 use std::collections::HashMap;
 use std::path::Path;

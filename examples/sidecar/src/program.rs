@@ -1,7 +1,7 @@
 //! The choreography: packed at the depot, declared at the customs, booked at the carrier.
 //!
-//! Its roles are sidecars: each step is a call of a service that was there before. One of them is no service but a workflow
-//! of the office, an orchestration as a transaction.
+//! Its roles are sidecars: each step is a call of a service that was there before. One of them is no service but a
+//! workflow of the office, an orchestration as a transaction.
 
 use accompanist::prelude::*;
 

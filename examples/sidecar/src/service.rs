@@ -1,7 +1,7 @@
 //! The services that were there before: a book of effects behind HTTP. It could be written in anything.
 //!
-//! `POST /EFFECT` does it, `POST /EFFECT/undo` takes it back; under a key each happens once, see [`Book`]. Knows nothing of
-//! sidecars and choreographies.
+//! `POST /EFFECT` does it, `POST /EFFECT/undo` takes it back; under a key each happens once, see [`Book`]. Knows
+//! nothing of sidecars and choreographies.
 
 use axum::extract::{Path as Segment, State};
 use axum::http::{HeaderMap, StatusCode};

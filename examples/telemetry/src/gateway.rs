@@ -20,7 +20,7 @@ impl DurableActor for Gateway {
     type Message = Reading;
     type Reply = ();
 
-    fn handle(&self, here: &mut Here<'_>, state: &mut State<'_>, reading: Reading) -> Result<(), Abort> {
+    fn handle(&self, here: &mut ActorContext<'_>, state: &mut State<'_>, reading: Reading) -> Result<(), Abort> {
         let smoothed =
             AVERAGES.update(state, &reading.sensor, |average| Ok(smoothed(average, reading.centidegrees)))?;
         // Leaves once the average is on disk, and arrives once.

@@ -1,4 +1,5 @@
-//! The demonstration: sensors that measure, a site that goes away in the middle, a gateway that is killed, and the check.
+//! The demonstration: sensors that measure, a site that goes away in the middle, a gateway that is killed, and the
+//! check.
 //!
 //! [`fleet`] has the processes, [`report`] prints.
 

@@ -16,7 +16,7 @@ impl DurableActor for Site {
     type Message = Report;
     type Reply = ();
 
-    fn handle(&self, _: &mut Here<'_>, state: &mut State<'_>, report: Report) -> Result<(), Abort> {
+    fn handle(&self, _: &mut ActorContext<'_>, state: &mut State<'_>, report: Report) -> Result<(), Abort> {
         let sensor = &report.reading.sensor;
         let last = ARRIVED.last(state, accompanist::state::Under((sensor.clone(),)))?;
         let place = last.map_or(0, |((_, place), _)| place + 1);

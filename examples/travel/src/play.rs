@@ -95,8 +95,8 @@ pub(crate) async fn play(arguments: RoleArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks for all trips, some at a time. A trip's name is its key: after a restart all are asked for again, and those that
-/// there are already are found.
+/// Asks for all trips, some at a time. A trip's name is its key: after a restart all are asked for again, and those
+/// that there are already are found.
 async fn ask_for(node: &Node, atlas: &Arc<Atlas>, trips: u32) {
     let places = Arc::new(Semaphore::new(IN_FLIGHT));
     for number in 1..=trips {

@@ -93,8 +93,8 @@ fn itinerary(
     ctx.locally(Client, |here| Itinerary { flights: here.get(flights).clone(), hotel: here.get(hotel).clone() })
 }
 
-/// The same roles, steps, stores and network, with the client as a durable orchestrator: it asks one after the other, and
-/// waits for each answer; if `PARALLEL`, it asks at once what does not depend on another answer.
+/// The same roles, steps, stores and network, with the client as a durable orchestrator: it asks one after the other,
+/// and waits for each answer; if `PARALLEL`, it asks at once what does not depend on another answer.
 #[derive(Debug, Clone, Copy)]
 pub struct BookTripCentrally<const PARALLEL: bool>;
 

@@ -58,12 +58,12 @@ fn repeated(book: &Book) -> Vec<String> {
 }
 
 /// How often each effect of an order stands.
-fn standing(book: &Book, order: &str) -> [i64; 4] {
+fn status(book: &Book, order: &str) -> [i64; 4] {
     Effect::ALL.map(|effect| book.entries.get(&(effect, order.to_owned())).map_or(0, Entry::net))
 }
 
-fn describe(standing: [i64; 4]) -> String {
-    let parts = Effect::ALL.iter().zip(standing).map(|(effect, times)| format!("{} {times}", effect.name()));
+fn describe(status: [i64; 4]) -> String {
+    let parts = Effect::ALL.iter().zip(status).map(|(effect, times)| format!("{} {times}", effect.name()));
     parts.collect::<Vec<_>>().join(", ")
 }
 
@@ -72,8 +72,8 @@ fn orders_of(book: &Book) -> BTreeSet<&String> {
 }
 
 fn halves(book: &Book) -> Vec<String> {
-    let standing = orders_of(book).into_iter().map(|order| (order, standing(book, order)));
-    let half = standing.filter(|(_, times)| *times != [0; 4] && *times != [1; 4]);
+    let status = orders_of(book).into_iter().map(|order| (order, status(book, order)));
+    let half = status.filter(|(_, times)| *times != [0; 4] && *times != [1; 4]);
     half.map(|(order, times)| format!("{order} stands half done: {}", describe(times))).collect()
 }
 
@@ -99,9 +99,9 @@ fn wrong_balances(book: &Book) -> Vec<String> {
 
 fn lost(book: &Book, placed: &BTreeMap<String, Placed>) -> Vec<String> {
     let judged = placed.iter().filter_map(|(order, placed)| match placed.answered {
-        None => Some(format!("{order} was never answered: {}", describe(standing(book, order)))),
+        None => Some(format!("{order} was never answered: {}", describe(status(book, order)))),
         Some(Outcome::Completed) => {
-            let times = standing(book, order);
+            let times = status(book, order);
             times.contains(&0).then(|| format!("{order} was answered as completed, and has: {}", describe(times)))
         }
         Some(Outcome::Compensated) => None,
@@ -113,7 +113,7 @@ fn wrong_answers(book: &Book, placed: &BTreeMap<String, Placed>) -> Vec<String> 
     let mut wrong = Vec::new();
     for (order, placed) in placed {
         let Some(answered) = placed.answered else { continue };
-        let times = standing(book, order);
+        let times = status(book, order);
         if answered != placed.expected {
             wrong.push(format!("{order} was answered as {answered:?}, and should be {:?}", placed.expected));
         }

@@ -33,8 +33,8 @@ pub(crate) async fn serve<C: OrderSaga>(listener: TcpListener, node: Node, saga:
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // An answer is one small write: it would wait 40 ms for an acknowledgement of the one before. A socket that cannot be
-                // told so works as well.
+                // An answer is one small write: it would wait 40 ms for an acknowledgement of the one before. A socket
+                // that cannot be told so works as well.
                 let _ = stream.set_nodelay(true);
                 tokio::spawn(attend(stream, node.clone(), saga));
             }

@@ -122,8 +122,8 @@ impl SqliteService {
         Ok(answer)
     }
 
-    /// Takes back what was committed under `key`, once. The runtime compensates only what was committed, so a commit that is
-    /// not known is one that this database has lost.
+    /// Takes back what was committed under `key`, once. The runtime compensates only what was committed, so a commit
+    /// that is not known is one that this database has lost.
     async fn compensate(&self, key: &str, effect: Effect, order_id: &str) -> Result<(), Retry> {
         match self.try_compensate(key, effect, order_id).await {
             Ok(true) => Ok(()),

@@ -26,7 +26,8 @@ use super::keys::Keys;
 ///     members: vec![NodeId::new("shop")?, NodeId::new("bank")?],
 ///     routers: vec![],
 /// };
-/// let file = access.node_file(&NodeId::new("shop")?, "/etc/accompanist/shop".as_ref(), &["tls/0.0.0.0:7447".into()], &[]);
+/// let (folder, listen) = ("/etc/accompanist/shop", "tls/0.0.0.0:7447");
+/// let file = access.node_file(&NodeId::new("shop")?, folder.as_ref(), &[listen.into()], &[]);
 /// assert!(file.contains("shop-floor/node/shop/bank"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -5,9 +5,9 @@
 //! end (here `b`) has closed the transport and the other one (`a`) has not. If a connection that `b` opens arrives at
 //! `a` in that moment, `a` takes it as one more link of the transport that it has
 //! (`TransportManager::init_existing_transport_unicast`, `TransportUnicastUniversal::add_link`): what is compared, the
-//! `TransportConfigUnicast`, says nothing of the transport's age (its initial sequence number comes of the two ids), and
-//! the limit of links is one of *inbound* links only, while the old one is an outbound link. So `b` has a new transport,
-//! and a new face with no mapping of key expressions; `a` goes on with its face of before:
+//! `TransportConfigUnicast`, says nothing of the transport's age (its initial sequence number comes of the two ids),
+//! and the limit of links is one of *inbound* links only, while the old one is an outbound link. So `b` has a new
+//! transport, and a new face with no mapping of key expressions; `a` goes on with its face of before:
 //!
 //! - `a` declares nothing anew, so `b` knows neither its key expressions nor its subscribers nor its tokens, and its
 //!   initial interest is never final (which is why what `b` sends arrives: it sends everything to `a`);

@@ -1,5 +1,5 @@
-//! A system with members: certificates of both ends, and rules by which each speaks in its own name alone. Those who attack it
-//! are real Zenoh clients. Next: `../../src/zenoh/access.rs`.
+//! A system with members: certificates of both ends, and rules by which each speaks in its own name alone. Those who
+//! attack it are real Zenoh clients. Next: `../../src/zenoh/access.rs`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

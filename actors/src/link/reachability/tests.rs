@@ -100,9 +100,9 @@ fn a_deaf_peer_is_healed_by_publishers_first_then_by_sessions_and_ever_more_seld
 
 #[test]
 fn each_of_the_two_ways_may_be_deaf_alone() {
-    for way in [is_broadcast, |round| !is_broadcast(round)] {
+    for direction in [is_broadcast, |round| !is_broadcast(round)] {
         let mut pair = Pair::new();
-        assert_eq!(pair.periods(4, all).periods(4, way).changes(), [(8, deaf(3, Heal::Publisher))]);
+        assert_eq!(pair.periods(4, all).periods(4, direction).changes(), [(8, deaf(3, Heal::Publisher))]);
         assert_eq!(pair.periods(1, all).changes(), [(9, Change::Receives { after_ms: 4 * PERIOD_MS })]);
         assert_eq!(pair.periods(100, all).changes(), []);
     }

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use accompanist_core::frame::{Generation, Left, Membership, Offer, Offered};
-use accompanist_core::part::AnyChoreography;
+use accompanist_core::frame::{Advertisement, Generation, Left, Membership, OfferedChoreography};
+use accompanist_core::role_instance::AnyChoreography;
 use accompanist_core::{Abort, At, Choreography, Context, NodeId, Role, SessionId};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 
-use crate::peers::{Peers, Standing};
+use crate::peers::{MemberStatus, Peers};
 use crate::store::MemoryDisk;
 
 #[derive(Clone, Copy)]
@@ -46,17 +46,17 @@ fn bank(number: u32) -> NodeId {
     id(&format!("bank-{number}"))
 }
 
-fn offer(role: &str, membership: u64) -> Offer {
-    let sale = Offered { choreography: "sale".into(), version: 1, patches: Vec::new() };
+fn advertisement(role: &str, membership: u64) -> Advertisement {
+    let sale = OfferedChoreography { choreography: "sale".into(), version: 1, patches: Vec::new() };
     let (roles, choreographies, knows) = (vec![role.into()], vec![sale], Some(Membership(1)));
-    Offer { membership: Membership(membership), roles, choreographies, knows, ..Offer::default() }
+    Advertisement { membership: Membership(membership), roles, choreographies, knows, ..Advertisement::default() }
 }
 
 /// The peers of a shop that has received these banks.
 fn knowing(banks: impl IntoIterator<Item = u32>) -> Peers {
-    let peers = Peers::new(id("shop"), offer("shop", 1), Duration::ZERO, 0);
+    let peers = Peers::new(id("shop"), advertisement("shop", 1), Duration::ZERO, 0);
     for number in banks {
-        peers.learn(&bank(number), offer("bank", 2), 0);
+        peers.learn(&bank(number), advertisement("bank", 2), 0);
     }
     peers
 }
@@ -122,7 +122,7 @@ fn a_node_that_drains_or_has_left_is_not_cast_until_it_is_back() {
     let peers = knowing([1, 2]);
     let all = || counts(&peers, 100).into_keys().collect::<Vec<_>>();
     assert_eq!(all(), [bank(1), bank(2)]);
-    let stands = |change, draining| Offer { change, draining, ..offer("bank", 2) };
+    let stands = |change, draining| Advertisement { change, draining, ..advertisement("bank", 2) };
     peers.learn(&bank(1), stands(1, true), 0);
     assert_eq!(all(), [bank(2)]);
     peers.learn(&bank(1), stands(0, false), 0); // The advertisement is late.
@@ -133,11 +133,11 @@ fn a_node_that_drains_or_has_left_is_not_cast_until_it_is_back() {
     assert_eq!(all(), [bank(1), bank(2)]);
     // The bank reports that it has left.
     let left = vec![Left { at_unix_ms: 1, node: bank(1), membership: Membership(2) }];
-    peers.learn(&bank(1), Offer { left, ..offer("bank", 2) }, 0);
+    peers.learn(&bank(1), Advertisement { left, ..advertisement("bank", 2) }, 0);
     assert_eq!(all(), [bank(2)]);
     peers.learn(&bank(1), stands(3, false), 0);
     assert_eq!(all(), [bank(2)]);
-    peers.learn(&bank(1), offer("bank", 3), 0); // The bank is back over a fresh store.
+    peers.learn(&bank(1), advertisement("bank", 3), 0); // The bank is back over a fresh store.
     assert_eq!(all(), [bank(1), bank(2)]);
 }
 
@@ -145,22 +145,22 @@ fn a_node_that_drains_or_has_left_is_not_cast_until_it_is_back() {
 #[test]
 fn only_who_knows_of_this_node_is_cast() {
     let peers = knowing([]);
-    let says = |knows| Offer { knows, ..offer("bank", 2) };
+    let says = |knows| Advertisement { knows, ..advertisement("bank", 2) };
     peers.learn(&bank(1), says(None), 0);
-    assert!(!peers.complete(offer("shop", 1), Some(&bank(1)), 0, 0).ask, "it is not on disk");
+    assert!(!peers.complete(advertisement("shop", 1), Some(&bank(1)), 0, 0).ask, "it is not on disk");
     peers.stored(&bank(1), Membership(2));
     for (knows, cast) in [(None, None), (Some(Membership(7)), None), (Some(Membership(1)), Some(bank(1)))] {
         peers.learn(&bank(1), says(knows), 0);
         assert_eq!(placed(&peers, session(1)), cast);
-        assert_eq!(peers.complete(offer("shop", 1), Some(&bank(1)), 0, 0).ask, cast.is_none());
+        assert_eq!(peers.complete(advertisement("shop", 1), Some(&bank(1)), 0, 0).ask, cast.is_none());
     }
     // The statement holds once made; the next node of this name has to make it again.
     peers.learn(&bank(1), says(None), 0);
     assert_eq!(placed(&peers, session(1)), Some(bank(1)));
-    peers.learn(&bank(1), Offer { membership: Membership(3), fresh: true, ..says(None) }, 0);
+    peers.learn(&bank(1), Advertisement { membership: Membership(3), fresh: true, ..says(None) }, 0);
     assert_eq!(placed(&peers, session(1)), None);
     // The answer to that node waits for the disk.
-    let knows = || peers.complete(offer("shop", 1), Some(&bank(1)), 0, 0).knows;
+    let knows = || peers.complete(advertisement("shop", 1), Some(&bank(1)), 0, 0).knows;
     assert_eq!(knows(), None);
     peers.stored(&bank(1), Membership(2));
     assert_eq!(knows(), None);
@@ -170,7 +170,7 @@ fn only_who_knows_of_this_node_is_cast() {
 
 /// The peers of a shop whose nodes advertise themselves each second.
 fn listening() -> Peers {
-    Peers::new(id("shop"), offer("shop", 1), Duration::from_secs(1), 0)
+    Peers::new(id("shop"), advertisement("shop", 1), Duration::from_secs(1), 0)
 }
 
 /// Returns the banks of a hundred sessions.
@@ -184,7 +184,7 @@ fn nodes_that_were_received_from_lately_come_first() {
     let peers = listening();
     let says = |numbers: &[u32], now_ms| {
         for number in numbers {
-            peers.learn(&bank(*number), offer("bank", 2), now_ms);
+            peers.learn(&bank(*number), advertisement("bank", 2), now_ms);
         }
     };
     says(&[1, 2, 3], 0);
@@ -216,12 +216,13 @@ fn nodes_that_were_received_from_lately_come_first() {
 
 #[test]
 fn the_own_node_counts_as_received_from() {
-    let both = |membership| Offer { roles: vec!["shop".into(), "bank".into()], ..offer("", membership) };
+    let both =
+        |membership| Advertisement { roles: vec!["shop".into(), "bank".into()], ..advertisement("", membership) };
     let peers = Peers::new(id("shop"), both(1), Duration::from_secs(1), 0);
-    peers.learn(&bank(1), offer("bank", 2), 0);
+    peers.learn(&bank(1), advertisement("bank", 2), 0);
     assert_eq!(used(&peers, 0), [bank(1), id("shop")]);
     assert_eq!(used(&peers, 1_000_000), [id("shop")]);
-    peers.learn(&bank(1), offer("bank", 2), 1_000_000);
+    peers.learn(&bank(1), advertisement("bank", 2), 1_000_000);
     assert_eq!(used(&peers, 1_000_000), [bank(1), id("shop")]);
 }
 
@@ -241,8 +242,9 @@ impl Choreography for Sale2 {
 #[test]
 fn a_lower_version_whose_cast_is_there_comes_before_a_higher_one_that_waits() {
     let with = |role: &str, membership, versions: &[u32]| {
-        let offered = |version: &u32| Offered { choreography: "sale".into(), version: *version, patches: Vec::new() };
-        Offer { choreographies: versions.iter().map(offered).collect(), ..offer(role, membership) }
+        let offered =
+            |version: &u32| OfferedChoreography { choreography: "sale".into(), version: *version, patches: Vec::new() };
+        Advertisement { choreographies: versions.iter().map(offered).collect(), ..advertisement(role, membership) }
     };
     let peers = Peers::new(id("shop"), with("shop", 1, &[1, 2]), Duration::from_secs(1), 0);
     let versions: [Arc<dyn AnyChoreography>; 2] = [Arc::new(Sale2), Arc::new(Sale)];
@@ -264,7 +266,7 @@ fn a_node_that_is_cordoned_is_not_cast_over_restarts_until_it_is_uncordoned_or_h
     let (disk, peers) = (MemoryDisk::default(), knowing([1, 2]));
     let mut store = disk.open().unwrap();
     for number in [1, 2] {
-        store.apply(listening().learn(&bank(number), offer("bank", 2), 0).changes).unwrap();
+        store.apply(listening().learn(&bank(number), advertisement("bank", 2), 0).changes).unwrap();
     }
     assert!(peers.cordon(&bank(3), true).is_none(), "it is not known");
     store.apply(peers.cordon(&bank(1), true).unwrap()).unwrap();
@@ -272,7 +274,7 @@ fn a_node_that_is_cordoned_is_not_cast_over_restarts_until_it_is_uncordoned_or_h
     peers.note_cordon(&bank(1), true);
     assert_eq!(used(&peers, 0), [bank(2)]);
     let restored = |store: &mut dyn Store| {
-        let peers = Peers::new(id("shop"), offer("shop", 1), Duration::ZERO, 0);
+        let peers = Peers::new(id("shop"), advertisement("shop", 1), Duration::ZERO, 0);
         let changes = peers.restore(store, Membership(1), false, Generation::default()).unwrap();
         store.apply(changes).unwrap();
         let cordoned = peers.list(0).into_iter().filter(|known| known.cordoned).map(|known| known.node);
@@ -287,8 +289,8 @@ fn a_node_that_is_cordoned_is_not_cast_over_restarts_until_it_is_uncordoned_or_h
     assert_eq!(used(&peers, 0), [bank(2)]);
     // The cordon does not hold for a node that joins under the name of one that has left.
     let left = vec![Left { at_unix_ms: 1, node: bank(1), membership: Membership(2) }];
-    store.apply(peers.learn(&bank(1), Offer { left, ..offer("bank", 2) }, 0).changes).unwrap();
-    store.apply(peers.learn(&bank(1), offer("bank", 3), 0).changes).unwrap();
+    store.apply(peers.learn(&bank(1), Advertisement { left, ..advertisement("bank", 2) }, 0).changes).unwrap();
+    store.apply(peers.learn(&bank(1), advertisement("bank", 3), 0).changes).unwrap();
     assert_eq!(used(&peers, 0), [1, 2].map(bank));
     assert_eq!(restored(&mut store), ([1, 2].map(bank).to_vec(), vec![]));
 }
@@ -297,34 +299,36 @@ fn a_node_that_is_cordoned_is_not_cast_over_restarts_until_it_is_uncordoned_or_h
 fn a_node_with_another_store_is_heard_only_if_it_begins_anew_knowingly() {
     let peers = knowing([1]);
     peers.stored(&bank(1), Membership(2));
-    let other = || Offer { membership: Membership(3), ..offer("bank", 3) };
+    let other = || Advertisement { membership: Membership(3), ..advertisement("bank", 3) };
     let learned = peers.learn(&bank(1), other(), 0);
     assert!(learned.is_other && learned.changes.is_empty());
-    assert_eq!(peers.complete(offer("shop", 1), Some(&bank(1)), 0, 0).knows, Some(Membership(2)), "it is told");
-    assert!(!peers.learn(&bank(1), offer("bank", 2), 0).is_other, "it has its store back");
-    let learned = peers.learn(&bank(1), Offer { fresh: true, ..other() }, 0);
+    assert_eq!(peers.complete(advertisement("shop", 1), Some(&bank(1)), 0, 0).knows, Some(Membership(2)), "it is told");
+    assert!(!peers.learn(&bank(1), advertisement("bank", 2), 0).is_other, "it has its store back");
+    let learned = peers.learn(&bank(1), Advertisement { fresh: true, ..other() }, 0);
     assert!(!learned.is_other && learned.unstored == Some(Membership(3)));
     // The name of a node that has left is free.
     let left = vec![Left { at_unix_ms: 1, node: bank(1), membership: Membership(3) }];
     peers.stored(&bank(1), Membership(3));
-    peers.learn(&bank(1), Offer { left, ..offer("bank", 3) }, 0);
-    assert!(!peers.learn(&bank(1), Offer { membership: Membership(4), ..offer("bank", 4) }, 0).is_other);
+    peers.learn(&bank(1), Advertisement { left, ..advertisement("bank", 3) }, 0);
+    assert!(
+        !peers.learn(&bank(1), Advertisement { membership: Membership(4), ..advertisement("bank", 4) }, 0).is_other
+    );
 }
 
 #[test]
 fn a_node_that_another_one_knows_with_another_store_is_told_so_unless_it_began_anew_knowingly() {
-    let says = |knows| Offer { knows, ..offer("bank", 2) };
+    let says = |knows| Advertisement { knows, ..advertisement("bank", 2) };
     let peers = knowing([1]);
     for (knows, knows_other) in [(None, false), (Some(Membership(1)), false), (Some(Membership(7)), true)] {
         assert_eq!(peers.learn(&bank(1), says(knows), 0).knows_other, knows_other, "{knows:?}");
     }
     // The node joined anew after it had left: a node that knows the earlier membership has not learned of that.
     let left = vec![Left { at_unix_ms: 1, node: id("shop"), membership: Membership(1) }];
-    peers.learn(&bank(1), Offer { left, ..offer("bank", 2) }, 0);
-    let again = peers.next_standing(false, Membership(9));
+    peers.learn(&bank(1), Advertisement { left, ..advertisement("bank", 2) }, 0);
+    let again = peers.next_status(false, Membership(9));
     peers.stand(again);
     assert!(!peers.learn(&bank(1), says(Some(Membership(1))), 0).knows_other);
-    assert!(peers.complete(offer("shop", 1), None, 0, 0).fresh);
+    assert!(peers.complete(advertisement("shop", 1), None, 0, 0).fresh);
 }
 
 #[test]
@@ -332,24 +336,28 @@ fn a_node_that_does_not_serve_begins_nothing() {
     let peers = knowing([1]);
     let other = Membership(9);
     for (draining, placed_at) in [(true, None), (false, Some(bank(1))), (true, None)] {
-        let own = peers.next_standing(draining, other);
+        let own = peers.next_status(draining, other);
         peers.stand(own);
         assert_eq!(placed(&peers, session(1)), placed_at);
     }
     // The first change is on disk last: the later one stays.
-    let (first, second) = (peers.next_standing(false, other), peers.next_standing(true, other));
+    let (first, second) = (peers.next_status(false, other), peers.next_status(true, other));
     peers.stand(second);
     peers.stand(first);
-    assert_eq!(peers.standing(), Standing::Draining);
+    assert_eq!(peers.status(), MemberStatus::Draining);
     // The node is forgotten by another one, which holds only there, and returns in another membership.
     let left = vec![Left { at_unix_ms: 1, node: id("shop"), membership: Membership(1) }];
-    assert!(peers.learn(&bank(1), Offer { left, ..offer("bank", 2) }, 0).forgets_own);
-    assert_eq!((peers.standing(), placed(&peers, session(1))), (Standing::Draining, None));
-    let again = peers.next_standing(false, other);
+    assert!(peers.learn(&bank(1), Advertisement { left, ..advertisement("bank", 2) }, 0).forgets_own);
+    assert_eq!((peers.status(), placed(&peers, session(1))), (MemberStatus::Draining, None));
+    let again = peers.next_status(false, other);
     peers.stand(again);
-    assert_eq!((peers.standing(), placed(&peers, session(1))), (Standing::Serving, None), "the bank knows another one");
-    assert_eq!(peers.complete(offer("shop", 1), None, 0, 0).membership, other);
-    peers.learn(&bank(1), Offer { knows: Some(other), ..offer("bank", 2) }, 0);
+    assert_eq!(
+        (peers.status(), placed(&peers, session(1))),
+        (MemberStatus::Serving, None),
+        "the bank knows another one"
+    );
+    assert_eq!(peers.complete(advertisement("shop", 1), None, 0, 0).membership, other);
+    peers.learn(&bank(1), Advertisement { knows: Some(other), ..advertisement("bank", 2) }, 0);
     assert_eq!(placed(&peers, session(1)), Some(bank(1)));
 }
 
@@ -390,12 +398,12 @@ proptest! {
         }
         let gone = shuffled[go.index(shuffled.len())];
         // After a restart of a node that has learned in another order.
-        let (disk, again) = (MemoryDisk::default(), Peers::new(id("shop"), offer("shop", 1), Duration::ZERO, 0));
+        let (disk, again) = (MemoryDisk::default(), Peers::new(id("shop"), advertisement("shop", 1), Duration::ZERO, 0));
         let mut store = disk.open().unwrap();
-        let learner = Peers::new(id("shop"), offer("shop", 1), Duration::ZERO, 0);
+        let learner = Peers::new(id("shop"), advertisement("shop", 1), Duration::ZERO, 0);
         for number in &shuffled {
             use accompanist_core::contract::Store;
-            store.apply(learner.learn(&bank(*number), offer("bank", 2), 0).changes).unwrap();
+            store.apply(learner.learn(&bank(*number), advertisement("bank", 2), 0).changes).unwrap();
         }
         again.restore(&store, Membership(1), false, Generation::default()).unwrap();
         let (fewer, more) = (knowing(banks.iter().copied().filter(|number| *number != gone)), knowing(banks.union(&come).copied()));

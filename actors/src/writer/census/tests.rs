@@ -78,7 +78,7 @@ impl Rig {
         let done = Box::new(move |counts: Result<Counts, StoreError>| told.lock().unwrap().push(counts.unwrap()));
         let nodes = nodes.iter().map(|name| node(name)).collect();
         let emptied: Box<dyn Fn() + Send> = Box::new(move || *emptied.lock().unwrap() += 1);
-        self.census.ask(Question { nodes, own: node("own"), done, emptied: Some(emptied) });
+        self.census.ask(CensusQuery { nodes, own: node("own"), done, emptied: Some(emptied) });
     }
 
     fn write(&mut self, batch: Batch) {
@@ -181,7 +181,7 @@ fn who_asks_of_a_writer_that_has_failed_is_told_so() {
     let told = Arc::new(Mutex::new(None));
     let tell = told.clone();
     let done = Box::new(move |counts| *tell.lock().unwrap() = Some(counts));
-    census.ask(Question { nodes: [node("a")].into(), own: node("own"), done, emptied: None });
+    census.ask(CensusQuery { nodes: [node("a")].into(), own: node("own"), done, emptied: None });
     census.refuse(&StoreError::Closed);
     assert!(matches!(*told.lock().unwrap(), Some(Err(StoreError::Closed))));
 }

@@ -149,8 +149,8 @@ fn a_clock_that_is_set_back_keeps_nothing_for_ever() {
 /// Both bounds on age use the same clock, and more than one reading of it.
 #[test]
 fn one_look_at_a_clock_that_is_ahead_collects_nothing() {
-    struct Ahead(AtomicU64);
-    impl Environment for Ahead {
+    struct Preallocation(AtomicU64);
+    impl Environment for Preallocation {
         fn unix_ms(&self) -> u64 {
             DAY_MS + self.0.load(Ordering::SeqCst)
         }
@@ -163,7 +163,7 @@ fn one_look_at_a_clock_that_is_ahead_collects_nothing() {
     }
     let age_min = Duration::from_hours(1);
     for retention in [retention(Some(0), None), retention(None, Some(1))] {
-        let clock = Arc::new(Ahead(AtomicU64::new(0)));
+        let clock = Arc::new(Preallocation(AtomicU64::new(0)));
         let mut bench = Bench::new(Retention { age_min, ..retention });
         bench.collector = Collector::new(bench.retention.clone(), clock.clone());
         bench.pages();

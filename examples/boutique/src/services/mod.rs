@@ -1,5 +1,6 @@
-//! The services, with the original's interface. Small, and durable where something must not happen twice: such an effect
-//! is in the service's [`Book`], under the idempotency key it came with; without one, each call is an effect of its own.
+//! The services, with the original's interface. Small, and durable where something must not happen twice: such an
+//! effect is in the service's [`Book`], under the idempotency key it came with; without one, each call is an effect of
+//! its own.
 
 pub mod cart;
 pub mod catalog;

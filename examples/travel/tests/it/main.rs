@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use accompanist::prelude::*;
-use accompanist::testing::{Ended, Scene, check_crashes, lint};
+use accompanist::testing::{Ended, TestSetup, check_crashes, lint};
 use travel::atlas::{Atlas, SEED};
 use travel::booking::FULL;
 use travel::check::{Answer, Book, check};
@@ -47,7 +47,7 @@ async fn a_trip_survives_each_crash_and_one_that_is_taken_back_each_pair() {
         let (number, wish) = wish(&atlas, local);
         let scene = || {
             let (services, atlas, expected) = (services(&atlas), atlas.clone(), expected.clone());
-            Scene::new(services).judge(move |ended| judge(&atlas, number, &expected, ended))
+            TestSetup::new(services).judge(move |ended| judge(&atlas, number, &expected, ended))
         };
         let report = check_crashes(BookTrip, wish, crashes, scene).await.unwrap_or_else(|failure| panic!("{failure}"));
         assert!(report.points > 20, "{report:?}");
@@ -57,7 +57,7 @@ async fn a_trip_survives_each_crash_and_one_that_is_taken_back_each_pair() {
 #[tokio::test]
 async fn the_program_gives_no_cause_for_words() {
     let atlas = Atlas::new(SEED);
-    let scene = Scene::new(services(&atlas)).deadline(Duration::from_hours(1));
+    let scene = TestSetup::new(services(&atlas)).deadline(Duration::from_hours(1));
     let findings = lint(BookTrip, wish(&atlas, false).1, scene).await.unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(findings, []);
 }

@@ -21,7 +21,7 @@ pub(super) struct Report {
     compensated: usize,
     kills: BTreeMap<RoleName, u32>,
     took: Duration,
-    calm: [Part; 3],
+    reset_after: [Part; 3],
     disturbed: [Part; 3],
     pub(super) checks: Vec<Check>,
     pub(super) data: Option<PathBuf>,
@@ -75,7 +75,7 @@ impl Report {
         for (_, role) in kill_plan {
             *kills.entry(*role).or_default() += 1;
         }
-        let (calm, disturbed) = tracker.latencies();
+        let (reset_after, disturbed) = tracker.latencies();
         Self {
             ledger,
             seed,
@@ -84,7 +84,7 @@ impl Report {
             compensated: ended(Outcome::Compensated),
             kills,
             took,
-            calm: Part::all_of(calm),
+            reset_after: Part::all_of(reset_after),
             disturbed: Part::all_of(disturbed),
             checks,
             data: None,
@@ -101,7 +101,7 @@ impl Report {
         line("compensated", self.compensated.to_string());
         let kills = if kills.is_empty() { String::new() } else { format!(" ({})", kills.join(", ")) };
         line("kills (SIGKILL)", format!("{kills_total}{kills}"));
-        print_latency("without kills", &self.calm);
+        print_latency("without kills", &self.reset_after);
         print_latency("with kills", &self.disturbed);
         self.checks.iter().for_each(print_check);
         if let Some(data) = &self.data {
@@ -123,7 +123,7 @@ impl Report {
             "compensated": self.compensated,
             "kills": kills,
             "seconds": self.took.as_secs_f64(),
-            "latency_without_kills": latency_json(&self.calm),
+            "latency_without_kills": latency_json(&self.reset_after),
             "latency_with_kills": latency_json(&self.disturbed),
             "checks": checks.collect::<Vec<_>>(),
             "data": self.data,

@@ -100,7 +100,7 @@ pub(super) struct Tracker {
     settled: u64,
     in_flight_max: usize,
     outages: Arc<Outages>,
-    calm: Latencies,
+    reset_after: Latencies,
     disturbed: Latencies,
 }
 
@@ -116,7 +116,7 @@ impl Tracker {
             settled: 0,
             in_flight_max,
             outages,
-            calm: Latencies::new()?,
+            reset_after: Latencies::new()?,
             disturbed: Latencies::new()?,
         })
     }
@@ -156,7 +156,7 @@ impl Tracker {
         if let Some(open) = self.open.remove(id) {
             self.settled += 1;
             let met = self.outages.met(open.placed);
-            let latencies = if met { &mut self.disturbed } else { &mut self.calm };
+            let latencies = if met { &mut self.disturbed } else { &mut self.reset_after };
             latencies.record(&open);
             if let Some(placed) = self.placed.get_mut(id) {
                 placed.answered = Some(outcome);
@@ -182,6 +182,6 @@ impl Tracker {
 
     /// Of orders that met no outage, and of the others.
     pub(super) fn latencies(&self) -> (&Latencies, &Latencies) {
-        (&self.calm, &self.disturbed)
+        (&self.reset_after, &self.disturbed)
     }
 }

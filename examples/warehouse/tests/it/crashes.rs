@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use accompanist::prelude::*;
-use accompanist::testing::{Ended, Scene, check_crashes, lint};
+use accompanist::testing::{Ended, TestSetup, check_crashes, lint};
 use warehouse::built_in::read_book;
 use warehouse::model::{CARD_DECLINED, ITEM_SOLD_OUT};
 use warehouse::{Book, Check, Loyalty, NoService, Order, Outcome, Payment, Placed, Warehouse, WarehouseOrder, check};
@@ -32,7 +32,7 @@ async fn an_order_survives_each_pair_of_crashes() {
     for order in [Order::sample(1), declined, sold_out] {
         let scene = || {
             let order = order.clone();
-            Scene::new(services()).judge(move |ended| judge(&order, ended))
+            TestSetup::new(services()).judge(move |ended| judge(&order, ended))
         };
         let report = check_crashes(WarehouseOrder, order.clone(), 2, scene).await;
         let report = report.unwrap_or_else(|failure| panic!("{failure}"));
@@ -43,7 +43,7 @@ async fn an_order_survives_each_pair_of_crashes() {
 
 #[tokio::test]
 async fn the_program_gives_no_cause_for_words() {
-    let scene = Scene::new(services()).deadline(Duration::from_hours(1));
+    let scene = TestSetup::new(services()).deadline(Duration::from_hours(1));
     let findings = lint(WarehouseOrder, Order::sample(1), scene).await.unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(findings, []);
 }

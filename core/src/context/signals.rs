@@ -1,0 +1,279 @@
+//! Operations on time, and on the world outside of the choreography.
+
+use std::future::Future;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::Context;
+use crate::abort::Abort;
+use crate::engine::Engine;
+use crate::frame::Operation;
+use crate::id::Path;
+use crate::located::At;
+use crate::message::Message;
+use crate::role::{Has, Role, RoleSet};
+
+/// The index, in the scope of a receive, of the operation that records its time limit.
+const LIMIT: u32 = 0;
+
+const SLEEP: &str = "sleep";
+const TIME_LIMIT: &str = "time limit";
+
+/// Whether a record of this name belongs to a timer. A timer's record changes once, when the time is over.
+#[cfg(feature = "testing")]
+pub(crate) fn is_timer(name: &str) -> bool {
+    [SLEEP, TIME_LIMIT].contains(&name)
+}
+
+/// The record of a timer.
+#[derive(Serialize, Deserialize)]
+struct Timer {
+    until_unix_ms: u64,
+    /// Whether the time is over. If so, the wait counts as expired even if something arrives later.
+    over: bool,
+}
+
+impl<Roles: RoleSet> Context<Roles> {
+    /// Waits at `role`; the other roles continue at once. The time at which the sleep ends is on disk, so a restart
+    /// neither prolongs nor repeats it. The sleep follows the wall clock, which is checked at least once a minute.
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn sleep<R: Role, I>(
+        &self,
+        _role: R,
+        time: Duration,
+    ) -> impl Future<Output = Result<(), Abort>> + Send + use<R, I, Roles>
+    where
+        Roles: Has<R, I>,
+    {
+        let (engine, path) = (self.engine.clone(), self.take_path());
+        async move {
+            if engine.plays(R::NAME) {
+                engine.sleep(&path, time).await;
+            }
+            Ok(())
+        }
+    }
+
+    /// Like [`Context::comm`], except that the receiver waits at most `time` after reaching the operation, and gets
+    /// `None` if the value is late. The result is recorded and stays the same whatever arrives afterwards. To let the
+    /// other roles know it, broadcast it; to end the session for all roles, call [`Context::abort`].
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn comm_within<A: Role, B: Role, T: Message, I, J>(
+        &self,
+        _from: A,
+        _to: B,
+        value: &At<A, T>,
+        time: Duration,
+    ) -> impl Future<Output = Result<At<B, Option<T>>, Abort>> + Send + use<A, B, T, I, J, Roles>
+    where
+        Roles: Has<A, I> + Has<B, J>,
+    {
+        let (engine, path, value) = (self.engine.clone(), self.take_path(), value.share());
+        async move {
+            if A::NAME == B::NAME {
+                // The value is encoded and read back, so that the role gets the same value that another role would
+                // receive.
+                let Some(held) = value else { return Ok(At::held(None)) };
+                let payload = engine.encoded(&path, &*held.value).await;
+                return Ok(At::here(Some(engine.decoded(&path, &payload).await)));
+            }
+            if engine.plays(B::NAME) {
+                return Ok(At::here(engine.receive_within(&path, A::NAME, time).await));
+            }
+            engine.distribute(&path, Operation::Comm, A::NAME, &[B::NAME], value).await;
+            Ok(At::held(None))
+        }
+    }
+
+    /// Waits at `role` for a signal of this name from outside (`Node::signal` of the runtime). Signals of one name
+    /// are taken in the order of their arrival, each once. A signal that arrives early is stored.
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn signal<R: Role, T: Message, I>(
+        &self,
+        _role: R,
+        name: &'static str,
+    ) -> impl Future<Output = Result<At<R, T>, Abort>> + Send + use<R, T, I, Roles>
+    where
+        Roles: Has<R, I>,
+    {
+        let (engine, path) = (self.engine.clone(), self.take_path());
+        async move {
+            if !engine.plays(R::NAME) {
+                return Ok(At::held(None));
+            }
+            let payload = engine.poll(|instance, cx| instance.poll_signal(cx, &path, name)).await;
+            Ok(At::held(Some(engine.held(&path, payload).await)))
+        }
+    }
+
+    /// Like [`Context::signal`], except that it takes all waiting signals of this name once there is at least one. It
+    /// takes at most `count_max` signals, whose total size is at most `payload_bytes_max` of
+    /// [`Limits`](crate::machine::Limits), so that they can be sent on as one message. The remaining signals wait
+    /// for the next call.
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn signals<R: Role, T: Message, I>(
+        &self,
+        _role: R,
+        name: &'static str,
+        count_max: usize,
+    ) -> impl Future<Output = Result<At<R, Vec<T>>, Abort>> + Send + use<R, T, I, Roles>
+    where
+        Roles: Has<R, I>,
+    {
+        let (engine, path) = (self.engine.clone(), self.take_path());
+        async move {
+            if !engine.plays(R::NAME) {
+                return Ok(At::held(None));
+            }
+            let payloads = engine.poll(|instance, cx| instance.poll_signals(cx, &path, name, count_max)).await;
+            let mut values = Vec::with_capacity(payloads.len());
+            for payload in &payloads {
+                values.push(engine.decoded(&path, payload).await);
+            }
+            Ok(At::here(values))
+        }
+    }
+
+    /// Publishes `view` as the role's progress, for callers of `Node::query` of the runtime, as soon as the results
+    /// that the view depends on are durable. The latest view replaces earlier ones. The view is held in memory only;
+    /// a replay publishes it again.
+    pub fn publish<R: Role, V: Message, I>(&self, _role: R, view: &At<R, V>)
+    where
+        Roles: Has<R, I>,
+    {
+        let path = self.take_path();
+        if let Some(view) = view.share().filter(|_| self.engine.plays(R::NAME)) {
+            self.engine.publish(&path, &*view.value);
+        }
+    }
+
+    /// Returns the time at `role`, recorded.
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn now<R: Role, I>(
+        &self,
+        role: R,
+    ) -> impl Future<Output = Result<At<R, SystemTime>, Abort>> + Send + use<R, I, Roles>
+    where
+        Roles: Has<R, I>,
+    {
+        self.noted(role, "now", |engine| SystemTime::UNIX_EPOCH + Duration::from_millis(engine.environment().unix_ms()))
+    }
+
+    /// Returns a random (version 4) UUID at `role`, recorded.
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn uuid<R: Role, I>(
+        &self,
+        role: R,
+    ) -> impl Future<Output = Result<At<R, Uuid>, Abort>> + Send + use<R, I, Roles>
+    where
+        Roles: Has<R, I>,
+    {
+        self.noted(role, "uuid", |engine| {
+            uuid::Builder::from_random_bytes(engine.environment().random_u128().to_be_bytes()).into_uuid()
+        })
+    }
+
+    /// Returns 64 random bits at `role`, recorded.
+    ///
+    /// # Errors
+    /// As [`Context::comm`].
+    pub fn random<R: Role, I>(
+        &self,
+        role: R,
+    ) -> impl Future<Output = Result<At<R, u64>, Abort>> + Send + use<R, I, Roles>
+    where
+        Roles: Has<R, I>,
+    {
+        self.noted(role, "random", |engine| engine.environment().random())
+    }
+
+    fn noted<R: Role, T: Message, I>(
+        &self,
+        _role: R,
+        name: &'static str,
+        make: fn(&Engine) -> T,
+    ) -> impl Future<Output = Result<At<R, T>, Abort>> + Send + use<R, T, I, Roles>
+    where
+        Roles: Has<R, I>,
+    {
+        let (engine, path) = (self.engine.clone(), self.take_path());
+        async move {
+            if !engine.plays(R::NAME) {
+                return Ok(At::held(None));
+            }
+            if let Some(recorded) = engine.observed(&path, name).await {
+                return Ok(At::held(Some(recorded)));
+            }
+            let value = make(&engine);
+            Ok(At::held(Some(engine.observe(&path, name, &value).await)))
+        }
+    }
+}
+
+impl Engine {
+    fn publish<V: Message>(&self, path: &Path, view: &V) {
+        match crate::message::encode(view) {
+            Ok(view) => self.instance().publish(view.into()),
+            Err(error) => self.instance().refuse_value(path, &error),
+        }
+    }
+
+    /// Returns the timer at `path`: the recorded one, or a new one that starts now.
+    async fn timer(&self, path: &Path, name: &'static str, time: Duration) -> Timer {
+        if let Some(recorded) = self.poll(|instance, cx| instance.poll_observed(cx, path, name)).await {
+            return self.decoded(path, &recorded).await;
+        }
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let until_unix_ms = self.environment().unix_ms().saturating_add(millis);
+        let timer = Timer { until_unix_ms, over: false };
+        // So far only the length of the wait depends on this record. If the record is lost, the wait starts over.
+        self.observe_at_leisure(path, name, &timer).await;
+        timer
+    }
+
+    async fn sleep(&self, path: &Path, time: Duration) {
+        let mut timer = self.timer(path, SLEEP, time).await;
+        if !timer.over {
+            self.poll(|instance, cx| instance.poll_time(cx, path, timer.until_unix_ms)).await;
+            timer.over = true;
+            // The record precedes all later ones in the journal, so a clock that goes back makes nobody sleep twice.
+            self.observe_at_leisure(path, SLEEP, &timer).await;
+        }
+    }
+
+    async fn receive_within<T: Message>(&self, path: &Path, from: &'static str, time: Duration) -> Option<T> {
+        let limit = path.child(LIMIT);
+        let mut timer = self.timer(&limit, TIME_LIMIT, time).await;
+        if timer.over {
+            return None;
+        }
+        let (index, until) = (self.index_of(from), timer.until_unix_ms);
+        match self.poll(|instance, cx| instance.poll_receive_within(cx, path, index, until)).await {
+            Some(payload) => Some(self.decoded(path, &payload).await),
+            None => {
+                timer.over = true;
+                self.observe(&limit, TIME_LIMIT, &timer).await;
+                None
+            }
+        }
+    }
+
+    async fn observe_at_leisure(&self, path: &Path, name: &str, timer: &Timer) {
+        let payload = self.encoded(path, timer).await;
+        self.instance().observe_at_leisure(path.clone(), name, payload);
+    }
+}

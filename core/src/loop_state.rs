@@ -1,0 +1,71 @@
+//! The state that a loop carries from turn to turn, in a form of which each role can store its own part.
+
+use crate::located::{At, Located};
+use crate::message::{CodecError, Message, Payload, decode, encode, pack, unpack};
+use crate::role::Role;
+
+/// The state that [`Context::repeat`](crate::Context::repeat) carries from one turn to the next: located values,
+/// values known to all roles (as [`Known`]), and tuples of those.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be carried from one turn of a loop to the next",
+    label = "must be `()`, an `At<Role, Value>`, a `Known<Value>`, or a tuple of those",
+    note = "a value that all roles know, such as one that was broadcast, is carried as `Known(value)`"
+)]
+pub trait LoopState: Sized + Send {
+    #[doc(hidden)]
+    fn take_apart(&self, parts: &mut Vec<Vec<u8>>) -> Result<(), CodecError>;
+    #[doc(hidden)]
+    fn put_together(parts: &mut std::vec::IntoIter<Vec<u8>>) -> Result<Self, CodecError>;
+}
+
+/// A value that all roles of a loop know, such as a counter or a broadcast value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known<T>(pub T);
+
+impl<T: Message> LoopState for Known<T> {
+    fn take_apart(&self, parts: &mut Vec<Vec<u8>>) -> Result<(), CodecError> {
+        parts.push(encode(&self.0)?);
+        Ok(())
+    }
+    fn put_together(parts: &mut std::vec::IntoIter<Vec<u8>>) -> Result<Self, CodecError> {
+        decode(&parts.next().unwrap_or_default()).map(Self)
+    }
+}
+
+impl<R: Role, T: Message> LoopState for At<R, T> {
+    fn take_apart(&self, parts: &mut Vec<Vec<u8>>) -> Result<(), CodecError> {
+        parts.push(pack(&self.bytes()?)?);
+        Ok(())
+    }
+    fn put_together(parts: &mut std::vec::IntoIter<Vec<u8>>) -> Result<Self, CodecError> {
+        let bytes: Option<Payload> = unpack(&parts.next().unwrap_or_default())?;
+        let value = bytes.map(|bytes| Ok((decode(bytes.as_slice())?, bytes)));
+        Ok(Self::place(value.transpose()?))
+    }
+}
+
+impl LoopState for () {
+    fn take_apart(&self, _: &mut Vec<Vec<u8>>) -> Result<(), CodecError> {
+        Ok(())
+    }
+    fn put_together(_: &mut std::vec::IntoIter<Vec<u8>>) -> Result<Self, CodecError> {
+        Ok(())
+    }
+}
+
+macro_rules! carried_tuples {
+    ($(($($item:ident $index:tt),+))+) => {$(
+        impl<$($item: LoopState),+> LoopState for ($($item,)+) {
+            fn take_apart(&self, parts: &mut Vec<Vec<u8>>) -> Result<(), CodecError> {
+                $(self.$index.take_apart(parts)?;)+
+                Ok(())
+            }
+            fn put_together(parts: &mut std::vec::IntoIter<Vec<u8>>) -> Result<Self, CodecError> {
+                Ok(($($item::put_together(parts)?,)+))
+            }
+        }
+    )+};
+}
+carried_tuples! {
+    (A 0) (A 0, B 1) (A 0, B 1, C 2) (A 0, B 1, C 2, D 3) (A 0, B 1, C 2, D 3, E 4) (A 0, B 1, C 2, D 3, E 4, F 5)
+}

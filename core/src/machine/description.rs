@@ -1,0 +1,65 @@
+//! Describes for people, in one sentence, what an instance waits for. This module changes nothing.
+
+use super::Machine;
+use crate::id::{Path, RoleIndex};
+
+impl Machine {
+    /// Describes what keeps the instance from continuing: the operations it waits in, with their paths, the steps
+    /// that run or are retried, and the roles whose end it waits for.
+    pub fn describe(&self) -> String {
+        if let Some(stop) = &self.stopped {
+            return format!("is stopped: {stop}");
+        }
+        if let Some((path, trouble)) = self.troubles().first() {
+            return format!("needs an operator at {path}: {trouble}");
+        }
+        let mut parts = Vec::new();
+        if let Some(abort) = self.abort.as_ref().filter(|_| self.ended.is_none()) {
+            parts.push(format!("is aborted ({abort})"));
+        }
+        parts.extend(self.steps.iter().filter(|(_, entry)| entry.running).map(|(path, entry)| {
+            let call = if entry.result.is_none() { "step" } else { "the compensation of step" };
+            format!("waits for {call} `{}` at {path}, which is under way", entry.name)
+        }));
+        parts.extend(self.retrying.iter().filter_map(|path| {
+            let entry = self.steps.get(path)?;
+            Some(format!("tries step `{}` at {path} again", entry.name))
+        }));
+        if self.runs() {
+            parts.extend(self.open_waits());
+        }
+        parts.extend(self.awaited_ends());
+        match parts.is_empty() {
+            true if self.runs() => {
+                "waits for nothing that is an operation (what else is awaited belongs into an `effect`)".into()
+            }
+            true => "waits for what it has said to be acknowledged".into(),
+            false => parts.join(", and "),
+        }
+    }
+
+    fn runs(&self) -> bool {
+        self.abort.is_none() && self.ended.is_none() && !self.program_ended
+    }
+
+    /// The waits of the program. A running step is omitted, because it is already listed.
+    fn open_waits(&self) -> Vec<String> {
+        let running = |path: &Path| self.steps.get(path).is_some_and(|entry| entry.running || entry.pause.is_some());
+        let waits = self.waits_for().into_iter().filter(|(path, _)| !running(path));
+        waits.map(|(path, what)| format!("waits for {what} at {path}")).collect()
+    }
+
+    /// The roles that the instance waits for after its own part has ended.
+    fn awaited_ends(&self) -> Option<String> {
+        if self.runs() || self.closed.is_some() {
+            return None;
+        }
+        let awaited: Vec<RoleIndex> = match &self.ended {
+            Some(_) if !self.initiates() => vec![self.header.initiator],
+            _ => self.awaited(),
+        };
+        let names: Vec<String> = awaited.into_iter().map(|role| self.name_of(role)).collect();
+        let done = if self.abort.is_some() { "has compensated" } else { "has finished its part" };
+        (!names.is_empty()).then(|| format!("{done}, and waits for the end of {}", names.join(", ")))
+    }
+}

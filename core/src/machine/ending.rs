@@ -1,0 +1,202 @@
+//! The end of a session: abort, compensation, done, close.
+//!
+//! The states are Running -> Finished -> Closed, or -> Compensating -> Compensated -> Closed. A role ends once its
+//! program has ended and everything it sent is acknowledged; on an aborted session, everything must also be
+//! compensated. The initiator closes the session when all roles have ended with the same outcome.
+
+use super::{Machine, OutgoingKey, Stop};
+use crate::abort::Abort;
+use crate::frame::{Body, Outcome};
+use crate::id::{Path, RoleIndex};
+use crate::message::Payload;
+use crate::record::{self, Closed, Record};
+
+impl Machine {
+    /// Handles the return of the program.
+    pub(crate) fn program_ended(&mut self, result: Result<Option<Payload>, Abort>) {
+        self.program_ended = true;
+        match result {
+            Err(abort) => self.decide_abort(&abort),
+            Ok(_) if let Some((path, recorded)) = self.unvisited() => {
+                self.stop(Stop::Diverged { path, recorded, replayed: "nothing".into() });
+            }
+            Ok(output) if self.ended.is_none() && self.abort.is_none() => {
+                self.output.clone_from(&output);
+                self.output_after = output.map(|output| (self.barrier, Ok(output)));
+            }
+            Ok(_) => {}
+        }
+    }
+
+    /// Whether a waiting program waits in vain: on an aborted session nothing more arrives.
+    pub(crate) fn program_is_spent(&self) -> bool {
+        self.abort.is_some()
+    }
+
+    /// Notes that a spent program was dropped where it waited. Its commits continue, because they are separate jobs.
+    pub(crate) fn program_dropped(&mut self) {
+        self.program_ended = true;
+    }
+
+    /// Aborts the session by decision of this role, and informs all others.
+    pub(crate) fn decide_abort(&mut self, abort: &Abort) {
+        if self.abort.is_none() && self.ended.is_none() {
+            self.note_abort(abort, true);
+            self.tell_abort(abort);
+        }
+    }
+
+    /// Handles an abort by another role (or the caller).
+    pub(super) fn obey(&mut self, abort: &Abort) {
+        if self.abort.is_none() && !self.closing && self.close_after.is_none() {
+            self.ended = None;
+            self.note_abort(abort, false);
+        }
+    }
+
+    pub(super) fn note_abort(&mut self, abort: &Abort, own: bool) {
+        self.record_result(&Record::Aborted { abort: abort.clone(), own });
+        self.abort = Some(abort.clone());
+        self.output = None;
+        self.output_after = Some((self.barrier, Err(abort.clone())));
+        // Held frames are not needed any more. Answers to frames that were already sent are handled or ignored.
+        self.held.clear();
+        self.unacked.clear();
+        self.sent.clear();
+        self.announced = None;
+        self.view_after = None;
+        self.give_up_retries(&Path::root());
+        if self.has_loops() {
+            for to in self.others() {
+                self.tell_turns(to);
+            }
+        }
+        self.wake();
+    }
+
+    pub(super) fn tell_abort(&mut self, abort: &Abort) {
+        for to in self.others() {
+            self.say(OutgoingKey::Abort(to), to, Body::Abort(abort.clone()), self.barrier);
+        }
+    }
+
+    pub(super) fn others(&self) -> Vec<RoleIndex> {
+        self.header.roles().filter(|role| *role != self.id.role).collect()
+    }
+
+    pub(super) fn note_done(&mut self, role: RoleIndex, outcome: Outcome) {
+        if let Outcome::Compensated(abort) = &outcome {
+            // The outcome may have overtaken the role's abort.
+            self.obey(abort);
+            self.note_compensating(role, None);
+        }
+        // A late "finished" does not replace "compensated".
+        if !matches!(self.done.get(&role), Some(Outcome::Compensated(_))) {
+            self.done.insert(role, outcome);
+        }
+    }
+
+    /// Reports the own outcome to the initiator.
+    pub(super) fn say_done(&mut self, outcome: Outcome, after: u64) {
+        self.announced = None;
+        let key = OutgoingKey::Done { compensated: matches!(outcome, Outcome::Compensated(_)) };
+        self.say(key, self.header.initiator, Body::Done(outcome), after);
+    }
+
+    pub(super) fn advance(&mut self) {
+        if self.close_after == Some(0) {
+            self.close();
+        }
+        self.retry_when_due();
+        self.compensate_nested_sagas();
+        if self.close_after.is_some() || !self.program_ended || self.running > 0 || !self.jobs.is_empty() {
+            return;
+        }
+        self.answer_what_is_gone();
+        if self.ended.is_none() {
+            match self.abort.clone() {
+                Some(abort) => {
+                    self.announce_compensating();
+                    if self.compensate(&Path::root()) && self.unacked.is_empty() {
+                        self.end(Outcome::Compensated(abort));
+                    }
+                }
+                None if self.unacked.is_empty() => self.end(Outcome::Finished),
+                None => {}
+            }
+        }
+        if self.initiates() {
+            self.close_when_all_are_done();
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        let output = self.output.clone();
+        self.record(&Record::Ended { outcome: outcome.clone(), output }, false);
+        self.ended = Some((self.number, outcome.clone()));
+        self.sent.clear();
+        if !self.initiates() {
+            self.say_done(outcome, self.number);
+        }
+    }
+
+    fn close_when_all_are_done(&mut self) {
+        let Some((after, outcome)) = self.ended.clone() else { return };
+        // The close waits until all invitations are acknowledged, because an invitation would be resent to roles that
+        // have closed.
+        if !self.closing && self.unlike(&outcome).is_empty() && self.unacked.is_empty() {
+            self.closing = true;
+            self.record(&Record::Closing, false);
+            self.say_close(&outcome, self.number);
+        }
+        if self.closing && after <= self.synced && self.unacked.is_empty() {
+            self.close();
+        }
+    }
+
+    /// Sends the close to all other roles, once the write `after` that records it is durable.
+    pub(super) fn say_close(&mut self, outcome: &Outcome, after: u64) {
+        for to in self.others() {
+            self.say(OutgoingKey::Close(to), to, Body::Close(outcome.clone()), after);
+        }
+    }
+
+    /// The other roles that have not yet reported the same outcome as this role's.
+    pub(super) fn unlike(&self, outcome: &Outcome) -> Vec<RoleIndex> {
+        let alike = |other: &Outcome| std::mem::discriminant(other) == std::mem::discriminant(outcome);
+        self.others().into_iter().filter(|role| !self.done.get(role).is_some_and(alike)).collect()
+    }
+
+    /// Writes the tombstone and removes the journal.
+    fn close(&mut self) {
+        let Some((_, outcome)) = self.ended.clone() else {
+            // The close arrived before this role had ended; `note_closed` has handled that.
+            self.close_after = None;
+            return;
+        };
+        let closed = Closed { header: self.header.clone(), outcome, output: self.output.clone() };
+        match record::close(self.id, &closed, self.all_keys(&closed.outcome)) {
+            Err(error) => self.stop(Stop::Undecodable { path: Path::root(), reason: error.to_string() }),
+            Ok(batch) => {
+                self.pending.changes.extend(batch);
+                self.close_after = Some(self.number);
+                self.closed = Some(closed);
+                self.nudge = None;
+            }
+        }
+    }
+
+    /// The keys of the whole journal of an ended instance.
+    fn all_keys(&self, outcome: &Outcome) -> Vec<Vec<u8>> {
+        let abort = self.abort.clone().map(|abort| Record::Aborted { abort, own: false });
+        let ended = Record::Ended { outcome: outcome.clone(), output: None };
+        let closing = self.closing.then_some(Record::Closing);
+        let passivated = self.passivated.clone().map(Record::PassivatedState);
+        let terminated = self.terminated.then_some(Record::Terminated);
+        let records = abort.into_iter().chain([ended]).chain(closing).chain(passivated).chain(terminated);
+        let records = records.chain(self.signals.records());
+        let mut keys = self.journal_keys(&Path::root());
+        keys.extend(records.map(|record| record.key(self.id)));
+        keys
+    }
+}

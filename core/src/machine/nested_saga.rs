@@ -1,0 +1,283 @@
+//! Sagas within the session: scopes with an outcome of their own, on which all their roles agree.
+//!
+//! Every role votes when its part has ended; the first of the saga's roles decides and sends the verdict to all. An
+//! abort compensates only the steps of the scope. For the operation `p`, the scope is `p.0`, the votes are `p.1` and
+//! the verdict is `p.2`. Next: `compensation`.
+
+use std::task::{Context, Poll};
+
+use super::waiting::Waiting;
+use super::{Machine, Observation};
+use crate::abort::Abort;
+use crate::frame::Operation;
+use crate::id::{Path, RoleIndex};
+use crate::message::{Payload, decode, encode};
+use crate::record::Record;
+
+/// The outcome of a saga, or of a role's part of it.
+pub(crate) type Verdict = Result<(), Abort>;
+
+const BODY: u32 = 0;
+const VOTE: u32 = 1;
+const VERDICT: u32 = 2;
+
+/// The paths of a saga.
+#[derive(Hash)]
+pub(crate) struct SagaPaths {
+    pub(crate) saga: Path,
+    pub(crate) body: Path,
+    pub(crate) vote: Path,
+    pub(crate) verdict: Path,
+}
+
+impl SagaPaths {
+    pub(crate) fn of(saga: Path) -> Self {
+        let [body, vote, verdict] = [BODY, VOTE, VERDICT].map(|counter| saga.child(counter));
+        Self { saga, body, vote, verdict }
+    }
+}
+
+/// A saga that this role takes part in. Sagas are stored by the path of their body.
+#[derive(Hash)]
+pub(super) struct Saga {
+    paths: SagaPaths,
+    decider: RoleIndex,
+    decides: bool,
+    abort: Option<Abort>,
+    /// Whether nothing that the body waits for comes any more.
+    spent: bool,
+    /// Whether all steps of an aborted saga are compensated.
+    compensated: bool,
+}
+
+fn bytes(verdict: &Verdict) -> Payload {
+    // A result of unit and two strings can always be encoded.
+    encode(verdict).unwrap_or_default().into()
+}
+
+fn verdict_of(payload: &Payload) -> Option<Verdict> {
+    decode(payload.as_slice()).ok()
+}
+
+impl Machine {
+    /// Registers a saga that the program has reached.
+    pub(crate) fn enter_saga(&mut self, saga: &Path, decider: RoleIndex, members: &[RoleIndex]) {
+        let paths = SagaPaths::of(saga.clone());
+        let own_decision = decider == self.id.role;
+        let (body, own) = (paths.body.clone(), if own_decision { paths.saga.clone() } else { paths.vote.clone() });
+        let verdict = (paths.verdict.clone(), decider);
+        let votes: Vec<_> = members.iter().map(|role| (paths.vote.clone(), *role)).collect();
+        let saga = Saga { paths, decider, decides: own_decision, abort: None, spent: false, compensated: false };
+        self.sagas.insert(body.clone(), saga);
+        if let Some(observation) = self.observed.get_mut(&own) {
+            observation.visited = true;
+            let verdict = verdict_of(&observation.result);
+            return self.note_verdict(&body, verdict.and_then(Result::err));
+        }
+        if !own_decision && let Some((_, payload)) = self.mailbox.get(&verdict) {
+            let verdict = verdict_of(payload);
+            return self.note_verdict(&body, verdict.and_then(Result::err));
+        }
+        let refused = votes.iter().find_map(|vote| verdict_of(&self.mailbox.get(vote)?.1)?.err());
+        if let (true, Some(abort)) = (own_decision, refused) {
+            self.abort_saga(&body, abort);
+        }
+    }
+
+    /// Notes the verdict. After an abort the body cannot continue, and a replay need not reach steps that are already
+    /// compensated.
+    fn note_verdict(&mut self, body: &Path, abort: Option<Abort>) {
+        let Some(abort) = abort else { return };
+        let done = self.steps_in(body).all(|(_, entry)| entry.compensated || matches!(entry.result, Some(Err(_))));
+        if let Some(saga) = self.sagas.get_mut(body) {
+            saga.abort.get_or_insert(abort);
+            (saga.spent, saga.compensated) = (done, done);
+        }
+        self.give_up_retries(body);
+        self.wake();
+    }
+
+    /// The innermost saga around `path`.
+    fn saga_around(&self, path: &Path) -> Option<Path> {
+        if self.sagas.is_empty() {
+            return None;
+        }
+        path.scopes().find(|scope| self.sagas.contains_key(scope))
+    }
+
+    /// Whether an operation at `path` cannot complete any more, because the session or a saga around it is aborted.
+    pub(super) fn is_aborted(&self, path: &Path) -> bool {
+        self.abort.is_some() || self.aborted_saga(path).is_some()
+    }
+
+    /// The innermost aborted saga around `path`. A replay runs through such a saga as long as there are steps to
+    /// compensate.
+    pub(super) fn aborted_saga(&self, path: &Path) -> Option<Path> {
+        if self.sagas.is_empty() {
+            return None;
+        }
+        path.scopes().find(|scope| self.sagas.get(scope).is_some_and(|saga| saga.abort.is_some()))
+    }
+
+    /// The aborted scope around `path`.
+    pub(super) fn aborted_scope(&self, path: &Path) -> Path {
+        if self.abort.is_some() { Path::root() } else { self.aborted_saga(path).unwrap_or_default() }
+    }
+
+    /// Aborts at `path`: the innermost saga around it, or else the session.
+    pub(crate) fn abort_at(&mut self, path: &Path, abort: &Abort) {
+        match self.saga_around(path) {
+            Some(body) => self.abort_saga(&body, abort.clone()),
+            None => self.decide_abort(abort),
+        }
+    }
+
+    /// Aborts this role's part of a saga. The recorded vote, or the verdict if this role decides, stays the same
+    /// after a crash.
+    pub(crate) fn abort_saga(&mut self, body: &Path, abort: Abort) {
+        let Some(saga) = self.sagas.get_mut(body).filter(|saga| saga.abort.is_none()) else { return };
+        if self.abort.is_some() {
+            return;
+        }
+        let (path, name) = if saga.decides { (&saga.paths.saga, "saga") } else { (&saga.paths.vote, "vote") };
+        let path = path.clone();
+        saga.abort = Some(abort.clone());
+        self.give_up_retries(body);
+        self.observe(path, name, bytes(&Err(abort)));
+        self.wake();
+    }
+
+    /// Handles votes and verdicts of other roles that arrive while the body still runs.
+    pub(super) fn hear_of_saga(&mut self, path: &Path, operation: Operation, payload: &Payload) {
+        let Some(body) = path.scopes().next().map(|saga| saga.child(BODY)) else { return };
+        let Some(saga) = self.sagas.get(&body) else { return };
+        let Some(Err(abort)) = verdict_of(payload) else { return };
+        match operation {
+            Operation::Vote if saga.decides => self.abort_saga(&body, abort),
+            Operation::Verdict => self.note_verdict(&body, Some(abort)),
+            _ => {}
+        }
+    }
+
+    /// The outstanding verdicts of other roles on the sagas around `path`. If one of them is an abort, it ends the
+    /// waits there.
+    pub(super) fn verdicts_around(&self, path: &Path) -> impl Iterator<Item = (Path, RoleIndex)> {
+        let around = path.scopes().filter_map(|scope| self.sagas.get(&scope));
+        let open = around.filter(|saga| !saga.decides && saga.abort.is_none());
+        let verdicts = open.map(|saga| (saga.paths.verdict.clone(), saga.decider));
+        verdicts.filter(|verdict| !self.mailbox.contains_key(verdict))
+    }
+
+    /// The path of the vote of `role` that this role lacks in order to give the verdict at `path`.
+    pub(super) fn missing_vote(&self, path: &Path, role: RoleIndex) -> Option<Path> {
+        let saga = self.sagas.values().find(|saga| saga.decides && saga.paths.verdict == *path)?;
+        let decided = self.observed.contains_key(&saga.paths.saga);
+        let vote = (saga.paths.vote.clone(), role);
+        (!decided && !self.mailbox.contains_key(&vote)).then_some(vote.0)
+    }
+
+    /// Waits until the body of an aborted saga cannot continue.
+    pub(crate) fn poll_spent(&mut self, cx: &Context<'_>, body: &Path) -> Poll<()> {
+        if self.sagas.get(body).is_some_and(|saga| saga.spent) {
+            return Poll::Ready(());
+        }
+        self.waiting.insert_for_any(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Called when the program waits for nothing that its own tasks can complete: ends the bodies of aborted sagas.
+    pub(crate) fn spend_sagas(&mut self) -> bool {
+        let mut spent = false;
+        for saga in self.sagas.values_mut().filter(|saga| saga.abort.is_some() && !saga.spent) {
+            (saga.spent, spent) = (true, true);
+        }
+        if spent {
+            self.wake();
+        }
+        spent
+    }
+
+    /// Returns this role's vote, once its part has ended; `None` if the verdict has already arrived.
+    pub(crate) fn vote(&self, paths: &SagaPaths, decider: RoleIndex) -> Option<Payload> {
+        if self.mailbox.contains_key(&(paths.verdict.clone(), decider)) {
+            return None;
+        }
+        let abort = self.sagas.get(&paths.body).and_then(|saga| saga.abort.clone());
+        Some(bytes(&abort.map_or(Ok(()), Err)))
+    }
+
+    /// Waits for the verdict at the role that decides it: given once all have voted, or one has voted against.
+    pub(crate) fn poll_verdict(&mut self, cx: &Context<'_>, body: &Path, members: &[RoleIndex]) -> Poll<Verdict> {
+        if self.is_stopped() {
+            return Poll::Pending;
+        }
+        let Some(saga) = self.sagas.get(body) else { return Poll::Pending };
+        let (path, vote) = (saga.paths.saga.clone(), saga.paths.vote.clone());
+        if let Some(Observation { result, .. }) = self.observed.get(&path) {
+            return verdict_of(result).map_or(Poll::Pending, Poll::Ready);
+        }
+        if self.is_aborted(&path) {
+            return Poll::Pending;
+        }
+        let missing =
+            members.iter().find(|role| **role != self.id.role && !self.mailbox.contains_key(&(vote.clone(), **role)));
+        if let Some(role) = missing {
+            return self.wait(cx, &vote, Waiting::for_message(Operation::Vote, *role));
+        }
+        self.observe(path, "saga", bytes(&Ok(())));
+        Poll::Ready(Ok(()))
+    }
+
+    /// Handles the verdict at the other roles.
+    pub(crate) fn hear_verdict(&mut self, body: &Path, verdict: &Verdict) {
+        self.note_verdict(body, verdict.as_ref().err().cloned());
+    }
+
+    /// Whether the program has reached a saga within the session.
+    pub(super) fn has_sagas(&self) -> bool {
+        !self.sagas.is_empty()
+    }
+
+    /// Whether `path` is in a saga within the session.
+    pub(crate) fn is_in_saga(&self, path: &Path) -> bool {
+        self.saga_around(path).is_some()
+    }
+
+    /// Waits until all steps of an aborted saga are compensated at this role.
+    pub(crate) fn poll_compensated(&mut self, cx: &Context<'_>, body: &Path) -> Poll<()> {
+        if self.sagas.get(body).is_none_or(|saga| saga.compensated) && !self.is_stopped() {
+            return Poll::Ready(());
+        }
+        self.waiting.insert_for_any(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Compensates the steps of aborted sagas.
+    pub(super) fn compensate_nested_sagas(&mut self) {
+        if self.abort.is_some() || self.sagas.is_empty() {
+            return;
+        }
+        let open = self.sagas.iter().filter(|(_, saga)| saga.abort.is_some() && saga.spent && !saga.compensated);
+        let open: Vec<Path> = open.map(|(body, _)| body.clone()).collect();
+        for body in open {
+            if self.compensate(&body) {
+                if let Some(saga) = self.sagas.get_mut(&body) {
+                    saga.compensated = true;
+                }
+                self.wake();
+            }
+        }
+    }
+
+    /// Records the result of `path` under `name`. Everything sent from now on waits for that write.
+    pub(crate) fn observe(&mut self, path: Path, name: &str, result: Payload) {
+        self.record_result(&Record::Observed { path: path.clone(), name: name.into(), result: result.clone() });
+        self.observed.insert(path, Observation { name: name.into(), result, visited: true });
+    }
+    /// Like [`Machine::observe`], for a result on which nothing depends yet.
+    pub(crate) fn observe_at_leisure(&mut self, path: Path, name: &str, result: Payload) {
+        let observation = Observation { name: name.into(), result, visited: true };
+        self.record(&observation.record(&path), false);
+        self.observed.insert(path, observation);
+    }
+}

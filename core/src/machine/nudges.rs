@@ -1,0 +1,354 @@
+//! Nudges: what a waiting role asks of the others, and how they answer. Nudges keep a session from hanging because
+//! something was forgotten.
+//!
+//! An acknowledgement may be false: forged, or sent by a store that has gone back since. Therefore a nudge says what
+//! the nudging role lacks, and the nudged role resends that from its journal even if it was acknowledged. Answers ask
+//! for no acknowledgement and carry no header, so that a late answer creates no instance: a role that lacks more
+//! nudges again. Next: `saga`, which sends what concerns the end of a session once.
+
+use std::collections::BTreeSet;
+
+use super::waiting::Wanted;
+use super::{Machine, OutgoingKey, Pause, Stop};
+use crate::abort::Abort;
+use crate::contract::Change;
+use crate::frame::{Body, Lacks, NUDGE_PATHS_MAX, Operation, Outcome};
+use crate::id::{Path, RoleIndex};
+use crate::message::Payload;
+
+/// The number of first-nudge pauses after which an ended role asks for the close. The pause is longer because the
+/// other roles may still have far to go.
+const CLOSE_PAUSES: u64 = 10;
+
+/// The maximum total number of counters in the paths of a nudge, which keeps the frame small. The first path is
+/// included even if it has more.
+const NUDGE_COUNTERS_MAX: usize = 256;
+
+/// The number of times that an instance reactivated to nudge does so, with growing pauses, before it is passivated
+/// again. There are several because the next reactivation is far away and a single nudge may be lost. Nudges ask for
+/// no acknowledgement: a nudge resent after the session has closed would create it again where it is forgotten.
+const NUDGES_OF_A_RETURN: u8 = 5;
+
+impl Machine {
+    /// Whether an awaited role sends by itself, because it has the session on disk. The outcome of a role is held in
+    /// memory only, so it must have been requested since this instance was loaded.
+    pub(super) fn is_sure_of(&self, role: RoleIndex) -> bool {
+        match self.ended {
+            Some(_) => self.invited.contains(&role),
+            None => role == self.header.initiator || self.acquainted.contains(&role),
+        }
+    }
+
+    /// The roles without which this instance cannot continue.
+    pub(super) fn awaited(&self) -> Vec<RoleIndex> {
+        if self.close_after.is_some() || self.closing {
+            return Vec::new();
+        }
+        if let (true, Some((_, outcome))) = (self.initiates(), &self.ended) {
+            return self.unlike(outcome);
+        }
+        if self.ended.is_some() {
+            // An ended role waits for the close only, and asks for it in another way, because an initiator that has
+            // closed may have forgotten the session.
+            return Vec::new();
+        }
+        let mut awaited = self.deciders_in_doubt();
+        awaited.extend(self.awaited_to_compensate());
+        if self.abort.is_none() && !self.program_ended {
+            awaited.extend(self.waiting.speakers());
+            if self.has_sagas() {
+                awaited.extend(self.wanted().into_iter().map(|wanted| wanted.from));
+            }
+        }
+        awaited.sort_unstable();
+        awaited.dedup();
+        awaited
+    }
+
+    /// The messages that the program waits for, the verdicts on the sagas that it waits in, and the ends of turns.
+    fn wanted(&self) -> Vec<Wanted> {
+        let mut wanted: Vec<Wanted> = self.wanted_messages().collect();
+        let verdicts =
+            wanted.iter().filter_map(|wanted| wanted.path.as_ref()).flat_map(|path| self.verdicts_around(path));
+        let verdicts: BTreeSet<_> = verdicts.collect();
+        wanted.extend(verdicts.into_iter().map(|(path, from)| Wanted { path: Some(path), from }));
+        wanted
+    }
+
+    /// Describes what this instance lacks and `to` can provide.
+    fn lacks(&self, to: RoleIndex) -> Lacks {
+        let runs = self.abort.is_none() && self.ended.is_none() && !self.program_ended;
+        let wanted = if runs { self.wanted() } else { Vec::new() };
+        let awaits = wanted.into_iter().filter(|wanted| wanted.from == to).filter_map(|wanted| wanted.path);
+        let mut counters = 0;
+        let fits = |path: &Path| {
+            let first = counters == 0;
+            counters += path.depth();
+            first || counters <= NUDGE_COUNTERS_MAX
+        };
+        let awaits = awaits.take(NUDGE_PATHS_MAX).take_while(fits).collect();
+        Lacks { awaits, aborted: self.abort.is_some() }
+    }
+
+    /// The own outcome, if the initiator knows it and has not yet sent the close, which may be lost.
+    fn asks_for_the_close(&self) -> Option<(u64, Outcome)> {
+        let waits = !self.initiates() && self.close_after.is_none() && self.announced.is_some();
+        self.ended.clone().filter(|_| waits)
+    }
+
+    /// Nudges the awaited roles, with growing pauses.
+    pub(super) fn nudge_when_due(&mut self) {
+        let (awaited, ended) = (self.awaited(), self.asks_for_the_close());
+        match self.nudge {
+            _ if awaited.is_empty() && ended.is_none() => self.nudge = None,
+            None => {
+                let pauses = if ended.is_some() { CLOSE_PAUSES } else { 1 };
+                let pause_ms = self.limits.nudge_delay_min_ms.saturating_mul(pauses);
+                let pause_ms = pause_ms.min(self.limits.nudge_delay_max_ms);
+                self.nudge = Some(Pause::first(self.now_ms, pause_ms));
+            }
+            Some(pause) if pause.until_ms <= self.now_ms => {
+                for to in awaited {
+                    self.nudge(to);
+                }
+                self.nudges_due = self.nudges_due.saturating_sub(1);
+                if let Some((after, outcome)) = ended {
+                    self.say(
+                        OutgoingKey::Nudge(self.header.initiator),
+                        self.header.initiator,
+                        Body::Done(outcome),
+                        after,
+                    );
+                }
+                self.nudge = Some(pause.next(self.now_ms, self.limits.nudge_delay_max_ms));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn nudge(&mut self, to: RoleIndex) {
+        let lacks = self.lacks(to);
+        // An invitation is resent unchanged, so it names no awaited paths; the next nudge does, if there is one.
+        let (key, lacks) = if self.is_sure_of(to) {
+            (OutgoingKey::Nudge(to), lacks)
+        } else {
+            (OutgoingKey::Invite(to), Lacks { awaits: Vec::new(), ..lacks })
+        };
+        // An unacknowledged invitation is resent by itself.
+        if !self.unacked.contains(&key) {
+            self.say(key, to, Body::Nudge(lacks), 0);
+        }
+    }
+
+    /// Makes a reactivated instance nudge in its next turn, if it waits for any role, and five times before it is
+    /// passivated.
+    pub fn nudge_soon(&mut self) {
+        self.nudges_due = NUDGES_OF_A_RETURN;
+        let waits = !self.awaited().is_empty() || self.asks_for_the_close().is_some();
+        let now = Pause { until_ms: self.now_ms, length_ms: self.limits.nudge_delay_min_ms };
+        self.nudge = waits.then_some(now);
+    }
+
+    /// Whether the instance has nudged often enough since it was loaded to be passivated, or waits for nobody.
+    pub fn has_nudged(&self) -> bool {
+        self.nudges_due == 0 || self.awaited().is_empty()
+    }
+
+    /// Answers the nudge of a waiting role: resends what that role lacks.
+    pub(super) fn answer_nudge(&mut self, from: RoleIndex, lacks: Lacks) {
+        if self.has_loops() || self.abort.is_some() {
+            self.tell_turns(from);
+        }
+        if let Some(compensating) = self.announced_compensating.clone().or_else(|| self.has_compensated_all()) {
+            self.answer(from, compensating);
+        }
+        match self.abort.clone() {
+            Some(abort) if !lacks.aborted => self.answer(from, Body::Abort(abort)),
+            None if lacks.aborted => self.nudge_back(from, Vec::new()),
+            Some(_) => {}
+            None => lacks.awaits.into_iter().take(NUDGE_PATHS_MAX).for_each(|path| self.answer_waiting(from, path)),
+        }
+        let Some((after, outcome)) = self.ended.clone() else { return };
+        if from == self.header.initiator && after <= self.synced {
+            self.say_done(outcome, after);
+        }
+    }
+
+    /// Handles the fact that `from` waits for this role's message at `path`.
+    fn answer_waiting(&mut self, from: RoleIndex, path: Path) {
+        if self.closing || self.close_after.is_some() {
+            return; // All roles have ended, so the nudge is out of date.
+        }
+        if self.is_over(&path) {
+            return self.answer(from, Body::Gone(path));
+        }
+        if let Some(vote) = self.missing_vote(&path, from) {
+            return self.nudge_back(from, vec![vote]);
+        }
+        let acknowledged = match &self.ended {
+            // This instance ended only once everything it had sent was acknowledged.
+            Some((after, _)) => *after <= self.synced,
+            None => self.sent.get(&(path.clone(), from)).is_some_and(|sent| sent.heard),
+        };
+        if acknowledged {
+            self.lacking.insert((path, from));
+        }
+    }
+
+    /// Nudges the nudging role in return, for what this role lacks and therefore could not answer. Creates no
+    /// instance.
+    fn nudge_back(&mut self, to: RoleIndex, awaits: Vec<Path>) {
+        if !self.closing && self.close_after.is_none() {
+            self.answer(to, Body::Nudge(Lacks { awaits, aborted: self.abort.is_some() }));
+        }
+    }
+
+    /// Takes the messages to resend, once nothing is running that passivation would interrupt.
+    pub(super) fn take_lacking(&mut self) -> BTreeSet<(Path, RoleIndex)> {
+        let works = self.running > 0 || !self.retrying.is_empty() || !self.jobs.is_empty();
+        // When a program ends, its replay ends with it.
+        let replays = self.replaying && !self.program_ended;
+        let over = self.stopped.is_some() || self.rehearsing || replays || self.close_after.is_some();
+        if self.lacking.is_empty() || works || over || !self.is_durable() {
+            return BTreeSet::new();
+        }
+        std::mem::take(&mut self.lacking)
+    }
+
+    /// Like [`Machine::rest`], for an instance that is passivated in order to resend `lacking`: these messages no
+    /// longer count as acknowledged.
+    pub fn rest_without(&mut self, lacking: &BTreeSet<(Path, RoleIndex)>) -> Option<Change> {
+        self.sent.retain(|id, _| !lacking.contains(id));
+        self.rest()
+    }
+
+    /// Makes a restored instance resend these messages; see [`Effects::lacking`](super::Effects::lacking). An
+    /// instance that has not ended does so through its replay.
+    #[must_use]
+    pub fn resending(mut self, lacking: BTreeSet<(Path, RoleIndex)>) -> Self {
+        self.sent.retain(|id, _| !lacking.contains(id));
+        if self.ended.is_some() {
+            self.resends = lacking;
+        }
+        self
+    }
+
+    /// Resends a message that the program of an ended instance has reached again, if it was requested.
+    pub(super) fn resend(&mut self, path: &Path, to: RoleIndex, operation: Operation, payload: &Payload) {
+        if self.resends.remove(&(path.clone(), to)) {
+            self.answer(to, Body::Deliver { path: path.clone(), operation, payload: payload.clone() });
+        }
+    }
+
+    /// Answers requests for messages that the replayed program did not reach: it does not send them. Requests in an
+    /// aborted saga are answered by the saga's verdict.
+    pub(super) fn answer_what_is_gone(&mut self) {
+        for (path, to) in std::mem::take(&mut self.resends) {
+            if self.abort.is_none() && self.aborted_saga(&path).is_none() {
+                self.answer(to, Body::Gone(path));
+            }
+        }
+    }
+
+    /// Answers an ended role that asks its initiator for the close: with the close, or with the abort that prevents
+    /// it.
+    pub(super) fn answer_done(&mut self, from: RoleIndex, outcome: &Outcome) {
+        let close = OutgoingKey::Close(from);
+        match (self.abort.clone(), outcome) {
+            _ if !self.initiates() || self.close_after.is_some() => {}
+            (Some(abort), Outcome::Finished) => self.answer(from, Body::Abort(abort)),
+            _ if !self.closing || self.unacked.contains(&close) => {}
+            // The close was acknowledged before, so it was sent, and its outcome is durable.
+            _ => {
+                if let Some((after, own)) = self.ended.clone() {
+                    self.say(close, from, Body::Close(own), after);
+                }
+            }
+        }
+    }
+
+    /// Handles the answer that `from` has no message at `path`. This role may be waiting for it.
+    pub(super) fn note_gone(&mut self, from: RoleIndex, path: &Path) {
+        let waits = self.wanted_messages().any(|wanted| wanted.from == from && wanted.path.as_ref() == Some(path));
+        if waits && self.abort.is_none() && self.ended.is_none() {
+            let waits =
+                self.waits_for().into_iter().find(|(at, _)| at == path).map(|(_, what)| what).unwrap_or_default();
+            self.stop_behind(from, format!("has no message at {path} any more, where this role waits for {waits},"));
+        }
+    }
+
+    /// Handles the answer that the session is closed at `from`, or unknown there. If this role can still end with the
+    /// same outcome, it does.
+    pub(super) fn note_closed(&mut self, from: RoleIndex, outcome: Option<Outcome>) {
+        if self.close_after.is_some() || self.closing || from == self.id.role {
+            return;
+        }
+        match outcome {
+            None if from == self.header.initiator => match self.ended {
+                Some(_) if self.terminated => self.close_after = Some(0),
+                _ => self.stop_behind(from, "does not know the session any more".into()),
+            },
+            None => self.invite_again(from),
+            Some(Outcome::Compensated(abort)) => self.note_closed_compensated(from, &abort),
+            Some(Outcome::Finished) => self.note_closed_finished(from),
+        }
+    }
+
+    /// Invites `from` again: a frame without a header was sent to it, but it does not know the session, although it
+    /// has acknowledged something of it.
+    fn invite_again(&mut self, from: RoleIndex) {
+        let is_said =
+            |key: &OutgoingKey| matches!(key, OutgoingKey::Deliver(_, to) | OutgoingKey::Abort(to) if *to == from);
+        if self.unacked.iter().any(is_said) {
+            self.acquainted.remove(&from);
+            self.invited.remove(&from);
+            let invitation = Body::Nudge(self.lacks(from));
+            if !self.unacked.contains(&OutgoingKey::Invite(from)) {
+                self.say(OutgoingKey::Invite(from), from, invitation, 0);
+            }
+        }
+    }
+
+    fn note_closed_compensated(&mut self, from: RoleIndex, abort: &Abort) {
+        self.obey(abort);
+        self.note_compensating(from, None);
+        if self.ended.is_none() && self.deciders_in_doubt().contains(&from) {
+            return self.stop_behind(from, format!("has closed the session as compensated ({abort}),"));
+        }
+        if self.initiates() {
+            self.done.insert(from, Outcome::Compensated(abort.clone()));
+        }
+        if self.ended.is_some() && from == self.header.initiator {
+            self.close_after = Some(0);
+        }
+    }
+
+    fn note_closed_finished(&mut self, from: RoleIndex) {
+        let counts = from == self.header.initiator || self.initiates();
+        let alike = match &self.ended {
+            Some((_, Outcome::Finished)) => true,
+            // An operator has ended this part by hand.
+            Some(_) => self.terminated,
+            None => {
+                let doubts = self.abort.is_some() && self.deciders_in_doubt().contains(&from);
+                let waits = self.abort.is_none() && self.awaited().contains(&from);
+                if doubts || waits {
+                    self.stop_behind(from, "has closed the session as finished,".into());
+                }
+                self.note_compensating(from, None);
+                return;
+            }
+        };
+        match self.ended.clone() {
+            Some(_) if !counts => {}
+            Some((_, own)) if alike && self.initiates() => drop(self.done.insert(from, own)),
+            Some(_) if alike => self.close_after = Some(0),
+            _ => self.stop_behind(from, "has closed the session as finished,".into()),
+        }
+    }
+
+    fn stop_behind(&mut self, from: RoleIndex, what: String) {
+        let node = self.header.node_of(from).map(ToString::to_string).unwrap_or_default();
+        self.stop(Stop::LeftBehind { role: self.name_of(from), node, what });
+    }
+}

@@ -1,0 +1,675 @@
+//! All roles of one session on one stage: every frame, write and turn is an event, and one event happens at a time.
+//!
+//! The harness is pure except for the services: no thread, no network, no disk, and a clock that advances when nothing
+//! else happens. The parts are the same as in the runtime. [`super::crashes`], or a test, decides what happens next.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::abort::Abort;
+use crate::choreography::{Choreography, Compensation};
+use crate::contract::{Change, Environment, Space};
+use crate::frame::{Body, Delivery, Epoch, Frame, Header, Outcome, Receipt};
+use crate::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
+use crate::located::{Located, Service};
+use crate::machine::{Effects, Limits, Machine, Outgoing, OutgoingKey, Write};
+use crate::message::Payload;
+use crate::record::{Opened, Record, read_value};
+use crate::requests::Courier;
+use crate::role::{Role, RoleSet, role_name};
+use crate::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
+
+use super::carrier::RequestCarrier;
+use super::crashes::RunFailure;
+use super::disk::Disk;
+use super::monitor::{InvariantMonitor, Violation};
+use super::setup::{Signal, TestSetup};
+use super::timeline::{Line, Timeline};
+
+/// The delay after which unacknowledged frames are resent, if nothing else happens meanwhile.
+const RETRANSMISSION_DELAY_MS: u64 = 1_000;
+
+/// The number of times that time passes without effect before the run is assumed to continue through timers only, or
+/// not at all; below, the additional number for each role.
+const QUIET_TIMES_MIN: usize = 16;
+const QUIET_TIMES_PER_ROLE: usize = 8;
+
+/// An event. Roles are named by their index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A role's program and its steps run as far as they can.
+    Turn(usize),
+    /// The next write of a role becomes durable.
+    Sync(usize),
+    /// A frame arrives.
+    Arrive { from: usize, to: usize, number: u64 },
+    /// An acknowledgement arrives at the role that sent the frame.
+    Acknowledge { from: usize, to: usize },
+    /// A role receives the signals of the scene.
+    Signal(usize),
+    /// A frame is lost, but acknowledged.
+    Forget { from: usize, to: usize, number: u64 },
+    /// Nothing else happens, so the clock advances.
+    Time,
+    /// A role loses its memory and its unsynced writes, and recovers.
+    Crash(usize),
+    /// The request of this number to a service arrives, once more or belatedly.
+    Request(usize),
+}
+
+impl Event {
+    /// The roles that the event concerns.
+    pub(super) fn roles(self) -> impl Iterator<Item = usize> {
+        let (one, other) = match self {
+            Self::Turn(role) | Self::Sync(role) | Self::Signal(role) | Self::Crash(role) => (Some(role), None),
+            Self::Arrive { from, to, .. } | Self::Acknowledge { from, to } | Self::Forget { from, to, .. } => {
+                (Some(from), Some(to))
+            }
+            Self::Time | Self::Request(_) => (None, None),
+        };
+        one.into_iter().chain(other)
+    }
+}
+
+/// The event that happens first when several are possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DeliveryOrder {
+    /// Writes are synced at once.
+    Disk,
+    /// Frames arrive before anything is synced.
+    Network,
+}
+
+/// The time in the harness, and numbers that never repeat.
+#[derive(Debug, Default)]
+struct Clock {
+    passed_ms: AtomicU64,
+    drawn: AtomicU64,
+}
+
+impl Environment for Clock {
+    fn unix_ms(&self) -> u64 {
+        self.passed_ms.load(Ordering::Relaxed).saturating_add(1_700_000_000_000)
+    }
+    fn monotonic_ms(&self) -> u64 {
+        self.passed_ms.load(Ordering::Relaxed)
+    }
+    fn random(&self) -> u64 {
+        self.drawn.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// An unacknowledged frame.
+struct UnacknowledgedFrame {
+    key: OutgoingKey,
+    frame: Frame,
+    arrived: bool,
+}
+
+/// A role: its disk, its current life, and the writes and frames of that life that are not done yet.
+struct RoleSite {
+    disk: Disk,
+    part: Option<RoleInstance>,
+    /// Whether something has happened to the role since its last turn.
+    due: Arc<AtomicBool>,
+    writes: VecDeque<Write>,
+    said: BTreeMap<u64, UnacknowledgedFrame>,
+    /// The number of the current life. An acknowledgement is valid for one life.
+    epoch: u128,
+    next_number: u64,
+    signals: Vec<Signal>,
+    /// The messages that the next life resends; see [`Effects::lacking`].
+    lacking: BTreeSet<(Path, RoleIndex)>,
+    service: Service,
+}
+
+/// All roles of one session. See the module's documentation.
+pub(super) struct SessionHarness<C> {
+    choreography: Arc<C>,
+    clock: Arc<Clock>,
+    sites: Vec<RoleSite>,
+    /// The nodes' names, by the role that each plays.
+    nodes: Vec<NodeId>,
+    header: Arc<Header>,
+    input: Payload,
+    caller: Arc<Mutex<Option<Waker>>>,
+    /// The carrier of the requests to services, if some are late.
+    pub(super) post: Option<RequestCarrier>,
+    /// The event at which each request was made.
+    pub(super) requests: Vec<usize>,
+    acks: VecDeque<(usize, Receipt)>,
+    pub(super) signals: Vec<Signal>,
+    first: DeliveryOrder,
+    watch: InvariantMonitor,
+    /// The result that the initiator's caller received.
+    pub(super) output: Option<Result<Payload, Abort>>,
+    /// The reason why a role is stopped, or needs an operator.
+    pub(super) stuck: Option<String>,
+    /// Whether something was drawn, or depended on time, and may therefore differ in another run.
+    pub(super) has_drawn: bool,
+    pub(super) events: Vec<Event>,
+    timeline: Timeline,
+    /// The number of consecutive times that time has passed and caused nothing except nudges.
+    quiet: usize,
+}
+
+impl<C: Choreography> SessionHarness<C> {
+    pub(super) fn set(choreography: Arc<C>, input: Payload, setup: &mut TestSetup<C>, first: DeliveryOrder) -> Self {
+        let roles = C::Roles::NAMES;
+        let clock = Arc::new(Clock::default());
+        let nodes: Vec<NodeId> = (0..roles.len()).map(|index| node_of(roles, index)).collect();
+        let initiator = <C::Input as Located>::Role::NAME;
+        let initiator = roles.iter().position(|role| *role == initiator).unwrap_or_default();
+        let header = Header {
+            choreography: C::NAME.into(),
+            version: C::VERSION,
+            initiator: RoleIndex(u8::try_from(initiator).unwrap_or_default()),
+            cast: nodes.clone(),
+            started_unix_ms: clock.unix_ms(),
+            deadline_unix_ms: setup.deadline.map(|deadline| {
+                clock.unix_ms().saturating_add(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX))
+            }),
+            patches: C::PATCHES.iter().map(ToString::to_string).collect(),
+        };
+        let sites = roles.iter().map(|role| RoleSite {
+            disk: Disk::default(),
+            part: None,
+            due: Arc::default(),
+            writes: VecDeque::new(),
+            said: BTreeMap::new(),
+            epoch: 0,
+            next_number: 0,
+            signals: Vec::new(),
+            lacking: BTreeSet::new(),
+            service: setup.services.get(role).cloned().unwrap_or_else(Service::none),
+        });
+        let mut harness = Self {
+            choreography,
+            clock,
+            sites: sites.collect(),
+            nodes,
+            header: Arc::new(header),
+            input,
+            caller: Arc::default(),
+            post: setup.has_late_requests.then(RequestCarrier::default),
+            requests: Vec::new(),
+            acks: VecDeque::new(),
+            signals: std::mem::take(&mut setup.signals),
+            first,
+            watch: InvariantMonitor::new(),
+            output: None,
+            stuck: None,
+            has_drawn: false,
+            events: Vec::new(),
+            timeline: Timeline::default(),
+            quiet: 0,
+        };
+        harness.watch.note_roles(C::NAME, C::VERSION, roles);
+        if harness.choreography.compensation() == Compensation::Backwards {
+            harness.watch.note_backwards(C::NAME);
+        }
+        harness.live(initiator);
+        harness
+    }
+
+    fn initiator(&self) -> usize {
+        usize::from(self.header.initiator.0)
+    }
+
+    /// Starts a new life of a role, from its disk, a start or a frame's header.
+    fn live(&mut self, index: usize) {
+        let role = C::Roles::NAMES.get(index).copied().unwrap_or_default();
+        let input = (index == self.initiator()).then(|| self.input.clone());
+        let Some(site) = self.sites.get_mut(index) else { return };
+        if site.part.is_some() || site.disk.closed().is_some() {
+            return;
+        }
+        let limits = Limits::default();
+        let id = InstanceId { session: session(), role: RoleIndex(u8::try_from(index).unwrap_or_default()) };
+        let instance = match site.disk.opened() {
+            Some(opened) => {
+                let instance = Machine::restore(id, role, &opened, site.disk.records(), limits);
+                instance.resending(std::mem::take(&mut site.lacking))
+            }
+            None => Machine::begin(id, role, &Opened { header: self.header.clone(), input: input.clone() }, limits),
+        };
+        let alarm = TurnWaker::new({
+            let (due, caller) = (site.due.clone(), self.caller.clone());
+            move || {
+                due.store(true, Ordering::SeqCst);
+                let waker = caller.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                waker.inspect(Waker::wake_by_ref);
+            }
+        });
+        let choreography = self.choreography.clone();
+        let part = choreography.part(instance, input, site.service.clone(), self.clock.clone(), alarm);
+        let courier = self.post.clone().map(|post| Arc::new(post) as Arc<dyn Courier>);
+        site.part = Some(part.with_courier(courier));
+        site.due.store(true, Ordering::SeqCst);
+        site.epoch += 1;
+        site.signals = self.signals.iter().filter(|signal| signal.role == role).cloned().collect();
+    }
+
+    /// Returns the next event; `None` if the services have to continue first.
+    pub(super) fn next(&self) -> Option<Event> {
+        let sites = || self.sites.iter().enumerate();
+        let turn = || sites().find(|(_, site)| site.part.is_some() && site.due.load(Ordering::SeqCst));
+        let sync = || sites().find(|(_, site)| !site.writes.is_empty());
+        let arrive =
+            || sites().find_map(|(from, site)| Some((from, site.said.iter().find(|(_, said)| !said.arrived)?)));
+        let arrive = || {
+            let (from, (number, said)) = arrive()?;
+            Some(Event::Arrive { from, to: usize::from(said.frame.to.0), number: *number })
+        };
+        let acknowledge = || {
+            let (from, receipt) = self.acks.front()?;
+            Some(Event::Acknowledge { from: *from, to: self.played_by(&receipt.to) })
+        };
+        let turn = turn().map(|(index, _)| Event::Turn(index));
+        let sync = || sync().map(|(index, _)| Event::Sync(index));
+        let moved = turn.or_else(|| match self.first {
+            DeliveryOrder::Disk => sync().or_else(acknowledge).or_else(arrive),
+            DeliveryOrder::Network => arrive().or_else(acknowledge).or_else(sync),
+        });
+        let signal = || sites().find(|(_, site)| site.part.is_some() && !site.signals.is_empty());
+        moved.or_else(|| signal().map(|(index, _)| Event::Signal(index))).or_else(|| {
+            let busy = sites().any(|(_, site)| site.part.as_ref().is_some_and(RoleInstance::is_busy));
+            (!busy).then_some(Event::Time)
+        })
+    }
+
+    /// Wakes `cx` when a service has continued.
+    pub(super) fn wake_later(&self, cx: &Context<'_>) {
+        *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+    }
+
+    /// Lets `event` happen. A panic in a user's code propagates from here.
+    pub(super) fn happen(&mut self, event: Event) {
+        let number = self.events.len();
+        self.events.push(event);
+        let who = match event {
+            Event::Arrive { to, .. } => Some(to),
+            event => event.roles().next(),
+        };
+        let who = who.map(|index| name_of::<C>(index)).unwrap_or_default();
+        let line = match event {
+            Event::Turn(index) => self.turn(index),
+            Event::Sync(index) => Line::new(self.sync(index)),
+            Event::Arrive { from, number, .. } => self.arrive(from, number),
+            Event::Acknowledge { .. } => Line::new(self.acknowledge()),
+            Event::Forget { from, number, .. } => Line::new(self.forget(from, number)),
+            Event::Signal(index) => Line::new(self.signal(index)),
+            Event::Time => Line::routine(self.pass_time()),
+            Event::Crash(index) => Line::telling(self.crash(index)),
+            Event::Request(number) => Line::telling(self.late_request(number)),
+        };
+        let made = self.post.as_ref().map_or(0, RequestCarrier::made);
+        self.requests.resize(made.max(self.requests.len()), number);
+        if !matches!(event, Event::Turn(_) | Event::Arrive { .. } | Event::Time) {
+            self.quiet = 0;
+        }
+        self.timeline.push(number, who, line);
+    }
+
+    fn turn(&mut self, index: usize) -> Line {
+        let now_ms = self.clock.monotonic_ms();
+        let Some(site) = self.sites.get_mut(index) else { return Line::routine(String::new()) };
+        site.due.store(false, Ordering::SeqCst);
+        let Some(part) = &mut site.part else { return Line::routine(String::new()) };
+        let effects = part.turn(now_ms);
+        let nudges = effects.frames.iter().all(|outgoing| !outgoing.key.is_acknowledged());
+        let mut told = TurnSummary::default();
+        told.add("writes", effects.writes.len());
+        let answers = effects.acks.len() + effects.writes.len();
+        self.carry_out(index, effects, &mut told);
+        let line = format!("takes a turn{told}");
+        if nudges && answers == 0 { Line::routine(line) } else { Line::new(line) }
+    }
+
+    fn carry_out(&mut self, index: usize, effects: Effects, told: &mut TurnSummary) {
+        let (role, node) = (name_of::<C>(index), self.node(index));
+        if let Some(stop) = effects.stopped {
+            self.stuck = Some(format!("role `{role}` stands still: {stop}"));
+        }
+        if let Some((path, trouble)) = effects.troubles.iter().flatten().next() {
+            self.stuck = Some(format!("role `{role}` needs an operator at {path}: {trouble}"));
+        }
+        told.add("acknowledges", effects.acks.len());
+        for receipt in effects.acks {
+            self.send_ack(index, receipt);
+        }
+        let initiator = self.initiator();
+        let Some(site) = self.sites.get_mut(index) else { return };
+        if let Some(Err(_)) = &effects.output {
+            // These frames are not needed any more, and a frame that is resent must not outlive the session (decision
+            // 0009).
+            site.said.retain(|_, said| !said.key.is_useless_when_aborted());
+        }
+        if index == initiator {
+            self.output = effects.output.or(self.output.take());
+        }
+        site.writes.extend(effects.writes);
+        let mut verdict = Ok(());
+        for Outgoing { key, frame, .. } in effects.frames {
+            told.say(&frame, C::Roles::NAMES);
+            site.next_number += 1;
+            let receipt = Receipt { to: node.clone(), epoch: Epoch(site.epoch), number: site.next_number };
+            verdict =
+                verdict.and(self.watch.said(&receipt.to, &frame, Some(&receipt).filter(|_| key.is_acknowledged())));
+            site.said.insert(site.next_number, UnacknowledgedFrame { key, frame, arrived: false });
+        }
+        if effects.closed.is_some() {
+            site.part = None;
+            site.said.clear();
+            told.0.push("is over".into());
+        } else if !effects.lacking.is_empty() {
+            told.add("sends again", effects.lacking.len());
+            if let Some(change) = site.part.as_ref().and_then(|part| part.rest_without(&effects.lacking)) {
+                site.disk.write(Write { number: 0, changes: vec![change], local: None, urgent: false });
+            }
+            (site.part, site.lacking) = (None, effects.lacking);
+            self.live(index);
+        }
+        self.require(verdict);
+    }
+
+    /// Ends the run with the first invariant that does not hold.
+    fn require(&mut self, verdict: Result<(), Violation>) {
+        self.stuck = self.stuck.take().or(verdict.err().map(|violation| violation.to_string()));
+    }
+
+    fn send_ack(&mut self, index: usize, receipt: Receipt) {
+        let verdict = self.watch.acked(&self.node(index), &receipt);
+        self.require(verdict);
+        self.acks.push_back((index, receipt));
+    }
+
+    fn sync(&mut self, index: usize) -> String {
+        let Some(site) = self.sites.get_mut(index) else { return String::new() };
+        let Some(write) = site.writes.pop_front() else { return String::new() };
+        let number = write.number;
+        let (batch, local) = site.disk.write(write);
+        self.has_drawn |= batch.iter().any(is_drawn);
+        if let Some(part) = &site.part {
+            part.synced(number, local);
+        }
+        site.due.store(true, Ordering::SeqCst);
+        let node = self.node(index);
+        let verdict = self.watch.applied(&node, &batch);
+        self.watch.synced(&node);
+        self.require(verdict);
+        format!("syncs write {number}")
+    }
+
+    fn arrive(&mut self, from: usize, number: u64) -> Line {
+        let node = self.node(from);
+        let Some(site) = self.sites.get_mut(from) else { return Line::routine(String::new()) };
+        let Some(said) = site.said.get_mut(&number) else { return Line::routine(String::new()) };
+        let frame = said.frame.clone();
+        let what = format!("hears {} from `{}`", described(&frame), name_of::<C>(from));
+        said.arrived = true;
+        // A frame without acknowledgement is sent once and not stored.
+        let acked = said.key.is_acknowledged();
+        if !acked {
+            site.said.remove(&number);
+        }
+        let receipt = acked.then_some(Receipt { to: node, epoch: Epoch(site.epoch), number });
+        self.hear(frame, receipt);
+        if acked { Line::new(what) } else { Line::routine(what) }
+    }
+
+    fn hear(&mut self, frame: Frame, receipt: Option<Receipt>) {
+        let index = usize::from(frame.to.0);
+        let Some(site) = self.sites.get(index) else { return };
+        let is_unnumbered = receipt.is_none();
+        if let Some(closed) = site.disk.closed().filter(|_| site.part.is_none()) {
+            if let Some(receipt) = receipt {
+                self.send_ack(index, receipt);
+            }
+            if frame.asks_the_closed(is_unnumbered) {
+                let body = Body::Closed(Some(closed.outcome));
+                self.hear(Frame { from: frame.to, to: frame.from, header: None, body, ..frame }, None);
+            }
+            return;
+        }
+        // A role that does not know the session starts only on a frame with a header; the initiator starts by itself.
+        if site.part.is_none() && frame.header.is_some() {
+            self.live(index);
+        } else if site.part.is_none() && frame.takes_for_known(is_unnumbered) {
+            let body = Body::Closed(None);
+            return self.hear(Frame { from: frame.to, to: frame.from, header: None, body, ..frame }, None);
+        }
+        if let Some(site) = self.sites.get(index)
+            && let Some(part) = &site.part
+        {
+            if let Some(delivery) = Delivery::of_cast(&self.header, frame, receipt) {
+                part.deliver(delivery);
+            }
+            site.due.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn acknowledge(&mut self) -> String {
+        let Some((_, receipt)) = self.acks.pop_front() else { return String::new() };
+        let to = self.played_by(&receipt.to);
+        let role = name_of::<C>(to);
+        let Some(site) = self.sites.get_mut(to).filter(|site| Epoch(site.epoch) == receipt.epoch) else {
+            return format!("has acknowledged what `{role}` said before its crash");
+        };
+        if let Some(said) = site.said.remove(&receipt.number)
+            && let Some(part) = &site.part
+        {
+            part.acked(&said.key);
+            site.due.store(true, Ordering::SeqCst);
+        }
+        format!("has acknowledged, and `{role}` hears it")
+    }
+
+    /// Loses a frame although it is acknowledged.
+    fn forget(&mut self, from: usize, number: u64) -> String {
+        let Some(site) = self.sites.get_mut(from) else { return String::new() };
+        let Some(said) = site.said.remove(&number) else { return String::new() };
+        if let Some(part) = &site.part {
+            part.acked(&said.key);
+        }
+        site.due.store(true, Ordering::SeqCst);
+        self.watch.forgot(&said.frame);
+        format!("is told that {} was received, and it was not", described(&said.frame))
+    }
+
+    fn signal(&mut self, index: usize) -> String {
+        let Some(site) = self.sites.get_mut(index) else { return String::new() };
+        let signals = std::mem::take(&mut site.signals);
+        for Signal { name, key, payload, .. } in &signals {
+            // The signal is given again in each life, and recognised by its key. A signal that comes too late changes
+            // nothing.
+            let _ = site.part.as_ref().map(|part| part.signal(name, key, payload.clone()));
+        }
+        site.due.store(true, Ordering::SeqCst);
+        format!("is given {} signals", signals.len())
+    }
+
+    fn pass_time(&mut self) -> String {
+        let now_ms = self.clock.monotonic_ms();
+        let parts = self.sites.iter().filter_map(|site| site.part.as_ref());
+        let unacknowledged = self.sites.iter().any(|site| !site.said.is_empty());
+        self.quiet += 1;
+        let again = unacknowledged.then(|| now_ms.saturating_add(RETRANSMISSION_DELAY_MS)).filter(|_| !self.is_quiet());
+        // When nudges cause nothing any more, only time can.
+        let next = if self.is_quiet() {
+            parts.filter_map(RoleInstance::next_due_ms).min()
+        } else {
+            parts.filter_map(RoleInstance::next_wake_ms).chain(again).min()
+        };
+        let Some(next_ms) = next else {
+            self.stuck = Some(self.standstill());
+            return "nothing moves any more".into();
+        };
+        self.clock.passed_ms.store(next_ms.max(now_ms), Ordering::Relaxed);
+        for site in &mut self.sites {
+            site.due.store(true, Ordering::SeqCst);
+            if Some(next_ms) == again {
+                site.said.values_mut().for_each(|said| said.arrived = false);
+            }
+        }
+        format!("{} ms pass", next_ms.saturating_sub(now_ms))
+    }
+
+    /// Whether time has passed without effect often enough that all waiting roles have nudged each other several
+    /// times and learned nothing.
+    fn is_quiet(&self) -> bool {
+        self.quiet > QUIET_TIMES_MIN + QUIET_TIMES_PER_ROLE * self.sites.len()
+    }
+
+    /// Describes what each role waits for.
+    pub(super) fn standstill(&self) -> String {
+        let roles = self.sites.iter().enumerate().map(|(index, site)| {
+            let standing = match (&site.part, site.disk.closed()) {
+                (Some(part), _) => part.describe(),
+                (None, Some(_)) => "has closed the session".into(),
+                (None, None) => "has not heard of the session".into(),
+            };
+            format!("role `{}` {standing}", name_of::<C>(index))
+        });
+        format!("nothing moves any more: {}", roles.collect::<Vec<_>>().join("; "))
+    }
+
+    fn late_request(&mut self, number: usize) -> String {
+        let arrives = self.post.as_ref().and_then(|post| post.arrive(number));
+        arrives.unwrap_or_default()
+    }
+
+    /// Polls late requests. Ready when all are carried out. A panic in one ends the run.
+    pub(super) fn poll_post(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.post.as_ref().map_or(Poll::Ready(Ok(())), |post| post.poll(cx)) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(result) => {
+                self.stuck = self.stuck.take().or(result.err());
+                Poll::Ready(())
+            }
+        }
+    }
+
+    fn crash(&mut self, index: usize) -> String {
+        let node = self.node(index);
+        let initiator = self.initiator();
+        let Some(site) = self.sites.get_mut(index) else { return String::new() };
+        site.part = None;
+        site.writes.clear();
+        site.said.clear();
+        self.watch.crashed(&node, 0);
+        // A role with a session on disk, or with a start, recovers by itself.
+        if index == initiator || site.disk.opened().is_some() {
+            self.live(index);
+        }
+        "CRASHES and comes back".into()
+    }
+
+    /// Checks at the end of the run everything that [`InvariantMonitor`] can see.
+    pub(super) fn ended(&self) -> Result<(), Violation> {
+        self.watch.ended()
+    }
+
+    /// Whether all roles have closed.
+    pub(super) fn is_over(&self) -> bool {
+        self.sites.iter().all(|site| site.part.is_none() && site.disk.closed().is_some())
+    }
+
+    /// The outcome of each role.
+    pub(super) fn outcomes(&self) -> Vec<Outcome> {
+        self.sites.iter().filter_map(|site| Some(site.disk.closed()?.outcome)).collect()
+    }
+
+    /// The disks, by role.
+    pub(super) fn disks(&self) -> impl Iterator<Item = &Disk> {
+        self.sites.iter().map(|site| &site.disk)
+    }
+
+    pub(super) fn part(&self, role: usize) -> Option<&RoleInstance> {
+        self.sites.get(role)?.part.as_ref()
+    }
+
+    /// The unacknowledged frames that a role has sent, by number.
+    pub(super) fn said(&self, role: usize) -> impl Iterator<Item = (u64, &Body)> {
+        let said = self.sites.get(role).into_iter().flat_map(|site| &site.said);
+        said.map(|(number, said)| (*number, &said.frame.body))
+    }
+
+    pub(super) fn saying(&self, role: usize, number: u64) -> Option<&Body> {
+        Some(&self.sites.get(role)?.said.get(&number)?.frame.body)
+    }
+
+    /// Returns the report of a run that did not end as it should.
+    pub(super) fn failed(&mut self, what: String, again: String) -> RunFailure {
+        RunFailure::new(what, self.timeline.lines(), again)
+    }
+
+    fn node(&self, role: usize) -> NodeId {
+        self.nodes.get(role).cloned().unwrap_or_else(|| node_of(&[], role))
+    }
+
+    fn played_by(&self, node: &NodeId) -> usize {
+        self.nodes.iter().position(|known| known == node).unwrap_or_default()
+    }
+}
+
+fn name_of<C: Choreography>(role: usize) -> &'static str {
+    C::Roles::NAMES.get(role).copied().unwrap_or_default()
+}
+
+/// The results of a turn, as text for people.
+#[derive(Default)]
+struct TurnSummary(Vec<String>);
+
+impl TurnSummary {
+    fn add(&mut self, what: &str, count: usize) {
+        if count > 0 {
+            self.0.push(format!("{what} {count}"));
+        }
+    }
+    fn say(&mut self, frame: &Frame, names: &[&str]) {
+        self.0.push(format!("says {} to {}", described(frame), role_name(names, frame.to)));
+    }
+}
+
+impl fmt::Display for TurnSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|what| write!(f, ", {what}"))
+    }
+}
+
+fn described(frame: &Frame) -> String {
+    match &frame.body {
+        Body::Deliver { path, operation, .. } => format!("a {operation} at {path}"),
+        Body::Abort(abort) => format!("an abort ({abort})"),
+        Body::Done(outcome) => format!("done ({outcome:?})"),
+        Body::Close(_) => "close".into(),
+        Body::Nudge(_) => "a nudge".into(),
+        Body::Closed(_) => "that it has closed".into(),
+        Body::Gone(path) => format!("that there is nothing at {path}"),
+        Body::Turns { .. } => "its turns".into(),
+        Body::Compensating(_) => "what it undoes next".into(),
+    }
+}
+
+fn is_drawn(change: &Change) -> bool {
+    let record = change.value.as_ref().filter(|_| change.space == Space::Journal);
+    let record = record.and_then(|value| read_value::<Record>(Space::Journal, value).ok());
+    let Some(Record::Observed { name, .. }) = record else { return false };
+    // The other observations follow from what is sent and done.
+    name != "saga" && name != "vote" && !name.starts_with("signal ") && !name.starts_with("signals ")
+}
+
+fn session() -> SessionId {
+    SessionId::keyed("stage", "session")
+}
+
+/// Returns the name of the role's node: that of the one role it plays, or its index if that is no valid node name.
+#[expect(clippy::expect_used, reason = "a number is a name")]
+fn node_of(roles: &[&str], role: usize) -> NodeId {
+    let named = roles.get(role).and_then(|name| NodeId::new(name).ok());
+    named.unwrap_or_else(|| NodeId::new(role.to_string()).expect("a number is a name"))
+}

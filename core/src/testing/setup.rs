@@ -1,0 +1,126 @@
+//! The surroundings of a run of a choreography, besides its input: services, signals, a deadline, and a judge.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::abort::Abort;
+use crate::choreography::Choreography;
+use crate::local::Services;
+use crate::located::Located;
+use crate::message::{Message, Payload, encode};
+use crate::role::{Role, RoleSet};
+use crate::state::State;
+
+use super::disk::Disk;
+
+/// The result of a session for its caller.
+pub type Output<C> = Result<<<C as Choreography>::Output as Located>::Value, Abort>;
+
+/// A session that has ended for all its roles.
+pub struct Ended<C: Choreography> {
+    pub(super) output: Output<C>,
+    pub(super) disks: BTreeMap<&'static str, Disk>,
+}
+
+impl<C: Choreography> Ended<C> {
+    /// The result for the caller.
+    pub fn output(&self) -> &Output<C> {
+        &self.output
+    }
+
+    /// Reads the built-in state of `role`.
+    pub fn read_state<R: Role, T>(&self, _role: R, read: impl FnOnce(&State<'_>) -> T) -> T {
+        let empty = Disk::default();
+        read(&State::new(self.disks.get(R::NAME).unwrap_or(&empty), R::NAME))
+    }
+}
+
+impl<C: Choreography> fmt::Debug for Ended<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = self.output.as_ref().map_or("compensated", |_| "finished");
+        write!(f, "a session of `{}` that has {how}", C::NAME)
+    }
+}
+
+type Judge<C> = Box<dyn FnOnce(&Ended<C>) + Send>;
+
+/// The surroundings of one run. Each run gets a new scene, so that nothing is left over from the previous one.
+pub struct TestSetup<C: Choreography> {
+    pub(super) services: Services,
+    pub(super) signals: Vec<Signal>,
+    pub(super) deadline: Option<Duration>,
+    pub(super) has_late_requests: bool,
+    pub(super) judge: Option<Judge<C>>,
+}
+
+/// A signal that a role receives once nothing else happens, again after each crash.
+#[derive(Debug, Clone)]
+pub(super) struct Signal {
+    pub(super) role: &'static str,
+    pub(super) name: String,
+    pub(super) key: String,
+    pub(super) payload: Payload,
+}
+
+impl<C: Choreography> fmt::Debug for TestSetup<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TestSetup of `{}` with {:?}", C::NAME, self.services)
+    }
+}
+
+impl<C: Choreography> TestSetup<C> {
+    /// Creates a scene with these services.
+    pub fn new(services: Services) -> Self {
+        Self { services, signals: Vec::new(), deadline: None, has_late_requests: false, judge: None }
+    }
+
+    /// Lets `role` receive this signal.
+    ///
+    /// # Panics
+    /// If the value cannot be encoded.
+    #[must_use]
+    #[expect(clippy::panic, reason = "fails the test that asks for it")]
+    pub fn signal<R: Role, T: Message>(mut self, _role: R, name: &str, key: &str, value: &T) -> Self {
+        let payload = encode(value).unwrap_or_else(|error| panic!("signal `{name}` cannot be given: {error}"));
+        let (name, key) = (name.to_owned(), key.to_owned());
+        self.signals.push(Signal { role: R::NAME, name, key, payload: payload.into() });
+        self
+    }
+
+    /// Everything that a run depends on besides its services, for a fingerprint.
+    pub(super) fn fingerprinted(&self, input: &Payload, signals: &[Signal]) -> String {
+        let Self { deadline, has_late_requests, .. } = self;
+        format!("{:?} {deadline:?} {has_late_requests} {signals:?} {:?}", C::Roles::NAMES, input.as_slice())
+    }
+
+    /// Starts the session with this deadline.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Lets requests to services linger, arrive twice, or arrive after their caller's death:
+    /// [`check_crashes`](super::check_crashes) then has more runs. In some runs, a call of `commit` or `compensate`
+    /// that was carried out is carried out once more, at each later point, including the end. In others, the call is
+    /// not carried out when it is made, its caller crashes, and the call is carried out at each later point. The
+    /// result of a late call is discarded.
+    ///
+    /// These runs show whether a service fulfils its [third duty](crate::Transaction), to refuse a commit that
+    /// arrives after its compensation (or after the service has reported that there was none). They show it in scenes
+    /// whose session is aborted. A service that panics at a late request fails the run.
+    #[must_use]
+    pub fn late_requests(mut self) -> Self {
+        self.has_late_requests = true;
+        self
+    }
+
+    /// Lets `judge` inspect the services once all roles have ended. The judge panics (`assert!`) if something is
+    /// wrong with them.
+    #[must_use]
+    pub fn judge(mut self, judge: impl FnOnce(&Ended<C>) + Send + 'static) -> Self {
+        self.judge = Some(Box::new(judge));
+        self
+    }
+}
