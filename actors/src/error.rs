@@ -429,7 +429,7 @@ pub enum SessionError {
     #[error("aborted: {0}")]
     Aborted(Abort),
     /// The session is stopped until an operator acts. Nothing is lost.
-    #[error("session {session} stands still: {reason}")]
+    #[error("session {session} is stopped: {reason}")]
     Stopped {
         /// The session.
         session: SessionId,

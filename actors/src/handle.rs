@@ -32,7 +32,7 @@ pub enum AskError {
     NotOpen(InstanceId),
     /// The instance is stopped.
     #[error(
-        "session {session} stands still: {reason}; `resume` it when what was in its way is gone, `abort` it, or, if its \
+        "session {session} is stopped: {reason}; `resume` it when what was in its way is gone, `abort` it, or, if its \
          program will not run any more, `terminate` it"
     )]
     Stopped {

@@ -66,7 +66,7 @@ pub(crate) mod ends {
     /// The instance is passivated and waits on disk.
     pub(crate) const LEFT: &str = "left memory";
     /// The instance is listed as stopped.
-    pub(crate) const STANDS_STILL: &str = "stands still";
+    pub(crate) const IS_STOPPED: &str = "is stopped";
     /// The session is unknown, or cannot be played.
     pub(crate) const DROPPED: &str = "dropped";
     /// The writer has refused the actor: another actor plays the instance, or the node stops.
@@ -292,7 +292,7 @@ impl InstanceState {
             Loaded::Open(opened, records) => {
                 if let Some(reason) = quarantine(&records) {
                     self.context.note_stopped(self.id, reason);
-                    return stop(myself, ends::STANDS_STILL);
+                    return stop(myself, ends::IS_STOPPED);
                 }
                 (opened, Some(records))
             }
@@ -336,7 +336,7 @@ impl InstanceState {
                 if accepted {
                     // The instance is not dropped: it waits for a release that can play it.
                     self.context.note_stopped(self.id, reason);
-                    stop(myself, ends::STANDS_STILL);
+                    stop(myself, ends::IS_STOPPED);
                 } else {
                     self.context.note_dropped("cannot be played", || format!("{}: {reason}", self.id));
                     self.note_dead(&early, &reason);
@@ -679,7 +679,7 @@ impl InstanceState {
                 return self.load_instead(myself);
             }
             self.context.note_stopped(self.id, reason.to_string());
-            stop(myself, ends::STANDS_STILL);
+            stop(myself, ends::IS_STOPPED);
         }
         if let Some(closed) = closed {
             self.context.forget_dead(self.context.dead_letters.of(self.id));
@@ -799,7 +799,7 @@ impl InstanceState {
     fn store_failed(&self, myself: &ActorRef<InstanceMessage>, error: &StoreError) {
         if let StoreError::Corrupt { .. } | StoreError::Unstorable { .. } = error {
             self.context.note_stopped(self.id, error.to_string());
-            stop(myself, ends::STANDS_STILL);
+            stop(myself, ends::IS_STOPPED);
         } else {
             // The whole node stops, or another actor has taken over.
             stop(myself, ends::REFUSED);

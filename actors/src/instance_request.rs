@@ -1,4 +1,4 @@
-//! Questions and requests from outside to an instance in memory: cancel, signal, inspect, remedy.
+//! Questions and requests from outside to an instance in memory: cancel, signal, inspect, resolution.
 //!
 //! Each is answered by the instance itself, in the order of its messages. Knows the part, no callers.
 
@@ -16,7 +16,7 @@ pub(crate) enum InstanceRequest {
     Cancel(Abort, oneshot::Sender<Result<(), NotCancelled>>),
     /// Accept this signal; answered once it is durable.
     Signal { name: String, key: String, payload: Payload, reply: oneshot::Sender<Result<(), SignalError>> },
-    /// Apply an operator's remedy; answered, once it is durable, with the number of steps concerned.
+    /// Apply an operator's resolution; answered, once it is durable, with the number of steps concerned.
     Resolution(Resolution, oneshot::Sender<usize>),
     /// Return the progress that the program has published.
     View(oneshot::Sender<Option<Payload>>),

@@ -302,7 +302,7 @@ impl SupervisorState {
         match reason {
             // A caller asked after the instance's last message was handled, and got no answer.
             ends::CLOSED | ends::LEFT if unanswered => self.start_again(myself, id),
-            ends::CLOSED | ends::LEFT | ends::STANDS_STILL => drop(self.starts.remove(&id)),
+            ends::CLOSED | ends::LEFT | ends::IS_STOPPED => drop(self.starts.remove(&id)),
             ends::DROPPED | ends::REFUSED if !unanswered => drop(self.starts.remove(&id)),
             _ => return false,
         }

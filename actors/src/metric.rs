@@ -87,7 +87,7 @@ pub fn describe() {
     counter!(SESSIONS_STARTED, "Sessions started here");
     counter!(INSTANCES_CLOSED, "Role instances closed, by outcome");
     counter!(INSTANCES_RESTARTED, "Role instances restarted after a failure");
-    counter!(INSTANCES_STOPPED, "Role instances that stand still");
+    counter!(INSTANCES_STOPPED, "Role instances that are stopped");
     counter!(INSTANCES_PASSIVATED, "Role instances that waited, and left memory");
     counter!(INSTANCES_RETURNED, "Role instances that the node brought back by itself");
     counter!(MESSAGES_SENT_ANEW, "Messages that counted as acknowledged, and were lacking");

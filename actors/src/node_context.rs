@@ -446,7 +446,7 @@ impl NodeContext {
 
     /// Adds an instance to the list of stopped ones.
     pub(crate) fn note_stopped(&self, id: InstanceId, reason: String) {
-        tracing::error!(%id, reason, "a session stands still");
+        tracing::error!(%id, reason, "a session is stopped");
         counter!(metric::INSTANCES_STOPPED).increment(1);
         self.directory.publish(id, |progress| progress.stopped = Some(reason.clone()));
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner).insert(id, reason);

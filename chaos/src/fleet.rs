@@ -267,7 +267,7 @@ impl Fleet {
         self.clocks_ahead_ms.get(&role).copied().unwrap_or(0)
     }
 
-    /// What is open at a role, and what stands still there.
+    /// What is open at a role, and what is stopped there.
     pub(crate) async fn report(&mut self, role: RoleName) -> anyhow::Result<(usize, Vec<String>)> {
         let process = self.processes.get_mut(&role).with_context(|| format!("{} does not run", role.name()))?;
         say(&process.pipe.stdin, &Command::Report).await?;

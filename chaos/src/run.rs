@@ -305,7 +305,7 @@ async fn close(fleet: &mut Fleet, source: &mut Source, pace: Pace) -> anyhow::Re
         loop {
             let (open, status) = fleet.report(role).await?;
             if !status.is_empty() {
-                bail!("at {} these stand still: {}", role.name(), status.join("; "));
+                bail!("at {} these are stopped: {}", role.name(), status.join("; "));
             }
             if open == 0 {
                 break;

@@ -15,7 +15,7 @@ use crate::wire::{Answer, Command};
 
 /// The longest time without the end of any order.
 const STALL_MAX: Duration = Duration::from_mins(3);
-/// Open orders that are named when the system stands still.
+/// Open orders that are named when the system is stopped.
 const OPEN_NAMED_MAX: usize = 10;
 
 /// How many orders, and how fast.
@@ -140,7 +140,7 @@ impl Source {
                     None => bail!("the shop says that {id} ended, which was never placed"),
                 }
             }
-            Answer::Failed { id, reason } => bail!("{id} stands still: {reason}"),
+            Answer::Failed { id, reason } => bail!("{id} is stopped: {reason}"),
             Answer::Ready | Answer::Report { .. } => {}
         }
         Ok(())

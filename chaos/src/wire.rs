@@ -13,7 +13,7 @@ pub(crate) enum Command {
     Place(Order),
     /// Set the clock so many milliseconds ahead of the machine's.
     ClockAhead(i64),
-    /// Say what is open and what stands still.
+    /// Say what is open and what is stopped.
     Report,
 }
 
@@ -24,8 +24,8 @@ pub(crate) enum Answer {
     Ready,
     /// An order is closed at all roles.
     Settled { id: String, outcome: Outcome },
-    /// An order stands still.
+    /// An order is stopped.
     Failed { id: String, reason: String },
-    /// What is open here, and what stands still until an operator looks at it.
+    /// What is open here, and what is stopped until an operator looks at it.
     Report { open: usize, status: Vec<String> },
 }

@@ -40,7 +40,7 @@ pub trait Choreography: Send + Sync + 'static {
     /// Whether the session holds messages that exist nowhere else. If so, a message over the size limit stops the
     /// session instead of aborting it.
     #[doc(hidden)]
-    const STANDS_STILL: bool = false;
+    const STOPS_ON_OVERSIZE: bool = false;
 
     /// Runs the program.
     ///

@@ -105,7 +105,10 @@ impl<C: Choreography> AnyChoreography for C {
         alarm: Arc<TurnWaker>,
     ) -> RoleInstance {
         let role = C::Roles::NAMES.get(usize::from(instance.id().role.0)).copied().unwrap_or_default();
-        let instance = instance.with_compensation(C::COMPENSATION).stopped(C::STANDS_STILL).naming(C::Roles::NAMES);
+        let instance = instance
+            .with_compensation(C::COMPENSATION)
+            .stopping_on_oversize(C::STOPS_ON_OVERSIZE)
+            .naming(C::Roles::NAMES);
         let engine = Arc::new(Engine::new(role, C::Roles::NAMES, C::PATCHES, service, environment, instance));
         let program = Box::pin(run(self, engine.clone(), input));
         RoleInstance::new(engine, Some(program), alarm)

@@ -154,7 +154,7 @@ impl<A: DurableActor> Channel<A> {
 impl<A: DurableActor> Choreography for Channel<A> {
     const NAME: &'static str = Channel::<A>::NAME;
     const VERSION: u32 = A::VERSION;
-    const STANDS_STILL: bool = true;
+    const STOPS_ON_OVERSIZE: bool = true;
     type Roles = (SenderRole, Played<A>);
     type Input = At<SenderRole, ChannelOpen<A>>;
     type Output = At<SenderRole, ()>;

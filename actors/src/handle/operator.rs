@@ -98,11 +98,11 @@ impl InstanceHandle {
     ///
     /// # Errors
     /// Returns [`AskError`]; [`AskError::DoesNotFit`] if no step of this role is in such trouble. After
-    /// [`AskError::NotOpen`] or [`AskError::NodeStopped`] the remedy may have been applied all the same.
+    /// [`AskError::NotOpen`] or [`AskError::NodeStopped`] the resolution may have been applied all the same.
     pub async fn resolve(&self, resolution: Resolution) -> Result<usize, AskError> {
         let way = match resolution {
-            Resolution::Retry => "remedy(Retry)",
-            Resolution::Resolve => "remedy(Resolve)",
+            Resolution::Retry => "resolve(Retry)",
+            Resolution::Compensated => "resolve(Compensated)",
         };
         let concerned = self.ask(|reply| InstanceRequest::Resolution(resolution, reply)).await?;
         match concerned {
@@ -160,15 +160,15 @@ impl InstanceHandle {
         }
         if still.aborted {
             let instead = "`resume` it, or, if its program will not run any more, `terminate` it";
-            return Err(self.does_not_fit(WAY, "stands still and is aborted already", instead));
+            return Err(self.does_not_fit(WAY, "is stopped and is aborted already", instead));
         }
         if still.closing {
             let instead = "all roles have ended, so `resume` it, or `terminate` it";
-            return Err(self.does_not_fit(WAY, "stands still while it closes", instead));
+            return Err(self.does_not_fit(WAY, "is stopped while it closes", instead));
         }
         if still.finished && !still.initiates {
             let instead = format!("first `cancel` it at {}, then `resume` it here", initiator_of(still.header()));
-            return Err(self.does_not_fit(WAY, "stands still and has finished its part", instead));
+            return Err(self.does_not_fit(WAY, "is stopped and has finished its part", instead));
         }
         still.warn_of_doubts(self.id.session);
         self.try_again(vec![self.aborted(reason)?]).await
@@ -231,7 +231,7 @@ impl InstanceHandle {
         let in_the_way = actor::message_in_the_way(self.id, &still.readable.records);
         let Some((message, skip)) = in_the_way.filter(|_| !still.initiates).transpose()? else {
             let instead = "`resume` it when what was in its way is gone";
-            return Err(self.does_not_fit(WAY, "stands still with no message in its way", instead));
+            return Err(self.does_not_fit(WAY, "is stopped with no message in its way", instead));
         };
         tracing::warn!(id = %self.id, ?message, "an operator has a message skipped");
         self.try_again(vec![skip]).await?;
@@ -316,9 +316,9 @@ impl InstanceHandle {
         let trouble = self.context.troubled_at(self.id);
         let has = |task: Task| trouble.iter().any(|(_, trouble)| trouble.task == task);
         let instead = if has(Task::Record) {
-            "`remedy(Retry)`; or `cancel` the session at its initiating role, and then `remedy(Resolve)`"
+            "`resolve(Retry)`; or `cancel` the session at its initiating role, and then `resolve(Compensated)`"
         } else if !trouble.is_empty() && trouble.iter().all(|(_, trouble)| trouble.task == Task::Commit) {
-            "its program waits for a step's output: `remedy(Retry)`, or `cancel` the session at its initiating role"
+            "its program waits for a step's output: `resolve(Retry)`, or `cancel` the session at its initiating role"
         } else {
             instead
         };
@@ -340,7 +340,7 @@ impl InstanceHandle {
     }
 
     fn channel(&self, way: &'static str) -> AskError {
-        let instead = "its end would throw away what waits in it: where it stands still, `resume` it when what was in its \
+        let instead = "its end would throw away what waits in it: where it is stopped, `resume` it when what was in its \
                        way is gone, or `skip_message`";
         self.does_not_fit(way, "is a channel to a durable actor", instead)
     }
@@ -361,7 +361,7 @@ fn way_out_of(status: Status) -> (&'static str, &'static str) {
         Status::Compensating => ("is being compensated", "nothing is to be done until a step needs an operator"),
         Status::Compensated => ("is compensated", "it waits for the others: look for what holds those up"),
         Status::Closed => ("is over", "nothing is to be done"),
-        Status::NeedsOperator => ("has a step in trouble", "`remedy` it"),
-        Status::Quarantined => ("stands still", "`resume`, `abort` or `terminate` it"),
+        Status::NeedsOperator => ("has a step in trouble", "`resolve` it"),
+        Status::Quarantined => ("is stopped", "`resume`, `abort` or `terminate` it"),
     }
 }

@@ -287,7 +287,7 @@ pub(super) const NOBODYS: &str = "these steps are no node's, so nobody would not
 /// The reason why a compensation does not run.
 pub(super) const NO_MARKER: &str = "the step was committed, and its marker is not in the table `accompanist_steps` (any more): \
     it was deleted, or the database has lost what it had committed. Look whether the step's effect is there; take it back by \
-    hand and `remedy(Resolve)`, or bring the marker back and `remedy(Retry)`";
+    hand and `resolve(Compensated)`, or bring the marker back and `resolve(Retry)`";
 
 #[cfg(test)]
 mod tests {

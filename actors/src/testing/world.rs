@@ -430,7 +430,7 @@ impl World {
                 format!("role {role} on node `{}`, of session {session},", node.name())
             };
             for StoppedSession { session, role, reason } in node.stopped_sessions() {
-                stuck.insert(session, format!("{} stands still: {reason}", place(session, role)));
+                stuck.insert(session, format!("{} is stopped: {reason}", place(session, role)));
             }
             for TroubledSession { session, role, steps } in node.troubled_sessions() {
                 let steps: Vec<String> = steps.iter().map(|(path, trouble)| format!("{path}: {trouble}")).collect();

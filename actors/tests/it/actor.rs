@@ -316,7 +316,7 @@ async fn a_message_that_panics_is_tried_again_then_quarantined_alone_and_goes_on
     let from_other = Note::Say("other".into(), 1);
     assert_eq!(within(other.actor::<Recorder>().ask(&from_other)).await.unwrap(), 3);
     assert_eq!(within(edge.actor::<Recorder>().named("north").ask(&say(1))).await.unwrap(), 1);
-    // It stands still over a restart, and its sender's messages wait.
+    // It is stopped over a restart, and its sender's messages wait.
     within(site.shutdown()).await;
     let site = TestNode::start(builder()).await;
     assert_eq!(site.stopped().await.len(), 1);
@@ -380,7 +380,7 @@ async fn messages_of_another_version_or_type_are_refused_and_not_misread() {
     until_heard(&site, &said(0..3)).await;
     within(site.shutdown()).await;
 
-    // The type has changed under the same version: it stands still, says so, and loses nothing.
+    // The type has changed under the same version: it is stopped, says so, and loses nothing.
     within(edge.actor::<Recorder>().tell(&say(3))).await.unwrap();
     let site = TestNode::start(place.builder("site").actor(Careless)).await;
     until("both channels", || site.stopped_sessions().len() == 2).await;

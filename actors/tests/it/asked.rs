@@ -81,7 +81,7 @@ async fn what_was_answered_outlives_a_power_cut() {
     assert!(within(session.cancel("enough")).await.unwrap(), "it may be repeated");
     assert!(!within(session.cancel("for another reason")).await.unwrap());
     until("a step in trouble", || !node.troubled_sessions().is_empty()).await;
-    assert_eq!(within(session.initiator().resolve(Resolution::Resolve)).await.unwrap(), 1);
+    assert_eq!(within(session.initiator().resolve(Resolution::Compensated)).await.unwrap(), 1);
     machine.disk.crash(0);
 
     let (node, session) = machine.start().await;

@@ -8,7 +8,7 @@
 //!   a node that has no part in these sessions: all is as it would be without them.
 //! - A *traitor*, a node that has a part, speaks as itself. It can refuse (its sessions are aborted), say what it likes
 //!   of its own
-//!   part, and make a session stand still that it has a part in, here or there: that one is listed, with a reason. The
+//!   part, and stop a session that it has a part in, here or there: that one is listed, with a reason. The
 //!   books of the other role agree with the end that it came to: each step once at most, and taken back just if its
 //!   role has ended compensated. No other session is touched.
 //!
@@ -142,7 +142,7 @@ impl Nodes {
     }
 }
 
-/// How a session has ended at the front; `None` if it stands still here or there.
+/// How a session has ended at the front; `None` if it is stopped here or there.
 type End = Option<Result<u32, SessionError>>;
 
 impl World {
@@ -305,7 +305,7 @@ impl World {
         self.outside.set_gate(true);
         let mut ends = Vec::new();
         for session in &sessions {
-            let stopped = until("its end, or that it stands still", || nodes.stopped().contains(&session.id()));
+            let stopped = until("its end, or that it is stopped", || nodes.stopped().contains(&session.id()));
             let end = tokio::select! { end = session.settled() => Some(end), () = stopped => None };
             let end = end.filter(|end| !matches!(end, Err(SessionError::Stopped { .. })));
             let (_, deal) = self.deals[self.deals.len() - 4 + ends.len()];
@@ -337,7 +337,7 @@ async fn check_outsider(seed: u64, is_open: bool, by: &str) {
         for (Deal { id, refused }, session, end) in world.round(&nodes, by).await {
             let kept = !refused && id % 4 != 3;
             let stopped = || [&nodes.back, &nodes.front].map(|node| node.stopped_sessions());
-            let end = end.unwrap_or_else(|| panic!("deal {id} stands still: {:?}", stopped()));
+            let end = end.unwrap_or_else(|| panic!("deal {id} is stopped: {:?}", stopped()));
             assert_eq!(end.ok(), kept.then_some(id * 101), "deal {id}");
             let steps = [
                 tally(&nodes.front, "hold", id).await,
@@ -360,7 +360,7 @@ async fn check_traitor(seed: u64, by: &str) {
     for _ in 0..number_of("ACCOMPANIST_ROUNDS", 6) {
         world.round(&nodes, by).await;
         for node in [&nodes.back, &nodes.front] {
-            // Whoever has a part in what stands still somewhere waits for an operator.
+            // Whoever has a part in what is stopped somewhere waits for an operator.
             let ended = async {
                 while node.open().await > nodes.stopped().len() {
                     tokio::task::yield_now().await;

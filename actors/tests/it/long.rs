@@ -227,7 +227,7 @@ impl Choreography for Jam {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_needs_an_operator_says_what_why_and_how_often_and_goes_on_when_told() {
-    for resolution in [Resolution::Retry, Resolution::Resolve] {
+    for resolution in [Resolution::Retry, Resolution::Compensated] {
         let home = Home::new();
         let builder = || {
             let mut settings = quick();

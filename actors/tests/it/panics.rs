@@ -234,7 +234,7 @@ async fn an_actor_that_panics_stands_still_with_its_message_alone() {
         let node = within(builder(&MemoryDisk::default(), &Arc::default()).start()).await.unwrap();
         let (parrot, other) = (node.actor::<Parrot>(), node.actor::<Parrot>().named("other"));
         within(parrot.tell(&payload)).await.unwrap();
-        until("a message that stands still", || !node.stopped_sessions().is_empty()).await;
+        until("a message that is stopped", || !node.stopped_sessions().is_empty()).await;
         let reason = node.stopped_sessions()[0].reason.clone();
         assert!(reason.contains(payload.text()), "{payload:?}: {reason}");
         assert_eq!(within(other.ask(&Payload::None)).await.unwrap(), 7, "{payload:?}");

@@ -59,7 +59,7 @@ fn values_are_in_no_log_line_and_no_error() {
     assert!(ours.is_empty(), "{} lines, the first ones: {:#?}", ours.len(), &ours[..ours.len().min(20)]);
     // That all of it has happened, and was logged.
     for part in [
-        "a session stands still",
+        "a session is stopped",
         "an instance failed and is restarted",
         "a session needs an operator",
         "an actor refuses what it was told",
@@ -113,9 +113,9 @@ async fn begin(node: &Node, number: u32, way: Way) -> Session<Run> {
     within(node.start_keyed(Run, &number.to_string(), errand(number, way))).await.unwrap()
 }
 
-/// Waits until a session stands still, and shows what is said of it.
+/// Waits until a session is stopped, and shows what is said of it.
 async fn is_stopped(node: &TestNode, session: SessionId) {
-    until("it to stand still", || node.stopped_sessions().iter().any(|stopped| stopped.session == session)).await;
+    until("it to stop", || node.stopped_sessions().iter().any(|stopped| stopped.session == session)).await;
     shown(&node.stopped().await);
 }
 

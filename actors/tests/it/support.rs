@@ -60,7 +60,7 @@ pub fn quick() -> Settings {
     settings
 }
 
-/// A node that fails its test if a session of it stands still and nobody has looked.
+/// A node that fails its test if a session of it is stopped and nobody has looked.
 #[derive(Debug)]
 pub struct TestNode {
     node: Node,
@@ -73,9 +73,9 @@ impl TestNode {
         Self { node, looked: AtomicBool::new(false) }
     }
 
-    /// The sessions that stand still here, once there is one.
+    /// The sessions that are stopped here, once there is one.
     pub async fn stopped(&self) -> Vec<StoppedSession> {
-        until("a session that stands still", || !self.node.stopped_sessions().is_empty()).await;
+        until("a session that is stopped", || !self.node.stopped_sessions().is_empty()).await;
         self.looked.store(true, Ordering::SeqCst);
         self.node.stopped_sessions()
     }
@@ -106,7 +106,7 @@ impl Deref for TestNode {
 impl Drop for TestNode {
     fn drop(&mut self) {
         if !self.looked.load(Ordering::SeqCst) && !std::thread::panicking() {
-            assert_eq!(self.node.stopped_sessions(), [], "a session stands still at {}", self.node.name());
+            assert_eq!(self.node.stopped_sessions(), [], "a session is stopped at {}", self.node.name());
         }
     }
 }

@@ -181,9 +181,9 @@ async fn a_step_whose_output_cannot_be_recorded_is_listed_and_committed_again_on
         } else {
             assert!(within(sale.cancel("mend it")).await.unwrap());
             let moves = within(sale.initiator().abort("mend it")).await.unwrap_err();
-            assert!(moves.to_string().contains("`remedy(Resolve)`"), "it does not stand still: {moves}");
+            assert!(moves.to_string().contains("`resolve(Compensated)`"), "it is not stopped: {moves}");
             assert_eq!(within(sale.initiator().status()).await.unwrap(), Status::NeedsOperator);
-            assert_eq!(within(sale.initiator().resolve(Resolution::Resolve)).await.unwrap(), 1);
+            assert_eq!(within(sale.initiator().resolve(Resolution::Compensated)).await.unwrap(), 1);
             assert_eq!(
                 within(sale.settled()).await.unwrap_err().to_string(),
                 "aborted: mend it (accompanist.cancelled)"

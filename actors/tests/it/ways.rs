@@ -247,7 +247,7 @@ impl World {
     }
 
     async fn is_stopped(&self, which: usize) {
-        until("a part that stands still", || !self.node(which).stopped_sessions().is_empty()).await;
+        until("a part that is stopped", || !self.node(which).stopped_sessions().is_empty()).await;
     }
 
     async fn in_trouble(&self) {
@@ -317,11 +317,11 @@ async fn bring_about(state: &str) -> World {
             world.in_trouble().await;
             world
         }
-        "stands still, initiating role" => still("front panics", "panics", 0).await,
-        "stands still, another role" => still("back panics", "panics", 1).await,
-        "stands still and has finished, initiating role" => other_bytes("front hears", 0).await,
-        "stands still and has finished, another role" => other_bytes("back hears", 1).await,
-        "stands still while it is compensated" => {
+        "is stopped, initiating role" => still("front panics", "panics", 0).await,
+        "is stopped, another role" => still("back panics", "panics", 1).await,
+        "is stopped and has finished, initiating role" => other_bytes("front hears", 0).await,
+        "is stopped and has finished, another role" => other_bytes("back hears", 1).await,
+        "is stopped while it is compensated" => {
             let mut world = cancelled("front waits", &["back undo panics"]).await;
             world.is_stopped(1).await;
             world.at = 1;
@@ -446,8 +446,8 @@ async fn go(way: &str, part: &InstanceHandle) -> Result<usize, AskError> {
         "resume" => part.resume().await.map(|()| 0),
         "abort" => part.abort("as an operator wants").await.map(|()| 0),
         "terminate" => part.terminate("as an operator wants").await.map(|left| left.len()),
-        "remedy(Retry)" => part.resolve(Resolution::Retry).await.map(|_| 0),
-        "remedy(Resolve)" => part.resolve(Resolution::Resolve).await,
+        "resolve(Retry)" => part.resolve(Resolution::Retry).await.map(|_| 0),
+        "resolve(Compensated)" => part.resolve(Resolution::Compensated).await,
         "skip_message" => part.skip_message().await.map(|_| 0),
         way => panic!("no test goes the way `{way}`"),
     }
@@ -492,7 +492,7 @@ async fn check(state: &str, way: &str, expected: &str) {
             let session = within(world.node(0).session::<Ways>(world.session)).await.unwrap();
             let settled = async {
                 loop {
-                    // It may be told that it stood still before.
+                    // It may be told that it was stopped before.
                     match session.settled().await {
                         Err(SessionError::Stopped { .. }) if world.node(0).stopped_sessions().is_empty() => {}
                         settled => break settled,
@@ -566,11 +566,11 @@ const TROUBLED: &[&str] = &[
     "a step has to be reconciled",
 ];
 const STILL: &[&str] = &[
-    "stands still, initiating role",
-    "stands still, another role",
-    "stands still and has finished, initiating role",
-    "stands still and has finished, another role",
-    "stands still while it is compensated",
+    "is stopped, initiating role",
+    "is stopped, another role",
+    "is stopped and has finished, initiating role",
+    "is stopped and has finished, another role",
+    "is stopped while it is compensated",
     "cannot be played by this release",
     "cannot be read from the store",
 ];
@@ -579,7 +579,7 @@ const LEFT_BEHIND: &[&str] = &[
     "left behind by a role that has closed, another role",
     "has finished, and its initiating role does not know the session",
 ];
-const CHANNEL: &str = "a channel that stands still";
+const CHANNEL: &str = "a channel that is stopped";
 
 #[test]
 fn each_row_of_the_table_has_its_test() {
@@ -620,7 +620,7 @@ async fn each_way_out_of_a_channel_that_stands_still_is_as_the_table_says() {
         for number in [7, 8] {
             within(edge.actor::<Recorder>().tell(&say(number))).await.unwrap();
         }
-        let is_stopped = async || until("a channel that stands still", || !site.stopped_sessions().is_empty()).await;
+        let is_stopped = async || until("a channel that is stopped", || !site.stopped_sessions().is_empty()).await;
         is_stopped().await;
         let part = site.instance_at(site.stopped_sessions()[0].session, RoleIndex(1));
         let gone = within(go(&way, &part)).await;

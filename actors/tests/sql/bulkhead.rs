@@ -238,7 +238,7 @@ async fn markers_that_are_lost_while_a_database_is_away_are_noticed_when_it_is_b
     let node = within(builder(&disk, &till).sql("bank", &till.steps).start()).await.unwrap();
     let session = within(node.start_keyed(SALE, "k", 20)).await.unwrap();
     teller.connections(-1).await;
-    within(until("a session that stands still", async || !node.stopped_sessions().is_empty())).await;
+    within(until("a session that is stopped", async || !node.stopped_sessions().is_empty())).await;
     assert!(node.stopped_sessions()[0].reason.contains("give_up_markers"), "{:?}", node.stopped_sessions());
     let [state] = &node.databases()[..] else { panic!("{:?}", node.databases()) };
     assert!(state.reason.as_ref().is_some_and(|reason| reason.contains("give_up_markers")), "{state:?}");

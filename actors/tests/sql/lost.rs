@@ -70,7 +70,7 @@ pub async fn a_compensation_without_its_marker_is_listed_and_nothing_is_done<B: 
         assert_eq!(money(&base).await, [charges, 0], "{what}");
         // It is neither over nor tried again by itself; the operator has given the money back, and says so.
         until("two open parts", async || node.open_instances() == Some(2)).await;
-        assert_eq!(session_of(&node).resolve(Resolution::Resolve).await.unwrap(), 1);
+        assert_eq!(session_of(&node).resolve(Resolution::Compensated).await.unwrap(), 1);
         let session = node.start_keyed(Sale::<B>(PhantomData), "k", 21).await.unwrap();
         assert!(matches!(session.settled().await, Err(SessionError::Aborted(_))), "{what}");
         assert_eq!(money(&base).await, [charges, 0], "{what}");
@@ -138,7 +138,7 @@ pub async fn a_step_does_not_run_on_markers_that_are_not_those_of_the_start<B: B
         let node = start(&disk, &till).await;
         lose(&base, &statements).await;
         node.start_keyed(Sale::<B>(PhantomData), "k", 20).await.unwrap();
-        until("a session that stands still", async || !node.stopped_sessions().is_empty()).await;
+        until("a session that is stopped", async || !node.stopped_sessions().is_empty()).await;
         let stopped = node.stopped_sessions();
         assert!(stopped[0].reason.contains("not the one that this node has started with"), "{what}: {stopped:?}");
         assert_eq!(money(&base).await, [0, 0], "{what}");
@@ -205,7 +205,7 @@ pub async fn steps_that_are_no_nodes_say_so<B: Backend>(base: B) {
     let till = Till::of(&base, true, true);
     let node = builder(&MemoryDisk::default(), &till).start().await.unwrap();
     node.start(Sale::<B>(PhantomData), 20).await.unwrap();
-    until("a session that stands still", async || !node.stopped_sessions().is_empty()).await;
+    until("a session that is stopped", async || !node.stopped_sessions().is_empty()).await;
     assert!(node.stopped_sessions()[0].reason.contains("`NodeBuilder::sql`"), "{:?}", node.stopped_sessions());
     assert_eq!(money(&base).await, [0, 0]);
     node.shutdown().await;

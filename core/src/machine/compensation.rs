@@ -24,7 +24,7 @@ pub enum Resolution {
     Retry,
     /// The step has been dealt with by hand: the saga continues as if the step were compensated. Does not apply to a
     /// step that must be committed, because the program waits for its output.
-    Resolve,
+    Compensated,
 }
 
 impl Machine {
@@ -156,16 +156,16 @@ impl Machine {
         }
     }
 
-    /// Applies an operator's remedy. Returns the number of steps concerned, and the number of the write that makes
-    /// the remedy durable.
+    /// Applies an operator's resolution. Returns the number of steps concerned, and the number of the write that makes
+    /// the resolution durable.
     pub fn resolve(&mut self, resolution: Resolution) -> (usize, u64) {
         let mut concerned = 0;
         for (path, trouble) in self.troubles() {
             // The program waits for the step's output.
             let forward = matches!(trouble.task, Task::Commit | Task::Record) && !self.is_aborted(&path);
             match resolution {
-                Resolution::Resolve if forward => continue,
-                Resolution::Resolve => self.note_compensated(&path),
+                Resolution::Compensated if forward => continue,
+                Resolution::Compensated => self.note_compensated(&path),
                 Resolution::Retry => {}
             }
             concerned += 1;

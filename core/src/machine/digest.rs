@@ -24,7 +24,7 @@ impl Machine {
             header: _,
             limits: _,
             compensation: _,
-            keeps_messages: _,
+            stops_on_oversize: _,
             rehearsing: _,
             replaying,
             mailbox,

@@ -104,7 +104,7 @@ pub struct Machine {
     /// The order in which roles compensate, as the choreography defines it.
     compensation: Compensation,
     /// Whether a message that is too large stops the instance instead of aborting the session.
-    keeps_messages: bool,
+    stops_on_oversize: bool,
     /// Whether the instance only replays its records and performs nothing, for [`crate::testing::replay`].
     rehearsing: bool,
     /// Whether the replay has not yet reached everything that is recorded.
@@ -228,7 +228,7 @@ impl Machine {
             header: opened.header.clone(),
             limits,
             compensation: Compensation::SideBySide,
-            keeps_messages: false,
+            stops_on_oversize: false,
             rehearsing: false,
             replaying: false,
             mailbox: BTreeMap::new(),
@@ -292,8 +292,8 @@ impl Machine {
     }
 
     /// Sets whether a message that is too large stops the instance instead of aborting the session.
-    pub(crate) fn stopped(mut self, keeps_messages: bool) -> Self {
-        self.keeps_messages = keeps_messages;
+    pub(crate) fn stopping_on_oversize(mut self, stops_on_oversize: bool) -> Self {
+        self.stops_on_oversize = stops_on_oversize;
         self
     }
 

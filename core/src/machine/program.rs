@@ -47,7 +47,7 @@ impl Machine {
         }
         if payload.len() > self.limits.payload_bytes_max {
             let (found, limit) = (payload.len(), self.limits.payload_bytes_max);
-            if self.keeps_messages {
+            if self.stops_on_oversize {
                 self.stop(Stop::TooLarge { path: path.clone(), found, limit });
                 return Poll::Pending;
             }

@@ -332,7 +332,7 @@ impl<C: Choreography> SessionHarness<C> {
     fn carry_out(&mut self, index: usize, effects: Effects, told: &mut TurnSummary) {
         let (role, node) = (name_of::<C>(index), self.node(index));
         if let Some(stop) = effects.stopped {
-            self.stuck = Some(format!("role `{role}` stands still: {stop}"));
+            self.stuck = Some(format!("role `{role}` is stopped: {stop}"));
         }
         if let Some((path, trouble)) = effects.troubles.iter().flatten().next() {
             self.stuck = Some(format!("role `{role}` needs an operator at {path}: {trouble}"));

@@ -276,7 +276,7 @@ fn a_run_that_stands_still_says_in_a_few_lines_who_waits_for_what() {
         }
     };
     let waits = [
-        "role `buyer` stands still: `seller` on node `seller` has no message at 2 any more, where this role waits for a comm \
+        "role `buyer` is stopped: `seller` on node `seller` has no message at 2 any more, where this role waits for a comm \
          from `seller`",
         "the program takes two ways",
     ];

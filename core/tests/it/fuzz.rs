@@ -136,7 +136,7 @@ proptest! {
         prop_assert!(bank.calls().iter().filter(|call| call.starts_with("charge")).count() <= 1, "{:?}", bank.calls());
     }
 
-    /// Whatever a store holds: it is loaded, or stands still; it does not panic.
+    /// Whatever a store holds: it is loaded, or is stopped; it does not panic.
     #[test]
     fn no_journal_is_a_danger(records in vec(record(), 0..12)) {
         let bank = Bank::new();

@@ -437,7 +437,7 @@ fn an_abort_past_the_pivot_needs_an_operator_who_is_told_what_and_why() {
             assert!(cancelled && trouble.task == Task::Reconcile, "{trouble}");
             *seen.lock().unwrap().entry(trouble.step).or_default() += 1;
         }
-        harness.resolution = Some(Resolution::Resolve);
+        harness.resolution = Some(Resolution::Compensated);
         harness.play();
         stood.lock().unwrap().append(&mut harness.seen);
         // What can be taken back is; the rest is as the operator was told.

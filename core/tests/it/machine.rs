@@ -830,7 +830,7 @@ fn a_pivot_in_doubt_on_an_aborted_session_is_not_run_again_and_needs_an_operator
     let [(at, trouble)] = &effects.troubles.expect("it is in trouble")[..] else { panic!("in one place") };
     assert_eq!((at, trouble.task, trouble.step.as_str()), (&path(&[1]), Task::FindOut, "cross"));
     assert!(effects.frames.is_empty() && ended(&next_life.disk).is_empty());
-    assert_eq!(next_life.part.resolve(Resolution::Resolve).0, 1);
+    assert_eq!(next_life.part.resolve(Resolution::Compensated).0, 1);
     let effects = next_life.turn_synced();
     assert_eq!(said(&effects), [(BUYER, Body::Done(Outcome::Compensated(aborted())))]);
     assert_eq!(effects.troubles, Some(Vec::new()));

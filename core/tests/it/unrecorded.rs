@@ -152,7 +152,7 @@ fn it_is_not_committed_again_by_itself_in_any_life() {
         }
         assert_eq!(books.counts(), (1, 0, 0));
         // The program waits for the output, so an operator cannot pass over it.
-        assert_eq!(rig.part.resolve(Resolution::Resolve).0, 0);
+        assert_eq!(rig.part.resolve(Resolution::Compensated).0, 0);
     });
 }
 
@@ -176,7 +176,7 @@ fn a_cancel_commits_nothing_and_leaves_it_to_the_operator() {
         rig.turn_synced();
         let mut rig = next_life(rig);
         assert_eq!((books.counts(), rig.part.status()), ((1, 0, 0), Status::NeedsOperator));
-        assert_eq!(rig.part.resolve(Resolution::Resolve).0, 1);
+        assert_eq!(rig.part.resolve(Resolution::Compensated).0, 1);
         let effects = rig.turn_synced();
         assert!(effects.closed.is_some() && effects.stopped.is_none());
         assert_eq!(books.counts(), (1, 0, 0));

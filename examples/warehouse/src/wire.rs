@@ -33,7 +33,7 @@ pub(crate) enum Answer {
         /// How it ended.
         outcome: Outcome,
     },
-    /// The order stands still, or is none.
+    /// The order is stopped, or is none.
     Failed {
         /// The order.
         id: String,

@@ -49,7 +49,7 @@ impl Source<'_> {
                 Ok(()) => {}
                 // The warehouse is down, or was.
                 Err(Broken::Connection) if Instant::now() < deadline => sleep(RECONNECT_DELAY).await,
-                Err(Broken::Order { id, reason }) => bail!("order `{id}` stands still: {reason}"),
+                Err(Broken::Order { id, reason }) => bail!("order `{id}` is stopped: {reason}"),
                 Err(Broken::Connection | Broken::Stalled) => {
                     let (waited, open) = (self.stall_max, self.tracker.describe_open());
                     bail!("no order has settled for {waited:?}; open are {open}")

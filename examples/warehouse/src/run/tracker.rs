@@ -10,7 +10,7 @@ use warehouse::{Order, Outcome, Placed};
 
 /// The longest latency that is told apart, in microseconds.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
-/// Open orders that are named when the system stands still.
+/// Open orders that are named when the system is stopped.
 const OPEN_NAMED_MAX: usize = 10;
 
 /// When a process was down. An outage is over once an order that was placed after the restart has settled: only that
