@@ -1,9 +1,9 @@
 //! The known nodes: which roles and choreographies they advertise, which of them drain or have left; and
 //! the cast of a new session.
 //!
-//! The last advertisement of each node is kept in the store, so that a start needs no other node to be up. Presence
-//! is no verdict: a cast node that is away delays its sessions, and nothing more. `cast` makes the choice, `contact`
-//! knows which nodes are received and receive, `status` handles this node's membership, `left` the nodes that have
+//! The last advertisement of each node is kept in the store, so that a start needs no other node to be up. Presence is
+//! no verdict: a cast node that is away delays its sessions, and nothing more. `cast` makes the choice, `contact` knows
+//! which nodes are received and receive, `membership` handles this node's membership, `departed` the nodes that have
 //! left.
 
 mod cast;

@@ -2,7 +2,7 @@
 //!
 //! Each operation takes its path when it is called, and then performs the part of this role. This module says what
 //! each part is; [`crate::machine`] says how it is recorded and sent. Tuple operations are in [`crate::group`];
-//! `scopes` has sagas and loops; `outside` has time, signals and views.
+//! `scopes` has sagas and loops; `signals` has time, signals and views.
 
 mod scopes;
 mod signals;

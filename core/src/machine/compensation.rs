@@ -1,7 +1,7 @@
 //! Compensation: which step is next, how often it is tried, and when an operator has to help.
 //!
 //! The rules are the same for the session and for a saga within it. Each role goes backwards along its commits; with
-//! [`Compensation::Backwards`] all roles together go backwards along the paths. Next: `saga`, which calls this
+//! [`Compensation::Backwards`] all roles together go backwards along the paths. Next: `ending`, which calls this
 //! module.
 
 use std::sync::Arc;

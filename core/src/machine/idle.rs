@@ -2,7 +2,7 @@
 //!
 //! Passivation is a deliberate crash, and reactivation is a recovery through `restore`; there is no other way back.
 //! The only question here is therefore whether something else will reactivate the instance in time. Next: `waiting`
-//! and `saga`, which know what it waits for.
+//! and `ending`, which know what it waits for.
 
 use std::collections::BTreeSet;
 

@@ -1,12 +1,12 @@
 //! One role's part of one session, as a pure state machine.
 //!
 //! Events go in (a frame, a sync, an acknowledgement, the end of a step, time), and [`Effects`] come out; the program
-//! calls the machine through [`crate::Context`]. Clock, chance, disk and network are outside, so that the runtime,
-//! the simulator and [`crate::run_local`] share this one machine. The modules: `delivery` handles what arrives,
-//! `writes` what is sent and written, `program` the program's operations (`waiting`, `sagas`, `turns` and `outside`
-//! those that take long), `saga` the end of a session, `nudges` what a waiting role asks of the others and how they
-//! answer, `compensation` the compensation of steps, `idle` and `restore` passivation and reactivation. `standing`
-//! describes for people what an instance waits for.
+//! calls the machine through [`crate::Context`]. Clock, chance, disk and network are outside, so that the runtime, the
+//! simulator and [`crate::run_local`] share this one machine. The modules: `delivery` handles what arrives, `writes`
+//! what is sent and written, `program` the program's operations (`waiting`, `nested_saga`, `turns` and `signals` those
+//! that take long), `ending` the end of a session, `nudges` what a waiting role asks of the others and how they answer,
+//! `compensation` the compensation of steps, `idle` and `restore` passivation and reactivation. `description` describes
+//! for people what an instance waits for.
 
 mod compensation;
 mod delivery;

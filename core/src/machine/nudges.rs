@@ -4,7 +4,7 @@
 //! An acknowledgement may be false: forged, or sent by a store that has gone back since. Therefore a nudge says what
 //! the nudging role lacks, and the nudged role resends that from its journal even if it was acknowledged. Answers ask
 //! for no acknowledgement and carry no header, so that a late answer creates no instance: a role that lacks more
-//! nudges again. Next: `saga`, which sends what concerns the end of a session once.
+//! nudges again. Next: `ending`, which sends what concerns the end of a session once.
 
 use std::collections::BTreeSet;
 
