@@ -93,7 +93,7 @@ fn a_mistake_is_told_with_file_line_and_key() {
 fn numbers_that_cannot_work_are_refused_where_they_are_set() {
     check("\ninstances_max = 0\n", &[], "a.toml:2: instances_max: 0 is too little: give 1 or more");
     check(
-        "[supervision.roles.bank]\ncalm = \"1s\"\njitter = 1.5\n",
+        "[supervision.roles.bank]\nreset_after = \"1s\"\njitter = 1.5\n",
         &[],
         "a.toml:3: supervision.roles.bank.jitter: 1.5 is too much: give 1 or less",
     );
@@ -155,7 +155,7 @@ fn the_environment_comes_before_the_file() {
 
 #[test]
 fn a_choreography_comes_before_its_roles_key_by_key() {
-    let text = "[supervision.instances]\nrestarts_max = 4\n[supervision.roles.bank]\nrestarts_max = 3\ncalm = \"1s\"\n\
+    let text = "[supervision.instances]\nrestarts_max = 4\n[supervision.roles.bank]\nrestarts_max = 3\nreset_after = \"1s\"\n\
                 [supervision.choreographies.sale]\nrestarts_max = 2\n";
     let supervision = read(text, &[]).unwrap().supervision;
     let of = |choreography, role| {
