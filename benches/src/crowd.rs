@@ -17,7 +17,8 @@ use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use crate::report::Report;
-use crate::{cluster, machine};
+use crate::scaling::{Bank, Shop};
+use crate::{cluster, machine, scaling};
 
 /// Options.
 #[derive(Debug, clap::Args)]
@@ -62,19 +63,6 @@ const AT_A_TIME: usize = 32;
 
 /// The versions that a node can be given here.
 const VERSIONS: [u32; 3] = [1, 10, 100];
-
-#[derive(Clone, Copy)]
-struct Shop;
-#[derive(Clone, Copy)]
-struct Bank;
-impl Role for Shop {
-    const NAME: &'static str = "shop";
-    type Service = ();
-}
-impl Role for Bank {
-    const NAME: &'static str = "bank";
-    type Service = ();
-}
 
 /// There and back, in one version of many.
 #[derive(Clone, Copy)]
@@ -125,18 +113,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             Kind::Versions => VERSIONS.as_slice(),
             _ => sizes.as_slice(),
         };
-        let mut best: Vec<(u32, Duration)> = sizes.iter().map(|size| (*size, Duration::MAX)).collect();
-        for _ in 0..rounds {
-            for (size, time) in &mut best {
-                *time = (*time).min(measure(kind, *size, operations).await?);
-            }
-        }
-        let compared = best.first().map(|(_, time)| time.as_secs_f64()).unwrap_or_default();
-        let texts = best.into_iter().map(|(size, time)| {
-            let seconds = time.as_secs_f64();
-            format!("{size}: {:.1} us ({:.2})", seconds * 1e6, seconds / compared)
-        });
-        report.result_text(name, texts.collect::<Vec<_>>().join(", "));
+        let best = scaling::fastest(sizes, rounds, async |size| measure(kind, size, operations).await).await?;
+        report.result_text(name, scaling::line(&best, sizes.first().copied()));
     }
     report.text("in brackets", "by the first");
     report.print(json)
@@ -240,7 +218,11 @@ fn further_versions(mut builder: NodeBuilder, last: u32) -> NodeBuilder {
     macro_rules! versions {
         ($($version:literal)*) => { $( versions!(@ten $version 0 1 2 3 4 5 6 7 8 9); )* };
         (@ten $ten:literal $($one:literal)*) => {
-            $( if (2..=last).contains(&($ten * 10 + $one)) { builder = builder.choreography(Ping::<{ $ten * 10 + $one }>); } )*
+            $(
+                if (2..=last).contains(&($ten * 10 + $one)) {
+                    builder = builder.choreography(Ping::<{ $ten * 10 + $one }>);
+                }
+            )*
         };
     }
     versions!(0 1 2 3 4 5 6 7 8 9);

@@ -25,6 +25,7 @@ mod process;
 mod race;
 mod report;
 mod saga;
+mod scaling;
 mod side_by_side;
 mod stored;
 mod sync;

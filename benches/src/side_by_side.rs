@@ -13,8 +13,9 @@ use anyhow::{Context as _, Result, ensure};
 use futures_util::future::{try_join, try_join_all};
 use serde::{Deserialize, Serialize};
 
-use crate::machine;
 use crate::report::Report;
+use crate::scaling::{Bank, Shop};
+use crate::{machine, scaling};
 
 /// The width that the others are compared with.
 const COMPARED_WITH: u32 = 100;
@@ -49,19 +50,6 @@ const ALL: [(What, &str); 3] = [
     (What::MessagesBothWays, "messages, both ways"),
     (What::LocalSteps, "steps on the built-in state"),
 ];
-
-#[derive(Clone, Copy)]
-struct Shop;
-#[derive(Clone, Copy)]
-struct Bank;
-impl Role for Shop {
-    const NAME: &'static str = "shop";
-    type Service = ();
-}
-impl Role for Bank {
-    const NAME: &'static str = "bank";
-    type Service = ();
-}
 
 struct Nothing;
 impl LocalTransaction for Nothing {
@@ -113,18 +101,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     report.fact("operations of each round, at least", operations);
     report.fact("rounds of each, in turns", rounds);
     for (what, name) in ALL {
-        let mut best: Vec<(u32, Duration)> = widths.iter().map(|width| (*width, Duration::MAX)).collect();
-        for _ in 0..rounds {
-            for (width, time) in &mut best {
-                *time = (*time).min(measure(what, *width, operations.div_ceil(*width).max(1)).await?);
-            }
-        }
-        let compared = best.iter().find(|(width, _)| *width == COMPARED_WITH).map(|(_, time)| time.as_secs_f64());
-        let texts = best.into_iter().map(|(width, time)| {
-            let ratio = compared.map(|compared| format!(" ({:.2})", time.as_secs_f64() / compared)).unwrap_or_default();
-            format!("{width}: {:.1} us{ratio}", time.as_secs_f64() * 1e6)
-        });
-        report.result_text(name, texts.collect::<Vec<_>>().join(", "));
+        let measure = async |width: u32| measure(what, width, operations.div_ceil(width).max(1)).await;
+        let best = scaling::fastest(&widths, rounds, measure).await?;
+        report.result_text(name, scaling::line(&best, Some(COMPARED_WITH)));
     }
     report.text("in brackets", format!("by that of {COMPARED_WITH}"));
     report.print(json)
