@@ -1,4 +1,4 @@
-//! Questions and requests from outside to an instance in memory: cancel, signal, inspect, resolution.
+//! Questions and requests from outside to an instance in memory: cancel, signal, inspect, resolve.
 //!
 //! Each is answered by the instance itself, in the order of its messages. Knows the part, no callers.
 

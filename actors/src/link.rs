@@ -175,10 +175,10 @@ impl Actor for Link {
             );
             return Err(text.into());
         }
-        let offer_bytes = context.advertisement(None).size() + ADVERTISEMENT_NODES_BYTES_MAX;
-        if offer_bytes + PACKET_OVERHEAD_BYTES > packet_max {
+        let advertisement_bytes = context.advertisement(None).size() + ADVERTISEMENT_NODES_BYTES_MAX;
+        if advertisement_bytes + PACKET_OVERHEAD_BYTES > packet_max {
             let text = format!(
-                "roles and choreographies take {offer_bytes} bytes, and the transport carries packets of up to \
+                "roles and choreographies take {advertisement_bytes} bytes, and the transport carries packets of up to \
                  {packet_max} bytes: give it larger ones"
             );
             return Err(text.into());
@@ -244,11 +244,11 @@ impl Actor for Link {
                     state.transmit(transmission);
                 }
             }
-            LinkSignal::Advertisement(round) if round == state.advertise_round => state.advertisement(&myself),
+            LinkSignal::Advertisement(round) if round == state.advertise_round => state.advertise(&myself),
             LinkSignal::Advertisement(_) => {}
             LinkSignal::AdvertiseTo(node) => {
                 state.introductions.answered(&node);
-                state.offer_to(node);
+                state.advertise_to(node);
             }
             LinkSignal::Count => state.count(&myself),
             LinkSignal::Counted(counted) => state.counted(&counted),
@@ -410,7 +410,7 @@ impl LinkState {
     fn ask(&mut self, node: &NodeId) {
         let is_known = self.context.peers.knows(node);
         if *node != self.context.node && self.introductions.asks(node, is_known, self.context.now_ms()) {
-            self.offer_asking(node);
+            self.advertise_asking(node);
         }
     }
 
@@ -501,7 +501,7 @@ impl LinkState {
                 let alone = Packet { advertisement, ..self.packet() };
                 self.put(Some(&node), &alone);
             }
-            let offer_bytes = packet.advertisement.as_ref().map_or(0, Advertisement::size);
+            let advertisement_bytes = packet.advertisement.as_ref().map_or(0, Advertisement::size);
             let mut acks_in_packet = 0;
             for (epoch, numbers) in acks {
                 for numbers in numbers.chunks(PACKET_ACKS_MAX) {
@@ -514,7 +514,7 @@ impl LinkState {
                     packet.acks.push((epoch, numbers.to_vec()));
                 }
             }
-            let mut bytes = offer_bytes + acks_in_packet * ACK_BYTES + packet.acks.len() * ACKS_OVERHEAD_BYTES;
+            let mut bytes = advertisement_bytes + acks_in_packet * ACK_BYTES + packet.acks.len() * ACKS_OVERHEAD_BYTES;
             for (number, frame) in frames {
                 let frame_bytes = frame_bytes(&frame);
                 if bytes + frame_bytes > bytes_max && !packet.is_empty() {

@@ -272,7 +272,7 @@ impl Fleet {
         let process = self.processes.get_mut(&role).with_context(|| format!("{} does not run", role.name()))?;
         say(&process.pipe.stdin, &Command::Report).await?;
         match timeout(REPORT_WAIT_MAX, process.said.recv()).await {
-            Ok(Some(Answer::Report { open, status })) => Ok((open, status)),
+            Ok(Some(Answer::Report { open, stopped })) => Ok((open, stopped)),
             _ => bail!("{} does not say what is open{}", role.name(), self.log_end(role)),
         }
     }

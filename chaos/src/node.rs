@@ -208,7 +208,7 @@ async fn report(node: &Node) -> Answer {
     });
     // A store that has failed says so by itself.
     let open = node.open_versions().await.map_or(0, |versions| versions.values().sum());
-    Answer::Report { open, status: stopped.chain(troubled).collect() }
+    Answer::Report { open, stopped: stopped.chain(troubled).collect() }
 }
 
 /// Starts an order, or finds it, and follows it until it is closed at all roles.

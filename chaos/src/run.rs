@@ -303,9 +303,9 @@ async fn close(fleet: &mut Fleet, source: &mut Source, pace: Pace) -> anyhow::Re
     let until = Instant::now() + CLOSE_WAIT_MAX;
     for role in RoleName::ALL {
         loop {
-            let (open, status) = fleet.report(role).await?;
-            if !status.is_empty() {
-                bail!("at {} these are stopped: {}", role.name(), status.join("; "));
+            let (open, stopped) = fleet.report(role).await?;
+            if !stopped.is_empty() {
+                bail!("at {} these are stopped: {}", role.name(), stopped.join("; "));
             }
             if open == 0 {
                 break;

@@ -27,5 +27,5 @@ pub(crate) enum Answer {
     /// An order is stopped.
     Failed { id: String, reason: String },
     /// What is open here, and what is stopped until an operator looks at it.
-    Report { open: usize, status: Vec<String> },
+    Report { open: usize, stopped: Vec<String> },
 }

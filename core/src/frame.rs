@@ -18,7 +18,8 @@ use crate::message::Payload;
 
 pub use self::advertisement::{
     ADVERTISEMENT_BYTES_MAX, ADVERTISEMENT_NODES_BYTES_MAX, Advertisement, AdvertisementError, Dispute, DrainBlocker,
-    Generation, Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX, OfferedChoreography, PATCHES_MAX, Reception,
+    Generation, Left, Membership, NAME_BYTES_MAX, NODES_PER_ADVERTISEMENT_MAX, OfferedChoreography, PATCHES_MAX,
+    Reception,
 };
 pub use self::epoch::Epoch;
 pub use self::packet::{Packet, PacketError, Round, WIRE_VERSION};

@@ -25,7 +25,7 @@ use crate::writer::{CensusQuery, Counts, Job};
 pub(crate) const ADVERTISEMENT_DELAY_MIN: Duration = Duration::from_millis(50);
 
 /// How many times a node sends the reason for its stop, because the wire may lose some.
-const HALT_OFFERS: usize = 3;
+const HALT_ADVERTISEMENTS: usize = 3;
 
 /// The count of open instances for nodes that drain.
 pub(crate) struct Counted {
@@ -36,7 +36,7 @@ pub(crate) struct Counted {
 
 impl LinkState {
     /// Advertises this node to all, and schedules the next advertisement.
-    pub(super) fn advertisement(&mut self, myself: &ActorRef<LinkSignal>) {
+    pub(super) fn advertise(&mut self, myself: &ActorRef<LinkSignal>) {
         let peers = &self.context.peers;
         self.receptions.make_room(|node| peers.knows(node));
         self.introductions.make_room(|node| peers.knows(node));
@@ -68,10 +68,10 @@ impl LinkState {
     pub(super) fn announce(&mut self, myself: &ActorRef<LinkSignal>) {
         self.advertise_round += 1; // Cancels the advertisement that was due later.
         self.advertise_delay = ADVERTISEMENT_DELAY_MIN;
-        self.advertisement(myself);
+        self.advertise(myself);
     }
 
-    pub(super) fn offer_to(&mut self, node: NodeId) {
+    pub(super) fn advertise_to(&mut self, node: NodeId) {
         let advertisement = self.advertisement_of(&node);
         self.due.entry(node).or_default().advertisement = Some(advertisement);
     }
@@ -81,7 +81,7 @@ impl LinkState {
     }
 
     /// Advertises this node to one that is not introduced, and asks for its advertisement.
-    pub(super) fn offer_asking(&mut self, node: &NodeId) {
+    pub(super) fn advertise_asking(&mut self, node: &NodeId) {
         let advertisement = Advertisement { ask: true, ..self.advertisement_of(node) };
         self.due.entry(node.clone()).or_default().advertisement = Some(advertisement);
     }
@@ -96,7 +96,7 @@ impl LinkState {
     fn answer(&mut self, myself: &ActorRef<LinkSignal>, node: &NodeId) {
         let is_known = self.context.peers.knows(node);
         match self.introductions.answers(node, is_known, self.context.now_ms()) {
-            Answer::Now => self.offer_to(node.clone()),
+            Answer::Now => self.advertise_to(node.clone()),
             Answer::Later(wait_ms) => {
                 let node = node.clone();
                 myself.send_after(Duration::from_millis(wait_ms), || LinkSignal::AdvertiseTo(node));
@@ -291,7 +291,7 @@ impl LinkState {
         let error = halt.error();
         tracing::error!(%error, "the node has to stop");
         self.context.peers.note_halt(halt, self.context.now_ms());
-        for _ in 0..HALT_OFFERS {
+        for _ in 0..HALT_ADVERTISEMENTS {
             self.announce(myself);
         }
         let writer = self.context.writer.clone();
@@ -361,7 +361,7 @@ impl LinkState {
     /// Advertises the new counts to the nodes that wait for them.
     pub(super) fn counted(&mut self, Counted { of, counts }: &Counted) {
         for node in self.context.peers.counted(of, counts) {
-            self.offer_to(node);
+            self.advertise_to(node);
         }
     }
 }

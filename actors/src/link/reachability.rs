@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::Heal;
-use accompanist_core::frame::{Epoch, NODES_PER_OFFER_MAX, Reception};
+use accompanist_core::frame::{Epoch, NODES_PER_ADVERTISEMENT_MAX, Reception};
 
 use crate::peers::PEERS_MAX;
 
@@ -146,7 +146,7 @@ impl Reachability {
             Some(reception) if reception.epoch == self.epoch => (reception.direct, reception.broadcast),
             // From an earlier epoch of this node: nothing of this one was received.
             Some(_) => (0, 0),
-            None if received.len() < NODES_PER_OFFER_MAX => (0, 0),
+            None if received.len() < NODES_PER_ADVERTISEMENT_MAX => (0, 0),
             None => return None, // This node's entry follows in a later report.
         };
         let mut deaf_since_ms = None;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use accompanist_core::NodeId;
-use accompanist_core::frame::{Epoch, NODES_PER_OFFER_MAX, Reception, Round};
+use accompanist_core::frame::{Epoch, NODES_PER_ADVERTISEMENT_MAX, Reception, Round};
 
 use crate::peers::PEERS_MAX;
 
@@ -46,7 +46,7 @@ impl Receptions {
 
     /// Returns the report for the next advertisement: on all nodes, or on some of them in rotation.
     pub(super) fn report(&mut self) -> Vec<Reception> {
-        let (of, count) = (self.of.len(), self.of.len().min(NODES_PER_OFFER_MAX));
+        let (of, count) = (self.of.len(), self.of.len().min(NODES_PER_ADVERTISEMENT_MAX));
         let report = self.of.values().cycle().skip(self.turn).take(count).cloned().collect();
         self.turn = (self.turn + count).checked_rem(of).unwrap_or_default();
         report
@@ -89,7 +89,7 @@ mod tests {
             receptions.note(&node(number), Epoch(1), Round::Direct(1));
         }
         let reports = [(); 3].map(|()| receptions.report());
-        assert!(reports.iter().all(|report| report.len() == NODES_PER_OFFER_MAX));
+        assert!(reports.iter().all(|report| report.len() == NODES_PER_ADVERTISEMENT_MAX));
         let nodes: BTreeSet<_> = reports.iter().flatten().map(|reception| &reception.node).collect();
         assert_eq!(nodes.len(), 150);
     }

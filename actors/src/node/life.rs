@@ -170,7 +170,8 @@ impl Node {
             crate::testing::NodeActor::Root => drop(self.root.cast(RootMessage::Panic)),
             crate::testing::NodeActor::Link => self.context.to_link(crate::link::LinkMessage::Panic),
             crate::testing::NodeActor::Roles => {
-                let _ = self.context.to_supervisor(crate::instance_supervisor::SupervisorMessage::Panic); // Gone with its node.
+                // A supervisor that is gone has gone with its node.
+                let _ = self.context.to_supervisor(crate::instance_supervisor::SupervisorMessage::Panic);
             }
         }
     }

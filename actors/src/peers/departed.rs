@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
-use accompanist_core::frame::{Left, Membership, NODES_PER_OFFER_MAX};
+use accompanist_core::frame::{Left, Membership, NODES_PER_ADVERTISEMENT_MAX};
 use accompanist_core::record::{read_value, value_bytes};
 
 /// The prefix of the keys of these nodes in [`Space::Meta`].
@@ -74,12 +74,12 @@ impl DepartedNodes {
     /// Returns the nodes for an advertisement: half of it the latest ones, half of it the others in rotation.
     pub(super) fn told(&mut self) -> Vec<Left> {
         let stored = || self.nodes.iter().rev().filter(|(_, stored)| **stored).map(|(left, _)| left);
-        let mut told: Vec<Left> = stored().take(NODES_PER_OFFER_MAX / 2).cloned().collect();
+        let mut told: Vec<Left> = stored().take(NODES_PER_ADVERTISEMENT_MAX / 2).cloned().collect();
         let rest = stored().count() - told.len();
         if rest > 0 {
             let others = stored().skip(told.len()).cycle().skip(self.turn % rest);
-            told.extend(others.take(rest.min(NODES_PER_OFFER_MAX / 2)).cloned());
-            self.turn = (self.turn + NODES_PER_OFFER_MAX / 2) % rest;
+            told.extend(others.take(rest.min(NODES_PER_ADVERTISEMENT_MAX / 2)).cloned());
+            self.turn = (self.turn + NODES_PER_ADVERTISEMENT_MAX / 2) % rest;
         }
         told
     }
@@ -133,9 +133,9 @@ mod tests {
         assert!(nodes.told().is_empty());
         nodes.stored(&all);
         let mut told = BTreeSet::new();
-        for _ in 0..all.len().div_ceil(NODES_PER_OFFER_MAX / 2) {
+        for _ in 0..all.len().div_ceil(NODES_PER_ADVERTISEMENT_MAX / 2) {
             let now = nodes.told();
-            assert!(now.len() <= NODES_PER_OFFER_MAX && now.contains(&all[499]), "{}", now.len());
+            assert!(now.len() <= NODES_PER_ADVERTISEMENT_MAX && now.contains(&all[499]), "{}", now.len());
             told.extend(now);
         }
         assert_eq!(told.len(), all.len());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Batch, Change, Space};
-use accompanist_core::frame::{DrainBlocker, Left, Membership, NODES_PER_OFFER_MAX};
+use accompanist_core::frame::{DrainBlocker, Left, Membership, NODES_PER_ADVERTISEMENT_MAX};
 use accompanist_core::record::value_bytes;
 use serde::{Deserialize, Serialize};
 
@@ -117,7 +117,7 @@ impl Known {
             let (of, open) = self.counted.get(node)?;
             (*of == (membership, change)).then(|| DrainBlocker { node: node.clone(), membership, change, open: *open })
         });
-        counted.take(NODES_PER_OFFER_MAX).collect()
+        counted.take(NODES_PER_ADVERTISEMENT_MAX).collect()
     }
 
     /// Notes how many sessions of another node still need this one.

@@ -19,9 +19,9 @@ use crate::store::OPENING_KEY;
 /// what a peer did within this time may go unnoticed if this node restarts, too.
 const STORED_PERIOD_MS: u64 = 60_000;
 /// An opening is at work if it is still received after more than this many advertisement periods, and in
-/// `LIVE_OFFERS` advertisements.
+/// `LIVE_ADVERTISEMENTS` advertisements.
 pub(super) const LIVE_PERIODS: u64 = 2;
-const LIVE_OFFERS: u64 = 3;
+const LIVE_ADVERTISEMENTS: u64 = 3;
 /// For how many advertisement periods after its last packet a refused opening is shown.
 const SHOWN_PERIODS: u64 = 10;
 /// How many formerly known openings are remembered: packets from them may only be late.
@@ -245,7 +245,7 @@ impl Openings {
 /// Returns whether an opening that was received over this time, in this many advertisements, is at work, and its
 /// packets are not late ones.
 pub(super) fn is_at_work(time_ms: u64, advertisements: u64, period_ms: u64) -> bool {
-    time_ms > period_ms.saturating_mul(LIVE_PERIODS) && advertisements >= LIVE_OFFERS
+    time_ms > period_ms.saturating_mul(LIVE_PERIODS) && advertisements >= LIVE_ADVERTISEMENTS
 }
 
 fn key(node: &NodeId) -> Vec<u8> {

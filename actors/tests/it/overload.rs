@@ -161,8 +161,10 @@ async fn a_burst_of_starts_on_an_idle_node_is_let_in() {
 async fn starts_wait_for_their_turn_and_are_refused_when_that_takes_too_long() {
     let node = TestNode::start(alone(100)).await;
     let (sessions, refusals) = burst(&node, 1_000).await;
-    let delay = Duration::from_millis(250);
-    let is_late = |refusal: &StartError| matches!(refusal, StartError::QueueTooLong { node, delay: waited } if *node == node_id("front") && *waited == delay);
+    let is_late = |refusal: &StartError| {
+        let StartError::QueueTooLong { node, delay } = refusal else { return false };
+        *node == node_id("front") && *delay == Duration::from_millis(250)
+    };
     assert!(refusals.iter().all(is_late), "{refusals:?}");
     assert!((128..=3 * 64).contains(&sessions.len()), "{} were let in", sessions.len());
     for session in sessions {

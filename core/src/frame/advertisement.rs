@@ -21,9 +21,9 @@ pub const PATCHES_MAX: usize = 16;
 pub const ADVERTISEMENT_BYTES_MAX: usize = 32 * 1024;
 /// The maximum number of nodes in each list of an advertisement: nodes that have left, nodes that drain, nodes that
 /// were received from. A node that knows more of them rotates through them.
-pub const NODES_PER_OFFER_MAX: usize = 64;
+pub const NODES_PER_ADVERTISEMENT_MAX: usize = 64;
 /// The maximum size of these lists in bytes.
-pub const ADVERTISEMENT_NODES_BYTES_MAX: usize = 3 * NODES_PER_OFFER_MAX * NODE_BYTES;
+pub const ADVERTISEMENT_NODES_BYTES_MAX: usize = 3 * NODES_PER_ADVERTISEMENT_MAX * NODE_BYTES;
 
 /// The maximum overhead of a name, or the maximum size of a number.
 const ADVERTISEMENT_ITEM_BYTES: usize = 8;
@@ -117,9 +117,9 @@ pub struct Advertisement {
     pub left: Vec<Left>,
     /// The draining nodes that are still needed, or no longer needed, as far as the sender has that on disk.
     pub needs: Vec<DrainBlocker>,
-    /// The nodes from which the sender has received packets in its current epoch, with the latest round of each. A
-    /// list with fewer than [`NODES_PER_OFFER_MAX`] entries is complete: nothing was received from nodes that are not
-    /// in it.
+    /// The nodes from which the sender has received packets in its current epoch, with the latest round of each. A list
+    /// with fewer than [`NODES_PER_ADVERTISEMENT_MAX`] entries is complete: nothing was received from nodes that are
+    /// not in it.
     pub received: Vec<Reception>,
     /// Whether the membership was begun deliberately, by an operator or by a node that joins again after it left.
     /// Such a membership replaces another one under the same name. Without this flag, nodes that know the name with
@@ -208,7 +208,7 @@ pub enum AdvertisementError {
     )]
     Large(usize),
     /// A list has too many nodes.
-    #[error("a list of nodes has {0} entries, the limit is {NODES_PER_OFFER_MAX}")]
+    #[error("a list of nodes has {0} entries, the limit is {NODES_PER_ADVERTISEMENT_MAX}")]
     ManyNodes(usize),
 }
 
@@ -226,7 +226,7 @@ impl Advertisement {
             return Err(AdvertisementError::ManyPatches { choreography, version });
         }
         let mut lists = [self.left.len(), self.needs.len(), self.received.len()].into_iter();
-        if let Some(nodes) = lists.find(|nodes| *nodes > NODES_PER_OFFER_MAX) {
+        if let Some(nodes) = lists.find(|nodes| *nodes > NODES_PER_ADVERTISEMENT_MAX) {
             return Err(AdvertisementError::ManyNodes(nodes));
         }
         let size = self.names_size();

@@ -68,8 +68,8 @@ impl Machine {
     /// Whether nothing is being written, and nothing waits for a write.
     pub(super) fn is_durable(&self) -> bool {
         let written = self.pending.changes.is_empty() && self.pending.acks.is_empty() && self.synced + 1 == self.number;
-        let announced = self.acks_after.is_empty() && self.held.is_empty();
-        written && announced && self.output_after.is_none() && self.view_after.is_none()
+        let acknowledged = self.acks_after.is_empty() && self.held.is_empty();
+        written && acknowledged && self.output_after.is_none() && self.view_after.is_none()
     }
 
     /// Whether the awaited roles will send without being nudged: they know the session (or are being invited until

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use accompanist_core::contract::{Space, StoreError};
 use accompanist_core::frame::{
     ADVERTISEMENT_BYTES_MAX, ADVERTISEMENT_NODES_BYTES_MAX, Advertisement, AdvertisementError, Body, Dispute,
-    DrainBlocker, Epoch, Frame, Generation, Header, Lacks, Left, Membership, NAME_BYTES_MAX, NODES_PER_OFFER_MAX,
-    OfferedChoreography, Operation, Outcome, PATCHES_MAX, Packet, PacketError, Reception, Round, WIRE_VERSION,
+    DrainBlocker, Epoch, Frame, Generation, Header, Lacks, Left, Membership, NAME_BYTES_MAX,
+    NODES_PER_ADVERTISEMENT_MAX, OfferedChoreography, Operation, Outcome, PATCHES_MAX, Packet, PacketError, Reception,
+    Round, WIRE_VERSION,
 };
 use accompanist_core::id::RoleIndex;
 use accompanist_core::message::Fingerprint;
@@ -381,10 +382,10 @@ fn an_offer_speaks_of_so_many_nodes() {
         ],
         ..Advertisement::default()
     };
-    let full = with(NODES_PER_OFFER_MAX, NODES_PER_OFFER_MAX, NODES_PER_OFFER_MAX);
+    let full = with(NODES_PER_ADVERTISEMENT_MAX, NODES_PER_ADVERTISEMENT_MAX, NODES_PER_ADVERTISEMENT_MAX);
     assert_eq!(full.check(), Ok(()));
     assert_eq!(full.size() - Advertisement::default().size(), ADVERTISEMENT_NODES_BYTES_MAX);
-    let many = NODES_PER_OFFER_MAX + 1;
+    let many = NODES_PER_ADVERTISEMENT_MAX + 1;
     for advertisement in [with(many, 0, 0), with(0, many, 0), with(0, 0, many)] {
         assert_eq!(advertisement.check(), Err(AdvertisementError::ManyNodes(many)));
     }

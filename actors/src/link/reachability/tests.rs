@@ -189,7 +189,7 @@ fn an_earlier_life_and_a_full_list_say_nothing_wrong() {
         direct: 1,
         broadcast: 1,
     };
-    let full: Vec<_> = (0..NODES_PER_OFFER_MAX).map(reception).collect();
+    let full: Vec<_> = (0..NODES_PER_ADVERTISEMENT_MAX).map(reception).collect();
     let mut other = Pair::new();
     for round in 1..50 {
         other.shop.reachability.begin_round(|_| true);
