@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::abort::Abort;
-use crate::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
-use crate::message::Payload;
+use crate::base::abort::Abort;
+use crate::base::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
+use crate::base::message::Payload;
 
 pub use self::advertisement::{
     ADVERTISEMENT_BYTES_MAX, ADVERTISEMENT_NODES_BYTES_MAX, Advertisement, AdvertisementError, Dispute, DrainBlocker,

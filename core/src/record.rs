@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::abort::Abort;
+use crate::base::abort::Abort;
+use crate::base::id::{InstanceId, Path, RoleIndex};
+use crate::base::message::{CodecError, Fingerprint, Payload, pack, unpack};
 use crate::contract::{Batch, Change, Space, StoreError};
 use crate::frame::{Header, Operation, Outcome};
-use crate::id::{InstanceId, Path, RoleIndex};
-use crate::message::{CodecError, Fingerprint, Payload, pack, unpack};
 
 /// The store format this release writes.
 pub const STORE_FORMAT: u32 = 1;
@@ -322,5 +322,20 @@ pub fn read_value<T: serde::de::DeserializeOwned>(space: Space, bytes: &[u8]) ->
         Some((&RECORD_VERSION, rest)) => unpack(rest).map_err(|error| corrupt(error.to_string())),
         Some((version, _)) => Err(corrupt(format!("it has record version {version}"))),
         None => Err(corrupt("it is empty".into())),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::base::id::SessionId;
+
+    #[test]
+    fn the_record_of_the_deepest_path_fits_into_a_store() {
+        let deepest = (0..Path::DEPTH_MAX + Path::DEPTH_WITHIN).fold(Path::root(), |path, _| path.child(u32::MAX));
+        let id = InstanceId { session: SessionId::fresh(7, 9), role: RoleIndex(3) };
+        let change = Record::Compensated { path: deepest }.change(id).unwrap();
+        assert!(change.check().is_ok());
     }
 }

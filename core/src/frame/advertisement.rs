@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::epoch::{EPOCH_BYTES, Epoch};
-use crate::id::{NODE_ID_BYTES_MAX, NodeId};
+use crate::base::id::{NODE_ID_BYTES_MAX, NodeId};
 
 /// The maximum length in bytes of the name of a role, a choreography or a patch. Headers and advertisements contain
 /// these names.

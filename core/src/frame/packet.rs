@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{Advertisement, Epoch, Frame};
-use crate::id::NodeId;
-use crate::message::{CodecError, pack, unpack};
+use crate::base::id::NodeId;
+use crate::base::message::{CodecError, pack, unpack};
 
 /// The first byte of every packet. A packet of another version is dropped and counted.
 pub const WIRE_VERSION: u8 = 2;

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use super::steps::StepEntry;
 use super::{JobTask, LocalJob, Machine, Pause, Retried, Stop};
-use crate::abort::{Abort, Retry};
-use crate::choreography::{AnyStep, BuiltInStep, Compensation, Kind, StepPlace};
+use crate::base::abort::{Abort, Retry};
+use crate::base::id::{Path, RoleIndex};
+use crate::base::message::Fingerprint;
 use crate::frame::{Body, Outcome};
-use crate::id::{Path, RoleIndex};
-use crate::message::Fingerprint;
 use crate::record::{Record, StepFailure, Task};
+use crate::step::{AnyStep, BuiltInStep, Compensation, Kind, StepPlace};
 
 /// An operator's decision about the steps that are in trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,9 +4,9 @@
 
 use super::waiters::Shared;
 use super::{LocalResult, Machine, OutgoingKey, Stop};
+use crate::base::id::{Path, RoleIndex};
+use crate::base::message::{Fingerprint, Payload};
 use crate::frame::{Body, Delivery, Frame, Operation, Receipt};
-use crate::id::{Path, RoleIndex};
-use crate::message::{Fingerprint, Payload};
 use crate::record::Record;
 
 impl Machine {

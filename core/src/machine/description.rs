@@ -1,7 +1,7 @@
 //! Describes for people, in one sentence, what an instance waits for. This module changes nothing.
 
 use super::Machine;
-use crate::id::{Path, RoleIndex};
+use crate::base::id::{Path, RoleIndex};
 
 impl Machine {
     /// Describes what keeps the instance from continuing: the operations it waits in, with their paths, the steps

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::abort::{Abort, Retry};
-use crate::choreography::{BuiltInStep, CommitOutcome, ExternalStep, Kind};
+use crate::base::abort::{Abort, Retry};
+use crate::base::id::{InstanceId, NodeId, Path, RoleIndex};
+use crate::base::message::{CodecError, Fingerprint, Payload};
+use crate::base::panics;
 use crate::contract::{Batch, BoxFuture, Change};
 use crate::frame::{Frame, Receipt};
-use crate::id::{InstanceId, NodeId, Path, RoleIndex};
-use crate::message::{CodecError, Fingerprint, Payload};
-use crate::panics;
 use crate::record::{Closed, Record, StepFailure, Task};
 use crate::state::{ReadState, State, Writes};
+use crate::step::{BuiltInStep, CommitOutcome, ExternalStep, Kind};
 
 /// The identity of one thing that an instance has to send.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

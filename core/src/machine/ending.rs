@@ -5,10 +5,10 @@
 //! compensated. The initiator closes the session when all roles have ended with the same outcome.
 
 use super::{Machine, OutgoingKey, Stop};
-use crate::abort::Abort;
+use crate::base::abort::Abort;
+use crate::base::id::{Path, RoleIndex};
+use crate::base::message::Payload;
 use crate::frame::{Body, Outcome};
-use crate::id::{Path, RoleIndex};
-use crate::message::Payload;
 use crate::record::{self, Closed, Record};
 
 impl Machine {

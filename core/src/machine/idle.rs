@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use super::{Machine, OutgoingKey, SentMessage};
+use crate::base::id::{NodeId, RoleIndex};
 use crate::contract::Change;
-use crate::id::{NodeId, RoleIndex};
 use crate::record::{PassivatedState, Record};
 
 /// The events that reactivate a passivated instance, besides a frame for it and a caller's question. The first one

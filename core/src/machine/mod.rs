@@ -31,14 +31,14 @@ mod writes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::abort::Abort;
-use crate::choreography::Compensation;
+use crate::base::abort::Abort;
+use crate::base::id::{InstanceId, Path, RoleIndex};
+use crate::base::message::{Fingerprint, Payload};
+use crate::base::role::role_name;
 use crate::contract::Batch;
 use crate::frame::{Body, Header, Operation, Outcome, Receipt};
-use crate::id::{InstanceId, Path, RoleIndex};
-use crate::message::{Fingerprint, Payload};
 use crate::record::{self, Closed, Opened, PassivatedState, Record};
-use crate::role::role_name;
+use crate::step::Compensation;
 
 use self::nested_saga::Saga;
 use self::signals::Signals;

@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 
 use super::waiting::Waiting;
 use super::{Machine, Observation};
-use crate::abort::Abort;
+use crate::base::abort::Abort;
+use crate::base::id::{Path, RoleIndex};
+use crate::base::message::{Payload, decode, encode};
 use crate::frame::Operation;
-use crate::id::{Path, RoleIndex};
-use crate::message::{Payload, decode, encode};
 use crate::record::Record;
 
 /// The outcome of a saga, or of a role's part of it.

@@ -10,11 +10,11 @@ use std::collections::BTreeSet;
 
 use super::waiting::Wanted;
 use super::{Machine, OutgoingKey, Pause, Stop};
-use crate::abort::Abort;
+use crate::base::abort::Abort;
+use crate::base::id::{Path, RoleIndex};
+use crate::base::message::Payload;
 use crate::contract::Change;
 use crate::frame::{Body, Lacks, NUDGE_PATHS_MAX, Operation, Outcome};
-use crate::id::{Path, RoleIndex};
-use crate::message::Payload;
 
 /// The number of first-nudge pauses after which an ended role asks for the close. The pause is longer because the
 /// other roles may still have far to go.

@@ -11,12 +11,12 @@ use std::task::{Context, Poll};
 use super::steps::StepEntry;
 use super::waiting::Waiting;
 use super::{Job, JobResult, JobTask, LocalResult, Machine, OutgoingKey, SentMessage, Stop};
-use crate::abort::{self, Abort, Retry, Undecided};
-use crate::choreography::{AnyStep, CommitOutcome, ExternalStep, Kind, StepPlace};
+use crate::base::abort::{self, Abort, Retry, Undecided};
+use crate::base::id::{Path, RoleIndex};
+use crate::base::message::{CodecError, Fingerprint, Payload};
 use crate::frame::{Body, Operation};
-use crate::id::{Path, RoleIndex};
-use crate::message::{CodecError, Fingerprint, Payload};
 use crate::record::{Record, Task};
+use crate::step::{AnyStep, CommitOutcome, ExternalStep, Kind, StepPlace};
 
 /// The recorded result of a step that an abort has ended between two tries.
 const NOT_IN_TIME: &str = "it did not succeed before the session was aborted";

@@ -5,9 +5,9 @@
 
 use super::signals::Signal;
 use super::{Limits, Machine, Observation};
+use crate::base::id::InstanceId;
+use crate::base::message::Fingerprint;
 use crate::frame::Outcome;
-use crate::id::InstanceId;
-use crate::message::Fingerprint;
 use crate::record::{Opened, Record};
 
 impl Machine {

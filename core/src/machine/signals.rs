@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 use super::waiters::Shared;
 use super::waiting::Waiting;
 use super::{Machine, Observation, Pending, Stop};
-use crate::abort::Abort;
-use crate::id::Path;
-use crate::message::{Fingerprint, Payload, pack, unpack};
+use crate::base::abort::Abort;
+use crate::base::id::Path;
+use crate::base::message::{Fingerprint, Payload, pack, unpack};
 use crate::record::Record;
 
 /// The maximum number of signal keys remembered after the program has taken the signals, in order to recognise

@@ -3,11 +3,11 @@
 //! This module does not know how a job is run or a record written. Next: `compensation`, which decides what to do.
 
 use super::{Machine, Pause};
-use crate::abort::Abort;
-use crate::choreography::{AnyStep, Kind, StepPlace};
-use crate::id::Path;
-use crate::message::{Fingerprint, Payload};
+use crate::base::abort::Abort;
+use crate::base::id::Path;
+use crate::base::message::{Fingerprint, Payload};
 use crate::record::{Record, StepFailure, Task};
+use crate::step::{AnyStep, Kind, StepPlace};
 
 /// The progress of a step.
 pub(super) struct StepEntry {

@@ -11,10 +11,10 @@ use std::task::{Context, Poll};
 
 use super::Machine;
 use super::waiting::Waiting;
+use crate::base::id::{Path, RoleIndex};
+use crate::base::message::Payload;
 use crate::contract::{Change, Space};
 use crate::frame::{Body, Operation};
-use crate::id::{Path, RoleIndex};
-use crate::message::Payload;
 use crate::record::Record;
 
 /// The operation, in the scope of a turn, with which a role reports that its part of the turn has ended.

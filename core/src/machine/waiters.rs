@@ -9,7 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::task::Waker;
 
 use super::waiting::{Waiting, WaitingFor};
-use crate::id::{Path, RoleIndex};
+use crate::base::id::{Path, RoleIndex};
 
 /// An event that several operations may wait for together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

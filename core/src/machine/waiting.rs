@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 
 use super::Machine;
 use super::waiters::Shared;
+use crate::base::id::{Path, RoleIndex};
+use crate::base::message::Payload;
+use crate::base::role::role_name;
 use crate::frame::Operation;
-use crate::id::{Path, RoleIndex};
-use crate::message::Payload;
-use crate::role::role_name;
 
 /// The maximum time between two checks of the wall clock.
 const CLOCK_LOOK_MAX_MS: u64 = 60_000;

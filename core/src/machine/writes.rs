@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::{Effects, LocalJob, Machine, Outgoing, OutgoingKey, Stop, Write};
+use crate::base::id::{Path, RoleIndex};
 use crate::frame::{Body, Frame, Header};
-use crate::id::{Path, RoleIndex};
 use crate::record::{self, Record};
 
 impl Machine {

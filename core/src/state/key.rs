@@ -8,7 +8,7 @@ use std::fmt::Debug;
 
 use uuid::Uuid;
 
-use crate::id::SessionId;
+use crate::base::id::SessionId;
 
 /// The key type of a [`Table`](crate::Table): whole numbers, `String`, `[u8; N]`, [`Uuid`], [`SessionId`], `()`, and
 /// tuples of two to four of these. The order is that of `Ord`: text by its bytes, tuples by their first part first.

@@ -13,9 +13,9 @@ mod table;
 use std::cell::RefCell;
 use std::fmt::Debug;
 
-use crate::abort::Abort;
+use crate::base::abort::Abort;
+use crate::base::message::{CodecError, Fingerprint};
 use crate::contract::{Direction, Entry, KeyRange, unstorable};
-use crate::message::{CodecError, Fingerprint};
 
 pub use bounds::{KeyBounds, Under};
 pub use key::{AsKey, Key};

@@ -5,9 +5,9 @@ use std::marker::PhantomData;
 
 use super::key::Key;
 use super::{State, shown};
-use crate::abort::Abort;
+use crate::base::abort::Abort;
+use crate::base::message::{Message, decode};
 use crate::contract::{Direction, Entry, KeyRange};
-use crate::message::{Message, decode};
 
 /// The maximum number of rows that a range returns. A step that reads more would delay all steps of its node. One
 /// more row is an error, which stops the session; nothing is lost then.

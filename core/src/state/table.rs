@@ -6,9 +6,9 @@ use super::bounds::KeyBounds;
 use super::key::{AsKey, Key};
 use super::rows::Rows;
 use super::{State, shown};
-use crate::abort::Abort;
+use crate::base::abort::Abort;
+use crate::base::message::{Message, decode, encode};
 use crate::contract::{Direction, KeyRange};
-use crate::message::{Message, decode, encode};
 
 /// A table of the built-in state: rows with a key of type `K`, sorted by key, and a value of type `V`.
 ///

@@ -8,9 +8,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::choreography::Choreography;
-use crate::message::{Fingerprint, Payload};
-use crate::role::RoleSet;
+use crate::base::message::{Fingerprint, Payload};
+use crate::base::role::RoleSet;
+use crate::language::choreography::Choreography;
 
 use super::harness::Event;
 use super::plan::{Plan, word};

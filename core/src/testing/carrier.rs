@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use crate::requests::{Call, Carriage, Courier, Request};
+use crate::driver::requests::{Call, Carriage, Courier, Request};
 
 /// Carries the requests of one run. Clones share their state.
 #[derive(Clone, Default)]

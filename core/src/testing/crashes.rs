@@ -8,14 +8,14 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use crate::abort::Abort;
-use crate::choreography::Choreography;
+use crate::base::abort::Abort;
+use crate::base::located::Located;
+use crate::base::message::{Payload, decode, encode};
+use crate::base::panics;
+use crate::base::role::RoleSet;
 use crate::frame::Outcome;
-use crate::located::Located;
+use crate::language::choreography::Choreography;
 use crate::machine::CAUSES_OF_DIVERGENCE;
-use crate::message::{Payload, decode, encode};
-use crate::panics;
-use crate::role::RoleSet;
 
 use super::again::{self, AGAIN, Printed, test_command};
 use super::carrier::RequestCarrier;

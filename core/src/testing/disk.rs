@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::id::Path;
 use crate::contract::{Batch, Change, Direction, Entry, KeyRange, Space, StoreError};
-use crate::id::Path;
 use crate::machine::{LocalResult, Write};
 use crate::record::{Closed, Opened, Record, read_value};
 use crate::state::ReadState;

@@ -9,18 +9,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::abort::Abort;
-use crate::choreography::{Choreography, Compensation};
+use crate::base::abort::Abort;
+use crate::base::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
+use crate::base::located::{Located, Service};
+use crate::base::message::Payload;
+use crate::base::role::{Role, RoleSet, role_name};
 use crate::contract::{Change, Environment, Space};
+use crate::driver::requests::Courier;
+use crate::driver::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
 use crate::frame::{Body, Delivery, Epoch, Frame, Header, Outcome, Receipt};
-use crate::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
-use crate::located::{Located, Service};
+use crate::language::choreography::Choreography;
 use crate::machine::{Effects, Limits, Machine, Outgoing, OutgoingKey, Write};
-use crate::message::Payload;
 use crate::record::{Opened, Record, read_value};
-use crate::requests::Courier;
-use crate::role::{Role, RoleSet, role_name};
-use crate::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
+use crate::step::Compensation;
 
 use super::carrier::RequestCarrier;
 use super::crashes::RunFailure;

@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::choreography::Choreography;
+use crate::base::id::{InstanceId, Path};
+use crate::base::located::Service;
+use crate::base::message::{CodecError, pack, unpack};
+use crate::base::role::RoleSet;
 use crate::contract::Environment;
-use crate::id::{InstanceId, Path};
-use crate::local::Services;
-use crate::located::Service;
+use crate::driver::local::Services;
+use crate::driver::role_instance::{AnyChoreography, TurnWaker};
+use crate::language::choreography::Choreography;
 use crate::machine::{Limits, Machine, Status, Stop};
-use crate::message::{CodecError, pack, unpack};
 use crate::record::{Opened, Record};
-use crate::role::RoleSet;
-use crate::role_instance::{AnyChoreography, TurnWaker};
 
 /// The first byte of an encoded history.
 const HISTORY_VERSION: u8 = 1;

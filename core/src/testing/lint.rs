@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::choreography::{Choreography, Kind};
+use crate::base::id::Path;
+use crate::base::located::Located;
+use crate::base::message::{decode, encode};
+use crate::base::role::RoleSet;
+use crate::base::uses::{self, Received};
 use crate::frame::{Body, Operation};
-use crate::id::Path;
-use crate::located::Located;
-use crate::message::{decode, encode};
-use crate::role::RoleSet;
-use crate::uses::{self, Received};
+use crate::language::choreography::Choreography;
+use crate::step::Kind;
 
 use super::crashes::{RunFailure, next_event};
 use super::harness::{DeliveryOrder, Event, SessionHarness};

@@ -40,4 +40,4 @@ pub use self::{
 };
 #[cfg(feature = "testing")]
 #[doc(hidden)]
-pub use crate::requests::{Call, Carriage, Courier, Request};
+pub use crate::driver::requests::{Call, Carriage, Courier, Request};

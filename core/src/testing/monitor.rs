@@ -16,10 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::disk::Disk;
 use self::session::Facts;
 use self::wire::SentFrame;
+use crate::base::id::{IdempotencyKey, InstanceId, NodeId, RoleIndex, SessionId};
+use crate::base::role::role_name;
 use crate::contract::{Batch, Direction, KeyRange, Space, Store};
 use crate::frame::{Header, Receipt};
-use crate::id::{IdempotencyKey, InstanceId, NodeId, RoleIndex, SessionId};
-use crate::role::role_name;
 
 /// A violated invariant of `docs/invariants.md`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

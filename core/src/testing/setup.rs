@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::abort::Abort;
-use crate::choreography::Choreography;
-use crate::local::Services;
-use crate::located::Located;
-use crate::message::{Message, Payload, encode};
-use crate::role::{Role, RoleSet};
+use crate::base::abort::Abort;
+use crate::base::located::Located;
+use crate::base::message::{Message, Payload, encode};
+use crate::base::role::{Role, RoleSet};
+use crate::driver::local::Services;
+use crate::language::choreography::Choreography;
 use crate::state::State;
 
 use super::disk::Disk;

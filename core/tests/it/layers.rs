@@ -1,8 +1,11 @@
-//! Arrows run one way: who must not know whom, proved from the manifests.
+//! Arrows run one way: who must not know whom, proved from the manifests for crates and from the sources for the rooms
+//! within a crate.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+
+use crate::rooms::refused_arrows;
 
 /// The names under `[dependencies]` (and `[dependencies.x]`, `[target.'..'.dependencies]`) of a package's manifest.
 fn dependencies(package: &str) -> BTreeSet<String> {
@@ -83,6 +86,17 @@ fn actors_know_zenoh_only_through_the_transport() {
     check_absent("actors", &["accompanist-core", "accompanist-transport", "ractor"], &["zenoh"]);
 }
 
+#[test]
+fn rooms_of_core_use_only_rooms_below_them() {
+    check_rooms("core");
+}
+
+fn check_rooms(package: &str) {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(package).join("src");
+    let refused: Vec<String> = refused_arrows(&sources).iter().map(ToString::to_string).collect();
+    assert!(refused.is_empty(), "against the table in {package}/src/lib.rs:\n{}", refused.join("\n"));
+}
+
 /// A payload that nobody holds cannot panic when it is dropped.
 #[test]
 fn panics_are_caught_in_one_place() {
@@ -93,7 +107,7 @@ fn panics_are_caught_in_one_place() {
     }
     assert!(sources.len() > 100, "the sources were not found");
     sources.retain(|file| fs::read_to_string(file).unwrap().contains("catch_unwind"));
-    assert_eq!(sources, [root.join("core/src/panics.rs")]);
+    assert_eq!(sources, [root.join("core/src/base/panics.rs")]);
 }
 
 fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {

@@ -24,6 +24,7 @@ mod model;
 mod nudges;
 mod operations;
 mod rig;
+mod rooms;
 mod tables;
 mod ui;
 mod undecided;

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::{Verdict, Violation, require};
+use crate::base::abort::Abort;
+use crate::base::id::{InstanceId, NodeId, Path};
+use crate::base::message::decode;
 use crate::contract::{Batch, Space};
-use crate::id::{InstanceId, NodeId, Path};
-use crate::message::decode;
 use crate::record::{Closed, Opened, Record, read_value};
 
 /// A decoded change.
@@ -119,7 +120,7 @@ impl Seen {
                 }
                 _ => return None,
             };
-            let verdict: Result<(), crate::Abort> = decode(verdict.as_slice()).ok()?;
+            let verdict: Result<(), Abort> = decode(verdict.as_slice()).ok()?;
             verdict.is_err().then(|| saga.child(0))
         })
     }

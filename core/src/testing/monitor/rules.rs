@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::disk::{Entry, Fact, Seen};
 use super::session::{are_alike, is_over};
 use super::{InvariantMonitor, Verdict, require};
-use crate::context::is_timer;
+use crate::base::id::{InstanceId, NodeId, Path};
 use crate::frame::Outcome;
-use crate::id::{InstanceId, NodeId, Path};
+use crate::language::context::is_timer;
 use crate::record::Record;
 
 /// An instance before and after a batch.

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use super::disk::{Fact, Seen};
 use super::{Verdict, require};
+use crate::base::id::{NodeId, Path, RoleIndex, SessionId};
+use crate::base::message::Payload;
+use crate::base::role::role_name;
 use crate::frame::{Header, Outcome};
-use crate::id::{NodeId, Path, RoleIndex, SessionId};
-use crate::message::Payload;
 use crate::record::Record;
-use crate::role::role_name;
 
 /// The result of a step, as it was recorded.
 #[derive(Debug, Clone, Copy, Default)]

@@ -4,12 +4,12 @@
 use super::disk::Seen;
 use super::session::Message;
 use super::{InvariantMonitor, Verdict, require};
+use crate::base::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
+use crate::base::message::Fingerprint;
+use crate::base::role::role_name;
 use crate::frame::{Body, Frame, Operation, Packet, Receipt};
-use crate::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
 use crate::machine::CAUSES_OF_DIVERGENCE;
-use crate::message::Fingerprint;
 use crate::record::Record;
-use crate::role::role_name;
 
 /// A sent frame, with the facts that its acknowledgement needs.
 #[derive(Debug, Clone)]

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde::de::{DeserializeOwned, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::panics;
-use crate::value::{Encoded, Order};
+use crate::base::panics;
+use crate::base::value::{Encoded, Order};
 
 /// The initial capacity for packed values, sufficient for most of them. A vector that starts empty is reallocated
 /// four times.
@@ -191,7 +191,10 @@ fn rounds_to_tell_an_order(entries: usize) -> usize {
 
 /// Turns a panic in a user's `Serialize` or `Deserialize` into an ordinary error, so that after an effect it is
 /// handled like any other value that cannot be encoded.
-fn caught<T, R>(action: &'static str, code: impl FnOnce() -> Result<R, crate::value::Error>) -> Result<R, CodecError> {
+fn caught<T, R>(
+    action: &'static str,
+    code: impl FnOnce() -> Result<R, crate::base::value::Error>,
+) -> Result<R, CodecError> {
     match panics::catch(code) {
         Ok(result) => result.map_err(|error| CodecError::new::<T>(action, &error)),
         Err(panic) => Err(CodecError::new::<T>(action, &format!("it panicked: {panic}"))),
@@ -199,11 +202,11 @@ fn caught<T, R>(action: &'static str, code: impl FnOnce() -> Result<R, crate::va
 }
 
 fn written<T: Serialize>(value: &T) -> Result<Encoded, CodecError> {
-    caught::<T, _>(ENCODED, || crate::value::encode(value))
+    caught::<T, _>(ENCODED, || crate::base::value::encode(value))
 }
 
 fn read_back<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    caught::<T, _>(ENCODED, || crate::value::decode(bytes)).map_err(|CodecError { reason, .. }| {
+    caught::<T, _>(ENCODED, || crate::base::value::decode(bytes)).map_err(|CodecError { reason, .. }| {
         let reason = format!(
             "its `Deserialize` does not read what its `Serialize` writes ({reason}): look at its serde attributes"
         );
@@ -216,7 +219,7 @@ fn read_back<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 /// # Errors
 /// [`CodecError`] if the bytes are not a value of type `T`, or if bytes are left over.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    crate::value::decode(bytes).map_err(|error| CodecError::new::<T>("decoded", &error))
+    crate::base::value::decode(bytes).map_err(|error| CodecError::new::<T>("decoded", &error))
 }
 
 /// Encodes a type of the runtime itself, such as a frame or a record. The encoding is positional (postcard), without

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Context;
-use crate::abort::Abort;
-use crate::engine::Engine;
+use crate::base::abort::Abort;
+use crate::base::id::Path;
+use crate::base::located::At;
+use crate::base::message::Message;
+use crate::base::role::{Has, Role, RoleSet};
 use crate::frame::Operation;
-use crate::id::Path;
-use crate::located::At;
-use crate::message::Message;
-use crate::role::{Has, Role, RoleSet};
+use crate::language::engine::Engine;
 
 /// The index, in the scope of a receive, of the operation that records its time limit.
 const LIMIT: u32 = 0;
@@ -226,7 +226,7 @@ impl<Roles: RoleSet> Context<Roles> {
 
 impl Engine {
     fn publish<V: Message>(&self, path: &Path, view: &V) {
-        match crate::message::encode(view) {
+        match crate::base::message::encode(view) {
             Ok(view) => self.instance().publish(view.into()),
             Err(error) => self.instance().refuse_value(path, &error),
         }

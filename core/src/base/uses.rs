@@ -7,7 +7,7 @@
 pub(crate) use listening::{Received, listen, received, used};
 
 #[cfg(not(feature = "testing"))]
-pub(crate) fn received<T>(_: &crate::id::Path, _: &'static str, _: &std::sync::Arc<T>) {}
+pub(crate) fn received<T>(_: &crate::base::id::Path, _: &'static str, _: &std::sync::Arc<T>) {}
 
 #[cfg(not(feature = "testing"))]
 pub(crate) fn used<T>(_: &std::sync::Arc<T>) {}
@@ -18,7 +18,7 @@ mod listening {
     use std::cell::RefCell;
     use std::sync::Arc;
 
-    use crate::id::Path;
+    use crate::base::id::Path;
 
     /// A value that a program has received.
     pub(crate) struct Received {

@@ -13,24 +13,25 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::stream::{FuturesUnordered, Stream};
 
-use crate::abort::Abort;
-use crate::choreography::{Choreography, Compensation};
-use crate::context::Context as ChoreographyContext;
+use crate::base::abort::Abort;
+use crate::base::id::{InstanceId, Path, RoleIndex};
+use crate::base::located::{Located, Service};
+use crate::base::message::{Payload, decode};
+use crate::base::panics;
+use crate::base::role::{Role, RoleSet};
 use crate::contract::{BoxFuture, Change, Environment};
-use crate::engine::Engine;
+#[cfg(feature = "testing")]
+use crate::driver::requests::{Courier, carried};
 use crate::frame::{Delivery, Header};
-use crate::id::{InstanceId, Path, RoleIndex};
-use crate::located::{Located, Service};
+use crate::language::choreography::Choreography;
+use crate::language::context::Context as ChoreographyContext;
+use crate::language::engine::Engine;
 #[cfg(feature = "testing")]
 use crate::machine::StepSeen;
 use crate::machine::{
     Effects, Idle, Job, JobResult, LocalResult, Machine, OutgoingKey, Resolution, SignalError, Status,
 };
-use crate::message::{Payload, decode};
-use crate::panics;
-#[cfg(feature = "testing")]
-use crate::requests::{Courier, carried};
-use crate::role::{Role, RoleSet};
+use crate::step::Compensation;
 
 /// A choreography's interface for the caller who starts it. Versions with equal interfaces can replace each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

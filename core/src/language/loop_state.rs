@@ -1,8 +1,8 @@
 //! The state that a loop carries from turn to turn, in a form of which each role can store its own part.
 
-use crate::located::{At, Located};
-use crate::message::{CodecError, Message, Payload, decode, encode, pack, unpack};
-use crate::role::Role;
+use crate::base::located::{At, Located};
+use crate::base::message::{CodecError, Message, Payload, decode, encode, pack, unpack};
+use crate::base::role::Role;
 
 /// The state that [`Context::repeat`](crate::Context::repeat) carries from one turn to the next: located values,
 /// values known to all roles (as [`Known`]), and tuples of those.

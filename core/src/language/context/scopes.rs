@@ -6,16 +6,16 @@ use std::pin::pin;
 use std::task::Poll;
 
 use super::Context;
-use crate::abort::Abort;
-use crate::choreography::Choreography;
-use crate::engine::Engine;
+use crate::base::abort::Abort;
+use crate::base::id::Path;
+use crate::base::located::{Absent, Located};
+use crate::base::message::{Payload, pack, unpack};
+use crate::base::role::{Includes, RoleSet};
 use crate::frame::Operation;
-use crate::id::Path;
-use crate::located::{Absent, Located};
-use crate::loop_state::LoopState;
+use crate::language::choreography::Choreography;
+use crate::language::engine::Engine;
+use crate::language::loop_state::LoopState;
 use crate::machine::{SagaPaths, TURN_VOTE, Verdict};
-use crate::message::{Payload, pack, unpack};
-use crate::role::{Includes, RoleSet};
 
 impl<Roles: RoleSet> Context<Roles> {
     /// Runs a saga within the session, with some of its roles. An abort of the saga compensates only the saga's own

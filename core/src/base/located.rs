@@ -7,10 +7,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::id::IdempotencyKey;
-use crate::message::{CodecError, Message, Payload, encode};
-use crate::role::Role;
-use crate::uses;
+use crate::base::id::IdempotencyKey;
+use crate::base::message::{CodecError, Message, Payload, encode};
+use crate::base::role::Role;
+use crate::base::uses;
 
 /// A value of type `T` at role `R`. At every other role it holds nothing.
 ///

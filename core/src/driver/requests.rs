@@ -8,10 +8,10 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use crate::base::id::{InstanceId, Path};
+use crate::base::panics;
 use crate::contract::BoxFuture;
-use crate::id::{InstanceId, Path};
 use crate::machine::{Job, JobResult};
-use crate::panics;
 
 /// A call that is carried out separately from its caller. The error is the text of a panic.
 pub type Call = BoxFuture<'static, Result<(), String>>;

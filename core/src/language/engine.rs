@@ -8,16 +8,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 
-use crate::abort::Abort;
-use crate::choreography::Step;
+use crate::base::abort::Abort;
+use crate::base::id::{IdempotencyKey, Path, RoleIndex, SessionId};
+use crate::base::located::{Held, Local, Service};
+use crate::base::message::{
+    CodecError, Fingerprint, Message, Payload, decode, encode, encode_and_read, encode_repeatable,
+};
+use crate::base::role::Role;
+use crate::base::uses;
 use crate::contract::Environment;
 use crate::frame::Operation;
-use crate::id::{IdempotencyKey, Path, RoleIndex, SessionId};
-use crate::located::{Held, Local, Service};
 use crate::machine::Machine;
-use crate::message::{CodecError, Fingerprint, Message, Payload, decode, encode, encode_and_read, encode_repeatable};
-use crate::role::Role;
-use crate::uses;
+use crate::step::Step;
 
 /// One role's end of a session, shared between its program and the driver.
 #[doc(hidden)]

@@ -4,11 +4,11 @@
 
 use std::future::Future;
 
-use crate::engine::Engine;
-use crate::id::Path;
-use crate::located::{At, Held};
-use crate::message::Message;
-use crate::role::{Role, RoleSet};
+use crate::base::id::Path;
+use crate::base::located::{At, Held};
+use crate::base::message::Message;
+use crate::base::role::{Role, RoleSet};
+use crate::language::engine::Engine;
 
 /// The roles that a value is multicast to.
 pub trait Targets: RoleSet {

@@ -1,7 +1,7 @@
 //! The operations of a choreography, as the program calls them.
 //!
 //! Each operation takes its path when it is called, and then performs the part of this role. This module says what
-//! each part is; [`crate::machine`] says how it is recorded and sent. Tuple operations are in [`crate::group`];
+//! each part is; [`crate::machine`] says how it is recorded and sent. Tuple operations are in [`crate::language::group`];
 //! `scopes` has sagas and loops; `signals` has time, signals and views.
 
 mod scopes;
@@ -15,15 +15,15 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::abort::Abort;
-use crate::choreography::Step;
-use crate::engine::Engine;
+use crate::base::abort::Abort;
+use crate::base::id::{Path, SessionId};
+use crate::base::located::{Absent, At, Held, Local};
+use crate::base::message::Message;
+use crate::base::role::{Has, Includes, Role, RoleSet};
 use crate::frame::Operation;
-use crate::group::{Gather, Targets};
-use crate::id::{Path, SessionId};
-use crate::located::{Absent, At, Held, Local};
-use crate::message::Message;
-use crate::role::{Has, Includes, Role, RoleSet};
+use crate::language::engine::Engine;
+use crate::language::group::{Gather, Targets};
+use crate::step::Step;
 
 /// Counts the operations of one scope.
 struct Scope {

@@ -9,17 +9,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::SystemTime;
 
-use crate::abort::Abort;
-use crate::choreography::Choreography;
+use crate::base::abort::Abort;
+use crate::base::id::{InstanceId, NodeId, RoleIndex, SessionId};
+use crate::base::located::{Located, Service};
+use crate::base::message::{Payload, decode, encode};
+use crate::base::role::{Role, RoleSet};
 use crate::contract::Environment;
+use crate::driver::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
 use crate::frame::{Delivery, Header};
-use crate::id::{InstanceId, NodeId, RoleIndex, SessionId};
-use crate::located::{Located, Service};
+use crate::language::choreography::Choreography;
 use crate::machine::{Effects, Limits, Machine, Outgoing, Stop, Write};
-use crate::message::{Payload, decode, encode};
 use crate::record::Opened;
-use crate::role::{Role, RoleSet};
-use crate::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
 use crate::state::Writes;
 
 /// The services of the roles, by role.

@@ -1,0 +1,13 @@
+//! What everything else is made of: identities, roles, values at roles, values as bytes, aborts.
+//!
+//! These modules know no store, no network and no protocol.
+
+pub mod id;
+pub mod message;
+pub mod panics;
+
+pub(crate) mod abort;
+pub(crate) mod located;
+pub(crate) mod role;
+pub(crate) mod uses;
+mod value;
