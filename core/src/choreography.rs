@@ -19,6 +19,31 @@ use crate::state::State;
 /// Every role runs [`Choreography::run`], and each operation on the context performs that role's part of the
 /// operation. The program must be deterministic: its behaviour may depend on its input, on messages and on recorded
 /// results (`effect`, `now`, `random`, ..), never on a clock, on chance or on a global.
+///
+/// ```
+/// use accompanist_core::{Abort, At, Choreography, Context, Role, Services, run_local};
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+///
+/// /// The buyer asks what its books cost.
+/// struct Quote;
+/// impl Choreography for Quote {
+///     const NAME: &'static str = "quote";
+///     type Roles = (Buyer, Seller);
+///     type Input = At<Buyer, u32>; // The buyer starts the session ..
+///     type Output = At<Buyer, u32>; // .. and has its output.
+///     async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+///         let books = ctx.comm(Buyer, Seller, &books).await?;
+///         let price = ctx.locally(Seller, |seller| seller.get(&books) * 25);
+///         ctx.comm(Seller, Buyer, &price).await
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// assert_eq!(run_local(Quote, 3, &Services::new()).await, Ok(75));
+/// # }
+/// ```
 pub trait Choreography: Send + Sync + 'static {
     /// The name of the choreography, unique in a system.
     const NAME: &'static str;
@@ -55,6 +80,45 @@ pub trait Choreography: Send + Sync + 'static {
 
 /// The order in which the roles of an aborted session compensate their steps. Within a [`Context::saga`], each role
 /// always compensates at its own pace.
+///
+/// ```
+/// # use std::sync::{Arc, Mutex};
+/// use accompanist_core::Compensation;
+/// # use accompanist_core::*;
+/// # type Log = Mutex<Vec<&'static str>>;
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = Log; }
+/// # #[derive(Clone, Copy)] struct Carrier;
+/// # impl Role for Carrier { const NAME: &'static str = "carrier"; type Service = Log; }
+/// # struct Step<R>(R);
+/// # impl<R: Role<Service = Log>> Transaction for Step<R> {
+/// #     const NAME: &'static str = R::NAME; type Role = R; type Input = (); type Output = ();
+/// #     async fn commit(&self, _: &Local<R>, (): &()) -> Result<(), Abort> { Ok(()) }
+/// #     async fn compensate(&self, here: &Local<R>, (): &(), (): &()) -> Result<(), Retry> {
+/// #         here.service().lock().unwrap().push(R::NAME);
+/// #         Ok(())
+/// #     }
+/// # }
+/// struct Sale;
+/// impl Choreography for Sale {
+///     const NAME: &'static str = "sale";
+///     const COMPENSATION: Compensation = Compensation::Backwards; // The parcel comes back before the book.
+///     // ..
+/// #     type Roles = (Seller, Carrier); type Input = At<Seller, ()>; type Output = At<Seller, ()>;
+///     async fn run(&self, ctx: &Context<Self::Roles>, order: At<Seller, ()>) -> Result<At<Seller, ()>, Abort> {
+///         let reserved = ctx.transact(Step(Seller), &order).await?;
+///         let shipped = ctx.transact(Step(Carrier), &ctx.comm(Seller, Carrier, &reserved).await?).await?;
+///         ctx.comm(Carrier, Seller, &shipped).await?;
+///         ctx.abort(Abort::new("recalled", "the book must not be sold")).await
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let log = Arc::new(Mutex::new(Vec::new())); // Who compensates.
+/// let services = Services::new().with(Seller, log.clone()).with(Carrier, log.clone());
+/// run_local(Sale, (), &services).await.unwrap_err();
+/// assert_eq!(*log.lock().unwrap(), ["carrier", "seller"]);
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compensation {
     /// Each role compensates at its own pace, in the reverse order of its own commits. This is the fastest way to
@@ -69,6 +133,38 @@ pub enum Compensation {
 
 /// The guarantee that a saga step can give (Garcia-Molina and Salem 1987; Richardson, Microservices Patterns, chapter
 /// 4).
+///
+/// ```
+/// use accompanist_core::Kind;
+/// # use accompanist_core::*;
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// /// Charges the buyer's card. Nobody can undo that, so there is no `compensate`.
+/// struct Charge;
+/// impl Transaction for Charge {
+///     const NAME: &'static str = "charge";
+///     const KIND: Kind = Kind::Pivot;
+///     type Role = Seller;
+///     type Input = u32;
+///     type Output = u32;
+///     async fn commit(&self, _seller: &Local<Seller>, price: &u32) -> Result<u32, Abort> {
+///         if *price > 100 { Err(Abort::new("no-cover", "the bank refuses")) } else { Ok(*price) }
+///     }
+/// }
+///
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Seller,);
+/// #     type Input = At<Seller, u32>; type Output = At<Seller, u32>;
+/// async fn run(&self, ctx: &Context<Self::Roles>, price: At<Seller, u32>) -> Result<At<Seller, u32>, Abort> {
+///     ctx.transact(Charge, &price).await // Whatever comes after this has to be retriable.
+/// }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// assert_eq!(run_local(Sale, 75, &Services::new()).await, Ok(75));
+/// assert_eq!(run_local(Sale, 125, &Services::new()).await.unwrap_err().code(), "no-cover");
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The step can refuse, and it can be compensated.
@@ -83,6 +179,37 @@ pub enum Kind {
 }
 
 /// The result of a commit that a crash left in doubt, as far as its service knows it; see [`Transaction::outcome`].
+///
+/// A service that can answer keeps what it did under each key, and bars the keys that it was asked about in vain:
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use accompanist_core::{Abort, CommitOutcome, IdempotencyKey, Path, SessionId};
+///
+/// /// The charges by key; `None` for a key under which nothing may be charged any more.
+/// #[derive(Default)]
+/// struct Till(BTreeMap<IdempotencyKey, Option<u32>>);
+///
+/// impl Till {
+///     /// What `commit` calls.
+///     fn charge(&mut self, key: &IdempotencyKey, price: u32) -> Result<u32, Abort> {
+///         self.0.entry(key.clone()).or_insert(Some(price)).ok_or(Abort::new("barred", "too late for this charge"))
+///     }
+///     /// What `outcome` calls.
+///     fn outcome(&mut self, key: &IdempotencyKey) -> CommitOutcome<u32> {
+///         self.0.entry(key.clone()).or_insert(None).map_or(CommitOutcome::NotCommitted, CommitOutcome::Committed)
+///     }
+/// }
+///
+/// # let session = SessionId::fresh(0, 0);
+/// # let [one, other] = [1, 2].map(|step| IdempotencyKey { session, path: Path::root().child(step) });
+/// let mut till = Till::default();
+/// till.charge(&one, 75)?;
+/// assert_eq!(till.outcome(&one), CommitOutcome::Committed(75));
+/// assert_eq!(till.outcome(&other), CommitOutcome::NotCommitted);
+/// assert!(till.charge(&other, 75).is_err());
+/// # Ok::<(), Abort>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitOutcome<T> {
     /// The commit took effect and returned this output.
@@ -100,6 +227,56 @@ pub enum CommitOutcome<T> {
 /// returns the answer of the first. The runtime repeats the request after a crash, because it cannot know how far the
 /// request got. The service keeps what it has committed as long as a session may live, and refuses a commit that
 /// arrives after its compensation. See `docs/programming-model.md`.
+///
+/// ```
+/// # use std::collections::BTreeMap;
+/// # use std::sync::{Arc, Mutex};
+/// # use accompanist_core::*;
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = Stock; }
+/// /// A service that honours keys: the first answer under a key stays. `None` is a reservation that was taken back.
+/// #[derive(Default)]
+/// struct Stock(Mutex<BTreeMap<IdempotencyKey, Option<u32>>>);
+///
+/// struct Reserve;
+/// impl Transaction for Reserve {
+///     const NAME: &'static str = "reserve";
+///     type Role = Seller;
+///     type Input = u32;
+///     type Output = u32;
+///     async fn commit(&self, here: &Local<Seller>, books: &u32) -> Result<u32, Abort> {
+///         let mut reserved = here.service().0.lock().unwrap();
+///         let answer = reserved.entry(here.key().clone()).or_insert(Some(*books));
+///         answer.ok_or(Abort::new("too-late", "this reservation was taken back before"))
+///     }
+///     async fn compensate(&self, here: &Local<Seller>, _: &u32, _reserved: &u32) -> Result<(), Retry> {
+///         here.service().0.lock().unwrap().insert(here.key().clone(), None);
+///         Ok(())
+///     }
+/// }
+///
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+/// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+/// # async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+/// #     let books = ctx.comm(Buyer, Seller, &books).await?;
+/// #     let reserved = ctx.comm(Seller, Buyer, &ctx.transact(Reserve, &books).await?).await?;
+/// #     let pays = ctx.locally(Buyer, |buyer| *buyer.get(&reserved) <= 4);
+/// #     if ctx.broadcast(Buyer, &pays).await? { Ok(reserved) } else { ctx.abort(Abort::new("too-dear", "")).await }
+/// # }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// // `Sale` runs `Reserve`, and aborts if the buyer does not pay. It pays for four books at most.
+/// let stock = Arc::new(Stock::default());
+/// let services = Services::new().with(Seller, stock.clone());
+/// assert_eq!(run_local(Sale, 3, &services).await, Ok(3));
+/// assert_eq!(run_local(Sale, 5, &services).await.unwrap_err().code(), "too-dear");
+/// assert_eq!(stock.0.lock().unwrap().values().flatten().sum::<u32>(), 3);
+/// # }
+/// ```
 pub trait Transaction: Send + Sync + 'static {
     /// The name of the step, checked on replay.
     const NAME: &'static str;
@@ -144,7 +321,8 @@ pub trait Transaction: Send + Sync + 'static {
     }
 
     /// Returns whether the commit under [`Local::key`] took effect. The runtime calls this for a [`Kind::Pivot`] that
-    /// was running at a crash and whose session has been aborted since, so that the step must not be run again.
+    /// was running at a crash and whose session has been aborted since, so that the step must not be run again. See
+    /// [`CommitOutcome`] for a service that can answer.
     ///
     /// # Errors
     /// After a [`Retry`] the call is repeated, as for `compensate`.
@@ -160,6 +338,12 @@ pub trait Transaction: Send + Sync + 'static {
 
 impl Kind {
     /// Whether a step of this kind can be compensated.
+    ///
+    /// ```
+    /// # use accompanist_core::Kind;
+    /// assert!(Kind::Compensable.is_compensable());
+    /// assert!(!Kind::Pivot.is_compensable() && !Kind::Retriable.is_compensable());
+    /// ```
     pub const fn is_compensable(self) -> bool {
         matches!(self, Self::Compensable)
     }
@@ -169,6 +353,45 @@ impl Kind {
 /// user.
 ///
 /// The step runs inside the store's writer: keep it short, and only compute and use `state`.
+///
+/// A unit test needs no session, only a [`State`] over nothing:
+///
+/// ```
+/// use accompanist_core::{Abort, LocalTransaction, Retry, State, Table, state::Writes};
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl accompanist_core::Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// const SHELF: Table<String, u32> = Table::new("shelf");
+///
+/// /// Takes books off the shelf, and returns their price.
+/// struct Reserve;
+/// impl LocalTransaction for Reserve {
+///     const NAME: &'static str = "reserve";
+///     type Role = Seller;
+///     type Input = u32;
+///     type Output = u32;
+///     fn commit(&self, state: &mut State<'_>, books: &u32) -> Result<u32, Abort> {
+///         SHELF.update(state, "books", |left| {
+///             left.unwrap_or(10).checked_sub(*books).ok_or(Abort::new("sold-out", "not enough books on the shelf"))
+///         })?;
+///         Ok(books * 25)
+///     }
+///     fn compensate(&self, state: &mut State<'_>, books: &u32, _price: &u32) -> Result<(), Retry> {
+///         SHELF.update(state, "books", |left| Ok(left.unwrap_or_default() + books))?;
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let nothing = Writes::default();
+/// let mut state = State::new(&nothing, "seller");
+/// let price = Reserve.commit(&mut state, &3)?;
+/// assert_eq!((price, SHELF.get(&state, "books")?), (75, Some(7)));
+/// Reserve.compensate(&mut state, &3, &price)?;
+/// assert_eq!(SHELF.get(&state, "books")?, Some(10));
+/// assert_eq!(Reserve.commit(&mut state, &11).unwrap_err().code(), "sold-out");
+/// # Ok(())
+/// # }
+/// ```
 pub trait LocalTransaction: Send + Sync + 'static {
     /// The name of the step, checked on replay.
     const NAME: &'static str;
