@@ -16,6 +16,31 @@ use crate::step::Compensation;
 /// Every role runs [`Choreography::run`], and each operation on the context performs that role's part of the
 /// operation. The program must be deterministic: its behaviour may depend on its input, on messages and on recorded
 /// results (`effect`, `now`, `random`, ..), never on a clock, on chance or on a global.
+///
+/// ```
+/// use accompanist_core::{Abort, At, Choreography, Context, Role, Services, run_local};
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+///
+/// /// The buyer asks what its books cost.
+/// struct Quote;
+/// impl Choreography for Quote {
+///     const NAME: &'static str = "quote";
+///     type Roles = (Buyer, Seller);
+///     type Input = At<Buyer, u32>; // The buyer starts the session ..
+///     type Output = At<Buyer, u32>; // .. and has its output.
+///     async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+///         let books = ctx.comm(Buyer, Seller, &books).await?;
+///         let price = ctx.locally(Seller, |seller| seller.get(&books) * 25);
+///         ctx.comm(Seller, Buyer, &price).await
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// assert_eq!(run_local(Quote, 3, &Services::new()).await, Ok(75));
+/// # }
+/// ```
 pub trait Choreography: Send + Sync + 'static {
     /// The name of the choreography, unique in a system.
     const NAME: &'static str;

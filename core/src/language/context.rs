@@ -35,6 +35,36 @@ struct Scope {
 ///
 /// A context is one scope of operations. Operations that run side by side (in `tokio::try_join!`) within `async`
 /// blocks take a [`Context::fork`] each. Never `select!` over operations, because which one wins is chance.
+///
+/// A part of a program is a function that takes the context:
+///
+/// ```
+/// # use accompanist_core::*;
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// /// Asks the seller for the price of one order.
+/// async fn ask(ctx: &Context<(Buyer, Seller)>, books: &At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+///     let books = ctx.comm(Buyer, Seller, books).await?;
+///     let price = ctx.locally(Seller, |seller| seller.get(&books) * 25);
+///     ctx.comm(Seller, Buyer, &price).await
+/// }
+///
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+/// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+/// async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+///     let more = ctx.locally(Buyer, |buyer| buyer.get(&books) + 1);
+///     let (price, dearer) = (ask(ctx, &books).await?, ask(ctx, &more).await?);
+///     Ok(ctx.locally(Buyer, |buyer| buyer.get(&dearer) - buyer.get(&price)))
+/// }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// assert_eq!(run_local(Sale, 3, &Services::new()).await, Ok(25));
+/// # }
+/// ```
 pub struct Context<Roles> {
     engine: Arc<Engine>,
     scope: Scope,
@@ -63,7 +93,29 @@ impl<Roles: RoleSet> Context<Roles> {
         path
     }
 
-    /// The session id, the same at every role.
+    /// The session id, the same at every role. All roles know it, so all may branch on it. The call takes no path.
+    ///
+    /// ```
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, bool>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, _books: At<Buyer, u32>) -> Result<At<Buyer, bool>, Abort> {
+    ///     let order = ctx.session(); // A number for the order that nobody has to send.
+    ///     let invoice = ctx.locally(Seller, |_| format!("invoice for order {order}"));
+    ///     let invoice = ctx.comm(Seller, Buyer, &invoice).await?;
+    ///     Ok(ctx.locally(Buyer, |buyer| buyer.get(&invoice).ends_with(&order.to_string())))
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(run_local(Sale, 3, &Services::new()).await, Ok(true));
+    /// # }
+    /// ```
     pub fn session(&self) -> SessionId {
         self.engine.session()
     }
@@ -73,35 +125,37 @@ impl<Roles: RoleSet> Context<Roles> {
     /// and on every replay. The call takes no path: it may be made anywhere, any number of times.
     ///
     /// ```
-    /// # use accompanist_core::{Abort, At, Choreography, Context, Role, Services, run_local};
-    /// # #[derive(Clone, Copy)] struct Asker;
-    /// # #[derive(Clone, Copy)] struct Doubler;
-    /// # impl Role for Asker { const NAME: &'static str = "asker"; type Service = (); }
-    /// # impl Role for Doubler { const NAME: &'static str = "doubler"; type Service = (); }
-    /// struct Double;
-    /// impl Choreography for Double {
-    ///     const NAME: &'static str = "double";
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// struct Sale;
+    /// impl Choreography for Sale {
+    ///     const NAME: &'static str = "sale";
     ///     const PATCHES: &'static [&'static str] = &["check-first"];
-    /// #   type Roles = (Asker, Doubler);
-    /// #   type Input = At<Asker, u32>;
-    /// #   type Output = At<Asker, u32>;
+    /// #   type Roles = (Buyer, Seller);
+    /// #   type Input = At<Buyer, u32>;
+    /// #   type Output = At<Buyer, u32>;
     ///     // ..
-    ///     async fn run(&self, ctx: &Context<Self::Roles>, n: At<Asker, u32>) -> Result<At<Asker, u32>, Abort> {
+    ///     async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
     ///         if ctx.patched("check-first") {
-    ///             let small = ctx.locally(Asker, |here| *here.get(&n) < 1_000);
-    ///             if !ctx.broadcast(Asker, &small).await? {
-    ///                 return ctx.abort(Abort::new("too-large", "1000 or more")).await;
+    ///             let few = ctx.locally(Buyer, |buyer| *buyer.get(&books) < 1_000);
+    ///             if !ctx.broadcast(Buyer, &few).await? {
+    ///                 return ctx.abort(Abort::new("too-many", "1000 or more")).await;
     ///             }
     ///         }
     ///         // ..
-    /// #       let n = ctx.comm(Asker, Doubler, &n).await?;
-    /// #       let doubled = ctx.locally(Doubler, |here| here.get(&n) * 2);
-    /// #       ctx.comm(Doubler, Asker, &doubled).await
+    /// #       let books = ctx.comm(Buyer, Seller, &books).await?;
+    /// #       let price = ctx.locally(Seller, |seller| seller.get(&books) * 25);
+    /// #       ctx.comm(Seller, Buyer, &price).await
     ///     }
     /// }
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-    /// # assert_eq!(run_local(Double, 1_000, &Services::new()).await.unwrap_err().code(), "too-large");
-    /// # });
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// // `run_local` runs with all patches, as a cast does whose nodes all know them.
+    /// assert_eq!(run_local(Sale, 3, &Services::new()).await, Ok(75));
+    /// assert_eq!(run_local(Sale, 1_000, &Services::new()).await.unwrap_err().code(), "too-many");
+    /// # }
     /// ```
     ///
     /// To retire a patch, raise [`Choreography::VERSION`]. The new version has only the new branch, and its PATCHES
@@ -116,7 +170,29 @@ impl<Roles: RoleSet> Context<Roles> {
         self.engine.patched(patch)
     }
 
-    /// Sends a value from `from` to `to`.
+    /// Sends a value from `from` to `to`, which waits for it. The other roles go on at once; so does `from`, unless
+    /// `unacked_max` of [`Limits`](crate::machine::Limits) messages of it are unacknowledged.
+    ///
+    /// ```
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+    ///     let asked: At<Seller, u32> = ctx.comm(Buyer, Seller, &books).await?;
+    ///     let price: At<Seller, u32> = ctx.locally(Seller, |seller| seller.get(&asked) * 25);
+    ///     ctx.comm(Seller, Buyer, &price).await
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(run_local(Sale, 3, &Services::new()).await, Ok(75));
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Returns an [`Abort`] that a part of the program returned. When the session itself is aborted (by another role,
@@ -141,7 +217,33 @@ impl<Roles: RoleSet> Context<Roles> {
         }
     }
 
-    /// Sends a value from `from` to each role of `to`.
+    /// Sends a value from `from` to each role of `to`. The other roles do not get it, so nobody may branch on it;
+    /// for that, see [`Context::broadcast`].
+    ///
+    /// ```
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Carrier;
+    /// # impl Role for Carrier { const NAME: &'static str = "carrier"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller, Carrier);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+    ///     let (to_sell, to_carry) = ctx.multicast(Buyer, (Seller, Carrier), &books).await?;
+    ///     let price = ctx.locally(Seller, |seller| seller.get(&to_sell) * 25);
+    ///     let fee = ctx.locally(Carrier, |carrier| 4 + carrier.get(&to_carry));
+    ///     let offer = ctx.gather((Seller, Carrier), Buyer, (&price, &fee)).await?;
+    ///     Ok(ctx.locally(Buyer, |buyer| buyer.get(&offer).0 + buyer.get(&offer).1))
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(run_local(Sale, 3, &Services::new()).await, Ok(75 + 7));
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -163,6 +265,32 @@ impl<Roles: RoleSet> Context<Roles> {
 
     /// Sends a value from `from` to all roles of this context, so that all of them may branch on it.
     ///
+    /// ```
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, String>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, price: At<Buyer, u32>) -> Result<At<Buyer, String>, Abort> {
+    ///     let buys = ctx.locally(Buyer, |buyer| *buyer.get(&price) <= 100);
+    ///     let buys: bool = ctx.broadcast(Buyer, &buys).await?;
+    ///     if !buys {
+    ///         return Ok(ctx.locally(Buyer, |_| "no, thanks".to_owned()));
+    ///     }
+    ///     let parcel = ctx.locally(Seller, |_| "a parcel".to_owned()); // The seller, too, knows that it sells.
+    ///     ctx.comm(Seller, Buyer, &parcel).await
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(run_local(Sale, 75, &Services::new()).await, Ok("a parcel".to_owned()));
+    /// assert_eq!(run_local(Sale, 125, &Services::new()).await, Ok("no, thanks".to_owned()));
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Context::comm`].
     pub fn broadcast<A: Role, T: Message, I>(
@@ -180,6 +308,33 @@ impl<Roles: RoleSet> Context<Roles> {
     /// Sends the value of each role of `from` to `to`, which receives them in the order of the roles, whatever the
     /// order of arrival.
     ///
+    /// ```
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Carrier;
+    /// # impl Role for Carrier { const NAME: &'static str = "carrier"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller, Carrier);
+    /// #     type Input = At<Buyer, ()>; type Output = At<Buyer, u32>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, _: At<Buyer, ()>) -> Result<At<Buyer, u32>, Abort> {
+    ///     let price = ctx.locally(Seller, |_| 75_u32);
+    ///     let days = ctx.locally(Carrier, |_| 2_u8);
+    ///     let offer: At<Buyer, (u32, u8)> = ctx.gather((Seller, Carrier), Buyer, (&price, &days)).await?;
+    ///     Ok(ctx.locally(Buyer, |buyer| {
+    ///         let (price, days) = buyer.get(&offer);
+    ///         price - u32::from(*days) // A rebate for each day of waiting.
+    ///     }))
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(run_local(Sale, (), &Services::new()).await, Ok(73));
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Context::comm`].
     pub fn gather<From: RoleSet, C: Role, V: Gather<From>, I, J>(
@@ -195,7 +350,31 @@ impl<Roles: RoleSet> Context<Roles> {
         async move { Ok(At::held(V::gather(&engine, &path, C::NAME, values).await.map(Held::new))) }
     }
 
-    /// Computes a value at `role`. The closure runs again on replay, so it must be a pure function.
+    /// Computes a value at `role`. Nothing is recorded or sent. The closure runs again on replay, so it must be a pure
+    /// function of the values that it reads; for anything else, see [`Context::effect`].
+    ///
+    /// ```
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+    /// #     type Input = At<Buyer, (u32, u32)>; type Output = At<Buyer, u32>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, order: At<Buyer, (u32, u32)>) -> Result<At<Buyer, u32>, Abort> {
+    ///     let total = ctx.locally(Buyer, |buyer| { // Runs at the buyer only; the seller has no order to read.
+    ///         let (books, price) = buyer.get(&order);
+    ///         books * price
+    ///     });
+    ///     Ok(total)
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(run_local(Sale, (3, 25), &Services::new()).await, Ok(75));
+    /// # }
+    /// ```
     pub fn locally<R: Role, T, I>(&self, _role: R, compute: impl Fn(&Local<R>) -> T) -> At<R, T>
     where
         Roles: Has<R, I>,
@@ -207,6 +386,32 @@ impl<Roles: RoleSet> Context<Roles> {
     /// Runs something non-deterministic at `role` (reading a clock, an HTTP request) and records the result; a replay
     /// uses the record. The closure may run more than once if a crash comes before the record is written, so it must
     /// change nothing outside. For changes outside, use [`Context::transact`].
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Carrier;
+    /// # impl Role for Carrier { const NAME: &'static str = "carrier"; type Service = Rates; }
+    /// # struct Rates(u32);
+    /// # impl Rates { async fn fetch(&self) -> u32 { tokio::task::yield_now().await; self.0 } }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Carrier);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+    ///     // The rate of today. After a crash tomorrow it is still the one that the buyer was told.
+    ///     let rate = ctx.effect(Carrier, "fetch the rate", async |carrier| carrier.service().fetch().await);
+    ///     let rate = ctx.comm(Carrier, Buyer, &rate.await?).await?;
+    ///     Ok(ctx.locally(Buyer, |buyer| buyer.get(&books) * buyer.get(&rate)))
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let services = Services::new().with(Carrier, Arc::new(Rates(4)));
+    /// assert_eq!(run_local(Sale, 3, &services).await, Ok(12));
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -233,6 +438,36 @@ impl<Roles: RoleSet> Context<Roles> {
 
     /// Runs a saga step at its role. A refusal aborts the session, or the [`Context::saga`] around the call.
     ///
+    /// ```
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # struct Reserve;
+    /// # impl LocalTransaction for Reserve {
+    /// #     const NAME: &'static str = "reserve"; type Role = Seller; type Input = u32; type Output = u32;
+    /// #     fn commit(&self, _: &mut State<'_>, books: &u32) -> Result<u32, Abort> {
+    /// #         (*books <= 10).then_some(books * 25).ok_or(Abort::new("sold-out", "there are ten"))
+    /// #     }
+    /// #     fn compensate(&self, _: &mut State<'_>, _: &u32, _: &u32) -> Result<(), Retry> { Ok(()) }
+    /// # }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+    ///     let books = ctx.comm(Buyer, Seller, &books).await?;
+    ///     let price = ctx.transact(Reserve, &books).await?; // `Reserve` refuses more than ten books.
+    ///     ctx.comm(Seller, Buyer, &price).await
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(run_local(Sale, 3, &Services::new()).await, Ok(75));
+    /// assert_eq!(run_local(Sale, 11, &Services::new()).await.unwrap_err().code(), "sold-out");
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Context::comm`].
     pub fn transact<S: Step<M>, M, I>(
@@ -255,6 +490,41 @@ impl<Roles: RoleSet> Context<Roles> {
 
     /// Runs a saga step whose refusal is a value. Broadcast that value to branch on it.
     ///
+    /// ```
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # struct Reserve;
+    /// # impl LocalTransaction for Reserve {
+    /// #     const NAME: &'static str = "reserve"; type Role = Seller; type Input = u32; type Output = u32;
+    /// #     fn commit(&self, _: &mut State<'_>, books: &u32) -> Result<u32, Abort> {
+    /// #         (*books <= 10).then_some(books * 25).ok_or(Abort::new("sold-out", "there are ten"))
+    /// #     }
+    /// #     fn compensate(&self, _: &mut State<'_>, _: &u32, _: &u32) -> Result<(), Retry> { Ok(()) }
+    /// # }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+    ///     let books = ctx.comm(Buyer, Seller, &books).await?;
+    ///     let all: At<Seller, Result<u32, Abort>> = ctx.try_transact(Reserve, &books).await?;
+    ///     let price = ctx.locally(Seller, |seller| seller.get(&all).clone().ok());
+    ///     let price = match ctx.broadcast(Seller, &price).await? {
+    ///         Some(price) => ctx.locally(Seller, |_| price),
+    ///         None => ctx.transact(Reserve, &ctx.locally(Seller, |_| 1)).await?, // At least one.
+    ///     };
+    ///     ctx.comm(Seller, Buyer, &price).await
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(run_local(Sale, 3, &Services::new()).await, Ok(75));
+    /// assert_eq!(run_local(Sale, 11, &Services::new()).await, Ok(25));
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Context::comm`].
     #[expect(clippy::type_complexity, reason = "it is what the step gives, located")]
@@ -275,7 +545,38 @@ impl<Roles: RoleSet> Context<Roles> {
         }
     }
 
-    /// Runs a part that only some roles take. The other roles continue at once.
+    /// Runs a part that only some roles take. The other roles continue at once. Inside, [`Context::broadcast`] reaches
+    /// only the roles of the conclave, so they may branch without a message to the others. What the conclave returns is
+    /// located ([`Absent`]): the others have the same type with nothing in it.
+    ///
+    /// ```
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Carrier;
+    /// # impl Role for Carrier { const NAME: &'static str = "carrier"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller, Carrier);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+    ///     let books = ctx.comm(Buyer, Seller, &books).await?;
+    ///     // The buyer takes no part in this, and gets no message of it.
+    ///     let fee = ctx.conclave((Seller, Carrier), async |ctx| {
+    ///         let heavy = ctx.locally(Seller, |seller| *seller.get(&books) > 10);
+    ///         let fee = if ctx.broadcast(Seller, &heavy).await? { 9 } else { 4 };
+    ///         Ok(ctx.locally(Carrier, |_| fee))
+    ///     });
+    ///     ctx.comm(Carrier, Buyer, &fee.await?).await
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(run_local(Sale, 3, &Services::new()).await, Ok(4));
+    /// assert_eq!(run_local(Sale, 11, &Services::new()).await, Ok(9));
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Whatever `part` returns, at the roles that take it.
@@ -298,7 +599,40 @@ impl<Roles: RoleSet> Context<Roles> {
         }
     }
 
-    /// Returns a separate scope, for operations that run side by side.
+    /// Returns a separate scope, for operations that run side by side. Concurrent `async` blocks need one each, taken
+    /// before they begin, because chance decides in which order the blocks call their operations.
+    ///
+    /// ```
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Carrier;
+    /// # impl Role for Carrier { const NAME: &'static str = "carrier"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller, Carrier);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+    ///     let (first, second) = (ctx.fork(), ctx.fork());
+    ///     let (price, fee) = tokio::try_join!(
+    ///         async {
+    ///             let books = first.comm(Buyer, Seller, &books).await?;
+    ///             first.comm(Seller, Buyer, &first.locally(Seller, |seller| seller.get(&books) * 25)).await
+    ///         },
+    ///         async {
+    ///             let books = second.comm(Buyer, Carrier, &books).await?;
+    ///             second.comm(Carrier, Buyer, &second.locally(Carrier, |carrier| carrier.get(&books) + 4)).await
+    ///         },
+    ///     )?;
+    ///     Ok(ctx.locally(Buyer, |buyer| buyer.get(&price) + buyer.get(&fee)))
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(run_local(Sale, 3, &Services::new()).await, Ok(75 + 7));
+    /// # }
+    /// ```
     #[must_use]
     pub fn fork(&self) -> Self {
         Self::new(self.engine.clone(), self.take_path())
@@ -306,6 +640,40 @@ impl<Roles: RoleSet> Context<Roles> {
 
     /// Aborts the session for all roles, or the [`Context::saga`] that the call is made in. The committed steps are
     /// compensated. Every role that reaches the call aborts, so branch on a broadcast value first.
+    ///
+    /// ```
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # struct Reserve;
+    /// # impl LocalTransaction for Reserve {
+    /// #     const NAME: &'static str = "reserve"; type Role = Seller; type Input = u32; type Output = u32;
+    /// #     fn commit(&self, _: &mut State<'_>, books: &u32) -> Result<u32, Abort> {
+    /// #         (*books <= 10).then_some(books * 25).ok_or(Abort::new("sold-out", "there are ten"))
+    /// #     }
+    /// #     fn compensate(&self, _: &mut State<'_>, _: &u32, _: &u32) -> Result<(), Retry> { Ok(()) }
+    /// # }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+    /// #     type Input = At<Seller, u32>; type Output = At<Seller, u32>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, books: At<Seller, u32>) -> Result<At<Seller, u32>, Abort> {
+    ///     let price = ctx.transact(Reserve, &books).await?;
+    ///     let told = ctx.comm(Seller, Buyer, &price).await?;
+    ///     let pays = ctx.locally(Buyer, |buyer| *buyer.get(&told) <= 100);
+    ///     if !ctx.broadcast(Buyer, &pays).await? {
+    ///         return ctx.abort(Abort::new("too-dear", "the buyer pays 100 at most")).await; // Compensates `Reserve`.
+    ///     }
+    ///     Ok(price)
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(run_local(Sale, 3, &Services::new()).await, Ok(75));
+    /// assert_eq!(run_local(Sale, 5, &Services::new()).await.unwrap_err().code(), "too-dear");
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The returned future never completes, so that chance does not decide where branches that run beside it are cut

@@ -17,6 +17,45 @@ pub use transaction::{LocalTransaction, Transaction};
 
 /// The order in which the roles of an aborted session compensate their steps. Within a [`Context::saga`], each role
 /// always compensates at its own pace.
+///
+/// ```
+/// # use std::sync::{Arc, Mutex};
+/// use accompanist_core::Compensation;
+/// # use accompanist_core::*;
+/// # type Log = Mutex<Vec<&'static str>>;
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = Log; }
+/// # #[derive(Clone, Copy)] struct Carrier;
+/// # impl Role for Carrier { const NAME: &'static str = "carrier"; type Service = Log; }
+/// # struct Step<R>(R);
+/// # impl<R: Role<Service = Log>> Transaction for Step<R> {
+/// #     const NAME: &'static str = R::NAME; type Role = R; type Input = (); type Output = ();
+/// #     async fn commit(&self, _: &Local<R>, (): &()) -> Result<(), Abort> { Ok(()) }
+/// #     async fn compensate(&self, here: &Local<R>, (): &(), (): &()) -> Result<(), Retry> {
+/// #         here.service().lock().unwrap().push(R::NAME);
+/// #         Ok(())
+/// #     }
+/// # }
+/// struct Sale;
+/// impl Choreography for Sale {
+///     const NAME: &'static str = "sale";
+///     const COMPENSATION: Compensation = Compensation::Backwards; // The parcel comes back before the book.
+///     // ..
+/// #     type Roles = (Seller, Carrier); type Input = At<Seller, ()>; type Output = At<Seller, ()>;
+///     async fn run(&self, ctx: &Context<Self::Roles>, order: At<Seller, ()>) -> Result<At<Seller, ()>, Abort> {
+///         let reserved = ctx.transact(Step(Seller), &order).await?;
+///         let shipped = ctx.transact(Step(Carrier), &ctx.comm(Seller, Carrier, &reserved).await?).await?;
+///         ctx.comm(Carrier, Seller, &shipped).await?;
+///         ctx.abort(Abort::new("recalled", "the book must not be sold")).await
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let log = Arc::new(Mutex::new(Vec::new())); // Who compensates.
+/// let services = Services::new().with(Seller, log.clone()).with(Carrier, log.clone());
+/// run_local(Sale, (), &services).await.unwrap_err();
+/// assert_eq!(*log.lock().unwrap(), ["carrier", "seller"]);
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compensation {
     /// Each role compensates at its own pace, in the reverse order of its own commits. This is the fastest way to
@@ -31,6 +70,38 @@ pub enum Compensation {
 
 /// The guarantee that a saga step can give (Garcia-Molina and Salem 1987; Richardson, Microservices Patterns, chapter
 /// 4).
+///
+/// ```
+/// use accompanist_core::Kind;
+/// # use accompanist_core::*;
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// /// Charges the buyer's card. Nobody can undo that, so there is no `compensate`.
+/// struct Charge;
+/// impl Transaction for Charge {
+///     const NAME: &'static str = "charge";
+///     const KIND: Kind = Kind::Pivot;
+///     type Role = Seller;
+///     type Input = u32;
+///     type Output = u32;
+///     async fn commit(&self, _seller: &Local<Seller>, price: &u32) -> Result<u32, Abort> {
+///         if *price > 100 { Err(Abort::new("no-cover", "the bank refuses")) } else { Ok(*price) }
+///     }
+/// }
+///
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Seller,);
+/// #     type Input = At<Seller, u32>; type Output = At<Seller, u32>;
+/// async fn run(&self, ctx: &Context<Self::Roles>, price: At<Seller, u32>) -> Result<At<Seller, u32>, Abort> {
+///     ctx.transact(Charge, &price).await // Whatever comes after this has to be retriable.
+/// }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// assert_eq!(run_local(Sale, 75, &Services::new()).await, Ok(75));
+/// assert_eq!(run_local(Sale, 125, &Services::new()).await.unwrap_err().code(), "no-cover");
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The step can refuse, and it can be compensated.
@@ -46,12 +117,49 @@ pub enum Kind {
 
 impl Kind {
     /// Whether a step of this kind can be compensated.
+    ///
+    /// ```
+    /// # use accompanist_core::Kind;
+    /// assert!(Kind::Compensable.is_compensable());
+    /// assert!(!Kind::Pivot.is_compensable() && !Kind::Retriable.is_compensable());
+    /// ```
     pub const fn is_compensable(self) -> bool {
         matches!(self, Self::Compensable)
     }
 }
 
 /// The result of a commit that a crash left in doubt, as far as its service knows it; see [`Transaction::outcome`].
+///
+/// A service that can answer keeps what it did under each key, and bars the keys that it was asked about in vain:
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use accompanist_core::{Abort, CommitOutcome, IdempotencyKey, Path, SessionId};
+///
+/// /// The charges by key; `None` for a key under which nothing may be charged any more.
+/// #[derive(Default)]
+/// struct Till(BTreeMap<IdempotencyKey, Option<u32>>);
+///
+/// impl Till {
+///     /// What `commit` calls.
+///     fn charge(&mut self, key: &IdempotencyKey, price: u32) -> Result<u32, Abort> {
+///         self.0.entry(key.clone()).or_insert(Some(price)).ok_or(Abort::new("barred", "too late for this charge"))
+///     }
+///     /// What `outcome` calls.
+///     fn outcome(&mut self, key: &IdempotencyKey) -> CommitOutcome<u32> {
+///         self.0.entry(key.clone()).or_insert(None).map_or(CommitOutcome::NotCommitted, CommitOutcome::Committed)
+///     }
+/// }
+///
+/// # let session = SessionId::fresh(0, 0);
+/// # let [one, other] = [1, 2].map(|step| IdempotencyKey { session, path: Path::root().child(step) });
+/// let mut till = Till::default();
+/// till.charge(&one, 75)?;
+/// assert_eq!(till.outcome(&one), CommitOutcome::Committed(75));
+/// assert_eq!(till.outcome(&other), CommitOutcome::NotCommitted);
+/// assert!(till.charge(&other, 75).is_err());
+/// # Ok::<(), Abort>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitOutcome<T> {
     /// The commit took effect and returned this output.

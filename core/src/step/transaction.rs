@@ -16,6 +16,56 @@ use crate::state::State;
 /// returns the answer of the first. The runtime repeats the request after a crash, because it cannot know how far the
 /// request got. The service keeps what it has committed as long as a session may live, and refuses a commit that
 /// arrives after its compensation. See `docs/programming-model.md`.
+///
+/// ```
+/// # use std::collections::BTreeMap;
+/// # use std::sync::{Arc, Mutex};
+/// # use accompanist_core::*;
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = Stock; }
+/// /// A service that honours keys: the first answer under a key stays. `None` is a reservation that was taken back.
+/// #[derive(Default)]
+/// struct Stock(Mutex<BTreeMap<IdempotencyKey, Option<u32>>>);
+///
+/// struct Reserve;
+/// impl Transaction for Reserve {
+///     const NAME: &'static str = "reserve";
+///     type Role = Seller;
+///     type Input = u32;
+///     type Output = u32;
+///     async fn commit(&self, here: &Local<Seller>, books: &u32) -> Result<u32, Abort> {
+///         let mut reserved = here.service().0.lock().unwrap();
+///         let answer = reserved.entry(here.key().clone()).or_insert(Some(*books));
+///         answer.ok_or(Abort::new("too-late", "this reservation was taken back before"))
+///     }
+///     async fn compensate(&self, here: &Local<Seller>, _: &u32, _reserved: &u32) -> Result<(), Retry> {
+///         here.service().0.lock().unwrap().insert(here.key().clone(), None);
+///         Ok(())
+///     }
+/// }
+///
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+/// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+/// # async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+/// #     let books = ctx.comm(Buyer, Seller, &books).await?;
+/// #     let reserved = ctx.comm(Seller, Buyer, &ctx.transact(Reserve, &books).await?).await?;
+/// #     let pays = ctx.locally(Buyer, |buyer| *buyer.get(&reserved) <= 4);
+/// #     if ctx.broadcast(Buyer, &pays).await? { Ok(reserved) } else { ctx.abort(Abort::new("too-dear", "")).await }
+/// # }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// // `Sale` runs `Reserve`, and aborts if the buyer does not pay. It pays for four books at most.
+/// let stock = Arc::new(Stock::default());
+/// let services = Services::new().with(Seller, stock.clone());
+/// assert_eq!(run_local(Sale, 3, &services).await, Ok(3));
+/// assert_eq!(run_local(Sale, 5, &services).await.unwrap_err().code(), "too-dear");
+/// assert_eq!(stock.0.lock().unwrap().values().flatten().sum::<u32>(), 3);
+/// # }
+/// ```
 pub trait Transaction: Send + Sync + 'static {
     /// The name of the step, checked on replay.
     const NAME: &'static str;
@@ -60,7 +110,8 @@ pub trait Transaction: Send + Sync + 'static {
     }
 
     /// Returns whether the commit under [`Local::key`] took effect. The runtime calls this for a [`Kind::Pivot`] that
-    /// was running at a crash and whose session has been aborted since, so that the step must not be run again.
+    /// was running at a crash and whose session has been aborted since, so that the step must not be run again. See
+    /// [`CommitOutcome`] for a service that can answer.
     ///
     /// # Errors
     /// After a [`Retry`] the call is repeated, as for `compensate`.
@@ -78,6 +129,45 @@ pub trait Transaction: Send + Sync + 'static {
 /// user.
 ///
 /// The step runs inside the store's writer: keep it short, and only compute and use `state`.
+///
+/// A unit test needs no session, only a [`State`] over nothing:
+///
+/// ```
+/// use accompanist_core::{Abort, LocalTransaction, Retry, State, Table, state::Writes};
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl accompanist_core::Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// const SHELF: Table<String, u32> = Table::new("shelf");
+///
+/// /// Takes books off the shelf, and returns their price.
+/// struct Reserve;
+/// impl LocalTransaction for Reserve {
+///     const NAME: &'static str = "reserve";
+///     type Role = Seller;
+///     type Input = u32;
+///     type Output = u32;
+///     fn commit(&self, state: &mut State<'_>, books: &u32) -> Result<u32, Abort> {
+///         SHELF.update(state, "books", |left| {
+///             left.unwrap_or(10).checked_sub(*books).ok_or(Abort::new("sold-out", "not enough books on the shelf"))
+///         })?;
+///         Ok(books * 25)
+///     }
+///     fn compensate(&self, state: &mut State<'_>, books: &u32, _price: &u32) -> Result<(), Retry> {
+///         SHELF.update(state, "books", |left| Ok(left.unwrap_or_default() + books))?;
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let nothing = Writes::default();
+/// let mut state = State::new(&nothing, "seller");
+/// let price = Reserve.commit(&mut state, &3)?;
+/// assert_eq!((price, SHELF.get(&state, "books")?), (75, Some(7)));
+/// Reserve.compensate(&mut state, &3, &price)?;
+/// assert_eq!(SHELF.get(&state, "books")?, Some(10));
+/// assert_eq!(Reserve.commit(&mut state, &11).unwrap_err().code(), "sold-out");
+/// # Ok(())
+/// # }
+/// ```
 pub trait LocalTransaction: Send + Sync + 'static {
     /// The name of the step, checked on replay.
     const NAME: &'static str;

@@ -27,36 +27,35 @@ impl<Roles: RoleSet> Context<Roles> {
     /// of a saga that succeeded belong to the scope around it: they are compensated if that scope is aborted.
     ///
     /// ```
-    /// # use accompanist_core::{Abort, At, Choreography, Context, Local, LocalTransaction, Retry, Role, Services};
-    /// # use accompanist_core::State;
-    /// # #[derive(Clone, Copy)] struct Shop;
-    /// # impl Role for Shop { const NAME: &'static str = "shop"; type Service = (); }
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Carrier;
+    /// # impl Role for Carrier { const NAME: &'static str = "carrier"; type Service = (); }
     /// # struct Book(&'static str);
     /// # impl LocalTransaction for Book {
-    /// #     const NAME: &'static str = "book"; type Role = Shop; type Input = (); type Output = String;
+    /// #     const NAME: &'static str = "book"; type Role = Carrier; type Input = (); type Output = String;
     /// #     fn commit(&self, _: &mut State<'_>, (): &()) -> Result<String, Abort> {
-    /// #         if self.0 == "hotel" { Err(Abort::new("full", "no room")) } else { Ok(self.0.into()) }
+    /// #         if self.0 == "plane" { Err(Abort::new("full", "no room")) } else { Ok(self.0.into()) }
     /// #     }
     /// #     fn compensate(&self, _: &mut State<'_>, (): &(), _: &String) -> Result<(), Retry> { Ok(()) }
     /// # }
-    /// # struct Trip;
-    /// # impl Choreography for Trip {
-    /// #     const NAME: &'static str = "trip"; type Roles = (Shop,);
-    /// #     type Input = At<Shop, ()>; type Output = At<Shop, String>;
-    /// async fn run(&self, ctx: &Context<(Shop,)>, trip: At<Shop, ()>) -> Result<At<Shop, String>, Abort> {
-    ///     let there = ctx.saga((Shop,), async |ctx| {
-    ///         ctx.transact(Book("flight"), &trip).await?;
-    ///         ctx.transact(Book("hotel"), &trip).await // Refused: the flight is taken back.
+    /// # struct Parcel;
+    /// # impl Choreography for Parcel {
+    /// #     const NAME: &'static str = "parcel"; type Roles = (Carrier,);
+    /// #     type Input = At<Carrier, ()>; type Output = At<Carrier, String>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, parcel: At<Carrier, ()>) -> Result<At<Carrier, String>, Abort> {
+    ///     let fast = ctx.saga((Carrier,), async |ctx| {
+    ///         ctx.transact(Book("van"), &parcel).await?;
+    ///         ctx.transact(Book("plane"), &parcel).await // Refused: the van is given back.
     ///     });
-    ///     match there.await? {
+    ///     match fast.await? {
     ///         Ok(booked) => Ok(booked),
-    ///         Err(_) => ctx.transact(Book("train"), &trip).await,
+    ///         Err(_) => ctx.transact(Book("train"), &parcel).await, // All roles know, so all of them come here.
     ///     }
     /// }
     /// # }
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-    /// assert_eq!(accompanist_core::run_local(Trip, (), &Services::new()).await, Ok("train".to_owned()));
-    /// # });
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(run_local(Parcel, (), &Services::new()).await, Ok("train".to_owned()));
+    /// # }
     /// ```
     ///
     /// # Errors
@@ -99,6 +98,42 @@ impl<Roles: RoleSet> Context<Roles> {
     /// Runs another choreography as a part of this one. Its roles must be among the roles of this context. An abort
     /// inside it aborts the whole session, or the [`Context::saga`] around the call.
     ///
+    /// ```
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Carrier;
+    /// # impl Role for Carrier { const NAME: &'static str = "carrier"; type Service = (); }
+    /// /// A choreography of two, which others can use.
+    /// struct Quote;
+    /// impl Choreography for Quote {
+    ///     const NAME: &'static str = "quote";
+    ///     type Roles = (Buyer, Seller);
+    ///     // ..
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+    /// #     async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+    /// #         let books = ctx.comm(Buyer, Seller, &books).await?;
+    /// #         ctx.comm(Seller, Buyer, &ctx.locally(Seller, |seller| seller.get(&books) * 25)).await
+    /// #     }
+    /// }
+    ///
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller, Carrier);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+    ///     let price = ctx.perform(&Quote, books).await?; // The carrier goes on at once.
+    ///     let fee = ctx.comm(Carrier, Buyer, &ctx.locally(Carrier, |_| 4)).await?;
+    ///     Ok(ctx.locally(Buyer, |buyer| buyer.get(&price) + buyer.get(&fee)))
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(run_local(Sale, 3, &Services::new()).await, Ok(79));
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Whatever the inner choreography returns, at the roles that take part in it.
     pub fn perform<'a, C: Choreography, I>(
@@ -134,29 +169,30 @@ impl<Roles: RoleSet> Context<Roles> {
     ///
     /// ```
     /// # use std::ops::ControlFlow;
-    /// # use accompanist_core::{Abort, At, Choreography, Context, Known, Role, Services, run_local};
-    /// # #[derive(Clone, Copy)] struct Meter;
-    /// # impl Role for Meter { const NAME: &'static str = "meter"; type Service = (); }
-    /// # #[derive(Clone, Copy)] struct Grid;
-    /// # impl Role for Grid { const NAME: &'static str = "grid"; type Service = (); }
-    /// # struct Readings;
-    /// # impl Choreography for Readings {
-    /// #     const NAME: &'static str = "readings"; type Roles = (Meter, Grid);
-    /// #     type Input = At<Meter, u32>; type Output = At<Meter, u32>;
-    /// async fn run(&self, ctx: &Context<(Meter, Grid)>, first: At<Meter, u32>) -> Result<At<Meter, u32>, Abort> {
-    ///     let sum = ctx.locally(Grid, |_| 0);
-    ///     let (_, sum) = ctx.repeat((Known(0), (first, sum)), async |ctx, (Known(turn), (reading, sum))| {
-    ///         let read = ctx.comm(Meter, Grid, &reading).await?;
-    ///         let sum = ctx.locally(Grid, |grid| grid.get(&sum) + grid.get(&read));
-    ///         let state = (Known(turn + 1), (reading, sum));
-    ///         Ok(if turn < 9 { ControlFlow::Continue(state) } else { ControlFlow::Break(state.1) })
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # struct Standing;
+    /// # impl Choreography for Standing {
+    /// #     const NAME: &'static str = "standing-order"; type Roles = (Buyer, Seller);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+    /// /// The same order in each of ten weeks. Returns what the seller was asked for in all of them.
+    /// async fn run(&self, ctx: &Context<Self::Roles>, order: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+    ///     let sum = ctx.locally(Seller, |_| 0);
+    ///     let (_, sum) = ctx.repeat((Known(1), (order, sum)), async |ctx, (Known(week), (order, sum))| {
+    ///         let books = ctx.comm(Buyer, Seller, &order).await?;
+    ///         let sum = ctx.locally(Seller, |seller| seller.get(&sum) + seller.get(&books));
+    ///         let state = (Known(week + 1), (order, sum));
+    ///         Ok(if week < 10 { ControlFlow::Continue(state) } else { ControlFlow::Break(state.1) })
     ///     }).await?;
-    ///     ctx.comm(Grid, Meter, &sum).await
+    ///     ctx.comm(Seller, Buyer, &sum).await
     /// }
     /// # }
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-    /// assert_eq!(run_local(Readings, 7, &Services::new()).await, Ok(70));
-    /// # });
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(run_local(Standing, 7, &Services::new()).await, Ok(70));
+    /// # }
     /// ```
     ///
     /// # Errors

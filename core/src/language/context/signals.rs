@@ -38,6 +38,29 @@ struct Timer {
 impl<Roles: RoleSet> Context<Roles> {
     /// Waits at `role`; the other roles continue at once. The time at which the sleep ends is on disk, so a restart
     /// neither prolongs nor repeats it. The sleep follows the wall clock, which is checked at least once a minute.
+    /// [`run_local`](crate::run_local) and tests skip the time.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, String>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, _books: At<Buyer, u32>) -> Result<At<Buyer, String>, Abort> {
+    ///     ctx.sleep(Seller, Duration::from_secs(14 * 24 * 60 * 60)).await?; // The buyer waits for the letter only.
+    ///     let letter = ctx.locally(Seller, |_| "please pay".to_owned());
+    ///     ctx.comm(Seller, Buyer, &letter).await
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(run_local(Sale, 3, &Services::new()).await, Ok("please pay".to_owned()));
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -61,6 +84,35 @@ impl<Roles: RoleSet> Context<Roles> {
     /// Like [`Context::comm`], except that the receiver waits at most `time` after reaching the operation, and gets
     /// `None` if the value is late. The result is recorded and stays the same whatever arrives afterwards. To let the
     /// other roles know it, broadcast it; to end the session for all roles, call [`Context::abort`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # const HOUR: Duration = Duration::from_secs(3_600);
+    /// /// The seller takes this many hours to make an offer. The buyer waits for one hour.
+    /// struct Sale { hours: u32 }
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+    /// #     type Input = At<Buyer, ()>; type Output = At<Buyer, u32>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, _: At<Buyer, ()>) -> Result<At<Buyer, u32>, Abort> {
+    ///     ctx.sleep(Seller, HOUR * self.hours).await?;
+    ///     let price = ctx.locally(Seller, |_| 75);
+    ///     let offer: At<Buyer, Option<u32>> = ctx.comm_within(Seller, Buyer, &price, HOUR).await?;
+    ///     match ctx.broadcast(Buyer, &offer).await? {
+    ///         Some(price) => Ok(ctx.locally(Buyer, |_| price)),
+    ///         None => ctx.abort(Abort::new("no-offer", "there was no offer within an hour")).await,
+    ///     }
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(run_local(Sale { hours: 0 }, (), &Services::new()).await, Ok(75));
+    /// assert_eq!(run_local(Sale { hours: 2 }, (), &Services::new()).await.unwrap_err().code(), "no-offer");
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -92,7 +144,36 @@ impl<Roles: RoleSet> Context<Roles> {
     }
 
     /// Waits at `role` for a signal of this name from outside (`Node::signal` of the runtime). Signals of one name
-    /// are taken in the order of their arrival, each once. A signal that arrives early is stored.
+    /// are taken in the order of their arrival, each once. A signal that arrives early is stored. The wait has no limit
+    /// but the session's deadline. A signal whose value is not a `T` stops the session.
+    ///
+    /// A test sends signals with `TestSetup::signal` of the feature `testing`:
+    ///
+    /// ```
+    /// use accompanist_core::testing::{TestSetup, check_crashes};
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, String>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, _books: At<Buyer, u32>) -> Result<At<Buyer, String>, Abort> {
+    ///     let by: At<Seller, String> = ctx.signal(Seller, "approved").await?; // A person presses a button.
+    ///     ctx.comm(Seller, Buyer, &by).await
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let setup = || {
+    ///     TestSetup::new(Services::new())
+    ///         .signal(Seller, "approved", "form 17", &"Ada".to_owned())
+    ///         .judge(|ended| assert_eq!(*ended.output(), Ok("Ada".to_owned())))
+    /// };
+    /// check_crashes(Sale, 3, 1, setup).await.unwrap(); // Whoever crashes when, the signal is taken once.
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -118,6 +199,37 @@ impl<Roles: RoleSet> Context<Roles> {
     /// takes at most `count_max` signals, whose total size is at most `payload_bytes_max` of
     /// [`Limits`](crate::machine::Limits), so that they can be sent on as one message. The remaining signals wait
     /// for the next call.
+    ///
+    /// ```
+    /// use accompanist_core::testing::{TestSetup, check_crashes};
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # struct Auction;
+    /// # impl Choreography for Auction {
+    /// #     const NAME: &'static str = "auction"; type Roles = (Seller,);
+    /// #     type Input = At<Seller, usize>; type Output = At<Seller, u32>;
+    /// /// Takes this many bids, and returns the highest.
+    /// async fn run(&self, ctx: &Context<Self::Roles>, wanted: At<Seller, usize>) -> Result<At<Seller, u32>, Abort> {
+    ///     let wanted = ctx.broadcast(Seller, &wanted).await?;
+    ///     let mut all = Vec::new();
+    ///     while all.len() < wanted {
+    ///         let bids: At<Seller, Vec<u32>> = ctx.signals(Seller, "bid", wanted - all.len()).await?;
+    ///         all.extend(ctx.broadcast(Seller, &bids).await?); // One message, however many bids there are.
+    ///     }
+    ///     Ok(ctx.locally(Seller, |_| all.iter().copied().max().unwrap_or_default()))
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let setup = || {
+    ///     TestSetup::new(Services::new())
+    ///         .signal(Seller, "bid", "Ada", &70)
+    ///         .signal(Seller, "bid", "Grace", &80)
+    ///         .judge(|ended| assert_eq!(*ended.output(), Ok(80)))
+    /// };
+    /// check_crashes(Auction, 2, 1, setup).await.unwrap();
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -147,6 +259,28 @@ impl<Roles: RoleSet> Context<Roles> {
     /// Publishes `view` as the role's progress, for callers of `Node::query` of the runtime, as soon as the results
     /// that the view depends on are durable. The latest view replaces earlier ones. The view is held in memory only;
     /// a replay publishes it again.
+    ///
+    /// ```
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+    ///     let books = ctx.comm(Buyer, Seller, &books).await?;
+    ///     ctx.publish(Seller, &ctx.locally(Seller, |seller| format!("packing {} books", seller.get(&books))));
+    ///     ctx.comm(Seller, Buyer, &books).await
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// // Nobody queries here. With a node, `query::<String>()` on the seller's part returns "packing 3 books".
+    /// assert_eq!(run_local(Sale, 3, &Services::new()).await, Ok(3));
+    /// # }
+    /// ```
     pub fn publish<R: Role, V: Message, I>(&self, _role: R, view: &At<R, V>)
     where
         Roles: Has<R, I>,
@@ -157,7 +291,29 @@ impl<Roles: RoleSet> Context<Roles> {
         }
     }
 
-    /// Returns the time at `role`, recorded.
+    /// Returns the wall clock's time at `role`, in whole milliseconds, recorded. The clocks of two roles may differ.
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, SystemTime>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, _books: At<Buyer, u32>) -> Result<Self::Output, Abort> {
+    ///     let now = ctx.now(Seller).await?;
+    ///     let due = ctx.locally(Seller, |seller| *seller.get(&now) + Duration::from_secs(14 * 24 * 60 * 60));
+    ///     ctx.comm(Seller, Buyer, &due).await
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert!(run_local(Sale, 3, &Services::new()).await.unwrap() > SystemTime::now());
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -172,6 +328,27 @@ impl<Roles: RoleSet> Context<Roles> {
     }
 
     /// Returns a random (version 4) UUID at `role`, recorded.
+    ///
+    /// ```
+    /// # use uuid::Uuid;
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, Uuid>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, _books: At<Buyer, u32>) -> Result<At<Buyer, Uuid>, Abort> {
+    ///     let voucher = ctx.uuid(Seller).await?; // Not to be guessed, and the same after every crash.
+    ///     ctx.comm(Seller, Buyer, &voucher).await
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert_eq!(run_local(Sale, 3, &Services::new()).await.unwrap().get_version_num(), 4);
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Context::comm`].
@@ -188,6 +365,28 @@ impl<Roles: RoleSet> Context<Roles> {
     }
 
     /// Returns 64 random bits at `role`, recorded.
+    ///
+    /// ```
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+    /// #     type Input = At<Buyer, u64>; type Output = At<Buyer, u64>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, tickets: At<Buyer, u64>) -> Result<At<Buyer, u64>, Abort> {
+    ///     let tickets = ctx.comm(Buyer, Seller, &tickets).await?;
+    ///     let draw = ctx.random(Seller).await?;
+    ///     let winner = ctx.locally(Seller, |seller| seller.get(&draw) % seller.get(&tickets));
+    ///     ctx.comm(Seller, Buyer, &winner).await
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// assert!(run_local(Sale, 3, &Services::new()).await.unwrap() < 3);
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Context::comm`].
