@@ -11,6 +11,17 @@ use serde::{Deserialize, Serialize};
 ///
 /// To refuse a [`Transaction`](crate::Transaction), return an abort from its commit. Codes that begin with
 /// `accompanist.` are reserved for the runtime.
+///
+/// ```
+/// use accompanist_core::Abort;
+///
+/// let refusal = Abort::new("sold-out", "3 books are left, and 5 were asked for");
+/// match refusal.code() {
+///     "sold-out" => assert!(refusal.message().starts_with("3 books")), // Programs read the code, people the message.
+///     Abort::DEADLINE => println!("the session took too long"),
+///     _ => println!("{refusal}"),
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Abort {
     code: String,
@@ -120,6 +131,22 @@ impl fmt::Display for Abort {
 impl std::error::Error for Abort {}
 
 /// The error of a compensation that did not succeed and must be retried, or needs an operator.
+///
+/// A compensation decides which of the two it needs:
+///
+/// ```
+/// use accompanist_core::Retry;
+///
+/// fn cancel(answer: u16) -> Result<(), Retry> {
+///     match answer {
+///         200 => Ok(()),
+///         404 => Err(Retry::needs_operator("the carrier does not know this parcel")), // Asking again is no use.
+///         status => Err(Retry::new(format!("the carrier answers {status}"))), // It may work in a moment.
+///     }
+/// }
+/// assert!(cancel(404).unwrap_err().is_for_operator());
+/// assert!(!cancel(503).unwrap_err().is_for_operator());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Retry {

@@ -16,6 +16,28 @@ use crate::base::uses;
 ///
 /// Only `R` can read the value, with [`Local::get`]. This keeps the roles consistent: a role cannot branch on a value
 /// it does not have.
+///
+/// ```
+/// # use accompanist_core::*;
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+/// #     type Input = At<Buyer, u32>; type Output = At<Buyer, bool>;
+/// async fn run(&self, ctx: &Context<Self::Roles>, budget: At<Buyer, u32>) -> Result<At<Buyer, bool>, Abort> {
+///     let price: At<Seller, u32> = ctx.locally(Seller, |_| 75);
+///     // `buyer.get(&price)` does not compile before the seller has sent it.
+///     let price: At<Buyer, u32> = ctx.comm(Seller, Buyer, &price).await?;
+///     Ok(ctx.locally(Buyer, |buyer| buyer.get(&price) <= buyer.get(&budget)))
+/// }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// assert_eq!(run_local(Sale, 100, &Services::new()).await, Ok(true));
+/// # }
+/// ```
 pub struct At<R, T> {
     value: Option<Held<T>>,
     role: PhantomData<fn() -> R>,
@@ -107,6 +129,35 @@ impl<R: Role, T: Message> Located for At<R, T> {
 }
 
 /// Access to role `R`: the right to read its values and to use its service.
+///
+/// The closures of [`Context::locally`](crate::Context::locally) and [`Context::effect`](crate::Context::effect) get
+/// one, and so do the methods of a [`Transaction`](crate::Transaction):
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use accompanist_core::*;
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = Prices; }
+/// /// The seller's service.
+/// struct Prices { per_book: u32 }
+///
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+/// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+/// async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+///     let books = ctx.comm(Buyer, Seller, &books).await?;
+///     let price = ctx.locally(Seller, |seller| seller.get(&books) * seller.service().per_book);
+///     ctx.comm(Seller, Buyer, &price).await
+/// }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let services = Services::new().with(Seller, Arc::new(Prices { per_book: 25 }));
+/// assert_eq!(run_local(Sale, 3, &services).await, Ok(75));
+/// # }
+/// ```
 pub struct Local<R: Role> {
     service: Arc<R::Service>,
     key: IdempotencyKey,
@@ -134,7 +185,9 @@ impl<R: Role> Local<R> {
         &self.service
     }
 
-    /// The idempotency key of the running operation. The key is the same on every try and on replay.
+    /// The idempotency key of the running operation. The key is the same on every try and on replay. Its text form is
+    /// what an HTTP service gets in a header such as `Idempotency-Key`. [`Transaction`](crate::Transaction) has an
+    /// example of a service that honours it.
     pub fn key(&self) -> &IdempotencyKey {
         &self.key
     }
@@ -147,6 +200,34 @@ impl<R: Role> fmt::Debug for Local<R> {
 }
 
 /// Types that a conclave can return: at the roles outside of the conclave, the same type with nothing in it.
+///
+/// ```
+/// # use accompanist_core::*;
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Carrier;
+/// # impl Role for Carrier { const NAME: &'static str = "carrier"; type Service = (); }
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller, Carrier);
+/// #     type Input = At<Buyer, ()>; type Output = At<Buyer, (u32, u32)>;
+/// async fn run(&self, ctx: &Context<Self::Roles>, _: At<Buyer, ()>) -> Result<At<Buyer, (u32, u32)>, Abort> {
+///     // A tuple of values at two roles. At the buyer it is empty, and of the same type.
+///     let (price, fee) = ctx.conclave((Seller, Carrier), async |ctx| {
+///         let price = ctx.locally(Seller, |_| 75);
+///         let insured = ctx.comm(Seller, Carrier, &price).await?;
+///         let fee = ctx.locally(Carrier, |carrier| carrier.get(&insured) / 25);
+///         Ok((price, fee))
+///     }).await?;
+///     ctx.gather((Seller, Carrier), Buyer, (&price, &fee)).await
+/// }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// assert_eq!(run_local(Sale, (), &Services::new()).await, Ok((75, 3)));
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot leave a conclave, since the roles outside would not have it",
     label = "must be `()`, an `At<Role, Value>`, or a tuple of those",

@@ -10,18 +10,39 @@ use crate::id::RoleIndex;
 /// A party in a choreography, as a zero-sized type.
 ///
 /// ```
+/// # use std::sync::Arc;
 /// use accompanist_core::Role;
 ///
-/// pub trait CardTerminal: Send + Sync {
-///     fn charge(&self, cents: u64) -> bool;
+/// /// What the carrier works with. A node that does not play the carrier needs the trait only.
+/// pub trait Tariff: Send + Sync {
+///     fn fee(&self, books: u32) -> u32;
 /// }
 ///
 /// #[derive(Clone, Copy)]
-/// pub struct Payment;
-/// impl Role for Payment {
-///     const NAME: &'static str = "payment";
-///     type Service = dyn CardTerminal;
+/// pub struct Carrier;
+/// impl Role for Carrier {
+///     const NAME: &'static str = "carrier";
+///     type Service = dyn Tariff;
 /// }
+///
+/// # use accompanist_core::*;
+/// # struct Parcel;
+/// # impl Choreography for Parcel {
+/// #     const NAME: &'static str = "parcel"; type Roles = (Carrier,);
+/// #     type Input = At<Carrier, u32>; type Output = At<Carrier, u32>;
+/// #     async fn run(&self, ctx: &Context<Self::Roles>, books: At<Carrier, u32>) -> Result<Self::Output, Abort> {
+/// #         Ok(ctx.locally(Carrier, |carrier| carrier.service().fee(*carrier.get(&books))))
+/// #     }
+/// # }
+/// /// The implementation, at the node that plays the carrier.
+/// struct Flat;
+/// impl Tariff for Flat {
+///     fn fee(&self, _books: u32) -> u32 { 4 }
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let services = Services::new().with(Carrier, Arc::new(Flat));
+/// assert_eq!(run_local(Parcel, 3, &services).await, Ok(4)); // `Parcel` returns the fee for three books.
+/// # }
 /// ```
 pub trait Role: Copy + Send + Sync + 'static {
     /// The role's name, unique in its choreography and the same in every release.
@@ -38,6 +59,15 @@ pub(crate) fn role_name(names: &[&str], role: RoleIndex) -> String {
 }
 
 /// A tuple of one to twelve roles.
+///
+/// ```
+/// # use accompanist_core::*;
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// assert_eq!(<(Buyer, Seller)>::NAMES, ["buyer", "seller"]);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a set of roles",
     label = "expected a tuple of roles, such as `(Buyer, Seller)` or `(Buyer,)`",
@@ -49,6 +79,38 @@ pub trait RoleSet: Any + Send + Sync {
 }
 
 /// Implemented by sets of roles that contain `R`. `Index` is inferred.
+///
+/// A part that works in any choreography with a buyer and a seller says so in a bound:
+///
+/// ```
+/// # use accompanist_core::*;
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Carrier;
+/// # impl Role for Carrier { const NAME: &'static str = "carrier"; type Service = (); }
+/// async fn ask<All, I, J>(ctx: &Context<All>, books: &At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort>
+/// where
+///     All: RoleSet + Has<Buyer, I> + Has<Seller, J>,
+/// {
+///     let books = ctx.comm(Buyer, Seller, books).await?;
+///     let price = ctx.locally(Seller, |seller| seller.get(&books) * 25);
+///     ctx.comm(Seller, Buyer, &price).await
+/// }
+///
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Carrier, Seller, Buyer);
+/// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+/// async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+///     ask(ctx, &books).await
+/// }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// assert_eq!(run_local(Sale, 3, &Services::new()).await, Ok(75));
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "role `{R}` does not take part in this choreography",
     label = "the roles here are `{Self}`",
@@ -56,7 +118,40 @@ pub trait RoleSet: Any + Send + Sync {
 )]
 pub trait Has<R, Index> {}
 
-/// Implemented by sets of roles that contain every role of `Sub`. `Indices` is inferred.
+/// Implemented by sets of roles that contain every role of `Sub`. `Indices` is inferred. Like [`Has`], it is a bound of
+/// parts that work in any choreography with these roles:
+///
+/// ```
+/// # use accompanist_core::*;
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Carrier;
+/// # impl Role for Carrier { const NAME: &'static str = "carrier"; type Service = (); }
+/// /// The seller and the carrier agree on a fee. The other roles take no part.
+/// async fn fee<All, I>(ctx: &Context<All>) -> Result<At<Carrier, u32>, Abort>
+/// where
+///     All: RoleSet + Includes<(Seller, Carrier), I>,
+/// {
+///     ctx.conclave((Seller, Carrier), async |ctx| {
+///         let books = ctx.comm(Seller, Carrier, &ctx.locally(Seller, |_| 3)).await?;
+///         Ok(ctx.locally(Carrier, |carrier| 4 + carrier.get(&books)))
+///     }).await
+/// }
+///
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller, Carrier);
+/// #     type Input = At<Buyer, ()>; type Output = At<Buyer, u32>;
+/// async fn run(&self, ctx: &Context<Self::Roles>, _: At<Buyer, ()>) -> Result<At<Buyer, u32>, Abort> {
+///     ctx.comm(Carrier, Buyer, &fee(ctx).await?).await
+/// }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// assert_eq!(run_local(Sale, (), &Services::new()).await, Ok(7));
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "the roles `{Sub}` are not all among the roles `{Self}`",
     label = "a part of a choreography can only have roles of the whole"

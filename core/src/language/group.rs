@@ -10,7 +10,7 @@ use crate::base::message::Message;
 use crate::base::role::{Role, RoleSet};
 use crate::language::engine::Engine;
 
-/// The roles that a value is multicast to.
+/// The roles that a value is multicast to; [`Context::multicast`](crate::Context::multicast) has an example.
 pub trait Targets: RoleSet {
     /// The value at each of these roles: `(At<A, T>, At<B, T>)`.
     type Located<T: Message>: Send;
@@ -18,7 +18,8 @@ pub trait Targets: RoleSet {
     fn locate<T: Message>(value: Option<Held<T>>, role: &str) -> Self::Located<T>;
 }
 
-/// Values at the roles `From`, such as `(&at_buyer, &at_seller)`.
+/// Values at the roles `From`, such as `(&at_buyer, &at_seller)`; [`Context::gather`](crate::Context::gather) has an
+/// example.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` are not values at the roles `{From}`",
     label = "expected one `&At<Role, Value>` for each role, in the same order"

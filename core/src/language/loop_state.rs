@@ -5,7 +5,7 @@ use crate::base::message::{CodecError, Message, Payload, decode, encode, pack, u
 use crate::base::role::Role;
 
 /// The state that [`Context::repeat`](crate::Context::repeat) carries from one turn to the next: located values,
-/// values known to all roles (as [`Known`]), and tuples of those.
+/// values known to all roles (as [`Known`]), and tuples of those; [`Known`] has an example.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be carried from one turn of a loop to the next",
     label = "must be `()`, an `At<Role, Value>`, a `Known<Value>`, or a tuple of those",
@@ -19,6 +19,35 @@ pub trait LoopState: Sized + Send {
 }
 
 /// A value that all roles of a loop know, such as a counter or a broadcast value.
+///
+/// ```
+/// # use std::ops::ControlFlow;
+/// # use accompanist_core::*;
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+/// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+/// async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+///     let left: u32 = ctx.broadcast(Buyer, &books).await?; // Both know it, so both may end the loop by it.
+///     let price = ctx.locally(Seller, |_| 0);
+///     let price = ctx.repeat((Known(left), price), async |ctx, (Known(left), price)| {
+///         if left == 0 {
+///             return Ok(ControlFlow::Break(price));
+///         }
+///         let price = ctx.locally(Seller, |seller| seller.get(&price) + 25); // One more book.
+///         Ok(ControlFlow::Continue((Known(left - 1), price)))
+///     });
+///     ctx.comm(Seller, Buyer, &price.await?).await
+/// }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// assert_eq!(run_local(Sale, 3, &Services::new()).await, Ok(75));
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known<T>(pub T);
 

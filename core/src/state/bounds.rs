@@ -27,6 +27,20 @@ pub trait KeyBounds<K> {
 }
 
 /// All keys that begin with these parts: `Under((a,))` of a tuple `(A, B)`, `Under((a, b))` of `(A, B, C)`, ..
+///
+/// ```
+/// # use accompanist_core::{Abort, State, Table, state::{Under, Writes}};
+/// /// Which buyer has reserved how many of which book.
+/// const RESERVED: Table<(String, u64), u32> = Table::new("reserved");
+///
+/// # let base = Writes::default();
+/// # let state = &mut State::new(&base, "seller");
+/// for (book, buyer) in [("atlas", 7), ("atlas", 8), ("novel", 7)] {
+///     RESERVED.put(state, (book, buyer), &1)?;
+/// }
+/// assert_eq!(RESERVED.count(state, Under(("atlas",)))?, 2); // All buyers of one book.
+/// # Ok::<(), Abort>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Under<P>(pub P);
 

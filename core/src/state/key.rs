@@ -48,6 +48,20 @@ pub trait Key: AsKey<Self> + Sized {
 
 /// A value that can be passed as a key of type `K`: the key, a reference to it, `&str` for `String`, and tuples of
 /// these.
+///
+/// ```
+/// # use accompanist_core::{Abort, State, Table, state::Writes};
+/// /// Which buyer has reserved how many of which book.
+/// const RESERVED: Table<(String, u64), u32> = Table::new("reserved");
+///
+/// # let base = Writes::default();
+/// # let state = &mut State::new(&base, "seller");
+/// let (book, buyer) = ("atlas".to_owned(), 7);
+/// RESERVED.put(state, ("atlas", 7), &2)?; // No `String` is made.
+/// assert_eq!(RESERVED.get(state, (&book, &buyer))?, Some(2));
+/// assert_eq!(RESERVED.get(state, (book, buyer))?, Some(2));
+/// # Ok::<(), Abort>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no key of a table with keys `{K}`",
     label = "give it a `{K}`, a reference to one, or, for text, a `&str`"

@@ -57,11 +57,11 @@ impl<S: Store> ReadState for S {
 ///
 /// # fn main() -> Result<(), accompanist_core::Abort> {
 /// let mut stored = Writes::default();
-/// let mut state = State::new(&stored, "shop");
+/// let mut state = State::new(&stored, "seller");
 /// STOCK.put(&mut state, "apples", &3)?;
 /// let writes = state.into_writes();
 /// stored.absorb(writes);
-/// assert_eq!(STOCK.get(&State::new(&stored, "shop"), "apples")?, Some(3));
+/// assert_eq!(STOCK.get(&State::new(&stored, "seller"), "apples")?, Some(3));
 /// # Ok(())
 /// # }
 /// ```
@@ -89,6 +89,24 @@ impl Writes {
     }
 
     /// Layers these writes over `base`.
+    ///
+    /// ```
+    /// # use accompanist_core::state::Writes;
+    /// # use accompanist_core::{Abort, State, Table};
+    /// # const SHELF: Table<String, u32> = Table::new("shelf");
+    /// # let mut below = Writes::default();
+    /// # let mut state = State::new(&below, "seller");
+    /// # SHELF.put(&mut state, "books", &10)?;
+    /// # let writes = state.into_writes();
+    /// # below.absorb(writes);
+    /// // There are 10 books `below`. A first step takes one, and the next step sees that before it is stored.
+    /// let mut first = State::new(&below, "seller");
+    /// SHELF.put(&mut first, "books", &9)?;
+    /// let pending = first.into_writes();
+    /// let layered = pending.over(&below);
+    /// assert_eq!(SHELF.get(&State::new(&layered, "seller"), "books")?, Some(9));
+    /// # Ok::<(), Abort>(())
+    /// ```
     pub fn over<'a>(&'a self, base: &'a dyn ReadState) -> Layered<'a> {
         Layered { base, writes: self }
     }

@@ -30,6 +30,21 @@ pub use table::Table;
 /// two roles use the same table name, they have two tables.
 ///
 /// For a unit test of a step, create a state over [`Writes`].
+///
+/// ```
+/// use accompanist_core::{State, Table, state::Writes};
+///
+/// const SHELF: Table<String, u32> = Table::new("shelf");
+///
+/// # fn main() -> Result<(), accompanist_core::Abort> {
+/// let nothing = Writes::default();
+/// let (mut seller, carrier) = (State::new(&nothing, "seller"), State::new(&nothing, "carrier"));
+/// SHELF.put(&mut seller, "books", &10)?;
+/// assert_eq!(SHELF.get(&seller, "books")?, Some(10)); // A state reads its own writes ..
+/// assert_eq!(SHELF.get(&carrier, "books")?, None); // .. and only those of its own role.
+/// # Ok(())
+/// # }
+/// ```
 pub struct State<'a> {
     base: &'a dyn ReadState,
     role: &'a str,
@@ -50,7 +65,7 @@ impl<'a> State<'a> {
         Self { base, role, writes: Writes::default(), failed: RefCell::default() }
     }
 
-    /// Returns the writes made so far.
+    /// Returns the writes made so far; [`Writes`] has an example.
     pub fn into_writes(self) -> Writes {
         self.writes
     }

@@ -21,6 +21,21 @@ const PAGE_ROWS_MAX: usize = 256;
 ///
 /// Rows are read a page at a time: `.take(3)` reads a few, and rows that are not requested are not read. A range
 /// returns at most [`ROWS_MAX`] rows; more are an error, not a silent end.
+///
+/// ```
+/// # use accompanist_core::{Abort, State, Table, state::Writes};
+/// /// The orders, by number.
+/// const ORDERS: Table<u64, String> = Table::new("orders");
+///
+/// # let base = Writes::default();
+/// # let state = &mut State::new(&base, "seller");
+/// for (number, book) in [(1, "atlas"), (2, "comic"), (3, "novel")] {
+///     ORDERS.put(state, number, &book.to_owned())?;
+/// }
+/// let latest: Vec<(u64, String)> = ORDERS.range(state, ..).rev().take(2).collect::<Result<_, _>>()?;
+/// assert_eq!(latest, [(3, "novel".to_owned()), (2, "comic".to_owned())]);
+/// # Ok::<(), Abort>(())
+/// ```
 pub struct Rows<'s, K, V> {
     state: &'s State<'s>,
     table: &'static str,

@@ -29,7 +29,7 @@ use crate::contract::{Direction, KeyRange};
 ///     })
 /// }
 /// # let base = accompanist_core::state::Writes::default();
-/// # assert_eq!(lend(&mut State::new(&base, "shop"), "book", 7), Ok(9));
+/// # assert_eq!(lend(&mut State::new(&base, "seller"), "book", 7), Ok(9));
 /// ```
 ///
 /// As long as a table has rows, do not change its key or value type, because bytes do not tell for certain what type
@@ -75,7 +75,7 @@ impl<K: Key, V: Message> Table<K, V> {
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
     /// # const STOCK: Table<String, u32> = Table::new("stock");
     /// # let base = Writes::default();
-    /// # let state = &mut State::new(&base, "shop");
+    /// # let state = &mut State::new(&base, "seller");
     /// let left = STOCK.get(state, "apples")?.unwrap_or_default();
     /// # assert_eq!(left, 0);
     /// # Ok::<(), Abort>(())
@@ -94,7 +94,7 @@ impl<K: Key, V: Message> Table<K, V> {
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
     /// # const STOCK: Table<String, u32> = Table::new("stock");
     /// # let base = Writes::default();
-    /// # let state = &mut State::new(&base, "shop");
+    /// # let state = &mut State::new(&base, "seller");
     /// STOCK.put(state, "apples", &3)?;
     /// assert!(STOCK.contains(state, "apples")? && !STOCK.contains(state, "pears")?);
     /// # Ok::<(), Abort>(())
@@ -112,7 +112,7 @@ impl<K: Key, V: Message> Table<K, V> {
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
     /// # const STOCK: Table<String, u32> = Table::new("stock");
     /// # let base = Writes::default();
-    /// # let state = &mut State::new(&base, "shop");
+    /// # let state = &mut State::new(&base, "seller");
     /// STOCK.put(state, "apples", &3)?;
     /// assert_eq!(STOCK.get(state, "apples")?, Some(3));
     /// # Ok::<(), Abort>(())
@@ -138,7 +138,7 @@ impl<K: Key, V: Message> Table<K, V> {
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
     /// # const STOCK: Table<String, u32> = Table::new("stock");
     /// # let base = Writes::default();
-    /// # let state = &mut State::new(&base, "shop");
+    /// # let state = &mut State::new(&base, "seller");
     /// let more = STOCK.update(state, "apples", |left| Ok(left.unwrap_or_default() + 3))?;
     /// assert_eq!(more, 3);
     /// # Ok::<(), Abort>(())
@@ -163,7 +163,7 @@ impl<K: Key, V: Message> Table<K, V> {
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
     /// # const STOCK: Table<String, u32> = Table::new("stock");
     /// # let base = Writes::default();
-    /// # let state = &mut State::new(&base, "shop");
+    /// # let state = &mut State::new(&base, "seller");
     /// STOCK.put(state, "apples", &3)?;
     /// assert!(STOCK.remove(state, "apples")?);
     /// assert!(!STOCK.remove(state, "apples")?);
@@ -187,7 +187,7 @@ impl<K: Key, V: Message> Table<K, V> {
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
     /// # const STOCK: Table<String, u32> = Table::new("stock");
     /// # let base = Writes::default();
-    /// # let state = &mut State::new(&base, "shop");
+    /// # let state = &mut State::new(&base, "seller");
     /// STOCK.put(state, "apples", &3)?;
     /// assert_eq!(STOCK.take(state, "apples")?, Some(3));
     /// assert_eq!(STOCK.take(state, "apples")?, None);
@@ -209,7 +209,7 @@ impl<K: Key, V: Message> Table<K, V> {
     /// # use accompanist_core::{Abort, State, Table, state::{Under, Writes}};
     /// const LOTS: Table<(String, u32), u32> = Table::new("lots");
     /// # let base = Writes::default();
-    /// # let state = &mut State::new(&base, "shop");
+    /// # let state = &mut State::new(&base, "seller");
     /// for lot in 1..=9 {
     ///     LOTS.put(state, ("apples", lot), &10)?;
     ///     LOTS.put(state, ("pears", lot), &20)?;
@@ -239,7 +239,7 @@ impl<K: Key, V: Message> Table<K, V> {
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
     /// const QUEUE: Table<u64, String> = Table::new("queue");
     /// # let base = Writes::default();
-    /// # let state = &mut State::new(&base, "shop");
+    /// # let state = &mut State::new(&base, "seller");
     /// QUEUE.put(state, 7, &"later".into())?;
     /// QUEUE.put(state, 3, &"next".into())?;
     /// assert_eq!(QUEUE.first(state, ..)?, Some((3, "next".into())));
@@ -258,7 +258,7 @@ impl<K: Key, V: Message> Table<K, V> {
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
     /// const LOG: Table<u64, String> = Table::new("log");
     /// # let base = Writes::default();
-    /// # let state = &mut State::new(&base, "shop");
+    /// # let state = &mut State::new(&base, "seller");
     /// LOG.put(state, 1, &"opened".into())?;
     /// let number = LOG.last(state, ..)?.map_or(0, |(number, _)| number + 1);
     /// LOG.put(state, number, &"sold".into())?;
@@ -278,7 +278,7 @@ impl<K: Key, V: Message> Table<K, V> {
     /// # use accompanist_core::{Abort, State, Table, state::Writes};
     /// # const STOCK: Table<String, u32> = Table::new("stock");
     /// # let base = Writes::default();
-    /// # let state = &mut State::new(&base, "shop");
+    /// # let state = &mut State::new(&base, "seller");
     /// STOCK.put(state, "apples", &3)?;
     /// STOCK.put(state, "pears", &3)?;
     /// assert_eq!((STOCK.count(state, ..)?, STOCK.count(state, "b"..)?), (2, 1));

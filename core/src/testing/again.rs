@@ -113,6 +113,11 @@ pub(super) fn count_call(choreography: &'static str) -> usize {
 
 /// Returns the command that runs only the test in which it is called. The command contains the crate if cargo runs
 /// the test, and the test's name if this is called on the test's own thread, which the harness names after the test.
+///
+/// ```
+/// # use accompanist_core::testing::test_command;
+/// assert!(test_command().starts_with("cargo test"));
+/// ```
 pub fn test_command() -> String {
     let package = std::env::var("CARGO_PKG_NAME").map(|name| format!(" -p {name}")).unwrap_or_default();
     let thread = std::thread::current();

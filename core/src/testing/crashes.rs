@@ -107,39 +107,44 @@ struct Ran {
 /// and says so. Other checks are not affected.
 ///
 /// ```
-/// # use std::sync::Arc;
-/// # use std::sync::atomic::{AtomicU32, Ordering};
-/// # use accompanist_core::{Abort, At, Choreography, Context, Local, LocalTransaction, Retry, Role, Services};
-/// # use accompanist_core::{State, Table};
 /// use accompanist_core::testing::{TestSetup, check_crashes};
-/// # #[derive(Clone, Copy)] struct Guest;
-/// # impl Role for Guest { const NAME: &'static str = "guest"; type Service = (); }
-/// # #[derive(Clone, Copy)] struct Hotel;
-/// # impl Role for Hotel { const NAME: &'static str = "hotel"; type Service = (); }
-/// # struct Book;
-/// # impl LocalTransaction for Book {
-/// #     const NAME: &'static str = "book"; type Role = Hotel; type Input = u32; type Output = u32;
-/// #     fn commit(&self, _: &mut State<'_>, n: &u32) -> Result<u32, Abort> { Ok(n + 1) }
+/// # use accompanist_core::*;
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # const SHELF: Table<String, u32> = Table::new("shelf");
+/// # struct Reserve;
+/// # impl LocalTransaction for Reserve {
+/// #     const NAME: &'static str = "reserve"; type Role = Seller; type Input = u32; type Output = u32;
+/// #     fn commit(&self, shelf: &mut State<'_>, books: &u32) -> Result<u32, Abort> {
+/// #         SHELF.update(shelf, "books", |left| Ok(left.unwrap_or(10) - books))?;
+/// #         Ok(books * 25)
+/// #     }
 /// #     fn compensate(&self, _: &mut State<'_>, _: &u32, _: &u32) -> Result<(), Retry> { Ok(()) }
 /// # }
-/// struct Stay;
-/// impl Choreography for Stay {
-///     // ..
-/// #   const NAME: &'static str = "stay"; type Roles = (Guest, Hotel);
-/// #   type Input = At<Guest, u32>; type Output = At<Guest, u32>;
-///     async fn run(&self, ctx: &Context<Self::Roles>, n: At<Guest, u32>) -> Result<At<Guest, u32>, Abort> {
-///         let n = ctx.comm(Guest, Hotel, &n).await?;
-///         let booked = ctx.transact(Book, &n).await?;
-///         ctx.comm(Hotel, Guest, &booked).await
-///     }
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+/// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+/// async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+///     let books = ctx.comm(Buyer, Seller, &books).await?;
+///     let price = ctx.transact(Reserve, &books).await?; // Takes them off the `SHELF`, where there are ten.
+///     ctx.comm(Seller, Buyer, &price).await
 /// }
-///
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-/// let setup = || TestSetup::new(Services::new()).judge(|ended| assert_eq!(*ended.output(), Ok(8)));
-/// let report = check_crashes(Stay, 7, 2, setup).await;
+/// # }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let setup = || {
+///     TestSetup::new(Services::new()).judge(|ended| {
+///         assert_eq!(*ended.output(), Ok(75));
+///         let left = ended.read_state(Seller, |state| SHELF.get(state, "books"));
+///         assert_eq!(left, Ok(Some(7)), "they are taken off the shelf once");
+///     })
+/// };
+/// let report = check_crashes(Sale, 3, 2, setup).await;
 /// let report = report.unwrap_or_else(|failure| panic!("{failure}"));
 /// assert!(report.points > 20 && report.aborted == 0);
-/// # });
+/// # }
 /// ```
 ///
 /// # Errors

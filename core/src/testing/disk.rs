@@ -9,6 +9,21 @@ use crate::record::{Closed, Opened, Record, read_value};
 use crate::state::ReadState;
 
 /// The data that one role has made durable, by space and key.
+///
+/// ```
+/// use accompanist_core::testing::Disk;
+/// use accompanist_core::{Abort, State, Table};
+///
+/// const SHELF: Table<String, u32> = Table::new("shelf");
+///
+/// let mut disk = Disk::default();
+/// let mut state = State::new(&disk, "seller");
+/// SHELF.put(&mut state, "books", &10)?;
+/// let writes = state.into_writes();
+/// disk.apply(writes.into_batch());
+/// assert_eq!(SHELF.get(&State::new(&disk, "seller"), "books")?, Some(10));
+/// # Ok::<(), Abort>(())
+/// ```
 #[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub struct Disk(BTreeMap<(Space, Vec<u8>), Vec<u8>>);
 

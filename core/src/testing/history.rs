@@ -22,7 +22,7 @@ use crate::record::{Opened, Record};
 /// The first byte of an encoded history.
 const HISTORY_VERSION: u8 = 1;
 
-/// The data that one role of one session has on disk. The text form is for people.
+/// The data that one role of one session has on disk. The text form is for people. [`replay`] has an example.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
     /// The role instance.
@@ -113,21 +113,50 @@ pub enum ReplayError {
 /// services.
 ///
 /// ```
-/// # use accompanist_core::{Abort, At, Choreography, Context, Role, Services};
-/// use accompanist_core::testing::{History, ReplayError, replay};
-/// # #[derive(Clone, Copy)] struct Solo;
-/// # impl Role for Solo { const NAME: &'static str = "solo"; type Service = (); }
-/// # struct Count;
-/// # impl Choreography for Count {
-/// #     const NAME: &'static str = "count"; type Roles = (Solo,);
-/// #     type Input = At<Solo, u32>; type Output = At<Solo, u32>;
-/// #     async fn run(&self, _: &Context<(Solo,)>, n: At<Solo, u32>) -> Result<At<Solo, u32>, Abort> { Ok(n) }
-/// # }
-/// fn check(file: &[u8]) -> Result<(), ReplayError> {
-///     let history = History::from_bytes(file)?;
-///     replay(&history, Count, &Services::new())?;
-///     Ok(())
+/// use accompanist_core::testing::{History, ReplayError, Replayed, replay};
+/// # use std::sync::Arc;
+/// # use accompanist_core::{frame::Header, id::{InstanceId, RoleIndex}, message::encode, record::{Opened, Record}};
+/// # use accompanist_core::*;
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// struct Sale { checks_first: bool }
+/// impl Choreography for Sale {
+///     // ..
+/// #     const NAME: &'static str = "sale"; type Roles = (Seller,);
+/// #     type Input = At<Seller, u32>; type Output = At<Seller, String>;
+///     async fn run(&self, ctx: &Context<Self::Roles>, _books: At<Seller, u32>) -> Result<Self::Output, Abort> {
+///         if self.checks_first { // The change that a later release wants to make.
+///             ctx.effect(Seller, "check", async |_| true).await?;
+///         }
+///         ctx.effect(Seller, "read the rate", async |_| 4_u32).await?;
+///         ctx.signal(Seller, "approved").await
+///     }
 /// }
+///
+/// /// What your CI does with each file.
+/// fn check(file: &[u8], program: Sale) -> Result<Replayed, ReplayError> {
+///     replay(&History::from_bytes(file)?, program, &Services::new())
+/// }
+///
+/// # let header = Header {
+/// #     choreography: "sale".into(), version: 1, initiator: RoleIndex(0), cast: vec![NodeId::new("seller-1")?],
+/// #     started_unix_ms: 0, deadline_unix_ms: None, patches: Vec::new(),
+/// # };
+/// # let rate = Record::Observed {
+/// #     path: Path::root().child(0), name: "read the rate".into(), result: encode(&4_u32)?.into(),
+/// # };
+/// # let exported = History {
+/// #     instance: InstanceId { session: SessionId::fresh(0, 0), role: RoleIndex(0) },
+/// #     opened: Opened { header: Arc::new(header), input: Some(encode(&3_u32)?.into()) },
+/// #     records: vec![rate],
+/// # };
+/// // `exported` is from a node: the rate is on its disk, and the signal has not arrived.
+/// let file = exported.to_bytes()?;
+/// let replayed = check(&file, Sale { checks_first: false })?;
+/// assert!(!replayed.ended && replayed.waits_for.len() == 1);
+/// let difference = check(&file, Sale { checks_first: true }).unwrap_err().to_string();
+/// assert!(difference.contains("recorded was effect `read the rate`, the program did effect `check`"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Errors

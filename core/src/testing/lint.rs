@@ -88,6 +88,33 @@ impl fmt::Display for Finding {
 /// reached, not what would happen in another order. Every step that is not [`Kind::Retriable`] counts as one that may
 /// abort the session, even with `try_transact`. Values that are broadcast, gathered or signalled are not tracked.
 ///
+/// ```
+/// use accompanist_core::testing::{Finding, TestSetup, lint};
+/// # use accompanist_core::*;
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Carrier;
+/// # impl Role for Carrier { const NAME: &'static str = "carrier"; type Service = (); }
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller, Carrier);
+/// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+/// async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+///     let books = ctx.comm(Buyer, Seller, &books).await?;
+///     let price = ctx.locally(Seller, |seller| seller.get(&books) * 25);
+///     ctx.comm(Seller, Buyer, &price).await
+/// }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let findings = lint(Sale, 3, TestSetup::new(Services::new())).await.unwrap();
+/// assert!(findings.contains(&Finding::OnlyWaits { role: "carrier" }));
+/// // Nothing says what happens if the seller never answers.
+/// assert!(findings.iter().any(|finding| matches!(finding, Finding::NoDeadline { role: "buyer", .. })));
+/// # }
+/// ```
+///
 /// # Errors
 /// [`RunFailure`] if the run itself does not end as it should.
 pub async fn lint<C: Choreography>(

@@ -78,14 +78,19 @@ fn require(holds: bool, invariant: u32, what: impl FnOnce() -> String) -> Verdic
 /// continue after that, and assumes that what was reported is true.
 ///
 /// ```
-/// use accompanist_core::NodeId;
-/// use accompanist_core::testing::{Violation, InvariantMonitor};
+/// use accompanist_core::testing::{InvariantMonitor, Violation};
+/// use accompanist_core::{IdempotencyKey, NodeId, Path, SessionId};
 /// # fn main() -> Result<(), Violation> {
-/// # let node = NodeId::new("shop").unwrap_or_else(|_| unreachable!());
+/// # let node = NodeId::new("seller-1").unwrap_or_else(|_| unreachable!());
 /// let mut watch = InvariantMonitor::new();
 /// watch.applied(&node, &vec![])?; // A store has applied a batch,
 /// watch.synced(&node); // and has synced it.
-/// watch.ended()
+/// watch.ended()?;
+///
+/// // A service carries out a commit although no disk has a record that the commit may begin.
+/// let key = IdempotencyKey { session: SessionId::fresh(0, 0), path: Path::root().child(0) };
+/// assert_eq!(watch.committed(&key).unwrap_err().invariant, 10);
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Default)]

@@ -29,7 +29,7 @@ impl<C: Choreography> Ended<C> {
         &self.output
     }
 
-    /// Reads the built-in state of `role`.
+    /// Reads the built-in state of `role`; [`check_crashes`](super::check_crashes) has an example.
     pub fn read_state<R: Role, T>(&self, _role: R, read: impl FnOnce(&State<'_>) -> T) -> T {
         let empty = Disk::default();
         read(&State::new(self.disks.get(R::NAME).unwrap_or(&empty), R::NAME))
@@ -46,6 +46,8 @@ impl<C: Choreography> fmt::Debug for Ended<C> {
 type Judge<C> = Box<dyn FnOnce(&Ended<C>) + Send>;
 
 /// The surroundings of one run. Each run gets a new scene, so that nothing is left over from the previous one.
+///
+/// [`check_crashes`](super::check_crashes) shows one with a judge.
 pub struct TestSetup<C: Choreography> {
     pub(super) services: Services,
     pub(super) signals: Vec<Signal>,
@@ -75,7 +77,7 @@ impl<C: Choreography> TestSetup<C> {
         Self { services, signals: Vec::new(), deadline: None, has_late_requests: false, judge: None }
     }
 
-    /// Lets `role` receive this signal.
+    /// Lets `role` receive this signal; [`Context::signal`](crate::Context::signal) has an example.
     ///
     /// # Panics
     /// If the value cannot be encoded.
@@ -95,6 +97,33 @@ impl<C: Choreography> TestSetup<C> {
     }
 
     /// Starts the session with this deadline.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use accompanist_core::testing::{TestSetup, check_crashes};
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+    /// async fn run(&self, ctx: &Context<Self::Roles>, _books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+    ///     let price: At<Seller, u32> = ctx.signal(Seller, "price").await?; // Nobody sends it.
+    ///     ctx.comm(Seller, Buyer, &price).await
+    /// }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let setup = || {
+    ///     TestSetup::new(Services::new())
+    ///         .deadline(Duration::from_secs(3_600))
+    ///         .judge(|ended| assert_eq!(ended.output().as_ref().unwrap_err().code(), Abort::DEADLINE))
+    /// };
+    /// check_crashes(Sale, 3, 1, setup).await.unwrap();
+    /// # }
+    /// ```
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
@@ -110,6 +139,51 @@ impl<C: Choreography> TestSetup<C> {
     /// These runs show whether a service fulfils its [third duty](crate::Transaction), to refuse a commit that
     /// arrives after its compensation (or after the service has reported that there was none). They show it in scenes
     /// whose session is aborted. A service that panics at a late request fails the run.
+    ///
+    /// ```
+    /// # use std::collections::BTreeMap;
+    /// # use std::sync::{Arc, Mutex};
+    /// use accompanist_core::testing::{TestSetup, check_crashes};
+    /// # use accompanist_core::*;
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = Stock; }
+    /// /// Honours keys, and forgets what was taken back: too early, as a commit under that key may still arrive.
+    /// #[derive(Default)]
+    /// struct Stock(Mutex<BTreeMap<IdempotencyKey, u32>>);
+    ///
+    /// struct Reserve;
+    /// impl Transaction for Reserve {
+    ///     // ..
+    /// #     const NAME: &'static str = "reserve"; type Role = Seller; type Input = u32; type Output = u32;
+    ///     async fn commit(&self, here: &Local<Seller>, books: &u32) -> Result<u32, Abort> {
+    ///         Ok(*here.service().0.lock().unwrap().entry(here.key().clone()).or_insert(*books))
+    ///     }
+    ///     async fn compensate(&self, here: &Local<Seller>, _: &u32, _: &u32) -> Result<(), Retry> {
+    ///         here.service().0.lock().unwrap().remove(here.key());
+    ///         Ok(())
+    ///     }
+    /// }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Seller,);
+    /// #     type Input = At<Seller, u32>; type Output = At<Seller, u32>;
+    /// #     async fn run(&self, ctx: &Context<Self::Roles>, books: At<Seller, u32>) -> Result<Self::Output, Abort> {
+    /// #         ctx.transact(Reserve, &books).await?;
+    /// #         ctx.abort(Abort::new("recalled", "the book must not be sold")).await
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let setup = || {
+    ///     let stock = Arc::new(Stock::default());
+    ///     TestSetup::new(Services::new().with(Seller, stock.clone()))
+    ///         .judge(move |_| assert!(stock.0.lock().unwrap().is_empty(), "books are reserved for nobody"))
+    /// };
+    /// // `Sale` reserves, and aborts.
+    /// assert!(check_crashes(Sale, 3, 1, setup).await.is_ok());
+    /// let failure = check_crashes(Sale, 3, 1, || setup().late_requests()).await.unwrap_err();
+    /// assert!(failure.what.contains("books are reserved for nobody"));
+    /// # }
+    /// ```
     #[must_use]
     pub fn late_requests(mut self) -> Self {
         self.has_late_requests = true;
@@ -117,7 +191,7 @@ impl<C: Choreography> TestSetup<C> {
     }
 
     /// Lets `judge` inspect the services once all roles have ended. The judge panics (`assert!`) if something is
-    /// wrong with them.
+    /// wrong with them; [`check_crashes`](super::check_crashes) has an example.
     #[must_use]
     pub fn judge(mut self, judge: impl FnOnce(&Ended<C>) + Send + 'static) -> Self {
         self.judge = Some(Box::new(judge));
