@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::phase::Phase;
 use super::steps::StepEntry;
 use super::{JobTask, LocalJob, Machine, Pause, Retried, Stop};
 use crate::abort::{Abort, Retry};
@@ -212,7 +213,7 @@ impl Machine {
 
     /// The roles that may have steps to compensate before this one.
     fn roles_to_compensate_before(&self, path: &Path, task: Task) -> Vec<RoleIndex> {
-        if self.compensation == Compensation::SideBySide || self.abort.is_none() || task != Task::Compensate {
+        if self.compensation == Compensation::SideBySide || !self.phase.is_aborted() || task != Task::Compensate {
             return Vec::new();
         }
         let later = |role: &RoleIndex| self.compensating.get(role).is_none_or(|next| next.as_ref() > Some(path));
@@ -221,7 +222,7 @@ impl Machine {
 
     /// The roles whose compensation this role waits for.
     pub(super) fn awaited_to_compensate(&self) -> Vec<RoleIndex> {
-        let waits = self.program_ended && self.abort.is_some() && self.ended.is_none();
+        let waits = self.program.is_over() && matches!(self.phase, Phase::Compensating { .. });
         let next = waits.then(|| self.next_task(&Path::root())).flatten();
         next.map(|(path, task)| self.roles_to_compensate_before(&path, task)).unwrap_or_default()
     }
@@ -229,7 +230,7 @@ impl Machine {
     /// Sends the others the latest step that this role still has to compensate, if that has changed.
     pub(super) fn announce_compensating(&mut self) {
         let root = Path::root();
-        if self.compensation == Compensation::SideBySide || self.abort.is_none() || !self.program_ended {
+        if self.compensation == Compensation::SideBySide || !self.phase.is_aborted() || !self.program.is_over() {
             return;
         }
         if self.running > 0 || self.doubts_a_turn() || self.unvisited_step(&root).is_some() {
@@ -247,7 +248,7 @@ impl Machine {
     /// The message of an ended role that it has compensated everything. The role sends it again after a recovery,
     /// too.
     pub(super) fn has_compensated_all(&self) -> Option<Body> {
-        let compensated = matches!(self.ended, Some((_, Outcome::Compensated(_))));
+        let compensated = matches!(self.phase.outcome(), Some(Outcome::Compensated(_)));
         (compensated && self.compensation == Compensation::Backwards).then_some(Body::Compensating(None))
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing is acknowledged before it is durable, and a duplicate is not taken twice. Next: `writes`.
 
+use super::phase::Program;
 use super::waiters::Shared;
 use super::{LocalResult, Machine, OutgoingKey, Stop};
 use crate::frame::{Body, Delivery, Frame, Operation, Receipt};
@@ -34,7 +35,7 @@ impl Machine {
             }
             Body::Nudge(lacks) => {
                 self.answer_nudge(frame.from, lacks);
-                if frame.from == self.header.initiator && self.ended.is_some() {
+                if frame.from == self.header.initiator && self.phase.has_ended() {
                     // The nudge asks how this role has ended. Once it is acknowledged, the initiator does not ask
                     // again.
                     let known = receipt.filter(|receipt| !self.acks_once_announced.contains(receipt));
@@ -60,7 +61,7 @@ impl Machine {
             Body::Close(outcome) => {
                 self.note_closed(frame.from, Some(outcome));
                 // A close that comes too early is not acknowledged, so it is resent.
-                let receipt = receipt.filter(|receipt| self.close_after.is_some() && !self.will_ack(receipt));
+                let receipt = receipt.filter(|receipt| self.phase.closes() && !self.will_ack(receipt));
                 self.acks_due.extend(receipt.clone());
                 self.pending.acks.extend(receipt);
             }
@@ -89,7 +90,7 @@ impl Machine {
             Some((known_operation, known)) if (*known_operation, known) == (operation, &payload) => {}
             // The message has no effect any more: what is on disk stays, and the sender learns that the session has
             // ended.
-            Some(_) if self.abort.is_some() || self.closing || self.terminated => {}
+            Some(_) if self.phase.is_aborted() || self.phase.is_settled() || self.program == Program::Terminated => {}
             Some((known_operation, known)) => {
                 let described = |operation: Operation, payload: &Payload| {
                     let fingerprint = Fingerprint::of(payload);
@@ -153,7 +154,7 @@ impl Machine {
                     }
                 }
                 OutgoingKey::Done { .. } => {
-                    self.announced = self.ended.clone().map(|(_, outcome)| outcome);
+                    self.announced = self.phase.outcome().cloned();
                     self.effects.acks.append(&mut self.acks_once_announced);
                 }
                 _ => {}

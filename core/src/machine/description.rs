@@ -1,6 +1,7 @@
 //! Describes for people, in one sentence, what an instance waits for. This module changes nothing.
 
 use super::Machine;
+use super::phase::Phase;
 use crate::id::{Path, RoleIndex};
 
 impl Machine {
@@ -14,7 +15,7 @@ impl Machine {
             return format!("needs an operator at {path}: {trouble}");
         }
         let mut parts = Vec::new();
-        if let Some(abort) = self.abort.as_ref().filter(|_| self.ended.is_none()) {
+        if let Phase::Compensating { abort, .. } = &self.phase {
             parts.push(format!("is aborted ({abort})"));
         }
         parts.extend(self.steps.iter().filter(|(_, entry)| entry.running).map(|(path, entry)| {
@@ -38,10 +39,6 @@ impl Machine {
         }
     }
 
-    fn runs(&self) -> bool {
-        self.abort.is_none() && self.ended.is_none() && !self.program_ended
-    }
-
     /// The waits of the program. A running step is omitted, because it is already listed.
     fn open_waits(&self) -> Vec<String> {
         let running = |path: &Path| self.steps.get(path).is_some_and(|entry| entry.running || entry.pause.is_some());
@@ -51,15 +48,15 @@ impl Machine {
 
     /// The roles that the instance waits for after its own part has ended.
     fn awaited_ends(&self) -> Option<String> {
-        if self.runs() || self.closed.is_some() {
+        if self.runs() || matches!(self.phase, Phase::Closed { .. }) {
             return None;
         }
-        let awaited: Vec<RoleIndex> = match &self.ended {
+        let awaited: Vec<RoleIndex> = match self.phase.end() {
             Some(_) if !self.initiates() => vec![self.header.initiator],
             _ => self.awaited(),
         };
         let names: Vec<String> = awaited.into_iter().map(|role| self.name_of(role)).collect();
-        let done = if self.abort.is_some() { "has compensated" } else { "has finished its part" };
+        let done = if self.phase.is_aborted() { "has compensated" } else { "has finished its part" };
         (!names.is_empty()).then(|| format!("{done}, and waits for the end of {}", names.join(", ")))
     }
 }

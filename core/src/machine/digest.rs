@@ -7,6 +7,7 @@
 
 use std::hash::{Hash, Hasher};
 
+use super::phase::{End, Phase};
 use super::steps::StepEntry;
 use super::{Job, JobTask, Machine, Pause};
 
@@ -26,7 +27,7 @@ impl Machine {
             compensation: _,
             stops_on_oversize: _,
             rehearsing: _,
-            replaying,
+            program,
             mailbox,
             observed,
             steps,
@@ -62,18 +63,12 @@ impl Machine {
             // This concerns the operation that is being polled.
             waits_at: _,
             jobs,
-            program_ended,
-            terminated,
             output,
             output_after,
             view,
             view_after,
-            abort,
-            ended,
+            phase,
             done,
-            closing,
-            close_after,
-            closed,
             opening,
             now_ms,
             // The waits contain what is compared with it.
@@ -87,25 +82,11 @@ impl Machine {
         } = self;
         // It only matters whether a write is durable, and if not, how many writes precede it.
         let ahead = |write: &u64| write.saturating_sub(*synced);
-        (replaying, mailbox, observed, next_order, running, retrying).hash(hasher);
+        (program, mailbox, observed, next_order, running, retrying).hash(hasher);
         (loops, heard, sagas, signals, compensating, announced_compensating).hash(hasher);
         (lacking, resends).hash(hasher);
         (pending, ahead(number), ahead(barrier), warned, unacked, acquainted, invited, waiting).hash(hasher);
-        (
-            terminated,
-            sent,
-            announced,
-            acks_once_announced,
-            program_ended,
-            output,
-            view,
-            abort,
-            done,
-            closing,
-            closed,
-            opening,
-        )
-            .hash(hasher);
+        (sent, announced, acks_once_announced, output, view, done, opening).hash(hasher);
         let pause =
             |pause: &Option<Pause>| pause.map(|pause| (pause.until_ms.saturating_sub(*now_ms), pause.length_ms));
         for (path, entry) in steps {
@@ -142,9 +123,18 @@ impl Machine {
         }
         output_after.as_ref().map(|(after, output)| (ahead(after), output)).hash(hasher);
         view_after.as_ref().map(|(after, view)| (ahead(after), view)).hash(hasher);
-        ended.as_ref().map(|(after, outcome)| (ahead(after), outcome)).hash(hasher);
-        // The value 0 requests the close.
-        close_after.map(|after| (after > 0, ahead(&after))).hash(hasher);
+        std::mem::discriminant(phase).hash(hasher);
+        let end = |End { outcome, after }: &End, hasher: &mut _| (outcome, ahead(after)).hash(hasher);
+        match phase {
+            Phase::Running => {}
+            // Whose abort it is only matters to recovery, which knows it from the record.
+            Phase::Compensating { abort, own: _ } => abort.hash(hasher),
+            Phase::Ended(ended) | Phase::Closing(ended) | Phase::CloseDue(ended) => end(ended, hasher),
+            Phase::Closed { end: ended, written, tombstone } => {
+                end(ended, hasher);
+                (ahead(written), tombstone).hash(hasher);
+            }
+        }
         (pause(nudge), stopped.is_some()).hash(hasher);
         // Without their lengths, adjacent lists could be confused.
         (steps.len(), acks_after.len(), held.len(), jobs.len()).hash(hasher);

@@ -4,6 +4,7 @@
 //! program has ended and everything it sent is acknowledged; on an aborted session, everything must also be
 //! compensated. The initiator closes the session when all roles have ended with the same outcome.
 
+use super::phase::{End, Phase, Program};
 use super::{Machine, OutgoingKey, Stop};
 use crate::abort::Abort;
 use crate::frame::{Body, Outcome};
@@ -14,13 +15,13 @@ use crate::record::{self, Closed, Record};
 impl Machine {
     /// Handles the return of the program.
     pub(crate) fn program_ended(&mut self, result: Result<Option<Payload>, Abort>) {
-        self.program_ended = true;
+        self.program.end();
         match result {
             Err(abort) => self.decide_abort(&abort),
             Ok(_) if let Some((path, recorded)) = self.unvisited() => {
                 self.stop(Stop::Diverged { path, recorded, replayed: "nothing".into() });
             }
-            Ok(output) if self.ended.is_none() && self.abort.is_none() => {
+            Ok(output) if self.phase == Phase::Running => {
                 self.output.clone_from(&output);
                 self.output_after = output.map(|output| (self.barrier, Ok(output)));
             }
@@ -30,17 +31,17 @@ impl Machine {
 
     /// Whether a waiting program waits in vain: on an aborted session nothing more arrives.
     pub(crate) fn program_is_spent(&self) -> bool {
-        self.abort.is_some()
+        self.phase.is_aborted()
     }
 
     /// Notes that a spent program was dropped where it waited. Its commits continue, because they are separate jobs.
     pub(crate) fn program_dropped(&mut self) {
-        self.program_ended = true;
+        self.program.end();
     }
 
     /// Aborts the session by decision of this role, and informs all others.
     pub(crate) fn decide_abort(&mut self, abort: &Abort) {
-        if self.abort.is_none() && self.ended.is_none() {
+        if self.phase == Phase::Running {
             self.note_abort(abort, true);
             self.tell_abort(abort);
         }
@@ -48,15 +49,14 @@ impl Machine {
 
     /// Handles an abort by another role (or the caller).
     pub(super) fn obey(&mut self, abort: &Abort) {
-        if self.abort.is_none() && !self.closing && self.close_after.is_none() {
-            self.ended = None;
+        if self.phase.may_abort() {
             self.note_abort(abort, false);
         }
     }
 
     pub(super) fn note_abort(&mut self, abort: &Abort, own: bool) {
         self.record_result(&Record::Aborted { abort: abort.clone(), own });
-        self.abort = Some(abort.clone());
+        self.phase.note_abort(abort.clone(), own);
         self.output = None;
         self.output_after = Some((self.barrier, Err(abort.clone())));
         // Held frames are not needed any more. Answers to frames that were already sent are handled or ignored.
@@ -104,26 +104,24 @@ impl Machine {
     }
 
     pub(super) fn advance(&mut self) {
-        if self.close_after == Some(0) {
+        if matches!(self.phase, Phase::CloseDue(_)) {
             self.close();
         }
         self.retry_when_due();
         self.compensate_nested_sagas();
-        if self.close_after.is_some() || !self.program_ended || self.running > 0 || !self.jobs.is_empty() {
+        if self.phase.closes() || !self.program.is_over() || self.running > 0 || !self.jobs.is_empty() {
             return;
         }
         self.answer_what_is_gone();
-        if self.ended.is_none() {
-            match self.abort.clone() {
-                Some(abort) => {
-                    self.announce_compensating();
-                    if self.compensate(&Path::root()) && self.unacked.is_empty() {
-                        self.end(Outcome::Compensated(abort));
-                    }
+        match self.phase.clone() {
+            Phase::Compensating { abort, .. } => {
+                self.announce_compensating();
+                if self.compensate(&Path::root()) && self.unacked.is_empty() {
+                    self.end(Outcome::Compensated(abort));
                 }
-                None if self.unacked.is_empty() => self.end(Outcome::Finished),
-                None => {}
             }
+            Phase::Running if self.unacked.is_empty() => self.end(Outcome::Finished),
+            _ => {}
         }
         if self.initiates() {
             self.close_when_all_are_done();
@@ -133,7 +131,7 @@ impl Machine {
     fn end(&mut self, outcome: Outcome) {
         let output = self.output.clone();
         self.record(&Record::Ended { outcome: outcome.clone(), output }, false);
-        self.ended = Some((self.number, outcome.clone()));
+        self.phase.note_end(outcome.clone(), self.number);
         self.sent.clear();
         if !self.initiates() {
             self.say_done(outcome, self.number);
@@ -141,15 +139,17 @@ impl Machine {
     }
 
     fn close_when_all_are_done(&mut self) {
-        let Some((after, outcome)) = self.ended.clone() else { return };
         // The close waits until all invitations are acknowledged, because an invitation would be resent to roles that
         // have closed.
-        if !self.closing && self.unlike(&outcome).is_empty() && self.unacked.is_empty() {
-            self.closing = true;
+        if let Phase::Ended(End { outcome, .. }) = self.phase.clone()
+            && self.unlike(&outcome).is_empty()
+            && self.unacked.is_empty()
+        {
             self.record(&Record::Closing, false);
+            self.phase.note_closing();
             self.say_close(&outcome, self.number);
         }
-        if self.closing && after <= self.synced && self.unacked.is_empty() {
+        if matches!(&self.phase, Phase::Closing(end) if end.after <= self.synced) && self.unacked.is_empty() {
             self.close();
         }
     }
@@ -169,18 +169,13 @@ impl Machine {
 
     /// Writes the tombstone and removes the journal.
     fn close(&mut self) {
-        let Some((_, outcome)) = self.ended.clone() else {
-            // The close arrived before this role had ended; `note_closed` has handled that.
-            self.close_after = None;
-            return;
-        };
+        let Some(outcome) = self.phase.outcome().cloned() else { return };
         let closed = Closed { header: self.header.clone(), outcome, output: self.output.clone() };
         match record::close(self.id, &closed, self.all_keys(&closed.outcome)) {
             Err(error) => self.stop(Stop::Undecodable { path: Path::root(), reason: error.to_string() }),
             Ok(batch) => {
                 self.pending.changes.extend(batch);
-                self.close_after = Some(self.number);
-                self.closed = Some(closed);
+                self.phase.note_closed(self.number, closed);
                 self.nudge = None;
             }
         }
@@ -188,11 +183,11 @@ impl Machine {
 
     /// The keys of the whole journal of an ended instance.
     fn all_keys(&self, outcome: &Outcome) -> Vec<Vec<u8>> {
-        let abort = self.abort.clone().map(|abort| Record::Aborted { abort, own: false });
+        let abort = self.phase.abort().cloned().map(|abort| Record::Aborted { abort, own: false });
         let ended = Record::Ended { outcome: outcome.clone(), output: None };
-        let closing = self.closing.then_some(Record::Closing);
+        let closing = matches!(self.phase, Phase::Closing(_)).then_some(Record::Closing);
         let passivated = self.passivated.clone().map(Record::PassivatedState);
-        let terminated = self.terminated.then_some(Record::Terminated);
+        let terminated = (self.program == Program::Terminated).then_some(Record::Terminated);
         let records = abort.into_iter().chain([ended]).chain(closing).chain(passivated).chain(terminated);
         let records = records.chain(self.signals.records());
         let mut keys = self.journal_keys(&Path::root());

@@ -60,9 +60,9 @@ impl Machine {
     }
 
     fn does_nothing(&self) -> bool {
-        let over = self.stopped.is_some() || self.rehearsing || self.close_after.is_some();
+        let over = self.stopped.is_some() || self.rehearsing || self.phase.closes();
         let works = self.running > 0 || !self.retrying.is_empty() || !self.jobs.is_empty();
-        !over && !works && (self.program_ended || self.waits_for_others())
+        !over && !works && (self.program.is_over() || self.waits_for_others())
     }
 
     /// Whether nothing is being written, and nothing waits for a write.

@@ -18,6 +18,7 @@ mod idle;
 mod limits;
 mod nested_saga;
 mod nudges;
+mod phase;
 mod program;
 mod restore;
 mod signals;
@@ -37,10 +38,11 @@ use crate::contract::Batch;
 use crate::frame::{Body, Header, Operation, Outcome, Receipt};
 use crate::id::{InstanceId, Path, RoleIndex};
 use crate::message::{Fingerprint, Payload};
-use crate::record::{self, Closed, Opened, PassivatedState, Record};
+use crate::record::{self, Opened, PassivatedState, Record};
 use crate::role::role_name;
 
 use self::nested_saga::Saga;
+use self::phase::{Phase, Program};
 use self::signals::Signals;
 use self::steps::StepEntry;
 use self::turns::{Loop, LoopKnowledge};
@@ -107,8 +109,8 @@ pub struct Machine {
     stops_on_oversize: bool,
     /// Whether the instance only replays its records and performs nothing, for [`crate::testing::replay`].
     rehearsing: bool,
-    /// Whether the replay has not yet reached everything that is recorded.
-    replaying: bool,
+    program: Program,
+    phase: Phase,
 
     mailbox: BTreeMap<(Path, RoleIndex), (Operation, Payload)>,
     observed: BTreeMap<Path, Observation>,
@@ -163,19 +165,11 @@ pub struct Machine {
 
     jobs: VecDeque<(u64, Job)>,
 
-    program_ended: bool,
-    /// Whether an operator has ended this part without its program.
-    terminated: bool,
     output: Option<Payload>,
     output_after: Option<(u64, Result<Payload, Abort>)>,
     view: Option<Payload>,
     view_after: Option<(u64, Payload)>,
-    abort: Option<Abort>,
-    ended: Option<(u64, Outcome)>,
     done: BTreeMap<RoleIndex, Outcome>,
-    closing: bool,
-    close_after: Option<u64>,
-    closed: Option<Closed>,
     opening: bool,
 
     now_ms: u64,
@@ -230,7 +224,8 @@ impl Machine {
             compensation: Compensation::SideBySide,
             stops_on_oversize: false,
             rehearsing: false,
-            replaying: false,
+            program: Program::Running,
+            phase: Phase::Running,
             mailbox: BTreeMap::new(),
             observed: BTreeMap::new(),
             steps: BTreeMap::new(),
@@ -263,18 +258,11 @@ impl Machine {
             waiting: Waiters::default(),
             waits_at: None,
             jobs: VecDeque::new(),
-            program_ended: false,
-            terminated: false,
             output: None,
             output_after: None,
             view: None,
             view_after: None,
-            abort: None,
-            ended: None,
             done: BTreeMap::new(),
-            closing: false,
-            close_after: None,
-            closed: None,
             opening: false,
             now_ms: 0,
             unix_ms: 0,
@@ -326,6 +314,11 @@ impl Machine {
     /// The header of the session.
     pub fn header(&self) -> &Arc<Header> {
         &self.header
+    }
+
+    /// Whether the program runs, and what it waits for may still come.
+    fn runs(&self) -> bool {
+        self.phase == Phase::Running && !self.program.is_over()
     }
 
     /// Whether this role started the session.

@@ -107,7 +107,7 @@ impl Machine {
 
     /// Whether an operation at `path` cannot complete any more, because the session or a saga around it is aborted.
     pub(super) fn is_aborted(&self, path: &Path) -> bool {
-        self.abort.is_some() || self.aborted_saga(path).is_some()
+        self.phase.is_aborted() || self.aborted_saga(path).is_some()
     }
 
     /// The innermost aborted saga around `path`. A replay runs through such a saga as long as there are steps to
@@ -121,7 +121,7 @@ impl Machine {
 
     /// The aborted scope around `path`.
     pub(super) fn aborted_scope(&self, path: &Path) -> Path {
-        if self.abort.is_some() { Path::root() } else { self.aborted_saga(path).unwrap_or_default() }
+        if self.phase.is_aborted() { Path::root() } else { self.aborted_saga(path).unwrap_or_default() }
     }
 
     /// Aborts at `path`: the innermost saga around it, or else the session.
@@ -136,7 +136,7 @@ impl Machine {
     /// after a crash.
     pub(crate) fn abort_saga(&mut self, body: &Path, abort: Abort) {
         let Some(saga) = self.sagas.get_mut(body).filter(|saga| saga.abort.is_none()) else { return };
-        if self.abort.is_some() {
+        if self.phase.is_aborted() {
             return;
         }
         let (path, name) = if saga.decides { (&saga.paths.saga, "saga") } else { (&saga.paths.vote, "vote") };
@@ -254,7 +254,7 @@ impl Machine {
 
     /// Compensates the steps of aborted sagas.
     pub(super) fn compensate_nested_sagas(&mut self) {
-        if self.abort.is_some() || self.sagas.is_empty() {
+        if self.phase.is_aborted() || self.sagas.is_empty() {
             return;
         }
         let open = self.sagas.iter().filter(|(_, saga)| saga.abort.is_some() && saga.spent && !saga.compensated);

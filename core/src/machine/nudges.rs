@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 
+use super::phase::{End, Phase, Program};
 use super::waiting::Wanted;
 use super::{Machine, OutgoingKey, Pause, Stop};
 use crate::abort::Abort;
@@ -33,28 +34,28 @@ impl Machine {
     /// Whether an awaited role sends by itself, because it has the session on disk. The outcome of a role is held in
     /// memory only, so it must have been requested since this instance was loaded.
     pub(super) fn is_sure_of(&self, role: RoleIndex) -> bool {
-        match self.ended {
-            Some(_) => self.invited.contains(&role),
-            None => role == self.header.initiator || self.acquainted.contains(&role),
+        if self.phase.has_ended() {
+            return self.invited.contains(&role);
         }
+        role == self.header.initiator || self.acquainted.contains(&role)
     }
 
     /// The roles without which this instance cannot continue.
     pub(super) fn awaited(&self) -> Vec<RoleIndex> {
-        if self.close_after.is_some() || self.closing {
+        if self.phase.is_settled() {
             return Vec::new();
         }
-        if let (true, Some((_, outcome))) = (self.initiates(), &self.ended) {
+        if let (true, Some(outcome)) = (self.initiates(), self.phase.outcome()) {
             return self.unlike(outcome);
         }
-        if self.ended.is_some() {
+        if self.phase.has_ended() {
             // An ended role waits for the close only, and asks for it in another way, because an initiator that has
             // closed may have forgotten the session.
             return Vec::new();
         }
         let mut awaited = self.deciders_in_doubt();
         awaited.extend(self.awaited_to_compensate());
-        if self.abort.is_none() && !self.program_ended {
+        if self.runs() {
             awaited.extend(self.waiting.speakers());
             if self.has_sagas() {
                 awaited.extend(self.wanted().into_iter().map(|wanted| wanted.from));
@@ -77,8 +78,7 @@ impl Machine {
 
     /// Describes what this instance lacks and `to` can provide.
     fn lacks(&self, to: RoleIndex) -> Lacks {
-        let runs = self.abort.is_none() && self.ended.is_none() && !self.program_ended;
-        let wanted = if runs { self.wanted() } else { Vec::new() };
+        let wanted = if self.runs() { self.wanted() } else { Vec::new() };
         let awaits = wanted.into_iter().filter(|wanted| wanted.from == to).filter_map(|wanted| wanted.path);
         let mut counters = 0;
         let fits = |path: &Path| {
@@ -87,13 +87,13 @@ impl Machine {
             first || counters <= NUDGE_COUNTERS_MAX
         };
         let awaits = awaits.take(NUDGE_PATHS_MAX).take_while(fits).collect();
-        Lacks { awaits, aborted: self.abort.is_some() }
+        Lacks { awaits, aborted: self.phase.is_aborted() }
     }
 
     /// The own outcome, if the initiator knows it and has not yet sent the close, which may be lost.
-    fn asks_for_the_close(&self) -> Option<(u64, Outcome)> {
-        let waits = !self.initiates() && self.close_after.is_none() && self.announced.is_some();
-        self.ended.clone().filter(|_| waits)
+    fn asks_for_the_close(&self) -> Option<End> {
+        let waits = !self.initiates() && !self.phase.closes() && self.announced.is_some();
+        self.phase.end().filter(|_| waits).cloned()
     }
 
     /// Nudges the awaited roles, with growing pauses.
@@ -112,7 +112,7 @@ impl Machine {
                     self.nudge(to);
                 }
                 self.nudges_due = self.nudges_due.saturating_sub(1);
-                if let Some((after, outcome)) = ended {
+                if let Some(End { outcome, after }) = ended {
                     self.say(
                         OutgoingKey::Nudge(self.header.initiator),
                         self.header.initiator,
@@ -156,19 +156,19 @@ impl Machine {
 
     /// Answers the nudge of a waiting role: resends what that role lacks.
     pub(super) fn answer_nudge(&mut self, from: RoleIndex, lacks: Lacks) {
-        if self.has_loops() || self.abort.is_some() {
+        if self.has_loops() || self.phase.is_aborted() {
             self.tell_turns(from);
         }
         if let Some(compensating) = self.announced_compensating.clone().or_else(|| self.has_compensated_all()) {
             self.answer(from, compensating);
         }
-        match self.abort.clone() {
+        match self.phase.abort().cloned() {
             Some(abort) if !lacks.aborted => self.answer(from, Body::Abort(abort)),
             None if lacks.aborted => self.nudge_back(from, Vec::new()),
             Some(_) => {}
             None => lacks.awaits.into_iter().take(NUDGE_PATHS_MAX).for_each(|path| self.answer_waiting(from, path)),
         }
-        let Some((after, outcome)) = self.ended.clone() else { return };
+        let Some(End { outcome, after }) = self.phase.end().cloned() else { return };
         if from == self.header.initiator && after <= self.synced {
             self.say_done(outcome, after);
         }
@@ -176,7 +176,7 @@ impl Machine {
 
     /// Handles the fact that `from` waits for this role's message at `path`.
     fn answer_waiting(&mut self, from: RoleIndex, path: Path) {
-        if self.closing || self.close_after.is_some() {
+        if self.phase.is_settled() {
             return; // All roles have ended, so the nudge is out of date.
         }
         if self.is_over(&path) {
@@ -185,9 +185,9 @@ impl Machine {
         if let Some(vote) = self.missing_vote(&path, from) {
             return self.nudge_back(from, vec![vote]);
         }
-        let acknowledged = match &self.ended {
+        let acknowledged = match self.phase.end() {
             // This instance ended only once everything it had sent was acknowledged.
-            Some((after, _)) => *after <= self.synced,
+            Some(end) => end.after <= self.synced,
             None => self.sent.get(&(path.clone(), from)).is_some_and(|sent| sent.heard),
         };
         if acknowledged {
@@ -198,17 +198,16 @@ impl Machine {
     /// Nudges the nudging role in return, for what this role lacks and therefore could not answer. Creates no
     /// instance.
     fn nudge_back(&mut self, to: RoleIndex, awaits: Vec<Path>) {
-        if !self.closing && self.close_after.is_none() {
-            self.answer(to, Body::Nudge(Lacks { awaits, aborted: self.abort.is_some() }));
+        if !self.phase.is_settled() {
+            self.answer(to, Body::Nudge(Lacks { awaits, aborted: self.phase.is_aborted() }));
         }
     }
 
     /// Takes the messages to resend, once nothing is running that passivation would interrupt.
     pub(super) fn take_lacking(&mut self) -> BTreeSet<(Path, RoleIndex)> {
         let works = self.running > 0 || !self.retrying.is_empty() || !self.jobs.is_empty();
-        // When a program ends, its replay ends with it.
-        let replays = self.replaying && !self.program_ended;
-        let over = self.stopped.is_some() || self.rehearsing || replays || self.close_after.is_some();
+        let replays = self.program == Program::Replaying;
+        let over = self.stopped.is_some() || self.rehearsing || replays || self.phase.closes();
         if self.lacking.is_empty() || works || over || !self.is_durable() {
             return BTreeSet::new();
         }
@@ -227,7 +226,7 @@ impl Machine {
     #[must_use]
     pub fn resending(mut self, lacking: BTreeSet<(Path, RoleIndex)>) -> Self {
         self.sent.retain(|id, _| !lacking.contains(id));
-        if self.ended.is_some() {
+        if self.phase.has_ended() {
             self.resends = lacking;
         }
         self
@@ -244,7 +243,7 @@ impl Machine {
     /// aborted saga are answered by the saga's verdict.
     pub(super) fn answer_what_is_gone(&mut self) {
         for (path, to) in std::mem::take(&mut self.resends) {
-            if self.abort.is_none() && self.aborted_saga(&path).is_none() {
+            if !self.phase.is_aborted() && self.aborted_saga(&path).is_none() {
                 self.answer(to, Body::Gone(path));
             }
         }
@@ -254,23 +253,24 @@ impl Machine {
     /// it.
     pub(super) fn answer_done(&mut self, from: RoleIndex, outcome: &Outcome) {
         let close = OutgoingKey::Close(from);
-        match (self.abort.clone(), outcome) {
-            _ if !self.initiates() || self.close_after.is_some() => {}
-            (Some(abort), Outcome::Finished) => self.answer(from, Body::Abort(abort)),
-            _ if !self.closing || self.unacked.contains(&close) => {}
+        if !self.initiates() || self.phase.closes() {
+            return;
+        }
+        match (self.phase.abort().cloned(), outcome, &self.phase) {
+            (Some(abort), Outcome::Finished, _) => self.answer(from, Body::Abort(abort)),
             // The close was acknowledged before, so it was sent, and its outcome is durable.
-            _ => {
-                if let Some((after, own)) = self.ended.clone() {
-                    self.say(close, from, Body::Close(own), after);
-                }
+            (_, _, Phase::Closing(own)) if !self.unacked.contains(&close) => {
+                let End { outcome, after } = own.clone();
+                self.say(close, from, Body::Close(outcome), after);
             }
+            _ => {}
         }
     }
 
     /// Handles the answer that `from` has no message at `path`. This role may be waiting for it.
     pub(super) fn note_gone(&mut self, from: RoleIndex, path: &Path) {
         let waits = self.wanted_messages().any(|wanted| wanted.from == from && wanted.path.as_ref() == Some(path));
-        if waits && self.abort.is_none() && self.ended.is_none() {
+        if waits && self.phase == Phase::Running {
             let waits =
                 self.waits_for().into_iter().find(|(at, _)| at == path).map(|(_, what)| what).unwrap_or_default();
             self.stop_behind(from, format!("has no message at {path} any more, where this role waits for {waits},"));
@@ -280,12 +280,12 @@ impl Machine {
     /// Handles the answer that the session is closed at `from`, or unknown there. If this role can still end with the
     /// same outcome, it does.
     pub(super) fn note_closed(&mut self, from: RoleIndex, outcome: Option<Outcome>) {
-        if self.close_after.is_some() || self.closing || from == self.id.role {
+        if self.phase.is_settled() || from == self.id.role {
             return;
         }
         match outcome {
-            None if from == self.header.initiator => match self.ended {
-                Some(_) if self.terminated => self.close_after = Some(0),
+            None if from == self.header.initiator => match self.phase {
+                Phase::Ended(_) if self.program == Program::Terminated => self.phase.note_close_due(),
                 _ => self.stop_behind(from, "does not know the session any more".into()),
             },
             None => self.invite_again(from),
@@ -312,26 +312,26 @@ impl Machine {
     fn note_closed_compensated(&mut self, from: RoleIndex, abort: &Abort) {
         self.obey(abort);
         self.note_compensating(from, None);
-        if self.ended.is_none() && self.deciders_in_doubt().contains(&from) {
+        if !self.phase.has_ended() && self.deciders_in_doubt().contains(&from) {
             return self.stop_behind(from, format!("has closed the session as compensated ({abort}),"));
         }
         if self.initiates() {
             self.done.insert(from, Outcome::Compensated(abort.clone()));
         }
-        if self.ended.is_some() && from == self.header.initiator {
-            self.close_after = Some(0);
+        if from == self.header.initiator {
+            self.phase.note_close_due();
         }
     }
 
     fn note_closed_finished(&mut self, from: RoleIndex) {
         let counts = from == self.header.initiator || self.initiates();
-        let alike = match &self.ended {
-            Some((_, Outcome::Finished)) => true,
+        let alike = match self.phase.outcome() {
+            Some(Outcome::Finished) => true,
             // An operator has ended this part by hand.
-            Some(_) => self.terminated,
+            Some(_) => self.program == Program::Terminated,
             None => {
-                let doubts = self.abort.is_some() && self.deciders_in_doubt().contains(&from);
-                let waits = self.abort.is_none() && self.awaited().contains(&from);
+                let doubts = self.phase.is_aborted() && self.deciders_in_doubt().contains(&from);
+                let waits = !self.phase.is_aborted() && self.awaited().contains(&from);
                 if doubts || waits {
                     self.stop_behind(from, "has closed the session as finished,".into());
                 }
@@ -339,10 +339,10 @@ impl Machine {
                 return;
             }
         };
-        match self.ended.clone() {
+        match self.phase.outcome().cloned() {
             Some(_) if !counts => {}
-            Some((_, own)) if alike && self.initiates() => drop(self.done.insert(from, own)),
-            Some(_) if alike => self.close_after = Some(0),
+            Some(own) if alike && self.initiates() => drop(self.done.insert(from, own)),
+            Some(_) if alike => self.phase.note_close_due(),
             _ => self.stop_behind(from, "has closed the session as finished,".into()),
         }
     }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::phase::Program;
 use super::steps::StepEntry;
 use super::waiting::Waiting;
 use super::{Job, JobResult, JobTask, LocalResult, Machine, OutgoingKey, SentMessage, Stop};
@@ -39,10 +40,10 @@ impl Machine {
             let scope = self.aborted_scope(path);
             return if self.unvisited_step(&scope).is_some() { Poll::Ready(()) } else { Poll::Pending };
         }
-        if self.ended.is_some() {
+        if self.phase.has_ended() {
             self.resend(path, to, operation, payload);
         }
-        if self.ended.is_some() || self.rehearsing {
+        if self.phase.has_ended() || self.rehearsing {
             return Poll::Ready(());
         }
         if payload.len() > self.limits.payload_bytes_max {
@@ -73,7 +74,7 @@ impl Machine {
         }
         // A replay resends without waiting everything that the instance had sent so far. All of it was acknowledged,
         // or will be, before what is recorded after it.
-        let replays = self.replaying && self.unvisited().is_some();
+        let replays = self.program == Program::Replaying && self.unvisited().is_some();
         if self.unacked.len() >= self.limits.unacked_max && !replays {
             return self.wait(cx, path, Waiting::for_room(to));
         }
@@ -153,7 +154,7 @@ impl Machine {
             let replayed = format!("step `{name}` with input {input}");
             return self.stop(Stop::Diverged { path: path.clone(), recorded, replayed });
         }
-        let (aborted, ended) = (self.is_aborted(path), self.ended.is_some());
+        let (aborted, ended) = (self.is_aborted(path), self.phase.has_ended());
         let trouble = self.steps.get(path).and_then(|entry| entry.trouble.as_ref());
         if aborted && trouble.is_some_and(|trouble| trouble.task == Task::Commit) {
             self.forget_tries(path); // The session is aborted, so the step need not go forward.

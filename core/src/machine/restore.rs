@@ -3,9 +3,9 @@
 //! The messages that the instance has sent are not recorded: its program sends them again. Next: `program`, which a
 //! replay calls like any other run.
 
+use super::phase::{End, Phase, Program};
 use super::signals::Signal;
 use super::{Limits, Machine, Observation};
-use crate::frame::Outcome;
 use crate::id::InstanceId;
 use crate::message::Fingerprint;
 use crate::record::{Opened, Record};
@@ -14,29 +14,21 @@ impl Machine {
     /// Restores an instance from its records.
     pub fn restore(id: InstanceId, role: &'static str, opened: &Opened, records: Vec<Record>, limits: Limits) -> Self {
         let mut instance = Self::new(id, role, opened, limits);
-        instance.replaying = true;
+        instance.program = Program::Replaying;
         for record in records {
             instance.restore_record(record);
         }
-        if instance.abort.is_some() && matches!(instance.ended, Some((_, Outcome::Finished))) {
-            // The instance had finished when it received the abort, and has not ended again since.
-            (instance.ended, instance.output) = (None, None);
-        }
-        if instance.abort.is_some() || instance.ended.is_some() {
+        if instance.phase != Phase::Running {
             instance.sent.clear();
         }
-        if let Some((after, outcome)) = instance.ended.clone().filter(|_| !instance.initiates()) {
+        if let Some(End { outcome, after }) = instance.phase.end().filter(|_| !instance.initiates()).cloned() {
             instance.announced = instance.announced.take().filter(|announced| *announced == outcome);
             if instance.announced.is_none() {
                 // The initiator does not ask while this instance is passivated.
                 instance.say_done(outcome, after);
             }
         }
-        if instance.terminated {
-            // There is no program that could reach the recorded operations, and all steps count as compensated.
-            (instance.program_ended, instance.replaying) = (true, false);
-        }
-        let abort = instance.abort.clone().map(Err);
+        let abort = instance.phase.abort().cloned().map(Err);
         if !instance.troubles().is_empty() {
             instance.tell_troubles();
         }
@@ -74,28 +66,29 @@ impl Machine {
             // The code that loads the instance handles this record.
             Record::Quarantined { .. } => {}
             Record::Aborted { abort, own } => {
-                self.abort = Some(abort.clone());
+                self.phase.note_abort(abort.clone(), own);
+                self.output = None;
                 if own {
                     self.tell_abort(&abort);
                 }
             }
             Record::Ended { outcome, output } => {
-                let before_abort = self.abort.is_some() && outcome == Outcome::Finished;
-                self.output = output;
-                self.ended = Some((0, outcome));
+                self.phase.note_end(outcome, 0);
                 // The instance ended only once everything it had sent was acknowledged. Nothing is known about the
                 // acknowledgement of a later abort.
-                if !before_abort {
+                if self.phase.has_ended() {
+                    self.output = output;
                     self.held.clear();
                     self.unacked.clear();
                 }
             }
             Record::PassivatedState(passivated) => self.restore_passivated(passivated),
-            Record::Terminated => self.terminated = true,
+            // There is no program that could reach the recorded operations, and all steps count as compensated.
+            Record::Terminated => self.program = Program::Terminated,
             // The journal's keys order this record after the end.
             Record::Closing => {
-                self.closing = true;
-                if let Some((_, outcome)) = self.ended.clone() {
+                self.phase.note_closing();
+                if let Some(outcome) = self.phase.outcome().cloned() {
                     self.say_close(&outcome, 0);
                 }
             }

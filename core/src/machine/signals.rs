@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::task::{Context, Poll};
 
+use super::phase::Program;
 use super::waiters::Shared;
 use super::waiting::Waiting;
 use super::{Machine, Observation, Pending, Stop};
@@ -100,7 +101,7 @@ impl Machine {
             let reused = || SignalError::KeyReused { name: name.into(), key: key.into() };
             return if same { Ok(self.all_so_far()) } else { Err(reused()) };
         }
-        if self.abort.is_some() || self.program_ended || self.stopped.is_some() {
+        if self.phase.is_aborted() || self.program.is_over() || self.stopped.is_some() {
             return Err(SignalError::Over);
         }
         if self.signals.waiting >= self.limits.signals_max {
@@ -209,18 +210,16 @@ impl Machine {
     /// Aborts the session on behalf of the caller, who may repeat this. Returns the number of the write that makes
     /// the abort durable, or `None` if it is too late.
     pub fn cancel(&mut self, abort: &Abort) -> Option<u64> {
-        let in_time = self.initiates() && self.abort.is_none() && !self.closing && self.close_after.is_none();
-        if in_time {
-            self.ended = None;
+        if self.initiates() && self.phase.may_abort() {
             self.note_abort(abort, true);
             self.tell_abort(abort);
         }
-        (self.abort.as_ref() == Some(abort)).then_some(self.barrier)
+        (self.phase.abort() == Some(abort)).then_some(self.barrier)
     }
 
     /// The time at which the session is aborted if it has not ended, at the role that is responsible for that.
     pub(super) fn open_deadline_unix_ms(&self) -> Option<u64> {
-        let open = self.initiates() && self.abort.is_none() && !self.closing && self.close_after.is_none();
+        let open = self.initiates() && self.phase.may_abort();
         self.header.deadline_unix_ms.filter(|_| open)
     }
 
@@ -232,7 +231,7 @@ impl Machine {
 
     /// Publishes a view of the program's progress.
     pub(crate) fn publish(&mut self, view: Payload) {
-        if self.abort.is_none() {
+        if !self.phase.is_aborted() {
             self.view_after = Some((self.barrier, view));
         }
     }
@@ -245,10 +244,11 @@ impl Machine {
     /// Called when a replay has gone as far as it can: checks that the program has reached everything that is
     /// recorded.
     pub(crate) fn check_replay(&mut self) {
-        if !std::mem::take(&mut self.replaying) {
+        if self.program != Program::Replaying {
             return;
         }
-        let unvisited = if self.abort.is_some() { self.unvisited_step(&Path::root()) } else { self.unvisited() };
+        self.program = Program::Running;
+        let unvisited = if self.phase.is_aborted() { self.unvisited_step(&Path::root()) } else { self.unvisited() };
         if let Some((path, recorded)) = unvisited {
             let waits = self.waits_for().into_iter().map(|(path, what)| format!(", and waits for {what} at {path}"));
             let waits = match waits.collect::<String>() {

@@ -144,7 +144,7 @@ impl Machine {
     pub(super) fn tell_turns(&mut self, to: RoleIndex) {
         let own = self.loops.iter().filter(|(_, entry)| entry.turn > 0);
         let finals = own.map(|(path, entry)| (path.clone(), entry.turn)).collect();
-        self.answer(to, Body::Turns { finals, aborted: self.abort.is_some() });
+        self.answer(to, Body::Turns { finals, aborted: self.phase.is_aborted() });
     }
 
     pub(super) fn has_loops(&self) -> bool {
@@ -191,7 +191,7 @@ impl Machine {
 
     /// The roles that must first report which turns of an aborted session are final.
     pub(super) fn deciders_in_doubt(&self) -> Vec<RoleIndex> {
-        if self.abort.is_none() || self.loops.is_empty() {
+        if !self.phase.is_aborted() || self.loops.is_empty() {
             return Vec::new();
         }
         let around = self.steps.keys().flat_map(|path| self.loops_around(path));

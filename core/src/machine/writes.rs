@@ -30,9 +30,7 @@ impl Machine {
         if let Some((_, view)) = self.view_after.take_if(|(after, _)| *after <= self.synced) {
             self.view = Some(view);
         }
-        if self.close_after.is_some_and(|after| after > 0 && after <= self.synced) {
-            self.effects.closed = self.closed.take();
-        }
+        self.effects.closed = self.phase.take_tombstone(self.synced);
         self.effects.lacking = self.take_lacking();
         std::mem::take(&mut self.effects)
     }
