@@ -1,6 +1,8 @@
 //! Describes for people, in one sentence, what an instance waits for. This module changes nothing.
 
 use super::Machine;
+#[cfg(feature = "testing")]
+use super::StepSeen;
 use super::phase::Phase;
 use crate::id::{Path, RoleIndex};
 
@@ -18,14 +20,11 @@ impl Machine {
         if let Phase::Compensating { abort, .. } = &self.phase {
             parts.push(format!("is aborted ({abort})"));
         }
-        parts.extend(self.steps.iter().filter(|(_, entry)| entry.running).map(|(path, entry)| {
+        parts.extend(self.steps.iter().filter(|(_, entry)| entry.is_running()).map(|(path, entry)| {
             let call = if entry.result.is_none() { "step" } else { "the compensation of step" };
             format!("waits for {call} `{}` at {path}, which is under way", entry.name)
         }));
-        parts.extend(self.retrying.iter().filter_map(|path| {
-            let entry = self.steps.get(path)?;
-            Some(format!("tries step `{}` at {path} again", entry.name))
-        }));
+        parts.extend(self.steps.retried().map(|(path, entry)| format!("tries step `{}` at {path} again", entry.name)));
         if self.runs() {
             parts.extend(self.open_waits());
         }
@@ -41,7 +40,8 @@ impl Machine {
 
     /// The waits of the program. A running step is omitted, because it is already listed.
     fn open_waits(&self) -> Vec<String> {
-        let running = |path: &Path| self.steps.get(path).is_some_and(|entry| entry.running || entry.pause.is_some());
+        let running =
+            |path: &Path| self.steps.get(path).is_some_and(|entry| entry.is_running() || entry.pause.is_some());
         let waits = self.waits_for().into_iter().filter(|(path, _)| !running(path));
         waits.map(|(path, what)| format!("waits for {what} at {path}")).collect()
     }
@@ -52,11 +52,22 @@ impl Machine {
             return None;
         }
         let awaited: Vec<RoleIndex> = match self.phase.end() {
-            Some(_) if !self.initiates() => vec![self.header.initiator],
+            Some(_) if !self.identity.initiates() => vec![self.identity.header.initiator],
             _ => self.awaited(),
         };
-        let names: Vec<String> = awaited.into_iter().map(|role| self.name_of(role)).collect();
+        let names: Vec<String> = awaited.into_iter().map(|role| self.identity.name_of(role)).collect();
         let done = if self.phase.is_aborted() { "has compensated" } else { "has finished its part" };
         (!names.is_empty()).then(|| format!("{done}, and waits for the end of {}", names.join(", ")))
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Machine {
+    pub(crate) fn steps_seen(&self) -> Vec<StepSeen> {
+        self.steps.seen()
+    }
+
+    pub(crate) fn has_observed(&self) -> bool {
+        self.inputs.has_observed()
     }
 }

@@ -308,6 +308,12 @@ pub enum Stop {
     },
 }
 
+impl Stop {
+    pub(super) fn undecodable(path: Path, error: &CodecError) -> Self {
+        Self::Undecodable { path, reason: error.to_string() }
+    }
+}
+
 impl OutgoingKey {
     /// Whether the frame is resent until its receiver has acknowledged it.
     pub fn is_acknowledged(&self) -> bool {

@@ -4,6 +4,7 @@
 //! program has ended and everything it sent is acknowledged; on an aborted session, everything must also be
 //! compensated. The initiator closes the session when all roles have ended with the same outcome.
 
+use super::journal::Urgency;
 use super::phase::{End, Phase, Program};
 use super::{Machine, OutgoingKey, Stop};
 use crate::abort::Abort;
@@ -22,8 +23,8 @@ impl Machine {
                 self.stop(Stop::Diverged { path, recorded, replayed: "nothing".into() });
             }
             Ok(output) if self.phase == Phase::Running => {
-                self.output.clone_from(&output);
-                self.output_after = output.map(|output| (self.barrier, Ok(output)));
+                self.caller.note_output(output);
+                self.caller.give_output(self.journal.barrier());
             }
             Ok(_) => {}
         }
@@ -55,19 +56,16 @@ impl Machine {
     }
 
     pub(super) fn note_abort(&mut self, abort: &Abort, own: bool) {
-        self.record_result(&Record::Aborted { abort: abort.clone(), own });
+        self.record(&Record::Aborted { abort: abort.clone(), own }, Urgency::Result);
         self.phase.note_abort(abort.clone(), own);
-        self.output = None;
-        self.output_after = Some((self.barrier, Err(abort.clone())));
+        self.caller.give_abort(abort.clone(), self.journal.barrier());
         // Held frames are not needed any more. Answers to frames that were already sent are handled or ignored.
-        self.held.clear();
-        self.unacked.clear();
-        self.sent.clear();
-        self.announced = None;
-        self.view_after = None;
+        self.outbox.drop_all();
+        self.outbox.forget_sent();
+        self.outbox.note_unannounced();
         self.give_up_retries(&Path::root());
-        if self.has_loops() {
-            for to in self.others() {
+        if !self.loops.is_empty() {
+            for to in self.identity.others() {
                 self.tell_turns(to);
             }
         }
@@ -75,32 +73,18 @@ impl Machine {
     }
 
     pub(super) fn tell_abort(&mut self, abort: &Abort) {
-        for to in self.others() {
-            self.say(OutgoingKey::Abort(to), to, Body::Abort(abort.clone()), self.barrier);
+        for to in self.identity.others() {
+            self.say(OutgoingKey::Abort(to), to, Body::Abort(abort.clone()), self.journal.barrier());
         }
-    }
-
-    pub(super) fn others(&self) -> Vec<RoleIndex> {
-        self.header.roles().filter(|role| *role != self.id.role).collect()
     }
 
     pub(super) fn note_done(&mut self, role: RoleIndex, outcome: Outcome) {
         if let Outcome::Compensated(abort) = &outcome {
             // The outcome may have overtaken the role's abort.
             self.obey(abort);
-            self.note_compensating(role, None);
+            self.peers.note_compensating(role, None);
         }
-        // A late "finished" does not replace "compensated".
-        if !matches!(self.done.get(&role), Some(Outcome::Compensated(_))) {
-            self.done.insert(role, outcome);
-        }
-    }
-
-    /// Reports the own outcome to the initiator.
-    pub(super) fn say_done(&mut self, outcome: Outcome, after: u64) {
-        self.announced = None;
-        let key = OutgoingKey::Done { compensated: matches!(outcome, Outcome::Compensated(_)) };
-        self.say(key, self.header.initiator, Body::Done(outcome), after);
+        self.peers.note_done(role, outcome);
     }
 
     pub(super) fn advance(&mut self) {
@@ -109,32 +93,32 @@ impl Machine {
         }
         self.retry_when_due();
         self.compensate_nested_sagas();
-        if self.phase.closes() || !self.program.is_over() || self.running > 0 || !self.jobs.is_empty() {
+        if self.phase.closes() || !self.program.is_over() || self.steps.is_any_running() || self.steps.has_jobs() {
             return;
         }
         self.answer_what_is_gone();
         match self.phase.clone() {
             Phase::Compensating { abort, .. } => {
                 self.announce_compensating();
-                if self.compensate(&Path::root()) && self.unacked.is_empty() {
+                if self.compensate(&Path::root()) && self.outbox.all_is_acknowledged() {
                     self.end(Outcome::Compensated(abort));
                 }
             }
-            Phase::Running if self.unacked.is_empty() => self.end(Outcome::Finished),
+            Phase::Running if self.outbox.all_is_acknowledged() => self.end(Outcome::Finished),
             _ => {}
         }
-        if self.initiates() {
+        if self.identity.initiates() {
             self.close_when_all_are_done();
         }
     }
 
     fn end(&mut self, outcome: Outcome) {
-        let output = self.output.clone();
-        self.record(&Record::Ended { outcome: outcome.clone(), output }, false);
-        self.phase.note_end(outcome.clone(), self.number);
-        self.sent.clear();
-        if !self.initiates() {
-            self.say_done(outcome, self.number);
+        let output = self.caller.output().cloned();
+        self.record(&Record::Ended { outcome: outcome.clone(), output }, Urgency::Lazy);
+        self.phase.note_end(outcome.clone(), self.journal.next());
+        self.outbox.forget_sent();
+        if !self.identity.initiates() {
+            self.say_done(outcome, self.journal.next());
         }
     }
 
@@ -143,40 +127,41 @@ impl Machine {
         // have closed.
         if let Phase::Ended(End { outcome, .. }) = self.phase.clone()
             && self.unlike(&outcome).is_empty()
-            && self.unacked.is_empty()
+            && self.outbox.all_is_acknowledged()
         {
-            self.record(&Record::Closing, false);
+            self.record(&Record::Closing, Urgency::Lazy);
             self.phase.note_closing();
-            self.say_close(&outcome, self.number);
+            self.say_close(&outcome, self.journal.next());
         }
-        if matches!(&self.phase, Phase::Closing(end) if end.after <= self.synced) && self.unacked.is_empty() {
+        if matches!(&self.phase, Phase::Closing(end) if self.journal.is_synced(end.after))
+            && self.outbox.all_is_acknowledged()
+        {
             self.close();
         }
     }
 
     /// Sends the close to all other roles, once the write `after` that records it is durable.
     pub(super) fn say_close(&mut self, outcome: &Outcome, after: u64) {
-        for to in self.others() {
+        for to in self.identity.others() {
             self.say(OutgoingKey::Close(to), to, Body::Close(outcome.clone()), after);
         }
     }
 
     /// The other roles that have not yet reported the same outcome as this role's.
     pub(super) fn unlike(&self, outcome: &Outcome) -> Vec<RoleIndex> {
-        let alike = |other: &Outcome| std::mem::discriminant(other) == std::mem::discriminant(outcome);
-        self.others().into_iter().filter(|role| !self.done.get(role).is_some_and(alike)).collect()
+        self.identity.others().into_iter().filter(|role| !self.peers.is_like(*role, outcome)).collect()
     }
 
     /// Writes the tombstone and removes the journal.
     fn close(&mut self) {
         let Some(outcome) = self.phase.outcome().cloned() else { return };
-        let closed = Closed { header: self.header.clone(), outcome, output: self.output.clone() };
-        match record::close(self.id, &closed, self.all_keys(&closed.outcome)) {
-            Err(error) => self.stop(Stop::Undecodable { path: Path::root(), reason: error.to_string() }),
+        let closed = Closed { header: self.identity.header.clone(), outcome, output: self.caller.output().cloned() };
+        match record::close(self.identity.id, &closed, self.all_keys(&closed.outcome)) {
+            Err(error) => self.stop(Stop::undecodable(Path::root(), &error)),
             Ok(batch) => {
-                self.pending.changes.extend(batch);
-                self.phase.note_closed(self.number, closed);
-                self.nudge = None;
+                self.journal.change(batch);
+                self.phase.note_closed(self.journal.next(), closed);
+                self.timers.nudge = None;
             }
         }
     }
@@ -186,12 +171,12 @@ impl Machine {
         let abort = self.phase.abort().cloned().map(|abort| Record::Aborted { abort, own: false });
         let ended = Record::Ended { outcome: outcome.clone(), output: None };
         let closing = matches!(self.phase, Phase::Closing(_)).then_some(Record::Closing);
-        let passivated = self.passivated.clone().map(Record::PassivatedState);
+        let passivated = self.outbox.last_passivated().cloned().map(Record::PassivatedState);
         let terminated = (self.program == Program::Terminated).then_some(Record::Terminated);
         let records = abort.into_iter().chain([ended]).chain(closing).chain(passivated).chain(terminated);
-        let records = records.chain(self.signals.records());
+        let records = records.chain(self.caller.signals.records());
         let mut keys = self.journal_keys(&Path::root());
-        keys.extend(records.map(|record| record.key(self.id)));
+        keys.extend(records.map(|record| record.key(self.identity.id)));
         keys
     }
 }

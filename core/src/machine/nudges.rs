@@ -9,8 +9,9 @@
 use std::collections::BTreeSet;
 
 use super::phase::{End, Phase, Program};
+use super::timers::Pause;
 use super::waiting::Wanted;
-use super::{Machine, OutgoingKey, Pause, Stop};
+use super::{Machine, OutgoingKey, Stop};
 use crate::abort::Abort;
 use crate::contract::Change;
 use crate::frame::{Body, Lacks, NUDGE_PATHS_MAX, Operation, Outcome};
@@ -35,9 +36,9 @@ impl Machine {
     /// memory only, so it must have been requested since this instance was loaded.
     pub(super) fn is_sure_of(&self, role: RoleIndex) -> bool {
         if self.phase.has_ended() {
-            return self.invited.contains(&role);
+            return self.outbox.has_invited(role);
         }
-        role == self.header.initiator || self.acquainted.contains(&role)
+        role == self.identity.header.initiator || self.outbox.is_acquainted(role)
     }
 
     /// The roles without which this instance cannot continue.
@@ -45,7 +46,7 @@ impl Machine {
         if self.phase.is_settled() {
             return Vec::new();
         }
-        if let (true, Some(outcome)) = (self.initiates(), self.phase.outcome()) {
+        if let (true, Some(outcome)) = (self.identity.initiates(), self.phase.outcome()) {
             return self.unlike(outcome);
         }
         if self.phase.has_ended() {
@@ -56,8 +57,8 @@ impl Machine {
         let mut awaited = self.deciders_in_doubt();
         awaited.extend(self.awaited_to_compensate());
         if self.runs() {
-            awaited.extend(self.waiting.speakers());
-            if self.has_sagas() {
+            awaited.extend(self.waits.speakers());
+            if !self.sagas.is_empty() {
                 awaited.extend(self.wanted().into_iter().map(|wanted| wanted.from));
             }
         }
@@ -68,10 +69,9 @@ impl Machine {
 
     /// The messages that the program waits for, the verdicts on the sagas that it waits in, and the ends of turns.
     fn wanted(&self) -> Vec<Wanted> {
-        let mut wanted: Vec<Wanted> = self.wanted_messages().collect();
-        let verdicts =
-            wanted.iter().filter_map(|wanted| wanted.path.as_ref()).flat_map(|path| self.verdicts_around(path));
-        let verdicts: BTreeSet<_> = verdicts.collect();
+        let mut wanted: Vec<Wanted> = self.waits.wanted().collect();
+        let paths = wanted.iter().filter_map(|wanted| wanted.path.as_ref());
+        let verdicts: BTreeSet<_> = paths.flat_map(|path| self.sagas.open_verdicts(path, &self.inputs)).collect();
         wanted.extend(verdicts.into_iter().map(|(path, from)| Wanted { path: Some(path), from }));
         wanted
     }
@@ -92,35 +92,31 @@ impl Machine {
 
     /// The own outcome, if the initiator knows it and has not yet sent the close, which may be lost.
     fn asks_for_the_close(&self) -> Option<End> {
-        let waits = !self.initiates() && !self.phase.closes() && self.announced.is_some();
+        let waits = !self.identity.initiates() && !self.phase.closes() && self.outbox.has_announced();
         self.phase.end().filter(|_| waits).cloned()
     }
 
     /// Nudges the awaited roles, with growing pauses.
     pub(super) fn nudge_when_due(&mut self) {
         let (awaited, ended) = (self.awaited(), self.asks_for_the_close());
-        match self.nudge {
-            _ if awaited.is_empty() && ended.is_none() => self.nudge = None,
+        match self.timers.nudge {
+            _ if awaited.is_empty() && ended.is_none() => self.timers.nudge = None,
             None => {
                 let pauses = if ended.is_some() { CLOSE_PAUSES } else { 1 };
-                let pause_ms = self.limits.nudge_delay_min_ms.saturating_mul(pauses);
-                let pause_ms = pause_ms.min(self.limits.nudge_delay_max_ms);
-                self.nudge = Some(Pause::first(self.now_ms, pause_ms));
+                let limits = &self.identity.limits;
+                let pause_ms = limits.nudge_delay_min_ms.saturating_mul(pauses).min(limits.nudge_delay_max_ms);
+                self.timers.nudge = Some(Pause::first(self.timers.now_ms, pause_ms));
             }
-            Some(pause) if pause.until_ms <= self.now_ms => {
+            Some(pause) if pause.until_ms <= self.timers.now_ms => {
                 for to in awaited {
                     self.nudge(to);
                 }
-                self.nudges_due = self.nudges_due.saturating_sub(1);
+                self.timers.nudges_due = self.timers.nudges_due.saturating_sub(1);
                 if let Some(End { outcome, after }) = ended {
-                    self.say(
-                        OutgoingKey::Nudge(self.header.initiator),
-                        self.header.initiator,
-                        Body::Done(outcome),
-                        after,
-                    );
+                    let initiator = self.identity.header.initiator;
+                    self.say(OutgoingKey::Nudge(initiator), initiator, Body::Done(outcome), after);
                 }
-                self.nudge = Some(pause.next(self.now_ms, self.limits.nudge_delay_max_ms));
+                self.timers.nudge = Some(pause.next(self.timers.now_ms, self.identity.limits.nudge_delay_max_ms));
             }
             Some(_) => {}
         }
@@ -135,7 +131,7 @@ impl Machine {
             (OutgoingKey::Invite(to), Lacks { awaits: Vec::new(), ..lacks })
         };
         // An unacknowledged invitation is resent by itself.
-        if !self.unacked.contains(&key) {
+        if !self.outbox.is_unacknowledged(&key) {
             self.say(key, to, Body::Nudge(lacks), 0);
         }
     }
@@ -143,23 +139,24 @@ impl Machine {
     /// Makes a reactivated instance nudge in its next turn, if it waits for any role, and five times before it is
     /// passivated.
     pub fn nudge_soon(&mut self) {
-        self.nudges_due = NUDGES_OF_A_RETURN;
+        self.timers.nudges_due = NUDGES_OF_A_RETURN;
         let waits = !self.awaited().is_empty() || self.asks_for_the_close().is_some();
-        let now = Pause { until_ms: self.now_ms, length_ms: self.limits.nudge_delay_min_ms };
-        self.nudge = waits.then_some(now);
+        let now = Pause { until_ms: self.timers.now_ms, length_ms: self.identity.limits.nudge_delay_min_ms };
+        self.timers.nudge = waits.then_some(now);
     }
 
     /// Whether the instance has nudged often enough since it was loaded to be passivated, or waits for nobody.
     pub fn has_nudged(&self) -> bool {
-        self.nudges_due == 0 || self.awaited().is_empty()
+        self.timers.nudges_due == 0 || self.awaited().is_empty()
     }
 
     /// Answers the nudge of a waiting role: resends what that role lacks.
     pub(super) fn answer_nudge(&mut self, from: RoleIndex, lacks: Lacks) {
-        if self.has_loops() || self.phase.is_aborted() {
+        if !self.loops.is_empty() || self.phase.is_aborted() {
             self.tell_turns(from);
         }
-        if let Some(compensating) = self.announced_compensating.clone().or_else(|| self.has_compensated_all()) {
+        if let Some(compensating) = self.outbox.announced_compensating().cloned().or_else(|| self.has_compensated_all())
+        {
             self.answer(from, compensating);
         }
         match self.phase.abort().cloned() {
@@ -169,7 +166,7 @@ impl Machine {
             None => lacks.awaits.into_iter().take(NUDGE_PATHS_MAX).for_each(|path| self.answer_waiting(from, path)),
         }
         let Some(End { outcome, after }) = self.phase.end().cloned() else { return };
-        if from == self.header.initiator && after <= self.synced {
+        if from == self.identity.header.initiator && self.journal.is_synced(after) {
             self.say_done(outcome, after);
         }
     }
@@ -179,19 +176,19 @@ impl Machine {
         if self.phase.is_settled() {
             return; // All roles have ended, so the nudge is out of date.
         }
-        if self.is_over(&path) {
+        if self.loops.is_over(&path) {
             return self.answer(from, Body::Gone(path));
         }
-        if let Some(vote) = self.missing_vote(&path, from) {
+        if let Some(vote) = self.sagas.missing_vote(&path, from, &self.inputs) {
             return self.nudge_back(from, vec![vote]);
         }
         let acknowledged = match self.phase.end() {
             // This instance ended only once everything it had sent was acknowledged.
-            Some(end) => end.after <= self.synced,
-            None => self.sent.get(&(path.clone(), from)).is_some_and(|sent| sent.heard),
+            Some(end) => self.journal.is_synced(end.after),
+            None => self.outbox.sent(&path, from).is_some_and(|sent| sent.heard),
         };
         if acknowledged {
-            self.lacking.insert((path, from));
+            self.outbox.note_lacking(path, from);
         }
     }
 
@@ -205,19 +202,18 @@ impl Machine {
 
     /// Takes the messages to resend, once nothing is running that passivation would interrupt.
     pub(super) fn take_lacking(&mut self) -> BTreeSet<(Path, RoleIndex)> {
-        let works = self.running > 0 || !self.retrying.is_empty() || !self.jobs.is_empty();
         let replays = self.program == Program::Replaying;
-        let over = self.stopped.is_some() || self.rehearsing || replays || self.phase.closes();
-        if self.lacking.is_empty() || works || over || !self.is_durable() {
+        let over = self.stopped.is_some() || self.identity.rehearsing || replays || self.phase.closes();
+        if self.outbox.lacks_nothing() || self.steps.are_busy() || over || !self.is_durable() {
             return BTreeSet::new();
         }
-        std::mem::take(&mut self.lacking)
+        self.outbox.take_lacking()
     }
 
     /// Like [`Machine::rest`], for an instance that is passivated in order to resend `lacking`: these messages no
     /// longer count as acknowledged.
     pub fn rest_without(&mut self, lacking: &BTreeSet<(Path, RoleIndex)>) -> Option<Change> {
-        self.sent.retain(|id, _| !lacking.contains(id));
+        self.outbox.unsend(lacking);
         self.rest()
     }
 
@@ -225,16 +221,16 @@ impl Machine {
     /// instance that has not ended does so through its replay.
     #[must_use]
     pub fn resending(mut self, lacking: BTreeSet<(Path, RoleIndex)>) -> Self {
-        self.sent.retain(|id, _| !lacking.contains(id));
+        self.outbox.unsend(&lacking);
         if self.phase.has_ended() {
-            self.resends = lacking;
+            self.outbox.resend(lacking);
         }
         self
     }
 
     /// Resends a message that the program of an ended instance has reached again, if it was requested.
     pub(super) fn resend(&mut self, path: &Path, to: RoleIndex, operation: Operation, payload: &Payload) {
-        if self.resends.remove(&(path.clone(), to)) {
+        if self.outbox.take_resend(path, to) {
             self.answer(to, Body::Deliver { path: path.clone(), operation, payload: payload.clone() });
         }
     }
@@ -242,8 +238,8 @@ impl Machine {
     /// Answers requests for messages that the replayed program did not reach: it does not send them. Requests in an
     /// aborted saga are answered by the saga's verdict.
     pub(super) fn answer_what_is_gone(&mut self) {
-        for (path, to) in std::mem::take(&mut self.resends) {
-            if !self.phase.is_aborted() && self.aborted_saga(&path).is_none() {
+        for (path, to) in self.outbox.take_resends() {
+            if !self.phase.is_aborted() && self.sagas.aborted_around(&path).is_none() {
                 self.answer(to, Body::Gone(path));
             }
         }
@@ -253,13 +249,13 @@ impl Machine {
     /// it.
     pub(super) fn answer_done(&mut self, from: RoleIndex, outcome: &Outcome) {
         let close = OutgoingKey::Close(from);
-        if !self.initiates() || self.phase.closes() {
+        if !self.identity.initiates() || self.phase.closes() {
             return;
         }
         match (self.phase.abort().cloned(), outcome, &self.phase) {
             (Some(abort), Outcome::Finished, _) => self.answer(from, Body::Abort(abort)),
             // The close was acknowledged before, so it was sent, and its outcome is durable.
-            (_, _, Phase::Closing(own)) if !self.unacked.contains(&close) => {
+            (_, _, Phase::Closing(own)) if !self.outbox.is_unacknowledged(&close) => {
                 let End { outcome, after } = own.clone();
                 self.say(close, from, Body::Close(outcome), after);
             }
@@ -269,7 +265,7 @@ impl Machine {
 
     /// Handles the answer that `from` has no message at `path`. This role may be waiting for it.
     pub(super) fn note_gone(&mut self, from: RoleIndex, path: &Path) {
-        let waits = self.wanted_messages().any(|wanted| wanted.from == from && wanted.path.as_ref() == Some(path));
+        let waits = self.waits.wanted().any(|wanted| wanted.from == from && wanted.path.as_ref() == Some(path));
         if waits && self.phase == Phase::Running {
             let waits =
                 self.waits_for().into_iter().find(|(at, _)| at == path).map(|(_, what)| what).unwrap_or_default();
@@ -280,11 +276,11 @@ impl Machine {
     /// Handles the answer that the session is closed at `from`, or unknown there. If this role can still end with the
     /// same outcome, it does.
     pub(super) fn note_closed(&mut self, from: RoleIndex, outcome: Option<Outcome>) {
-        if self.phase.is_settled() || from == self.id.role {
+        if self.phase.is_settled() || from == self.identity.id.role {
             return;
         }
         match outcome {
-            None if from == self.header.initiator => match self.phase {
+            None if from == self.identity.header.initiator => match self.phase {
                 Phase::Ended(_) if self.program == Program::Terminated => self.phase.note_close_due(),
                 _ => self.stop_behind(from, "does not know the session any more".into()),
             },
@@ -297,13 +293,9 @@ impl Machine {
     /// Invites `from` again: a frame without a header was sent to it, but it does not know the session, although it
     /// has acknowledged something of it.
     fn invite_again(&mut self, from: RoleIndex) {
-        let is_said =
-            |key: &OutgoingKey| matches!(key, OutgoingKey::Deliver(_, to) | OutgoingKey::Abort(to) if *to == from);
-        if self.unacked.iter().any(is_said) {
-            self.acquainted.remove(&from);
-            self.invited.remove(&from);
+        if self.outbox.note_unacquainted(from) {
             let invitation = Body::Nudge(self.lacks(from));
-            if !self.unacked.contains(&OutgoingKey::Invite(from)) {
+            if !self.outbox.is_unacknowledged(&OutgoingKey::Invite(from)) {
                 self.say(OutgoingKey::Invite(from), from, invitation, 0);
             }
         }
@@ -311,20 +303,20 @@ impl Machine {
 
     fn note_closed_compensated(&mut self, from: RoleIndex, abort: &Abort) {
         self.obey(abort);
-        self.note_compensating(from, None);
+        self.peers.note_compensating(from, None);
         if !self.phase.has_ended() && self.deciders_in_doubt().contains(&from) {
             return self.stop_behind(from, format!("has closed the session as compensated ({abort}),"));
         }
-        if self.initiates() {
-            self.done.insert(from, Outcome::Compensated(abort.clone()));
+        if self.identity.initiates() {
+            self.peers.note_closed(from, Outcome::Compensated(abort.clone()));
         }
-        if from == self.header.initiator {
+        if from == self.identity.header.initiator {
             self.phase.note_close_due();
         }
     }
 
     fn note_closed_finished(&mut self, from: RoleIndex) {
-        let counts = from == self.header.initiator || self.initiates();
+        let counts = from == self.identity.header.initiator || self.identity.initiates();
         let alike = match self.phase.outcome() {
             Some(Outcome::Finished) => true,
             // An operator has ended this part by hand.
@@ -335,20 +327,20 @@ impl Machine {
                 if doubts || waits {
                     self.stop_behind(from, "has closed the session as finished,".into());
                 }
-                self.note_compensating(from, None);
+                self.peers.note_compensating(from, None);
                 return;
             }
         };
         match self.phase.outcome().cloned() {
             Some(_) if !counts => {}
-            Some(own) if alike && self.initiates() => drop(self.done.insert(from, own)),
+            Some(own) if alike && self.identity.initiates() => self.peers.note_closed(from, own),
             Some(_) if alike => self.phase.note_close_due(),
             _ => self.stop_behind(from, "has closed the session as finished,".into()),
         }
     }
 
     fn stop_behind(&mut self, from: RoleIndex, what: String) {
-        let node = self.header.node_of(from).map(ToString::to_string).unwrap_or_default();
-        self.stop(Stop::LeftBehind { role: self.name_of(from), node, what });
+        let node = self.identity.header.node_of(from).map(ToString::to_string).unwrap_or_default();
+        self.stop(Stop::LeftBehind { role: self.identity.name_of(from), node, what });
     }
 }

@@ -4,6 +4,9 @@
 //! finished, a close without an end. This module knows neither records nor messages. Next: `ending`, which decides
 //! when a phase is over.
 
+use std::hash::{Hash, Hasher};
+
+use super::digest::Since;
 use crate::abort::Abort;
 use crate::frame::Outcome;
 use crate::record::Closed;
@@ -147,10 +150,21 @@ impl Phase {
     }
 
     /// Takes the tombstone once it is durable.
-    pub(super) fn take_tombstone(&mut self, synced: u64) -> Option<Closed> {
+    pub(super) fn take_tombstone(&mut self, is_synced: impl Fn(u64) -> bool) -> Option<Closed> {
         match self {
-            Self::Closed { written, tombstone, .. } if *written <= synced => tombstone.take(),
+            Self::Closed { written, tombstone, .. } if is_synced(*written) => tombstone.take(),
             _ => None,
+        }
+    }
+
+    pub(super) fn digest(&self, since: Since, hasher: &mut impl Hasher) {
+        std::mem::discriminant(self).hash(hasher);
+        self.end().map(|End { outcome, after }| (outcome, since.ahead(*after))).hash(hasher);
+        match self {
+            Self::Running | Self::Ended(_) | Self::Closing(_) | Self::CloseDue(_) => {}
+            // Whose abort it is only matters to recovery, which knows it from the record.
+            Self::Compensating { abort, own: _ } => abort.hash(hasher),
+            Self::Closed { end: _, written, tombstone } => (since.ahead(*written), tombstone).hash(hasher),
         }
     }
 }

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::task::{Context, Poll};
 
+use super::journal::Urgency;
 use super::phase::Program;
 use super::waiters::Shared;
 use super::waiting::Waiting;
-use super::{Machine, Observation, Pending, Stop};
+use super::{Machine, Stop};
 use crate::abort::Abort;
 use crate::id::Path;
 use crate::message::{Fingerprint, Payload, pack, unpack};
@@ -73,6 +74,17 @@ impl Signals {
         self.entries.insert(number, signal);
     }
 
+    /// Forgets the oldest of the taken signals, unless its key is among the latest. Returns its record.
+    fn forget_oldest(&mut self) -> Option<Record> {
+        if self.entries.len() <= self.waiting + TAKEN_SIGNALS_MAX {
+            return None;
+        }
+        let (number, signal) = self.entries.iter().find(|(_, signal)| signal.payload.is_none())?;
+        let (number, record) = (*number, signal.record(*number));
+        self.entries.remove(&number);
+        Some(record)
+    }
+
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
         self.entries.iter().map(|(number, signal)| signal.record(*number))
     }
@@ -91,30 +103,28 @@ impl Machine {
     /// # Errors
     /// [`SignalError`]; nothing has happened in that case.
     pub fn signal(&mut self, name: &str, key: &str, payload: Payload) -> Result<u64, SignalError> {
-        let (found, limit) = (payload.len() + name.len() + key.len(), self.limits.payload_bytes_max);
+        let (found, limit) = (payload.len() + name.len() + key.len(), self.identity.limits.payload_bytes_max);
         if found > limit {
             return Err(SignalError::TooLarge { found, limit });
         }
-        let known = self.signals.entries.values().find(|signal| signal.name == name && signal.key == key);
+        let known = self.caller.signals.entries.values().find(|signal| signal.name == name && signal.key == key);
         if let Some(known) = known {
             let same = known.fingerprint == Fingerprint::of(&payload);
             let reused = || SignalError::KeyReused { name: name.into(), key: key.into() };
-            return if same { Ok(self.all_so_far()) } else { Err(reused()) };
+            return if same { Ok(self.journal.all_so_far()) } else { Err(reused()) };
         }
         if self.phase.is_aborted() || self.program.is_over() || self.stopped.is_some() {
             return Err(SignalError::Over);
         }
-        if self.signals.waiting >= self.limits.signals_max {
-            return Err(SignalError::Full(self.limits.signals_max));
+        if self.caller.signals.waiting >= self.identity.limits.signals_max {
+            return Err(SignalError::Full(self.identity.limits.signals_max));
         }
-        let (number, fingerprint) = (self.signals.next, Fingerprint::of(&payload));
+        let (number, fingerprint) = (self.caller.signals.next, Fingerprint::of(&payload));
         let signal = Signal { name: name.into(), key: key.into(), fingerprint, payload: Some(payload) };
-        self.record(&signal.record(number), true);
-        self.signals.entries.insert(number, signal);
-        self.signals.next += 1;
-        self.signals.waiting += 1;
-        self.waiting.wake_shared(&Shared::Signal(name.into()), usize::MAX);
-        Ok(self.number)
+        self.record(&signal.record(number), Urgency::Urgent);
+        self.caller.signals.restore(number, signal);
+        self.waits.wake_shared(&Shared::Signal(name.into()), usize::MAX);
+        Ok(self.journal.next())
     }
 
     /// Waits for the next signal of this name.
@@ -132,16 +142,16 @@ impl Machine {
             Poll::Ready(None) => {}
         }
         let waiting = |(_, signal): &(&u64, &mut Signal)| signal.name == name && signal.payload.is_some();
-        let Some((number, signal)) = self.signals.entries.iter_mut().find(waiting) else {
+        let Some((number, signal)) = self.caller.signals.entries.iter_mut().find(waiting) else {
             return self.wait(cx, path, Waiting::for_signal(name));
         };
         let (number, Some(payload)) = (*number, signal.payload.take()) else { return Poll::Pending };
         let taken = signal.record(number);
-        self.signals.waiting -= 1;
-        self.record(&taken, true);
+        self.caller.signals.waiting -= 1;
+        self.record(&taken, Urgency::Urgent);
         match pack(&(number, &payload)) {
-            Ok(result) => self.observe(path.clone(), &recorded_as, result.into()),
-            Err(error) => self.stop(Stop::Undecodable { path: path.clone(), reason: error.to_string() }),
+            Ok(result) => self.observe(path, &recorded_as, result.into()),
+            Err(error) => self.stop(Stop::undecodable(path.clone(), &error)),
         }
         self.forget_taken_signals();
         Poll::Ready(payload)
@@ -169,9 +179,9 @@ impl Machine {
             Poll::Ready(None) => {}
         }
         // A single signal always fits: when it was accepted, its name and key counted, too.
-        let bytes_max = self.limits.payload_bytes_max.saturating_sub(LENGTH_BYTES_MAX);
+        let bytes_max = self.identity.limits.payload_bytes_max.saturating_sub(LENGTH_BYTES_MAX);
         let (mut taken, mut records, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for (number, signal) in self.signals.entries.iter_mut().filter(|(_, signal)| signal.name == name) {
+        for (number, signal) in self.caller.signals.entries.iter_mut().filter(|(_, signal)| signal.name == name) {
             let Some(payload) = &signal.payload else { continue };
             bytes += payload.len();
             if taken.len() >= count_max.max(1) || (bytes > bytes_max && !taken.is_empty()) {
@@ -183,13 +193,13 @@ impl Machine {
         if taken.is_empty() {
             return self.wait(cx, path, Waiting::for_signal(name));
         }
-        self.signals.waiting -= taken.len();
+        self.caller.signals.waiting -= taken.len();
         for record in &records {
-            self.record(record, true);
+            self.record(record, Urgency::Urgent);
         }
         match pack(&taken) {
-            Ok(result) => self.observe(path.clone(), &recorded_as, result.into()),
-            Err(error) => self.stop(Stop::Undecodable { path: path.clone(), reason: error.to_string() }),
+            Ok(result) => self.observe(path, &recorded_as, result.into()),
+            Err(error) => self.stop(Stop::undecodable(path.clone(), &error)),
         }
         self.forget_taken_signals();
         Poll::Ready(taken.into_iter().map(|(_, payload)| payload).collect())
@@ -197,34 +207,29 @@ impl Machine {
 
     /// Forgets all but the keys of the latest taken signals.
     fn forget_taken_signals(&mut self) {
-        while self.signals.entries.len() > self.signals.waiting + TAKEN_SIGNALS_MAX {
-            let oldest = self.signals.entries.iter().find(|(_, signal)| signal.payload.is_none());
-            let Some((number, record)) = oldest.map(|(number, signal)| (*number, signal.record(*number))) else {
-                return;
-            };
-            self.signals.entries.remove(&number);
-            self.unrecord(&record);
+        while let Some(record) = self.caller.signals.forget_oldest() {
+            self.journal.unrecord(&record);
         }
     }
 
     /// Aborts the session on behalf of the caller, who may repeat this. Returns the number of the write that makes
     /// the abort durable, or `None` if it is too late.
     pub fn cancel(&mut self, abort: &Abort) -> Option<u64> {
-        if self.initiates() && self.phase.may_abort() {
+        if self.identity.initiates() && self.phase.may_abort() {
             self.note_abort(abort, true);
             self.tell_abort(abort);
         }
-        (self.phase.abort() == Some(abort)).then_some(self.barrier)
+        (self.phase.abort() == Some(abort)).then_some(self.journal.barrier())
     }
 
     /// The time at which the session is aborted if it has not ended, at the role that is responsible for that.
     pub(super) fn open_deadline_unix_ms(&self) -> Option<u64> {
-        let open = self.initiates() && self.phase.may_abort();
-        self.header.deadline_unix_ms.filter(|_| open)
+        let open = self.identity.initiates() && self.phase.may_abort();
+        self.identity.header.deadline_unix_ms.filter(|_| open)
     }
 
     pub(super) fn abort_at_deadline(&mut self) {
-        if self.open_deadline_unix_ms().is_some_and(|deadline| deadline <= self.unix_ms) {
+        if self.open_deadline_unix_ms().is_some_and(|deadline| deadline <= self.timers.unix_ms) {
             self.cancel(&Abort::new(Abort::DEADLINE, "the session's deadline has passed"));
         }
     }
@@ -232,13 +237,13 @@ impl Machine {
     /// Publishes a view of the program's progress.
     pub(crate) fn publish(&mut self, view: Payload) {
         if !self.phase.is_aborted() {
-            self.view_after = Some((self.barrier, view));
+            self.caller.publish(view, self.journal.barrier());
         }
     }
 
     /// The view that the program has published last, as far as the results it depends on are durable.
     pub fn view(&self) -> Option<&Payload> {
-        self.view.as_ref()
+        self.caller.view()
     }
 
     /// Called when a replay has gone as far as it can: checks that the program has reached everything that is
@@ -248,7 +253,7 @@ impl Machine {
             return;
         }
         self.program = Program::Running;
-        let unvisited = if self.phase.is_aborted() { self.unvisited_step(&Path::root()) } else { self.unvisited() };
+        let unvisited = if self.phase.is_aborted() { self.steps.unvisited(&Path::root()) } else { self.unvisited() };
         if let Some((path, recorded)) = unvisited {
             let waits = self.waits_for().into_iter().map(|(path, what)| format!(", and waits for {what} at {path}"));
             let waits = match waits.collect::<String>() {
@@ -261,18 +266,18 @@ impl Machine {
             let replayed = format!("nothing of the kind{waits}");
             self.stop(Stop::Diverged { path, recorded, replayed });
             // What the program did instead is discarded.
-            (self.effects.writes, self.pending) = (Vec::new(), Pending::default());
-            self.held.clear();
-            self.jobs.clear();
+            self.effects.writes.clear();
+            self.journal.discard();
+            self.outbox.drop_held();
+            self.steps.drop_jobs();
         }
     }
 
     /// Returns something recorded that the program has not reached (again), if there is any.
     pub(super) fn unvisited(&self) -> Option<(Path, String)> {
-        self.unvisited_step(&Path::root()).or_else(|| {
-            let unvisited =
-                |(path, observation): &(&Path, &Observation)| !observation.visited && self.aborted_saga(path).is_none();
-            let (path, observation) = self.observed.iter().find(unvisited)?;
+        self.steps.unvisited(&Path::root()).or_else(|| {
+            let mut unvisited = self.inputs.unvisited();
+            let (path, observation) = unvisited.find(|(path, _)| self.sagas.aborted_around(path).is_none())?;
             Some((path.clone(), format!("effect `{}`", observation.name)))
         })
     }

@@ -60,7 +60,7 @@ impl Machine {
         if self.phase.closes() {
             return Status::Closed;
         }
-        let troubled = self.steps.values().any(|entry| entry.trouble.is_some());
+        let troubled = self.steps.iter().any(|(_, entry)| entry.trouble.is_some());
         Status::made_of(troubled, self.phase.is_aborted(), self.phase.outcome())
     }
 }
