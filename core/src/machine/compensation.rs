@@ -137,9 +137,8 @@ impl Machine {
         let reason = Abort::new("", reason).message().to_owned();
         let (step, tries, in_doubt) = (entry.name.clone(), entry.tries, entry.in_doubt);
         let trouble = StepFailure { step, task, reason, tries, in_doubt };
-        entry.trouble = Some(trouble.clone());
         let input = entry.input;
-        self.record(&Record::Troubled { path: path.clone(), input, trouble }, Urgency::Lazy);
+        self.commit(&Record::Troubled { path: path.clone(), input, trouble }, Urgency::Lazy);
         self.tell_troubles();
     }
 
@@ -195,15 +194,8 @@ impl Machine {
     }
 
     pub(super) fn note_compensated(&mut self, path: &Path) {
-        self.record(&Record::Compensated { path: path.clone() }, Urgency::Result);
-        self.step_compensated(path);
-    }
-
-    pub(super) fn step_compensated(&mut self, path: &Path) {
+        self.commit(&Record::Compensated { path: path.clone() }, Urgency::Result);
         self.forget_tries(path);
-        if let Some(entry) = self.steps.get_mut(path) {
-            entry.compensated = true;
-        }
     }
 
     /// Whether each role compensates its own steps without regard to the others.

@@ -80,10 +80,9 @@ impl Machine {
         match self.inputs.message(&path, from) {
             _ if self.loops.is_over(&path) => {} // The message belongs to a turn that has ended at this role.
             None => {
-                let record = Record::Received { path: path.clone(), from, operation, payload: payload.clone() };
-                self.record(&record, Urgency::Lazy);
-                self.hear_of_saga(&path, operation, &payload);
-                self.inputs.note_message(path, from, operation, payload);
+                let (at, message) = (path.clone(), payload.clone());
+                self.commit(&Record::Received { path, from, operation, payload }, Urgency::Lazy);
+                self.hear_of_saga(&at, operation, &message);
             }
             Some((known_operation, known)) if (*known_operation, known) == (operation, &payload) => {}
             // The message has no effect any more: what is on disk stays, and the sender learns that the session has

@@ -56,13 +56,7 @@ impl Machine {
     }
 
     pub(super) fn note_abort(&mut self, abort: &Abort, own: bool) {
-        self.record(&Record::Aborted { abort: abort.clone(), own }, Urgency::Result);
-        self.phase.note_abort(abort.clone(), own);
-        self.caller.give_abort(abort.clone(), self.journal.barrier());
-        // Held frames are not needed any more. Answers to frames that were already sent are handled or ignored.
-        self.outbox.drop_all();
-        self.outbox.forget_sent();
-        self.outbox.note_unannounced();
+        self.commit(&Record::Aborted { abort: abort.clone(), own }, Urgency::Result);
         self.give_up_retries(&Path::root());
         if !self.loops.is_empty() {
             for to in self.identity.others() {
@@ -114,9 +108,7 @@ impl Machine {
 
     fn end(&mut self, outcome: Outcome) {
         let output = self.caller.output().cloned();
-        self.record(&Record::Ended { outcome: outcome.clone(), output }, Urgency::Lazy);
-        self.phase.note_end(outcome.clone(), self.journal.next());
-        self.outbox.forget_sent();
+        self.commit(&Record::Ended { outcome: outcome.clone(), output }, Urgency::Lazy);
         if !self.identity.initiates() {
             self.say_done(outcome, self.journal.next());
         }
@@ -129,8 +121,7 @@ impl Machine {
             && self.unlike(&outcome).is_empty()
             && self.outbox.all_is_acknowledged()
         {
-            self.record(&Record::Closing, Urgency::Lazy);
-            self.phase.note_closing();
+            self.commit(&Record::Closing, Urgency::Lazy);
             self.say_close(&outcome, self.journal.next());
         }
         if matches!(&self.phase, Phase::Closing(end) if self.journal.is_synced(end.after))

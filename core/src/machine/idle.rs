@@ -41,8 +41,9 @@ impl Machine {
         if passivated == *self.outbox.last_passivated().unwrap_or(&nothing) {
             return None;
         }
-        self.outbox.note_passivated(passivated.clone());
-        Record::PassivatedState(passivated).change(self.identity.id).ok() // Made of values of this crate, so it can be encoded.
+        let record = Record::PassivatedState(passivated);
+        self.apply(&record, self.journal.next()).ok()?;
+        record.change(self.identity.id).ok() // Made of values of this crate, so it can be encoded.
     }
 
     fn does_nothing(&self) -> bool {

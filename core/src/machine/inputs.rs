@@ -4,7 +4,9 @@
 //! This module does not know who waits for an input. Next: `program`, which answers operations with inputs.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
+use super::apply::Refusal;
 use crate::frame::Operation;
 use crate::id::{Path, RoleIndex};
 use crate::message::Payload;
@@ -37,8 +39,22 @@ impl Inputs {
         self.messages.range(here).next().map(|(id, (operation, _))| (*operation, id.1))
     }
 
-    pub(super) fn note_message(&mut self, path: Path, from: RoleIndex, operation: Operation, payload: Payload) {
-        self.messages.insert((path, from), (operation, payload));
+    pub(super) fn note_message(
+        &mut self,
+        path: Path,
+        from: RoleIndex,
+        operation: Operation,
+        payload: Payload,
+    ) -> Result<(), Refusal> {
+        let message = (operation, payload);
+        match self.messages.entry((path, from)) {
+            Entry::Occupied(known) if *known.get() != message => Err("another message came from there"),
+            Entry::Occupied(_) => Ok(()),
+            Entry::Vacant(free) => {
+                free.insert(message);
+                Ok(())
+            }
+        }
     }
 
     pub(super) fn observation(&self, path: &Path) -> Option<&Observation> {
@@ -52,8 +68,17 @@ impl Inputs {
         Some(observation)
     }
 
-    pub(super) fn note_observation(&mut self, path: Path, name: String, result: Payload) {
-        self.observed.insert(path, Observation { name, result, visited: false });
+    pub(super) fn note_observation(&mut self, path: Path, name: String, result: Payload) -> Result<(), Refusal> {
+        match self.observed.entry(path) {
+            Entry::Occupied(known) if (&known.get().name, &known.get().result) != (&name, &result) => {
+                Err("another result was observed there")
+            }
+            Entry::Occupied(_) => Ok(()),
+            Entry::Vacant(free) => {
+                free.insert(Observation { name, result, visited: false });
+                Ok(())
+            }
+        }
     }
 
     #[cfg(feature = "testing")]

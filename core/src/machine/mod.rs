@@ -10,8 +10,10 @@
 //! `writes` what is sent and written, `program` the program's operations (`waiting`, `nested_saga`, `turns` and
 //! `signals` those that take long), `ending` the end of a session, `nudges` what a waiting role asks of the others and
 //! how they answer, `compensation` the compensation of steps, `idle` and `restore` passivation and reactivation.
-//! `description` describes for people what an instance waits for.
+//! `description` describes for people what an instance waits for. What a record changes is in `apply`, for the
+//! machine that writes it and for the one that reads it back.
 
+mod apply;
 mod caller;
 mod compensation;
 mod delivery;

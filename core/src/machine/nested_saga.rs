@@ -301,9 +301,7 @@ impl Machine {
     }
 
     fn note_observation(&mut self, path: &Path, name: &str, result: Payload, urgency: Urgency) {
-        let record = Record::Observed { path: path.clone(), name: name.into(), result: result.clone() };
-        self.record(&record, urgency);
-        self.inputs.note_observation(path.clone(), name.into(), result);
+        self.commit(&Record::Observed { path: path.clone(), name: name.into(), result }, urgency);
         self.inputs.visit(path);
     }
 }

@@ -241,8 +241,8 @@ impl Outbox {
         self.announced.is_some()
     }
 
-    /// Whether the initiator has acknowledged this outcome as the own one. If not, it counts as not reported.
-    pub(super) fn has_announced_only(&mut self, outcome: &Outcome) -> bool {
+    /// Keeps what the initiator has acknowledged if it is this outcome. Returns whether it is.
+    pub(super) fn keep_announced(&mut self, outcome: &Outcome) -> bool {
         self.announced = self.announced.take().filter(|announced| announced == outcome);
         self.announced.is_some()
     }
@@ -291,14 +291,10 @@ impl Outbox {
         self.passivated.as_ref()
     }
 
-    /// Notes what a passivation puts on disk.
-    pub(super) fn note_passivated(&mut self, passivated: PassivatedState) {
-        self.passivated = Some(passivated);
-    }
-
-    /// Takes up what a passivation has put on disk.
-    pub(super) fn restore(&mut self, passivated: &PassivatedState) {
+    /// Takes up what a passivation puts, or has put, on disk.
+    pub(super) fn restore(&mut self, passivated: PassivatedState) {
         let PassivatedState { heard, acquainted, done: _, announced } = passivated.clone();
+        self.passivated = Some(passivated);
         let heard =
             heard.into_iter().map(|(path, to, fingerprint)| ((path, to), SentMessage { fingerprint, heard: true }));
         self.sent.extend(heard);

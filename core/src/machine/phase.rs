@@ -6,6 +6,7 @@
 
 use std::hash::{Hash, Hasher};
 
+use super::apply::Refusal;
 use super::digest::Since;
 use crate::abort::Abort;
 use crate::frame::Outcome;
@@ -115,25 +116,48 @@ impl Phase {
         matches!(self, Self::CloseDue(_) | Self::Closed { .. })
     }
 
-    pub(super) fn note_abort(&mut self, abort: Abort, own: bool) {
-        if self.may_abort() {
-            *self = Self::Compensating { abort, own };
+    /// Notes the abort of the session. Returns whether that is new.
+    pub(super) fn note_abort(&mut self, abort: &Abort, own: bool) -> Result<bool, Refusal> {
+        match self.abort() {
+            Some(known) if known == abort => Ok(false),
+            Some(_) => Err("the session is aborted for another reason"),
+            None if self.may_abort() => {
+                *self = Self::Compensating { abort: abort.clone(), own };
+                Ok(true)
+            }
+            None => Err("all roles have finished, and the session closes"),
         }
     }
 
-    /// Notes an end. On an aborted session, an end as finished is one before the abort.
-    pub(super) fn note_end(&mut self, outcome: Outcome, after: u64) {
-        match (&self, &outcome) {
-            (Self::Compensating { .. }, Outcome::Finished) => {}
-            _ => *self = Self::Ended(End { outcome, after }),
+    /// Notes an end. On an aborted session, an end as finished is one before the abort, and changes nothing. Returns
+    /// whether something has changed.
+    pub(super) fn note_end(&mut self, outcome: Outcome, after: u64, initiates: bool) -> Result<bool, Refusal> {
+        match (&*self, &outcome) {
+            (Self::Compensating { own: true, .. }, Outcome::Finished) if !initiates => {
+                Err("of the roles that have finished, only the initiator may decide to abort")
+            }
+            (Self::Compensating { .. }, Outcome::Finished) => Ok(false),
+            (Self::Compensating { abort, .. }, Outcome::Compensated(reason)) if abort != reason => {
+                Err("the session is aborted for another reason")
+            }
+            (Self::Running, Outcome::Compensated(_)) => Err("the session is not aborted"),
+            (Self::Running | Self::Compensating { .. }, _) => {
+                *self = Self::Ended(End { outcome, after });
+                Ok(true)
+            }
+            _ if self.outcome() == Some(&outcome) => Ok(false),
+            _ => Err("the part has ended with another outcome"),
         }
     }
 
     /// Notes that all roles have ended alike, at the role that says so to the others.
-    pub(super) fn note_closing(&mut self) {
-        if let Self::Ended(end) = self {
-            *self = Self::Closing(end.clone());
+    pub(super) fn note_closing(&mut self) -> Result<(), Refusal> {
+        match self {
+            Self::Ended(end) => *self = Self::Closing(end.clone()),
+            Self::Closing(_) => {}
+            _ => return Err("the part has not ended, or is closed"),
         }
+        Ok(())
     }
 
     /// Notes that all roles have ended alike, as another role says.

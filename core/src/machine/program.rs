@@ -157,12 +157,13 @@ impl Machine {
             return self.stop(Stop::Diverged { path: path.clone(), recorded, replayed });
         }
         let (aborted, ended) = (self.is_aborted(path), self.phase.has_ended());
+        let may_run = !self.is_stopped() && !self.identity.rehearsing;
         let trouble = self.steps.get(path).and_then(|entry| entry.trouble.as_ref());
         if aborted && trouble.is_some_and(|trouble| trouble.task == Task::Commit) {
             self.forget_tries(path); // The session is aborted, so the step need not go forward.
         }
         let Some(entry) = self.steps.get_mut(path) else {
-            if !aborted && !self.is_stopped() && !self.identity.rehearsing {
+            if !aborted && may_run {
                 self.begin_new_step(path, name, input, step);
             }
             return;
@@ -173,17 +174,22 @@ impl Machine {
         // The commit was running at a crash. Repeating it under the same key returns its result, even on an aborted
         // session, whose compensation then has the output. The outcome of a step that cannot be compensated is asked
         // for later instead.
-        if in_doubt && !self.identity.rehearsing && !(aborted && step.kind == Kind::Pivot) {
+        if in_doubt && may_run && !(aborted && step.kind == Kind::Pivot) {
             entry.in_doubt = true;
             self.run_step(path, step, JobTask::Commit);
         }
     }
 
     fn begin_new_step(&mut self, path: &Path, name: &'static str, input: Fingerprint, step: AnyStep) {
-        self.steps.entry(path, name, input).step = Some(step.clone());
+        // A built-in step has no intent, because its result is written together with its effect.
+        if matches!(step.place, StepPlace::External(_)) {
+            self.commit(&Record::Intended { path: path.clone(), name: name.into(), input }, Urgency::Urgent);
+        }
+        if let Ok(entry) = self.steps.note_step(path, name, input) {
+            entry.step = Some(step.clone());
+        }
         match step.place {
             StepPlace::External(step) => {
-                self.record(&Record::Intended { path: path.clone(), name: name.into(), input }, Urgency::Urgent);
                 self.steps.set_running(path, true);
                 self.push_job(self.journal.next(), path, step, JobTask::Commit);
             }
@@ -322,12 +328,10 @@ impl Machine {
     }
 
     fn step_committed(&mut self, path: &Path, result: Result<Payload, Abort>) {
-        let order = self.steps.take_order();
         self.forget_tries(path);
-        let Some(entry) = self.steps.get_mut(path) else { return };
-        (entry.order, entry.result) = (order, Some(result.clone()));
-        let (name, input) = (entry.name.clone(), entry.input);
-        self.record(&Record::Committed { path: path.clone(), name, input, order, result }, Urgency::Result);
+        let Some(entry) = self.steps.get(path) else { return };
+        let (name, input, order) = (entry.name.clone(), entry.input, self.steps.next_order());
+        self.commit(&Record::Committed { path: path.clone(), name, input, order, result }, Urgency::Result);
     }
 
     pub(super) fn local_ended(&mut self, path: &Path, result: LocalResult) {
@@ -335,15 +339,18 @@ impl Machine {
         match result {
             LocalResult::Committed(result) => {
                 self.forget_tries(path);
-                if let Some(entry) = self.steps.get_mut(path) {
-                    entry.result = Some(result);
-                }
+                let Some(entry) = self.steps.get(path) else { return };
+                let (name, input, order) = (entry.name.clone(), entry.input, entry.order);
+                self.apply_written(&Record::Committed { path: path.clone(), name, input, order, result });
             }
             LocalResult::Refused(refusal) if self.only_goes_forward(path) => {
                 self.try_again_later(path, Task::Commit, &refusal.into());
             }
             LocalResult::Refused(refusal) => self.step_committed(path, Err(refusal)),
-            LocalResult::Compensated(Ok(())) => self.step_compensated(path),
+            LocalResult::Compensated(Ok(())) => {
+                self.forget_tries(path);
+                self.apply_written(&Record::Compensated { path: path.clone() });
+            }
             LocalResult::Compensated(Err(retry)) => self.try_again_later(path, Task::Compensate, &retry),
             LocalResult::Failed(reason) | LocalResult::Panicked(reason) => {
                 self.step_failed(path, reason);

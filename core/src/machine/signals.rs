@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::task::{Context, Poll};
 
+use super::apply::Refusal;
 use super::journal::Urgency;
 use super::phase::Program;
 use super::waiters::Shared;
@@ -50,7 +51,7 @@ pub enum SignalError {
     Over,
 }
 
-#[derive(Clone, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Signal {
     pub(super) name: String,
     pub(super) key: String,
@@ -68,10 +69,23 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn restore(&mut self, number: u64, signal: Signal) {
-        self.waiting += usize::from(signal.payload.is_some());
+    /// Notes that a signal has arrived, or was taken.
+    pub(super) fn note(&mut self, number: u64, signal: Signal) -> Result<(), Refusal> {
+        let known = self.entries.get(&number);
+        if known.is_some_and(|known| *known != signal && known.clone().taken() != signal) {
+            return Err("another signal has this number, or this one was taken");
+        }
+        let was_waiting = known.is_some_and(|known| known.payload.is_some());
+        self.waiting = self.waiting + usize::from(signal.payload.is_some()) - usize::from(was_waiting);
         self.next = self.next.max(number.saturating_add(1));
         self.entries.insert(number, signal);
+        Ok(())
+    }
+
+    /// The signals of this name that the program has not taken, in the order of arrival.
+    fn untaken(&self, name: &str) -> impl Iterator<Item = (u64, Payload)> {
+        let named = self.entries.iter().filter(move |(_, signal)| signal.name == name);
+        named.filter_map(|(number, signal)| Some((*number, signal.payload.clone()?)))
     }
 
     /// Forgets the oldest of the taken signals, unless its key is among the latest. Returns its record.
@@ -91,6 +105,11 @@ impl Signals {
 }
 
 impl Signal {
+    /// The signal once the program has taken its value.
+    fn taken(self) -> Self {
+        Self { payload: None, ..self }
+    }
+
     fn record(&self, number: u64) -> Record {
         let Self { name, key, fingerprint, payload } = self.clone();
         Record::Signalled { number, name, key, fingerprint, payload }
@@ -121,8 +140,7 @@ impl Machine {
         }
         let (number, fingerprint) = (self.caller.signals.next, Fingerprint::of(&payload));
         let signal = Signal { name: name.into(), key: key.into(), fingerprint, payload: Some(payload) };
-        self.record(&signal.record(number), Urgency::Urgent);
-        self.caller.signals.restore(number, signal);
+        self.commit(&signal.record(number), Urgency::Urgent);
         self.waits.wake_shared(&Shared::Signal(name.into()), usize::MAX);
         Ok(self.journal.next())
     }
@@ -141,14 +159,10 @@ impl Machine {
             },
             Poll::Ready(None) => {}
         }
-        let waiting = |(_, signal): &(&u64, &mut Signal)| signal.name == name && signal.payload.is_some();
-        let Some((number, signal)) = self.caller.signals.entries.iter_mut().find(waiting) else {
+        let Some((number, payload)) = self.caller.signals.untaken(name).next() else {
             return self.wait(cx, path, Waiting::for_signal(name));
         };
-        let (number, Some(payload)) = (*number, signal.payload.take()) else { return Poll::Pending };
-        let taken = signal.record(number);
-        self.caller.signals.waiting -= 1;
-        self.record(&taken, Urgency::Urgent);
+        self.take_signal(number);
         match pack(&(number, &payload)) {
             Ok(result) => self.observe(path, &recorded_as, result.into()),
             Err(error) => self.stop(Stop::undecodable(path.clone(), &error)),
@@ -180,22 +194,19 @@ impl Machine {
         }
         // A single signal always fits: when it was accepted, its name and key counted, too.
         let bytes_max = self.identity.limits.payload_bytes_max.saturating_sub(LENGTH_BYTES_MAX);
-        let (mut taken, mut records, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for (number, signal) in self.caller.signals.entries.iter_mut().filter(|(_, signal)| signal.name == name) {
-            let Some(payload) = &signal.payload else { continue };
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        for (number, payload) in self.caller.signals.untaken(name).take(count_max.max(1)) {
             bytes += payload.len();
-            if taken.len() >= count_max.max(1) || (bytes > bytes_max && !taken.is_empty()) {
+            if bytes > bytes_max && !taken.is_empty() {
                 break;
             }
-            taken.extend(signal.payload.take().map(|payload| (*number, payload)));
-            records.push(signal.record(*number));
+            taken.push((number, payload));
         }
         if taken.is_empty() {
             return self.wait(cx, path, Waiting::for_signal(name));
         }
-        self.caller.signals.waiting -= taken.len();
-        for record in &records {
-            self.record(record, Urgency::Urgent);
+        for (number, _) in &taken {
+            self.take_signal(*number);
         }
         match pack(&taken) {
             Ok(result) => self.observe(path, &recorded_as, result.into()),
@@ -203,6 +214,12 @@ impl Machine {
         }
         self.forget_taken_signals();
         Poll::Ready(taken.into_iter().map(|(_, payload)| payload).collect())
+    }
+
+    fn take_signal(&mut self, number: u64) {
+        if let Some(taken) = self.caller.signals.entries.get(&number).cloned().map(Signal::taken) {
+            self.commit(&taken.record(number), Urgency::Urgent);
+        }
     }
 
     /// Forgets all but the keys of the latest taken signals.

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
 
+use super::apply::Refusal;
 use super::digest::Since;
 use super::timers::Pause;
 use super::turns::Loops;
@@ -135,9 +136,48 @@ impl Steps {
         self.entries.get_mut(path)
     }
 
-    /// Returns the step at `path`, which now exists.
-    pub(super) fn entry(&mut self, path: &Path, name: &str, input: Fingerprint) -> &mut StepEntry {
-        self.entries.entry(path.clone()).or_insert_with(|| StepEntry::new(name, input))
+    /// Notes that there is a step at `path`.
+    pub(super) fn note_step(&mut self, path: &Path, name: &str, input: Fingerprint) -> Result<&mut StepEntry, Refusal> {
+        let entry = self.entries.entry(path.clone()).or_insert_with(|| StepEntry::new(name, input));
+        if entry.name.is_empty() {
+            (entry.name, entry.input) = (name.into(), input); // So far, only its compensation was known.
+        }
+        if (entry.name.as_str(), entry.input) == (name, input) { Ok(entry) } else { Err("another step is there") }
+    }
+
+    pub(super) fn note_result(
+        &mut self,
+        path: &Path,
+        name: &str,
+        input: Fingerprint,
+        order: u32,
+        result: Result<Payload, Abort>,
+    ) -> Result<(), Refusal> {
+        let entry = self.note_step(path, name, input)?;
+        if entry.result.as_ref().is_some_and(|known| (known, entry.order) != (&result, order)) {
+            return Err("the step has another result");
+        }
+        (entry.order, entry.result) = (order, Some(result));
+        self.next_order = self.next_order.max(order.saturating_add(1));
+        Ok(())
+    }
+
+    pub(super) fn note_trouble(
+        &mut self,
+        path: &Path,
+        input: Fingerprint,
+        trouble: StepFailure,
+    ) -> Result<(), Refusal> {
+        let entry = self.note_step(path, &trouble.step, input)?;
+        (entry.tries, entry.in_doubt) = (trouble.tries, trouble.in_doubt);
+        entry.trouble = Some(trouble);
+        Ok(())
+    }
+
+    /// Notes that the step at `path` is compensated: also one that an operator counts as such.
+    pub(super) fn note_compensated(&mut self, path: &Path) {
+        let unknown = || StepEntry::new("", Fingerprint::default());
+        self.entries.entry(path.clone()).or_insert_with(unknown).compensated = true;
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Path, &StepEntry)> {
@@ -240,16 +280,16 @@ impl Steps {
         self.jobs.clear();
     }
 
-    /// Takes the position of the next committed step.
+    /// The position of the next committed step.
+    pub(super) fn next_order(&self) -> u32 {
+        self.next_order
+    }
+
+    /// Takes the position of the next committed step, whose result is not known yet.
     pub(super) fn take_order(&mut self) -> u32 {
         let order = self.next_order;
         self.next_order += 1;
         order
-    }
-
-    /// Notes a position that is taken.
-    pub(super) fn note_order(&mut self, order: u32) {
-        self.next_order = self.next_order.max(order.saturating_add(1));
     }
 
     /// Returns a recorded step in `scope` that the program has not reached (again), with a description.

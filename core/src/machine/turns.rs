@@ -11,6 +11,7 @@ use std::hash::{Hash, Hasher};
 use std::task::{Context, Poll};
 
 use super::Machine;
+use super::apply::Refusal;
 use super::journal::Urgency;
 use super::waiting::Waiting;
 use crate::contract::{Change, Space};
@@ -68,9 +69,15 @@ impl Loops {
     }
 
     /// Notes that `turn` begins with `state`.
-    pub(super) fn note_turn(&mut self, path: &Path, turn: u32, state: Payload) {
+    pub(super) fn note_turn(&mut self, path: &Path, turn: u32, state: Payload) -> Result<(), Refusal> {
         let entry = self.entries.entry(path.clone()).or_default();
+        match &entry.state {
+            Some(_) if turn < entry.turn => return Err("a later turn has begun"),
+            Some(known) if turn == entry.turn && *known != state => return Err("the turn began with another state"),
+            _ => {}
+        }
         (entry.turn, entry.state) = (turn, Some(state));
+        Ok(())
     }
 
     /// The number of turns of the loop at `path` that `decider` has reported as final.
@@ -193,13 +200,12 @@ impl Machine {
         let keys = self.journal_keys(&over);
         self.journal.change(keys.into_iter().map(|key| Change { space: Space::Journal, key, value: None }));
         self.forget(&over);
-        let record = Record::Checkpoint { path: path.clone(), turn, state: state.clone() };
-        self.loops.note_turn(path, turn, state);
+        let record = Record::Checkpoint { path: path.clone(), turn, state };
         if self.loops.decider(path) != Some(self.identity.id.role) || members.len() < 2 {
             // No other role depends on this checkpoint: if it is lost, the turn is replayed from its journal.
-            return self.record(&record, Urgency::Lazy);
+            return self.commit(&record, Urgency::Lazy);
         }
-        self.record(&record, Urgency::Result);
+        self.commit(&record, Urgency::Result);
         for to in members {
             if *to != self.identity.id.role {
                 self.tell_turns(*to);
