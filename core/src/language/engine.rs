@@ -307,7 +307,7 @@ impl Engine {
         match encode_and_read(value) {
             Ok((bytes, value)) => {
                 let payload = Payload::from(bytes);
-                self.instance().observe(path.clone(), name, payload.clone());
+                self.instance().observe(path, name, payload.clone());
                 Held::read(value, payload)
             }
             Err(error) => self.cannot_write(path, &error).await,

@@ -6,8 +6,11 @@
 
 use std::sync::Arc;
 
+use super::journal::Urgency;
+use super::phase::Phase;
 use super::steps::StepEntry;
-use super::{JobTask, LocalJob, Machine, Pause, Retried, Stop};
+use super::timers::Pause;
+use super::{JobTask, LocalJob, Machine, Retried, Stop};
 use crate::base::abort::{Abort, Retry};
 use crate::base::id::{Path, RoleIndex};
 use crate::base::message::Fingerprint;
@@ -30,10 +33,10 @@ pub enum Resolution {
 impl Machine {
     /// Takes the next action to compensate all of `scope`. Returns whether nothing is left to do.
     pub(super) fn compensate(&mut self, scope: &Path) -> bool {
-        if self.is_running(scope) || self.steps_in(scope).any(|(_, entry)| entry.trouble.is_some()) {
+        if self.steps.is_running(scope) || self.steps.of(scope).any(|(_, entry)| entry.trouble.is_some()) {
             return false;
         }
-        if let Some((path, recorded)) = self.unvisited_step(scope).filter(|(path, _)| !self.is_final(path)) {
+        if let Some((path, recorded)) = self.steps.unvisited(scope).filter(|(path, _)| !self.loops.is_final(path)) {
             self.stop(Stop::Diverged { path, recorded, replayed: "nothing".into() });
             return false;
         }
@@ -42,7 +45,7 @@ impl Machine {
         }
         let Some((path, task)) = self.next_task(scope) else { return true };
         let pause = self.steps.get(&path).and_then(|entry| entry.pause);
-        if pause.is_some_and(|pause| pause.until_ms > self.now_ms)
+        if pause.is_some_and(|pause| pause.until_ms > self.timers.now_ms)
             || !self.roles_to_compensate_before(&path, task).is_empty()
         {
             return false;
@@ -54,6 +57,10 @@ impl Machine {
             task => self.run_task(&path, task),
         }
         false
+    }
+
+    fn next_task(&self, scope: &Path) -> Option<(Path, Task)> {
+        self.steps.next_task(scope, &self.loops, self.identity.compensation)
     }
 
     fn run_task(&mut self, path: &Path, task: Task) {
@@ -69,13 +76,13 @@ impl Machine {
 
     /// Runs a step or its compensation, once everything it depends on is durable.
     pub(super) fn run_step(&mut self, path: &Path, AnyStep { kind, place }: AnyStep, task: JobTask) {
-        self.set_running(path, true);
+        self.steps.set_running(path, true);
         let after = match task {
             // The intent of the step is already durable.
             JobTask::Commit => 0,
             // After a crash, the abort and the commit of the step must still be known. Otherwise the session would
             // continue without the step, or commit it again.
-            JobTask::Compensate(_) | JobTask::FindOut => self.barrier,
+            JobTask::Compensate(_) | JobTask::FindOut => self.journal.barrier(),
         };
         match place {
             StepPlace::External(step) => self.push_job(after, path, step, task),
@@ -85,12 +92,12 @@ impl Machine {
 
     fn run_built_in(&mut self, path: &Path, kind: Kind, step: Arc<dyn BuiltInStep>, task: JobTask) {
         let compensates = if let JobTask::Compensate(output) = task { Some(output) } else { None };
-        let next_order = self.take_order();
+        let next_order = self.steps.take_order();
         let Some(entry) = self.steps.get_mut(path) else { return };
         if compensates.is_none() {
             entry.order = next_order;
         }
-        let (instance, role, path, order) = (self.id, self.role, path.clone(), entry.order);
+        let (instance, role, path, order) = (self.identity.id, self.identity.role, path.clone(), entry.order);
         let (name, input) = (entry.name.clone(), entry.input);
         self.flush(Some(LocalJob { instance, role, path, name, input, kind, order, step, compensates }));
     }
@@ -100,7 +107,7 @@ impl Machine {
     pub(super) fn try_again_later(&mut self, path: &Path, task: Task, retry: &Retry) {
         let Some(entry) = self.steps.get_mut(path) else { return };
         entry.tries += 1;
-        if retry.is_for_operator() || entry.tries >= self.limits.tries_max {
+        if retry.is_for_operator() || entry.tries >= self.identity.limits.tries_max {
             return self.note_trouble(path, task, &retry.to_string());
         }
         self.try_after_pause(path, task, retry.to_string());
@@ -115,24 +122,23 @@ impl Machine {
     }
 
     fn try_after_pause(&mut self, path: &Path, task: Task, reason: String) {
-        let (now_ms, limits) = (self.now_ms, &self.limits);
+        let (now_ms, limits) = (self.timers.now_ms, &self.identity.limits);
         let Some(entry) = self.steps.get_mut(path) else { return };
         let next = entry.pause.map(|pause| pause.next(now_ms, limits.retry_delay_max_ms));
         entry.pause = Some(next.unwrap_or(Pause::first(now_ms, limits.retry_delay_min_ms)));
         let (step, tries) = (entry.name.clone(), entry.tries);
         self.effects.retries.push(Retried { path: path.clone(), step, task, reason, tries });
-        self.retrying.insert(path.clone());
+        self.steps.retry(path.clone());
     }
 
     pub(super) fn note_trouble(&mut self, path: &Path, task: Task, reason: &str) {
-        self.retrying.remove(path);
+        self.steps.stop_retrying(path);
         let Some(entry) = self.steps.get_mut(path) else { return };
         let reason = Abort::new("", reason).message().to_owned();
         let (step, tries, in_doubt) = (entry.name.clone(), entry.tries, entry.in_doubt);
         let trouble = StepFailure { step, task, reason, tries, in_doubt };
-        entry.trouble = Some(trouble.clone());
         let input = entry.input;
-        self.record(&Record::Troubled { path: path.clone(), input, trouble }, false);
+        self.commit(&Record::Troubled { path: path.clone(), input, trouble }, Urgency::Lazy);
         self.tell_troubles();
     }
 
@@ -140,15 +146,14 @@ impl Machine {
         self.effects.troubles = Some(self.troubles());
     }
 
+    /// The steps that need an operator.
+    pub fn troubles(&self) -> Vec<(Path, StepFailure)> {
+        self.steps.troubles()
+    }
+
     /// Restarts the retriable steps whose pause is over.
     pub(super) fn retry_when_due(&mut self) {
-        let due = |path: &&Path| {
-            let pause = self.steps.get(*path).and_then(|entry| entry.pause);
-            pause.is_none_or(|pause| pause.until_ms <= self.now_ms)
-        };
-        let due: Vec<Path> = self.retrying.iter().filter(due).cloned().collect();
-        for path in due {
-            self.retrying.remove(&path);
+        for path in self.steps.take_due(self.timers.now_ms) {
             let forward = self.steps.get(&path).is_some_and(|entry| entry.result.is_none());
             if forward && !self.is_aborted(&path) {
                 self.run_task(&path, Task::Commit);
@@ -170,58 +175,46 @@ impl Machine {
             }
             concerned += 1;
             self.forget_tries(&path);
-            self.pending.urgent = true;
+            self.journal.hurry();
             if forward {
-                self.retrying.insert(path);
+                self.steps.retry(path);
             }
         }
         self.wake();
-        (concerned, self.all_so_far())
+        (concerned, self.journal.all_so_far())
     }
 
     /// Resets the tries of a step, which starts over or is done.
     pub(super) fn forget_tries(&mut self, path: &Path) {
-        self.retrying.remove(path);
-        let Some(entry) = self.steps.get_mut(path) else { return };
-        (entry.tries, entry.pause) = (0, None);
-        if let Some(trouble) = entry.trouble.take() {
-            self.unrecord(&Record::Troubled { path: path.clone(), input: Fingerprint::default(), trouble });
+        if let Some(trouble) = self.steps.forget_tries(path) {
+            let troubled = Record::Troubled { path: path.clone(), input: Fingerprint::default(), trouble };
+            self.journal.unrecord(&troubled);
             self.tell_troubles();
         }
     }
 
     pub(super) fn note_compensated(&mut self, path: &Path) {
-        self.record_result(&Record::Compensated { path: path.clone() });
-        self.step_compensated(path);
-    }
-
-    pub(super) fn step_compensated(&mut self, path: &Path) {
+        self.commit(&Record::Compensated { path: path.clone() }, Urgency::Result);
         self.forget_tries(path);
-        if let Some(entry) = self.steps.get_mut(path) {
-            entry.compensated = true;
-        }
     }
 
-    /// The rank of a step among those to compensate: the greatest comes first.
-    pub(super) fn rank_in_order<'a>(&self, order: u32, path: &'a Path) -> (Option<&'a Path>, u32) {
-        match self.compensation {
-            Compensation::SideBySide => (None, order),
-            Compensation::Backwards => (Some(path), order),
-        }
+    /// Whether each role compensates its own steps without regard to the others.
+    fn goes_side_by_side(&self) -> bool {
+        self.identity.compensation == Compensation::SideBySide
     }
 
     /// The roles that may have steps to compensate before this one.
     fn roles_to_compensate_before(&self, path: &Path, task: Task) -> Vec<RoleIndex> {
-        if self.compensation == Compensation::SideBySide || self.abort.is_none() || task != Task::Compensate {
+        if self.goes_side_by_side() || !self.phase.is_aborted() || task != Task::Compensate {
             return Vec::new();
         }
-        let later = |role: &RoleIndex| self.compensating.get(role).is_none_or(|next| next.as_ref() > Some(path));
-        self.others().into_iter().filter(later).collect()
+        let later = |role: &RoleIndex| self.peers.may_compensate_after(*role, path);
+        self.identity.others().into_iter().filter(later).collect()
     }
 
     /// The roles whose compensation this role waits for.
     pub(super) fn awaited_to_compensate(&self) -> Vec<RoleIndex> {
-        let waits = self.program_ended && self.abort.is_some() && self.ended.is_none();
+        let waits = self.program.is_over() && matches!(self.phase, Phase::Compensating { .. });
         let next = waits.then(|| self.next_task(&Path::root())).flatten();
         next.map(|(path, task)| self.roles_to_compensate_before(&path, task)).unwrap_or_default()
     }
@@ -229,16 +222,15 @@ impl Machine {
     /// Sends the others the latest step that this role still has to compensate, if that has changed.
     pub(super) fn announce_compensating(&mut self) {
         let root = Path::root();
-        if self.compensation == Compensation::SideBySide || self.abort.is_none() || !self.program_ended {
+        if self.goes_side_by_side() || !self.phase.is_aborted() || !self.program.is_over() {
             return;
         }
-        if self.running > 0 || self.doubts_a_turn() || self.unvisited_step(&root).is_some() {
+        if self.steps.is_any_running() || self.doubts_a_turn() || self.steps.unvisited(&root).is_some() {
             return; // That step is not known yet, or is the one that was sent last.
         }
-        let compensating = Body::Compensating(self.latest_task(&root));
-        if self.announced_compensating.as_ref() != Some(&compensating) {
-            self.announced_compensating = Some(compensating.clone());
-            for to in self.others() {
+        let compensating = Body::Compensating(self.steps.latest_task(&root, &self.loops));
+        if self.outbox.announces_compensating(&compensating) {
+            for to in self.identity.others() {
                 self.answer(to, compensating.clone());
             }
         }
@@ -247,13 +239,7 @@ impl Machine {
     /// The message of an ended role that it has compensated everything. The role sends it again after a recovery,
     /// too.
     pub(super) fn has_compensated_all(&self) -> Option<Body> {
-        let compensated = matches!(self.ended, Some((_, Outcome::Compensated(_))));
-        (compensated && self.compensation == Compensation::Backwards).then_some(Body::Compensating(None))
-    }
-
-    pub(super) fn note_compensating(&mut self, role: RoleIndex, next: Option<Path>) {
-        // The position only moves backwards; a late message has no effect.
-        let known = self.compensating.entry(role).or_insert_with(|| next.clone());
-        *known = known.clone().min(next);
+        let compensated = matches!(self.phase.outcome(), Some(Outcome::Compensated(_)));
+        (compensated && !self.goes_side_by_side()).then_some(Body::Compensating(None))
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Nothing is acknowledged before it is durable, and a duplicate is not taken twice. Next: `writes`.
 
+use super::journal::Urgency;
+use super::phase::Program;
 use super::waiters::Shared;
 use super::{LocalResult, Machine, OutgoingKey, Stop};
 use crate::base::id::{Path, RoleIndex};
@@ -14,7 +16,7 @@ impl Machine {
     /// whether the frame came from the node that plays the sending role; frames from any other node are neither taken
     /// nor acknowledged.
     pub fn deliver(&mut self, delivery: Delivery) -> bool {
-        if !delivery.is_of_cast(&self.header) {
+        if !delivery.is_of_cast(&self.identity.header) {
             return false;
         }
         if self.stopped.is_none() {
@@ -29,22 +31,21 @@ impl Machine {
                 let of_one = !matches!(operation, Operation::Vote | Operation::Verdict);
                 self.deliver_message(path.clone(), frame.from, operation, payload, receipt);
                 if of_one {
-                    return self.waiting.wake_at(&path);
+                    return self.waits.wake_at(&path);
                 }
             }
             Body::Nudge(lacks) => {
                 self.answer_nudge(frame.from, lacks);
-                if frame.from == self.header.initiator && self.ended.is_some() {
+                if frame.from == self.identity.header.initiator && self.phase.has_ended() {
                     // The nudge asks how this role has ended. Once it is acknowledged, the initiator does not ask
                     // again.
-                    let known = receipt.filter(|receipt| !self.acks_once_announced.contains(receipt));
-                    self.acks_once_announced.extend(known);
+                    self.outbox.ack_once_announced(receipt);
                 } else {
                     self.ack_when_written(receipt);
                 }
             }
             Body::Turns { finals, aborted } => self.note_turns(frame.from, finals, aborted),
-            Body::Compensating(next) => self.note_compensating(frame.from, next),
+            Body::Compensating(next) => self.peers.note_compensating(frame.from, next),
             Body::Abort(abort) => {
                 self.obey(&abort);
                 self.ack_when_written(receipt);
@@ -60,9 +61,7 @@ impl Machine {
             Body::Close(outcome) => {
                 self.note_closed(frame.from, Some(outcome));
                 // A close that comes too early is not acknowledged, so it is resent.
-                let receipt = receipt.filter(|receipt| self.close_after.is_some() && !self.will_ack(receipt));
-                self.acks_due.extend(receipt.clone());
-                self.pending.acks.extend(receipt);
+                self.journal.ack_with_next_write(receipt.filter(|_| self.phase.closes()));
             }
             Body::Closed(outcome) => self.note_closed(frame.from, outcome),
             Body::Gone(path) => self.note_gone(frame.from, &path),
@@ -78,22 +77,21 @@ impl Machine {
         payload: Payload,
         receipt: Option<Receipt>,
     ) {
-        let id = (path.clone(), from);
-        match self.mailbox.get(&id) {
-            _ if self.is_over(&path) => {} // The message belongs to a turn that has ended at this role.
+        match self.inputs.message(&path, from) {
+            _ if self.loops.is_over(&path) => {} // The message belongs to a turn that has ended at this role.
             None => {
-                self.record(&Record::Received { path, from, operation, payload: payload.clone() }, false);
-                self.hear_of_saga(&id.0, operation, &payload);
-                self.mailbox.insert(id, (operation, payload));
+                let (at, message) = (path.clone(), payload.clone());
+                self.commit(&Record::Received { path, from, operation, payload }, Urgency::Lazy);
+                self.hear_of_saga(&at, operation, &message);
             }
             Some((known_operation, known)) if (*known_operation, known) == (operation, &payload) => {}
             // The message has no effect any more: what is on disk stays, and the sender learns that the session has
             // ended.
-            Some(_) if self.abort.is_some() || self.closing || self.terminated => {}
+            Some(_) if self.phase.is_aborted() || self.phase.is_settled() || self.program == Program::Terminated => {}
             Some((known_operation, known)) => {
                 let described = |operation: Operation, payload: &Payload| {
                     let fingerprint = Fingerprint::of(payload);
-                    let from = self.name_of(from);
+                    let from = self.identity.name_of(from);
                     format!("a {operation} of {} bytes ({fingerprint}) from {from}", payload.len())
                 };
                 let recorded = described(*known_operation, known);
@@ -105,58 +103,26 @@ impl Machine {
 
     /// Acknowledges once everything that is written or pending now is durable.
     fn ack_when_written(&mut self, receipt: Option<Receipt>) {
-        let Some(receipt) = receipt.filter(|receipt| !self.will_ack(receipt)) else { return };
-        if !self.pending.changes.is_empty() {
-            self.acks_due.insert(receipt.clone());
-            self.pending.acks.push(receipt);
-        } else if self.synced < self.all_so_far() {
-            self.acks_due.insert(receipt.clone());
-            self.acks_after.push_back((self.all_so_far(), receipt));
-        } else {
-            self.effects.acks.push(receipt);
-        }
-    }
-
-    /// Whether the receipt already waits for a write. A frame that arrives several times meanwhile is listed once.
-    fn will_ack(&self, receipt: &Receipt) -> bool {
-        self.acks_due.contains(receipt)
+        self.effects.acks.extend(self.journal.ack_when_written(receipt));
     }
 
     /// Reports that write `number` is durable.
     pub fn synced(&mut self, number: u64, local: Option<(Path, LocalResult)>) {
-        self.synced = self.synced.max(number);
-        if std::mem::take(&mut self.opening) {
-            self.effects.opened = true;
-        }
-        while let Some((_, receipt)) = self.acks_after.pop_front_if(|(after, _)| *after <= number) {
-            self.acks_due.remove(&receipt);
-            self.effects.acks.push(receipt);
-        }
+        let (opened, acks) = self.journal.note_synced(number);
+        self.effects.opened |= opened;
+        self.effects.acks.extend(acks);
         if let Some((path, result)) = local {
             self.local_ended(&path, result);
-            self.waiting.wake_at(&path);
+            self.waits.wake_at(&path);
         }
-        self.waiting.wake_shared(&Shared::Writes, usize::MAX);
+        self.waits.wake_shared(&Shared::Writes, usize::MAX);
     }
 
     /// Reports that the receiver has made the frame `key` durable.
     pub fn acked(&mut self, key: &OutgoingKey) {
-        if self.unacked.remove(key) {
-            if let OutgoingKey::Deliver(_, to) | OutgoingKey::Abort(to) | OutgoingKey::Invite(to) = key {
-                self.acquainted.insert(*to);
-            }
-            match key {
-                OutgoingKey::Invite(to) => drop(self.invited.insert(*to)),
-                OutgoingKey::Deliver(path, to) => {
-                    if let Some(sent) = self.sent.get_mut(&(path.clone(), *to)) {
-                        sent.heard = true;
-                    }
-                }
-                OutgoingKey::Done { .. } => {
-                    self.announced = self.ended.clone().map(|(_, outcome)| outcome);
-                    self.effects.acks.append(&mut self.acks_once_announced);
-                }
-                _ => {}
+        if self.outbox.note_acked(key, self.phase.outcome()) {
+            if matches!(key, OutgoingKey::Done { .. }) {
+                self.effects.acks.extend(self.outbox.take_acks_once_announced());
             }
             self.wake_for_room();
         }

@@ -1,6 +1,9 @@
 //! Describes for people, in one sentence, what an instance waits for. This module changes nothing.
 
 use super::Machine;
+#[cfg(feature = "testing")]
+use super::StepSeen;
+use super::phase::Phase;
 use crate::base::id::{Path, RoleIndex};
 
 impl Machine {
@@ -14,17 +17,14 @@ impl Machine {
             return format!("needs an operator at {path}: {trouble}");
         }
         let mut parts = Vec::new();
-        if let Some(abort) = self.abort.as_ref().filter(|_| self.ended.is_none()) {
+        if let Phase::Compensating { abort, .. } = &self.phase {
             parts.push(format!("is aborted ({abort})"));
         }
-        parts.extend(self.steps.iter().filter(|(_, entry)| entry.running).map(|(path, entry)| {
+        parts.extend(self.steps.iter().filter(|(_, entry)| entry.is_running()).map(|(path, entry)| {
             let call = if entry.result.is_none() { "step" } else { "the compensation of step" };
             format!("waits for {call} `{}` at {path}, which is under way", entry.name)
         }));
-        parts.extend(self.retrying.iter().filter_map(|path| {
-            let entry = self.steps.get(path)?;
-            Some(format!("tries step `{}` at {path} again", entry.name))
-        }));
+        parts.extend(self.steps.retried().map(|(path, entry)| format!("tries step `{}` at {path} again", entry.name)));
         if self.runs() {
             parts.extend(self.open_waits());
         }
@@ -38,28 +38,36 @@ impl Machine {
         }
     }
 
-    fn runs(&self) -> bool {
-        self.abort.is_none() && self.ended.is_none() && !self.program_ended
-    }
-
     /// The waits of the program. A running step is omitted, because it is already listed.
     fn open_waits(&self) -> Vec<String> {
-        let running = |path: &Path| self.steps.get(path).is_some_and(|entry| entry.running || entry.pause.is_some());
+        let running =
+            |path: &Path| self.steps.get(path).is_some_and(|entry| entry.is_running() || entry.pause.is_some());
         let waits = self.waits_for().into_iter().filter(|(path, _)| !running(path));
         waits.map(|(path, what)| format!("waits for {what} at {path}")).collect()
     }
 
     /// The roles that the instance waits for after its own part has ended.
     fn awaited_ends(&self) -> Option<String> {
-        if self.runs() || self.closed.is_some() {
+        if self.runs() || matches!(self.phase, Phase::Closed { .. }) {
             return None;
         }
-        let awaited: Vec<RoleIndex> = match &self.ended {
-            Some(_) if !self.initiates() => vec![self.header.initiator],
+        let awaited: Vec<RoleIndex> = match self.phase.end() {
+            Some(_) if !self.identity.initiates() => vec![self.identity.header.initiator],
             _ => self.awaited(),
         };
-        let names: Vec<String> = awaited.into_iter().map(|role| self.name_of(role)).collect();
-        let done = if self.abort.is_some() { "has compensated" } else { "has finished its part" };
+        let names: Vec<String> = awaited.into_iter().map(|role| self.identity.name_of(role)).collect();
+        let done = if self.phase.is_aborted() { "has compensated" } else { "has finished its part" };
         (!names.is_empty()).then(|| format!("{done}, and waits for the end of {}", names.join(", ")))
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Machine {
+    pub(crate) fn steps_seen(&self) -> Vec<StepSeen> {
+        self.steps.seen()
+    }
+
+    pub(crate) fn has_observed(&self) -> bool {
+        self.inputs.has_observed()
     }
 }

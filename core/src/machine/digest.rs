@@ -2,151 +2,63 @@
 //! recognise, among thousands of instances, those it has seen before.
 //!
 //! Write numbers are hashed relative to the synced one, and pauses relative to now, because nothing depends on how
-//! long an instance has lived already. Every field is named, so that a new field does not compile until it has its
-//! place here.
+//! long an instance has lived already. Every field of every part is named, so that a new field does not compile until
+//! it has its place.
 
 use std::hash::{Hash, Hasher};
 
-use super::steps::StepEntry;
-use super::{Job, JobTask, Machine, Pause};
+use super::Machine;
+use super::timers::Pause;
+
+/// What write numbers and times are hashed relative to.
+#[derive(Clone, Copy)]
+pub(super) struct Since {
+    pub(super) synced: u64,
+    pub(super) now_ms: u64,
+}
+
+impl Since {
+    /// It only matters whether a write is durable, and if not, how many writes precede it.
+    pub(super) fn ahead(self, write: u64) -> u64 {
+        write.saturating_sub(self.synced)
+    }
+
+    pub(super) fn left(self, pause: Option<Pause>) -> Option<(u64, u64)> {
+        pause.map(|pause| (pause.until_ms.saturating_sub(self.now_ms), pause.length_ms))
+    }
+}
 
 impl Machine {
     /// Hashes everything that the instance's future depends on, except its program. Call this after its effects were
     /// taken.
     #[doc(hidden)]
-    #[expect(clippy::too_many_lines, reason = "a line for each field, so that none is forgotten")]
     pub fn digest(&self, hasher: &mut impl Hasher) {
         let Self {
-            // The id is the same in all compared instances.
-            id: _,
-            role: _,
-            roles: _,
-            header: _,
-            limits: _,
-            compensation: _,
-            stops_on_oversize: _,
-            rehearsing: _,
-            replaying,
-            mailbox,
-            observed,
-            steps,
-            next_order,
-            running,
-            retrying,
-            loops,
-            heard,
-            sagas,
-            signals,
-            compensating,
-            announced_compensating,
-            pending,
-            number,
-            synced,
-            barrier,
-            acks_after,
-            // `pending` and `acks_after` contain these receipts.
-            acks_due: _,
-            warned,
-            sent,
-            announced,
-            acks_once_announced,
-            lacking,
-            resends,
-            // Only the record written at passivation depends on this.
-            passivated: _,
-            held,
-            unacked,
-            acquainted,
-            invited,
-            waiting,
-            // This concerns the operation that is being polled.
-            waits_at: _,
-            jobs,
-            program_ended,
-            terminated,
-            output,
-            output_after,
-            view,
-            view_after,
-            abort,
-            ended,
-            done,
-            closing,
-            close_after,
-            closed,
-            opening,
-            now_ms,
-            // The waits contain what is compared with it.
-            unix_ms: _,
-            nudge,
-            // Only the runtime uses this, when an instance is reactivated to nudge, or passivated.
-            nudges_due: _,
+            // All compared instances have the same.
+            identity: _,
+            program,
+            phase,
             stopped,
+            journal,
+            inputs,
+            steps,
+            loops,
+            sagas,
+            caller,
+            outbox,
+            peers,
+            waits,
+            timers,
             // The effects are empty between turns.
             effects: _,
         } = self;
-        // It only matters whether a write is durable, and if not, how many writes precede it.
-        let ahead = |write: &u64| write.saturating_sub(*synced);
-        (replaying, mailbox, observed, next_order, running, retrying).hash(hasher);
-        (loops, heard, sagas, signals, compensating, announced_compensating).hash(hasher);
-        (lacking, resends).hash(hasher);
-        (pending, ahead(number), ahead(barrier), warned, unacked, acquainted, invited, waiting).hash(hasher);
-        (
-            terminated,
-            sent,
-            announced,
-            acks_once_announced,
-            program_ended,
-            output,
-            view,
-            abort,
-            done,
-            closing,
-            closed,
-            opening,
-        )
-            .hash(hasher);
-        let pause =
-            |pause: &Option<Pause>| pause.map(|pause| (pause.until_ms.saturating_sub(*now_ms), pause.length_ms));
-        for (path, entry) in steps {
-            let StepEntry {
-                name,
-                input,
-                result,
-                order,
-                compensated,
-                step,
-                running,
-                tries,
-                pause: next,
-                in_doubt,
-                trouble,
-            } = entry;
-            (path, name, input, result, order, compensated, step.is_some()).hash(hasher);
-            (running, tries, pause(next), in_doubt, trouble).hash(hasher);
-        }
-        for (after, receipt) in acks_after {
-            (ahead(after), receipt).hash(hasher);
-        }
-        for (after, outgoing) in held {
-            (ahead(after), outgoing).hash(hasher);
-        }
-        for (after, Job { role: _, name: _, path, step: _, task }) in jobs {
-            let task = match task {
-                JobTask::Commit => None,
-                JobTask::Compensate(output) => Some(Some(output)),
-                JobTask::FindOut => Some(None),
-            };
-            // A job that waits for no write was started in an earlier life.
-            (*after > 0, ahead(after), path, task).hash(hasher);
-        }
-        output_after.as_ref().map(|(after, output)| (ahead(after), output)).hash(hasher);
-        view_after.as_ref().map(|(after, view)| (ahead(after), view)).hash(hasher);
-        ended.as_ref().map(|(after, outcome)| (ahead(after), outcome)).hash(hasher);
-        // The value 0 requests the close.
-        close_after.map(|after| (after > 0, ahead(&after))).hash(hasher);
-        (pause(nudge), stopped.is_some()).hash(hasher);
-        // Without their lengths, adjacent lists could be confused.
-        (steps.len(), acks_after.len(), held.len(), jobs.len()).hash(hasher);
+        let since = journal.since(timers.now_ms);
+        (program, stopped.is_some(), inputs, loops, sagas, peers, waits).hash(hasher);
+        phase.digest(since, hasher);
+        journal.digest(since, hasher);
+        steps.digest(since, hasher);
+        caller.digest(since, hasher);
+        outbox.digest(since, hasher);
+        timers.digest(since, hasher);
     }
 }

@@ -296,6 +296,17 @@ pub enum Stop {
         /// The state of the session there.
         what: String,
     },
+    /// The journal contains a record that no run can have written beside the others.
+    #[error(
+        "the journal cannot contain {record}: {reason}. The store was damaged, or written by another version: compare what the \
+         other roles have done, then `abort` or `terminate` this part"
+    )]
+    IllegalRecord {
+        /// The record.
+        record: String,
+        /// Why it cannot be there.
+        reason: String,
+    },
     /// A step could not be run.
     #[error("step `{step}` at {path} cannot be run ({reason})")]
     StepFailed {
@@ -306,6 +317,12 @@ pub enum Stop {
         /// The reason.
         reason: String,
     },
+}
+
+impl Stop {
+    pub(super) fn undecodable(path: Path, error: &CodecError) -> Self {
+        Self::Undecodable { path, reason: error.to_string() }
+    }
 }
 
 impl OutgoingKey {

@@ -4,6 +4,8 @@
 //! program has ended and everything it sent is acknowledged; on an aborted session, everything must also be
 //! compensated. The initiator closes the session when all roles have ended with the same outcome.
 
+use super::journal::Urgency;
+use super::phase::{End, Phase, Program};
 use super::{Machine, OutgoingKey, Stop};
 use crate::base::abort::Abort;
 use crate::base::id::{Path, RoleIndex};
@@ -14,15 +16,15 @@ use crate::record::{self, Closed, Record};
 impl Machine {
     /// Handles the return of the program.
     pub(crate) fn program_ended(&mut self, result: Result<Option<Payload>, Abort>) {
-        self.program_ended = true;
+        self.program.end();
         match result {
             Err(abort) => self.decide_abort(&abort),
             Ok(_) if let Some((path, recorded)) = self.unvisited() => {
                 self.stop(Stop::Diverged { path, recorded, replayed: "nothing".into() });
             }
-            Ok(output) if self.ended.is_none() && self.abort.is_none() => {
-                self.output.clone_from(&output);
-                self.output_after = output.map(|output| (self.barrier, Ok(output)));
+            Ok(output) if self.phase == Phase::Running => {
+                self.caller.note_output(output);
+                self.caller.give_output(self.journal.barrier());
             }
             Ok(_) => {}
         }
@@ -30,17 +32,17 @@ impl Machine {
 
     /// Whether a waiting program waits in vain: on an aborted session nothing more arrives.
     pub(crate) fn program_is_spent(&self) -> bool {
-        self.abort.is_some()
+        self.phase.is_aborted()
     }
 
     /// Notes that a spent program was dropped where it waited. Its commits continue, because they are separate jobs.
     pub(crate) fn program_dropped(&mut self) {
-        self.program_ended = true;
+        self.program.end();
     }
 
     /// Aborts the session by decision of this role, and informs all others.
     pub(crate) fn decide_abort(&mut self, abort: &Abort) {
-        if self.abort.is_none() && self.ended.is_none() {
+        if self.phase == Phase::Running {
             self.note_abort(abort, true);
             self.tell_abort(abort);
         }
@@ -48,26 +50,16 @@ impl Machine {
 
     /// Handles an abort by another role (or the caller).
     pub(super) fn obey(&mut self, abort: &Abort) {
-        if self.abort.is_none() && !self.closing && self.close_after.is_none() {
-            self.ended = None;
+        if self.phase.may_abort() {
             self.note_abort(abort, false);
         }
     }
 
     pub(super) fn note_abort(&mut self, abort: &Abort, own: bool) {
-        self.record_result(&Record::Aborted { abort: abort.clone(), own });
-        self.abort = Some(abort.clone());
-        self.output = None;
-        self.output_after = Some((self.barrier, Err(abort.clone())));
-        // Held frames are not needed any more. Answers to frames that were already sent are handled or ignored.
-        self.held.clear();
-        self.unacked.clear();
-        self.sent.clear();
-        self.announced = None;
-        self.view_after = None;
+        self.commit(&Record::Aborted { abort: abort.clone(), own }, Urgency::Result);
         self.give_up_retries(&Path::root());
-        if self.has_loops() {
-            for to in self.others() {
+        if !self.loops.is_empty() {
+            for to in self.identity.others() {
                 self.tell_turns(to);
             }
         }
@@ -75,128 +67,107 @@ impl Machine {
     }
 
     pub(super) fn tell_abort(&mut self, abort: &Abort) {
-        for to in self.others() {
-            self.say(OutgoingKey::Abort(to), to, Body::Abort(abort.clone()), self.barrier);
+        for to in self.identity.others() {
+            self.say(OutgoingKey::Abort(to), to, Body::Abort(abort.clone()), self.journal.barrier());
         }
-    }
-
-    pub(super) fn others(&self) -> Vec<RoleIndex> {
-        self.header.roles().filter(|role| *role != self.id.role).collect()
     }
 
     pub(super) fn note_done(&mut self, role: RoleIndex, outcome: Outcome) {
         if let Outcome::Compensated(abort) = &outcome {
             // The outcome may have overtaken the role's abort.
             self.obey(abort);
-            self.note_compensating(role, None);
+            self.peers.note_compensating(role, None);
         }
-        // A late "finished" does not replace "compensated".
-        if !matches!(self.done.get(&role), Some(Outcome::Compensated(_))) {
-            self.done.insert(role, outcome);
-        }
-    }
-
-    /// Reports the own outcome to the initiator.
-    pub(super) fn say_done(&mut self, outcome: Outcome, after: u64) {
-        self.announced = None;
-        let key = OutgoingKey::Done { compensated: matches!(outcome, Outcome::Compensated(_)) };
-        self.say(key, self.header.initiator, Body::Done(outcome), after);
+        self.peers.note_done(role, outcome);
     }
 
     pub(super) fn advance(&mut self) {
-        if self.close_after == Some(0) {
+        if matches!(self.phase, Phase::CloseDue(_)) {
             self.close();
         }
         self.retry_when_due();
         self.compensate_nested_sagas();
-        if self.close_after.is_some() || !self.program_ended || self.running > 0 || !self.jobs.is_empty() {
+        if self.phase.closes() || !self.program.is_over() || self.steps.is_any_running() || self.steps.has_jobs() {
             return;
         }
         self.answer_what_is_gone();
-        if self.ended.is_none() {
-            match self.abort.clone() {
-                Some(abort) => {
-                    self.announce_compensating();
-                    if self.compensate(&Path::root()) && self.unacked.is_empty() {
-                        self.end(Outcome::Compensated(abort));
-                    }
+        match self.phase.clone() {
+            Phase::Compensating { abort, .. } => {
+                self.announce_compensating();
+                if self.compensate(&Path::root()) && self.outbox.all_is_acknowledged() {
+                    self.end(Outcome::Compensated(abort));
                 }
-                None if self.unacked.is_empty() => self.end(Outcome::Finished),
-                None => {}
             }
+            Phase::Running if self.outbox.all_is_acknowledged() => self.end(Outcome::Finished),
+            _ => {}
         }
-        if self.initiates() {
+        if self.identity.initiates() {
             self.close_when_all_are_done();
         }
     }
 
     fn end(&mut self, outcome: Outcome) {
-        let output = self.output.clone();
-        self.record(&Record::Ended { outcome: outcome.clone(), output }, false);
-        self.ended = Some((self.number, outcome.clone()));
-        self.sent.clear();
-        if !self.initiates() {
-            self.say_done(outcome, self.number);
+        let output = self.caller.output().cloned();
+        self.commit(&Record::Ended { outcome: outcome.clone(), output }, Urgency::Lazy);
+        if !self.identity.initiates() {
+            self.say_done(outcome, self.journal.next());
         }
     }
 
     fn close_when_all_are_done(&mut self) {
-        let Some((after, outcome)) = self.ended.clone() else { return };
         // The close waits until all invitations are acknowledged, because an invitation would be resent to roles that
         // have closed.
-        if !self.closing && self.unlike(&outcome).is_empty() && self.unacked.is_empty() {
-            self.closing = true;
-            self.record(&Record::Closing, false);
-            self.say_close(&outcome, self.number);
+        if let Phase::Ended(End { outcome, .. }) = self.phase.clone()
+            && self.unlike(&outcome).is_empty()
+            && self.outbox.all_is_acknowledged()
+        {
+            self.commit(&Record::Closing, Urgency::Lazy);
+            self.say_close(&outcome, self.journal.next());
         }
-        if self.closing && after <= self.synced && self.unacked.is_empty() {
+        if matches!(&self.phase, Phase::Closing(end) if self.journal.is_synced(end.after))
+            && self.outbox.all_is_acknowledged()
+        {
             self.close();
         }
     }
 
     /// Sends the close to all other roles, once the write `after` that records it is durable.
     pub(super) fn say_close(&mut self, outcome: &Outcome, after: u64) {
-        for to in self.others() {
+        for to in self.identity.others() {
             self.say(OutgoingKey::Close(to), to, Body::Close(outcome.clone()), after);
         }
     }
 
     /// The other roles that have not yet reported the same outcome as this role's.
     pub(super) fn unlike(&self, outcome: &Outcome) -> Vec<RoleIndex> {
-        let alike = |other: &Outcome| std::mem::discriminant(other) == std::mem::discriminant(outcome);
-        self.others().into_iter().filter(|role| !self.done.get(role).is_some_and(alike)).collect()
+        self.identity.others().into_iter().filter(|role| !self.peers.is_like(*role, outcome)).collect()
     }
 
     /// Writes the tombstone and removes the journal.
     fn close(&mut self) {
-        let Some((_, outcome)) = self.ended.clone() else {
-            // The close arrived before this role had ended; `note_closed` has handled that.
-            self.close_after = None;
-            return;
-        };
-        let closed = Closed { header: self.header.clone(), outcome, output: self.output.clone() };
-        match record::close(self.id, &closed, self.all_keys(&closed.outcome)) {
-            Err(error) => self.stop(Stop::Undecodable { path: Path::root(), reason: error.to_string() }),
+        let Some(outcome) = self.phase.outcome().cloned() else { return };
+        let closed = Closed { header: self.identity.header.clone(), outcome, output: self.caller.output().cloned() };
+        match record::close(self.identity.id, &closed, self.all_keys(&closed.outcome)) {
+            Err(error) => self.stop(Stop::undecodable(Path::root(), &error)),
             Ok(batch) => {
-                self.pending.changes.extend(batch);
-                self.close_after = Some(self.number);
-                self.closed = Some(closed);
-                self.nudge = None;
+                self.journal.change(batch);
+                self.phase.note_closed(self.journal.next(), closed);
+                self.timers.nudge = None;
             }
         }
     }
 
     /// The keys of the whole journal of an ended instance.
     fn all_keys(&self, outcome: &Outcome) -> Vec<Vec<u8>> {
-        let abort = self.abort.clone().map(|abort| Record::Aborted { abort, own: false });
+        let abort = self.phase.abort().cloned().map(|abort| Record::Aborted { abort, own: false });
         let ended = Record::Ended { outcome: outcome.clone(), output: None };
-        let closing = self.closing.then_some(Record::Closing);
-        let passivated = self.passivated.clone().map(Record::PassivatedState);
-        let terminated = self.terminated.then_some(Record::Terminated);
+        let closing = matches!(self.phase, Phase::Closing(_)).then_some(Record::Closing);
+        let passivated = self.outbox.last_passivated().cloned().map(Record::PassivatedState);
+        let terminated = (self.program == Program::Terminated).then_some(Record::Terminated);
         let records = abort.into_iter().chain([ended]).chain(closing).chain(passivated).chain(terminated);
-        let records = records.chain(self.signals.records());
+        let records = records.chain(self.caller.signals.records());
         let mut keys = self.journal_keys(&Path::root());
-        keys.extend(records.map(|record| record.key(self.id)));
+        keys.extend(records.map(|record| record.key(self.identity.id)));
         keys
     }
 }

@@ -4,10 +4,13 @@
 //! abort compensates only the steps of the scope. For the operation `p`, the scope is `p.0`, the votes are `p.1` and
 //! the verdict is `p.2`. Next: `compensation`.
 
+use std::collections::BTreeMap;
 use std::task::{Context, Poll};
 
+use super::Machine;
+use super::inputs::Inputs;
+use super::journal::Urgency;
 use super::waiting::Waiting;
-use super::{Machine, Observation};
 use crate::base::abort::Abort;
 use crate::base::id::{Path, RoleIndex};
 use crate::base::message::{Payload, decode, encode};
@@ -37,9 +40,9 @@ impl SagaPaths {
     }
 }
 
-/// A saga that this role takes part in. Sagas are stored by the path of their body.
+/// A saga that this role takes part in.
 #[derive(Hash)]
-pub(super) struct Saga {
+struct Saga {
     paths: SagaPaths,
     decider: RoleIndex,
     decides: bool,
@@ -48,6 +51,70 @@ pub(super) struct Saga {
     spent: bool,
     /// Whether all steps of an aborted saga are compensated.
     compensated: bool,
+}
+
+/// The sagas that this role takes part in, by the paths of their bodies.
+#[derive(Default, Hash)]
+pub(super) struct Sagas(BTreeMap<Path, Saga>);
+
+impl Sagas {
+    /// Whether the program has reached no saga within the session.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The body of the innermost saga around `path`.
+    fn around(&self, path: &Path) -> Option<Path> {
+        if self.is_empty() {
+            return None;
+        }
+        path.scopes().find(|scope| self.0.contains_key(scope))
+    }
+
+    /// The body of the innermost aborted saga around `path`. A replay runs through such a saga as long as there are
+    /// steps to compensate.
+    pub(super) fn aborted_around(&self, path: &Path) -> Option<Path> {
+        if self.is_empty() {
+            return None;
+        }
+        path.scopes().find(|scope| self.0.get(scope).is_some_and(|saga| saga.abort.is_some()))
+    }
+
+    /// The verdicts that other roles still owe on the sagas around `path`. If one of them is an abort, it ends the
+    /// waits there.
+    pub(super) fn open_verdicts(&self, path: &Path, inputs: &Inputs) -> impl Iterator<Item = (Path, RoleIndex)> {
+        let around = path.scopes().filter_map(|scope| self.0.get(&scope));
+        let open = around.filter(|saga| !saga.decides && saga.abort.is_none());
+        let verdicts = open.map(|saga| (saga.paths.verdict.clone(), saga.decider));
+        verdicts.filter(|(path, from)| inputs.message(path, *from).is_none())
+    }
+
+    /// The path of the vote of `role` that this role lacks in order to give the verdict at `path`.
+    pub(super) fn missing_vote(&self, path: &Path, role: RoleIndex, inputs: &Inputs) -> Option<Path> {
+        let saga = self.0.values().find(|saga| saga.decides && saga.paths.verdict == *path)?;
+        let decided = inputs.observation(&saga.paths.saga).is_some();
+        (!decided && inputs.message(&saga.paths.vote, role).is_none()).then(|| saga.paths.vote.clone())
+    }
+
+    /// Ends the bodies of aborted sagas. Returns whether there were any.
+    fn spend(&mut self) -> bool {
+        let mut spent = false;
+        for saga in self.0.values_mut().filter(|saga| saga.abort.is_some() && !saga.spent) {
+            (saga.spent, spent) = (true, true);
+        }
+        spent
+    }
+
+    /// The bodies of the aborted sagas with steps to compensate.
+    fn to_compensate(&self) -> Vec<Path> {
+        let open = self.0.iter().filter(|(_, saga)| saga.abort.is_some() && saga.spent && !saga.compensated);
+        open.map(|(body, _)| body.clone()).collect()
+    }
+
+    /// Forgets the sagas in `scope`.
+    pub(super) fn forget(&mut self, scope: &Path) {
+        self.0.retain(|path, _| !path.is_in(scope));
+    }
 }
 
 fn bytes(verdict: &Verdict) -> Payload {
@@ -63,22 +130,20 @@ impl Machine {
     /// Registers a saga that the program has reached.
     pub(crate) fn enter_saga(&mut self, saga: &Path, decider: RoleIndex, members: &[RoleIndex]) {
         let paths = SagaPaths::of(saga.clone());
-        let own_decision = decider == self.id.role;
+        let own_decision = decider == self.identity.id.role;
         let (body, own) = (paths.body.clone(), if own_decision { paths.saga.clone() } else { paths.vote.clone() });
-        let verdict = (paths.verdict.clone(), decider);
-        let votes: Vec<_> = members.iter().map(|role| (paths.vote.clone(), *role)).collect();
+        let (vote, verdict) = (paths.vote.clone(), paths.verdict.clone());
         let saga = Saga { paths, decider, decides: own_decision, abort: None, spent: false, compensated: false };
-        self.sagas.insert(body.clone(), saga);
-        if let Some(observation) = self.observed.get_mut(&own) {
-            observation.visited = true;
+        self.sagas.0.insert(body.clone(), saga);
+        if let Some(observation) = self.inputs.visit(&own) {
             let verdict = verdict_of(&observation.result);
             return self.note_verdict(&body, verdict.and_then(Result::err));
         }
-        if !own_decision && let Some((_, payload)) = self.mailbox.get(&verdict) {
+        if !own_decision && let Some((_, payload)) = self.inputs.message(&verdict, decider) {
             let verdict = verdict_of(payload);
             return self.note_verdict(&body, verdict.and_then(Result::err));
         }
-        let refused = votes.iter().find_map(|vote| verdict_of(&self.mailbox.get(vote)?.1)?.err());
+        let refused = members.iter().find_map(|role| verdict_of(&self.inputs.message(&vote, *role)?.1)?.err());
         if let (true, Some(abort)) = (own_decision, refused) {
             self.abort_saga(&body, abort);
         }
@@ -88,8 +153,8 @@ impl Machine {
     /// compensated.
     fn note_verdict(&mut self, body: &Path, abort: Option<Abort>) {
         let Some(abort) = abort else { return };
-        let done = self.steps_in(body).all(|(_, entry)| entry.compensated || matches!(entry.result, Some(Err(_))));
-        if let Some(saga) = self.sagas.get_mut(body) {
+        let done = self.steps.of(body).all(|(_, entry)| entry.compensated || matches!(entry.result, Some(Err(_))));
+        if let Some(saga) = self.sagas.0.get_mut(body) {
             saga.abort.get_or_insert(abort);
             (saga.spent, saga.compensated) = (done, done);
         }
@@ -97,36 +162,19 @@ impl Machine {
         self.wake();
     }
 
-    /// The innermost saga around `path`.
-    fn saga_around(&self, path: &Path) -> Option<Path> {
-        if self.sagas.is_empty() {
-            return None;
-        }
-        path.scopes().find(|scope| self.sagas.contains_key(scope))
-    }
-
     /// Whether an operation at `path` cannot complete any more, because the session or a saga around it is aborted.
     pub(super) fn is_aborted(&self, path: &Path) -> bool {
-        self.abort.is_some() || self.aborted_saga(path).is_some()
-    }
-
-    /// The innermost aborted saga around `path`. A replay runs through such a saga as long as there are steps to
-    /// compensate.
-    pub(super) fn aborted_saga(&self, path: &Path) -> Option<Path> {
-        if self.sagas.is_empty() {
-            return None;
-        }
-        path.scopes().find(|scope| self.sagas.get(scope).is_some_and(|saga| saga.abort.is_some()))
+        self.phase.is_aborted() || self.sagas.aborted_around(path).is_some()
     }
 
     /// The aborted scope around `path`.
     pub(super) fn aborted_scope(&self, path: &Path) -> Path {
-        if self.abort.is_some() { Path::root() } else { self.aborted_saga(path).unwrap_or_default() }
+        if self.phase.is_aborted() { Path::root() } else { self.sagas.aborted_around(path).unwrap_or_default() }
     }
 
     /// Aborts at `path`: the innermost saga around it, or else the session.
     pub(crate) fn abort_at(&mut self, path: &Path, abort: &Abort) {
-        match self.saga_around(path) {
+        match self.sagas.around(path) {
             Some(body) => self.abort_saga(&body, abort.clone()),
             None => self.decide_abort(abort),
         }
@@ -135,22 +183,22 @@ impl Machine {
     /// Aborts this role's part of a saga. The recorded vote, or the verdict if this role decides, stays the same
     /// after a crash.
     pub(crate) fn abort_saga(&mut self, body: &Path, abort: Abort) {
-        let Some(saga) = self.sagas.get_mut(body).filter(|saga| saga.abort.is_none()) else { return };
-        if self.abort.is_some() {
+        let Some(saga) = self.sagas.0.get_mut(body).filter(|saga| saga.abort.is_none()) else { return };
+        if self.phase.is_aborted() {
             return;
         }
         let (path, name) = if saga.decides { (&saga.paths.saga, "saga") } else { (&saga.paths.vote, "vote") };
         let path = path.clone();
         saga.abort = Some(abort.clone());
         self.give_up_retries(body);
-        self.observe(path, name, bytes(&Err(abort)));
+        self.observe(&path, name, bytes(&Err(abort)));
         self.wake();
     }
 
     /// Handles votes and verdicts of other roles that arrive while the body still runs.
     pub(super) fn hear_of_saga(&mut self, path: &Path, operation: Operation, payload: &Payload) {
         let Some(body) = path.scopes().next().map(|saga| saga.child(BODY)) else { return };
-        let Some(saga) = self.sagas.get(&body) else { return };
+        let Some(saga) = self.sagas.0.get(&body) else { return };
         let Some(Err(abort)) = verdict_of(payload) else { return };
         match operation {
             Operation::Vote if saga.decides => self.abort_saga(&body, abort),
@@ -159,38 +207,18 @@ impl Machine {
         }
     }
 
-    /// The outstanding verdicts of other roles on the sagas around `path`. If one of them is an abort, it ends the
-    /// waits there.
-    pub(super) fn verdicts_around(&self, path: &Path) -> impl Iterator<Item = (Path, RoleIndex)> {
-        let around = path.scopes().filter_map(|scope| self.sagas.get(&scope));
-        let open = around.filter(|saga| !saga.decides && saga.abort.is_none());
-        let verdicts = open.map(|saga| (saga.paths.verdict.clone(), saga.decider));
-        verdicts.filter(|verdict| !self.mailbox.contains_key(verdict))
-    }
-
-    /// The path of the vote of `role` that this role lacks in order to give the verdict at `path`.
-    pub(super) fn missing_vote(&self, path: &Path, role: RoleIndex) -> Option<Path> {
-        let saga = self.sagas.values().find(|saga| saga.decides && saga.paths.verdict == *path)?;
-        let decided = self.observed.contains_key(&saga.paths.saga);
-        let vote = (saga.paths.vote.clone(), role);
-        (!decided && !self.mailbox.contains_key(&vote)).then_some(vote.0)
-    }
-
     /// Waits until the body of an aborted saga cannot continue.
     pub(crate) fn poll_spent(&mut self, cx: &Context<'_>, body: &Path) -> Poll<()> {
-        if self.sagas.get(body).is_some_and(|saga| saga.spent) {
+        if self.sagas.0.get(body).is_some_and(|saga| saga.spent) {
             return Poll::Ready(());
         }
-        self.waiting.insert_for_any(cx.waker().clone());
+        self.waits.insert_for_any(cx.waker().clone());
         Poll::Pending
     }
 
     /// Called when the program waits for nothing that its own tasks can complete: ends the bodies of aborted sagas.
     pub(crate) fn spend_sagas(&mut self) -> bool {
-        let mut spent = false;
-        for saga in self.sagas.values_mut().filter(|saga| saga.abort.is_some() && !saga.spent) {
-            (saga.spent, spent) = (true, true);
-        }
+        let spent = self.sagas.spend();
         if spent {
             self.wake();
         }
@@ -199,10 +227,10 @@ impl Machine {
 
     /// Returns this role's vote, once its part has ended; `None` if the verdict has already arrived.
     pub(crate) fn vote(&self, paths: &SagaPaths, decider: RoleIndex) -> Option<Payload> {
-        if self.mailbox.contains_key(&(paths.verdict.clone(), decider)) {
+        if self.inputs.message(&paths.verdict, decider).is_some() {
             return None;
         }
-        let abort = self.sagas.get(&paths.body).and_then(|saga| saga.abort.clone());
+        let abort = self.sagas.0.get(&paths.body).and_then(|saga| saga.abort.clone());
         Some(bytes(&abort.map_or(Ok(()), Err)))
     }
 
@@ -211,20 +239,20 @@ impl Machine {
         if self.is_stopped() {
             return Poll::Pending;
         }
-        let Some(saga) = self.sagas.get(body) else { return Poll::Pending };
+        let Some(saga) = self.sagas.0.get(body) else { return Poll::Pending };
         let (path, vote) = (saga.paths.saga.clone(), saga.paths.vote.clone());
-        if let Some(Observation { result, .. }) = self.observed.get(&path) {
-            return verdict_of(result).map_or(Poll::Pending, Poll::Ready);
+        if let Some(observation) = self.inputs.observation(&path) {
+            return verdict_of(&observation.result).map_or(Poll::Pending, Poll::Ready);
         }
         if self.is_aborted(&path) {
             return Poll::Pending;
         }
-        let missing =
-            members.iter().find(|role| **role != self.id.role && !self.mailbox.contains_key(&(vote.clone(), **role)));
-        if let Some(role) = missing {
+        let own = self.identity.id.role;
+        let lacks_vote = |role: &&RoleIndex| **role != own && self.inputs.message(&vote, **role).is_none();
+        if let Some(role) = members.iter().find(lacks_vote) {
             return self.wait(cx, &vote, Waiting::for_message(Operation::Vote, *role));
         }
-        self.observe(path, "saga", bytes(&Ok(())));
+        self.observe(&path, "saga", bytes(&Ok(())));
         Poll::Ready(Ok(()))
     }
 
@@ -233,35 +261,28 @@ impl Machine {
         self.note_verdict(body, verdict.as_ref().err().cloned());
     }
 
-    /// Whether the program has reached a saga within the session.
-    pub(super) fn has_sagas(&self) -> bool {
-        !self.sagas.is_empty()
-    }
-
     /// Whether `path` is in a saga within the session.
     pub(crate) fn is_in_saga(&self, path: &Path) -> bool {
-        self.saga_around(path).is_some()
+        self.sagas.around(path).is_some()
     }
 
     /// Waits until all steps of an aborted saga are compensated at this role.
     pub(crate) fn poll_compensated(&mut self, cx: &Context<'_>, body: &Path) -> Poll<()> {
-        if self.sagas.get(body).is_none_or(|saga| saga.compensated) && !self.is_stopped() {
+        if self.sagas.0.get(body).is_none_or(|saga| saga.compensated) && !self.is_stopped() {
             return Poll::Ready(());
         }
-        self.waiting.insert_for_any(cx.waker().clone());
+        self.waits.insert_for_any(cx.waker().clone());
         Poll::Pending
     }
 
     /// Compensates the steps of aborted sagas.
     pub(super) fn compensate_nested_sagas(&mut self) {
-        if self.abort.is_some() || self.sagas.is_empty() {
+        if self.phase.is_aborted() {
             return;
         }
-        let open = self.sagas.iter().filter(|(_, saga)| saga.abort.is_some() && saga.spent && !saga.compensated);
-        let open: Vec<Path> = open.map(|(body, _)| body.clone()).collect();
-        for body in open {
+        for body in self.sagas.to_compensate() {
             if self.compensate(&body) {
-                if let Some(saga) = self.sagas.get_mut(&body) {
+                if let Some(saga) = self.sagas.0.get_mut(&body) {
                     saga.compensated = true;
                 }
                 self.wake();
@@ -270,14 +291,17 @@ impl Machine {
     }
 
     /// Records the result of `path` under `name`. Everything sent from now on waits for that write.
-    pub(crate) fn observe(&mut self, path: Path, name: &str, result: Payload) {
-        self.record_result(&Record::Observed { path: path.clone(), name: name.into(), result: result.clone() });
-        self.observed.insert(path, Observation { name: name.into(), result, visited: true });
+    pub(crate) fn observe(&mut self, path: &Path, name: &str, result: Payload) {
+        self.note_observation(path, name, result, Urgency::Result);
     }
+
     /// Like [`Machine::observe`], for a result on which nothing depends yet.
-    pub(crate) fn observe_at_leisure(&mut self, path: Path, name: &str, result: Payload) {
-        let observation = Observation { name: name.into(), result, visited: true };
-        self.record(&observation.record(&path), false);
-        self.observed.insert(path, observation);
+    pub(crate) fn observe_at_leisure(&mut self, path: &Path, name: &str, result: Payload) {
+        self.note_observation(path, name, result, Urgency::Lazy);
+    }
+
+    fn note_observation(&mut self, path: &Path, name: &str, result: Payload, urgency: Urgency) {
+        self.commit(&Record::Observed { path: path.clone(), name: name.into(), result }, urgency);
+        self.inputs.visit(path);
     }
 }

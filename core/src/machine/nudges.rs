@@ -8,8 +8,10 @@
 
 use std::collections::BTreeSet;
 
+use super::phase::{End, Phase, Program};
+use super::timers::Pause;
 use super::waiting::Wanted;
-use super::{Machine, OutgoingKey, Pause, Stop};
+use super::{Machine, OutgoingKey, Stop};
 use crate::base::abort::Abort;
 use crate::base::id::{Path, RoleIndex};
 use crate::base::message::Payload;
@@ -33,30 +35,30 @@ impl Machine {
     /// Whether an awaited role sends by itself, because it has the session on disk. The outcome of a role is held in
     /// memory only, so it must have been requested since this instance was loaded.
     pub(super) fn is_sure_of(&self, role: RoleIndex) -> bool {
-        match self.ended {
-            Some(_) => self.invited.contains(&role),
-            None => role == self.header.initiator || self.acquainted.contains(&role),
+        if self.phase.has_ended() {
+            return self.outbox.has_invited(role);
         }
+        role == self.identity.header.initiator || self.outbox.is_acquainted(role)
     }
 
     /// The roles without which this instance cannot continue.
     pub(super) fn awaited(&self) -> Vec<RoleIndex> {
-        if self.close_after.is_some() || self.closing {
+        if self.phase.is_settled() {
             return Vec::new();
         }
-        if let (true, Some((_, outcome))) = (self.initiates(), &self.ended) {
+        if let (true, Some(outcome)) = (self.identity.initiates(), self.phase.outcome()) {
             return self.unlike(outcome);
         }
-        if self.ended.is_some() {
+        if self.phase.has_ended() {
             // An ended role waits for the close only, and asks for it in another way, because an initiator that has
             // closed may have forgotten the session.
             return Vec::new();
         }
         let mut awaited = self.deciders_in_doubt();
         awaited.extend(self.awaited_to_compensate());
-        if self.abort.is_none() && !self.program_ended {
-            awaited.extend(self.waiting.speakers());
-            if self.has_sagas() {
+        if self.runs() {
+            awaited.extend(self.waits.speakers());
+            if !self.sagas.is_empty() {
                 awaited.extend(self.wanted().into_iter().map(|wanted| wanted.from));
             }
         }
@@ -67,18 +69,16 @@ impl Machine {
 
     /// The messages that the program waits for, the verdicts on the sagas that it waits in, and the ends of turns.
     fn wanted(&self) -> Vec<Wanted> {
-        let mut wanted: Vec<Wanted> = self.wanted_messages().collect();
-        let verdicts =
-            wanted.iter().filter_map(|wanted| wanted.path.as_ref()).flat_map(|path| self.verdicts_around(path));
-        let verdicts: BTreeSet<_> = verdicts.collect();
+        let mut wanted: Vec<Wanted> = self.waits.wanted().collect();
+        let paths = wanted.iter().filter_map(|wanted| wanted.path.as_ref());
+        let verdicts: BTreeSet<_> = paths.flat_map(|path| self.sagas.open_verdicts(path, &self.inputs)).collect();
         wanted.extend(verdicts.into_iter().map(|(path, from)| Wanted { path: Some(path), from }));
         wanted
     }
 
     /// Describes what this instance lacks and `to` can provide.
     fn lacks(&self, to: RoleIndex) -> Lacks {
-        let runs = self.abort.is_none() && self.ended.is_none() && !self.program_ended;
-        let wanted = if runs { self.wanted() } else { Vec::new() };
+        let wanted = if self.runs() { self.wanted() } else { Vec::new() };
         let awaits = wanted.into_iter().filter(|wanted| wanted.from == to).filter_map(|wanted| wanted.path);
         let mut counters = 0;
         let fits = |path: &Path| {
@@ -87,40 +87,36 @@ impl Machine {
             first || counters <= NUDGE_COUNTERS_MAX
         };
         let awaits = awaits.take(NUDGE_PATHS_MAX).take_while(fits).collect();
-        Lacks { awaits, aborted: self.abort.is_some() }
+        Lacks { awaits, aborted: self.phase.is_aborted() }
     }
 
     /// The own outcome, if the initiator knows it and has not yet sent the close, which may be lost.
-    fn asks_for_the_close(&self) -> Option<(u64, Outcome)> {
-        let waits = !self.initiates() && self.close_after.is_none() && self.announced.is_some();
-        self.ended.clone().filter(|_| waits)
+    fn asks_for_the_close(&self) -> Option<End> {
+        let waits = !self.identity.initiates() && !self.phase.closes() && self.outbox.has_announced();
+        self.phase.end().filter(|_| waits).cloned()
     }
 
     /// Nudges the awaited roles, with growing pauses.
     pub(super) fn nudge_when_due(&mut self) {
         let (awaited, ended) = (self.awaited(), self.asks_for_the_close());
-        match self.nudge {
-            _ if awaited.is_empty() && ended.is_none() => self.nudge = None,
+        match self.timers.nudge {
+            _ if awaited.is_empty() && ended.is_none() => self.timers.nudge = None,
             None => {
                 let pauses = if ended.is_some() { CLOSE_PAUSES } else { 1 };
-                let pause_ms = self.limits.nudge_delay_min_ms.saturating_mul(pauses);
-                let pause_ms = pause_ms.min(self.limits.nudge_delay_max_ms);
-                self.nudge = Some(Pause::first(self.now_ms, pause_ms));
+                let limits = &self.identity.limits;
+                let pause_ms = limits.nudge_delay_min_ms.saturating_mul(pauses).min(limits.nudge_delay_max_ms);
+                self.timers.nudge = Some(Pause::first(self.timers.now_ms, pause_ms));
             }
-            Some(pause) if pause.until_ms <= self.now_ms => {
+            Some(pause) if pause.until_ms <= self.timers.now_ms => {
                 for to in awaited {
                     self.nudge(to);
                 }
-                self.nudges_due = self.nudges_due.saturating_sub(1);
-                if let Some((after, outcome)) = ended {
-                    self.say(
-                        OutgoingKey::Nudge(self.header.initiator),
-                        self.header.initiator,
-                        Body::Done(outcome),
-                        after,
-                    );
+                self.timers.nudges_due = self.timers.nudges_due.saturating_sub(1);
+                if let Some(End { outcome, after }) = ended {
+                    let initiator = self.identity.header.initiator;
+                    self.say(OutgoingKey::Nudge(initiator), initiator, Body::Done(outcome), after);
                 }
-                self.nudge = Some(pause.next(self.now_ms, self.limits.nudge_delay_max_ms));
+                self.timers.nudge = Some(pause.next(self.timers.now_ms, self.identity.limits.nudge_delay_max_ms));
             }
             Some(_) => {}
         }
@@ -135,7 +131,7 @@ impl Machine {
             (OutgoingKey::Invite(to), Lacks { awaits: Vec::new(), ..lacks })
         };
         // An unacknowledged invitation is resent by itself.
-        if !self.unacked.contains(&key) {
+        if !self.outbox.is_unacknowledged(&key) {
             self.say(key, to, Body::Nudge(lacks), 0);
         }
     }
@@ -143,82 +139,81 @@ impl Machine {
     /// Makes a reactivated instance nudge in its next turn, if it waits for any role, and five times before it is
     /// passivated.
     pub fn nudge_soon(&mut self) {
-        self.nudges_due = NUDGES_OF_A_RETURN;
+        self.timers.nudges_due = NUDGES_OF_A_RETURN;
         let waits = !self.awaited().is_empty() || self.asks_for_the_close().is_some();
-        let now = Pause { until_ms: self.now_ms, length_ms: self.limits.nudge_delay_min_ms };
-        self.nudge = waits.then_some(now);
+        let now = Pause { until_ms: self.timers.now_ms, length_ms: self.identity.limits.nudge_delay_min_ms };
+        self.timers.nudge = waits.then_some(now);
     }
 
     /// Whether the instance has nudged often enough since it was loaded to be passivated, or waits for nobody.
     pub fn has_nudged(&self) -> bool {
-        self.nudges_due == 0 || self.awaited().is_empty()
+        self.timers.nudges_due == 0 || self.awaited().is_empty()
     }
 
     /// Answers the nudge of a waiting role: resends what that role lacks.
     pub(super) fn answer_nudge(&mut self, from: RoleIndex, lacks: Lacks) {
-        if self.has_loops() || self.abort.is_some() {
+        if !self.loops.is_empty() || self.phase.is_aborted() {
             self.tell_turns(from);
         }
-        if let Some(compensating) = self.announced_compensating.clone().or_else(|| self.has_compensated_all()) {
+        if let Some(compensating) = self.outbox.announced_compensating().cloned().or_else(|| self.has_compensated_all())
+        {
             self.answer(from, compensating);
         }
-        match self.abort.clone() {
+        match self.phase.abort().cloned() {
             Some(abort) if !lacks.aborted => self.answer(from, Body::Abort(abort)),
             None if lacks.aborted => self.nudge_back(from, Vec::new()),
             Some(_) => {}
             None => lacks.awaits.into_iter().take(NUDGE_PATHS_MAX).for_each(|path| self.answer_waiting(from, path)),
         }
-        let Some((after, outcome)) = self.ended.clone() else { return };
-        if from == self.header.initiator && after <= self.synced {
+        let Some(End { outcome, after }) = self.phase.end().cloned() else { return };
+        if from == self.identity.header.initiator && self.journal.is_synced(after) {
             self.say_done(outcome, after);
         }
     }
 
     /// Handles the fact that `from` waits for this role's message at `path`.
     fn answer_waiting(&mut self, from: RoleIndex, path: Path) {
-        if self.closing || self.close_after.is_some() {
+        if self.phase.is_settled() {
             return; // All roles have ended, so the nudge is out of date.
         }
-        if self.is_over(&path) {
+        if self.loops.is_over(&path) {
             return self.answer(from, Body::Gone(path));
         }
-        if let Some(vote) = self.missing_vote(&path, from) {
+        if let Some(vote) = self.sagas.missing_vote(&path, from, &self.inputs) {
             return self.nudge_back(from, vec![vote]);
         }
-        let acknowledged = match &self.ended {
+        let acknowledged = match self.phase.end() {
             // This instance ended only once everything it had sent was acknowledged.
-            Some((after, _)) => *after <= self.synced,
-            None => self.sent.get(&(path.clone(), from)).is_some_and(|sent| sent.heard),
+            Some(end) => self.journal.is_synced(end.after),
+            None => self.outbox.sent(&path, from).is_some_and(|sent| sent.heard),
         };
         if acknowledged {
-            self.lacking.insert((path, from));
+            self.outbox.note_lacking(path, from);
         }
     }
 
     /// Nudges the nudging role in return, for what this role lacks and therefore could not answer. Creates no
     /// instance.
     fn nudge_back(&mut self, to: RoleIndex, awaits: Vec<Path>) {
-        if !self.closing && self.close_after.is_none() {
-            self.answer(to, Body::Nudge(Lacks { awaits, aborted: self.abort.is_some() }));
+        if !self.phase.is_settled() {
+            self.answer(to, Body::Nudge(Lacks { awaits, aborted: self.phase.is_aborted() }));
         }
     }
 
     /// Takes the messages to resend, once nothing is running that passivation would interrupt.
     pub(super) fn take_lacking(&mut self) -> BTreeSet<(Path, RoleIndex)> {
-        let works = self.running > 0 || !self.retrying.is_empty() || !self.jobs.is_empty();
-        // When a program ends, its replay ends with it.
-        let replays = self.replaying && !self.program_ended;
-        let over = self.stopped.is_some() || self.rehearsing || replays || self.close_after.is_some();
-        if self.lacking.is_empty() || works || over || !self.is_durable() {
+        let replays = self.program == Program::Replaying;
+        let over = self.stopped.is_some() || self.identity.rehearsing || replays || self.phase.closes();
+        if self.outbox.lacks_nothing() || self.steps.are_busy() || over || !self.is_durable() {
             return BTreeSet::new();
         }
-        std::mem::take(&mut self.lacking)
+        self.outbox.take_lacking()
     }
 
     /// Like [`Machine::rest`], for an instance that is passivated in order to resend `lacking`: these messages no
     /// longer count as acknowledged.
     pub fn rest_without(&mut self, lacking: &BTreeSet<(Path, RoleIndex)>) -> Option<Change> {
-        self.sent.retain(|id, _| !lacking.contains(id));
+        self.outbox.unsend(lacking);
         self.rest()
     }
 
@@ -226,16 +221,16 @@ impl Machine {
     /// instance that has not ended does so through its replay.
     #[must_use]
     pub fn resending(mut self, lacking: BTreeSet<(Path, RoleIndex)>) -> Self {
-        self.sent.retain(|id, _| !lacking.contains(id));
-        if self.ended.is_some() {
-            self.resends = lacking;
+        self.outbox.unsend(&lacking);
+        if self.phase.has_ended() {
+            self.outbox.resend(lacking);
         }
         self
     }
 
     /// Resends a message that the program of an ended instance has reached again, if it was requested.
     pub(super) fn resend(&mut self, path: &Path, to: RoleIndex, operation: Operation, payload: &Payload) {
-        if self.resends.remove(&(path.clone(), to)) {
+        if self.outbox.take_resend(path, to) {
             self.answer(to, Body::Deliver { path: path.clone(), operation, payload: payload.clone() });
         }
     }
@@ -243,8 +238,8 @@ impl Machine {
     /// Answers requests for messages that the replayed program did not reach: it does not send them. Requests in an
     /// aborted saga are answered by the saga's verdict.
     pub(super) fn answer_what_is_gone(&mut self) {
-        for (path, to) in std::mem::take(&mut self.resends) {
-            if self.abort.is_none() && self.aborted_saga(&path).is_none() {
+        for (path, to) in self.outbox.take_resends() {
+            if !self.phase.is_aborted() && self.sagas.aborted_around(&path).is_none() {
                 self.answer(to, Body::Gone(path));
             }
         }
@@ -254,23 +249,24 @@ impl Machine {
     /// it.
     pub(super) fn answer_done(&mut self, from: RoleIndex, outcome: &Outcome) {
         let close = OutgoingKey::Close(from);
-        match (self.abort.clone(), outcome) {
-            _ if !self.initiates() || self.close_after.is_some() => {}
-            (Some(abort), Outcome::Finished) => self.answer(from, Body::Abort(abort)),
-            _ if !self.closing || self.unacked.contains(&close) => {}
+        if !self.identity.initiates() || self.phase.closes() {
+            return;
+        }
+        match (self.phase.abort().cloned(), outcome, &self.phase) {
+            (Some(abort), Outcome::Finished, _) => self.answer(from, Body::Abort(abort)),
             // The close was acknowledged before, so it was sent, and its outcome is durable.
-            _ => {
-                if let Some((after, own)) = self.ended.clone() {
-                    self.say(close, from, Body::Close(own), after);
-                }
+            (_, _, Phase::Closing(own)) if !self.outbox.is_unacknowledged(&close) => {
+                let End { outcome, after } = own.clone();
+                self.say(close, from, Body::Close(outcome), after);
             }
+            _ => {}
         }
     }
 
     /// Handles the answer that `from` has no message at `path`. This role may be waiting for it.
     pub(super) fn note_gone(&mut self, from: RoleIndex, path: &Path) {
-        let waits = self.wanted_messages().any(|wanted| wanted.from == from && wanted.path.as_ref() == Some(path));
-        if waits && self.abort.is_none() && self.ended.is_none() {
+        let waits = self.waits.wanted().any(|wanted| wanted.from == from && wanted.path.as_ref() == Some(path));
+        if waits && self.phase == Phase::Running {
             let waits =
                 self.waits_for().into_iter().find(|(at, _)| at == path).map(|(_, what)| what).unwrap_or_default();
             self.stop_behind(from, format!("has no message at {path} any more, where this role waits for {waits},"));
@@ -280,12 +276,12 @@ impl Machine {
     /// Handles the answer that the session is closed at `from`, or unknown there. If this role can still end with the
     /// same outcome, it does.
     pub(super) fn note_closed(&mut self, from: RoleIndex, outcome: Option<Outcome>) {
-        if self.close_after.is_some() || self.closing || from == self.id.role {
+        if self.phase.is_settled() || from == self.identity.id.role {
             return;
         }
         match outcome {
-            None if from == self.header.initiator => match self.ended {
-                Some(_) if self.terminated => self.close_after = Some(0),
+            None if from == self.identity.header.initiator => match self.phase {
+                Phase::Ended(_) if self.program == Program::Terminated => self.phase.note_close_due(),
                 _ => self.stop_behind(from, "does not know the session any more".into()),
             },
             None => self.invite_again(from),
@@ -297,13 +293,9 @@ impl Machine {
     /// Invites `from` again: a frame without a header was sent to it, but it does not know the session, although it
     /// has acknowledged something of it.
     fn invite_again(&mut self, from: RoleIndex) {
-        let is_said =
-            |key: &OutgoingKey| matches!(key, OutgoingKey::Deliver(_, to) | OutgoingKey::Abort(to) if *to == from);
-        if self.unacked.iter().any(is_said) {
-            self.acquainted.remove(&from);
-            self.invited.remove(&from);
+        if self.outbox.note_unacquainted(from) {
             let invitation = Body::Nudge(self.lacks(from));
-            if !self.unacked.contains(&OutgoingKey::Invite(from)) {
+            if !self.outbox.is_unacknowledged(&OutgoingKey::Invite(from)) {
                 self.say(OutgoingKey::Invite(from), from, invitation, 0);
             }
         }
@@ -311,44 +303,44 @@ impl Machine {
 
     fn note_closed_compensated(&mut self, from: RoleIndex, abort: &Abort) {
         self.obey(abort);
-        self.note_compensating(from, None);
-        if self.ended.is_none() && self.deciders_in_doubt().contains(&from) {
+        self.peers.note_compensating(from, None);
+        if !self.phase.has_ended() && self.deciders_in_doubt().contains(&from) {
             return self.stop_behind(from, format!("has closed the session as compensated ({abort}),"));
         }
-        if self.initiates() {
-            self.done.insert(from, Outcome::Compensated(abort.clone()));
+        if self.identity.initiates() {
+            self.peers.note_closed(from, Outcome::Compensated(abort.clone()));
         }
-        if self.ended.is_some() && from == self.header.initiator {
-            self.close_after = Some(0);
+        if from == self.identity.header.initiator {
+            self.phase.note_close_due();
         }
     }
 
     fn note_closed_finished(&mut self, from: RoleIndex) {
-        let counts = from == self.header.initiator || self.initiates();
-        let alike = match &self.ended {
-            Some((_, Outcome::Finished)) => true,
+        let counts = from == self.identity.header.initiator || self.identity.initiates();
+        let alike = match self.phase.outcome() {
+            Some(Outcome::Finished) => true,
             // An operator has ended this part by hand.
-            Some(_) => self.terminated,
+            Some(_) => self.program == Program::Terminated,
             None => {
-                let doubts = self.abort.is_some() && self.deciders_in_doubt().contains(&from);
-                let waits = self.abort.is_none() && self.awaited().contains(&from);
+                let doubts = self.phase.is_aborted() && self.deciders_in_doubt().contains(&from);
+                let waits = !self.phase.is_aborted() && self.awaited().contains(&from);
                 if doubts || waits {
                     self.stop_behind(from, "has closed the session as finished,".into());
                 }
-                self.note_compensating(from, None);
+                self.peers.note_compensating(from, None);
                 return;
             }
         };
-        match self.ended.clone() {
+        match self.phase.outcome().cloned() {
             Some(_) if !counts => {}
-            Some((_, own)) if alike && self.initiates() => drop(self.done.insert(from, own)),
-            Some(_) if alike => self.close_after = Some(0),
+            Some(own) if alike && self.identity.initiates() => self.peers.note_closed(from, own),
+            Some(_) if alike => self.phase.note_close_due(),
             _ => self.stop_behind(from, "has closed the session as finished,".into()),
         }
     }
 
     fn stop_behind(&mut self, from: RoleIndex, what: String) {
-        let node = self.header.node_of(from).map(ToString::to_string).unwrap_or_default();
-        self.stop(Stop::LeftBehind { role: self.name_of(from), node, what });
+        let node = self.identity.header.node_of(from).map(ToString::to_string).unwrap_or_default();
+        self.stop(Stop::LeftBehind { role: self.identity.name_of(from), node, what });
     }
 }

@@ -8,9 +8,11 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::journal::Urgency;
+use super::phase::Program;
 use super::steps::StepEntry;
 use super::waiting::Waiting;
-use super::{Job, JobResult, JobTask, LocalResult, Machine, OutgoingKey, SentMessage, Stop};
+use super::{Job, JobResult, JobTask, LocalResult, Machine, OutgoingKey, Stop};
 use crate::base::abort::{self, Abort, Retry, Undecided};
 use crate::base::id::{Path, RoleIndex};
 use crate::base::message::{CodecError, Fingerprint, Payload};
@@ -37,17 +39,17 @@ impl Machine {
         if self.is_aborted(path) {
             // The message was acknowledged before, or is not needed any more.
             let scope = self.aborted_scope(path);
-            return if self.unvisited_step(&scope).is_some() { Poll::Ready(()) } else { Poll::Pending };
+            return if self.steps.unvisited(&scope).is_some() { Poll::Ready(()) } else { Poll::Pending };
         }
-        if self.ended.is_some() {
+        if self.phase.has_ended() {
             self.resend(path, to, operation, payload);
         }
-        if self.ended.is_some() || self.rehearsing {
+        if self.phase.has_ended() || self.identity.rehearsing {
             return Poll::Ready(());
         }
-        if payload.len() > self.limits.payload_bytes_max {
-            let (found, limit) = (payload.len(), self.limits.payload_bytes_max);
-            if self.stops_on_oversize {
+        let (found, limit) = (payload.len(), self.identity.limits.payload_bytes_max);
+        if found > limit {
+            if self.identity.stops_on_oversize {
                 self.stop(Stop::TooLarge { path: path.clone(), found, limit });
                 return Poll::Pending;
             }
@@ -61,11 +63,11 @@ impl Machine {
             return Poll::Pending;
         }
         let fingerprint = Fingerprint::of(payload);
-        match self.sent.get(&(path.clone(), to)) {
+        match self.outbox.sent(path, to) {
             Some(sent) if sent.heard && sent.fingerprint == fingerprint => return Poll::Ready(()),
             Some(sent) if sent.heard => {
-                let recorded = format!("a {operation} ({}) to {}", sent.fingerprint, self.name_of(to));
-                let replayed = format!("a {operation} ({fingerprint}) to {}", self.name_of(to));
+                let recorded = format!("a {operation} ({}) to {}", sent.fingerprint, self.identity.name_of(to));
+                let replayed = format!("a {operation} ({fingerprint}) to {}", self.identity.name_of(to));
                 self.stop(Stop::Diverged { path: path.clone(), recorded, replayed });
                 return Poll::Pending;
             }
@@ -73,17 +75,20 @@ impl Machine {
         }
         // A replay resends without waiting everything that the instance had sent so far. All of it was acknowledged,
         // or will be, before what is recorded after it.
-        let replays = self.replaying && self.unvisited().is_some();
-        if self.unacked.len() >= self.limits.unacked_max && !replays {
+        let replays = self.program == Program::Replaying && self.unvisited().is_some();
+        if self.outbox.window() >= self.identity.limits.unacked_max && !replays {
             return self.wait(cx, path, Waiting::for_room(to));
         }
         // A voting role must have everything it received on disk: after the vote, the others may forget what they
         // have sent.
-        let after = if operation == Operation::Vote { self.all_so_far() } else { self.barrier };
+        let after = match operation {
+            Operation::Vote => self.journal.all_so_far(),
+            _ => self.journal.barrier(),
+        };
         // A write that a frame waits for must not be delayed to share a sync.
-        self.pending.urgent |= after == self.number;
+        self.journal.hurry_for(after);
         let body = Body::Deliver { path: path.clone(), operation, payload: payload.clone() };
-        self.sent.insert((path.clone(), to), SentMessage { fingerprint, heard: false });
+        self.outbox.note_sent(path, to, fingerprint);
         self.say(OutgoingKey::Deliver(path.clone(), to), to, body, after);
         Poll::Ready(())
     }
@@ -99,14 +104,14 @@ impl Machine {
         if self.is_stopped() {
             return Poll::Pending;
         }
-        let recorded = match self.mailbox.get(&(path.clone(), from)) {
+        let recorded = match self.inputs.message(path, from) {
             Some((known, payload)) if *known == operation => return Poll::Ready(payload.clone()),
-            Some((known, _)) => Some(format!("a {known} from {}", self.name_of(from))),
+            Some((known, _)) => Some(format!("a {known} from {}", self.identity.name_of(from))),
             // In a gather or a vote, several roles send to one role at the same path.
             None => self.recorded_at(path, !matches!(operation, Operation::Gather | Operation::Vote)),
         };
         if let Some(recorded) = recorded {
-            let replayed = format!("a {operation} from {}", self.name_of(from));
+            let replayed = format!("a {operation} from {}", self.identity.name_of(from));
             self.stop(Stop::Diverged { path: path.clone(), recorded, replayed });
             return Poll::Pending;
         }
@@ -118,12 +123,11 @@ impl Machine {
         if let Some(entry) = self.steps.get(path) {
             return Some(format!("step `{}` with input {}", entry.name, entry.input));
         }
-        if let Some(observation) = self.observed.get(path) {
+        if let Some(observation) = self.inputs.observation(path) {
             return Some(format!("effect `{}`", observation.name));
         }
-        let here = (path.clone(), RoleIndex(0))..=(path.clone(), RoleIndex(u8::MAX));
-        let (id, (operation, _)) = self.mailbox.range(here).next().filter(|_| messages)?;
-        Some(format!("a {operation} from {}", self.name_of(id.1)))
+        let (operation, from) = self.inputs.any_message(path).filter(|_| messages)?;
+        Some(format!("a {operation} from {}", self.identity.name_of(from)))
     }
 
     /// Returns the observation recorded at `path`; `Ready(None)` if it must be made now.
@@ -131,9 +135,8 @@ impl Machine {
         if self.is_stopped() {
             return Poll::Pending;
         }
-        if let Some(known) = self.observed.get_mut(path).filter(|known| known.name == name) {
-            known.visited = true;
-            return Poll::Ready(Some(known.result.clone()));
+        if self.inputs.observation(path).is_some_and(|known| known.name == name) {
+            return Poll::Ready(self.inputs.visit(path).map(|known| known.result.clone()));
         }
         if let Some(recorded) = self.recorded_at(path, true) {
             self.stop(Stop::Diverged { path: path.clone(), recorded, replayed: format!("effect `{name}`") });
@@ -141,7 +144,7 @@ impl Machine {
         }
         match self.is_aborted(path) {
             true => Poll::Pending,
-            false if self.rehearsing => self.wait(cx, path, Waiting::for_effect(name)),
+            false if self.identity.rehearsing => self.wait(cx, path, Waiting::for_effect(name)),
             false => Poll::Ready(None),
         }
     }
@@ -153,13 +156,14 @@ impl Machine {
             let replayed = format!("step `{name}` with input {input}");
             return self.stop(Stop::Diverged { path: path.clone(), recorded, replayed });
         }
-        let (aborted, ended) = (self.is_aborted(path), self.ended.is_some());
+        let (aborted, ended) = (self.is_aborted(path), self.phase.has_ended());
+        let may_run = !self.is_stopped() && !self.identity.rehearsing;
         let trouble = self.steps.get(path).and_then(|entry| entry.trouble.as_ref());
         if aborted && trouble.is_some_and(|trouble| trouble.task == Task::Commit) {
             self.forget_tries(path); // The session is aborted, so the step need not go forward.
         }
         let Some(entry) = self.steps.get_mut(path) else {
-            if !aborted && !self.is_stopped() && !self.rehearsing {
+            if !aborted && may_run {
                 self.begin_new_step(path, name, input, step);
             }
             return;
@@ -170,19 +174,24 @@ impl Machine {
         // The commit was running at a crash. Repeating it under the same key returns its result, even on an aborted
         // session, whose compensation then has the output. The outcome of a step that cannot be compensated is asked
         // for later instead.
-        if in_doubt && !self.rehearsing && !(aborted && step.kind == Kind::Pivot) {
+        if in_doubt && may_run && !(aborted && step.kind == Kind::Pivot) {
             entry.in_doubt = true;
             self.run_step(path, step, JobTask::Commit);
         }
     }
 
     fn begin_new_step(&mut self, path: &Path, name: &'static str, input: Fingerprint, step: AnyStep) {
-        self.step_entry(path.clone(), name, input).step = Some(step.clone());
+        // A built-in step has no intent, because its result is written together with its effect.
+        if matches!(step.place, StepPlace::External(_)) {
+            self.commit(&Record::Intended { path: path.clone(), name: name.into(), input }, Urgency::Urgent);
+        }
+        if let Ok(entry) = self.steps.note_step(path, name, input) {
+            entry.step = Some(step.clone());
+        }
         match step.place {
             StepPlace::External(step) => {
-                self.record(&Record::Intended { path: path.clone(), name: name.into(), input }, true);
-                self.set_running(path, true);
-                self.push_job(self.number, path, step, JobTask::Commit);
+                self.steps.set_running(path, true);
+                self.push_job(self.journal.next(), path, step, JobTask::Commit);
             }
             StepPlace::BuiltIn(_) => self.run_step(path, step, JobTask::Commit),
         }
@@ -190,8 +199,8 @@ impl Machine {
 
     /// Queues a call of a service, to run once the write `after` is durable.
     pub(super) fn push_job(&mut self, after: u64, path: &Path, step: Arc<dyn ExternalStep>, task: JobTask) {
-        let name = self.steps.get(path).map(|entry| entry.name.clone()).unwrap_or_default();
-        self.jobs.push_back((after, Job { role: self.role, name, path: path.clone(), step, task }));
+        let (role, name) = (self.identity.role, self.steps.name(path));
+        self.steps.push_job(after, Job { role, name, path: path.clone(), step, task });
     }
 
     /// Waits for the result of the step at `path`.
@@ -199,12 +208,10 @@ impl Machine {
         if self.is_stopped() {
             return Poll::Pending;
         }
-        let entry = self.steps.get(path);
-        if let Some(result) = entry.and_then(|entry| entry.result.clone()) {
-            return Poll::Ready(result);
+        match self.steps.get(path).and_then(|entry| entry.result.clone()) {
+            Some(result) => Poll::Ready(result),
+            None => self.wait(cx, path, Waiting::for_step(&self.steps.name(path))),
         }
-        let name = entry.map(|entry| entry.name.clone()).unwrap_or_default();
-        self.wait(cx, path, Waiting::for_step(&name))
     }
 
     /// Stops the instance because a recorded or received value cannot be decoded.
@@ -233,20 +240,19 @@ impl Machine {
         if !knows.contains(&patch) {
             self.stop(Stop::UnknownPatch { patch: patch.into() });
         }
-        self.header.patches.iter().any(|known| known == patch)
+        self.identity.header.patches.iter().any(|known| known == patch)
     }
 
     /// Returns the jobs that may start because their intents are durable. On an aborted session, new commits may not
     /// start.
     pub(crate) fn take_jobs(&mut self) -> Vec<Job> {
         let mut ready = Vec::new();
-        while let Some((after, job)) = self.jobs.pop_front_if(|(after, _)| *after <= self.synced) {
+        while let Some((after, job)) = self.steps.take_job(|write| self.journal.is_synced(write)) {
             // A commit that was already started in an earlier life waits for no write.
             if after > 0 && matches!(job.task, JobTask::Commit) && self.is_aborted(&job.path) {
-                self.set_running(&job.path, false);
                 if let Some(entry) = self.steps.remove(&job.path) {
                     // After a recovery, the intent would make the step appear to be in doubt.
-                    self.unrecord(&Record::Intended { path: job.path, name: entry.name, input: entry.input });
+                    self.journal.unrecord(&Record::Intended { path: job.path, name: entry.name, input: entry.input });
                 }
             } else {
                 ready.push(job);
@@ -256,12 +262,12 @@ impl Machine {
     }
 
     pub(crate) fn job_ended(&mut self, path: &Path, result: JobResult) {
-        self.set_running(path, false);
+        self.steps.set_running(path, false);
         if let JobResult::Committed(Err(abort)) = &result
             && let Some(undecided) = abort.as_undecided()
         {
             self.commit_undecided(path, undecided, abort);
-            return self.waiting.wake_at(path);
+            return self.waits.wake_at(path);
         }
         match result {
             JobResult::Committed(Err(abort)) if abort.is_failure() => {
@@ -291,7 +297,7 @@ impl Machine {
             JobResult::Compensated(Err(retry)) => self.try_again_later(path, Task::Compensate, &retry),
             JobResult::FoundOut(Err(retry)) => self.try_again_later(path, Task::FindOut, &retry),
         }
-        self.waiting.wake_at(path);
+        self.waits.wake_at(path);
     }
 
     fn no_more_in_doubt(&mut self, path: &Path) {
@@ -318,33 +324,33 @@ impl Machine {
     /// Whether a refusal of the step does not count as an answer. On an aborted session it does count: nothing has
     /// taken effect.
     fn only_goes_forward(&self, path: &Path) -> bool {
-        let kind = self.steps.get(path).and_then(|entry| entry.step.as_ref()).map(|step| step.kind);
-        kind == Some(Kind::Retriable) && !self.is_aborted(path)
+        self.steps.get(path).and_then(StepEntry::kind) == Some(Kind::Retriable) && !self.is_aborted(path)
     }
 
     fn step_committed(&mut self, path: &Path, result: Result<Payload, Abort>) {
-        let order = self.take_order();
         self.forget_tries(path);
-        let Some(entry) = self.steps.get_mut(path) else { return };
-        (entry.order, entry.result) = (order, Some(result.clone()));
-        let (name, input) = (entry.name.clone(), entry.input);
-        self.record_result(&Record::Committed { path: path.clone(), name, input, order, result });
+        let Some(entry) = self.steps.get(path) else { return };
+        let (name, input, order) = (entry.name.clone(), entry.input, self.steps.next_order());
+        self.commit(&Record::Committed { path: path.clone(), name, input, order, result }, Urgency::Result);
     }
 
     pub(super) fn local_ended(&mut self, path: &Path, result: LocalResult) {
-        self.set_running(path, false);
+        self.steps.set_running(path, false);
         match result {
             LocalResult::Committed(result) => {
                 self.forget_tries(path);
-                if let Some(entry) = self.steps.get_mut(path) {
-                    entry.result = Some(result);
-                }
+                let Some(entry) = self.steps.get(path) else { return };
+                let (name, input, order) = (entry.name.clone(), entry.input, entry.order);
+                self.apply_written(&Record::Committed { path: path.clone(), name, input, order, result });
             }
             LocalResult::Refused(refusal) if self.only_goes_forward(path) => {
                 self.try_again_later(path, Task::Commit, &refusal.into());
             }
             LocalResult::Refused(refusal) => self.step_committed(path, Err(refusal)),
-            LocalResult::Compensated(Ok(())) => self.step_compensated(path),
+            LocalResult::Compensated(Ok(())) => {
+                self.forget_tries(path);
+                self.apply_written(&Record::Compensated { path: path.clone() });
+            }
             LocalResult::Compensated(Err(retry)) => self.try_again_later(path, Task::Compensate, &retry),
             LocalResult::Failed(reason) | LocalResult::Panicked(reason) => {
                 self.step_failed(path, reason);
@@ -353,8 +359,7 @@ impl Machine {
     }
 
     fn step_failed(&mut self, path: &Path, reason: String) {
-        let step = self.steps.get(path).map(|entry| entry.name.clone()).unwrap_or_default();
-        self.stop(Stop::StepFailed { path: path.clone(), step, reason });
+        self.stop(Stop::StepFailed { path: path.clone(), step: self.steps.name(path), reason });
     }
 
     /// Ends the retries of the retriable steps in `scope`, which need not go forward any more: their last tries had
@@ -362,8 +367,8 @@ impl Machine {
     pub(super) fn give_up_retries(&mut self, scope: &Path) {
         // A step that may have taken effect in an earlier life is called once more.
         let is_over =
-            |entry: &StepEntry| entry.tries > 0 && !entry.running && entry.result.is_none() && !entry.in_doubt;
-        let waiting = self.steps_in(scope).filter(|(_, entry)| is_over(entry));
+            |entry: &StepEntry| entry.tries > 0 && !entry.is_running() && entry.result.is_none() && !entry.in_doubt;
+        let waiting = self.steps.of(scope).filter(|(_, entry)| is_over(entry));
         let waiting: Vec<Path> = waiting.map(|(path, _)| path.clone()).collect();
         for path in waiting {
             self.step_committed(&path, Err(Abort::new(abort::GIVEN_UP, NOT_IN_TIME)));
@@ -371,15 +376,9 @@ impl Machine {
         let is_listed = |entry: &StepEntry| {
             entry.in_doubt && entry.trouble.as_ref().is_some_and(|trouble| trouble.task == Task::Commit)
         };
-        let listed = self.steps_in(scope).filter(|(_, entry)| is_listed(entry));
+        let listed = self.steps.of(scope).filter(|(_, entry)| is_listed(entry));
         for path in listed.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
             self.forget_tries(&path); // The step need not go forward any more.
         }
-    }
-
-    pub(super) fn take_order(&mut self) -> u32 {
-        let order = self.next_order;
-        self.next_order += 1;
-        order
     }
 }

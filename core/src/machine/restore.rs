@@ -1,104 +1,61 @@
 //! Restores an instance from its records, after a crash or a passivation.
 //!
-//! The messages that the instance has sent are not recorded: its program sends them again. Next: `program`, which a
+//! The messages that the instance has sent are not recorded: its program sends them again. What the role has to say
+//! about the session itself is said here. Next: `apply`, which makes the state of the records, and `program`, which a
 //! replay calls like any other run.
 
-use super::signals::Signal;
-use super::{Limits, Machine, Observation};
+use super::phase::{End, Program};
+use super::{Limits, Machine};
 use crate::base::id::InstanceId;
-use crate::base::message::Fingerprint;
-use crate::frame::Outcome;
 use crate::record::{Opened, Record};
 
 impl Machine {
-    /// Restores an instance from its records.
+    /// Restores an instance from its records. A record that no run can have written stops it.
     pub fn restore(id: InstanceId, role: &'static str, opened: &Opened, records: Vec<Record>, limits: Limits) -> Self {
         let mut instance = Self::new(id, role, opened, limits);
-        instance.replaying = true;
+        instance.program = Program::Replaying;
+        let terminated = records.contains(&Record::Terminated);
         for record in records {
-            instance.restore_record(record);
-        }
-        if instance.abort.is_some() && matches!(instance.ended, Some((_, Outcome::Finished))) {
-            // The instance had finished when it received the abort, and has not ended again since.
-            (instance.ended, instance.output) = (None, None);
-        }
-        if instance.abort.is_some() || instance.ended.is_some() {
-            instance.sent.clear();
-        }
-        if let Some((after, outcome)) = instance.ended.clone().filter(|_| !instance.initiates()) {
-            instance.announced = instance.announced.take().filter(|announced| *announced == outcome);
-            if instance.announced.is_none() {
-                // The initiator does not ask while this instance is passivated.
-                instance.say_done(outcome, after);
+            match instance.apply(&record, 0) {
+                Ok(()) => instance.say_again(&record),
+                // The operator who has ended this part without its program has decided about such records, too.
+                Err(_) if terminated => instance.journal.unrecord(&record),
+                Err(illegal) => instance.stop(illegal.into()),
             }
         }
-        if instance.terminated {
-            // There is no program that could reach the recorded operations, and all steps count as compensated.
-            (instance.program_ended, instance.replaying) = (true, false);
+        if instance.is_stopped() {
+            instance.outbox.drop_all();
+            return instance;
         }
-        let abort = instance.abort.clone().map(Err);
+        if !instance.phase.is_aborted() {
+            instance.caller.give_output(0);
+        }
+        if let Some(End { outcome, after }) = instance.phase.end().filter(|_| !instance.identity.initiates()).cloned()
+            && !instance.outbox.keep_announced(&outcome)
+        {
+            // The initiator does not ask while this instance is passivated.
+            instance.say_done(outcome, after);
+        }
         if !instance.troubles().is_empty() {
             instance.tell_troubles();
         }
-        instance.output_after = abort.or(instance.output.clone().map(Ok)).map(|output| (0, output));
         instance
     }
 
-    fn restore_record(&mut self, record: Record) {
+    /// Says again what this role said when it wrote `record`, and what may not be acknowledged.
+    fn say_again(&mut self, record: &Record) {
         match record {
-            Record::Received { path, from, operation, payload } => {
-                self.mailbox.insert((path, from), (operation, payload));
-            }
-            Record::Observed { path, name, result } => {
-                self.observed.insert(path, Observation { name, result, visited: false });
-            }
-            Record::Intended { path, name, input } => {
-                self.step_entry(path, &name, input);
-            }
-            Record::Committed { path, name, input, order, result } => {
-                self.next_order = self.next_order.max(order.saturating_add(1));
-                let entry = self.step_entry(path, &name, input);
-                entry.order = order;
-                entry.result = Some(result);
-            }
-            Record::Compensated { path } => self.step_entry(path, "", Fingerprint::default()).compensated = true,
-            Record::Troubled { path, input, trouble } => {
-                let entry = self.step_entry(path, &trouble.step, input);
-                (entry.tries, entry.in_doubt) = (trouble.tries, trouble.in_doubt);
-                entry.trouble = Some(trouble);
-            }
-            Record::Checkpoint { path, turn, state } => self.restore_loop(path, turn, state),
-            Record::Signalled { number, name, key, fingerprint, payload } => {
-                self.signals.restore(number, Signal { name, key, fingerprint, payload });
-            }
-            // The code that loads the instance handles this record.
-            Record::Quarantined { .. } => {}
-            Record::Aborted { abort, own } => {
-                self.abort = Some(abort.clone());
-                if own {
-                    self.tell_abort(&abort);
-                }
-            }
-            Record::Ended { outcome, output } => {
-                let before_abort = self.abort.is_some() && outcome == Outcome::Finished;
-                self.output = output;
-                self.ended = Some((0, outcome));
-                // The instance ended only once everything it had sent was acknowledged. Nothing is known about the
-                // acknowledgement of a later abort.
-                if !before_abort {
-                    self.held.clear();
-                    self.unacked.clear();
-                }
-            }
-            Record::PassivatedState(passivated) => self.restore_passivated(passivated),
-            Record::Terminated => self.terminated = true,
+            Record::Aborted { abort, own: true } => self.tell_abort(abort),
+            // The instance ended only once everything it had sent was acknowledged. Nothing is known about the
+            // acknowledgement of a later abort.
+            Record::Ended { .. } if self.phase.has_ended() => self.outbox.drop_all(),
             // The journal's keys order this record after the end.
             Record::Closing => {
-                self.closing = true;
-                if let Some((_, outcome)) = self.ended.clone() {
+                if let Some(outcome) = self.phase.outcome().cloned() {
                     self.say_close(&outcome, 0);
                 }
             }
+            _ => {}
         }
     }
 }

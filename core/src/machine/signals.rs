@@ -6,9 +6,12 @@
 use std::collections::BTreeMap;
 use std::task::{Context, Poll};
 
+use super::apply::Refusal;
+use super::journal::Urgency;
+use super::phase::Program;
 use super::waiters::Shared;
 use super::waiting::Waiting;
-use super::{Machine, Observation, Pending, Stop};
+use super::{Machine, Stop};
 use crate::base::abort::Abort;
 use crate::base::id::Path;
 use crate::base::message::{Fingerprint, Payload, pack, unpack};
@@ -48,7 +51,7 @@ pub enum SignalError {
     Over,
 }
 
-#[derive(Clone, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Signal {
     pub(super) name: String,
     pub(super) key: String,
@@ -66,10 +69,34 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn restore(&mut self, number: u64, signal: Signal) {
-        self.waiting += usize::from(signal.payload.is_some());
+    /// Notes that a signal has arrived, or was taken.
+    pub(super) fn note(&mut self, number: u64, signal: Signal) -> Result<(), Refusal> {
+        let known = self.entries.get(&number);
+        if known.is_some_and(|known| *known != signal && known.clone().taken() != signal) {
+            return Err("another signal has this number, or this one was taken");
+        }
+        let was_waiting = known.is_some_and(|known| known.payload.is_some());
+        self.waiting = self.waiting + usize::from(signal.payload.is_some()) - usize::from(was_waiting);
         self.next = self.next.max(number.saturating_add(1));
         self.entries.insert(number, signal);
+        Ok(())
+    }
+
+    /// The signals of this name that the program has not taken, in the order of arrival.
+    fn untaken(&self, name: &str) -> impl Iterator<Item = (u64, Payload)> {
+        let named = self.entries.iter().filter(move |(_, signal)| signal.name == name);
+        named.filter_map(|(number, signal)| Some((*number, signal.payload.clone()?)))
+    }
+
+    /// Forgets the oldest of the taken signals, unless its key is among the latest. Returns its record.
+    fn forget_oldest(&mut self) -> Option<Record> {
+        if self.entries.len() <= self.waiting + TAKEN_SIGNALS_MAX {
+            return None;
+        }
+        let (number, signal) = self.entries.iter().find(|(_, signal)| signal.payload.is_none())?;
+        let (number, record) = (*number, signal.record(*number));
+        self.entries.remove(&number);
+        Some(record)
     }
 
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
@@ -78,6 +105,11 @@ impl Signals {
 }
 
 impl Signal {
+    /// The signal once the program has taken its value.
+    fn taken(self) -> Self {
+        Self { payload: None, ..self }
+    }
+
     fn record(&self, number: u64) -> Record {
         let Self { name, key, fingerprint, payload } = self.clone();
         Record::Signalled { number, name, key, fingerprint, payload }
@@ -90,30 +122,27 @@ impl Machine {
     /// # Errors
     /// [`SignalError`]; nothing has happened in that case.
     pub fn signal(&mut self, name: &str, key: &str, payload: Payload) -> Result<u64, SignalError> {
-        let (found, limit) = (payload.len() + name.len() + key.len(), self.limits.payload_bytes_max);
+        let (found, limit) = (payload.len() + name.len() + key.len(), self.identity.limits.payload_bytes_max);
         if found > limit {
             return Err(SignalError::TooLarge { found, limit });
         }
-        let known = self.signals.entries.values().find(|signal| signal.name == name && signal.key == key);
+        let known = self.caller.signals.entries.values().find(|signal| signal.name == name && signal.key == key);
         if let Some(known) = known {
             let same = known.fingerprint == Fingerprint::of(&payload);
             let reused = || SignalError::KeyReused { name: name.into(), key: key.into() };
-            return if same { Ok(self.all_so_far()) } else { Err(reused()) };
+            return if same { Ok(self.journal.all_so_far()) } else { Err(reused()) };
         }
-        if self.abort.is_some() || self.program_ended || self.stopped.is_some() {
+        if self.phase.is_aborted() || self.program.is_over() || self.stopped.is_some() {
             return Err(SignalError::Over);
         }
-        if self.signals.waiting >= self.limits.signals_max {
-            return Err(SignalError::Full(self.limits.signals_max));
+        if self.caller.signals.waiting >= self.identity.limits.signals_max {
+            return Err(SignalError::Full(self.identity.limits.signals_max));
         }
-        let (number, fingerprint) = (self.signals.next, Fingerprint::of(&payload));
+        let (number, fingerprint) = (self.caller.signals.next, Fingerprint::of(&payload));
         let signal = Signal { name: name.into(), key: key.into(), fingerprint, payload: Some(payload) };
-        self.record(&signal.record(number), true);
-        self.signals.entries.insert(number, signal);
-        self.signals.next += 1;
-        self.signals.waiting += 1;
-        self.waiting.wake_shared(&Shared::Signal(name.into()), usize::MAX);
-        Ok(self.number)
+        self.commit(&signal.record(number), Urgency::Urgent);
+        self.waits.wake_shared(&Shared::Signal(name.into()), usize::MAX);
+        Ok(self.journal.next())
     }
 
     /// Waits for the next signal of this name.
@@ -130,17 +159,13 @@ impl Machine {
             },
             Poll::Ready(None) => {}
         }
-        let waiting = |(_, signal): &(&u64, &mut Signal)| signal.name == name && signal.payload.is_some();
-        let Some((number, signal)) = self.signals.entries.iter_mut().find(waiting) else {
+        let Some((number, payload)) = self.caller.signals.untaken(name).next() else {
             return self.wait(cx, path, Waiting::for_signal(name));
         };
-        let (number, Some(payload)) = (*number, signal.payload.take()) else { return Poll::Pending };
-        let taken = signal.record(number);
-        self.signals.waiting -= 1;
-        self.record(&taken, true);
+        self.take_signal(number);
         match pack(&(number, &payload)) {
-            Ok(result) => self.observe(path.clone(), &recorded_as, result.into()),
-            Err(error) => self.stop(Stop::Undecodable { path: path.clone(), reason: error.to_string() }),
+            Ok(result) => self.observe(path, &recorded_as, result.into()),
+            Err(error) => self.stop(Stop::undecodable(path.clone(), &error)),
         }
         self.forget_taken_signals();
         Poll::Ready(payload)
@@ -168,87 +193,84 @@ impl Machine {
             Poll::Ready(None) => {}
         }
         // A single signal always fits: when it was accepted, its name and key counted, too.
-        let bytes_max = self.limits.payload_bytes_max.saturating_sub(LENGTH_BYTES_MAX);
-        let (mut taken, mut records, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for (number, signal) in self.signals.entries.iter_mut().filter(|(_, signal)| signal.name == name) {
-            let Some(payload) = &signal.payload else { continue };
+        let bytes_max = self.identity.limits.payload_bytes_max.saturating_sub(LENGTH_BYTES_MAX);
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        for (number, payload) in self.caller.signals.untaken(name).take(count_max.max(1)) {
             bytes += payload.len();
-            if taken.len() >= count_max.max(1) || (bytes > bytes_max && !taken.is_empty()) {
+            if bytes > bytes_max && !taken.is_empty() {
                 break;
             }
-            taken.extend(signal.payload.take().map(|payload| (*number, payload)));
-            records.push(signal.record(*number));
+            taken.push((number, payload));
         }
         if taken.is_empty() {
             return self.wait(cx, path, Waiting::for_signal(name));
         }
-        self.signals.waiting -= taken.len();
-        for record in &records {
-            self.record(record, true);
+        for (number, _) in &taken {
+            self.take_signal(*number);
         }
         match pack(&taken) {
-            Ok(result) => self.observe(path.clone(), &recorded_as, result.into()),
-            Err(error) => self.stop(Stop::Undecodable { path: path.clone(), reason: error.to_string() }),
+            Ok(result) => self.observe(path, &recorded_as, result.into()),
+            Err(error) => self.stop(Stop::undecodable(path.clone(), &error)),
         }
         self.forget_taken_signals();
         Poll::Ready(taken.into_iter().map(|(_, payload)| payload).collect())
     }
 
+    fn take_signal(&mut self, number: u64) {
+        if let Some(taken) = self.caller.signals.entries.get(&number).cloned().map(Signal::taken) {
+            self.commit(&taken.record(number), Urgency::Urgent);
+        }
+    }
+
     /// Forgets all but the keys of the latest taken signals.
     fn forget_taken_signals(&mut self) {
-        while self.signals.entries.len() > self.signals.waiting + TAKEN_SIGNALS_MAX {
-            let oldest = self.signals.entries.iter().find(|(_, signal)| signal.payload.is_none());
-            let Some((number, record)) = oldest.map(|(number, signal)| (*number, signal.record(*number))) else {
-                return;
-            };
-            self.signals.entries.remove(&number);
-            self.unrecord(&record);
+        while let Some(record) = self.caller.signals.forget_oldest() {
+            self.journal.unrecord(&record);
         }
     }
 
     /// Aborts the session on behalf of the caller, who may repeat this. Returns the number of the write that makes
     /// the abort durable, or `None` if it is too late.
     pub fn cancel(&mut self, abort: &Abort) -> Option<u64> {
-        let in_time = self.initiates() && self.abort.is_none() && !self.closing && self.close_after.is_none();
-        if in_time {
-            self.ended = None;
+        if self.identity.initiates() && self.phase.may_abort() {
             self.note_abort(abort, true);
             self.tell_abort(abort);
         }
-        (self.abort.as_ref() == Some(abort)).then_some(self.barrier)
+        (self.phase.abort() == Some(abort)).then_some(self.journal.barrier())
     }
 
     /// The time at which the session is aborted if it has not ended, at the role that is responsible for that.
     pub(super) fn open_deadline_unix_ms(&self) -> Option<u64> {
-        let open = self.initiates() && self.abort.is_none() && !self.closing && self.close_after.is_none();
-        self.header.deadline_unix_ms.filter(|_| open)
+        let open = self.identity.initiates() && self.phase.may_abort();
+        self.identity.header.deadline_unix_ms.filter(|_| open)
     }
 
     pub(super) fn abort_at_deadline(&mut self) {
-        if self.open_deadline_unix_ms().is_some_and(|deadline| deadline <= self.unix_ms) {
+        if self.open_deadline_unix_ms().is_some_and(|deadline| deadline <= self.timers.unix_ms) {
             self.cancel(&Abort::new(Abort::DEADLINE, "the session's deadline has passed"));
         }
     }
 
     /// Publishes a view of the program's progress.
     pub(crate) fn publish(&mut self, view: Payload) {
-        if self.abort.is_none() {
-            self.view_after = Some((self.barrier, view));
+        if !self.phase.is_aborted() {
+            self.caller.publish(view, self.journal.barrier());
         }
     }
 
     /// The view that the program has published last, as far as the results it depends on are durable.
     pub fn view(&self) -> Option<&Payload> {
-        self.view.as_ref()
+        self.caller.view()
     }
 
     /// Called when a replay has gone as far as it can: checks that the program has reached everything that is
     /// recorded.
     pub(crate) fn check_replay(&mut self) {
-        if !std::mem::take(&mut self.replaying) {
+        if self.program != Program::Replaying {
             return;
         }
-        let unvisited = if self.abort.is_some() { self.unvisited_step(&Path::root()) } else { self.unvisited() };
+        self.program = Program::Running;
+        let unvisited = if self.phase.is_aborted() { self.steps.unvisited(&Path::root()) } else { self.unvisited() };
         if let Some((path, recorded)) = unvisited {
             let waits = self.waits_for().into_iter().map(|(path, what)| format!(", and waits for {what} at {path}"));
             let waits = match waits.collect::<String>() {
@@ -261,18 +283,18 @@ impl Machine {
             let replayed = format!("nothing of the kind{waits}");
             self.stop(Stop::Diverged { path, recorded, replayed });
             // What the program did instead is discarded.
-            (self.effects.writes, self.pending) = (Vec::new(), Pending::default());
-            self.held.clear();
-            self.jobs.clear();
+            self.effects.writes.clear();
+            self.journal.discard();
+            self.outbox.drop_held();
+            self.steps.drop_jobs();
         }
     }
 
     /// Returns something recorded that the program has not reached (again), if there is any.
     pub(super) fn unvisited(&self) -> Option<(Path, String)> {
-        self.unvisited_step(&Path::root()).or_else(|| {
-            let unvisited =
-                |(path, observation): &(&Path, &Observation)| !observation.visited && self.aborted_saga(path).is_none();
-            let (path, observation) = self.observed.iter().find(unvisited)?;
+        self.steps.unvisited(&Path::root()).or_else(|| {
+            let mut unvisited = self.inputs.unvisited();
+            let (path, observation) = unvisited.find(|(path, _)| self.sagas.aborted_around(path).is_none())?;
             Some((path.clone(), format!("effect `{}`", observation.name)))
         })
     }

@@ -57,10 +57,10 @@ impl Status {
 impl Machine {
     /// The current status, which also covers what is still being written.
     pub fn status(&self) -> Status {
-        if self.close_after.is_some() {
+        if self.phase.closes() {
             return Status::Closed;
         }
-        let troubled = self.steps.values().any(|entry| entry.trouble.is_some());
-        Status::made_of(troubled, self.abort.is_some(), self.ended.as_ref().map(|(_, outcome)| outcome))
+        let troubled = self.steps.iter().any(|(_, entry)| entry.trouble.is_some());
+        Status::made_of(troubled, self.phase.is_aborted(), self.phase.outcome())
     }
 }

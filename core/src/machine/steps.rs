@@ -1,13 +1,20 @@
-//! The steps of an instance: the progress of each, and what remains to be done for it.
+//! The steps of an instance: the progress of each, what is queued or running, and what remains to be done.
 //!
 //! This module does not know how a job is run or a record written. Next: `compensation`, which decides what to do.
 
-use super::{Machine, Pause};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{Hash, Hasher};
+
+use super::apply::Refusal;
+use super::digest::Since;
+use super::timers::Pause;
+use super::turns::Loops;
+use super::{Job, JobTask};
 use crate::base::abort::Abort;
 use crate::base::id::Path;
 use crate::base::message::{Fingerprint, Payload};
 use crate::record::{Record, StepFailure, Task};
-use crate::step::{AnyStep, Kind, StepPlace};
+use crate::step::{AnyStep, Compensation, Kind, StepPlace};
 
 /// The progress of a step.
 pub(super) struct StepEntry {
@@ -20,7 +27,7 @@ pub(super) struct StepEntry {
     /// The typed step. Present once the program (or its replay) has reached it.
     pub(super) step: Option<AnyStep>,
     /// Whether a job or write of the step is queued or running.
-    pub(super) running: bool,
+    running: bool,
     /// The number of consecutive failures, and the pause before the next try.
     pub(super) tries: u32,
     pub(super) pause: Option<Pause>,
@@ -30,7 +37,7 @@ pub(super) struct StepEntry {
 }
 
 impl StepEntry {
-    pub(super) fn new(name: &str, input: Fingerprint) -> Self {
+    fn new(name: &str, input: Fingerprint) -> Self {
         Self {
             name: name.into(),
             input,
@@ -46,10 +53,17 @@ impl StepEntry {
         }
     }
 
+    pub(super) fn is_running(&self) -> bool {
+        self.running
+    }
+
+    pub(super) fn kind(&self) -> Option<Kind> {
+        self.step.as_ref().map(|step| step.kind)
+    }
+
     /// The task that an abort leaves for this step.
     fn task(&self) -> Option<Task> {
-        let kind = self.step.as_ref().map(|step| step.kind);
-        match (&self.result, kind) {
+        match (&self.result, self.kind()) {
             _ if self.compensated => None,
             (Some(Err(_)), _) | (None, None) => None,
             (Some(Ok(_)), Some(Kind::Compensable) | None) => Some(Task::Compensate),
@@ -61,11 +75,11 @@ impl StepEntry {
     /// Whether committing the step again, under its key, shows the outcome of a commit in an earlier life. For a step
     /// that cannot be compensated, the service is asked instead.
     pub(super) fn is_announced_by_commit(&self) -> bool {
-        self.in_doubt && self.step.as_ref().is_some_and(|step| step.kind != Kind::Pivot)
+        self.in_doubt && self.kind().is_some_and(|kind| kind != Kind::Pivot)
     }
 
     /// All records that may exist of this step.
-    pub(super) fn records(&self, path: &Path) -> Vec<Record> {
+    fn records(&self, path: &Path) -> Vec<Record> {
         let (name, input, path) = (self.name.clone(), self.input, path.clone());
         let external = self.step.as_ref().is_none_or(|step| matches!(step.place, StepPlace::External(_)));
         let mut records = Vec::new();
@@ -83,6 +97,12 @@ impl StepEntry {
         }
         records
     }
+
+    fn digest(&self, since: Since, hasher: &mut impl Hasher) {
+        let Self { name, input, result, order, compensated, step, running, tries, pause, in_doubt, trouble } = self;
+        (name, input, result, order, compensated, step.is_some()).hash(hasher);
+        (running, tries, since.left(*pause), in_doubt, trouble).hash(hasher);
+    }
 }
 
 /// A step as shown to test tools.
@@ -94,34 +114,103 @@ pub(crate) struct StepSeen {
     pub(crate) is_done: bool,
 }
 
-#[cfg(feature = "testing")]
-impl Machine {
-    pub(crate) fn steps_seen(&self) -> Vec<StepSeen> {
-        let seen = self.steps.iter().filter_map(|(path, entry)| {
-            let (kind, is_done) = (entry.step.as_ref()?.kind, entry.result.is_some());
-            Some(StepSeen { path: path.clone(), name: entry.name.clone(), kind, is_done })
-        });
-        seen.collect()
-    }
-
-    pub(crate) fn has_observed(&self) -> bool {
-        !self.observed.is_empty()
-    }
+/// See the module's documentation.
+#[derive(Default)]
+pub(super) struct Steps {
+    entries: BTreeMap<Path, StepEntry>,
+    next_order: u32,
+    /// The number of steps that have something running.
+    running: usize,
+    /// The steps that are retried after a pause.
+    retrying: BTreeSet<Path>,
+    /// The calls that wait for a write.
+    jobs: VecDeque<(u64, Job)>,
 }
 
-impl Machine {
-    pub(super) fn steps_in<'a>(&'a self, scope: &'a Path) -> impl Iterator<Item = (&'a Path, &'a StepEntry)> {
+impl Steps {
+    pub(super) fn get(&self, path: &Path) -> Option<&StepEntry> {
+        self.entries.get(path)
+    }
+
+    pub(super) fn get_mut(&mut self, path: &Path) -> Option<&mut StepEntry> {
+        self.entries.get_mut(path)
+    }
+
+    /// Notes that there is a step at `path`.
+    pub(super) fn note_step(&mut self, path: &Path, name: &str, input: Fingerprint) -> Result<&mut StepEntry, Refusal> {
+        let entry = self.entries.entry(path.clone()).or_insert_with(|| StepEntry::new(name, input));
+        if entry.name.is_empty() {
+            (entry.name, entry.input) = (name.into(), input); // So far, only its compensation was known.
+        }
+        if (entry.name.as_str(), entry.input) == (name, input) { Ok(entry) } else { Err("another step is there") }
+    }
+
+    pub(super) fn note_result(
+        &mut self,
+        path: &Path,
+        name: &str,
+        input: Fingerprint,
+        order: u32,
+        result: Result<Payload, Abort>,
+    ) -> Result<(), Refusal> {
+        let entry = self.note_step(path, name, input)?;
+        if entry.result.as_ref().is_some_and(|known| (known, entry.order) != (&result, order)) {
+            return Err("the step has another result");
+        }
+        (entry.order, entry.result) = (order, Some(result));
+        self.next_order = self.next_order.max(order.saturating_add(1));
+        Ok(())
+    }
+
+    pub(super) fn note_trouble(
+        &mut self,
+        path: &Path,
+        input: Fingerprint,
+        trouble: StepFailure,
+    ) -> Result<(), Refusal> {
+        let entry = self.note_step(path, &trouble.step, input)?;
+        (entry.tries, entry.in_doubt) = (trouble.tries, trouble.in_doubt);
+        entry.trouble = Some(trouble);
+        Ok(())
+    }
+
+    /// Notes that the step at `path` is compensated: also one that an operator counts as such.
+    pub(super) fn note_compensated(&mut self, path: &Path) {
+        let unknown = || StepEntry::new("", Fingerprint::default());
+        self.entries.entry(path.clone()).or_insert_with(unknown).compensated = true;
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Path, &StepEntry)> {
+        self.entries.iter()
+    }
+
+    /// The steps in `scope`.
+    pub(super) fn of<'a>(&'a self, scope: &'a Path) -> impl Iterator<Item = (&'a Path, &'a StepEntry)> {
         // The paths of a scope are adjacent in the order of paths.
-        self.steps.range(scope.clone()..).take_while(|(path, _)| path.is_in(scope))
+        self.entries.range(scope.clone()..).take_while(|(path, _)| path.is_in(scope))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The name of the step at `path`, for people.
+    pub(super) fn name(&self, path: &Path) -> String {
+        self.entries.get(path).map(|entry| entry.name.clone()).unwrap_or_default()
+    }
+
+    /// Whether anything runs.
+    pub(super) fn is_any_running(&self) -> bool {
+        self.running > 0
     }
 
     /// Whether a step in `scope` is running.
     pub(super) fn is_running(&self, scope: &Path) -> bool {
-        self.running > 0 && self.steps_in(scope).any(|(_, entry)| entry.running)
+        self.is_any_running() && self.of(scope).any(|(_, entry)| entry.running)
     }
 
     pub(super) fn set_running(&mut self, path: &Path, running: bool) {
-        if let Some(entry) = self.steps.get_mut(path)
+        if let Some(entry) = self.entries.get_mut(path)
             && entry.running != running
         {
             entry.running = running;
@@ -129,38 +218,161 @@ impl Machine {
         }
     }
 
+    /// Whether something runs, is queued, or is retried.
+    pub(super) fn are_busy(&self) -> bool {
+        self.is_any_running() || !self.retrying.is_empty() || self.has_jobs()
+    }
+
+    /// Retries the step at `path` after its pause.
+    pub(super) fn retry(&mut self, path: Path) {
+        self.retrying.insert(path);
+    }
+
+    pub(super) fn stop_retrying(&mut self, path: &Path) {
+        self.retrying.remove(path);
+    }
+
+    /// The steps that are retried.
+    pub(super) fn retried(&self) -> impl Iterator<Item = (&Path, &StepEntry)> {
+        self.retrying.iter().filter_map(|path| Some((path, self.entries.get(path)?)))
+    }
+
+    /// The times at which steps are retried.
+    pub(super) fn next_tries_ms(&self) -> impl Iterator<Item = u64> {
+        self.retried().filter_map(|(_, entry)| Some(entry.pause?.until_ms))
+    }
+
+    /// Takes the retried steps whose pause is over.
+    pub(super) fn take_due(&mut self, now_ms: u64) -> Vec<Path> {
+        let is_due = |path: &&Path| {
+            let pause = self.entries.get(*path).and_then(|entry| entry.pause);
+            pause.is_none_or(|pause| pause.until_ms <= now_ms)
+        };
+        let due: Vec<Path> = self.retrying.iter().filter(is_due).cloned().collect();
+        self.retrying.retain(|path| !due.contains(path));
+        due
+    }
+
+    /// Resets the tries of a step, which starts over or is done. Returns the trouble that it was in.
+    pub(super) fn forget_tries(&mut self, path: &Path) -> Option<StepFailure> {
+        self.retrying.remove(path);
+        let entry = self.entries.get_mut(path)?;
+        (entry.tries, entry.pause) = (0, None);
+        entry.trouble.take()
+    }
+
+    pub(super) fn has_jobs(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// Queues a call of a service, to run once the write `after` is durable.
+    pub(super) fn push_job(&mut self, after: u64, job: Job) {
+        self.jobs.push_back((after, job));
+    }
+
+    /// Takes the next call whose write is durable.
+    pub(super) fn take_job(&mut self, is_synced: impl Fn(u64) -> bool) -> Option<(u64, Job)> {
+        self.jobs.pop_front_if(|(after, _)| is_synced(*after))
+    }
+
+    /// Drops all calls that have not started.
+    pub(super) fn drop_jobs(&mut self) {
+        self.jobs.clear();
+    }
+
+    /// The position of the next committed step.
+    pub(super) fn next_order(&self) -> u32 {
+        self.next_order
+    }
+
+    /// Takes the position of the next committed step, whose result is not known yet.
+    pub(super) fn take_order(&mut self) -> u32 {
+        let order = self.next_order;
+        self.next_order += 1;
+        order
+    }
+
     /// Returns a recorded step in `scope` that the program has not reached (again), with a description.
-    pub(super) fn unvisited_step(&self, scope: &Path) -> Option<(Path, String)> {
-        let mut steps = self.steps_in(scope);
+    pub(super) fn unvisited(&self, scope: &Path) -> Option<(Path, String)> {
+        let mut steps = self.of(scope);
         let (path, entry) = steps.find(|(_, entry)| entry.step.is_none() && !entry.compensated)?;
         Some((path.clone(), format!("step `{}`", entry.name)))
     }
 
     /// The next task for the steps in `scope`, which is aborted: first the steps in doubt, then the latest that can
-    /// be compensated, and last those that cannot.
-    pub(super) fn next_task(&self, scope: &Path) -> Option<(Path, Task)> {
+    /// be compensated, and last those that cannot. Steps in turns that are final stay.
+    pub(super) fn next_task(&self, scope: &Path, loops: &Loops, order: Compensation) -> Option<(Path, Task)> {
         let rank = |task| match task {
             Task::Commit | Task::FindOut | Task::Record => 2,
             Task::Compensate => 1,
             Task::Reconcile => 0,
         };
-        let tasks = self.steps_in(scope).filter(|(path, _)| !self.is_final(path));
+        let tasks = self.of(scope).filter(|(path, _)| !loops.is_final(path));
         let tasks = tasks.filter_map(|(path, entry)| Some((entry.task()?, entry.order, path)));
-        let next = tasks.max_by_key(|(task, order, path)| (rank(*task), self.rank_in_order(*order, path)));
+        // The greatest comes first.
+        let rank_in_order = |number: u32, path| match order {
+            Compensation::SideBySide => (None, number),
+            Compensation::Backwards => (Some(path), number),
+        };
+        let next = tasks.max_by_key(|(task, number, path)| (rank(*task), rank_in_order(*number, *path)));
         next.map(|(task, _, path)| (path.clone(), task))
     }
 
     /// The latest step in `scope` that must still be compensated, or may turn out to need it.
-    pub(super) fn latest_task(&self, scope: &Path) -> Option<Path> {
+    pub(super) fn latest_task(&self, scope: &Path, loops: &Loops) -> Option<Path> {
         let open = |(path, entry): &(&Path, &StepEntry)| {
-            !self.is_final(path) && matches!(entry.task(), Some(Task::Compensate | Task::FindOut))
+            !loops.is_final(path) && matches!(entry.task(), Some(Task::Compensate | Task::FindOut))
         };
-        self.steps_in(scope).filter(open).last().map(|(path, _)| path.clone())
+        self.of(scope).filter(open).last().map(|(path, _)| path.clone())
     }
 
     /// The steps that need an operator.
-    pub fn troubles(&self) -> Vec<(Path, StepFailure)> {
-        let steps = self.steps.iter().filter_map(|(path, entry)| Some((path.clone(), entry.trouble.clone()?)));
+    pub(super) fn troubles(&self) -> Vec<(Path, StepFailure)> {
+        let steps = self.entries.iter().filter_map(|(path, entry)| Some((path.clone(), entry.trouble.clone()?)));
         steps.collect()
+    }
+
+    #[cfg(feature = "testing")]
+    pub(super) fn seen(&self) -> Vec<StepSeen> {
+        let seen = self.entries.iter().filter_map(|(path, entry)| {
+            let (kind, is_done) = (entry.kind()?, entry.result.is_some());
+            Some(StepSeen { path: path.clone(), name: entry.name.clone(), kind, is_done })
+        });
+        seen.collect()
+    }
+
+    /// Forgets the step at `path`, whose commit was not started.
+    pub(super) fn remove(&mut self, path: &Path) -> Option<StepEntry> {
+        self.set_running(path, false);
+        self.entries.remove(path)
+    }
+
+    /// Forgets the steps in `scope`.
+    pub(super) fn forget(&mut self, scope: &Path) {
+        self.entries.retain(|path, _| !path.is_in(scope));
+    }
+
+    /// All records that may exist of the steps in `scope`.
+    pub(super) fn records_in<'a>(&'a self, scope: &'a Path) -> impl Iterator<Item = Record> {
+        self.of(scope).flat_map(|(path, entry)| entry.records(path))
+    }
+
+    pub(super) fn digest(&self, since: Since, hasher: &mut impl Hasher) {
+        let Self { entries, next_order, running, retrying, jobs } = self;
+        // Without their lengths, adjacent lists could be confused.
+        (entries.len(), next_order, running, retrying, jobs.len()).hash(hasher);
+        for (path, entry) in entries {
+            path.hash(hasher);
+            entry.digest(since, hasher);
+        }
+        for (after, Job { role: _, name: _, path, step: _, task }) in jobs {
+            let task = match task {
+                JobTask::Commit => None,
+                JobTask::Compensate(output) => Some(Some(output)),
+                JobTask::FindOut => Some(None),
+            };
+            // A job that waits for no write was started in an earlier life.
+            (*after > 0, since.ahead(*after), path, task).hash(hasher);
+        }
     }
 }

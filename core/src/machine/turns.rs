@@ -7,9 +7,12 @@
 //! the abort, too.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::task::{Context, Poll};
 
 use super::Machine;
+use super::apply::Refusal;
+use super::journal::Urgency;
 use super::waiting::Waiting;
 use crate::base::id::{Path, RoleIndex};
 use crate::base::message::Payload;
@@ -20,37 +23,145 @@ use crate::record::Record;
 /// The operation, in the scope of a turn, with which a role reports that its part of the turn has ended.
 pub(crate) const TURN_VOTE: u32 = u32::MAX;
 
-/// The maximum number of changes that a loop accumulates for one write.
-const PENDING_CHANGES_MAX: usize = 1_024;
-
 /// The progress of a loop.
 #[derive(Default, Hash)]
-pub(super) struct Loop {
+struct Loop {
     /// The role that decides when a turn is final. Known once the program (or its replay) has reached the loop.
     decider: Option<RoleIndex>,
-    pub(super) turn: u32,
+    turn: u32,
     state: Option<Payload>,
 }
 
 /// The turns that a deciding role has reported as final.
 #[derive(Default, Hash)]
-pub(super) struct LoopKnowledge {
+struct LoopKnowledge {
     finals: BTreeMap<Path, u32>,
     /// Whether the deciding role knew of the abort, so that nothing is added any more.
     complete: bool,
+}
+
+/// The loops that this role takes part in.
+pub(super) struct Loops {
+    role: RoleIndex,
+    entries: BTreeMap<Path, Loop>,
+    heard: BTreeMap<RoleIndex, LoopKnowledge>,
+}
+
+/// The role is the same in all instances whose hashes are compared.
+impl Hash for Loops {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let Self { role: _, entries, heard } = self;
+        (entries, heard).hash(hasher);
+    }
+}
+
+impl Loops {
+    pub(super) fn new(role: RoleIndex) -> Self {
+        Self { role, entries: BTreeMap::new(), heard: BTreeMap::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn decider(&self, path: &Path) -> Option<RoleIndex> {
+        self.entries.get(path)?.decider
+    }
+
+    /// Notes that `turn` begins with `state`.
+    pub(super) fn note_turn(&mut self, path: &Path, turn: u32, state: Payload) -> Result<(), Refusal> {
+        let entry = self.entries.entry(path.clone()).or_default();
+        match &entry.state {
+            Some(_) if turn < entry.turn => return Err("a later turn has begun"),
+            Some(known) if turn == entry.turn && *known != state => return Err("the turn began with another state"),
+            _ => {}
+        }
+        (entry.turn, entry.state) = (turn, Some(state));
+        Ok(())
+    }
+
+    /// The number of turns of the loop at `path` that `decider` has reported as final.
+    fn reported(&self, path: &Path, decider: RoleIndex) -> Option<u32> {
+        self.heard.get(&decider)?.finals.get(path).copied()
+    }
+
+    fn note_reported(&mut self, from: RoleIndex, finals: Vec<(Path, u32)>, aborted: bool) {
+        let heard = self.heard.entry(from).or_default();
+        if heard.complete {
+            return;
+        }
+        heard.complete = aborted;
+        for (path, turns) in finals {
+            let known = heard.finals.entry(path).or_default();
+            *known = turns.max(*known);
+        }
+    }
+
+    /// The turns of this role's loops that have ended.
+    fn own_finals(&self) -> Vec<(Path, u32)> {
+        let own = self.entries.iter().filter(|(_, entry)| entry.turn > 0);
+        own.map(|(path, entry)| (path.clone(), entry.turn)).collect()
+    }
+
+    /// The number of final turns of the loop; `None` while only another role knows it.
+    fn finals(&self, path: &Path, entry: &Loop) -> Option<u32> {
+        let Some(decider) = entry.decider.filter(|role| *role != self.role) else { return Some(entry.turn) };
+        let heard = self.heard.get(&decider).filter(|heard| heard.complete)?;
+        Some(heard.finals.get(path).copied().unwrap_or_default().max(entry.turn))
+    }
+
+    /// The loops around `path`, each with the turn that contains `path`.
+    fn around<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = (Path, &'a Loop, u32)> {
+        let scopes = path.scopes().filter(|_| !self.entries.is_empty());
+        scopes.filter_map(|scope| {
+            let (entry, turn) = (self.entries.get(&scope)?, path.counter_in(&scope)?);
+            Some((scope, entry, turn))
+        })
+    }
+
+    /// Whether `path` is in a turn that has ended at this role.
+    pub(super) fn is_over(&self, path: &Path) -> bool {
+        self.around(path).any(|(_, entry, turn)| turn < entry.turn)
+    }
+
+    /// Whether the step at `path` of an aborted session stays, because its turn has ended for all roles.
+    pub(super) fn is_final(&self, path: &Path) -> bool {
+        self.around(path).any(|(scope, entry, turn)| turn < self.finals(&scope, entry).unwrap_or(entry.turn))
+    }
+
+    /// The roles that must report which of the turns around `paths` are final.
+    fn deciders_in_doubt<'a>(&'a self, paths: impl Iterator<Item = &'a Path>) -> Vec<RoleIndex> {
+        let around = paths.flat_map(|path| self.around(path));
+        let doubtful = around.filter(|(scope, entry, _)| self.finals(scope, entry).is_none());
+        let mut deciders: Vec<RoleIndex> = doubtful.filter_map(|(_, entry, _)| entry.decider).collect();
+        deciders.dedup();
+        deciders
+    }
+
+    /// Forgets the loops in `scope`.
+    fn forget(&mut self, scope: &Path) {
+        self.entries.retain(|path, _| !path.is_in(scope));
+        for heard in self.heard.values_mut() {
+            heard.finals.retain(|path, _| !path.is_in(scope));
+        }
+    }
+
+    /// The checkpoints of the loops in `scope`.
+    fn records_in<'a>(&'a self, scope: &'a Path) -> impl Iterator<Item = Record> {
+        let loops = self.entries.range(scope.clone()..).take_while(|(path, _)| path.is_in(scope));
+        loops.filter_map(|(path, Loop { decider: _, turn, state })| {
+            Some(Record::Checkpoint { path: path.clone(), turn: *turn, state: state.clone()? })
+        })
+    }
 }
 
 impl Machine {
     /// Enters the loop at `path`, which the program has reached. Returns the turn and state to continue from, if
     /// there is a checkpoint.
     pub(crate) fn enter_loop(&mut self, path: &Path, decider: RoleIndex) -> (u32, Option<Payload>) {
-        let entry = self.loops.entry(path.clone()).or_default();
+        let entry = self.loops.entries.entry(path.clone()).or_default();
         entry.decider = Some(decider);
         (entry.turn, entry.state.clone())
-    }
-
-    pub(super) fn restore_loop(&mut self, path: Path, turn: u32, state: Payload) {
-        self.loops.insert(path, Loop { decider: None, turn, state: Some(state) });
     }
 
     /// Waits until the turn has ended for all `members`, as far as this role can know.
@@ -64,22 +175,19 @@ impl Machine {
         if self.is_stopped() || self.is_aborted(path) {
             return Poll::Pending;
         }
-        let decider = self.loops.get(path).and_then(|entry| entry.decider).unwrap_or(self.id.role);
-        if decider != self.id.role {
-            let known = self.heard.get(&decider).and_then(|heard| heard.finals.get(path));
-            if known.is_some_and(|finals| *finals > turn) {
+        let decider = self.loops.decider(path).unwrap_or(self.identity.id.role);
+        if decider != self.identity.id.role {
+            if self.loops.reported(path, decider).is_some_and(|finals| finals > turn) {
                 return Poll::Ready(());
             }
             return self.wait(cx, path, Waiting::for_turn_over(decider));
         }
         let vote = path.child(turn).child(TURN_VOTE);
-        let missing =
-            members.iter().find(|role| **role != decider && !self.mailbox.contains_key(&(vote.clone(), **role)));
-        match missing {
+        let lacks_vote = |role: &&RoleIndex| **role != decider && self.inputs.message(&vote, **role).is_none();
+        match members.iter().find(lacks_vote) {
             Some(role) => self.wait(cx, &vote, Waiting::for_message(Operation::Vote, *role)),
-            // Without this limit, a program that never waits would fill the memory with pending changes.
-            None if self.pending.changes.len() >= PENDING_CHANGES_MAX => {
-                self.pending.urgent = true;
+            None if self.journal.is_crowded() => {
+                self.journal.hurry();
                 self.wait(cx, &vote, Waiting::for_writes())
             }
             None => Poll::Ready(()),
@@ -89,19 +197,17 @@ impl Machine {
     /// Starts `turn` of the loop with `state`. All earlier turns have ended for all `members`.
     pub(crate) fn checkpoint(&mut self, path: &Path, turn: u32, state: Payload, members: &[RoleIndex]) {
         let over = path.child(turn.saturating_sub(1));
-        let keys = self.journal_keys(&over).into_iter();
-        self.pending.changes.extend(keys.map(|key| Change { space: Space::Journal, key, value: None }));
+        let keys = self.journal_keys(&over);
+        self.journal.change(keys.into_iter().map(|key| Change { space: Space::Journal, key, value: None }));
         self.forget(&over);
-        let record = Record::Checkpoint { path: path.clone(), turn, state: state.clone() };
-        let entry = self.loops.entry(path.clone()).or_default();
-        (entry.turn, entry.state) = (turn, Some(state));
-        if entry.decider != Some(self.id.role) || members.len() < 2 {
+        let record = Record::Checkpoint { path: path.clone(), turn, state };
+        if self.loops.decider(path) != Some(self.identity.id.role) || members.len() < 2 {
             // No other role depends on this checkpoint: if it is lost, the turn is replayed from its journal.
-            return self.record(&record, false);
+            return self.commit(&record, Urgency::Lazy);
         }
-        self.record_result(&record);
+        self.commit(&record, Urgency::Result);
         for to in members {
-            if *to != self.id.role {
+            if *to != self.identity.id.role {
                 self.tell_turns(*to);
             }
         }
@@ -109,96 +215,34 @@ impl Machine {
 
     /// The keys of all records in `scope`.
     pub(super) fn journal_keys(&self, scope: &Path) -> Vec<Vec<u8>> {
-        let at = |path: &Path| path.clone();
-        let mail = self.mailbox.range((scope.clone(), RoleIndex(0))..).take_while(|((path, _), _)| path.is_in(scope));
-        let mail = mail.map(|((path, from), (operation, payload))| Record::Received {
-            path: at(path),
-            from: *from,
-            operation: *operation,
-            payload: payload.clone(),
-        });
-        let observed = self.observed.range(scope.clone()..).take_while(|(path, _)| path.is_in(scope));
-        let observed = observed.map(|(path, observation)| observation.record(path));
-        let loops = self.loops.range(scope.clone()..).take_while(|(path, _)| path.is_in(scope));
-        let loops = loops.filter_map(|(path, entry)| {
-            Some(Record::Checkpoint { path: at(path), turn: entry.turn, state: entry.state.clone()? })
-        });
-        let steps = self.steps_in(scope).flat_map(|(path, entry)| entry.records(path));
-        mail.chain(observed).chain(loops).chain(steps).map(|record| record.key(self.id)).collect()
+        let records = self.inputs.records_in(scope).chain(self.loops.records_in(scope));
+        records.chain(self.steps.records_in(scope)).map(|record| record.key(self.identity.id)).collect()
     }
 
     /// Removes everything in `scope` from memory.
     fn forget(&mut self, scope: &Path) {
-        self.mailbox.retain(|(path, _), _| !path.is_in(scope));
-        self.sent.retain(|(path, _), _| !path.is_in(scope));
-        self.observed.retain(|path, _| !path.is_in(scope));
-        self.steps.retain(|path, _| !path.is_in(scope));
-        self.loops.retain(|path, _| !path.is_in(scope));
-        self.sagas.retain(|path, _| !path.is_in(scope));
-        for heard in self.heard.values_mut() {
-            heard.finals.retain(|path, _| !path.is_in(scope));
-        }
+        self.inputs.forget(scope);
+        self.outbox.forget(scope);
+        self.steps.forget(scope);
+        self.loops.forget(scope);
+        self.sagas.forget(scope);
     }
 
     /// Sends `to` the final turns of the loops that this role decides.
     pub(super) fn tell_turns(&mut self, to: RoleIndex) {
-        let own = self.loops.iter().filter(|(_, entry)| entry.turn > 0);
-        let finals = own.map(|(path, entry)| (path.clone(), entry.turn)).collect();
-        self.answer(to, Body::Turns { finals, aborted: self.abort.is_some() });
-    }
-
-    pub(super) fn has_loops(&self) -> bool {
-        !self.loops.is_empty()
+        self.answer(to, Body::Turns { finals: self.loops.own_finals(), aborted: self.phase.is_aborted() });
     }
 
     pub(super) fn note_turns(&mut self, from: RoleIndex, finals: Vec<(Path, u32)>, aborted: bool) {
-        let heard = self.heard.entry(from).or_default();
-        if heard.complete {
-            return;
-        }
-        heard.complete = aborted;
-        for (path, turns) in finals {
-            let known = heard.finals.entry(path).or_default();
-            *known = turns.max(*known);
-        }
-    }
-
-    /// The number of final turns of the loop; `None` while only another role knows it.
-    fn finals(&self, path: &Path, entry: &Loop) -> Option<u32> {
-        let Some(decider) = entry.decider.filter(|role| *role != self.id.role) else { return Some(entry.turn) };
-        let heard = self.heard.get(&decider).filter(|heard| heard.complete)?;
-        Some(heard.finals.get(path).copied().unwrap_or_default().max(entry.turn))
-    }
-
-    /// The loops around `path`, each with the turn that contains `path`.
-    fn loops_around<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = (Path, &'a Loop, u32)> {
-        let scopes = path.scopes().filter(|_| !self.loops.is_empty());
-        scopes.filter_map(|scope| {
-            let (entry, turn) = (self.loops.get(&scope)?, path.counter_in(&scope)?);
-            Some((scope, entry, turn))
-        })
-    }
-
-    /// Whether `path` is in a turn that has ended at this role.
-    pub(super) fn is_over(&self, path: &Path) -> bool {
-        self.loops_around(path).any(|(_, entry, turn)| turn < entry.turn)
-    }
-
-    /// Whether the step at `path` of an aborted session stays, because its turn has ended for all roles.
-    pub(super) fn is_final(&self, path: &Path) -> bool {
-        self.loops_around(path).any(|(scope, entry, turn)| turn < self.finals(&scope, entry).unwrap_or(entry.turn))
+        self.loops.note_reported(from, finals, aborted);
     }
 
     /// The roles that must first report which turns of an aborted session are final.
     pub(super) fn deciders_in_doubt(&self) -> Vec<RoleIndex> {
-        if self.abort.is_none() || self.loops.is_empty() {
+        if !self.phase.is_aborted() || self.loops.is_empty() {
             return Vec::new();
         }
-        let around = self.steps.keys().flat_map(|path| self.loops_around(path));
-        let doubtful = around.filter(|(scope, entry, _)| self.finals(scope, entry).is_none());
-        let mut deciders: Vec<RoleIndex> = doubtful.filter_map(|(_, entry, _)| entry.decider).collect();
-        deciders.dedup();
-        deciders
+        self.loops.deciders_in_doubt(self.steps.iter().map(|(path, _)| path))
     }
 
     pub(super) fn doubts_a_turn(&self) -> bool {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::task::Waker;
 
-use super::waiting::{Waiting, WaitingFor};
+use super::waiting::{Waiting, WaitingFor, Wanted};
 use crate::base::id::{Path, RoleIndex};
 
 /// An event that several operations may wait for together.
@@ -52,6 +52,8 @@ pub(super) struct Waiters {
     own: usize,
     /// The wakers that every event wakes.
     of_any: Vec<Waker>,
+    /// The path at which the last polled operation waits.
+    latest: Option<Path>,
 }
 
 /// The hash covers what is waited for. The wakers and the indices follow from that.
@@ -76,6 +78,15 @@ impl Waiters {
         self.speakers.keys().copied()
     }
 
+    /// The awaited messages of other roles.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = Wanted> {
+        self.iter().filter_map(|(path, waiting)| match waiting.what {
+            WaitingFor::Message(_, from) => Some(Wanted { path: Some(path.clone()), from }),
+            WaitingFor::TurnOver(from) => Some(Wanted { path: None, from }),
+            _ => None,
+        })
+    }
+
     /// Whether an operation waits for something that this role itself causes.
     pub(super) fn has_own(&self) -> bool {
         self.own > 0
@@ -98,7 +109,13 @@ impl Waiters {
             *self.speakers.entry(role).or_default() += 1;
         }
         self.own += usize::from(!waiting.what.is_by_others());
+        self.latest = Some(path.clone());
         self.by_path.insert(path, Waiter { waiting, waker });
+    }
+
+    /// Takes the path of the last wait, if it is new.
+    pub(super) fn take_latest(&mut self) -> Option<Path> {
+        self.latest.take()
     }
 
     /// Registers a waker that every event wakes.

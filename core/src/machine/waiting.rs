@@ -110,37 +110,36 @@ impl Machine {
     /// Lets the operation at `path` wait. The operation is polled again when the event happens, or when much has
     /// changed.
     pub(super) fn wait<T>(&mut self, cx: &Context<'_>, path: &Path, waiting: Waiting) -> Poll<T> {
-        self.waiting.insert(path.clone(), waiting, cx.waker().clone());
-        self.waits_at = Some(path.clone());
+        self.waits.insert(path.clone(), waiting, cx.waker().clone());
         Poll::Pending
     }
 
     /// Takes the path at which the last polled operation waits, if it waits.
     pub(crate) fn take_waits_at(&mut self) -> Option<Path> {
-        self.waits_at.take()
+        self.waits.take_latest()
     }
 
     /// Removes the wait at `path`, because the operation has its result or was dropped.
     pub(crate) fn forget_waiting(&mut self, path: &Path) {
-        self.waiting.remove(path);
+        self.waits.remove(path);
     }
 
     /// Wakes every waiting operation.
     pub(super) fn wake(&mut self) {
-        self.waiting.wake_all();
+        self.waits.wake_all();
     }
 
     /// Wakes operations that wait for room in the window.
     pub(super) fn wake_for_room(&mut self) {
         // Each acknowledgement wakes one operation. If the woken operations do not use the room, the last
         // acknowledgement wakes all.
-        let count_max = if self.unacked.is_empty() { usize::MAX } else { 1 };
-        self.waiting.wake_shared(&Shared::Room, count_max);
+        let count_max = if self.outbox.all_is_acknowledged() { usize::MAX } else { 1 };
+        self.waits.wake_shared(&Shared::Room, count_max);
     }
 
     /// Describes, for people, what the program waits for.
     pub fn waits_for(&self) -> Vec<(Path, String)> {
-        self.waiting.iter().map(|(path, waiting)| (path.clone(), waiting.described(self.roles))).collect()
+        self.waits.iter().map(|(path, waiting)| (path.clone(), waiting.described(self.identity.roles))).collect()
     }
 
     /// Describes what the program waits for, except waits that have a time limit or end by themselves.
@@ -151,35 +150,26 @@ impl Machine {
                 matches!(waiting.what, WaitingFor::Message(..) | WaitingFor::TurnOver(_) | WaitingFor::Signal(_));
             by_others && waiting.until_unix_ms.is_none()
         };
-        self.waiting
+        self.waits
             .iter()
             .filter(others)
-            .map(|(path, waiting)| (path.clone(), waiting.described(self.roles)))
+            .map(|(path, waiting)| (path.clone(), waiting.described(self.identity.roles)))
             .collect()
-    }
-
-    /// The awaited messages of other roles.
-    pub(super) fn wanted_messages(&self) -> impl Iterator<Item = Wanted> {
-        self.waiting.iter().filter_map(|(path, waiting)| match waiting.what {
-            WaitingFor::Message(_, from) => Some(Wanted { path: Some(path.clone()), from }),
-            WaitingFor::TurnOver(from) => Some(Wanted { path: None, from }),
-            _ => None,
-        })
     }
 
     /// Wakes the operations whose wall-clock time has come.
     pub(super) fn wake_when_due(&mut self) {
-        self.waiting.wake_until(self.unix_ms);
+        self.waits.wake_until(self.timers.unix_ms);
     }
 
     /// Whether the program waits, and only for events from outside or for time to pass.
     pub(super) fn waits_for_others(&self) -> bool {
-        !self.waiting.is_empty() && !self.waiting.has_own()
+        !self.waits.is_empty() && !self.waits.has_own()
     }
 
     /// The next wall-clock time at which a wait, or the session's deadline, is over.
     pub(super) fn next_time_unix_ms(&self) -> Option<u64> {
-        self.waiting.first_time_unix_ms().into_iter().chain(self.open_deadline_unix_ms()).min()
+        self.waits.first_time_unix_ms().into_iter().chain(self.open_deadline_unix_ms()).min()
     }
 
     /// The time at which the instance continues through the passing of time alone (a timer, a time limit, the
@@ -190,15 +180,13 @@ impl Machine {
         if self.stopped.is_some() {
             return None;
         }
-        let left = |until_unix_ms: u64| until_unix_ms.saturating_sub(self.unix_ms).max(1);
-        let time = self.next_time_unix_ms().map(|until| self.now_ms.saturating_add(left(until)));
-        self.next_tries_ms().chain(time).filter(|due_ms| *due_ms > self.now_ms).min()
+        let time = self.next_time_unix_ms().map(|until| self.timers.time_of(until, u64::MAX));
+        self.steps.next_tries_ms().chain(time).filter(|due_ms| *due_ms > self.timers.now_ms).min()
     }
 
     /// The time at which the wall clock must be checked, on the clock of [`Machine::settle`].
     pub(super) fn next_look_ms(&self) -> Option<u64> {
-        let until = self.next_time_unix_ms()?.saturating_sub(self.unix_ms).clamp(1, CLOCK_LOOK_MAX_MS);
-        Some(self.now_ms.saturating_add(until))
+        Some(self.timers.time_of(self.next_time_unix_ms()?, CLOCK_LOOK_MAX_MS))
     }
 
     /// Waits until the wall clock shows `unix_ms`.
@@ -206,7 +194,7 @@ impl Machine {
         if self.is_stopped() || self.is_aborted(path) {
             return Poll::Pending;
         }
-        if self.unix_ms >= unix_ms {
+        if self.timers.unix_ms >= unix_ms {
             return Poll::Ready(());
         }
         self.wait(cx, path, Waiting::for_time(unix_ms))
@@ -223,13 +211,13 @@ impl Machine {
         if let Poll::Ready(payload) = self.poll_receive(cx, path, Operation::Comm, from) {
             // The timely arrival is a result like any other: a crash must not lose it and let the message be found
             // too late.
-            self.barrier = self.barrier.max(self.all_so_far());
+            self.journal.raise_barrier();
             return Poll::Ready(Some(payload));
         }
         if self.is_stopped() || self.is_aborted(path) {
             return Poll::Pending;
         }
-        if self.unix_ms >= unix_ms {
+        if self.timers.unix_ms >= unix_ms {
             return Poll::Ready(None);
         }
         self.wait(cx, path, Waiting::for_message(Operation::Comm, from).until(unix_ms))

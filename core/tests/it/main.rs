@@ -15,6 +15,7 @@ mod crashes;
 mod fuzz;
 mod harness;
 mod instance;
+mod journal;
 mod keys;
 mod layers;
 mod lint;

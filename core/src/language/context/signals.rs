@@ -473,6 +473,6 @@ impl Engine {
 
     async fn observe_at_leisure(&self, path: &Path, name: &str, timer: &Timer) {
         let payload = self.encoded(path, timer).await;
-        self.instance().observe_at_leisure(path.clone(), name, payload);
+        self.instance().observe_at_leisure(path, name, payload);
     }
 }
