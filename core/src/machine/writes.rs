@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Effects, LocalJob, Machine, Outgoing, OutgoingKey, Stop, Write};
+use super::{Effects, Forget, LocalJob, Machine, Outgoing, OutgoingKey, Stop, Write};
 use crate::frame::{Body, Frame, Header};
 use crate::id::{Path, RoleIndex};
 use crate::record::{self, Record};
@@ -25,6 +25,7 @@ impl Machine {
             self.effects.frames.push(outgoing);
         }
         if let Some((_, output)) = self.output_after.take_if(|(after, _)| *after <= self.synced) {
+            self.effects.forget = output.is_err().then_some(Forget::Messages);
             self.effects.output = Some(output);
         }
         if let Some((_, view)) = self.view_after.take_if(|(after, _)| *after <= self.synced) {
@@ -32,6 +33,11 @@ impl Machine {
         }
         if self.close_after.is_some_and(|after| after > 0 && after <= self.synced) {
             self.effects.closed = self.closed.take();
+            // Its last frame, if the close has overtaken the acknowledgement. The initiator closes only when all of its
+            // frames are acknowledged.
+            if self.effects.closed.is_some() && !self.initiates() {
+                self.effects.forget = Some(Forget::All);
+            }
         }
         self.effects.lacking = self.take_lacking();
         std::mem::take(&mut self.effects)
