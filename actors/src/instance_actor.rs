@@ -12,7 +12,7 @@ use std::time::Duration;
 use accompanist_core::contract::{Space, StoreError};
 use accompanist_core::frame::{Body, Delivery, Frame, Header, Outcome};
 use accompanist_core::id::{InstanceId, Path, RoleIndex};
-use accompanist_core::machine::{Effects, Idle, LocalResult, Machine, Outgoing, OutgoingKey, Retried};
+use accompanist_core::machine::{Effects, Forget, Idle, LocalResult, Machine, Outgoing, OutgoingKey, Retried};
 use accompanist_core::record::{Closed, Opened, Record, Task};
 use accompanist_core::role_instance::{RoleInstance, TurnWaker};
 use accompanist_core::{Abort, NodeId, Payload, Service};
@@ -571,7 +571,7 @@ impl InstanceState {
         let rest = live.part.rest_without(&lacking);
         self.context.writer.submit(Job::Leave { id: self.id, incarnation: self.incarnation, rest });
         // As at a passivation: after reloading, the instance sends what is still to be sent, and nothing else.
-        self.context.to_link(LinkMessage::Forget { id: self.id, all: true });
+        self.context.to_link(LinkMessage::Forget { id: self.id, what: Forget::All });
         self.discard();
         self.incarnation = self.context.next_incarnation();
         self.lacking = lacking;
@@ -625,6 +625,7 @@ impl InstanceState {
         let Effects {
             retries,
             writes,
+            forget,
             frames,
             acks,
             output,
@@ -648,6 +649,9 @@ impl InstanceState {
             let begins = std::mem::take(&mut self.begins);
             self.context.writer.submit(Job::Write { id, incarnation, begins, write, done });
         }
+        if let Some(what) = forget {
+            self.context.to_link(LinkMessage::Forget { id: self.id, what });
+        }
         #[cfg(feature = "testing")]
         let frames = self.forget_some(myself, frames);
         if !frames.is_empty() || !acks.is_empty() {
@@ -656,11 +660,6 @@ impl InstanceState {
         if opened {
             self.context.queue_delay().stored(&Arrival::Start(self.id), self.context.now_ms());
             self.publish(|progress| progress.opened = true);
-        }
-        if let Some(Err(_)) = output {
-            // After an abort its messages are useless, and a resent message must not outlive the session (decision
-            // 0009).
-            self.context.to_link(LinkMessage::Forget { id: self.id, all: false });
         }
         if let Some(output) = output {
             self.publish(|progress| progress.output = Some(output));
@@ -684,11 +683,6 @@ impl InstanceState {
         if let Some(closed) = closed {
             self.context.forget_dead(self.context.dead_letters.of(self.id));
             self.context.nudged.goes_on(self.id);
-            if closed.header.initiator != self.id.role {
-                // Its last frame, if the close has overtaken the acknowledgement. The initiator's frames have all
-                // been acknowledged.
-                self.context.to_link(LinkMessage::Forget { id: self.id, all: true });
-            }
             if actor::is_channel(&closed.header) {
                 tracing::error!(id = %self.id, "a channel to a durable actor is over; `Address::reopen` opens it anew");
             }

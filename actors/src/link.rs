@@ -29,7 +29,7 @@ use accompanist_core::frame::{
     ADVERTISEMENT_NODES_BYTES_MAX, Advertisement, Body, Delivery, Epoch, Frame, Packet, Receipt, Round,
 };
 use accompanist_core::id::InstanceId;
-use accompanist_core::machine::{Outgoing, OutgoingKey};
+use accompanist_core::machine::{Forget, Outgoing};
 use metrics::{counter, gauge};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -56,8 +56,8 @@ use crate::writer::Job;
 pub(crate) enum LinkMessage {
     /// An instance sends frames or acknowledgements.
     Say { id: InstanceId, frames: Vec<Outgoing>, acks: Vec<Receipt> },
-    /// The frames of an instance are useless: its messages, or (it has closed) all of them.
-    Forget { id: InstanceId, all: bool },
+    /// These frames of an instance are not to be sent again.
+    Forget { id: InstanceId, what: Forget },
     /// An instance is passivated while these nodes have not acknowledged all of its frames: it is to be reactivated
     /// to resend them.
     Rest { id: InstanceId, unacknowledged: BTreeSet<NodeId> },
@@ -270,9 +270,9 @@ impl LinkState {
                     self.acknowledge(receipt);
                 }
             }
-            LinkMessage::Forget { id, all } => self.forget(id, |key| all || key.is_useless_when_aborted()),
+            LinkMessage::Forget { id, what } => self.forget(id, what),
             LinkMessage::Rest { id, unacknowledged } => {
-                self.forget(id, |_| true);
+                self.forget(id, Forget::All);
                 self.passivated.add(id, unacknowledged);
             }
             LinkMessage::Packet { from, bytes, arrived_ms } => {
@@ -291,8 +291,8 @@ impl LinkState {
         Ok(())
     }
 
-    fn forget(&mut self, id: InstanceId, useless: impl Fn(&OutgoingKey) -> bool) {
-        for next in self.outbox.forget(id, useless, self.context.now_ms()) {
+    fn forget(&mut self, id: InstanceId, what: Forget) {
+        for next in self.outbox.forget(id, what, self.context.now_ms()) {
             self.transmit(next);
         }
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use accompanist_core::contract::Environment;
 use accompanist_core::frame::Frame;
 use accompanist_core::id::{InstanceId, RoleIndex};
-use accompanist_core::machine::{Outgoing, OutgoingKey};
+use accompanist_core::machine::{Forget, Outgoing, OutgoingKey};
 use accompanist_core::{NodeId, Path};
 
 use super::round_trip::RoundTrip;
@@ -287,18 +287,12 @@ impl Outbox {
         self.window_max.saturating_sub(taken)
     }
 
-    /// Drops the frames of `id` that `useless` selects: they are not resent. Returns the frames that may be sent in
-    /// their place.
-    pub(super) fn forget(
-        &mut self,
-        id: InstanceId,
-        useless: impl Fn(&OutgoingKey) -> bool,
-        now_ms: u64,
-    ) -> Vec<Transmission> {
+    /// Drops these frames of `id`: they are not resent. Returns the frames that may be sent in their place.
+    pub(super) fn forget(&mut self, id: InstanceId, what: Forget, now_ms: u64) -> Vec<Transmission> {
         // The least key of an instance is that of a message under the root.
         let first = (id, OutgoingKey::Deliver(Path::root(), RoleIndex(0)));
         let of_instance = self.known.range(first..).take_while(|((of, _), _)| *of == id);
-        let gone = of_instance.filter(|((_, key), _)| useless(key));
+        let gone = of_instance.filter(|((_, key), _)| what.includes(key));
         let gone: Vec<(FrameKey, Place)> = gone.map(|(key, place)| (key.clone(), place.clone())).collect();
         let mut next = Vec::new();
         for (key, place) in gone {

@@ -5,7 +5,7 @@
 
 use std::any::Any;
 
-use crate::id::RoleIndex;
+use crate::base::id::RoleIndex;
 
 /// A party in a choreography, as a zero-sized type.
 ///

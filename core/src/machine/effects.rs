@@ -330,10 +330,22 @@ impl OutgoingKey {
     pub fn is_acknowledged(&self) -> bool {
         !matches!(self, Self::Nudge(_))
     }
+}
 
-    /// Whether the frame is no longer needed once its session is aborted.
-    pub fn is_useless_when_aborted(&self) -> bool {
-        matches!(self, Self::Deliver(..) | Self::Invite(_))
+/// The frames that are not to be sent again, although nobody has acknowledged them. Otherwise a frame could outlive its
+/// session, for as long as its receiver is away, and then begin it anew (decision 0009).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forget {
+    /// The messages of the program, and invitations: the abort is durable, and tells their receivers all they need.
+    Messages,
+    /// Everything: the end is durable.
+    All,
+}
+
+impl Forget {
+    /// Whether the frame with this key is one of them.
+    pub fn includes(self, key: &OutgoingKey) -> bool {
+        self == Self::All || matches!(key, OutgoingKey::Deliver(..) | OutgoingKey::Invite(_))
     }
 }
 
@@ -344,6 +356,8 @@ pub struct Effects {
     pub retries: Vec<Retried>,
     /// Writes to make durable, in this order.
     pub writes: Vec<Write>,
+    /// Frames of earlier turns that are not to be sent again. Comes before `frames`, which are all still needed.
+    pub forget: Option<Forget>,
     /// Frames to send until they are acknowledged.
     pub frames: Vec<Outgoing>,
     /// Receipts to acknowledge: the frames they name are durable.

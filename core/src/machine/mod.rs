@@ -65,7 +65,7 @@ use self::waiters::Waiters;
 pub use compensation::Resolution;
 #[cfg(feature = "testing")]
 pub(crate) use effects::CAUSES_OF_DIVERGENCE;
-pub use effects::{Effects, LocalJob, LocalResult, Outgoing, OutgoingKey, Retried, Stop, Write};
+pub use effects::{Effects, Forget, LocalJob, LocalResult, Outgoing, OutgoingKey, Retried, Stop, Write};
 pub(crate) use effects::{Job, JobResult, JobTask};
 pub use idle::Idle;
 pub use limits::Limits;

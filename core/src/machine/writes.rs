@@ -4,7 +4,7 @@
 //! Here the coordinator hands what it decides to `journal` and `outbox`, which keep it, and collects what they set free.
 
 use super::journal::Urgency;
-use super::{Effects, LocalJob, Machine, OutgoingKey, Stop};
+use super::{Effects, Forget, LocalJob, Machine, OutgoingKey, Stop};
 use crate::base::id::RoleIndex;
 use crate::frame::{Body, Outcome};
 use crate::record::Record;
@@ -21,9 +21,15 @@ impl Machine {
             self.effects.frames.push(outgoing);
         }
         if let Some(output) = self.caller.take_due(|write| self.journal.is_synced(write)) {
+            self.effects.forget = output.is_err().then_some(Forget::Messages);
             self.effects.output = Some(output);
         }
         self.effects.closed = self.phase.take_tombstone(|write| self.journal.is_synced(write));
+        // Its last frame, if the close has overtaken the acknowledgement. The initiator closes only when all of its
+        // frames are acknowledged.
+        if self.effects.closed.is_some() && !self.identity.initiates() {
+            self.effects.forget = Some(Forget::All);
+        }
         self.effects.lacking = self.take_lacking();
         std::mem::take(&mut self.effects)
     }

@@ -344,10 +344,8 @@ impl<C: Choreography> SessionHarness<C> {
         }
         let initiator = self.initiator();
         let Some(site) = self.sites.get_mut(index) else { return };
-        if let Some(Err(_)) = &effects.output {
-            // These frames are not needed any more, and a frame that is resent must not outlive the session (decision
-            // 0009).
-            site.said.retain(|_, said| !said.key.is_useless_when_aborted());
+        if let Some(forget) = effects.forget {
+            site.said.retain(|_, said| !forget.includes(&said.key));
         }
         if index == initiator {
             self.output = effects.output.or(self.output.take());
