@@ -5,6 +5,7 @@
 
 use std::hash::{Hash, Hasher};
 
+use super::Machine;
 use super::digest::Since;
 use super::signals::Signals;
 use crate::base::abort::Abort;
@@ -70,5 +71,19 @@ impl Caller {
         (signals, output, view).hash(hasher);
         output_after.as_ref().map(|(after, output)| (since.ahead(*after), output)).hash(hasher);
         view_after.as_ref().map(|(after, view)| (since.ahead(*after), view)).hash(hasher);
+    }
+}
+
+impl Machine {
+    /// Publishes a view of the program's progress.
+    pub(crate) fn publish(&mut self, view: Payload) {
+        if !self.phase.is_aborted() {
+            self.caller.publish(view, self.journal.barrier());
+        }
+    }
+
+    /// The view that the program has published last, as far as the results it depends on are durable.
+    pub fn view(&self) -> Option<&Payload> {
+        self.caller.view()
     }
 }

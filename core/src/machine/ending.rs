@@ -48,6 +48,28 @@ impl Machine {
         }
     }
 
+    /// Aborts the session on behalf of the caller, who may repeat this. Returns the number of the write that makes
+    /// the abort durable, or `None` if it is too late.
+    pub fn cancel(&mut self, abort: &Abort) -> Option<u64> {
+        if self.identity.initiates() && self.phase.may_abort() {
+            self.note_abort(abort, true);
+            self.tell_abort(abort);
+        }
+        (self.phase.abort() == Some(abort)).then_some(self.journal.barrier())
+    }
+
+    /// The time at which the session is aborted if it has not ended, at the role that is responsible for that.
+    pub(super) fn open_deadline_unix_ms(&self) -> Option<u64> {
+        let open = self.identity.initiates() && self.phase.may_abort();
+        self.identity.header.deadline_unix_ms.filter(|_| open)
+    }
+
+    pub(super) fn abort_at_deadline(&mut self) {
+        if self.open_deadline_unix_ms().is_some_and(|deadline| deadline <= self.timers.unix_ms) {
+            self.cancel(&Abort::new(Abort::DEADLINE, "the session's deadline has passed"));
+        }
+    }
+
     /// Handles an abort by another role (or the caller).
     pub(super) fn obey(&mut self, abort: &Abort) {
         if self.phase.may_abort() {

@@ -68,17 +68,16 @@ impl Inputs {
         Some(observation)
     }
 
+    /// Notes what was observed at `path`. A timer is observed a second time, when it is over.
     pub(super) fn note_observation(&mut self, path: Path, name: String, result: Payload) -> Result<(), Refusal> {
         match self.observed.entry(path) {
-            Entry::Occupied(known) if (&known.get().name, &known.get().result) != (&name, &result) => {
-                Err("another result was observed there")
-            }
-            Entry::Occupied(_) => Ok(()),
+            Entry::Occupied(known) if known.get().name != name => return Err("something else was observed there"),
+            Entry::Occupied(mut known) => known.get_mut().result = result,
             Entry::Vacant(free) => {
                 free.insert(Observation { name, result, visited: false });
-                Ok(())
             }
         }
+        Ok(())
     }
 
     #[cfg(feature = "testing")]

@@ -7,11 +7,11 @@
 //! A machine is made of parts, each of which owns its data and the rules about that data alone: `identity`, `phase`,
 //! `journal`, `inputs`, `steps`, `turns` (loops), `nested_saga`, `caller` (with `signals`), `outbox`, `peers`,
 //! `waiters`, `timers`. [`Machine`] coordinates them, in a module for each concern: `delivery` handles what arrives,
-//! `writes` what is sent and written, `program` the program's operations (`waiting`, `nested_saga`, `turns` and
-//! `signals` those that take long), `ending` the end of a session, `nudges` what a waiting role asks of the others and
-//! how they answer, `compensation` the compensation of steps, `idle` and `restore` passivation and reactivation.
-//! `description` describes for people what an instance waits for. What a record changes is in `apply`, for the
-//! machine that writes it and for the one that reads it back.
+//! `writes` what is sent and written, `apply` what a record changes (for the machine that writes it and for the one
+//! that reads it back), `program` the program's operations (`waiting`, `nested_saga`, `turns` and `signals` those that
+//! take long), `results` what steps come to, `ending` the end of a session, `nudges` what a waiting role asks of the
+//! others and how they answer, `compensation` the compensation of steps, `idle` and `restore` passivation and
+//! reactivation. `description` describes for people what an instance waits for.
 
 mod apply;
 mod caller;
@@ -24,6 +24,7 @@ mod ending;
 mod identity;
 mod idle;
 mod inputs;
+mod jobs;
 mod journal;
 mod limits;
 mod nested_saga;
@@ -33,9 +34,11 @@ mod peers;
 mod phase;
 mod program;
 mod restore;
+mod results;
 mod signals;
 mod status;
 mod steps;
+mod stop;
 mod timers;
 mod turns;
 mod waiters;
@@ -63,17 +66,19 @@ use self::turns::Loops;
 use self::waiters::Waiters;
 
 pub use compensation::Resolution;
-#[cfg(feature = "testing")]
-pub(crate) use effects::CAUSES_OF_DIVERGENCE;
-pub use effects::{Effects, Forget, LocalJob, LocalResult, Outgoing, OutgoingKey, Retried, Stop, Write};
-pub(crate) use effects::{Job, JobResult, JobTask};
+pub use effects::{Effects, Forget, Outgoing, OutgoingKey, Retried, Write};
 pub use idle::Idle;
+pub(crate) use jobs::{Job, JobResult, JobTask};
+pub use jobs::{LocalJob, LocalResult};
 pub use limits::Limits;
 pub(crate) use nested_saga::{SagaPaths, Verdict};
 pub use signals::{SignalError, TAKEN_SIGNALS_MAX};
 pub use status::Status;
 #[cfg(feature = "testing")]
 pub(crate) use steps::StepSeen;
+#[cfg(feature = "testing")]
+pub(crate) use stop::CAUSES_OF_DIVERGENCE;
+pub use stop::Stop;
 pub(crate) use turns::TURN_VOTE;
 
 /// The state machine of a role instance. See the module's documentation.

@@ -1,12 +1,12 @@
-//! Restores an instance from its records, after a crash or a passivation.
+//! Restores an instance from its records, after a crash or a passivation, and checks its replay.
 //!
 //! The messages that the instance has sent are not recorded: its program sends them again. What the role has to say
 //! about the session itself is said here. Next: `apply`, which makes the state of the records, and `program`, which a
 //! replay calls like any other run.
 
 use super::phase::{End, Program};
-use super::{Limits, Machine};
-use crate::base::id::InstanceId;
+use super::{Limits, Machine, Stop};
+use crate::base::id::{InstanceId, Path};
 use crate::record::{Opened, Record};
 
 impl Machine {
@@ -57,5 +57,41 @@ impl Machine {
             }
             _ => {}
         }
+    }
+
+    /// Called when a replay has gone as far as it can: checks that the program has reached everything that is
+    /// recorded.
+    pub(crate) fn check_replay(&mut self) {
+        if self.program != Program::Replaying {
+            return;
+        }
+        self.program = Program::Running;
+        let unvisited = if self.phase.is_aborted() { self.steps.unvisited(&Path::root()) } else { self.unvisited() };
+        if let Some((path, recorded)) = unvisited {
+            let waits = self.waits_for().into_iter().map(|(path, what)| format!(", and waits for {what} at {path}"));
+            let waits = match waits.collect::<String>() {
+                none if none.is_empty() => {
+                    ", and waits for nothing that is an operation (what else is awaited belongs into an `effect`)"
+                        .into()
+                }
+                waits => waits,
+            };
+            let replayed = format!("nothing of the kind{waits}");
+            self.stop(Stop::Diverged { path, recorded, replayed });
+            // What the program did instead is discarded.
+            self.effects.writes.clear();
+            self.journal.discard();
+            self.outbox.drop_held();
+            self.steps.drop_jobs();
+        }
+    }
+
+    /// Returns something recorded that the program has not reached (again), if there is any.
+    pub(super) fn unvisited(&self) -> Option<(Path, String)> {
+        self.steps.unvisited(&Path::root()).or_else(|| {
+            let mut unvisited = self.inputs.unvisited();
+            let (path, observation) = unvisited.find(|(path, _)| self.sagas.aborted_around(path).is_none())?;
+            Some((path.clone(), format!("effect `{}`", observation.name)))
+        })
     }
 }

@@ -1,18 +1,16 @@
-//! Interaction with the world outside of the choreography: signals, a cancel, and the view that callers can query.
+//! Signals from the world outside of the choreography.
 //!
 //! A signal is durable before it is acknowledged, and is taken once, in the order of arrival. This module knows no
-//! caller.
+//! caller. Next: `caller`, what goes the other way.
 
 use std::collections::BTreeMap;
 use std::task::{Context, Poll};
 
 use super::apply::Refusal;
 use super::journal::Urgency;
-use super::phase::Program;
 use super::waiters::Shared;
 use super::waiting::Waiting;
 use super::{Machine, Stop};
-use crate::base::abort::Abort;
 use crate::base::id::Path;
 use crate::base::message::{Fingerprint, Payload, pack, unpack};
 use crate::record::Record;
@@ -227,75 +225,5 @@ impl Machine {
         while let Some(record) = self.caller.signals.forget_oldest() {
             self.journal.unrecord(&record);
         }
-    }
-
-    /// Aborts the session on behalf of the caller, who may repeat this. Returns the number of the write that makes
-    /// the abort durable, or `None` if it is too late.
-    pub fn cancel(&mut self, abort: &Abort) -> Option<u64> {
-        if self.identity.initiates() && self.phase.may_abort() {
-            self.note_abort(abort, true);
-            self.tell_abort(abort);
-        }
-        (self.phase.abort() == Some(abort)).then_some(self.journal.barrier())
-    }
-
-    /// The time at which the session is aborted if it has not ended, at the role that is responsible for that.
-    pub(super) fn open_deadline_unix_ms(&self) -> Option<u64> {
-        let open = self.identity.initiates() && self.phase.may_abort();
-        self.identity.header.deadline_unix_ms.filter(|_| open)
-    }
-
-    pub(super) fn abort_at_deadline(&mut self) {
-        if self.open_deadline_unix_ms().is_some_and(|deadline| deadline <= self.timers.unix_ms) {
-            self.cancel(&Abort::new(Abort::DEADLINE, "the session's deadline has passed"));
-        }
-    }
-
-    /// Publishes a view of the program's progress.
-    pub(crate) fn publish(&mut self, view: Payload) {
-        if !self.phase.is_aborted() {
-            self.caller.publish(view, self.journal.barrier());
-        }
-    }
-
-    /// The view that the program has published last, as far as the results it depends on are durable.
-    pub fn view(&self) -> Option<&Payload> {
-        self.caller.view()
-    }
-
-    /// Called when a replay has gone as far as it can: checks that the program has reached everything that is
-    /// recorded.
-    pub(crate) fn check_replay(&mut self) {
-        if self.program != Program::Replaying {
-            return;
-        }
-        self.program = Program::Running;
-        let unvisited = if self.phase.is_aborted() { self.steps.unvisited(&Path::root()) } else { self.unvisited() };
-        if let Some((path, recorded)) = unvisited {
-            let waits = self.waits_for().into_iter().map(|(path, what)| format!(", and waits for {what} at {path}"));
-            let waits = match waits.collect::<String>() {
-                none if none.is_empty() => {
-                    ", and waits for nothing that is an operation (what else is awaited belongs into an `effect`)"
-                        .into()
-                }
-                waits => waits,
-            };
-            let replayed = format!("nothing of the kind{waits}");
-            self.stop(Stop::Diverged { path, recorded, replayed });
-            // What the program did instead is discarded.
-            self.effects.writes.clear();
-            self.journal.discard();
-            self.outbox.drop_held();
-            self.steps.drop_jobs();
-        }
-    }
-
-    /// Returns something recorded that the program has not reached (again), if there is any.
-    pub(super) fn unvisited(&self) -> Option<(Path, String)> {
-        self.steps.unvisited(&Path::root()).or_else(|| {
-            let mut unvisited = self.inputs.unvisited();
-            let (path, observation) = unvisited.find(|(path, _)| self.sagas.aborted_around(path).is_none())?;
-            Some((path.clone(), format!("effect `{}`", observation.name)))
-        })
     }
 }

@@ -1,7 +1,7 @@
 //! The output of an instance: writes in the order of their numbers, and frames once everything they depend on is
 //! durable.
 //!
-//! Here the coordinator hands what it decides to `journal` and `outbox`, which keep it, and collects what they set free.
+//! Here the coordinator hands what it decides to `journal` and `outbox`, and collects what they set free.
 
 use super::journal::Urgency;
 use super::{Effects, Forget, LocalJob, Machine, OutgoingKey, Stop};

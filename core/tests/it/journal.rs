@@ -123,8 +123,7 @@ fn illegal() -> Vec<(u8, Vec<Record>, &'static str)> {
         ),
         (SELLER, vec![received(Comm, 7), received(Comm, 8)], "another message"),
         (SELLER, vec![received(Comm, 7), received(Gather, 7)], "another message"),
-        (SELLER, vec![observed("price", 1), observed("price", 2)], "another result"),
-        (SELLER, vec![observed("price", 1), observed("weight", 1)], "another result"),
+        (SELLER, vec![observed("price", 1), observed("weight", 1)], "something else"),
         (SELLER, vec![intended("charge", 5), intended("charge", 6)], "another step"),
         (SELLER, vec![committed("charge", 0, Ok(8)), intended("ship", 5)], "another step"),
         (SELLER, vec![committed("charge", 0, Ok(8)), troubled("ship")], "another step"),
@@ -157,7 +156,6 @@ fn what_no_run_can_have_written_stops_the_instance_and_nothing_is_lost() {
         // A record that comes twice says nothing new.
         let twice: Vec<Record> = before.iter().flat_map(|record| [record.clone(), record.clone()]).collect();
         assert_eq!(restored(role, &twice).take_effects().stopped, None, "{twice:?}");
-        assert_eq!(digest(&restored(role, &twice)), digest(&restored(role, before)));
     }
 }
 
