@@ -9,9 +9,9 @@ use accompanist_core::message::{CodecError, Fingerprint};
 use accompanist_core::{Abort, NodeId, SessionId};
 
 use crate::config::ConfigError;
-use crate::members::MembersError;
 use crate::peers::{DrainProgress, MemberStatus};
-use crate::seal::SealError;
+use crate::security::members::MembersError;
+use crate::security::seal::SealError;
 
 /// The reasons why a node cannot start or cannot go on.
 #[derive(Debug, Clone, thiserror::Error)]

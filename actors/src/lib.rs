@@ -8,55 +8,38 @@
 //! This crate depends on ractor and fjall. Zenoh's types stay inside [`transport`].
 
 pub mod actor;
+mod base;
 mod config;
-mod dead_letters;
-mod directory;
-mod dropped;
-mod environment;
 mod error;
-mod handle;
-mod instance_actor;
-mod instance_request;
-mod instance_supervisor;
-mod latch;
-mod link;
-mod members;
-pub mod metric;
 mod node;
-mod node_context;
-mod nudged;
 mod peers;
-mod reactivation;
-mod restored;
-mod seal;
-mod session;
-mod settings;
+mod runtime;
+mod security;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub mod sql;
 pub mod store;
 pub mod supervision;
 pub mod testing;
-mod under_way;
 mod writer;
 
 pub use accompanist_core::*;
 pub use accompanist_transport as transport;
-pub use config::{Config, ConfigError};
-pub use dead_letters::DeadLetter;
-pub use environment::SystemEnvironment;
+pub use base::environment::SystemEnvironment;
+pub use base::metric;
+pub use config::{Actors, Config, ConfigError, Durability, Retention, Settings};
 pub use error::{
     CordonError, DrainError, ForgetError, LeaveError, MissingRole, NodeError, SessionError, SessionLookupError,
     StartError,
 };
-pub use handle::{AskError, InstanceHandle, UncompensatedStep};
-pub use members::{Member, Members, MembersError};
+pub use node::handle::{AskError, InstanceHandle, UncompensatedStep};
+pub use node::session::Session;
 pub use node::{CastSession, DatabaseState, Node, NodeBuilder, StartOptions};
-pub use node_context::{Recovery, StoppedSession, TroubledSession};
 pub use peers::{Contact, DrainProgress, KnownNode, MemberStatus, PeerStore};
 pub use ractor;
-pub use seal::{SEAL_KEY_FILE, SEAL_KEYS_MAX, SealError, SealKey, SealSecrets};
-pub use session::Session;
-pub use settings::{Actors, Durability, Retention, Settings};
+pub use runtime::context::{Recovery, StoppedSession, TroubledSession};
+pub use runtime::dead_letters::DeadLetter;
+pub use security::members::{Member, Members, MembersError};
+pub use security::seal::{SEAL_KEY_FILE, SEAL_KEYS_MAX, SealError, SealKey, SealSecrets};
 pub use writer::Tombstones;
 
 /// The items that a service usually needs, for a glob import.

@@ -16,9 +16,9 @@ use super::refusals::{self, Refusal};
 use super::reopen::{Place, over_because};
 use super::{ActorError, DurableActor, INSTANCE_NAME_BYTES_MAX, handling, replies};
 use crate::error::StartError;
-use crate::handle::{AskError, InstanceHandle};
+use crate::node::handle::{AskError, InstanceHandle};
 use crate::node::{Node, StartOptions};
-use crate::node_context::NodeContext;
+use crate::runtime::context::NodeContext;
 use crate::writer::{self, Job};
 
 /// The largest overhead, in bytes, around a message's body and the caller's key: kinds, lengths, a cause, the key of

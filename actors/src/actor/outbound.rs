@@ -19,9 +19,9 @@ use super::pending_replies::PendingReplies;
 use super::reopen::over_because;
 use super::tell_queue::{Bounds, TellQueue};
 use super::{ActorError, DurableActor, address};
-use crate::handle::{AskError, InstanceHandle};
+use crate::config::Settings;
+use crate::node::handle::{AskError, InstanceHandle};
 use crate::node::{Node, WeakNode};
-use crate::settings::Settings;
 use crate::writer::Job;
 
 /// How many channels are found without asking the store. When more are used, the cache is cleared and all are looked

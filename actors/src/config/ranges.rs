@@ -13,9 +13,8 @@ use accompanist_core::contract::VALUE_BYTES_MAX;
 use accompanist_core::machine::{Limits, TAKEN_SIGNALS_MAX};
 
 use super::ConfigError;
-use crate::link::ADVERTISEMENT_DELAY_MIN;
-use crate::settings::{Actors, Retention, Settings};
-use crate::supervision::Policy;
+use super::{Actors, Policy, Retention, Settings};
+use crate::runtime::link::ADVERTISEMENT_DELAY_MIN;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 /// The longest pause between two tries of anything: a caller that waits longer has been forgotten.

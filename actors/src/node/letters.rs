@@ -4,8 +4,8 @@ use accompanist_core::contract::StoreError;
 use tokio::sync::oneshot;
 
 use super::Node;
-use crate::dead_letters::{DeadLetter, DeadLetters};
-use crate::instance_supervisor::SupervisorMessage;
+use crate::runtime::dead_letters::{DeadLetter, DeadLetters};
+use crate::runtime::supervisor::SupervisorMessage;
 use crate::writer::Job;
 
 impl Node {

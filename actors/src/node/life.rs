@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::Node;
 use super::root::RootMessage;
 use crate::error::NodeError;
-use crate::node_context::NodeContext;
+use crate::runtime::context::NodeContext;
 
 /// How a node has ended.
 #[derive(Debug, Clone)]
@@ -168,10 +168,10 @@ impl Node {
     pub fn panic_in(&self, actor: crate::testing::NodeActor) {
         match actor {
             crate::testing::NodeActor::Root => drop(self.root.cast(RootMessage::Panic)),
-            crate::testing::NodeActor::Link => self.context.to_link(crate::link::LinkMessage::Panic),
+            crate::testing::NodeActor::Link => self.context.to_link(crate::runtime::link::LinkMessage::Panic),
             crate::testing::NodeActor::Roles => {
                 // A supervisor that is gone has gone with its node.
-                let _ = self.context.to_supervisor(crate::instance_supervisor::SupervisorMessage::Panic);
+                let _ = self.context.to_supervisor(crate::runtime::supervisor::SupervisorMessage::Panic);
             }
         }
     }

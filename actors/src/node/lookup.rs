@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 
 use super::Node;
 use crate::error::{SessionLookupError, StartError};
-use crate::handle::InstanceHandle;
-use crate::instance_supervisor::SupervisorMessage;
-use crate::session::Session;
+use crate::node::handle::InstanceHandle;
+use crate::node::session::Session;
+use crate::runtime::supervisor::SupervisorMessage;
 use crate::writer::{Claimed, Job};
 
 /// The record that the store has of a session's initiator.

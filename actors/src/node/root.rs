@@ -10,9 +10,9 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use crate::error::NodeError;
-use crate::instance_supervisor::Roles;
-use crate::link::{Link, LinkArguments};
-use crate::node_context::NodeContext;
+use crate::runtime::context::NodeContext;
+use crate::runtime::link::{Link, LinkArguments};
+use crate::runtime::supervisor::Roles;
 use crate::supervision::{Group, GroupSupervisor, Guarded, Restarts, stop, why_not_started};
 
 /// The place of the node's own actors in the tree; the groups follow.

@@ -7,8 +7,8 @@ use accompanist_core::contract::StoreError;
 use accompanist_core::panics;
 
 use super::Writer;
+use crate::base::latch::Latch;
 use crate::error::NodeError;
-use crate::latch::Latch;
 
 /// Reports how the writer has ended, even if it is dropped while it runs.
 #[derive(Default)]

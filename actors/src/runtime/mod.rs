@@ -1,0 +1,13 @@
+//! The actors of a node: the link to other nodes, the supervisor of role instances, and the instances; and what they
+//! share.
+
+pub(crate) mod context;
+pub(crate) mod dead_letters;
+pub(crate) mod directory;
+pub(crate) mod instance;
+pub(crate) mod instance_request;
+pub(crate) mod link;
+pub(crate) mod nudged;
+mod restored;
+pub(crate) mod supervisor;
+pub(crate) mod under_way;
