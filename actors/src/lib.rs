@@ -28,13 +28,12 @@ pub use base::environment::SystemEnvironment;
 pub use base::metric;
 pub use config::{Actors, Config, ConfigError, Durability, Retention, Settings};
 pub use error::{
-    CordonError, DrainError, ForgetError, LeaveError, MissingRole, NodeError, SessionError, SessionLookupError,
-    StartError,
+    CordonError, DrainError, ForgetError, LeaveError, NodeError, SessionError, SessionLookupError, StartError,
 };
 pub use node::handle::{AskError, InstanceHandle, UncompensatedStep};
 pub use node::session::Session;
 pub use node::{CastSession, DatabaseState, Node, NodeBuilder, StartOptions};
-pub use peers::{Contact, DrainProgress, KnownNode, MemberStatus, PeerStore};
+pub use peers::{Contact, DrainProgress, KnownNode, MemberStatus, MissingRole, PeerStore};
 pub use ractor;
 pub use runtime::context::{Recovery, StoppedSession, TroubledSession};
 pub use runtime::dead_letters::DeadLetter;

@@ -3,5 +3,7 @@
 
 pub(crate) mod dropped;
 pub(crate) mod environment;
+#[cfg(feature = "testing")]
+pub(crate) mod faults;
 pub(crate) mod latch;
 pub mod metric;

@@ -13,6 +13,7 @@ mod tree;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
@@ -20,7 +21,9 @@ use toml::{Table, Value};
 
 pub use self::policy::{Policy, PolicyChange, Strategy, Supervision};
 pub use self::settings::{Actors, Durability, Retention, Settings};
-use crate::supervision::Group;
+
+/// The pause before the second advertisement of a node; it doubles each time, up to `advertisement_period_max`.
+pub(crate) const ADVERTISEMENT_DELAY_MIN: Duration = Duration::from_millis(50);
 
 /// The prefix of environment variables that are settings.
 const PREFIX: &str = "ACCOMPANIST__";
@@ -312,10 +315,9 @@ impl Settings {
         &self,
         roles: &[&str],
         choreographies: &BTreeSet<&str>,
-        groups: &[Group],
+        groups: &[&str],
     ) -> Result<(), ConfigError> {
         let supervision = &self.supervision;
-        let groups: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
         let choreographies: Vec<&str> = choreographies.iter().copied().collect();
         let named = [
             ("roles", supervision.roles.keys(), roles, "this node plays no such role"),
@@ -325,7 +327,7 @@ impl Settings {
                 &choreographies,
                 "this node has no such choreography",
             ),
-            ("groups", supervision.groups.keys(), &groups, "this node has no such group (`NodeBuilder::supervise`)"),
+            ("groups", supervision.groups.keys(), groups, "this node has no such group (`NodeBuilder::supervise`)"),
         ];
         for (table, names, known, what) in named {
             let unknown = { names }.find(|name| !known.contains(&name.as_str()));

@@ -9,6 +9,8 @@ use std::time::Duration;
 use accompanist_core::contract::{BoxFuture, Environment, Exposure, Store, StoreError, Transport};
 use accompanist_core::frame::Membership;
 use accompanist_core::role_instance::AnyChoreography;
+#[cfg(feature = "testing")]
+use accompanist_core::testing::Courier;
 use accompanist_core::{Choreography, NodeId, Role, Services};
 use ractor::{Actor, SpawnErr};
 
@@ -17,13 +19,15 @@ use super::root::{Root, RootArguments};
 use super::{Node, life};
 use crate::actor::{Channel, DurableActor, Outbound, Played, SenderRole};
 use crate::base::environment::SystemEnvironment;
+#[cfg(feature = "testing")]
+use crate::base::faults::Forgetting;
 use crate::config::Settings;
 use crate::config::{Config, ConfigError, Source};
 use crate::error::NodeError;
 use crate::peers::Peers;
 use crate::runtime::context::{NodeContext, advertisement_of};
 use crate::runtime::dead_letters::DeadLetters;
-use crate::security::members::watch::{self, CurrentMembers, MembersSource};
+use crate::security::members::watch::{CurrentMembers, MembersSource};
 use crate::security::members::{Members, MembersError};
 use crate::security::seal::SealError;
 use crate::store::{check_decoded, check_format, check_owner, claim};
@@ -86,9 +90,9 @@ pub struct NodeBuilder {
     /// The single-valued parts given so far, and the first that was given twice.
     given: Given,
     #[cfg(feature = "testing")]
-    forgetting: Option<crate::testing::Forgetting>,
+    forgetting: Option<Forgetting>,
     #[cfg(feature = "testing")]
-    courier: Option<Arc<dyn crate::testing::Courier>>,
+    courier: Option<Arc<dyn Courier>>,
 }
 
 impl std::fmt::Debug for NodeBuilder {
@@ -144,19 +148,17 @@ impl NodeBuilder {
         self.store(store)
     }
 
-    /// Counts some frames of the node's instances as acknowledged without ever sending them, up to `frames_max` and
-    /// drawn from `seed`; reports each to `recorder`: for tests.
+    /// Counts some frames of the node's instances as acknowledged without ever sending them: for tests.
     #[cfg(feature = "testing")]
-    #[doc(hidden)]
     #[must_use]
-    pub fn forgetting(mut self, seed: u64, frames_max: u32, recorder: Option<crate::testing::EventRecorder>) -> Self {
-        self.forgetting = Some(crate::testing::Forgetting::new(seed, frames_max, recorder));
+    pub(crate) fn forgets(mut self, forgetting: Forgetting) -> Self {
+        self.forgetting = Some(forgetting);
         self
     }
 
     /// Lets `courier` decide how the requests of steps travel: for tests.
     #[cfg(feature = "testing")]
-    pub(crate) fn courier(mut self, courier: Arc<dyn crate::testing::Courier>) -> Self {
+    pub(crate) fn courier(mut self, courier: Arc<dyn Courier>) -> Self {
         self.courier = Some(courier);
         self
     }
@@ -389,7 +391,8 @@ impl NodeBuilder {
         advertisement.check()?;
         let known: BTreeSet<_> = choreographies.keys().map(|(name, _)| name.as_str()).collect();
         let checked = self.settings.check();
-        let checked = checked.and_then(|()| self.settings.check_names(&self.roles, &known, &self.groups));
+        let groups: Vec<_> = self.groups.iter().map(|group| group.name.as_str()).collect();
+        let checked = checked.and_then(|()| self.settings.check_names(&self.roles, &known, &groups));
         checked.map_err(|error| self.source.locate(error))?;
         let groups = resolve(self.groups, &self.settings.supervision, &self.source)?;
         let now_ms = self.environment.monotonic_ms();
@@ -437,7 +440,7 @@ impl NodeBuilder {
             Ok((root, task)) => {
                 life::watch(&context, root.clone(), task);
                 follow(&context, self.attached);
-                watch::spawn(&context);
+                context.members.iter().for_each(|members| members.follow(context.end.wait()));
                 let node = Node { context, root };
                 outbound.started(node.downgrade());
                 Ok(node)

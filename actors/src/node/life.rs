@@ -76,7 +76,7 @@ pub(super) fn watch(context: &Arc<NodeContext>, root: ActorRef<RootMessage>, tas
     tokio::spawn(async move {
         let error = tokio::select! {
             biased;
-            error = failed => Some(error),
+            failure = failed => Some(NodeError::from(failure)),
             _ = task => None, // The root itself has reported a panic as a failure.
         };
         // Has no effect if the node was told to stop, or has given its reason already.
@@ -165,11 +165,11 @@ impl Node {
     /// Makes one of the node's own actors panic when it handles the message: for tests.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
-    pub fn panic_in(&self, actor: crate::testing::NodeActor) {
+    pub fn panic_in(&self, actor: crate::base::faults::NodeActor) {
         match actor {
-            crate::testing::NodeActor::Root => drop(self.root.cast(RootMessage::Panic)),
-            crate::testing::NodeActor::Link => self.context.to_link(crate::runtime::link::LinkMessage::Panic),
-            crate::testing::NodeActor::Roles => {
+            crate::base::faults::NodeActor::Root => drop(self.root.cast(RootMessage::Panic)),
+            crate::base::faults::NodeActor::Link => self.context.to_link(crate::runtime::link::LinkMessage::Panic),
+            crate::base::faults::NodeActor::Roles => {
                 // A supervisor that is gone has gone with its node.
                 let _ = self.context.to_supervisor(crate::runtime::supervisor::SupervisorMessage::Panic);
             }

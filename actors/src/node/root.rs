@@ -125,7 +125,7 @@ impl RootState {
                 let _ = done.send(()); // The caller no longer waits.
             }
             #[cfg(feature = "testing")]
-            RootMessage::Panic => crate::testing::as_ordered(),
+            RootMessage::Panic => crate::base::faults::as_ordered(),
         }
     }
 
@@ -238,7 +238,7 @@ impl RootArguments {
         // Wait before anything is done that an older copy of the store may wrongly regard as not yet done.
         let refused = tokio::select! {
             biased;
-            error = self.context.writer.failed() => Some(error),
+            failure = self.context.writer.failed() => Some(NodeError::from(failure)),
             () = self.context.peers.vouched(VOUCHED_WAIT_MAX) => None,
         };
         if let Some(error) = refused {

@@ -3,3 +3,15 @@
 
 pub(crate) mod members;
 pub(crate) mod seal;
+
+use self::members::MembersError;
+use self::seal::SealError;
+
+/// Why members and keys cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum SecurityError {
+    #[error(transparent)]
+    Members(#[from] MembersError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}

@@ -36,6 +36,7 @@ pub(crate) use self::collector::Collector;
 pub use self::collector::Tombstones;
 use self::company::Company;
 use self::end::End;
+pub(crate) use self::end::WriterFailure;
 pub(crate) use self::journal::{Readable, load_readable};
 pub(crate) use self::keys::{Claimed, claimed_by};
 pub(crate) use self::open::Open;
@@ -43,7 +44,6 @@ use self::open::OpenCount;
 use crate::base::latch::Latch;
 use crate::base::metric;
 use crate::config::Settings;
-use crate::error::NodeError;
 use crate::store::OPENING_KEY;
 
 /// The number of the actor that writes for an instance: a later actor takes over from an earlier one.
@@ -126,7 +126,7 @@ pub(crate) struct WriterHandle {
     jobs: mpsc::UnboundedSender<Job>,
     callers: Arc<Semaphore>,
     open: watch::Receiver<Open>,
-    failed: Latch<NodeError>,
+    failed: Latch<WriterFailure>,
     ended: Latch<()>,
     batch: Arc<AtomicU64>,
     tombstones: watch::Receiver<Option<Tombstones>>,
@@ -178,7 +178,7 @@ impl WriterHandle {
     }
 
     /// Waits for the failure that ends the writer.
-    pub(crate) fn failed(&self) -> impl Future<Output = NodeError> + use<> {
+    pub(crate) fn failed(&self) -> impl Future<Output = WriterFailure> + use<> {
         self.failed.wait()
     }
 

@@ -12,6 +12,8 @@ use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::machine::Limits;
 use accompanist_core::record::StepFailure;
 use accompanist_core::role_instance::AnyChoreography;
+#[cfg(feature = "testing")]
+use accompanist_core::testing::Courier;
 use accompanist_core::{NodeId, Path, Services, SessionId, panics};
 use metrics::counter;
 use ractor::ActorRef;
@@ -21,6 +23,8 @@ use tokio::task::{JoinError, JoinHandle};
 
 use crate::actor::Outbound;
 use crate::base::dropped::Dropped;
+#[cfg(feature = "testing")]
+use crate::base::faults::Forgetting;
 use crate::base::latch::Latch;
 use crate::base::metric;
 use crate::config::Settings;
@@ -81,7 +85,7 @@ pub(crate) struct NodeContext {
     pub(crate) directory: Directory,
     pub(crate) peers: Peers,
     /// The rights of the members; without it everyone may do everything.
-    pub(crate) members: Option<CurrentMembers>,
+    pub(crate) members: Option<Arc<CurrentMembers>>,
     /// The outbound mailbox of durable actors.
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) dead_letters: DeadLetters,
@@ -113,9 +117,9 @@ pub(crate) struct NodeContext {
     link_task: Mutex<Option<JoinHandle<()>>>,
     attached: OnceLock<Vec<Arc<dyn Attach>>>,
     #[cfg(feature = "testing")]
-    forgetting: Mutex<Option<crate::testing::Forgetting>>,
+    forgetting: Mutex<Option<Forgetting>>,
     #[cfg(feature = "testing")]
-    courier: Mutex<Option<Arc<dyn crate::testing::Courier>>>,
+    courier: Mutex<Option<Arc<dyn Courier>>>,
     /// The only strong reference: an event for the supervisor may keep the state of a killed actor alive.
     wire: Mutex<Option<Arc<dyn Wire>>>,
 }
@@ -140,7 +144,7 @@ impl NodeContext {
         roles: Vec<&'static str>,
         writer: WriterHandle,
         peers: Peers,
-        members: Option<CurrentMembers>,
+        members: Option<Arc<CurrentMembers>>,
         outbound: Arc<Outbound>,
         dead_letters: DeadLetters,
     ) -> Self {
@@ -295,18 +299,14 @@ impl NodeContext {
     }
 
     #[cfg(feature = "testing")]
-    pub(crate) fn set_faults(
-        &self,
-        forgetting: Option<crate::testing::Forgetting>,
-        courier: Option<Arc<dyn crate::testing::Courier>>,
-    ) {
+    pub(crate) fn set_faults(&self, forgetting: Option<Forgetting>, courier: Option<Arc<dyn Courier>>) {
         *self.forgetting.lock().unwrap_or_else(PoisonError::into_inner) = forgetting;
         *self.courier.lock().unwrap_or_else(PoisonError::into_inner) = courier;
     }
 
     /// Returns the courier that decides how the requests of steps travel.
     #[cfg(feature = "testing")]
-    pub(crate) fn courier(&self) -> Option<Arc<dyn crate::testing::Courier>> {
+    pub(crate) fn courier(&self) -> Option<Arc<dyn Courier>> {
         self.courier.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -376,7 +376,7 @@ impl NodeContext {
 
     /// Returns the keys that packets are sealed with, if this node seals.
     pub(crate) fn seal(&self) -> Option<Arc<Seal>> {
-        self.members.as_ref().and_then(CurrentMembers::seal)
+        self.members.as_ref().and_then(|members| members.seal())
     }
 
     /// Returns whether `node` may play `role`; true without a members file.

@@ -17,12 +17,10 @@ use super::reachability::Change;
 use super::{LinkSignal, LinkState};
 use crate::base::dropped::Dropped;
 use crate::base::metric;
+use crate::config::ADVERTISEMENT_DELAY_MIN;
 use crate::peers::{Learned, OwnHeard, PeerStore};
 use crate::store::Halt;
 use crate::writer::{CensusQuery, Counts, Job};
-
-/// The pause before the second advertisement; it doubles each time.
-pub(crate) const ADVERTISEMENT_DELAY_MIN: Duration = Duration::from_millis(50);
 
 /// How many times a node sends the reason for its stop, because the wire may lose some.
 const HALT_ADVERTISEMENTS: usize = 3;

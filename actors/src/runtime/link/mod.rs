@@ -33,7 +33,6 @@ use accompanist_core::machine::{Outgoing, OutgoingKey};
 use metrics::{counter, gauge};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-pub(crate) use self::gossip::ADVERTISEMENT_DELAY_MIN;
 use self::gossip::Counted;
 use self::inbox::LinkInbox;
 pub(crate) use self::inbox::Waiting;
@@ -47,6 +46,7 @@ use self::reception::Receptions;
 use self::sealing::Sealing;
 use crate::base::dropped::Dropped;
 use crate::base::metric;
+use crate::config::ADVERTISEMENT_DELAY_MIN;
 use crate::runtime::context::NodeContext;
 use crate::runtime::instance::InstanceMessage;
 use crate::runtime::supervisor::SupervisorMessage;
@@ -286,7 +286,7 @@ impl LinkState {
             // The next link attaches again.
             LinkMessage::WireClosed(reason) => return Err(format!("its wire has ended: {reason}").into()),
             #[cfg(feature = "testing")]
-            LinkMessage::Panic => crate::testing::as_ordered(),
+            LinkMessage::Panic => crate::base::faults::as_ordered(),
         }
         Ok(())
     }

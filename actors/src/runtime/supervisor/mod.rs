@@ -196,7 +196,7 @@ impl Actor for Roles {
                 state.start_again(&myself, id);
             }
             #[cfg(feature = "testing")]
-            SupervisorMessage::Panic => crate::testing::as_ordered(),
+            SupervisorMessage::Panic => crate::base::faults::as_ordered(),
         }
         Ok(())
     }

@@ -11,8 +11,7 @@ use std::time::{Duration, SystemTime};
 use accompanist_core::NodeId;
 
 use super::{Members, MembersError};
-use crate::error::NodeError;
-use crate::runtime::context::NodeContext;
+use crate::security::SecurityError;
 use crate::security::seal::{Seal, SealSecrets};
 
 /// How often the files are checked.
@@ -67,36 +66,12 @@ fn no_member(node: &NodeId, members: &Members) -> MembersError {
     MembersError::Refused(format!("`{node}` is not a member of system `{}`", members.system))
 }
 
-/// Checks the files for as long as the node runs.
-pub(crate) fn spawn(context: &Arc<NodeContext>) {
-    let is_file =
-        |members: &CurrentMembers| files(&members.source, members.seal_key_file.as_deref()).iter().any(Option::is_some);
-    if !context.members.as_ref().is_some_and(is_file) {
-        return;
-    }
-    let (node, ended) = (Arc::downgrade(context), context.end.wait());
-    tokio::spawn(async move {
-        tokio::pin!(ended);
-        while tokio::time::timeout(LOOK_PERIOD, &mut ended).await.is_err() {
-            let looked = tokio::task::spawn_blocking({
-                let node = node.clone();
-                move || {
-                    node.upgrade().is_some_and(|context| context.members.as_ref().map(CurrentMembers::look).is_some())
-                }
-            });
-            if !looked.await.unwrap_or_default() {
-                return;
-            }
-        }
-    });
-}
-
 fn read<T: Clone>(lock: &RwLock<T>) -> T {
     lock.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 impl Current {
-    fn load(node: &NodeId, source: &MembersSource, seal_key_file: Option<&Path>) -> Result<Self, NodeError> {
+    fn load(node: &NodeId, source: &MembersSource, seal_key_file: Option<&Path>) -> Result<Self, SecurityError> {
         let members = match source {
             MembersSource::File(file) => Members::load(file)?,
             MembersSource::Fixed(members) => members.clone(),
@@ -116,11 +91,30 @@ impl CurrentMembers {
         node: &NodeId,
         source: MembersSource,
         seal_key_file: Option<PathBuf>,
-    ) -> Result<Self, NodeError> {
+    ) -> Result<Arc<Self>, SecurityError> {
         let seen = versions(&source, seal_key_file.as_deref());
         let current = Current::load(node, &source, seal_key_file.as_deref())?;
         let (current, seen) = (RwLock::new(current), RwLock::new(seen));
-        Ok(Self { node: node.clone(), source, seal_key_file, current, seen })
+        Ok(Arc::new(Self { node: node.clone(), source, seal_key_file, current, seen }))
+    }
+
+    /// Checks the files, if there are any, until `ended` or until nobody else holds this value.
+    pub(crate) fn follow(self: &Arc<Self>, ended: impl Future<Output: Send> + Send + 'static) {
+        if files(&self.source, self.seal_key_file.as_deref()).iter().all(Option::is_none) {
+            return;
+        }
+        let weak = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::pin!(ended);
+            while tokio::time::timeout(LOOK_PERIOD, &mut ended).await.is_err() {
+                let weak = weak.clone();
+                let looked =
+                    tokio::task::spawn_blocking(move || weak.upgrade().map(|members| members.look()).is_some());
+                if !looked.await.unwrap_or_default() {
+                    return;
+                }
+            }
+        });
     }
 
     pub(crate) fn get(&self) -> Arc<Members> {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::security::members::Members;
+use crate::security::members::{Member, Members};
 
 fn node(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
@@ -133,23 +133,23 @@ fn keys_that_do_not_fit_are_told() {
         Seal::new(&node("a"), secrets, members.seal_keys()).map(drop).map_err(|error| error.to_string())
     };
     let lacks = |name: &str| {
-        error(&|members: &mut Members| drop(members.nodes.insert(name.into(), crate::Member::default()))).unwrap_err()
+        error(&|members: &mut Members| drop(members.nodes.insert(name.into(), Member::default()))).unwrap_err()
     };
     for (name, text) in [("c", "`c`"), ("sensor-*", "`sensor-*`")] {
         let error = lacks(name);
         assert!(error.contains(text) && error.contains("security renew"), "{error}");
     }
-    let with_keys = crate::Member { seal_keys: secrets.public_keys(), ..crate::Member::default() };
+    let with_keys = Member { seal_keys: secrets.public_keys(), ..Member::default() };
     let context =
         error(&|members: &mut Members| drop(members.nodes.insert("c".into(), with_keys.clone()))).unwrap_err();
     assert!(context.contains("`a` and `c`"), "{context}");
-    let revoked = crate::Member { revoked: true, ..crate::Member::default() };
+    let revoked = Member { revoked: true, ..Member::default() };
     assert_eq!(error(&|members: &mut Members| drop(members.nodes.insert("c".into(), revoked.clone()))), Ok(()));
     let other = SealSecrets::generate().unwrap();
     let not_own = Seal::new(&node("a"), &other, members.seal_keys()).unwrap_err();
     assert_eq!(not_own, SealError::NotOwn(node("a")));
     // A pattern stands for many nodes, and a key belongs to one.
-    let pattern = crate::Member { seal_keys: other.public_keys(), ..crate::Member::default() };
+    let pattern = Member { seal_keys: other.public_keys(), ..Member::default() };
     let error = error(&|members: &mut Members| drop(members.nodes.insert("s-*".into(), pattern.clone())));
     assert!(error.unwrap_err().contains("`s-*`"));
 }
