@@ -32,9 +32,10 @@ pub use error::{
 };
 pub use node::handle::{AskError, InstanceHandle, UncompensatedStep};
 pub use node::session::Session;
-pub use node::{CastSession, DatabaseState, Node, NodeBuilder, StartOptions};
+pub use node::{CastSession, Node, NodeBuilder, StartOptions};
 pub use peers::{Contact, DrainProgress, KnownNode, MemberStatus, MissingRole, PeerStore};
 pub use ractor;
+pub use runtime::attach::DatabaseState;
 pub use runtime::context::{Recovery, StoppedSession, TroubledSession};
 pub use runtime::dead_letters::DeadLetter;
 pub use security::members::{Member, Members, MembersError};

@@ -63,6 +63,7 @@
 //! ```
 
 mod address;
+mod builder;
 mod channel;
 mod error;
 mod handling;
@@ -78,10 +79,9 @@ use accompanist_core::message::encode;
 use accompanist_core::{Abort, Message, NodeId, State};
 
 pub use self::address::{Address, RefusedMessage};
-pub(crate) use self::channel::{Channel, Played, SENDER, SenderRole, is_channel};
+use self::channel::{Channel, SENDER};
 pub use self::error::ActorError;
-pub(crate) use self::outbound::Outbound;
-use self::outbound::OutgoingTell;
+use self::outbound::{Outbound, OutgoingTell};
 pub use self::skip::SkippedMessage;
 pub(crate) use self::skip::message_in_the_way;
 use self::tell_queue::TellQueue;

@@ -6,6 +6,7 @@
 //! instances replay and send those frames again.
 
 mod builder;
+mod extension;
 mod given;
 pub(crate) mod handle;
 mod letters;
@@ -28,17 +29,17 @@ use accompanist_core::{Choreography, Has, Located, Message, NodeId, Payload, Rol
 use metrics::counter;
 use ractor::ActorRef;
 
-pub(crate) use self::builder::Attach;
-pub use self::builder::{DatabaseState, NodeBuilder};
+pub use self::builder::NodeBuilder;
+pub(crate) use self::extension::Extension;
 pub(crate) use self::life::End;
 pub use self::membership::CastSession;
 use self::root::RootMessage;
 pub(crate) use self::weak::WeakNode;
-use crate::actor::{Address, DurableActor};
 use crate::base::metric;
 use crate::error::StartError;
 use crate::node::handle::InstanceHandle;
 use crate::node::session::Session;
+use crate::runtime::attach::DatabaseState;
 use crate::runtime::context::{NodeContext, Recovery, Starting, StoppedSession, TroubledSession};
 use crate::runtime::supervisor::SupervisorMessage;
 use crate::writer::{Claimed, Open, Tombstones};
@@ -226,12 +227,6 @@ impl Node {
         let input: Payload = if repeated { encode_repeatable(input)? } else { encode(input)? }.into();
         let (found, limit) = (input.len(), self.context.settings.limits.payload_bytes_max);
         if found > limit { Err(StartError::InputTooLarge { found, limit }) } else { Ok(input) }
-    }
-
-    /// Returns an address of the durable actor `A`, to tell or ask it from this node. The node's builder must have
-    /// been given the actor or [`NodeBuilder::talks_to`].
-    pub fn actor<A: DurableActor>(&self) -> Address<A> {
-        Address::new(self.clone())
     }
 
     /// Reads the built-in state of `role`, as of the last group commit.

@@ -8,7 +8,7 @@ use accompanist_core::role_instance::RoleInstance;
 use accompanist_core::{Abort, NodeId, Path, Payload};
 use tokio::sync::oneshot;
 
-use crate::actor;
+use crate::runtime::channel::is_channel;
 
 /// A question, with the channel for its answer. If there is no instance, the question is dropped unanswered.
 pub(crate) enum InstanceRequest {
@@ -42,7 +42,7 @@ pub(crate) enum NotCancelled {
 
 fn cancel(part: &RoleInstance, abort: &Abort) -> Result<u64, NotCancelled> {
     let header = part.header();
-    if actor::is_channel(&header) {
+    if is_channel(&header) {
         return Err(NotCancelled::Channel);
     }
     if header.initiator != part.id().role {

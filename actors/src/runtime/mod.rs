@@ -1,6 +1,8 @@
 //! The actors of a node: the link to other nodes, the supervisor of role instances, and the instances; and what they
 //! share.
 
+pub(crate) mod attach;
+pub(crate) mod channel;
 pub(crate) mod context;
 pub(crate) mod dead_letters;
 pub(crate) mod directory;

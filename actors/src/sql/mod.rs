@@ -94,7 +94,6 @@ mod steps;
 use accompanist_core::Abort;
 
 pub use self::database::SqlDatabase;
-pub(crate) use self::pin::NamedSteps;
 pub use self::steps::SqlSteps;
 
 /// Steps on a `PostgreSQL` database.

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{AskError, InstanceHandle};
 use crate::actor::{self, SkippedMessage};
+use crate::runtime::channel::is_channel;
 use crate::runtime::instance_request::{InstanceRequest, NotCancelled};
 use crate::runtime::supervisor::SupervisorMessage;
 use crate::writer::{Job, Loaded, Readable, load_readable};
@@ -149,7 +150,7 @@ impl InstanceHandle {
     pub async fn abort(&self, reason: &str) -> Result<(), AskError> {
         const WAY: &str = "abort";
         let still = self.still(WAY).await?;
-        if actor::is_channel(still.header()) {
+        if is_channel(still.header()) {
             return Err(self.channel(WAY));
         }
         if let Some(reason) = &still.unplayable {
@@ -186,7 +187,7 @@ impl InstanceHandle {
     pub async fn terminate(&self, reason: &str) -> Result<Vec<UncompensatedStep>, AskError> {
         const WAY: &str = "terminate";
         let still = self.still(WAY).await?;
-        if actor::is_channel(still.header()) {
+        if is_channel(still.header()) {
             return Err(self.channel(WAY));
         }
         let damaged = still.readable.damaged.iter().cloned();
@@ -221,7 +222,7 @@ impl InstanceHandle {
     pub async fn skip_message(&self) -> Result<SkippedMessage, AskError> {
         const WAY: &str = "skip_message";
         let still = self.still(WAY).await?;
-        if !actor::is_channel(still.header()) {
+        if !is_channel(still.header()) {
             let instead = "`resume`, `abort` or `terminate` it";
             return Err(self.does_not_fit(WAY, "is no channel to a durable actor", instead));
         }

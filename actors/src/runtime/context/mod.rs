@@ -21,7 +21,6 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::actor::Outbound;
 use crate::base::dropped::Dropped;
 #[cfg(feature = "testing")]
 use crate::base::faults::Forgetting;
@@ -29,8 +28,9 @@ use crate::base::latch::Latch;
 use crate::base::metric;
 use crate::config::Settings;
 use crate::error::StartError;
-use crate::node::{Attach, End};
+use crate::node::End;
 use crate::peers::Peers;
+use crate::runtime::attach::Attach;
 use crate::runtime::dead_letters::{DeadLetters, is_letter};
 use crate::runtime::directory::Directory;
 use crate::runtime::link::{Arrival, LinkHandle, LinkMessage, QueueDelay, Waiting};
@@ -86,8 +86,6 @@ pub(crate) struct NodeContext {
     pub(crate) peers: Peers,
     /// The rights of the members; without it everyone may do everything.
     pub(crate) members: Option<Arc<CurrentMembers>>,
-    /// The outbound mailbox of durable actors.
-    pub(crate) outbound: Arc<Outbound>,
     pub(crate) dead_letters: DeadLetters,
     dropped: Dropped,
     pub(crate) nudged: Nudged,
@@ -145,7 +143,6 @@ impl NodeContext {
         writer: WriterHandle,
         peers: Peers,
         members: Option<Arc<CurrentMembers>>,
-        outbound: Arc<Outbound>,
         dead_letters: DeadLetters,
     ) -> Self {
         let askers = Semaphore::new(settings.callers_max.min(Semaphore::MAX_PERMITS));
@@ -160,7 +157,6 @@ impl NodeContext {
             directory: Directory::default(),
             peers,
             members,
-            outbound,
             dead_letters,
             dropped: Dropped::default(),
             nudged: Nudged::default(),

@@ -20,10 +20,10 @@ use metrics::counter;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Sleep;
 
-use crate::actor;
 use crate::base::metric;
 use crate::config::Settings;
 use crate::node::session::InstanceProgress;
+use crate::runtime::channel::is_channel;
 use crate::runtime::context::NodeContext;
 use crate::runtime::directory::Played;
 use crate::runtime::instance_request::{InstanceRequest, PendingAnswers};
@@ -689,7 +689,7 @@ impl InstanceState {
                 // been acknowledged.
                 self.context.to_link(LinkMessage::Forget { id: self.id, all: true });
             }
-            if actor::is_channel(&closed.header) {
+            if is_channel(&closed.header) {
                 tracing::error!(id = %self.id, "a channel to a durable actor is over; `Address::reopen` opens it anew");
             }
             self.publish(|progress| progress.settle(&closed));
