@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use super::Node;
 use crate::runtime::dead_letters::{DeadLetter, DeadLetters};
-use crate::runtime::supervisor::SupervisorMessage;
+use crate::runtime::messages::SupervisorMessage;
 use crate::writer::Job;
 
 impl Node {

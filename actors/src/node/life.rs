@@ -168,10 +168,10 @@ impl Node {
     pub fn panic_in(&self, actor: crate::base::faults::NodeActor) {
         match actor {
             crate::base::faults::NodeActor::Root => drop(self.root.cast(RootMessage::Panic)),
-            crate::base::faults::NodeActor::Link => self.context.to_link(crate::runtime::link::LinkMessage::Panic),
+            crate::base::faults::NodeActor::Link => self.context.to_link(crate::runtime::messages::LinkMessage::Panic),
             crate::base::faults::NodeActor::Roles => {
                 // A supervisor that is gone has gone with its node.
-                let _ = self.context.to_supervisor(crate::runtime::supervisor::SupervisorMessage::Panic);
+                let _ = self.context.to_supervisor(crate::runtime::messages::SupervisorMessage::Panic);
             }
         }
     }

@@ -13,7 +13,7 @@ use super::Node;
 use crate::error::{SessionLookupError, StartError};
 use crate::node::handle::InstanceHandle;
 use crate::node::session::Session;
-use crate::runtime::supervisor::SupervisorMessage;
+use crate::runtime::messages::SupervisorMessage;
 use crate::writer::{Claimed, Job};
 
 /// The record that the store has of a session's initiator.

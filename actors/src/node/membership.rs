@@ -17,7 +17,7 @@ use super::Node;
 use super::versions::COUNT_PAGE;
 use crate::error::{CordonError, DrainError, ForgetError, LeaveError};
 use crate::peers::{DrainProgress, KnownNode, MemberStatus};
-use crate::runtime::link::LinkMessage;
+use crate::runtime::messages::LinkMessage;
 use crate::writer::{CensusQuery, Job};
 
 /// An open session that casts a given node, as known to the part that is played here; see [`Node::sessions_cast_to`].

@@ -41,7 +41,7 @@ use crate::node::handle::InstanceHandle;
 use crate::node::session::Session;
 use crate::runtime::attach::DatabaseState;
 use crate::runtime::context::{NodeContext, Recovery, Starting, StoppedSession, TroubledSession};
-use crate::runtime::supervisor::SupervisorMessage;
+use crate::runtime::messages::SupervisorMessage;
 use crate::writer::{Claimed, Open, Tombstones};
 
 /// Options for the start of a session, besides its input; see [`Node::start_with`].

@@ -9,17 +9,7 @@ use tokio::sync::watch;
 
 use crate::error::SessionError;
 use crate::node::handle::{AskError, InstanceHandle};
-
-/// The progress that the initiating instance has reported. Each fact is set once and stays.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct InstanceProgress {
-    pub(crate) opened: bool,
-    /// The version that the session runs, once known.
-    pub(crate) version: Option<u32>,
-    pub(crate) output: Option<Result<Payload, Abort>>,
-    pub(crate) settled: Option<Result<Payload, Abort>>,
-    pub(crate) stopped: Option<String>,
-}
+use crate::runtime::messages::InstanceProgress;
 
 /// A session that was started on this node.
 ///

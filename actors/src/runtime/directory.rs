@@ -4,14 +4,14 @@
 //! supervisor and instances; the locks are held for a look-up only.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use accompanist_core::id::InstanceId;
 use ractor::{ActorId, ActorRef, MessagingErr};
 use tokio::sync::watch;
 
-use crate::node::session::InstanceProgress;
-use crate::runtime::instance::InstanceMessage;
+use super::messages::{Admission, InstanceMessage, InstanceProgress};
 
 /// The names of the choreography and of the role that an instance plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ struct Entry {
 pub(crate) struct Directory {
     actors: Mutex<BTreeMap<InstanceId, Entry>>,
     /// The number of admitted starts whose instances are not in memory yet.
-    starting: Mutex<usize>,
+    starting: Arc<AtomicUsize>,
     watched: Mutex<BTreeMap<InstanceId, watch::Sender<InstanceProgress>>>,
 }
 
@@ -127,19 +127,11 @@ impl Directory {
         lock(&self.actors).clear();
     }
 
-    /// Admits a start if there are at most `max` instances with its own. The start counts until
-    /// [`Directory::started`].
-    pub(crate) fn admit(&self, max: usize) -> bool {
+    /// Admits a start if there are at most `max` instances with its own.
+    pub(crate) fn admit(&self, max: usize) -> Option<Admission> {
         let actors = lock(&self.actors);
-        let mut starting = lock(&self.starting);
-        let room = actors.len() + *starting < max;
-        *starting += usize::from(room);
-        room
-    }
-
-    /// Ends an admitted start: its instance is in memory, or there will be none.
-    pub(crate) fn started(&self) {
-        *lock(&self.starting) -= 1;
+        let has_room = actors.len() + self.starting.load(Ordering::SeqCst) < max;
+        has_room.then(|| Admission::new(&self.starting))
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -14,9 +14,7 @@ use accompanist_core::{Message, Path, Payload, SessionId};
 use tokio::sync::oneshot;
 
 use crate::runtime::context::NodeContext;
-use crate::runtime::instance::InstanceMessage;
-use crate::runtime::instance_request::InstanceRequest;
-use crate::runtime::supervisor::SupervisorMessage;
+use crate::runtime::messages::{InstanceMessage, InstanceRequest, SupervisorMessage};
 use crate::writer::Loaded;
 
 pub use self::operator::UncompensatedStep;

@@ -14,8 +14,7 @@ use tokio::sync::oneshot;
 use super::{AskError, InstanceHandle};
 use crate::actor::{self, SkippedMessage};
 use crate::runtime::channel::is_channel;
-use crate::runtime::instance_request::{InstanceRequest, NotCancelled};
-use crate::runtime::supervisor::SupervisorMessage;
+use crate::runtime::messages::{InstanceRequest, NotCancelled, SupervisorMessage};
 use crate::writer::{Job, Loaded, Readable, load_readable};
 
 /// A step that was not compensated when its part was terminated; see [`InstanceHandle::terminate`].

@@ -33,9 +33,9 @@ use crate::peers::Peers;
 use crate::runtime::attach::Attach;
 use crate::runtime::dead_letters::{DeadLetters, is_letter};
 use crate::runtime::directory::Directory;
-use crate::runtime::link::{Arrival, LinkHandle, LinkMessage, QueueDelay, Waiting};
+use crate::runtime::messages::{Admission, LinkHandle, LinkMessage, SupervisorMessage};
 use crate::runtime::nudged::Nudged;
-use crate::runtime::supervisor::SupervisorMessage;
+use crate::runtime::queue_delay::{Arrival, QueueDelay};
 use crate::runtime::under_way::UnderWay;
 use crate::security::members::watch::CurrentMembers;
 use crate::security::seal::Seal;
@@ -96,8 +96,6 @@ pub(crate) struct NodeContext {
     recovery: Mutex<Recovery>,
     /// The running steps on services.
     pub(crate) under_way: Arc<UnderWay>,
-    /// The packets that have arrived and wait for the link.
-    pub(crate) waiting: Arc<Waiting>,
     /// The runtime that the node was started on.
     pub(crate) runtime: Handle,
     /// Held while the actors are being stopped.
@@ -120,15 +118,6 @@ pub(crate) struct NodeContext {
     courier: Mutex<Option<Arc<dyn Courier>>>,
     /// The only strong reference: an event for the supervisor may keep the state of a killed actor alive.
     wire: Mutex<Option<Arc<dyn Wire>>>,
-}
-
-/// The room that a start occupies until its instance is in memory and counted there.
-pub(crate) struct Admission(Arc<NodeContext>);
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        self.0.directory.started();
-    }
 }
 
 impl NodeContext {
@@ -165,7 +154,6 @@ impl NodeContext {
             troubled: Mutex::default(),
             recovery: Mutex::default(),
             under_way: Arc::default(),
-            waiting: Arc::default(),
             runtime: Handle::current(),
             stopping: tokio::sync::Mutex::default(),
             end: Latch::default(),
@@ -186,7 +174,7 @@ impl NodeContext {
     }
 
     /// Admits a start if there is room in memory and on disk.
-    pub(crate) fn admit(self: &Arc<Self>) -> Result<Admission, StartError> {
+    pub(crate) fn admit(&self) -> Result<Admission, StartError> {
         let Settings { open_max, instances_max, .. } = self.settings;
         if self.under_way.is_ending() {
             return Err(StartError::NodeStopped);
@@ -196,7 +184,7 @@ impl NodeContext {
         }
         // A limit of one instance admits that one.
         let limit = instances_max.div_ceil(2);
-        if self.directory.admit(limit) { Ok(Admission(self.clone())) } else { Err(StartError::Overloaded(limit)) }
+        self.directory.admit(limit).ok_or(StartError::Overloaded(limit))
     }
 
     /// Returns whether the limit of open instances in the store is reached.

@@ -3,6 +3,8 @@
 //! A panic in user code is a failure of this actor; its supervisor starts another one, which replays. Knows no wire
 //! and no database, only the link's and the writer's messages.
 
+mod request;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,46 +17,22 @@ use accompanist_core::id::{InstanceId, Path, RoleIndex};
 use accompanist_core::machine::{Effects, Idle, LocalResult, Machine, Outgoing, OutgoingKey, Retried};
 use accompanist_core::record::{Closed, Opened, Record, Task};
 use accompanist_core::role_instance::{RoleInstance, TurnWaker};
-use accompanist_core::{Abort, NodeId, Payload, Service};
+use accompanist_core::{NodeId, Service};
 use metrics::counter;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Sleep;
 
+use self::request::PendingAnswers;
 use crate::base::metric;
 use crate::config::Settings;
-use crate::node::session::InstanceProgress;
 use crate::runtime::channel::is_channel;
 use crate::runtime::context::NodeContext;
 use crate::runtime::directory::Played;
-use crate::runtime::instance_request::{InstanceRequest, PendingAnswers};
-use crate::runtime::link::{Arrival, LinkMessage};
+use crate::runtime::messages::{InstanceMessage, InstanceProgress, LinkMessage, SupervisorMessage};
 use crate::runtime::nudged::Room;
-use crate::runtime::supervisor::SupervisorMessage;
+use crate::runtime::queue_delay::Arrival;
 use crate::runtime::under_way::Counted;
 use crate::writer::{Incarnation, Job, Loaded, Written};
-
-/// A message to an instance.
-pub(crate) enum InstanceMessage {
-    Deliver(Delivery),
-    Acked(OutgoingKey),
-    Written(u64, Written),
-    Loaded(Loaded),
-    /// The writer has refused a write of this actor, or of a state that it has discarded.
-    Refused(Incarnation, StoreError),
-    StoreFailed(StoreError),
-    /// A caller starts the session and watches it: begin if there is nothing yet, and publish the known progress.
-    Start(Opened),
-    /// A caller asks a question or requests an action.
-    Ask(InstanceRequest),
-    Wake,
-}
-
-impl InstanceMessage {
-    /// Returns whether the directory counts the message: an actor that is about to be passivated must not miss it.
-    pub(crate) fn is_from_outside(&self) -> bool {
-        matches!(self, Self::Deliver(..) | Self::Acked(_) | Self::Start(_) | Self::Ask(_))
-    }
-}
 
 /// The least number of times a frame is sent before its instance may be passivated with the frame unacknowledged.
 const UNHEARD_TRANSMISSIONS_MIN: u32 = 10;
@@ -804,17 +782,6 @@ impl InstanceState {
             // The whole node stops, or another actor has taken over.
             stop(myself, ends::REFUSED);
         }
-    }
-}
-
-impl InstanceProgress {
-    pub(crate) fn settle(&mut self, closed: &Closed) {
-        let settled: Result<Payload, Abort> = match &closed.outcome {
-            Outcome::Finished => Ok(closed.output.clone().unwrap_or_else(|| Vec::new().into())),
-            Outcome::Compensated(abort) => Err(abort.clone()),
-        };
-        self.output.get_or_insert_with(|| settled.clone());
-        self.settled = Some(settled);
     }
 }
 

@@ -19,6 +19,7 @@ use crate::base::dropped::Dropped;
 use crate::base::metric;
 use crate::config::ADVERTISEMENT_DELAY_MIN;
 use crate::peers::{Learned, OwnHeard, PeerStore};
+use crate::runtime::messages::SupervisorMessage;
 use crate::store::Halt;
 use crate::writer::{CensusQuery, Counts, Job};
 
@@ -259,7 +260,8 @@ impl LinkState {
                 "a peer goes on with an older copy of its store, as an operator has accepted there: all sessions here that it is \
                  cast in ask it anew"
             );
-            self.context.ask_anew(peer);
+            // Between two trees of actors all instances are reactivated anyway.
+            let _ = self.context.to_supervisor(SupervisorMessage::NudgeAllOf(peer.clone()));
         }
     }
 

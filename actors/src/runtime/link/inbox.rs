@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Environment, Inbox};
 
-use super::{LinkHandle, LinkMessage};
 use crate::base::dropped::Dropped;
 use crate::config::Settings;
 use crate::runtime::context::NodeContext;
+use crate::runtime::messages::{LinkHandle, LinkMessage};
 
 /// The number and the bytes of the waiting packets.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting {
+pub(super) struct Waiting {
     packets: AtomicUsize,
     bytes: AtomicUsize,
 }
@@ -37,12 +37,6 @@ impl Waiting {
         self.packets.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
-
-    /// Forgets the packets that waited for a failed link: they are gone with it.
-    pub(super) fn clear(&self) {
-        self.packets.store(0, Ordering::Relaxed);
-        self.bytes.store(0, Ordering::Relaxed);
-    }
 }
 
 /// Passes packets from the network's thread to the link, and drops them when too many wait. The network holds this
@@ -56,10 +50,9 @@ pub(super) struct LinkInbox {
 }
 
 impl LinkInbox {
-    pub(super) fn new(context: &NodeContext, link: LinkHandle) -> Self {
+    pub(super) fn new(context: &NodeContext, waiting: Arc<Waiting>, link: LinkHandle) -> Self {
         let Settings { inbox_packets_max: packets_max, inbox_bytes_max: bytes_max, .. } = context.settings;
-        let (waiting, environment) = (context.waiting.clone(), context.environment.clone());
-        Self { waiting, packets_max, bytes_max, environment, link }
+        Self { waiting, packets_max, bytes_max, environment: context.environment.clone(), link }
     }
 }
 
@@ -91,7 +84,7 @@ mod tests {
         assert!(taken(60) && taken(40) && !taken(1), "all bytes are taken");
         waiting.give_back(60);
         assert!(taken(10) && taken(10) && !taken(10), "three packets wait");
-        waiting.clear();
+        let waiting = Waiting::default();
         let taken = |bytes| waiting.take(bytes, 3, 100);
         assert!(taken(500) && !taken(1), "alone");
         waiting.give_back(500);

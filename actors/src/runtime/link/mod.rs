@@ -12,8 +12,6 @@ mod inbox;
 mod introductions;
 mod outbox;
 mod passivated_senders;
-mod queue;
-mod queue_delay;
 mod reachability;
 mod reception;
 mod round_trip;
@@ -34,13 +32,10 @@ use metrics::{counter, gauge};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use self::gossip::Counted;
-use self::inbox::LinkInbox;
-pub(crate) use self::inbox::Waiting;
+use self::inbox::{LinkInbox, Waiting};
 use self::introductions::Introductions;
 use self::outbox::{Outbox, Transmission, millis};
 use self::passivated_senders::PassivatedSenders;
-pub(crate) use self::queue::LinkHandle;
-pub(crate) use self::queue_delay::{Arrival, QueueDelay};
 use self::reachability::Reachability;
 use self::reception::Receptions;
 use self::sealing::Sealing;
@@ -48,30 +43,9 @@ use crate::base::dropped::Dropped;
 use crate::base::metric;
 use crate::config::ADVERTISEMENT_DELAY_MIN;
 use crate::runtime::context::NodeContext;
-use crate::runtime::instance::InstanceMessage;
-use crate::runtime::supervisor::SupervisorMessage;
+use crate::runtime::messages::{InstanceMessage, LinkHandle, LinkMessage, SupervisorMessage};
+use crate::runtime::queue_delay::{Arrival, QueueDelay};
 use crate::writer::Job;
-
-/// A message to the link, sent by its [`LinkHandle`].
-pub(crate) enum LinkMessage {
-    /// An instance sends frames or acknowledgements.
-    Say { id: InstanceId, frames: Vec<Outgoing>, acks: Vec<Receipt> },
-    /// The frames of an instance are useless: its messages, or (it has closed) all of them.
-    Forget { id: InstanceId, all: bool },
-    /// An instance is passivated while these nodes have not acknowledged all of its frames: it is to be reactivated
-    /// to resend them.
-    Rest { id: InstanceId, unacknowledged: BTreeSet<NodeId> },
-    /// A packet has arrived.
-    Packet { from: NodeId, bytes: Vec<u8>, arrived_ms: u64 },
-    /// The wire has ended by itself.
-    WireClosed(String),
-    #[cfg(feature = "testing")]
-    Panic,
-    /// This node's state has changed: advertise it to all nodes now.
-    Announce,
-    /// This node is cast in a session that another one starts here, and is unknown: ask it for its advertisement.
-    Ask(NodeId),
-}
 
 /// A signal that wakes the link.
 pub(crate) enum LinkSignal {
@@ -118,6 +92,8 @@ pub(crate) struct LinkState {
     epoch: Epoch,
     /// The handle on this link's own queue.
     own: LinkHandle,
+    /// The packets that have arrived and wait for this link.
+    waiting: Arc<Waiting>,
     wire: Weak<dyn Wire>,
     packet_bytes_max: usize,
     outbox: Outbox,
@@ -161,10 +137,13 @@ impl Actor for Link {
         myself: ActorRef<LinkSignal>,
         LinkArguments { context, transport }: LinkArguments,
     ) -> Result<LinkState, ActorProcessingErr> {
-        context.waiting.clear();
         *context.queue_delay() = QueueDelay::default();
-        let own = LinkHandle::new(myself.clone());
-        let inbox = Arc::new(LinkInbox::new(&context, own.clone()));
+        let own = LinkHandle::new({
+            let myself = myself.clone();
+            move || myself.cast(LinkSignal::Told).is_ok()
+        });
+        let waiting = Arc::<Waiting>::default();
+        let inbox = Arc::new(LinkInbox::new(&context, waiting.clone(), own.clone()));
         let wire = transport.attach(context.node.clone(), inbox).await?;
         let packet_max = sealing::packet_bytes_max(&context, wire.as_ref());
         let payload_max = context.settings.limits.payload_bytes_max;
@@ -199,6 +178,7 @@ impl Actor for Link {
             context,
             epoch,
             own,
+            waiting,
             wire: Arc::downgrade(&wire),
             packet_bytes_max: packet_max,
             outbox,
@@ -276,7 +256,7 @@ impl LinkState {
                 self.passivated.add(id, unacknowledged);
             }
             LinkMessage::Packet { from, bytes, arrived_ms } => {
-                self.context.waiting.give_back(bytes.len());
+                self.waiting.give_back(bytes.len());
                 if let Some(packet) = self.open(&from, bytes) {
                     self.receive(myself, &from, packet.bytes(), arrived_ms);
                 }

@@ -11,23 +11,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use accompanist_core::Abort;
 use accompanist_core::contract::{Entry, Space};
 use accompanist_core::frame::Delivery;
 use accompanist_core::id::InstanceId;
 use accompanist_core::record::{Opened, Record, read_value};
-use accompanist_core::{Abort, NodeId};
 use metrics::counter;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
 
-use self::reactivation::{Page, Reading, Returns};
+use self::reactivation::Returns;
 use crate::base::metric;
 use crate::peers::CastReservation;
-use crate::runtime::context::{Admission, NodeContext, Recovery};
+use crate::runtime::context::{NodeContext, Recovery};
 use crate::runtime::directory::Played;
-use crate::runtime::instance::{
-    InstanceActor, InstanceArguments, InstanceMessage, Origin, ends, opened_by_delivery, quarantined,
-};
-use crate::runtime::instance_request::InstanceRequest;
+use crate::runtime::instance::{InstanceActor, InstanceArguments, Origin, ends, opened_by_delivery, quarantined};
+use crate::runtime::messages::{InstanceMessage, Page, Reading, SupervisorMessage};
 use crate::supervision::{Guarded, Restarts, Strategy};
 use crate::writer::{Job, Loaded};
 
@@ -42,42 +40,6 @@ const RECOVERY_NEWS: u64 = 100_000;
 
 /// The stop reason of an instance that is to be restarted because another one has failed.
 const WITH_ANOTHER: &str = "restarted with another one";
-
-/// A message to the supervisor of roles.
-pub(crate) enum SupervisorMessage {
-    /// A frame for an instance that is not in memory.
-    Deliver(Delivery),
-    /// A session is started here. The cast of a new session is held until its instance is gone from memory.
-    Start {
-        id: InstanceId,
-        opened: Opened,
-        fresh: bool,
-        placed: Option<Arc<CastReservation>>,
-        admission: Option<Admission>,
-    },
-    /// A page of instances that are open in the store.
-    Found(Reading, Page),
-    /// All instances of sessions that cast this node are to nudge.
-    NudgeAllOf(NodeId),
-    /// An instance is passivated until this time.
-    Wait(InstanceId, u64),
-    /// Passivated instances with unacknowledged frames whose receivers may be reachable now.
-    SayAgain(Vec<InstanceId>),
-    /// An instance that the node reactivated has had its first turn.
-    Returned(InstanceId),
-    /// Check which instances are to be reactivated.
-    Look,
-    /// The pause of a failed instance is over.
-    Restart(InstanceId),
-    /// An instance is quarantined with this reason, and the quarantine is on disk.
-    Quarantined(InstanceId, String),
-    /// A caller asks an instance a question.
-    Ask(InstanceId, InstanceRequest),
-    /// An operator lets a stopped instance try again.
-    Resume(InstanceId),
-    #[cfg(feature = "testing")]
-    Panic,
-}
 
 /// The supervisor of roles; see the module's documentation.
 pub(crate) struct Roles;

@@ -10,27 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use accompanist_core::NodeId;
 use accompanist_core::id::InstanceId;
 
-/// The reason why open instances are read from the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reading {
-    /// All open instances are recovered after a start.
-    Recovery,
-    /// Each instance is periodically reactivated to nudge, a page at a time.
-    Nudges,
-    /// The instances whose sessions cast this node are reactivated to nudge it.
-    NudgesOf(NodeId),
-}
-
-/// A page of open instances.
-#[derive(Debug, Default)]
-pub(crate) struct Page {
-    /// The wanted instances of the page.
-    pub(crate) ids: Vec<InstanceId>,
-    /// The page's last key, wanted or not.
-    pub(crate) last: Option<Vec<u8>>,
-    /// Whether nothing follows this page.
-    pub(crate) is_last: bool,
-}
+use crate::runtime::messages::{Page, Reading};
 
 /// The open instances in the store, read page by page.
 #[derive(Debug, Default)]
@@ -61,7 +41,7 @@ impl Pages {
     }
 }
 
-/// The instances that a [`Roles`](crate::runtime::supervisor::Roles) has to reactivate.
+/// The instances that a [`Roles`](super::Roles) has to reactivate.
 #[derive(Default)]
 pub(crate) struct Returns {
     timers: BTreeSet<(u64, InstanceId)>,

@@ -1,44 +1,13 @@
-//! Questions and requests from outside to an instance in memory: cancel, signal, inspect, resolve.
+//! Answers the questions and requests from outside to an instance in memory.
 //!
 //! Each is answered by the instance itself, in the order of its messages. Knows the part, no callers.
 
-use accompanist_core::id::RoleIndex;
-use accompanist_core::machine::{Resolution, SignalError, Status};
+use accompanist_core::Abort;
 use accompanist_core::role_instance::RoleInstance;
-use accompanist_core::{Abort, NodeId, Path, Payload};
 use tokio::sync::oneshot;
 
 use crate::runtime::channel::is_channel;
-
-/// A question, with the channel for its answer. If there is no instance, the question is dropped unanswered.
-pub(crate) enum InstanceRequest {
-    /// Abort the session, if there is still time; answered once the abort is durable.
-    Cancel(Abort, oneshot::Sender<Result<(), NotCancelled>>),
-    /// Accept this signal; answered once it is durable.
-    Signal { name: String, key: String, payload: Payload, reply: oneshot::Sender<Result<(), SignalError>> },
-    /// Apply an operator's resolution; answered, once it is durable, with the number of steps concerned.
-    Resolution(Resolution, oneshot::Sender<usize>),
-    /// Return the progress that the program has published.
-    View(oneshot::Sender<Option<Payload>>),
-    /// Return the status of the instance.
-    Status(oneshot::Sender<Status>),
-    /// Return what the program waits for.
-    Waits(oneshot::Sender<Vec<(Path, String)>>),
-    /// Return in one sentence what keeps the instance from progressing.
-    #[cfg(feature = "testing")]
-    Describe(oneshot::Sender<String>),
-}
-
-/// The reasons why a role's part does not cancel the session.
-#[derive(Debug)]
-pub(crate) enum NotCancelled {
-    /// The session is a channel to a durable actor, whose messages would be lost.
-    Channel,
-    /// Only the session's initiating role can cancel it: this role, on this node (if the header names one).
-    Elsewhere(RoleIndex, Option<NodeId>),
-    /// The session is aborted for another reason, or closing.
-    TooLate(Status),
-}
+use crate::runtime::messages::{InstanceRequest, NotCancelled};
 
 fn cancel(part: &RoleInstance, abort: &Abort) -> Result<u64, NotCancelled> {
     let header = part.header();
@@ -53,14 +22,14 @@ fn cancel(part: &RoleInstance, abort: &Abort) -> Result<u64, NotCancelled> {
 
 /// The answers that wait for the disk.
 #[derive(Default)]
-pub(crate) struct PendingAnswers {
+pub(super) struct PendingAnswers {
     synced: u64,
     waiting: Vec<(u64, Box<dyn FnOnce() + Send>)>,
 }
 
 impl PendingAnswers {
     /// Answers a question. An error of a reply means that the caller no longer waits.
-    pub(crate) fn answer(&mut self, part: &RoleInstance, question: InstanceRequest) {
+    pub(super) fn answer(&mut self, part: &RoleInstance, question: InstanceRequest) {
         match question {
             InstanceRequest::Cancel(abort, reply) => match cancel(part, &abort) {
                 Ok(after) => self.reply_after(after, reply, Ok(())),
@@ -88,12 +57,12 @@ impl PendingAnswers {
     }
 
     /// Returns whether no answer is waiting.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// Sends the answers that waited for the write `number`, which is durable.
-    pub(crate) fn synced(&mut self, number: u64) {
+    pub(super) fn synced(&mut self, number: u64) {
         self.synced = self.synced.max(number);
         for (_, reply) in self.waiting.extract_if(.., |(after, _)| *after <= number) {
             reply();
