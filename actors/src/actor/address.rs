@@ -125,7 +125,7 @@ impl<A: DurableActor> Address<A> {
         &self,
         read: impl FnOnce(&State<'_>) -> T + Send + 'static,
     ) -> Result<T, ActorError> {
-        if !self.context().roles.contains(&A::NAME) {
+        if !self.context().catalog.roles.contains(&A::NAME) {
             return Err(ActorError::NotPlayedHere(A::NAME));
         }
         self.read_as(handling::state_of(A::NAME, &self.name), read).await
@@ -138,7 +138,7 @@ impl<A: DurableActor> Address<A> {
     /// # Errors
     /// As [`Address::read`].
     pub async fn refused(&self) -> Result<Vec<RefusedMessage<A::Message>>, ActorError> {
-        if !self.context().roles.contains(&A::NAME) {
+        if !self.context().catalog.roles.contains(&A::NAME) {
             return Err(ActorError::NotPlayedHere(A::NAME));
         }
         let instance = handling::state_of(A::NAME, &self.name);
@@ -172,7 +172,7 @@ impl<A: DurableActor> Address<A> {
     }
 
     fn outbound(&self) -> Arc<Outbound> {
-        outbound_of(&self.context().services)
+        outbound_of(&self.context().catalog.services)
     }
 
     fn context(&self) -> &NodeContext {
@@ -330,7 +330,7 @@ pub(super) fn check_size(name: &str, bytes: usize, limit: usize) -> Result<(), A
 pub(super) async fn open<A: DurableActor>(node: &Node, name: &str) -> Result<InstanceId, ActorError> {
     let context = node.context();
     let known_as = (Channel::<A>::NAME.to_owned(), A::VERSION, name.to_owned());
-    outbound_of(&context.services).channel(&known_as, open_anew::<A>(node, name)).await
+    outbound_of(&context.catalog.services).channel(&known_as, open_anew::<A>(node, name)).await
 }
 
 fn place<A: DurableActor>(name: &str) -> Place<'_> {

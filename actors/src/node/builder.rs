@@ -1,7 +1,7 @@
 //! The parts a node is built from, and its start.
 
 use std::any::type_name;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,9 @@ use crate::config::{Config, ConfigError, Source};
 use crate::error::NodeError;
 use crate::peers::Peers;
 use crate::runtime::attach::Attach;
-use crate::runtime::context::{NodeContext, advertisement_of};
+#[cfg(feature = "testing")]
+use crate::runtime::context::Faults;
+use crate::runtime::context::{Access, Catalog, Choreographies, NodeContext, advertisement_of};
 use crate::runtime::dead_letters::DeadLetters;
 use crate::security::members::watch::{CurrentMembers, MembersSource};
 use crate::security::members::{Members, MembersError};
@@ -357,26 +359,19 @@ impl NodeBuilder {
         let collector = Collector::new(settings.retention.clone(), self.environment.clone());
         let writer = writer::start(store, self.mode, &settings, collector)
             .map_err(|error| StoreError::Failed(format!("the writer's thread cannot be started: {error}")))?;
-        let context = Arc::new(NodeContext::new(
-            self.name,
-            settings,
-            self.environment,
-            choreographies,
-            self.services,
-            self.roles,
-            writer.clone(),
-            peers,
-            members,
-            dead_letters,
-        ));
+        let (node, services, roles, databases) = (self.name, self.services, self.roles, self.attached);
+        let catalog = Catalog { node, choreographies, services, roles, databases };
+        let (access, environment) = (Access(members), self.environment);
+        let context = NodeContext::new(settings, environment, writer.clone(), peers, access, catalog, dead_letters);
         #[cfg(feature = "testing")]
-        context.set_faults(self.forgetting, self.courier);
+        let context = context.with_faults(Faults::new(self.forgetting, self.courier));
+        let context = Arc::new(context);
         let arguments = RootArguments { context: context.clone(), transport, groups };
         match Actor::spawn(None, Guarded(Root), arguments).await {
             Ok((root, task)) => {
                 life::watch(&context, root.clone(), task);
-                follow(&context, self.attached);
-                context.members.iter().for_each(|members| members.follow(context.end.wait()));
+                follow(&context);
+                context.access.0.iter().for_each(|members| members.follow(context.lifecycle.end.wait()));
                 let node = Node { context, root };
                 self.extensions.iter().for_each(|extension| extension.started(node.downgrade()));
                 Ok(node)
@@ -401,9 +396,10 @@ fn not_started(error: SpawnErr) -> NodeError {
 }
 
 /// Continues, while the node runs, the work that the start could not wait for.
-fn follow(context: &Arc<NodeContext>, attached: Vec<Arc<dyn Attach>>) {
-    for one in &attached {
-        let (work, end) = (one.clone().follow(context.writer.clone(), context.environment.clone()), context.end.wait());
+fn follow(context: &NodeContext) {
+    for database in &context.catalog.databases {
+        let work = database.clone().follow(context.writer.clone(), context.environment.clone());
+        let end = context.lifecycle.end.wait();
         tokio::spawn(async move {
             tokio::select! {
                 _ = end => {}
@@ -411,7 +407,6 @@ fn follow(context: &Arc<NodeContext>, attached: Vec<Arc<dyn Attach>>) {
             }
         });
     }
-    context.set_attached(attached);
 }
 
 /// Refuses settings and builder calls that contradict each other.
@@ -462,10 +457,8 @@ fn resolve(groups: Vec<Group>, supervision: &Supervision, source: &Source) -> Re
     resolved.collect()
 }
 
-type ByNameAndVersion = BTreeMap<(String, u32), Arc<dyn AnyChoreography>>;
-
-fn by_name_and_version(choreographies: Vec<Arc<dyn AnyChoreography>>) -> Result<ByNameAndVersion, NodeError> {
-    let mut known = ByNameAndVersion::new();
+fn by_name_and_version(choreographies: Vec<Arc<dyn AnyChoreography>>) -> Result<Choreographies, NodeError> {
+    let mut known = Choreographies::new();
     for choreography in choreographies {
         let (name, version) = (choreography.name(), choreography.version());
         let names: BTreeSet<_> = choreography.roles().iter().copied().filter(|role| !role.is_empty()).collect();

@@ -70,7 +70,7 @@ impl Node {
             let context = self.context.clone();
             self.change(own.stored(), move || {
                 context.peers.stand(own);
-                context.to_link(LinkMessage::Announce);
+                context.routes.to_link(LinkMessage::Announce);
             })
         };
         written.await
@@ -117,7 +117,7 @@ impl Node {
         tokio::select! {
             biased;
             // Closed also after a shutdown: then there is no further reason to give.
-            _ = self.context.end.wait() => Err(StoreError::Closed),
+            _ = self.context.lifecycle.end.wait() => Err(StoreError::Closed),
             () = change => Ok(()),
         }
     }
@@ -234,7 +234,7 @@ impl Node {
             let context = self.context.clone();
             self.change(changes, move || {
                 context.peers.left_stored(&[left]);
-                context.to_link(LinkMessage::Announce);
+                context.routes.to_link(LinkMessage::Announce);
             })
         };
         written.await.map(|()| true)

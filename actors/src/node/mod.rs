@@ -31,7 +31,6 @@ use ractor::ActorRef;
 
 pub use self::builder::NodeBuilder;
 pub(crate) use self::extension::Extension;
-pub(crate) use self::life::End;
 pub use self::membership::CastSession;
 use self::root::RootMessage;
 pub(crate) use self::weak::WeakNode;
@@ -208,7 +207,7 @@ impl Node {
         let (fresh, placed_too) = (options.key.is_none(), placed.clone());
         let start = SupervisorMessage::Start { id, opened, fresh, placed: placed_too, admission: Some(admission) };
         let _starting = Starting::new(context, id, turn);
-        if !context.to_supervisor(start) {
+        if !context.routes.to_supervisor(start) {
             return Err(StartError::NodeStopped);
         }
         let handle = Session::new(InstanceHandle::new(id, context.clone()), progress.clone());
@@ -255,14 +254,14 @@ impl Node {
 
     /// Returns how far the node has recovered what was open when it started. New sessions do not wait for recovery.
     pub fn recovery(&self) -> Recovery {
-        self.context.recovery()
+        self.context.operator.recovery()
     }
 
     /// Returns the databases of [`NodeBuilder::sql`], and whether steps on them run. A node starts even while one of
     /// them is unreachable or full; steps on that database wait. A database that turns out to have other markers than
     /// this node's is not used; its reason says what to do.
     pub fn databases(&self) -> Vec<DatabaseState> {
-        self.context.attached().iter().map(|attached| attached.state()).collect()
+        self.context.catalog.databases.iter().map(|attached| attached.state()).collect()
     }
 
     /// Returns what is retained of closed instances; `None` while it is being counted after a start.
@@ -272,25 +271,13 @@ impl Node {
 
     /// Returns the sessions that are stopped here until an operator acts, with the reason of each.
     pub fn stopped_sessions(&self) -> Vec<StoppedSession> {
-        let stopped = self.context.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let list = stopped.iter().map(|(id, reason)| StoppedSession {
-            session: id.session,
-            role: id.role,
-            reason: reason.clone(),
-        });
-        list.collect()
+        self.context.operator.stopped_sessions()
     }
 
     /// Returns the sessions that continue here only with an operator's help, with their troubled steps; see
     /// [`InstanceHandle::resolve`].
     pub fn troubled_sessions(&self) -> Vec<TroubledSession> {
-        let troubled = self.context.troubled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let list = troubled.iter().map(|(id, steps)| TroubledSession {
-            session: id.session,
-            role: id.role,
-            steps: steps.clone(),
-        });
-        list.collect()
+        self.context.operator.troubled_sessions()
     }
 
     /// Returns a handle on the part of `role` in a session of `choreography` on this node. The session's version must

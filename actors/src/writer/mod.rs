@@ -129,6 +129,7 @@ pub(crate) struct WriterHandle {
     failed: Latch<WriterFailure>,
     ended: Latch<()>,
     batch: Arc<AtomicU64>,
+    incarnations: Arc<AtomicU64>,
     tombstones: watch::Receiver<Option<Tombstones>>,
     /// See [`WriterHandle::in_order`].
     order: Arc<Mutex<()>>,
@@ -175,6 +176,11 @@ impl WriterHandle {
     /// the stores of other nodes are: otherwise two idle nodes would make each other write forever.
     pub(crate) fn batch(&self) -> u64 {
         self.batch.load(Ordering::SeqCst)
+    }
+
+    /// Returns the number of an actor that is about to load or write an instance: above those of all earlier actors.
+    pub(crate) fn next_incarnation(&self) -> Incarnation {
+        Incarnation(self.incarnations.fetch_add(1, Ordering::SeqCst))
     }
 
     /// Waits for the failure that ends the writer.
@@ -275,7 +281,8 @@ pub(crate) fn start(
         }
     };
     let callers = Arc::new(Semaphore::new(settings.callers_max.min(Semaphore::MAX_PERMITS)));
-    Ok(WriterHandle { jobs, callers, open, failed, ended, batch, tombstones, order: Arc::default(), thread })
+    let (order, incarnations) = (Arc::default(), Arc::default());
+    Ok(WriterHandle { jobs, callers, open, failed, ended, batch, incarnations, tombstones, order, thread })
 }
 
 /// How often an idle store is checked for still being there.

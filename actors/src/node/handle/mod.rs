@@ -89,7 +89,7 @@ impl InstanceHandle {
     }
 
     async fn ask<T>(&self, question: impl Fn(oneshot::Sender<T>) -> InstanceRequest) -> Result<T, AskError> {
-        let _permit = self.context.askers.acquire().await.map_err(|_| AskError::NodeStopped)?;
+        let _permit = self.context.admissions.askers.acquire().await.map_err(|_| AskError::NodeStopped)?;
         let (reply, answer) = oneshot::channel();
         if self.context.directory.tell(self.id, InstanceMessage::Ask(question(reply))).is_ok()
             && let Ok(answer) = answer.await
@@ -98,10 +98,10 @@ impl InstanceHandle {
         }
         // The instance is not in memory, or has just failed without answering: ask its supervisor.
         let (reply, answer) = oneshot::channel();
-        if !self.context.to_supervisor(SupervisorMessage::Ask(self.id, question(reply))) {
+        if !self.context.routes.to_supervisor(SupervisorMessage::Ask(self.id, question(reply))) {
             return Err(AskError::NodeStopped);
         }
-        answer.await.map_err(|_| match self.context.stopped_because(self.id) {
+        answer.await.map_err(|_| match self.context.operator.stopped_because(self.id) {
             Some(reason) => AskError::Stopped { session: self.id.session, reason },
             None => AskError::NotOpen(self.id),
         })

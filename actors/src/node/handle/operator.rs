@@ -119,7 +119,7 @@ impl InstanceHandle {
     pub async fn resume(&self) -> Result<(), AskError> {
         let still = match self.still("resume").await {
             // The instance failed before anything of it was written, so there is nothing to inspect.
-            Err(AskError::NotOpen(_)) if self.context.stopped_because(self.id).is_some() => {
+            Err(AskError::NotOpen(_)) if self.context.operator.stopped_because(self.id).is_some() => {
                 return self.try_again(Batch::new()).await;
             }
             still => still?,
@@ -271,8 +271,8 @@ impl InstanceHandle {
         let done = Box::new(move |written| drop(reply.send(written)));
         self.context.writer.submit(Job::Change { changes, done });
         answer.await.map_err(|_| AskError::NodeStopped)??;
-        self.context.forget_stopped(self.id);
-        let resumed = self.context.to_supervisor(SupervisorMessage::Resume(self.id));
+        self.context.operator.forget_stopped(self.id);
+        let resumed = self.context.routes.to_supervisor(SupervisorMessage::Resume(self.id));
         resumed.then_some(()).ok_or(AskError::NodeStopped)
     }
 
@@ -283,7 +283,7 @@ impl InstanceHandle {
 
     /// Returns what is on disk of the instance, which must be stopped.
     async fn still(&self, way: &'static str) -> Result<StoppedInstance, AskError> {
-        if self.context.stopped_because(self.id).is_none() {
+        if self.context.operator.stopped_because(self.id).is_none() {
             return Err(self.moves(way).await?);
         }
         let id = self.id;
@@ -293,7 +293,7 @@ impl InstanceHandle {
         let done = Box::new(move |loaded: Result<Loaded, _>| {
             let _ = reply.send(loaded.is_ok());
         });
-        self.context.writer.submit(Job::Load { id, incarnation: self.context.next_incarnation(), done });
+        self.context.writer.submit(Job::Load { id, incarnation: self.context.writer.next_incarnation(), done });
         answer.await.map_err(|_| AskError::NodeStopped)?;
         let readable = self.context.writer.read(move |store| load_readable(store, id)).await?;
         let readable = readable.ok_or(AskError::NotOpen(id))?;
@@ -304,7 +304,7 @@ impl InstanceHandle {
             aborted: has(|record| matches!(record, Record::Aborted { .. })),
             finished: has(|record| matches!(record, Record::Ended { outcome: Outcome::Finished, .. })),
             closing: has(|record| matches!(record, Record::Closing)),
-            unplayable: self.context.choreography_of(header, id.role).err(),
+            unplayable: self.context.catalog.choreography_of(header, id.role).err(),
             readable,
         })
     }
@@ -313,7 +313,7 @@ impl InstanceHandle {
     async fn moves(&self, way: &'static str) -> Result<AskError, AskError> {
         let status = self.status().await?;
         let (stands, instead) = way_out_of(status);
-        let trouble = self.context.troubled_at(self.id);
+        let trouble = self.context.operator.troubled_at(self.id);
         let has = |task: Task| trouble.iter().any(|(_, trouble)| trouble.task == task);
         let instead = if has(Task::Record) {
             "`resolve(Retry)`; or `cancel` the session at its initiating role, and then `resolve(Compensated)`"

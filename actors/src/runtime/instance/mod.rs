@@ -140,7 +140,7 @@ impl Actor for InstanceActor {
         _: ActorRef<InstanceMessage>,
         InstanceArguments { id, origin, context }: InstanceArguments,
     ) -> Result<InstanceState, ActorProcessingErr> {
-        let incarnation = context.next_incarnation();
+        let incarnation = context.writer.next_incarnation();
         let mut state = InstanceState {
             id,
             context,
@@ -176,7 +176,7 @@ impl Actor for InstanceActor {
         state: &mut InstanceState,
     ) -> Result<(), ActorProcessingErr> {
         if let InstanceMessage::Deliver(delivery) = &message {
-            state.context.note_taken(delivery);
+            state.context.admissions.note_taken(delivery);
         }
         match state.first.take() {
             Some(FirstTurn::Begin) => state.begin(&myself, Loaded::Nothing),
@@ -257,7 +257,7 @@ impl InstanceState {
         self.discard();
         self.give_room_back();
         self.unproven = false;
-        self.incarnation = self.context.next_incarnation();
+        self.incarnation = self.context.writer.next_incarnation();
         // These messages will be counted once more.
         self.told = self.told.saturating_sub(self.early.len() as u64);
         self.load(myself);
@@ -269,7 +269,7 @@ impl InstanceState {
             Loaded::Closed(closed) => return self.answer_closed(myself, &closed, early),
             Loaded::Open(opened, records) => {
                 if let Some(reason) = quarantine(&records) {
-                    self.context.note_stopped(self.id, reason);
+                    self.context.operator.note_stopped(self.id, reason);
                     return stop(myself, ends::IS_STOPPED);
                 }
                 (opened, Some(records))
@@ -313,7 +313,7 @@ impl InstanceState {
             Err(reason) => {
                 if accepted {
                     // The instance is not dropped: it waits for a release that can play it.
-                    self.context.note_stopped(self.id, reason);
+                    self.context.operator.note_stopped(self.id, reason);
                     stop(myself, ends::IS_STOPPED);
                 } else {
                     self.context.note_dropped("cannot be played", || format!("{}: {reason}", self.id));
@@ -339,7 +339,7 @@ impl InstanceState {
             let id = self.id;
             self.context
                 .note_dropped("stranger in the cast", || format!("{id}: nothing is known of {node}, which is cast"));
-            self.context.to_link(LinkMessage::Ask(node.clone()));
+            self.context.routes.to_link(LinkMessage::Ask(node.clone()));
         }
         stranger.is_some()
     }
@@ -366,7 +366,7 @@ impl InstanceState {
     }
 
     fn take_room(&mut self, from: &NodeId) -> bool {
-        let room = self.context.nudged.begin(self.id, from, self.context.settings.nudged_sessions_max);
+        let room = self.context.admissions.nudged.begin(self.id, from, self.context.settings.nudged_sessions_max);
         self.holds_room |= room == Room::Taken;
         room != Room::None
     }
@@ -374,7 +374,7 @@ impl InstanceState {
     /// Releases the peer's room, because the instance has not begun here for now.
     fn give_room_back(&mut self) {
         if std::mem::take(&mut self.holds_room) {
-            self.context.nudged.goes_on(self.id);
+            self.context.admissions.nudged.goes_on(self.id);
         }
     }
 
@@ -383,7 +383,7 @@ impl InstanceState {
     fn note_said(&mut self, delivery: &Delivery) -> bool {
         if !is_nudge(delivery) {
             self.holds_room = false;
-            self.context.nudged.goes_on(self.id);
+            self.context.admissions.nudged.goes_on(self.id);
             return true;
         }
         let is_begun = |early: &InstanceMessage| matches!(early, InstanceMessage::Deliver(early) if !is_nudge(early));
@@ -396,7 +396,7 @@ impl InstanceState {
     fn note_dead(&self, early: &[InstanceMessage], reason: &str) {
         for message in early {
             if let InstanceMessage::Deliver(delivery) = message {
-                self.context.note_dead(delivery, reason);
+                self.context.operator.note_dead(delivery, reason);
             }
         }
     }
@@ -429,18 +429,18 @@ impl InstanceState {
             }
             records => records,
         };
-        let (choreography, role) = self.context.choreography_of(&opened.header, self.id.role)?;
+        let (choreography, role) = self.context.catalog.choreography_of(&opened.header, self.id.role)?;
         let instance = match records {
             Some(records) => {
                 Machine::restore(self.id, role, opened, records, limits).resending(std::mem::take(&mut self.lacking))
             }
             None => Machine::begin(self.id, role, opened, limits),
         };
-        let service = self.context.services.get(role).cloned().unwrap_or_else(Service::none);
+        let service = self.context.catalog.services.get(role).cloned().unwrap_or_else(Service::none);
         self.context.directory.note_played(self.id, Played { choreography: choreography.name(), role });
         let part = choreography.part(instance, opened.input.clone(), service, environment, alarm);
         #[cfg(feature = "testing")]
-        let part = part.with_courier(self.context.courier());
+        let part = part.with_courier(self.context.faults.courier.clone());
         Ok(live(part))
     }
 
@@ -464,7 +464,7 @@ impl InstanceState {
                 if self.unproven {
                     self.early.push(InstanceMessage::Deliver(delivery.clone()));
                 }
-                self.letters.extend(self.context.dead_letters.number_of(&delivery.frame));
+                self.letters.extend(self.context.operator.dead_letters.number_of(&delivery.frame));
                 live.part.deliver(delivery);
             }
             InstanceMessage::Acked(key) => live.part.acked(&key),
@@ -479,7 +479,7 @@ impl InstanceState {
                 live.part.synced(number, local);
                 live.answers.synced(number);
                 if !self.letters.is_empty() {
-                    self.context.forget_dead(std::mem::take(&mut self.letters));
+                    self.context.operator.forget_dead(std::mem::take(&mut self.letters));
                 }
             }
             InstanceMessage::Start(_) => {
@@ -507,7 +507,7 @@ impl InstanceState {
             self.send_anew(myself, lacking);
         }
         if std::mem::take(&mut self.returns) {
-            self.context.to_supervisor(SupervisorMessage::Returned(self.id));
+            self.context.routes.to_supervisor(SupervisorMessage::Returned(self.id));
         }
         self.wait(myself);
         Ok(())
@@ -516,8 +516,8 @@ impl InstanceState {
     /// Lets the part run as far as it can. A step is counted from before it begins.
     fn turn(&mut self) -> Effects {
         let Some(live) = &mut self.live else { return Effects::default() };
-        let mut counted = self.under_way.take().unwrap_or_else(|| self.context.under_way.enter());
-        if self.context.under_way.is_ending() {
+        let mut counted = self.under_way.take().unwrap_or_else(|| self.context.lifecycle.under_way.enter());
+        if self.context.lifecycle.under_way.is_ending() {
             live.part.hold_steps();
         }
         let effects = live.part.turn(self.context.now_ms());
@@ -549,9 +549,9 @@ impl InstanceState {
         let rest = live.part.rest_without(&lacking);
         self.context.writer.submit(Job::Leave { id: self.id, incarnation: self.incarnation, rest });
         // As at a passivation: after reloading, the instance sends what is still to be sent, and nothing else.
-        self.context.to_link(LinkMessage::Forget { id: self.id, all: true });
+        self.context.routes.to_link(LinkMessage::Forget { id: self.id, all: true });
         self.discard();
-        self.incarnation = self.context.next_incarnation();
+        self.incarnation = self.context.writer.next_incarnation();
         self.lacking = lacking;
         self.load(myself);
     }
@@ -587,10 +587,10 @@ impl InstanceState {
             let rest = self.live.as_ref().and_then(|live| live.part.rest());
             self.context.writer.submit(Job::Leave { id: self.id, incarnation: self.incarnation, rest });
             if !unacknowledged.is_empty() {
-                self.context.to_link(LinkMessage::Rest { id: self.id, unacknowledged });
+                self.context.routes.to_link(LinkMessage::Rest { id: self.id, unacknowledged });
             }
             if let Some(until_unix_ms) = until_unix_ms {
-                self.context.to_supervisor(SupervisorMessage::Wait(self.id, until_unix_ms));
+                self.context.routes.to_supervisor(SupervisorMessage::Wait(self.id, until_unix_ms));
             }
         };
         if self.context.directory.leave(self.id, myself.get_id(), self.told, farewell) {
@@ -629,22 +629,22 @@ impl InstanceState {
         #[cfg(feature = "testing")]
         let frames = self.forget_some(myself, frames);
         if !frames.is_empty() || !acks.is_empty() {
-            self.context.to_link(LinkMessage::Say { id: self.id, frames, acks });
+            self.context.routes.to_link(LinkMessage::Say { id: self.id, frames, acks });
         }
         if opened {
-            self.context.queue_delay().stored(&Arrival::Start(self.id), self.context.now_ms());
+            self.context.admissions.queue_delay().stored(&Arrival::Start(self.id), self.context.now_ms());
             self.publish(|progress| progress.opened = true);
         }
         if let Some(Err(_)) = output {
             // After an abort its messages are useless, and a resent message must not outlive the session (decision
             // 0009).
-            self.context.to_link(LinkMessage::Forget { id: self.id, all: false });
+            self.context.routes.to_link(LinkMessage::Forget { id: self.id, all: false });
         }
         if let Some(output) = output {
             self.publish(|progress| progress.output = Some(output));
         }
         if let Some(troubles) = troubles {
-            self.context.note_troubled(self.id, troubles);
+            self.context.operator.note_troubled(self.id, troubles);
         }
         self.log_retries(retries);
         if let Some(records) = long_journal {
@@ -656,16 +656,16 @@ impl InstanceState {
                 // The store may know the instance in a later state, in which, for example, a close is valid.
                 return self.load_instead(myself);
             }
-            self.context.note_stopped(self.id, reason.to_string());
+            self.context.operator.note_stopped(self.id, reason.to_string());
             stop(myself, ends::IS_STOPPED);
         }
         if let Some(closed) = closed {
-            self.context.forget_dead(self.context.dead_letters.of(self.id));
-            self.context.nudged.goes_on(self.id);
+            self.context.operator.forget_dead(self.context.operator.dead_letters.of(self.id));
+            self.context.admissions.nudged.goes_on(self.id);
             if closed.header.initiator != self.id.role {
                 // Its last frame, if the close has overtaken the acknowledgement. The initiator's frames have all
                 // been acknowledged.
-                self.context.to_link(LinkMessage::Forget { id: self.id, all: true });
+                self.context.routes.to_link(LinkMessage::Forget { id: self.id, all: true });
             }
             if is_channel(&closed.header) {
                 tracing::error!(id = %self.id, "a channel to a durable actor is over; `Address::reopen` opens it anew");
@@ -685,7 +685,7 @@ impl InstanceState {
     fn forget_some(&self, myself: &ActorRef<InstanceMessage>, frames: Vec<Outgoing>) -> Vec<Outgoing> {
         let (forgotten, frames): (Vec<_>, Vec<_>) = frames
             .into_iter()
-            .partition(|Outgoing { key, frame, .. }| key.is_acknowledged() && self.context.forgets(frame));
+            .partition(|Outgoing { key, frame, .. }| key.is_acknowledged() && self.context.faults.forgets(frame));
         for Outgoing { key, .. } in forgotten {
             tracing::debug!(id = %self.id, ?key, "a frame is forgotten");
             self.live.iter().for_each(|live| live.part.acked(&key));
@@ -698,7 +698,7 @@ impl InstanceState {
     fn log_retries(&self, retries: Vec<Retried>) {
         let Some(live) = self.live.as_ref().filter(|_| !retries.is_empty()) else { return };
         let header = live.part.header();
-        let role = self.context.choreography_of(&header, self.id.role).map_or("", |(_, role)| role);
+        let role = self.context.catalog.choreography_of(&header, self.id.role).map_or("", |(_, role)| role);
         for Retried { path, step, task, reason, tries } in retries {
             tracing::warn!(
                 choreography = header.choreography, role, step, session = %self.id.session, %path, tries, reason,
@@ -722,7 +722,7 @@ impl InstanceState {
             progress.version = Some(closed.header.version);
             progress.settle(closed);
         });
-        self.context.forget_dead(self.context.dead_letters.of(self.id));
+        self.context.operator.forget_dead(self.context.operator.dead_letters.of(self.id));
         let (mut frames, mut acks) = (Vec::new(), Vec::new());
         for message in early {
             let InstanceMessage::Deliver(delivery) = message else { continue };
@@ -737,7 +737,7 @@ impl InstanceState {
                 frames.push(answer_of_the_closed(&frame, &node, Some(closed.outcome.clone())));
             }
         }
-        self.context.to_link(LinkMessage::Say { id: self.id, frames, acks });
+        self.context.routes.to_link(LinkMessage::Say { id: self.id, frames, acks });
         stop(myself, ends::CLOSED);
     }
 
@@ -748,7 +748,7 @@ impl InstanceState {
             InstanceMessage::Deliver(delivery) => delivery.receipt,
             _ => None,
         });
-        self.context.to_link(LinkMessage::Say { id: self.id, frames: Vec::new(), acks: receipts.collect() });
+        self.context.routes.to_link(LinkMessage::Say { id: self.id, frames: Vec::new(), acks: receipts.collect() });
         stop(myself, ends::CLOSED);
     }
 
@@ -769,14 +769,14 @@ impl InstanceState {
         });
         let frames: Vec<_> = answers.collect();
         if !frames.is_empty() {
-            self.context.to_link(LinkMessage::Say { id: self.id, frames, acks: Vec::new() });
+            self.context.routes.to_link(LinkMessage::Say { id: self.id, frames, acks: Vec::new() });
         }
         early.iter().all(asks_the_initiator)
     }
 
     fn store_failed(&self, myself: &ActorRef<InstanceMessage>, error: &StoreError) {
         if let StoreError::Corrupt { .. } | StoreError::Unstorable { .. } = error {
-            self.context.note_stopped(self.id, error.to_string());
+            self.context.operator.note_stopped(self.id, error.to_string());
             stop(myself, ends::IS_STOPPED);
         } else {
             // The whole node stops, or another actor has taken over.

@@ -117,7 +117,7 @@ impl LinkState {
         }
         let (asks, received) = (advertisement.ask, std::mem::take(&mut advertisement.received));
         advertisement.roles.retain(|role| {
-            let may = self.context.may_play(from, role);
+            let may = self.context.access.may_play(from, role);
             if !may {
                 let detail = || format!("`{from}` offers role `{role}`, which the members file does not let it play");
                 self.context.note_dropped("not allowed", detail);
@@ -214,7 +214,7 @@ impl LinkState {
     /// Takes from an advertisement the statements that other nodes have left, if the sender is an operator's node
     /// (decision 0031). A statement about this node stays in it: no node makes another one leave.
     fn take_word_of_operator(&self, from: &NodeId, advertisement: &mut Advertisement) -> Vec<Left> {
-        if !self.context.is_operator(from) {
+        if !self.context.access.is_operator(from) {
             return Vec::new();
         }
         let is_of_other = |left: &Left| left.node != *from && left.node != self.context.node;
@@ -261,7 +261,7 @@ impl LinkState {
                  cast in ask it anew"
             );
             // Between two trees of actors all instances are reactivated anyway.
-            let _ = self.context.to_supervisor(SupervisorMessage::NudgeAllOf(peer.clone()));
+            let _ = self.context.routes.to_supervisor(SupervisorMessage::NudgeAllOf(peer.clone()));
         }
     }
 

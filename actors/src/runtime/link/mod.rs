@@ -137,7 +137,7 @@ impl Actor for Link {
         myself: ActorRef<LinkSignal>,
         LinkArguments { context, transport }: LinkArguments,
     ) -> Result<LinkState, ActorProcessingErr> {
-        *context.queue_delay() = QueueDelay::default();
+        *context.admissions.queue_delay() = QueueDelay::default();
         let own = LinkHandle::new({
             let myself = myself.clone();
             move || myself.cast(LinkSignal::Told).is_ok()
@@ -162,8 +162,8 @@ impl Actor for Link {
             );
             return Err(text.into());
         }
-        context.set_wire(Some(wire.clone()));
-        context.set_link(Some(own.clone()));
+        context.routes.set_wire(Some(wire.clone()));
+        context.routes.set_link(Some(own.clone()));
         myself.cast(LinkSignal::Advertisement(0))?;
         let outbox = Outbox::new(&context.settings);
         let epoch = Epoch(context.environment.random_u128());
@@ -297,7 +297,7 @@ impl LinkState {
     }
 
     fn acknowledge(&mut self, receipt: Receipt) {
-        self.context.queue_delay().stored(&Arrival::Frame(receipt.clone()), self.context.now_ms());
+        self.context.admissions.queue_delay().stored(&Arrival::Frame(receipt.clone()), self.context.now_ms());
         if receipt.to == self.context.node {
             self.acknowledged(&receipt.to, receipt.epoch, receipt.number);
         } else {
@@ -316,7 +316,7 @@ impl LinkState {
             return self.context.note_dropped("acknowledgement of another node", detail);
         }
         let (acked, next) = self.outbox.acknowledge(number, self.context.now_ms());
-        self.context.note_patience(self.outbox.ack_latency_ms());
+        self.context.routes.note_ack_latency(self.outbox.ack_latency_ms());
         if let Some((id, key, node)) = acked {
             self.passivated.acknowledged(&node);
             self.note_partner(&node);
@@ -347,7 +347,7 @@ impl LinkState {
         if self.is_halted {
             return;
         }
-        if !self.context.is_member(from) {
+        if !self.context.access.is_member(from) {
             return self
                 .context
                 .note_dropped("not a member", || format!("`{from}` is not in the members file, or revoked"));
@@ -396,7 +396,11 @@ impl LinkState {
 
     fn dispatch(&mut self, delivery: Delivery, arrived_ms: u64) {
         if let Some(receipt) = &delivery.receipt {
-            self.context.queue_delay().arrived(Arrival::Frame(receipt.clone()), arrived_ms, self.context.now_ms());
+            self.context.admissions.queue_delay().arrived(
+                Arrival::Frame(receipt.clone()),
+                arrived_ms,
+                self.context.now_ms(),
+            );
         }
         let id = delivery.frame.receiver();
         let bytes_max = self.context.settings.limits.payload_bytes_max;
@@ -408,14 +412,14 @@ impl LinkState {
                  at its sender",
                 payload.len()
             );
-            self.context.note_taken(&delivery);
+            self.context.admissions.note_taken(&delivery);
             self.context.note_dropped("too large", || format!("{id}: {reason}"));
-            return self.context.note_dead(&delivery, &reason);
+            return self.context.operator.note_dead(&delivery, &reason);
         }
         if let Err(InstanceMessage::Deliver(delivery)) =
             self.context.directory.tell(id, InstanceMessage::Deliver(delivery))
         {
-            self.context.to_supervisor(SupervisorMessage::Deliver(delivery));
+            self.context.routes.to_supervisor(SupervisorMessage::Deliver(delivery));
         }
     }
 
@@ -423,7 +427,7 @@ impl LinkState {
     fn reactivate(&mut self, myself: &ActorRef<LinkSignal>) {
         let back = self.passivated.take(|node| self.outbox.room(node));
         if !back.is_empty() {
-            self.context.to_supervisor(SupervisorMessage::SayAgain(back));
+            self.context.routes.to_supervisor(SupervisorMessage::SayAgain(back));
         }
         if !self.passivated.is_empty() && !self.probe_asked {
             self.probe_asked = true;
@@ -453,7 +457,7 @@ impl LinkState {
 
     /// Updates the queue delay of this node, which each packet carries.
     fn note_queue(&mut self) {
-        let delay_ms = self.context.queue_delay().ms(self.context.now_ms());
+        let delay_ms = self.context.admissions.queue_delay().ms(self.context.now_ms());
         if std::mem::replace(&mut self.queue_ms, delay_ms) != delay_ms {
             gauge!(metric::QUEUE_DELAY).set(Duration::from_millis(self.queue_ms).as_secs_f64());
         }
@@ -513,7 +517,7 @@ impl LinkState {
 
     fn put(&mut self, to: Option<&NodeId>, packet: &Packet) {
         let Some(wire) = self.wire.upgrade() else { return };
-        if let Some(seal) = self.context.seal() {
+        if let Some(seal) = self.context.access.seal() {
             return self.put_sealed(&seal, wire.as_ref(), to, packet);
         }
         match (packet.to_bytes(&self.context.node, to), to) {

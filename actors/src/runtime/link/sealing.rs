@@ -17,7 +17,7 @@ use crate::security::seal::{
 
 /// Returns the size of the link's largest packet: the rest of what the wire carries is for the seal.
 pub(super) fn packet_bytes_max(context: &NodeContext, wire: &dyn Wire) -> usize {
-    let seal_bytes = context.seal().map_or(0, |_| SEAL_BYTES_MAX);
+    let seal_bytes = context.access.seal().map_or(0, |_| SEAL_BYTES_MAX);
     wire.packet_bytes_max().saturating_sub(seal_bytes)
 }
 
@@ -57,7 +57,7 @@ impl Incoming {
 impl LinkState {
     /// Opens a packet; returns it if it is from whom it seems to be and has not arrived before.
     pub(super) fn open(&mut self, from: &NodeId, bytes: Vec<u8>) -> Option<Incoming> {
-        let Some(seal) = self.context.seal() else {
+        let Some(seal) = self.context.access.seal() else {
             if !is_sealed(&bytes) {
                 return Some(Incoming::Clear(bytes));
             }

@@ -75,7 +75,7 @@ impl Actor for Roles {
         context: Arc<NodeContext>,
     ) -> Result<SupervisorState, ActorProcessingErr> {
         context.directory.clear();
-        context.set_roles(Some(myself.clone()));
+        context.routes.set_supervisor(Some(myself.clone()));
         myself.cast(SupervisorMessage::Look)?;
         let (children, failures, starts) = (HashMap::new(), HashMap::new(), HashMap::new());
         Ok(SupervisorState { context, children, failures, starts, returns: Returns::default(), look_at_ms: None })
@@ -140,7 +140,7 @@ impl Actor for Roles {
                 if let Some(failures) = state.failures.get_mut(&id) {
                     failures.restart_due = false;
                 }
-                state.context.note_stopped(id, reason);
+                state.context.operator.note_stopped(id, reason);
             }
             SupervisorMessage::Ask(id, question) if state.is_full_for(id) => {
                 myself.send_after(ROOM_LOOK, move || SupervisorMessage::Ask(id, question));
@@ -195,7 +195,7 @@ impl Actor for Roles {
 
 impl SupervisorState {
     fn deliver(&mut self, myself: &ActorRef<SupervisorMessage>, delivery: Delivery) {
-        self.context.note_taken(&delivery);
+        self.context.admissions.note_taken(&delivery);
         let id = delivery.frame.receiver();
         // A frame whose header gives its sender another role, or this node none, is dropped without further checks.
         if let Some(header) = &delivery.frame.header
@@ -230,7 +230,7 @@ impl SupervisorState {
     /// restart receives nothing; the sender of a frame resends it.
     fn with(&mut self, myself: &ActorRef<SupervisorMessage>, id: InstanceId, origin: Origin, message: InstanceMessage) {
         let Err(message) = self.context.directory.tell(id, message) else { return };
-        if self.context.is_stopped(id) || self.is_due(id) {
+        if self.context.operator.is_stopped(id) || self.is_due(id) {
             return;
         }
         self.returns.forget_time(id);
@@ -262,7 +262,7 @@ impl SupervisorState {
         if reason == ends::CLOSED {
             self.failures.remove(&id);
         }
-        let unanswered = !self.context.is_stopped(id) && self.context.directory.is_unanswered(id);
+        let unanswered = !self.context.operator.is_stopped(id) && self.context.directory.is_unanswered(id);
         match reason {
             // A caller asked after the instance's last message was handled, and got no answer.
             ends::CLOSED | ends::LEFT if unanswered => self.start_again(myself, id),
@@ -339,7 +339,7 @@ impl SupervisorState {
             _ => tell(),
         });
         // Loading first ensures that the failed actor's writes come before the quarantine, and none after.
-        self.context.writer.submit(Job::Load { id, incarnation: self.context.next_incarnation(), done });
+        self.context.writer.submit(Job::Load { id, incarnation: self.context.writer.next_incarnation(), done });
     }
 
     /// Reactivates the next instances, as many as may be in memory. The instances of a recovery come last, page by
@@ -395,13 +395,13 @@ impl SupervisorState {
     /// Reports the progress of the recovery.
     fn tell_of_recovery(&mut self) {
         let (instances, finished) = self.returns.recovered();
-        let known = self.context.recovery();
+        let known = self.context.operator.recovery();
         if finished && !known.finished && instances > 0 {
             tracing::info!(instances, "all that was open is taken up again");
         } else if instances / RECOVERY_NEWS > known.instances / RECOVERY_NEWS {
             tracing::info!(instances, "what was open is being taken up again");
         }
-        self.context.note_recovery(Recovery { instances, finished });
+        self.context.operator.note_recovery(Recovery { instances, finished });
     }
 
     fn read_page(&self, myself: &ActorRef<SupervisorMessage>, reading: Reading, after: Vec<u8>) {
