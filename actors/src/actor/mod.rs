@@ -83,7 +83,6 @@ use self::channel::{Channel, SENDER};
 pub use self::error::ActorError;
 use self::outbound::{Outbound, OutgoingTell};
 pub use self::skip::SkippedMessage;
-pub(crate) use self::skip::message_in_the_way;
 use self::tell_queue::TellQueue;
 
 /// The largest size, in bytes, of the name of one of an actor's [instances](Address::named).

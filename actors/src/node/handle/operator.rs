@@ -12,7 +12,6 @@ use accompanist_core::{NodeId, Path, SessionId};
 use tokio::sync::oneshot;
 
 use super::{AskError, InstanceHandle};
-use crate::actor::{self, SkippedMessage};
 use crate::runtime::channel::is_channel;
 use crate::runtime::messages::{InstanceRequest, NotCancelled, SupervisorMessage};
 use crate::writer::{Job, Loaded, Readable, load_readable};
@@ -30,18 +29,18 @@ pub struct UncompensatedStep {
 
 /// The state of a part that is stopped.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts out of its records")]
-struct StoppedInstance {
-    readable: Readable,
-    initiates: bool,
+pub(crate) struct StoppedInstance {
+    pub(crate) readable: Readable,
+    pub(crate) initiates: bool,
     aborted: bool,
     finished: bool,
     closing: bool,
     /// Why this release cannot play the part.
-    unplayable: Option<String>,
+    pub(crate) unplayable: Option<String>,
 }
 
 impl StoppedInstance {
-    fn header(&self) -> &Header {
+    pub(crate) fn header(&self) -> &Header {
         &self.readable.opened.header
     }
 
@@ -210,34 +209,6 @@ impl InstanceHandle {
         Ok(left)
     }
 
-    /// Skips the message that blocks a channel to a durable actor which is stopped at the actor's node (see
-    /// [`Node::stopped_sessions`](crate::Node::stopped_sessions)). The skipped message is kept among those that the
-    /// actor has [refused](crate::actor::Address::refused), to be handled again or discarded later; if it was an ask,
-    /// its sender receives a refusal. The messages behind it are handled in order. Durable when it returns.
-    ///
-    /// # Errors
-    /// Returns [`AskError`]; [`AskError::DoesNotFit`] if the instance is not stopped, is no channel, or is blocked by
-    /// no message.
-    pub async fn skip_message(&self) -> Result<SkippedMessage, AskError> {
-        const WAY: &str = "skip_message";
-        let still = self.still(WAY).await?;
-        if !is_channel(still.header()) {
-            let instead = "`resume`, `abort` or `terminate` it";
-            return Err(self.does_not_fit(WAY, "is no channel to a durable actor", instead));
-        }
-        if let Some(reason) = &still.unplayable {
-            return Err(self.unplayable(WAY, reason));
-        }
-        let in_the_way = actor::message_in_the_way(self.id, &still.readable.records);
-        let Some((message, skip)) = in_the_way.filter(|_| !still.initiates).transpose()? else {
-            let instead = "`resume` it when what was in its way is gone";
-            return Err(self.does_not_fit(WAY, "is stopped with no message in its way", instead));
-        };
-        tracing::warn!(id = %self.id, ?message, "an operator has a message skipped");
-        self.try_again(vec![skip]).await?;
-        Ok(message)
-    }
-
     /// Aborts the session as [`Session::cancel`](crate::Session::cancel) does: for tools, which do not know the type
     /// of its choreography. Only the initiating role's part can cancel. Durable when it returns; may be repeated.
     ///
@@ -264,7 +235,7 @@ impl InstanceHandle {
     }
 
     /// Writes `changes`, ends the instance's quarantine, and lets it load again.
-    async fn try_again(&self, mut changes: Batch) -> Result<(), AskError> {
+    pub(crate) async fn try_again(&self, mut changes: Batch) -> Result<(), AskError> {
         let quarantine = Record::Quarantined { reason: String::new(), failures: 0 };
         changes.push(remove(self.id, &quarantine));
         let (reply, answer) = oneshot::channel();
@@ -282,7 +253,7 @@ impl InstanceHandle {
     }
 
     /// Returns what is on disk of the instance, which must be stopped.
-    async fn still(&self, way: &'static str) -> Result<StoppedInstance, AskError> {
+    pub(crate) async fn still(&self, way: &'static str) -> Result<StoppedInstance, AskError> {
         if self.context.operator.stopped_because(self.id).is_none() {
             return Err(self.moves(way).await?);
         }
@@ -325,11 +296,11 @@ impl InstanceHandle {
         Ok(self.does_not_fit(way, stands, instead))
     }
 
-    fn does_not_fit(&self, way: &'static str, stands: &'static str, instead: impl Into<String>) -> AskError {
+    pub(crate) fn does_not_fit(&self, way: &'static str, stands: &'static str, instead: impl Into<String>) -> AskError {
         AskError::DoesNotFit { id: self.id, way, stands, instead: instead.into() }
     }
 
-    fn unplayable(&self, way: &'static str, reason: &str) -> AskError {
+    pub(crate) fn unplayable(&self, way: &'static str, reason: &str) -> AskError {
         let instead =
             format!("start the node with a release that can ({reason}), or, if there is none any more, `terminate` it");
         self.does_not_fit(way, "cannot be played by this release", instead)
