@@ -6,21 +6,48 @@
 //! `docs/architecture.md` shows how a message travels.
 //!
 //! This crate depends on ractor and fjall. Zenoh's types stay inside [`transport`].
+//!
+//! The modules are rooms: each may use those that are listed for it, which stand above it here, and no others.
+//! `core/tests/it/layers.rs` checks that. The rooms within `runtime` are listed there.
+//!
+//! | room | what | may use |
+//! |---|---|---|
+//! | base | names of metrics, a latch, the log of drops, the clock, injected faults | |
+//! | config | settings and policies as data, their ranges, and the file that has them | |
+//! | security | the members of a system, and the sealing of packets | |
+//! | store | the databases that hold all durable data | config |
+//! | supervision | restarts after failures, and the service's own actors | config |
+//! | writer | the one owner of the store: group commits, tombstones, callers' keys | base config store |
+//! | peers | the known nodes, and the cast of a new session | base store writer |
+//! | error | what callers are told, and what to do about it | config security writer peers |
+//! | runtime | link, supervisor, instances | base config security store supervision writer peers error |
+//! | node | the node and its handles | base config security store supervision writer peers error runtime |
+//! | actor | durable actors | base config writer error runtime node |
+//! | sql | steps on a database outside | writer error runtime node |
+//! | testing | simulated worlds | base store error runtime node |
 
-pub mod actor;
 mod base;
 mod config;
-mod error;
-mod node;
-mod peers;
-mod runtime;
+
 mod security;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub mod sql;
 pub mod store;
 pub mod supervision;
-pub mod testing;
+
 mod writer;
+
+mod peers;
+
+mod error;
+
+mod runtime;
+
+mod node;
+
+pub mod actor;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub mod sql;
+
+pub mod testing;
 
 pub use accompanist_core::*;
 pub use accompanist_transport as transport;
