@@ -1,6 +1,5 @@
 //! Errors for the caller. Each says what to do.
 
-use std::fmt;
 use std::time::Duration;
 
 use accompanist_core::contract::{StoreError, TransportError};
@@ -9,9 +8,11 @@ use accompanist_core::message::{CodecError, Fingerprint};
 use accompanist_core::{Abort, NodeId, SessionId};
 
 use crate::config::ConfigError;
-use crate::members::MembersError;
-use crate::peers::{DrainProgress, MemberStatus};
-use crate::seal::SealError;
+use crate::peers::{DrainProgress, MemberStatus, MissingRole};
+use crate::security::SecurityError;
+use crate::security::members::MembersError;
+use crate::security::seal::SealError;
+use crate::writer::WriterFailure;
 
 /// The reasons why a node cannot start or cannot go on.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -117,6 +118,24 @@ pub enum NodeError {
         /// The last failure.
         reason: String,
     },
+}
+
+impl From<WriterFailure> for NodeError {
+    fn from(failure: WriterFailure) -> Self {
+        match failure {
+            WriterFailure::Store(error) => Self::Store(error),
+            WriterFailure::Ended(reason) => Self::Ended { part: "writer", reason },
+        }
+    }
+}
+
+impl From<SecurityError> for NodeError {
+    fn from(error: SecurityError) -> Self {
+        match error {
+            SecurityError::Members(error) => Self::Members(error),
+            SecurityError::Seal(error) => Self::Seal(error),
+        }
+    }
 }
 
 impl From<TransportError> for NodeError {
@@ -340,31 +359,6 @@ pub enum CordonError {
     /// The node that was asked has stopped, or its store has failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// A missing role: a role that no known node plays with a version, so that no cast can play that version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MissingRole {
-    /// The version.
-    pub version: u32,
-    /// The role.
-    pub role: &'static str,
-    /// A node that plays the role, if there is one, with the versions that it advertises.
-    pub player: Option<(NodeId, Vec<u32>)>,
-}
-
-impl fmt::Display for MissingRole {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { version, role, player } = self;
-        match player {
-            None => write!(f, "version {version}: no node is known that plays role `{role}` and takes new sessions"),
-            Some((node, versions)) => {
-                write!(f, "version {version}: role `{role}` is played by node `{node}`, which offers ")?;
-                let versions: Vec<_> = versions.iter().map(|version| format!("version {version}")).collect();
-                f.write_str(if versions.is_empty() { "none of it".into() } else { versions.join(", ") }.as_str())
-            }
-        }
-    }
 }
 
 fn gaps_text(gaps: &[MissingRole]) -> String {

@@ -6,57 +6,67 @@
 //! `docs/architecture.md` shows how a message travels.
 //!
 //! This crate depends on ractor and fjall. Zenoh's types stay inside [`transport`].
+//!
+//! The modules are rooms: each may use those that are listed for it, which stand above it here, and no others.
+//! `core/tests/it/layers.rs` checks that. The rooms within `runtime` are listed there.
+//!
+//! | room | what | may use |
+//! |---|---|---|
+//! | base | names of metrics, a latch, the log of drops, the clock, injected faults | |
+//! | config | settings and policies as data, their ranges, and the file that has them | |
+//! | security | the members of a system, and the sealing of packets | |
+//! | store | the databases that hold all durable data | config |
+//! | supervision | restarts after failures, and the service's own actors | config |
+//! | writer | the one owner of the store: group commits, tombstones, callers' keys | base config store |
+//! | peers | the known nodes, and the cast of a new session | base store writer |
+//! | error | what callers are told, and what to do about it | config security writer peers |
+//! | runtime | link, supervisor, instances | base config security store supervision writer peers error |
+//! | node | the node and its handles | base config security store supervision writer peers error runtime |
+//! | actor | durable actors | base config writer error runtime node |
+//! | sql | steps on a database outside | writer error runtime node |
+//! | testing | simulated worlds | base store error runtime node |
 
-pub mod actor;
+mod base;
 mod config;
-mod dead_letters;
-mod directory;
-mod dropped;
-mod environment;
-mod error;
-mod handle;
-mod instance_actor;
-mod instance_request;
-mod instance_supervisor;
-mod latch;
-mod link;
-mod members;
-pub mod metric;
-mod node;
-mod node_context;
-mod nudged;
-mod peers;
-mod reactivation;
-mod restored;
-mod seal;
-mod session;
-mod settings;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub mod sql;
+
+mod security;
 pub mod store;
 pub mod supervision;
-pub mod testing;
-mod under_way;
+
 mod writer;
+
+mod peers;
+
+mod error;
+
+mod runtime;
+
+mod node;
+
+pub mod actor;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub mod sql;
+
+pub mod testing;
 
 pub use accompanist_core::*;
 pub use accompanist_transport as transport;
-pub use config::{Config, ConfigError};
-pub use dead_letters::DeadLetter;
-pub use environment::SystemEnvironment;
+pub use base::environment::SystemEnvironment;
+pub use base::metric;
+pub use config::{Actors, Config, ConfigError, Durability, Retention, Settings};
 pub use error::{
-    CordonError, DrainError, ForgetError, LeaveError, MissingRole, NodeError, SessionError, SessionLookupError,
-    StartError,
+    CordonError, DrainError, ForgetError, LeaveError, NodeError, SessionError, SessionLookupError, StartError,
 };
-pub use handle::{AskError, InstanceHandle, UncompensatedStep};
-pub use members::{Member, Members, MembersError};
-pub use node::{CastSession, DatabaseState, Node, NodeBuilder, StartOptions};
-pub use node_context::{Recovery, StoppedSession, TroubledSession};
-pub use peers::{Contact, DrainProgress, KnownNode, MemberStatus, PeerStore};
+pub use node::handle::{AskError, InstanceHandle, UncompensatedStep};
+pub use node::session::Session;
+pub use node::{CastSession, Node, NodeBuilder, StartOptions};
+pub use peers::{Contact, DrainProgress, KnownNode, MemberStatus, MissingRole, PeerStore};
 pub use ractor;
-pub use seal::{SEAL_KEY_FILE, SEAL_KEYS_MAX, SealError, SealKey, SealSecrets};
-pub use session::Session;
-pub use settings::{Actors, Durability, Retention, Settings};
+pub use runtime::attach::DatabaseState;
+pub use runtime::context::{Recovery, StoppedSession, TroubledSession};
+pub use runtime::dead_letters::DeadLetter;
+pub use security::members::{Member, Members, MembersError};
+pub use security::seal::{SEAL_KEY_FILE, SEAL_KEYS_MAX, SealError, SealKey, SealSecrets};
 pub use writer::Tombstones;
 
 /// The items that a service usually needs, for a glob import.

@@ -5,20 +5,23 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use accompanist_core::id::InstanceId;
 use accompanist_core::message::{decode, encode_repeatable};
 use accompanist_core::{Abort, Message, NodeId, SessionId, State};
 use tokio::sync::oneshot;
 
+use super::builder::outbound_of;
 use super::channel::{Answer, Channel, ChannelOpen, Envelope, LETTER, RefusalDecision, ReplyExpected};
+use super::outbound::Outbound;
 use super::refusals::{self, Refusal};
 use super::reopen::{Place, over_because};
 use super::{ActorError, DurableActor, INSTANCE_NAME_BYTES_MAX, handling, replies};
 use crate::error::StartError;
-use crate::handle::{AskError, InstanceHandle};
+use crate::node::handle::{AskError, InstanceHandle};
 use crate::node::{Node, StartOptions};
-use crate::node_context::NodeContext;
+use crate::runtime::context::NodeContext;
 use crate::writer::{self, Job};
 
 /// The largest overhead, in bytes, around a message's body and the caller's key: kinds, lengths, a cause, the key of
@@ -122,7 +125,7 @@ impl<A: DurableActor> Address<A> {
         &self,
         read: impl FnOnce(&State<'_>) -> T + Send + 'static,
     ) -> Result<T, ActorError> {
-        if !self.context().roles.contains(&A::NAME) {
+        if !self.context().catalog.roles.contains(&A::NAME) {
             return Err(ActorError::NotPlayedHere(A::NAME));
         }
         self.read_as(handling::state_of(A::NAME, &self.name), read).await
@@ -135,7 +138,7 @@ impl<A: DurableActor> Address<A> {
     /// # Errors
     /// As [`Address::read`].
     pub async fn refused(&self) -> Result<Vec<RefusedMessage<A::Message>>, ActorError> {
-        if !self.context().roles.contains(&A::NAME) {
+        if !self.context().catalog.roles.contains(&A::NAME) {
             return Err(ActorError::NotPlayedHere(A::NAME));
         }
         let instance = handling::state_of(A::NAME, &self.name);
@@ -168,6 +171,10 @@ impl<A: DurableActor> Address<A> {
         self.put(&self.drawn_key(), &envelope).await.map(drop)
     }
 
+    fn outbound(&self) -> Arc<Outbound> {
+        outbound_of(&self.context().catalog.services)
+    }
+
     fn context(&self) -> &NodeContext {
         self.node.context()
     }
@@ -198,7 +205,7 @@ impl<A: DurableActor> Address<A> {
 
     async fn put(&self, key: &str, envelope: &Envelope) -> Result<InstanceId, ActorError> {
         let channel = open::<A>(&self.node, &self.name).await?;
-        self.context().outbound.put(&self.node, (channel, &self.to_string()), key, envelope).await?;
+        self.outbound().put(&self.node, (channel, &self.to_string()), key, envelope).await?;
         Ok(channel)
     }
 
@@ -206,14 +213,14 @@ impl<A: DurableActor> Address<A> {
         let envelope = self.envelope(wants, key, message)?;
         let channel = open::<A>(&self.node, &self.name).await?;
         // Register the waiter before checking for a stored reply, so that no reply is missed.
-        let mut waiter = self.context().outbound.askers.wait(channel.session, key);
+        let mut waiter = self.outbound().askers.wait(channel.session, key);
         if wants == ReplyExpected::KeptReply
             && let Some(answer) = self.kept(channel, key, &envelope).await?
         {
             return self.reply(answer);
         }
         let mut progress = self.context().directory.watch(channel);
-        self.context().outbound.put(&self.node, (channel, &self.to_string()), key, &envelope).await?;
+        self.outbound().put(&self.node, (channel, &self.to_string()), key, &envelope).await?;
         tokio::select! {
             biased;
             answer = &mut waiter.reply => self.reply(answer.map_err(|_| ActorError::NodeStopped)?),
@@ -272,7 +279,7 @@ impl<A: DurableActor> Address<A> {
         let (reply, answer) = oneshot::channel();
         context.writer.submit(Job::Change { changes, done: Box::new(move |written| drop(reply.send(written))) });
         answer.await.map_err(|_| ActorError::NodeStopped)??;
-        context.outbound.forget(over);
+        self.outbound().forget(over);
         open::<A>(&self.node, &self.name).await.map(drop)
     }
 
@@ -323,7 +330,7 @@ pub(super) fn check_size(name: &str, bytes: usize, limit: usize) -> Result<(), A
 pub(super) async fn open<A: DurableActor>(node: &Node, name: &str) -> Result<InstanceId, ActorError> {
     let context = node.context();
     let known_as = (Channel::<A>::NAME.to_owned(), A::VERSION, name.to_owned());
-    context.outbound.channel(&known_as, open_anew::<A>(node, name)).await
+    outbound_of(&context.catalog.services).channel(&known_as, open_anew::<A>(node, name)).await
 }
 
 fn place<A: DurableActor>(name: &str) -> Place<'_> {

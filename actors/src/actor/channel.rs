@@ -9,7 +9,6 @@ use std::marker::PhantomData;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use accompanist_core::frame::Header;
 use accompanist_core::{Abort, At, Choreography, Context, NodeId, Payload, Role, SessionId};
 use serde::{Deserialize, Serialize};
 
@@ -17,18 +16,12 @@ use super::DurableActor;
 use super::handling::{Handle, Work};
 use super::outbound::{ForwardTells, Outbound};
 use super::replies::KeepReplies;
+use crate::runtime::channel::CHANNEL;
 
 /// The name of the sending role, at every node that tells or asks.
 pub(crate) const SENDER: &str = "accompanist.sender";
 /// The name of the signals that are messages to an actor.
 pub(super) const LETTER: &str = "letter";
-/// The prefix of the name of a channel's choreography; the actor's name follows it.
-const CHANNEL: &str = "actor ";
-
-/// Whether the session is a channel to a durable actor. The messages in a channel must not be lost with it.
-pub(crate) fn is_channel(header: &Header) -> bool {
-    header.choreography.starts_with(CHANNEL) && header.cast.len() == 2
-}
 
 /// The sending role.
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@ use accompanist_core::{Abort, NodeId};
 
 use super::INSTANCE_NAME_BYTES_MAX;
 use crate::error::StartError;
-use crate::handle::AskError;
+use crate::node::handle::AskError;
 
 /// An actor that was not told, or has not answered.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -16,7 +16,7 @@ use super::channel::{Answer, Envelope, Played, RefusalDecision, ReplyExpected};
 use super::outbound::{Outbound, OutgoingTell};
 use super::refusals::{self, Refusal};
 use super::{ActorContext, DurableActor, skip};
-use crate::metric;
+use crate::base::metric;
 
 /// The code of a refusal because the reply is too large.
 const REPLY_TOO_LARGE: &str = "accompanist.reply-too-large";

@@ -19,9 +19,9 @@ use super::pending_replies::PendingReplies;
 use super::reopen::over_because;
 use super::tell_queue::{Bounds, TellQueue};
 use super::{ActorError, DurableActor, address};
-use crate::handle::{AskError, InstanceHandle};
-use crate::node::{Node, WeakNode};
-use crate::settings::Settings;
+use crate::config::Settings;
+use crate::node::handle::{AskError, InstanceHandle};
+use crate::node::{Extension, Node, WeakNode};
 use crate::writer::Job;
 
 /// How many channels are found without asking the store. When more are used, the cache is cleared and all are looked
@@ -98,21 +98,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Extension for Outbound {
+    fn configure(&self, settings: &Settings) {
+        let _ = self.bounds.set(Bounds::from(settings)); // Called once, by the builder.
+    }
+
+    fn started(&self, node: WeakNode) {
+        let _ = self.node.set(node); // Called once, by the builder.
+        self.runs.notify_waiters();
+    }
+}
+
 impl Outbound {
     /// Registers that this node may tell `A`.
     pub(crate) fn learn<A: DurableActor>(&self) {
         lock(&self.known).insert((Channel::<A>::NAME, A::VERSION), Arc::new(Recipient::<A>(PhantomData)));
-    }
-
-    /// Sets the bounds, once the node's settings are known.
-    pub(crate) fn bound(&self, settings: &Settings) {
-        let _ = self.bounds.set(Bounds::from(settings)); // Called once, by the builder.
-    }
-
-    /// Sets the node, once it runs.
-    pub(crate) fn started(&self, node: WeakNode) {
-        let _ = self.node.set(node); // Called once, by the builder.
-        self.runs.notify_waiters();
     }
 
     pub(super) fn limits(&self) -> Bounds {

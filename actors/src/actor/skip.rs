@@ -1,8 +1,7 @@
 //! Skipping a message that blocks a channel, at an operator's request: the next step refuses the message instead of
 //! handling it, so that it is stored with the refused ones and the messages behind it continue.
 //!
-//! The journal of the actor's end determines which message that is. This module knows nothing about handlers or
-//! nodes.
+//! The journal of the actor's end determines which message that is. This module knows nothing about handlers.
 
 use accompanist_core::contract::{Change, StoreError};
 use accompanist_core::frame::Operation;
@@ -14,6 +13,8 @@ use accompanist_core::{Abort, NodeId, Path, Payload, SessionId, State, Table};
 
 use super::channel::{Envelope, ReplyExpected};
 use super::handling::{BOOKS, HANDLE, Handled};
+use crate::node::handle::{AskError, InstanceHandle};
+use crate::runtime::channel::is_channel;
 
 /// The message to skip when it comes next, by channel.
 const SKIPS: Table<SessionId, Fingerprint> = Table::new("skips");
@@ -35,12 +36,39 @@ pub struct SkippedMessage {
     pub asks: bool,
 }
 
+impl InstanceHandle {
+    /// Skips the message that blocks a channel to a durable actor which is stopped at the actor's node (see
+    /// [`Node::stopped_sessions`](crate::Node::stopped_sessions)). The skipped message is kept among those that the
+    /// actor has [refused](crate::actor::Address::refused), to be handled again or discarded later; if it was an ask,
+    /// its sender receives a refusal. The messages behind it are handled in order. Durable when it returns.
+    ///
+    /// # Errors
+    /// Returns [`AskError`]; [`AskError::DoesNotFit`] if the instance is not stopped, is no channel, or is blocked by
+    /// no message.
+    pub async fn skip_message(&self) -> Result<SkippedMessage, AskError> {
+        const WAY: &str = "skip_message";
+        let still = self.still(WAY).await?;
+        if !is_channel(still.header()) {
+            let instead = "`resume`, `abort` or `terminate` it";
+            return Err(self.does_not_fit(WAY, "is no channel to a durable actor", instead));
+        }
+        if let Some(reason) = &still.unplayable {
+            return Err(self.unplayable(WAY, reason));
+        }
+        let in_the_way = message_in_the_way(self.id(), &still.readable.records);
+        let Some((message, skip)) = in_the_way.filter(|_| !still.initiates).transpose()? else {
+            let instead = "`resume` it when what was in its way is gone";
+            return Err(self.does_not_fit(WAY, "is stopped with no message in its way", instead));
+        };
+        tracing::warn!(id = %self.id(), ?message, "an operator has a message skipped");
+        self.try_again(vec![skip]).await?;
+        Ok(message)
+    }
+}
+
 /// Finds, in its journal, the message that the actor's end of the channel `id` handles next, and returns it with the
 /// change that has it skipped. Returns `None` if no message has arrived.
-pub(crate) fn message_in_the_way(
-    id: InstanceId,
-    records: &[Record],
-) -> Option<Result<(SkippedMessage, Change), StoreError>> {
+fn message_in_the_way(id: InstanceId, records: &[Record]) -> Option<Result<(SkippedMessage, Change), StoreError>> {
     let broadcast = |record: &'_ Record| match record {
         Record::Received { path, from: SENDER, operation: Operation::Broadcast, payload } => {
             Some((path.clone(), payload.clone()))

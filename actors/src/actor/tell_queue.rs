@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::channel::Channel;
 use super::outbound::Outbound;
 use super::{ActorError, DurableActor};
-use crate::settings::Settings;
+use crate::config::Settings;
 
 /// The settings that apply to actors.
 #[derive(Debug, Clone, Copy)]

@@ -2,8 +2,8 @@
 //! environment are checked alike.
 //!
 //! Within these ranges no loop spins, and no sum or product of settings overflows. A setting without a range does not
-//! compile. Conditions between two settings are in `config.rs`, those on a policy as a whole in
-//! `supervision/policy.rs`.
+//! compile. Conditions between two settings are in `mod.rs`, those on a policy as a whole in
+//! `policy.rs`.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -12,10 +12,7 @@ use std::time::Duration;
 use accompanist_core::contract::VALUE_BYTES_MAX;
 use accompanist_core::machine::{Limits, TAKEN_SIGNALS_MAX};
 
-use super::ConfigError;
-use crate::link::ADVERTISEMENT_DELAY_MIN;
-use crate::settings::{Actors, Retention, Settings};
-use crate::supervision::Policy;
+use super::{ADVERTISEMENT_DELAY_MIN, Actors, ConfigError, Policy, Retention, Settings};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 /// The longest pause between two tries of anything: a caller that waits longer has been forgotten.

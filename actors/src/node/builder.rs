@@ -1,62 +1,41 @@
 //! The parts a node is built from, and its start.
 
 use std::any::type_name;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use accompanist_core::contract::{BoxFuture, Environment, Exposure, Store, StoreError, Transport};
+use accompanist_core::contract::{Environment, Exposure, Store, StoreError, Transport};
 use accompanist_core::frame::Membership;
 use accompanist_core::role_instance::AnyChoreography;
+#[cfg(feature = "testing")]
+use accompanist_core::testing::Courier;
 use accompanist_core::{Choreography, NodeId, Role, Services};
 use ractor::{Actor, SpawnErr};
 
+use super::extension::Extension;
 use super::given::Given;
 use super::root::{Root, RootArguments};
 use super::{Node, life};
-use crate::actor::{Channel, DurableActor, Outbound, Played, SenderRole};
+use crate::base::environment::SystemEnvironment;
+#[cfg(feature = "testing")]
+use crate::base::faults::Forgetting;
+use crate::config::Settings;
 use crate::config::{Config, ConfigError, Source};
-use crate::dead_letters::DeadLetters;
-use crate::environment::SystemEnvironment;
 use crate::error::NodeError;
-use crate::members::watch::{self, CurrentMembers, MembersSource};
-use crate::members::{Members, MembersError};
-use crate::node_context::{NodeContext, advertisement_of};
 use crate::peers::Peers;
-use crate::seal::SealError;
-use crate::settings::Settings;
+use crate::runtime::attach::Attach;
+#[cfg(feature = "testing")]
+use crate::runtime::context::Faults;
+use crate::runtime::context::{Access, Catalog, Choreographies, NodeContext, advertisement_of};
+use crate::runtime::dead_letters::DeadLetters;
+use crate::security::members::watch::{CurrentMembers, MembersSource};
+use crate::security::members::{Members, MembersError};
+use crate::security::seal::SealError;
 use crate::store::{check_decoded, check_format, check_owner, claim};
 use crate::supervision::{Group, Guarded, Supervision, why_not_started};
-use crate::writer::{self, Collector, Mode, WriterHandle};
-
-/// A part that inspects the node's store before anything runs.
-pub(crate) trait Attach: Send + Sync {
-    /// Reads a few keys of the store (this may block) and writes down what a later start of the node has to know.
-    fn attach<'a>(
-        &'a self,
-        store: &'a mut dyn Store,
-        environment: Arc<dyn Environment>,
-    ) -> BoxFuture<'a, Result<(), NodeError>>;
-
-    /// Continues, while the node runs, the work that the start could not wait for.
-    fn follow(self: Arc<Self>, writer: WriterHandle, environment: Arc<dyn Environment>) -> BoxFuture<'static, ()>;
-
-    /// Returns the state of the database.
-    fn state(&self) -> DatabaseState;
-}
-
-/// The state of a database that steps of a node run on; see [`Node::databases`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DatabaseState {
-    /// The name that was given to [`NodeBuilder::sql`].
-    pub name: String,
-    /// Whether steps on the database run. Once true this stays true: if the database goes away later, the steps
-    /// themselves report it.
-    pub is_ready: bool,
-    /// The reason if steps do not run, and what to do if it does not pass by itself.
-    pub reason: Option<String>,
-}
+use crate::writer::{self, Collector, Mode};
 
 /// Collects what a [`Node`] needs: a store, a transport, the roles it plays, and the choreographies it knows.
 pub struct NodeBuilder {
@@ -71,24 +50,23 @@ pub struct NodeBuilder {
     members: Option<MembersSource>,
     seal_key_file: Option<PathBuf>,
     environment: Arc<dyn Environment>,
-    services: Services,
+    pub(crate) services: Services,
     roles: Vec<&'static str>,
     choreographies: Vec<Arc<dyn AnyChoreography>>,
     groups: Vec<Group>,
-    outbound: Arc<Outbound>,
-    actors: BTreeSet<&'static str>,
-    /// Whether the node plays the role that sends to actors.
-    sends: bool,
+    /// The roles that are durable actors.
+    pub(crate) actors: BTreeSet<&'static str>,
     /// Channels to actors that this node tells. The actors are played elsewhere, unless they are among the
     /// choreographies.
-    channels: Vec<Arc<dyn AnyChoreography>>,
+    pub(crate) channels: Vec<Arc<dyn AnyChoreography>>,
+    pub(crate) extensions: Vec<Arc<dyn Extension>>,
     attached: Vec<Arc<dyn Attach>>,
     /// The single-valued parts given so far, and the first that was given twice.
     given: Given,
     #[cfg(feature = "testing")]
-    forgetting: Option<crate::testing::Forgetting>,
+    forgetting: Option<Forgetting>,
     #[cfg(feature = "testing")]
-    courier: Option<Arc<dyn crate::testing::Courier>>,
+    courier: Option<Arc<dyn Courier>>,
 }
 
 impl std::fmt::Debug for NodeBuilder {
@@ -115,10 +93,9 @@ impl NodeBuilder {
             roles: Vec::new(),
             choreographies: Vec::new(),
             groups: Vec::new(),
-            outbound: Arc::default(),
             actors: BTreeSet::new(),
-            sends: false,
             channels: Vec::new(),
+            extensions: Vec::new(),
             attached: Vec::new(),
             given: Given::default(),
             #[cfg(feature = "testing")]
@@ -144,19 +121,17 @@ impl NodeBuilder {
         self.store(store)
     }
 
-    /// Counts some frames of the node's instances as acknowledged without ever sending them, up to `frames_max` and
-    /// drawn from `seed`; reports each to `recorder`: for tests.
+    /// Counts some frames of the node's instances as acknowledged without ever sending them: for tests.
     #[cfg(feature = "testing")]
-    #[doc(hidden)]
     #[must_use]
-    pub fn forgetting(mut self, seed: u64, frames_max: u32, recorder: Option<crate::testing::EventRecorder>) -> Self {
-        self.forgetting = Some(crate::testing::Forgetting::new(seed, frames_max, recorder));
+    pub(crate) fn forgets(mut self, forgetting: Forgetting) -> Self {
+        self.forgetting = Some(forgetting);
         self
     }
 
     /// Lets `courier` decide how the requests of steps travel: for tests.
     #[cfg(feature = "testing")]
-    pub(crate) fn courier(mut self, courier: Arc<dyn crate::testing::Courier>) -> Self {
+    pub(crate) fn courier(mut self, courier: Arc<dyn Courier>) -> Self {
         self.courier = Some(courier);
         self
     }
@@ -291,45 +266,11 @@ impl NodeBuilder {
         self
     }
 
-    /// Adds a durable actor that the node plays. All nodes that declare it with [`NodeBuilder::talks_to`] may tell
-    /// and ask it, and so may this one.
-    #[must_use]
-    pub fn actor<A: DurableActor>(mut self, actor: A) -> Self {
-        let channel = Channel::new(Some(Arc::new(actor)), self.outbound.clone());
-        if self.actors.insert(A::NAME) {
-            let outbound = self.outbound.clone();
-            self = self.role(Played::<A>::new(), outbound);
-        }
-        self.talks_to::<A>().choreography(channel)
-    }
-
-    /// Declares a durable actor that this node tells or asks, or that its own actors tell.
-    #[must_use]
-    pub fn talks_to<A: DurableActor>(mut self) -> Self {
-        self.outbound.learn::<A>();
-        self.channels.push(Arc::new(Channel::<A>::new(None, self.outbound.clone())));
-        if !self.sends {
-            self.sends = true;
-            let outbound = self.outbound.clone();
-            self = self.role(SenderRole, outbound);
-        }
-        self
-    }
-
-    /// Adds the steps on a database that the node's roles use. The node's store remembers under `name` whose markers
-    /// it has used. The name must therefore be the same at every start of the node, and each database needs its own
-    /// name. See [`sql`](crate::sql).
+    /// Adds a database that steps run on; `steps` is the identity of those steps.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
-    #[must_use]
-    pub fn sql<DB: crate::sql::SqlDatabase>(
-        mut self,
-        name: impl Into<String>,
-        steps: &crate::sql::SqlSteps<DB>,
-    ) -> Self {
-        let name = name.into();
-        self.given.note_database(&name, steps.identity());
-        let steps = crate::sql::NamedSteps { name, steps: steps.clone() };
-        self.attached.push(Arc::new(steps));
+    pub(crate) fn attach(mut self, name: &str, steps: usize, attached: Arc<dyn Attach>) -> Self {
+        self.given.note_database(name, steps);
+        self.attached.push(attached);
         self
     }
 
@@ -389,7 +330,8 @@ impl NodeBuilder {
         advertisement.check()?;
         let known: BTreeSet<_> = choreographies.keys().map(|(name, _)| name.as_str()).collect();
         let checked = self.settings.check();
-        let checked = checked.and_then(|()| self.settings.check_names(&self.roles, &known, &self.groups));
+        let groups: Vec<_> = self.groups.iter().map(|group| group.name.as_str()).collect();
+        let checked = checked.and_then(|()| self.settings.check_names(&self.roles, &known, &groups));
         checked.map_err(|error| self.source.locate(error))?;
         let groups = resolve(self.groups, &self.settings.supervision, &self.source)?;
         let now_ms = self.environment.monotonic_ms();
@@ -410,36 +352,28 @@ impl NodeBuilder {
         for attached in &self.attached {
             attached.attach(store.as_mut(), self.environment.clone()).await?;
         }
-        let (settings, outbound) = (self.settings, self.outbound);
+        let settings = self.settings;
         let (letters_max, bytes_max) = (settings.dead_letters_max, settings.dead_letter_bytes_max);
         let dead_letters = DeadLetters::restore(store.as_ref(), letters_max, bytes_max)?;
-        outbound.bound(&settings);
+        self.extensions.iter().for_each(|extension| extension.configure(&settings));
         let collector = Collector::new(settings.retention.clone(), self.environment.clone());
         let writer = writer::start(store, self.mode, &settings, collector)
             .map_err(|error| StoreError::Failed(format!("the writer's thread cannot be started: {error}")))?;
-        let context = Arc::new(NodeContext::new(
-            self.name,
-            settings,
-            self.environment,
-            choreographies,
-            self.services,
-            self.roles,
-            writer.clone(),
-            peers,
-            members,
-            outbound.clone(),
-            dead_letters,
-        ));
+        let (node, services, roles, databases) = (self.name, self.services, self.roles, self.attached);
+        let catalog = Catalog { node, choreographies, services, roles, databases };
+        let (access, environment) = (Access(members), self.environment);
+        let context = NodeContext::new(settings, environment, writer.clone(), peers, access, catalog, dead_letters);
         #[cfg(feature = "testing")]
-        context.set_faults(self.forgetting, self.courier);
+        let context = context.with_faults(Faults::new(self.forgetting, self.courier));
+        let context = Arc::new(context);
         let arguments = RootArguments { context: context.clone(), transport, groups };
         match Actor::spawn(None, Guarded(Root), arguments).await {
             Ok((root, task)) => {
                 life::watch(&context, root.clone(), task);
-                follow(&context, self.attached);
-                watch::spawn(&context);
+                follow(&context);
+                context.access.0.iter().for_each(|members| members.follow(context.lifecycle.end.wait()));
                 let node = Node { context, root };
-                outbound.started(node.downgrade());
+                self.extensions.iter().for_each(|extension| extension.started(node.downgrade()));
                 Ok(node)
             }
             Err(error) => {
@@ -462,9 +396,10 @@ fn not_started(error: SpawnErr) -> NodeError {
 }
 
 /// Continues, while the node runs, the work that the start could not wait for.
-fn follow(context: &Arc<NodeContext>, attached: Vec<Arc<dyn Attach>>) {
-    for one in &attached {
-        let (work, end) = (one.clone().follow(context.writer.clone(), context.environment.clone()), context.end.wait());
+fn follow(context: &NodeContext) {
+    for database in &context.catalog.databases {
+        let work = database.clone().follow(context.writer.clone(), context.environment.clone());
+        let end = context.lifecycle.end.wait();
         tokio::spawn(async move {
             tokio::select! {
                 _ = end => {}
@@ -472,7 +407,6 @@ fn follow(context: &Arc<NodeContext>, attached: Vec<Arc<dyn Attach>>) {
             }
         });
     }
-    context.set_attached(attached);
 }
 
 /// Refuses settings and builder calls that contradict each other.
@@ -523,10 +457,8 @@ fn resolve(groups: Vec<Group>, supervision: &Supervision, source: &Source) -> Re
     resolved.collect()
 }
 
-type ByNameAndVersion = BTreeMap<(String, u32), Arc<dyn AnyChoreography>>;
-
-fn by_name_and_version(choreographies: Vec<Arc<dyn AnyChoreography>>) -> Result<ByNameAndVersion, NodeError> {
-    let mut known = ByNameAndVersion::new();
+fn by_name_and_version(choreographies: Vec<Arc<dyn AnyChoreography>>) -> Result<Choreographies, NodeError> {
+    let mut known = Choreographies::new();
     for choreography in choreographies {
         let (name, version) = (choreography.name(), choreography.version());
         let names: BTreeSet<_> = choreography.roles().iter().copied().filter(|role| !role.is_empty()).collect();

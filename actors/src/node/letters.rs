@@ -4,8 +4,8 @@ use accompanist_core::contract::StoreError;
 use tokio::sync::oneshot;
 
 use super::Node;
-use crate::dead_letters::{DeadLetter, DeadLetters};
-use crate::instance_supervisor::SupervisorMessage;
+use crate::runtime::dead_letters::{DeadLetter, DeadLetters};
+use crate::runtime::messages::SupervisorMessage;
 use crate::writer::Job;
 
 impl Node {
@@ -17,7 +17,7 @@ impl Node {
     /// Nothing is lost while a message is a dead letter: its sender keeps it, too, and resends it until it is
     /// handled. Once it is handled it is no longer listed.
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
-        self.context.dead_letters.list()
+        self.context.operator.dead_letters.list()
     }
 
     /// Handles a dead letter again, as if it had just arrived, even if its sender is gone; returns whether there is
@@ -29,7 +29,7 @@ impl Node {
     pub async fn replay_dead_letter(&self, number: u64) -> Result<bool, StoreError> {
         let delivery = self.context.writer.read(move |store| DeadLetters::read(store, number)).await?;
         let Some(delivery) = delivery else { return Ok(false) };
-        if self.context.to_supervisor(SupervisorMessage::Deliver(delivery)) {
+        if self.context.routes.to_supervisor(SupervisorMessage::Deliver(delivery)) {
             Ok(true)
         } else {
             Err(StoreError::Closed)
@@ -45,7 +45,7 @@ impl Node {
         let (reply, answer) = oneshot::channel();
         {
             let _order = self.context.writer.in_order();
-            let changes = self.context.dead_letters.remove([number]);
+            let changes = self.context.operator.dead_letters.remove([number]);
             if changes.is_empty() {
                 return Ok(false);
             }

@@ -13,28 +13,20 @@ use tokio::task::JoinHandle;
 use super::Node;
 use super::root::RootMessage;
 use crate::error::NodeError;
-use crate::node_context::NodeContext;
-
-/// How a node has ended.
-#[derive(Debug, Clone)]
-pub(crate) enum End {
-    /// The node was shut down or killed.
-    Stopped,
-    Failed(NodeError),
-}
+use crate::runtime::context::{End, Lifecycle, NodeContext};
 
 impl NodeContext {
     /// Ends the node, which cannot go on: nothing is sent, started or answered any more, and all waiting callers are
     /// released. Returns whether this is the first reason for the end.
     pub(super) fn fail(&self, error: NodeError) -> bool {
         let text = error.to_string();
-        let is_first = self.end.set(End::Failed(error));
+        let is_first = self.lifecycle.end.set(End::Failed(error));
         if is_first {
             tracing::error!(error = text, "the node stops");
         }
-        self.set_link(None);
-        self.set_roles(None);
-        self.set_wire(None);
+        self.routes.set_link(None);
+        self.routes.set_supervisor(None);
+        self.routes.set_wire(None);
         self.directory.close();
         is_first
     }
@@ -76,7 +68,7 @@ pub(super) fn watch(context: &Arc<NodeContext>, root: ActorRef<RootMessage>, tas
     tokio::spawn(async move {
         let error = tokio::select! {
             biased;
-            error = failed => Some(error),
+            failure = failed => Some(NodeError::from(failure)),
             _ = task => None, // The root itself has reported a panic as a failure.
         };
         // Has no effect if the node was told to stop, or has given its reason already.
@@ -97,7 +89,7 @@ impl Node {
     /// roles and groups, if they fail more often than their [policy](crate::Settings::supervision) allows; the root
     /// of its tree; the tokio runtime that it runs on. All who wait for the node are then released, with an error.
     pub fn failed(&self) -> BoxFuture<'static, NodeError> {
-        let end = self.context.end.wait();
+        let end = self.context.lifecycle.end.wait();
         Box::pin(async move {
             match end.await {
                 End::Failed(error) => error,
@@ -139,8 +131,8 @@ impl Node {
     }
 
     async fn let_steps_end(&self) {
-        let NodeContext { under_way, settings, end, .. } = self.context.as_ref();
-        let grace = settings.shutdown_grace;
+        let Lifecycle { under_way, end, .. } = &self.context.lifecycle;
+        let grace = self.context.settings.shutdown_grace;
         tokio::select! {
             biased;
             () = under_way.end() => {}
@@ -165,36 +157,38 @@ impl Node {
     /// Makes one of the node's own actors panic when it handles the message: for tests.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
-    pub fn panic_in(&self, actor: crate::testing::NodeActor) {
+    pub fn panic_in(&self, actor: crate::base::faults::NodeActor) {
         match actor {
-            crate::testing::NodeActor::Root => drop(self.root.cast(RootMessage::Panic)),
-            crate::testing::NodeActor::Link => self.context.to_link(crate::link::LinkMessage::Panic),
-            crate::testing::NodeActor::Roles => {
+            crate::base::faults::NodeActor::Root => drop(self.root.cast(RootMessage::Panic)),
+            crate::base::faults::NodeActor::Link => {
+                self.context.routes.to_link(crate::runtime::messages::LinkMessage::Panic);
+            }
+            crate::base::faults::NodeActor::Roles => {
                 // A supervisor that is gone has gone with its node.
-                let _ = self.context.to_supervisor(crate::instance_supervisor::SupervisorMessage::Panic);
+                let _ = self.context.routes.to_supervisor(crate::runtime::messages::SupervisorMessage::Panic);
             }
         }
     }
 
     fn silence(&self) {
-        self.context.end.set(End::Stopped);
-        self.context.set_link(None);
-        self.context.set_roles(None);
+        self.context.lifecycle.end.set(End::Stopped);
+        self.context.routes.set_link(None);
+        self.context.routes.set_supervisor(None);
     }
 
     async fn stop_actors(&self) {
         // One call after the other, so that each has an end to wait for.
-        let _turn = self.context.stopping.lock().await;
+        let _turn = self.context.lifecycle.stopping.lock().await;
         self.silence();
         // An error means that the root has already stopped.
         let _ = self.root.get_cell().kill_and_wait(None).await;
-        self.context.link_left().await;
+        self.context.routes.link_left().await;
         self.context.directory.close();
     }
 
     /// Runs `work` in a separate task, which survives its caller: the caller may be what the task stops.
     async fn apart<F: Future<Output = ()> + Send + 'static>(&self, work: impl Fn(Self) -> F) {
-        let task = self.context.runtime.spawn(work(self.clone()));
+        let task = self.context.lifecycle.runtime.spawn(work(self.clone()));
         if self.context.writer.is_own_thread() {
             return;
         }

@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 
 use super::Node;
 use crate::error::{SessionLookupError, StartError};
-use crate::handle::InstanceHandle;
-use crate::instance_supervisor::SupervisorMessage;
-use crate::session::Session;
+use crate::node::handle::InstanceHandle;
+use crate::node::session::Session;
+use crate::runtime::messages::SupervisorMessage;
 use crate::writer::{Claimed, Job};
 
 /// The record that the store has of a session's initiator.
@@ -36,7 +36,7 @@ impl Node {
     /// time.
     pub fn nudge_sessions_of(&self, node: &NodeId) {
         // Between two trees of actors all instances are reactivated anyway.
-        let _ = self.context.to_supervisor(SupervisorMessage::NudgeAllOf(node.clone()));
+        let _ = self.context.routes.to_supervisor(SupervisorMessage::NudgeAllOf(node.clone()));
     }
 
     /// Returns the session `id` that was started on this node, before or after its last start. An open session is
@@ -60,7 +60,7 @@ impl Node {
             Found::Open(instance, opened) => {
                 // Watch before asking, so that the session's end cannot be missed.
                 let progress = self.context.directory.watch(instance);
-                if !self.context.to_supervisor(SupervisorMessage::Start {
+                if !self.context.routes.to_supervisor(SupervisorMessage::Start {
                     id: instance,
                     opened,
                     fresh: false,

@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 use super::Node;
 use super::versions::COUNT_PAGE;
 use crate::error::{CordonError, DrainError, ForgetError, LeaveError};
-use crate::link::LinkMessage;
 use crate::peers::{DrainProgress, KnownNode, MemberStatus};
+use crate::runtime::messages::LinkMessage;
 use crate::writer::{CensusQuery, Job};
 
 /// An open session that casts a given node, as known to the part that is played here; see [`Node::sessions_cast_to`].
@@ -70,7 +70,7 @@ impl Node {
             let context = self.context.clone();
             self.change(own.stored(), move || {
                 context.peers.stand(own);
-                context.to_link(LinkMessage::Announce);
+                context.routes.to_link(LinkMessage::Announce);
             })
         };
         written.await
@@ -117,7 +117,7 @@ impl Node {
         tokio::select! {
             biased;
             // Closed also after a shutdown: then there is no further reason to give.
-            _ = self.context.end.wait() => Err(StoreError::Closed),
+            _ = self.context.lifecycle.end.wait() => Err(StoreError::Closed),
             () = change => Ok(()),
         }
     }
@@ -234,7 +234,7 @@ impl Node {
             let context = self.context.clone();
             self.change(changes, move || {
                 context.peers.left_stored(&[left]);
-                context.to_link(LinkMessage::Announce);
+                context.routes.to_link(LinkMessage::Announce);
             })
         };
         written.await.map(|()| true)

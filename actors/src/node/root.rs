@@ -10,9 +10,9 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use crate::error::NodeError;
-use crate::instance_supervisor::Roles;
-use crate::link::{Link, LinkArguments};
-use crate::node_context::NodeContext;
+use crate::runtime::context::NodeContext;
+use crate::runtime::link::{Link, LinkArguments};
+use crate::runtime::supervisor::Roles;
 use crate::supervision::{Group, GroupSupervisor, Guarded, Restarts, stop, why_not_started};
 
 /// The place of the node's own actors in the tree; the groups follow.
@@ -125,7 +125,7 @@ impl RootState {
                 let _ = done.send(()); // The caller no longer waits.
             }
             #[cfg(feature = "testing")]
-            RootMessage::Panic => crate::testing::as_ordered(),
+            RootMessage::Panic => crate::base::faults::as_ordered(),
         }
     }
 
@@ -168,12 +168,12 @@ impl RootState {
             if *place == OWN {
                 let Some(own) = self.own.take() else { continue };
                 // Prevents instances from being started meanwhile: they would have no link to send through.
-                self.arguments.context.set_roles(None);
+                self.arguments.context.routes.set_supervisor(None);
                 for actor in [own.roles, own.link] {
                     // An error means that the actor has already stopped.
                     let _ = actor.kill_and_wait(None).await;
                 }
-                self.arguments.context.link_left().await;
+                self.arguments.context.routes.link_left().await;
             } else if let Some(group) = self.groups.get_mut(place - 1).and_then(Option::take) {
                 stop(&group).await;
             }
@@ -234,17 +234,17 @@ impl RootArguments {
         let arguments = LinkArguments { context: self.context.clone(), transport: self.transport.clone() };
         let (link, task) =
             Actor::spawn_linked(None, Guarded(Link), arguments, root.get_cell()).await.map_err(failed)?;
-        self.context.set_link_task(task);
+        self.context.routes.set_link_task(task);
         // Wait before anything is done that an older copy of the store may wrongly regard as not yet done.
         let refused = tokio::select! {
             biased;
-            error = self.context.writer.failed() => Some(error),
+            failure = self.context.writer.failed() => Some(NodeError::from(failure)),
             () = self.context.peers.vouched(VOUCHED_WAIT_MAX) => None,
         };
         if let Some(error) = refused {
             // An error means that the actor has already stopped.
             let _ = link.get_cell().kill_and_wait(None).await;
-            self.context.link_left().await;
+            self.context.routes.link_left().await;
             return Err(error);
         }
         match Actor::spawn_linked(None, Guarded(Roles), self.context.clone(), root.get_cell()).await {

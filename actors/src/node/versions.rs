@@ -31,7 +31,8 @@ type Chosen = (Header, Option<Arc<CastReservation>>);
 impl Node {
     /// Returns the versions of `C` that a start may choose from, the highest first.
     pub(super) fn versions<C: Choreography>(&self) -> Result<Vec<Arc<dyn AnyChoreography>>, StartError> {
-        let of_name = self.context.choreographies.range((C::NAME.to_owned(), 0)..=(C::NAME.to_owned(), u32::MAX));
+        let of_name =
+            self.context.catalog.choreographies.range((C::NAME.to_owned(), 0)..=(C::NAME.to_owned(), u32::MAX));
         let interface = Interface::of::<C>();
         let alike = of_name.map(|(_, known)| known).filter(|known| known.interface() == interface);
         let versions: Vec<_> = alike.rev().cloned().collect();
@@ -39,11 +40,11 @@ impl Node {
             return Err(StartError::UnknownChoreography { name: C::NAME, version: C::VERSION });
         };
         let node = &self.context.node;
-        if self.context.members.as_ref().is_some_and(|members| !members.get().may_start(node, C::NAME)) {
+        if !self.context.access.may_start(node, C::NAME) {
             return Err(StartError::NotAllowed { node: node.clone(), name: C::NAME });
         }
         let role = interface.initiator;
-        if !own.roles().contains(&role) || !self.context.roles.contains(&role) {
+        if !own.roles().contains(&role) || !self.context.catalog.roles.contains(&role) {
             return Err(StartError::NotPlayedHere { role });
         }
         Ok(versions)
@@ -65,7 +66,7 @@ impl Node {
     /// Returns whether sessions of this version have another interface than those of `C`. For a version that is no
     /// longer known here the answer is false: its sessions have ended, or are stopped and report it.
     pub(super) fn is_other<C: Choreography>(&self, version: u32) -> bool {
-        let known = self.context.choreographies.get(&(C::NAME.to_owned(), version));
+        let known = self.context.catalog.choreographies.get(&(C::NAME.to_owned(), version));
         known.is_some_and(|known| known.interface() != Interface::of::<C>())
     }
 
@@ -123,7 +124,7 @@ impl Node {
     ) -> Result<(Header, Option<Arc<CastReservation>>, SemaphorePermit<'_>), StartError> {
         let (header, placed) = self.cast(session, versions).await?;
         let delay = self.queue_delay_max();
-        let turn = tokio::time::timeout(delay, self.context.starts.acquire()).await;
+        let turn = tokio::time::timeout(delay, self.context.admissions.starts.acquire()).await;
         let turn = turn.map_err(|_| StartError::QueueTooLong { node: self.context.node.clone(), delay })?;
         Ok((header, placed, turn.map_err(|_| StartError::NodeStopped)?))
     }
@@ -136,7 +137,7 @@ impl Node {
     /// Refuses a session that would wait long at a node of its cast.
     fn unless_queues_are_long(&self, chosen: Chosen) -> Result<Chosen, StartError> {
         let (context, now_ms) = (&self.context, self.context.now_ms());
-        let own = (&context.node, Duration::from_millis(context.queue_delay().ms(now_ms)));
+        let own = (&context.node, Duration::from_millis(context.admissions.queue_delay().ms(now_ms)));
         let (node, delay) = context
             .peers
             .longest_queue(&chosen.0.cast, now_ms)
@@ -154,7 +155,7 @@ impl Node {
     /// Chooses a cast. A node that is not allowed to play a role is not cast in it, whatever the node has advertised.
     fn choose(&self, session: SessionId, versions: &[Arc<dyn AnyChoreography>]) -> Result<CastPlan, StartError> {
         let (peers, now_ms) = (&self.context.peers, self.context.now_ms());
-        let chosen = peers.choose(session, versions, now_ms, |node, role| self.context.may_play(node, role));
+        let chosen = peers.choose(session, versions, now_ms, |node, role| self.context.access.may_play(node, role));
         chosen.map_err(StartError::not_serving)
     }
 

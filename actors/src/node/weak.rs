@@ -6,7 +6,7 @@ use ractor::ActorRef;
 
 use super::Node;
 use super::root::RootMessage;
-use crate::node_context::NodeContext;
+use crate::runtime::context::NodeContext;
 
 /// A weak handle on a node; see the module's documentation.
 pub(crate) struct WeakNode {

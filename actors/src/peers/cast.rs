@@ -9,8 +9,7 @@ use accompanist_core::{NodeId, SessionId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{CastReservation, Known, Liveliness, Peer};
-use crate::error::MissingRole;
+use super::{CastReservation, Known, Liveliness, MissingRole, Peer};
 
 /// The options of a start, as far as is known.
 pub(crate) struct CastPlan {

@@ -11,7 +11,7 @@ use accompanist_core::NodeId;
 use metrics::{counter, gauge};
 
 use super::{Known, Peers};
-use crate::metric;
+use crate::base::metric;
 
 /// The number of advertisement periods without a packet from a peer after which it is silent. A peer sends at least
 /// one packet in each, so that two may be lost in a row; new sessions go there no longer than that.

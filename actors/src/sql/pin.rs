@@ -18,7 +18,8 @@ use super::SqlSteps;
 use super::database::SqlDatabase;
 use super::error_class::ErrorClass;
 use crate::error::NodeError;
-use crate::node::{Attach, DatabaseState};
+use crate::node::NodeBuilder;
+use crate::runtime::attach::{Attach, DatabaseState};
 use crate::writer::{Job, WriterHandle};
 
 /// The prefix of the keys of what the node's store remembers.
@@ -156,7 +157,7 @@ impl Place<'_> {
 }
 
 /// The steps of a node on one database, with the name by which the node knows it.
-pub(crate) struct NamedSteps<DB: SqlDatabase> {
+struct NamedSteps<DB: SqlDatabase> {
     pub(crate) name: String,
     pub(crate) steps: SqlSteps<DB>,
 }
@@ -200,6 +201,18 @@ impl<DB: SqlDatabase> NamedSteps<DB> {
 
     fn is_away(&self, reason: String) {
         set_owner(&self.steps.owned, Owner::Away(reason));
+    }
+}
+
+impl NodeBuilder {
+    /// Adds the steps on a database that the node's roles use. The node's store remembers under `name` whose markers
+    /// it has used. The name must therefore be the same at every start of the node, and each database needs its own
+    /// name. See [`sql`](crate::sql).
+    #[must_use]
+    pub fn sql<DB: SqlDatabase>(self, name: impl Into<String>, steps: &SqlSteps<DB>) -> Self {
+        let name = name.into();
+        let named = NamedSteps { name: name.clone(), steps: steps.clone() };
+        self.attach(&name, steps.identity(), Arc::new(named))
     }
 }
 

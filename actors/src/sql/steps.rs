@@ -144,7 +144,7 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
     }
 
     /// Returns an identity that these steps share with their clones only.
-    pub(crate) fn identity(&self) -> usize {
+    pub(super) fn identity(&self) -> usize {
         Arc::as_ptr(&self.owned).addr()
     }
 

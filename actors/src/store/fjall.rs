@@ -23,8 +23,8 @@ use super::place::Place;
 use super::preallocation::Preallocation;
 use super::trees::Tree;
 use super::unusable;
+use crate::config::Durability;
 use crate::config::ranges::{self, Range};
-use crate::settings::Durability;
 
 /// The memory and disk that a store may use. A size outside its range is refused when the store is opened.
 #[derive(Debug, Clone)]

@@ -9,8 +9,8 @@ use accompanist_core::contract::{BoxFuture, Environment};
 use accompanist_core::panics;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 
-use super::policy::Policy;
 use super::restarts::Restarts;
+use crate::config::Policy;
 
 /// How long an actor may take to stop; after that it is killed, at its next await.
 const STOP_MAX: Duration = Duration::from_secs(5);

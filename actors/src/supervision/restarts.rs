@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::policy::Policy;
+use crate::config::Policy;
 
 /// The restarts of one actor, or of one supervisor's children.
 #[derive(Debug, Default)]

@@ -1,49 +1,18 @@
-//! Faults that are injected into a node, where no service, store or transport could cause them.
+//! Faults of a node that only a world or a test of the runtime asks for. Next: `base/faults.rs`, which has them.
 
-use accompanist_core::frame::Frame;
+use std::sync::Arc;
 
 use super::recorder::EventRecorder;
+use crate::base::faults::Forgetting;
+use crate::node::NodeBuilder;
 
-/// One of a node's own actors, for [`Node::panic_in`](crate::Node::panic_in).
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeActor {
-    /// The root of the tree.
-    Root,
-    /// The link.
-    Link,
-    /// The supervisor of the instances.
-    Roles,
-}
-
-/// Panics.
-#[expect(clippy::panic, reason = "that is what it is for")]
-pub(crate) fn as_ordered() -> ! {
-    panic!("as the test has ordered")
-}
-
-/// Chooses frames that a node's instances treat as acknowledged though they were never sent: as after a forged
-/// acknowledgement, or after one from a store that has been rolled back since.
-#[derive(Clone)]
-pub(crate) struct Forgetting {
-    random: fastrand::Rng,
-    left: u32,
-    recorder: Option<EventRecorder>,
-}
-
-impl Forgetting {
-    pub(crate) fn new(seed: u64, frames_max: u32, recorder: Option<EventRecorder>) -> Self {
-        let mut random = fastrand::Rng::with_seed(seed);
-        Self { left: random.u32(0..=frames_max), random, recorder }
-    }
-
-    /// Whether this frame is one of them.
-    pub(crate) fn strikes(&mut self, frame: &Frame) -> bool {
-        let strikes = self.left > 0 && self.random.u8(0..6) == 0;
-        if strikes {
-            self.left -= 1;
-            self.recorder.iter().for_each(|recorder| recorder.forgot(frame));
-        }
-        strikes
+impl NodeBuilder {
+    /// Counts some frames of the node's instances as acknowledged without ever sending them, up to `frames_max` and
+    /// drawn from `seed`; reports each to `recorder`: for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn forgetting(self, seed: u64, frames_max: u32, recorder: Option<EventRecorder>) -> Self {
+        let forgot = Arc::new(move |frame: &_| recorder.iter().for_each(|recorder| recorder.forgot(frame)));
+        self.forgets(Forgetting::new(seed, frames_max, forgot))
     }
 }

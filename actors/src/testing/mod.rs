@@ -23,12 +23,12 @@ mod world;
 pub use accompanist_core::testing::*;
 
 #[cfg(feature = "testing")]
-pub(crate) use self::faults::{Forgetting, as_ordered};
+pub use crate::base::faults::NodeActor;
+
 #[cfg(feature = "testing")]
 pub use self::{
     clock::SimulatedClock,
     fault_profile::FaultProfile,
-    faults::NodeActor,
     recorder::EventRecorder,
     simulation::{Failure, Simulation, Summary},
     trace::{Event, Trace, What},

@@ -18,8 +18,10 @@ use super::host::{MonitoredNetwork, MonitoredStore, Power};
 use super::late_requests::LateRequests;
 use super::recorder::EventRecorder;
 use super::trace::{Trace, What};
+use crate::error::{SessionError, StartError};
+use crate::node::{Node, NodeBuilder, StartOptions};
+use crate::runtime::context::{StoppedSession, TroubledSession};
 use crate::store::MemoryDisk;
-use crate::{Node, NodeBuilder, SessionError, StartError, StartOptions, StoppedSession, TroubledSession};
 
 /// How often a condition that is waited for is checked.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);

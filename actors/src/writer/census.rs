@@ -14,7 +14,7 @@ use accompanist_core::record::{Closed, Opened, read_value};
 use metrics::gauge;
 
 use super::Done;
-use crate::metric;
+use crate::base::metric;
 
 /// How many open instances one page counts: about a millisecond's work.
 const PAGE: usize = 256;

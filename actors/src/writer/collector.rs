@@ -17,8 +17,8 @@ use tokio::sync::watch;
 
 use super::age_clock::AgeClock;
 use super::keys;
-use crate::metric;
-use crate::settings::Retention;
+use crate::base::metric;
+use crate::config::Retention;
 
 /// How many tombstones one group commit collects, or one page counts: about a millisecond's work.
 const PAGE: usize = 1_024;

@@ -7,13 +7,23 @@ use accompanist_core::contract::StoreError;
 use accompanist_core::panics;
 
 use super::Writer;
-use crate::error::NodeError;
-use crate::latch::Latch;
+use crate::base::latch::Latch;
+
+/// Why the writer can write no more.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum WriterFailure {
+    /// The store has failed, or must not be written any more.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its thread or task has ended: it panicked, or was ended from outside.
+    #[error("the node's writer has ended ({0}): start the node again; what was acknowledged is kept")]
+    Ended(String),
+}
 
 /// Reports how the writer has ended, even if it is dropped while it runs.
 #[derive(Default)]
 pub(super) struct End {
-    pub(super) failed: Latch<NodeError>,
+    pub(super) failed: Latch<WriterFailure>,
     pub(super) ended: Latch<()>,
     is_orderly: bool,
 }
@@ -21,14 +31,10 @@ pub(super) struct End {
 impl Drop for End {
     fn drop(&mut self) {
         if !self.is_orderly {
-            self.failed.set(ended("it was ended from outside"));
+            self.failed.set(WriterFailure::Ended("it was ended from outside".into()));
         }
         self.ended.set(());
     }
-}
-
-fn ended(reason: &str) -> NodeError {
-    NodeError::Ended { part: "writer", reason: reason.to_owned() }
 }
 
 /// Runs the writer to its end, and closes the store.
@@ -36,7 +42,7 @@ pub(super) async fn run(mut writer: Writer, mut end: End) {
     let error = match panics::catch_async(writer.run()).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some((error.clone().into(), error)),
-        Err(panic) => Some((ended(&format!("it panicked: {panic}")), StoreError::Closed)),
+        Err(panic) => Some((WriterFailure::Ended(format!("it panicked: {panic}")), StoreError::Closed)),
     };
     if let Some((error, refusal)) = error {
         tracing::error!(%error, "the writer has failed, the node stops");

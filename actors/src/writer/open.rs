@@ -7,7 +7,7 @@ use accompanist_core::contract::{Change, Space, Store, StoreError};
 use metrics::gauge;
 use tokio::sync::watch;
 
-use crate::metric;
+use crate::base::metric;
 
 /// How many keys one page counts: the writer can write between two pages.
 const PAGE: usize = 256;

@@ -10,8 +10,8 @@ use accompanist_core::id::RoleIndex;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::environment::SystemEnvironment;
-use crate::settings::Retention;
+use crate::base::environment::SystemEnvironment;
+use crate::config::Retention;
 use crate::store::MemoryDisk;
 
 const SYNC: Duration = Duration::from_millis(1);

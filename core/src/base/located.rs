@@ -272,7 +272,8 @@ impl Service {
         Self(Arc::new(Arc::new(())))
     }
 
-    pub(crate) fn get<R: Role>(&self) -> Option<Arc<R::Service>> {
+    /// Returns the service, if it is one of role `R`.
+    pub fn get<R: Role>(&self) -> Option<Arc<R::Service>> {
         self.0.downcast_ref::<Arc<R::Service>>().cloned()
     }
 }

@@ -1,0 +1,27 @@
+//! What an instance publishes to those who wait for its session.
+
+use accompanist_core::frame::Outcome;
+use accompanist_core::record::Closed;
+use accompanist_core::{Abort, Payload};
+
+/// The progress that the initiating instance has reported. Each fact is set once and stays.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InstanceProgress {
+    pub(crate) opened: bool,
+    /// The version that the session runs, once known.
+    pub(crate) version: Option<u32>,
+    pub(crate) output: Option<Result<Payload, Abort>>,
+    pub(crate) settled: Option<Result<Payload, Abort>>,
+    pub(crate) stopped: Option<String>,
+}
+
+impl InstanceProgress {
+    pub(crate) fn settle(&mut self, closed: &Closed) {
+        let settled: Result<Payload, Abort> = match &closed.outcome {
+            Outcome::Finished => Ok(closed.output.clone().unwrap_or_else(|| Vec::new().into())),
+            Outcome::Compensated(abort) => Err(abort.clone()),
+        };
+        self.output.get_or_insert_with(|| settled.clone());
+        self.settled = Some(settled);
+    }
+}

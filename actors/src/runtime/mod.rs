@@ -1,0 +1,36 @@
+//! The actors of a node: the link to other nodes, the supervisor of role instances, and the instances; and what they
+//! share. They know each other by their messages; only the supervisor, which starts them, knows the instances.
+//!
+//! | room | what | may use |
+//! |---|---|---|
+//! | attach | databases that steps run on | |
+//! | channel | which sessions are channels to durable actors | |
+//! | dead_letters | messages that could not be handled | |
+//! | nudged | sessions that nudges have created | |
+//! | queue_delay | how long what arrives takes until it is on disk | |
+//! | under_way | running steps on services | |
+//! | messages | what the actors tell each other | |
+//! | directory | instances in memory, and those who watch them | messages |
+//! | context | what the actors share | attach dead_letters nudged queue_delay under_way messages directory |
+//! | link | frames between nodes | queue_delay messages context |
+//! | instance | a role's part of a session | channel nudged queue_delay under_way messages directory context |
+//! | supervisor | starts, restarts and reactivates instances | messages directory context instance |
+
+pub(crate) mod attach;
+pub(crate) mod channel;
+pub(crate) mod dead_letters;
+pub(crate) mod nudged;
+pub(crate) mod queue_delay;
+pub(crate) mod under_way;
+
+pub(crate) mod messages;
+
+pub(crate) mod directory;
+
+pub(crate) mod context;
+
+pub(crate) mod link;
+
+pub(crate) mod instance;
+
+pub(crate) mod supervisor;
