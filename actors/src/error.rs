@@ -194,7 +194,7 @@ pub enum StartError {
     /// Two values were given to one option of the start.
     #[error("the start was given two values of its {option}, `{first}` and `{second}`: leave one out")]
     OptionTwice {
-        /// Which of the [`StartOptions`](crate::StartOptions).
+        /// Which option of the [`Start`](crate::Start).
         option: String,
         /// The first value.
         first: String,

@@ -50,7 +50,7 @@ pub use error::{
 };
 pub use handle::{AskError, InstanceHandle, UncompensatedStep};
 pub use members::{Member, Members, MembersError};
-pub use node::{CastSession, DatabaseState, Node, NodeBuilder, StartOptions};
+pub use node::{CastSession, DatabaseState, Node, NodeBuilder, Start};
 pub use node_context::{Recovery, StoppedSession, TroubledSession};
 pub use peers::{Contact, DrainProgress, KnownNode, MemberStatus, PeerStore};
 pub use ractor;
@@ -65,7 +65,7 @@ pub mod prelude {
     pub use crate::store::FjallStore;
     pub use crate::{
         AskError, Durability, InstanceHandle, Node, NodeError, Retention, Session, SessionError, SessionLookupError,
-        Settings, StartError, StartOptions,
+        Settings, StartError,
     };
     pub use accompanist_core::machine::Resolution;
     pub use accompanist_core::{

@@ -12,18 +12,15 @@ mod life;
 mod lookup;
 mod membership;
 mod root;
+mod start;
 mod versions;
 mod weak;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use accompanist_core::contract::StoreError;
 use accompanist_core::id::{InstanceId, RoleIndex};
-use accompanist_core::message::{encode, encode_repeatable};
-use accompanist_core::record::Opened;
-use accompanist_core::{Choreography, Has, Located, Message, NodeId, Payload, Role, RoleSet, SessionId, State};
-use metrics::counter;
+use accompanist_core::{Choreography, Has, NodeId, Role, RoleSet, SessionId, State};
 use ractor::ActorRef;
 
 pub(crate) use self::builder::Attach;
@@ -31,47 +28,12 @@ pub use self::builder::{DatabaseState, NodeBuilder};
 pub(crate) use self::life::End;
 pub use self::membership::CastSession;
 use self::root::RootMessage;
+pub use self::start::Start;
 pub(crate) use self::weak::WeakNode;
 use crate::actor::{Address, DurableActor};
-use crate::error::StartError;
 use crate::handle::InstanceHandle;
-use crate::instance_supervisor::SupervisorMessage;
-use crate::metric;
-use crate::node_context::{NodeContext, Recovery, Starting, StoppedSession, TroubledSession};
-use crate::session::Session;
-use crate::writer::{Claimed, Open, Tombstones};
-
-/// Options for the start of a session, besides its input; see [`Node::start_with`].
-#[derive(Debug, Clone, Default)]
-pub struct StartOptions {
-    key: Option<String>,
-    deadline: Option<Duration>,
-    /// The first option that was given twice, with both values.
-    twice: Option<[String; 3]>,
-}
-
-impl StartOptions {
-    /// Sets an idempotency key, as for [`Node::start_keyed`].
-    #[must_use]
-    pub fn key(mut self, key: impl Into<String>) -> Self {
-        let key = key.into();
-        if let Some(first) = self.key.replace(key.clone()).filter(|first| *first != key) {
-            self.twice.get_or_insert(["key".into(), first, key]);
-        }
-        self
-    }
-
-    /// Aborts the session with the code [`Abort::DEADLINE`](crate::Abort::DEADLINE) unless it is settled (at all
-    /// roles) by then. The deadline is measured by this node's wall clock and survives restarts.
-    #[must_use]
-    pub fn deadline(mut self, after: Duration) -> Self {
-        if let Some(first) = self.deadline.replace(after).filter(|first| *first != after) {
-            let [first, second] = [first, after].map(|after| humantime::format_duration(after).to_string());
-            self.twice.get_or_insert(["deadline".into(), first, second]);
-        }
-        self
-    }
-}
+use crate::node_context::{NodeContext, Recovery, StoppedSession, TroubledSession};
+use crate::writer::{Open, Tombstones};
 
 /// A running node. Clones are handles on the same node. A node runs until [`Node::shutdown`] or [`Node::kill`], or
 /// until the tokio runtime that it was started on ends.
@@ -96,134 +58,6 @@ impl Node {
     /// Returns the node's name.
     pub fn name(&self) -> &NodeId {
         &self.context.node
-    }
-
-    /// Starts a session of `choreography`. The node runs the instance that its builder was given; the value passed
-    /// here only selects it. The start is durable when this returns.
-    ///
-    /// The session runs the highest version that the builder was given and that a cast can play: each role on a node
-    /// that advertises that version. `C` may therefore be the latest version while other nodes are still being
-    /// upgraded. A version is skipped if another role than in `C` starts it, or if its input or output has another
-    /// type; its other roles may differ. The session uses those of the version's [patches](Choreography::PATCHES)
-    /// that all nodes of the cast know. Version and patches stay fixed for the session, whatever nodes advertise
-    /// later.
-    ///
-    /// # Errors
-    /// Returns [`StartError`]; no session was started then. Cancel-safe: a start whose future is dropped may still
-    /// take place.
-    pub async fn start<C: Choreography>(
-        &self,
-        choreography: C,
-        input: <C::Input as Located>::Value,
-    ) -> Result<Session<C>, StartError> {
-        self.start_with(choreography, input, StartOptions::default()).await
-    }
-
-    /// Starts a session as [`Node::start`] does, under an idempotency key: the same key stands for the same session
-    /// until the retention of its result ends ([`Retention`](crate::Retention)). A repeated start changes nothing: it
-    /// follows the existing session, or returns its result. After that the key is free and starts a new session with
-    /// another id.
-    ///
-    /// The same key must come with the same input. Inputs are compared by their encoding, so a release that adds a
-    /// field to the input's type has another input.
-    ///
-    /// # Errors
-    /// Fails as [`Node::start`] does; with [`StartError::OtherInput`] under a key that was used with another input;
-    /// and with [`StartError::Codec`] for an input with a `HashMap` or `HashSet`, whose bytes differ each time.
-    pub async fn start_keyed<C: Choreography>(
-        &self,
-        choreography: C,
-        key: &str,
-        input: <C::Input as Located>::Value,
-    ) -> Result<Session<C>, StartError> {
-        self.start_with(choreography, input, StartOptions::default().key(key)).await
-    }
-
-    /// Starts a session as [`Node::start`] does, with options.
-    ///
-    /// # Errors
-    /// Fails as [`Node::start`] does.
-    pub async fn start_with<C: Choreography>(
-        &self,
-        _choreography: C,
-        input: <C::Input as Located>::Value,
-        options: StartOptions,
-    ) -> Result<Session<C>, StartError> {
-        self.start_as(input, options).await
-    }
-
-    /// Starts a session as [`Node::start_with`] does, for callers that have no value of `C`.
-    pub(crate) async fn start_as<C: Choreography>(
-        &self,
-        input: <C::Input as Located>::Value,
-        options: StartOptions,
-    ) -> Result<Session<C>, StartError> {
-        if let Some([option, first, second]) = options.twice {
-            return Err(StartError::OptionTwice { option, first, second });
-        }
-        let environment = &self.context.environment;
-        let random = environment.random_u128();
-        let session = match &options.key {
-            Some(key) => SessionId::keyed(C::NAME, key).under_key(random),
-            None => SessionId::fresh(environment.unix_ms(), random),
-        };
-        self.begin(session, input, &options).await
-    }
-
-    async fn begin<C: Choreography>(
-        &self,
-        session: SessionId,
-        input: <C::Input as Located>::Value,
-        options: &StartOptions,
-    ) -> Result<Session<C>, StartError> {
-        let context = &self.context;
-        let versions = self.versions::<C>()?;
-        let admission = context.admit()?;
-        let input = self.encoded(&input, options.key.is_some())?;
-        let (mut header, mut placed, turn) = match self.cast_in_turn(session, &versions).await {
-            Err(reason @ (StartError::Draining | StartError::HasLeft | StartError::QueueTooLong { .. })) => {
-                return self.known_under(options.key.as_deref(), &input, reason).await;
-            }
-            cast => cast?,
-        };
-        let mut id = InstanceId { session, role: header.initiator };
-        if let Some(key) = &options.key {
-            let Claimed { id: known, closed, .. } = self.claim::<C>(key, id, &input).await?;
-            if let Some(closed) = closed {
-                self.check_version::<C>(known.session, Some(closed.header.version))?;
-                return Ok(self.closed_session(known, &closed));
-            }
-            id = known;
-            if id.role != header.initiator {
-                (header, placed) = self.cast_at(id, &versions).await?.unwrap_or((header, placed));
-            }
-        }
-        let deadline = options.deadline.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
-        header.deadline_unix_ms = deadline.map(|after_ms| header.started_unix_ms.saturating_add(after_ms));
-        let opened = Opened { header: Arc::new(header), input: Some(input) };
-        let mut progress = context.directory.watch(id);
-        let (fresh, placed_too) = (options.key.is_none(), placed.clone());
-        let start = SupervisorMessage::Start { id, opened, fresh, placed: placed_too, admission: Some(admission) };
-        let _starting = Starting::new(context, id, turn);
-        if !context.to_supervisor(start) {
-            return Err(StartError::NodeStopped);
-        }
-        let handle = Session::new(InstanceHandle::new(id, context.clone()), progress.clone());
-        let opened = progress.wait_for(|progress| progress.opened || progress.stopped.is_some()).await;
-        let version = opened.map_err(|_| StartError::NodeStopped)?.version;
-        // The store has and counts the instance now. If the caller no longer waits here, the supervisor of roles
-        // releases it.
-        placed.inspect(|placed| placed.release());
-        self.check_version::<C>(id.session, version)?;
-        counter!(metric::SESSIONS_STARTED).increment(1);
-        Ok(handle)
-    }
-
-    /// Encodes an input within the size limit. With `repeated`, the same value must have the same bytes each time.
-    fn encoded(&self, input: &impl Message, repeated: bool) -> Result<Payload, StartError> {
-        let input: Payload = if repeated { encode_repeatable(input)? } else { encode(input)? }.into();
-        let (found, limit) = (input.len(), self.context.settings.limits.payload_bytes_max);
-        if found > limit { Err(StartError::InputTooLarge { found, limit }) } else { Ok(input) }
     }
 
     /// Returns an address of the durable actor `A`, to tell or ask it from this node. The node's builder must have

@@ -46,6 +46,14 @@ pub enum ActorError {
         /// The key.
         key: String,
     },
+    /// Two keys were given to one message. The message was not accepted.
+    #[error("the message was given two keys, `{first}` and `{second}`: leave one out")]
+    KeyTwice {
+        /// The first key.
+        first: String,
+        /// The second.
+        second: String,
+    },
     /// The builder of this node was not given the actor.
     #[error(
         "actor `{name}` version {version} is not known to this node: give its builder `actor` (to play it) or `talks_to` \

@@ -19,7 +19,7 @@ use super::late_requests::LateRequests;
 use super::recorder::EventRecorder;
 use super::trace::{Trace, What};
 use crate::store::MemoryDisk;
-use crate::{Node, NodeBuilder, SessionError, StartError, StartOptions, StoppedSession, TroubledSession};
+use crate::{Node, NodeBuilder, SessionError, StartError, StoppedSession, TroubledSession};
 
 /// How often a condition that is waited for is checked.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
@@ -313,8 +313,7 @@ impl World {
     {
         let name = self.id(node);
         loop {
-            let options = StartOptions::default().key(key);
-            match self.running(node).await.start_as::<C>(input.clone(), options).await {
+            match self.running(node).await.start_as::<C>(input.clone()).key(key).await {
                 Ok(session) => match self.unless_in_trouble(session.id(), session.settled()).await {
                     Ok(output) => return Ok(output),
                     Err(SessionError::Aborted(abort)) => return Err(abort),

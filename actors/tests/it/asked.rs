@@ -58,7 +58,7 @@ impl Machine {
         settings.retention.age_min = Duration::from_hours(1);
         let builder = all_roles("machine", self.disk.open().unwrap(), LocalNetwork::new(), &self.outside);
         let node = TestNode::start(builder.settings(settings).choreography(Patient)).await;
-        let session = within(node.start_keyed(Patient, "k", ())).await.unwrap();
+        let session = within(node.start(Patient, ()).key("k")).await.unwrap();
         (node, session)
     }
 }

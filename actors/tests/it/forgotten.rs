@@ -38,7 +38,7 @@ async fn a_role_that_has_forgotten_is_not_asked_again() {
     let town = Town::new();
     let (front, back, side) = (town.front(none()).await, town.back(none()).await, town.side(none()).await);
     town.tap.closes_lost.lock().unwrap().insert("side");
-    let session = within(front.start_keyed(Round, "k", deal(1))).await.unwrap();
+    let session = within(front.start(Round, deal(1)).key("k")).await.unwrap();
     assert_eq!(within(session.output()).await.unwrap(), 100);
     back.is_idle().await;
     until("nothing left at the back", || count(&back) == 0).await;

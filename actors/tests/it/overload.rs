@@ -97,7 +97,7 @@ async fn while_what_arrives_at_a_node_waits_too_long_sessions_with_it_are_refuse
     };
     let front = TestNode::start(described("front", 1).role(Front, Arc::new(()))).await;
     let _back = TestNode::start(described("back", 200).role(Back, Arc::new(Outside::default()))).await;
-    let before = within(front.start_keyed(Hold, "before", 0)).await.unwrap();
+    let before = within(front.start(Hold, 0).key("before")).await.unwrap();
     let mut sessions = Vec::new();
     let refusal = within(async {
         loop {
@@ -117,7 +117,7 @@ async fn while_what_arrives_at_a_node_waits_too_long_sessions_with_it_are_refuse
     assert!(refusal.to_string().contains("`back`") && refusal.to_string().contains("queue_delay_max"), "{refusal}");
     assert!(sessions.len() > 10, "{} were let in", sessions.len());
     // What is there already is given, and what needs nothing of the slow node is let in.
-    let again = within(front.start_keyed(Hold, "before", 0)).await.unwrap();
+    let again = within(front.start(Hold, 0).key("before")).await.unwrap();
     assert_eq!(again.id(), before.id());
     assert_eq!(within(within(front.start(Alone, 5)).await.unwrap().settled()).await.unwrap(), 5);
     sessions.push(before);
@@ -135,7 +135,7 @@ async fn while_what_arrives_at_a_node_waits_too_long_sessions_with_it_are_refuse
 /// Starts so many sessions of [`Alone`] at the same moment, and gives those that were let in, in order, and the
 /// refusals.
 async fn burst(node: &TestNode, count: u32) -> (Vec<Session<Alone>>, Vec<StartError>) {
-    let starts = futures_util::future::join_all((0..count).map(|number| node.start(Alone, number)));
+    let starts = futures_util::future::join_all((0..count).map(|number| node.start(Alone, number).into_future()));
     let (sessions, refusals): (Vec<_>, Vec<_>) = within(starts).await.into_iter().partition(Result::is_ok);
     (sessions.into_iter().filter_map(Result::ok).collect(), refusals.into_iter().filter_map(Result::err).collect())
 }

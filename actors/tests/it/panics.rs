@@ -188,7 +188,7 @@ async fn check(place: Place, payload: Payload) {
     let (disk, runs) = (MemoryDisk::default(), Arc::new(AtomicU32::new(0)));
     let node = within(builder(&disk, &runs).start()).await.unwrap();
     LOCAL.store(0, SeqCst);
-    let session = within(node.start_keyed(Run, "boom", (place, payload))).await.unwrap();
+    let session = within(node.start(Run, (place, payload)).key("boom")).await.unwrap();
     let settled = within(session.settled()).await;
     let Err(SessionError::Stopped { reason, .. }) = settled else { panic!("{place:?} {payload:?}: {settled:?}") };
     let text = payload.text();

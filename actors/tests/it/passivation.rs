@@ -127,12 +127,12 @@ async fn who_is_asked_comes_back_and_knows_what_it_has_shown() {
 async fn a_sleep_is_slept_outside_of_memory_and_over_a_restart() {
     let home = Home::new();
     let node = TestNode::start(home.builder().choreography(Nap)).await;
-    let sessions = [within(node.start(Nap, 0)).await.unwrap(), within(node.start_keyed(Nap, "k", 0)).await.unwrap()];
+    let sessions = [within(node.start(Nap, 0)).await.unwrap(), within(node.start(Nap, 0).key("k")).await.unwrap()];
     until("one that has left", || node.instances() < 2).await;
     for session in &sessions {
         assert!(within(session.settled()).await.unwrap() >= 400);
     }
-    let session = within(node.start_keyed(Nap, "over", 0)).await.unwrap().id();
+    let session = within(node.start(Nap, 0).key("over")).await.unwrap().id();
     within(node.shutdown()).await;
     let node = TestNode::start(home.builder().choreography(Nap)).await;
     assert!(within(within(node.session::<Nap>(session)).await.unwrap().settled()).await.unwrap() >= 400);

@@ -110,7 +110,7 @@ async fn settled<C: Choreography>(session: &Session<C>) {
 }
 
 async fn begin(node: &Node, number: u32, way: Way) -> Session<Run> {
-    within(node.start_keyed(Run, &number.to_string(), errand(number, way))).await.unwrap()
+    within(node.start(Run, errand(number, way)).key(number.to_string())).await.unwrap()
 }
 
 /// Waits until a session is stopped, and shows what is said of it.
@@ -179,7 +179,7 @@ async fn releases() {
     let session = within(node.session::<OtherRun>(through.id())).await.unwrap();
     let error = within(session.settled()).await.unwrap_err();
     told(&error);
-    let error = within(node.start_keyed(OtherRun, "2", 7)).await.unwrap_err();
+    let error = within(node.start(OtherRun, 7).key("2")).await.unwrap_err();
     assert!(matches!(error, StartError::OtherInput { .. }), "{error}");
     told(&error);
     within(node.shutdown()).await;

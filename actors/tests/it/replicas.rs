@@ -198,7 +198,7 @@ pub async fn leaves(node: &Node) {
 pub async fn started(front: &Node, deals: impl IntoIterator<Item = u32>) -> Vec<Session<Late>> {
     let mut sessions = Vec::new();
     for id in deals {
-        sessions.push(within(front.start_keyed(Late, &id.to_string(), deal(id))).await.unwrap());
+        sessions.push(within(front.start(Late, deal(id)).key(id.to_string())).await.unwrap());
     }
     sessions
 }
@@ -250,19 +250,19 @@ async fn a_draining_node_takes_no_new_sessions_until_it_is_told_to() {
 async fn a_draining_node_starts_nothing_but_follows_what_it_has_begun() {
     let street = Street::default();
     let [front, _back, _side] = street.start_all(["front", "back", "side"]).await;
-    let closed = within(front.start_keyed(Late, "1", deal(1))).await.unwrap();
+    let closed = within(front.start(Late, deal(1)).key("1")).await.unwrap();
     within(closed.settled()).await.unwrap();
     street.outside.set_gate(false);
-    let open = within(front.start_keyed(Late, "2", deal(2))).await.unwrap();
+    let open = within(front.start(Late, deal(2)).key("2")).await.unwrap();
     within(front.drain()).await.unwrap();
     let mut front = front;
     for _ in 0..2 {
         let refused = within(front.start(Late, deal(3))).await.unwrap_err();
         assert!(refused.to_string().contains("drains"), "{refused}");
-        assert!(matches!(within(front.start_keyed(Late, "3", deal(3))).await, Err(StartError::Draining)));
-        let again = within(front.start_keyed(Late, "1", deal(1))).await.unwrap();
+        assert!(matches!(within(front.start(Late, deal(3)).key("3")).await, Err(StartError::Draining)));
+        let again = within(front.start(Late, deal(1)).key("1")).await.unwrap();
         assert_eq!((again.id(), within(again.settled()).await.unwrap()), (closed.id(), 1));
-        assert_eq!(within(front.start_keyed(Late, "2", deal(2))).await.unwrap().id(), open.id());
+        assert_eq!(within(front.start(Late, deal(2)).key("2")).await.unwrap().id(), open.id());
         front = street.cut(front).await;
     }
     let again = within(front.session::<Late>(open.id())).await.unwrap();
@@ -405,7 +405,7 @@ async fn a_node_that_has_not_heard_of_the_starter_is_not_cast() {
     assert!(matches!(within(front.start(Swift, deal(1))).await, Err(StartError::NobodyPlays { role: "side" })));
     assert!(statuses(&side).is_empty());
     network.heal();
-    within(async { while front.start_keyed(Swift, "2", deal(2)).await.is_err() {} }).await;
+    within(async { while front.start(Swift, deal(2)).key("2").await.is_err() {} }).await;
     front.is_idle().await;
     side.is_idle().await;
     assert_eq!(notes(&side).await, BTreeMap::from([(2, 1)]));
@@ -424,7 +424,7 @@ async fn a_node_is_needed_by_a_start_that_is_under_way() {
     let [front, side] = street.start_all(["front", "side"]).await;
     let starting = {
         let front = Node::clone(&front);
-        tokio::spawn(async move { front.start_keyed(Slow, "1", deal(1)).await })
+        tokio::spawn(async move { front.start(Slow, deal(1)).key("1").await })
     };
     until("a start in its first turn", || SLOW[0].load(Ordering::SeqCst)).await;
     // Nobody waits for it any more; it takes place all the same.

@@ -25,7 +25,7 @@ async fn a_key_whose_session_is_forgotten_starts_a_new_one() {
     // The back remembers what the front has forgotten.
     let (front, back) = (town.front(short()).await, town.back(Retention::default()).await);
     let trade = async |refused| {
-        let session = within(front.start_keyed(Trade, "k", Deal { id: 1, refused })).await.unwrap();
+        let session = within(front.start(Trade, Deal { id: 1, refused }).key("k")).await.unwrap();
         (session.id(), within(session.settled()).await.is_ok())
     };
     let (first, completed) = trade(true).await;

@@ -117,7 +117,7 @@ async fn below_the_least_age_everything_is_kept() {
     let sessions = parcels(&node, 20, 1).await;
     tokio::time::sleep(9 * MINUTE).await;
     assert_eq!(count(&node), 40);
-    let again = within(node.start_keyed(Parcel, "0", 1)).await.unwrap();
+    let again = within(node.start(Parcel, 1).key("0")).await.unwrap();
     assert_eq!((again.id(), within(again.settled()).await.unwrap()), (sessions[0], vec![7]));
     assert_eq!(numbers.counter(metric::RETENTION_HELD_BACK), 1, "said once, not for each");
     let kept = node.tombstones().unwrap();
@@ -159,7 +159,7 @@ async fn a_store_is_bounded_over_many_sessions() {
 }
 
 async fn node_start(node: &TestNode, key: usize) -> Session<Parcel> {
-    within(node.start_keyed(Parcel, &key.to_string(), 1)).await.unwrap()
+    within(node.start(Parcel, 1).key(key.to_string())).await.unwrap()
 }
 
 /// On a real disk, in real time.

@@ -41,7 +41,7 @@ impl Load {
             let mut told = Vec::new();
             while !stopping.load(Ordering::SeqCst) {
                 let (node, id) = (front.borrow_and_update().clone(), *started_sender.borrow());
-                match node.start_keyed(Late, &id.to_string(), deal(id)).await {
+                match node.start(Late, deal(id)).key(id.to_string()).await {
                     Ok(session) => {
                         told.push(tokio::spawn(async move { session.settled().await }));
                         started_sender.send_replace(id + 1);

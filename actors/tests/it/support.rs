@@ -20,7 +20,7 @@ use crate::trade::{Back, Front, Outside, Side};
 
 /// The end of a test that hangs. Nothing is measured by it.
 #[track_caller]
-pub fn within<T>(what: impl Future<Output = T>) -> impl Future<Output = T> {
+pub fn within<T>(what: impl IntoFuture<Output = T>) -> impl Future<Output = T> {
     let caller = std::panic::Location::caller();
     async move {
         let ended = tokio::time::timeout(Duration::from_mins(1), what).await;

@@ -191,7 +191,7 @@ pub struct Remains {
 
 /// Runs a session of `Parcel` to its end.
 pub async fn parcel(node: &TestNode, key: &str, size: usize) -> SessionId {
-    let session = within(node.start_keyed(Parcel, key, size)).await.unwrap();
+    let session = within(node.start(Parcel, size).key(key)).await.unwrap();
     assert_eq!(within(session.settled()).await.unwrap().len(), size);
     node.is_idle().await;
     session.id()

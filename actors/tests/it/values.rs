@@ -161,7 +161,7 @@ async fn a_step_whose_output_cannot_be_recorded_is_listed_and_committed_again_on
         };
         let count = |count: &AtomicU32| count.load(Ordering::SeqCst);
         let node = TestNode::start(builder()).await;
-        within(node.start_keyed(Sale, "k", ())).await.unwrap();
+        within(node.start(Sale, ()).key("k")).await.unwrap();
         until("a step in trouble", || !node.troubled_sessions().is_empty()).await;
         let troubled = node.troubled_sessions();
         let trouble = &troubled[0].steps[0].1;
@@ -171,7 +171,7 @@ async fn a_step_whose_output_cannot_be_recorded_is_listed_and_committed_again_on
 
         let node = TestNode::start(builder()).await;
         until("the same trouble", || node.troubled_sessions() == troubled).await;
-        let sale = within(node.start_keyed(Sale, "k", ())).await.unwrap();
+        let sale = within(node.start(Sale, ()).key("k")).await.unwrap();
         assert_eq!(count(&books.done), 1);
         if mended {
             books.mended.store(true, Ordering::SeqCst);

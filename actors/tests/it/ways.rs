@@ -208,7 +208,7 @@ impl World {
         for which in [0, 1] {
             world.nodes[which] = Some(within(world.builder(which).choreography(Ways).start()).await.unwrap());
         }
-        let session = within(world.node(0).start_keyed(Ways, "k", kind.to_owned())).await.unwrap();
+        let session = within(world.node(0).start(Ways, kind.to_owned()).key("k")).await.unwrap();
         world.session = session.id();
         world
     }

@@ -190,7 +190,7 @@ async fn a_node_starts_while_its_database_is_full() {
         let [state] = &node.databases()[..] else { panic!("{:?}", node.databases()) };
         assert_eq!((state.name.as_str(), state.is_ready), ("bank", false));
         assert!(state.reason.as_ref().is_some_and(|reason| reason.contains("`bank` is not reached")), "{state:?}");
-        let session = within(node.start_keyed(SALE, "k", 20)).await.unwrap();
+        let session = within(node.start(SALE, 20).key("k")).await.unwrap();
         if life == 1 {
             // Nothing that was begun is lost with the node.
             within(node.kill()).await;
@@ -216,7 +216,7 @@ async fn a_node_starts_while_its_database_is_away() {
     base.server.crash();
     let node = within(builder(&disk, &till).sql("bank", &till.steps).start()).await.unwrap();
     assert!(!node.databases()[0].is_ready, "{:?}", node.databases());
-    let session = within(node.start_keyed(SALE, "k", 20)).await.unwrap();
+    let session = within(node.start(SALE, 20).key("k")).await.unwrap();
     within(base.server.crash_and_restart()).await;
     assert_eq!(within(session.settled()).await.unwrap(), 40);
     within(node.shutdown()).await;
@@ -236,7 +236,7 @@ async fn markers_that_are_lost_while_a_database_is_away_are_noticed_when_it_is_b
     base.run_outside("DELETE FROM accompanist_steps").await;
     let till = teller.till();
     let node = within(builder(&disk, &till).sql("bank", &till.steps).start()).await.unwrap();
-    let session = within(node.start_keyed(SALE, "k", 20)).await.unwrap();
+    let session = within(node.start(SALE, 20).key("k")).await.unwrap();
     teller.connections(-1).await;
     within(until("a session that is stopped", async || !node.stopped_sessions().is_empty())).await;
     assert!(node.stopped_sessions()[0].reason.contains("give_up_markers"), "{:?}", node.stopped_sessions());

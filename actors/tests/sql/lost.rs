@@ -51,7 +51,7 @@ async fn charged<B: Backend>(base: &B) -> (MemoryDisk, Arc<Till<B>>, Node) {
     base.run_outside(COPY).await;
     let till = Till::of(base, false, true);
     let node = start(&disk, &till).await;
-    node.start_keyed(Sale::<B>(PhantomData), "k", 21).await.unwrap();
+    node.start(Sale::<B>(PhantomData), 21).key("k").await.unwrap();
     till.committed.is_reached().await;
     (disk, till, node)
 }
@@ -71,7 +71,7 @@ pub async fn a_compensation_without_its_marker_is_listed_and_nothing_is_done<B: 
         // It is neither over nor tried again by itself; the operator has given the money back, and says so.
         until("two open parts", async || node.open_instances() == Some(2)).await;
         assert_eq!(session_of(&node).resolve(Resolution::Compensated).await.unwrap(), 1);
-        let session = node.start_keyed(Sale::<B>(PhantomData), "k", 21).await.unwrap();
+        let session = node.start(Sale::<B>(PhantomData), 21).key("k").await.unwrap();
         assert!(matches!(session.settled().await, Err(SessionError::Aborted(_))), "{what}");
         assert_eq!(money(&base).await, [charges, 0], "{what}");
         node.shutdown().await;
@@ -89,7 +89,7 @@ pub async fn a_marker_that_is_brought_back_is_taken_back<B: Backend>(base: B) {
     until("trouble", async || !node.troubled_sessions().is_empty()).await;
     base.run_outside(RESTORE).await;
     assert_eq!(session_of(&node).resolve(Resolution::Retry).await.unwrap(), 1);
-    let session = node.start_keyed(Sale::<B>(PhantomData), "k", 21).await.unwrap();
+    let session = node.start(Sale::<B>(PhantomData), 21).key("k").await.unwrap();
     assert!(session.settled().await.is_err());
     assert_eq!(money(&base).await, [1, 1]);
     node.shutdown().await;
@@ -120,7 +120,7 @@ pub async fn a_node_does_not_start_on_markers_that_are_not_those_it_has_used<B: 
         base.run_outside("DELETE FROM accompanist_steps; INSERT INTO accompanist_steps SELECT * FROM kept").await;
         till.committed.open.send_replace(true);
         let node = start(&disk, &till).await;
-        let session = node.start_keyed(Sale::<B>(PhantomData), "k", 21).await.unwrap();
+        let session = node.start(Sale::<B>(PhantomData), 21).key("k").await.unwrap();
         assert!(session.settled().await.is_err(), "{what}");
         node.shutdown().await;
         base.run_outside("DROP TABLE kept; DROP TABLE older").await;
@@ -137,7 +137,7 @@ pub async fn a_step_does_not_run_on_markers_that_are_not_those_of_the_start<B: B
         let till = Till::of(&base, true, true);
         let node = start(&disk, &till).await;
         lose(&base, &statements).await;
-        node.start_keyed(Sale::<B>(PhantomData), "k", 20).await.unwrap();
+        node.start(Sale::<B>(PhantomData), 20).key("k").await.unwrap();
         until("a session that is stopped", async || !node.stopped_sessions().is_empty()).await;
         let stopped = node.stopped_sessions();
         assert!(stopped[0].reason.contains("not the one that this node has started with"), "{what}: {stopped:?}");

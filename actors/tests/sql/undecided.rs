@@ -117,8 +117,8 @@ pub async fn an_abort_ends_a_commit_that_cannot_succeed<B: Backend>(base: B) {
     for tries_max in [u32::MAX, 2] {
         let node = start(&base, tries_max).await;
         for number in 0..TROUBLES.len() {
-            let late = StartOptions::default().deadline(Duration::from_millis(100));
-            let late = node.start_with(Enrolment::<B>(PhantomData), (number, false), late).await.unwrap();
+            let late = node.start(Enrolment::<B>(PhantomData), (number, false)).deadline(Duration::from_millis(100));
+            let late = late.await.unwrap();
             let told = late.settled().await.unwrap_err();
             assert!(matches!(&told, SessionError::Aborted(abort) if abort.code() == Abort::DEADLINE), "{told}");
             let session = node.start(Enrolment::<B>(PhantomData), (number, false)).await.unwrap();
