@@ -106,8 +106,8 @@ const TOLD_PAYLOADS_MAX: usize = 8;
 /// supervisor restarts the instance after a pause that doubles, and then quarantines it, according to the policy for
 /// the role [`DurableActor::NAME`] or for the choreography `actor NAME`. Messages before the one that panics are
 /// handled. The message that panics and the later ones of that sender wait on disk until an operator
-/// [resumes](crate::InstanceHandle::resume) the instance, or has the message
-/// [skipped](crate::InstanceHandle::skip_message). Other senders are not affected.
+/// [resumes](crate::InstanceOperator::resume) the instance, or has the message
+/// [skipped](crate::InstanceOperator::skip_message). Other senders are not affected.
 pub trait DurableActor: Send + Sync + 'static {
     /// The actor's name, by which other nodes find it: unique among the roles of a system, and the same in every
     /// release.

@@ -48,9 +48,9 @@ pub use error::{
     CordonError, DrainError, ForgetError, LeaveError, MissingRole, NodeError, SessionError, SessionLookupError,
     StartError,
 };
-pub use handle::{AskError, InstanceHandle, UncompensatedStep};
+pub use handle::{AskError, InstanceHandle, InstanceOperator, UncompensatedStep};
 pub use members::{Member, Members, MembersError};
-pub use node::{CastSession, DatabaseState, Node, NodeBuilder, Start};
+pub use node::{CastSession, DatabaseState, Node, NodeBuilder, Operator, Start};
 pub use node_context::{Recovery, StoppedSession, TroubledSession};
 pub use peers::{Contact, DrainProgress, KnownNode, MemberStatus, PeerStore};
 pub use ractor;

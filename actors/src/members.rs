@@ -64,7 +64,7 @@ pub struct Member {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub starts: BTreeSet<String>,
     /// Whether an operator's commands on this node about other nodes are valid everywhere: a node that is forgotten
-    /// there ([`Node::forget`](crate::Node::forget)) is forgotten by all.
+    /// there ([`Operator::forget`](crate::Operator::forget)) is forgotten by all.
     #[serde(default, skip_serializing_if = "is_false")]
     pub operator: bool,
     /// The node's public keys, which seal what it sends and receives: the one in use, the next one, the former one.

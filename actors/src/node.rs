@@ -11,6 +11,7 @@ mod letters;
 mod life;
 mod lookup;
 mod membership;
+mod operator;
 mod root;
 mod start;
 mod versions;
@@ -27,13 +28,13 @@ pub(crate) use self::builder::Attach;
 pub use self::builder::{DatabaseState, NodeBuilder};
 pub(crate) use self::life::End;
 pub use self::membership::CastSession;
+pub use self::operator::Operator;
 use self::root::RootMessage;
 pub use self::start::Start;
 pub(crate) use self::weak::WeakNode;
 use crate::actor::{Address, DurableActor};
 use crate::handle::InstanceHandle;
-use crate::node_context::{NodeContext, Recovery, StoppedSession, TroubledSession};
-use crate::writer::{Open, Tombstones};
+use crate::node_context::NodeContext;
 
 /// A running node. Clones are handles on the same node. A node runs until [`Node::shutdown`] or [`Node::kill`], or
 /// until the tokio runtime that it was started on ends.
@@ -78,58 +79,6 @@ impl Node {
         self.context.writer.read(move |store| Ok(read(&State::new(&store, R::NAME)))).await
     }
 
-    /// Returns how many role instances are in memory.
-    pub fn instances(&self) -> usize {
-        self.context.directory.len()
-    }
-
-    /// Returns how many role instances are open in the store, in memory or not; `None` while they are being counted
-    /// after a start.
-    pub fn open_instances(&self) -> Option<u64> {
-        let Open { count, complete } = self.context.writer.open();
-        complete.then_some(count)
-    }
-
-    /// Returns how far the node has recovered what was open when it started. New sessions do not wait for recovery.
-    pub fn recovery(&self) -> Recovery {
-        self.context.recovery()
-    }
-
-    /// Returns the databases of [`NodeBuilder::sql`], and whether steps on them run. A node starts even while one of
-    /// them is unreachable or full; steps on that database wait. A database that turns out to have other markers than
-    /// this node's is not used; its reason says what to do.
-    pub fn databases(&self) -> Vec<DatabaseState> {
-        self.context.attached().iter().map(|attached| attached.state()).collect()
-    }
-
-    /// Returns what is retained of closed instances; `None` while it is being counted after a start.
-    pub fn tombstones(&self) -> Option<Tombstones> {
-        self.context.writer.tombstones()
-    }
-
-    /// Returns the sessions that are stopped here until an operator acts, with the reason of each.
-    pub fn stopped_sessions(&self) -> Vec<StoppedSession> {
-        let stopped = self.context.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let list = stopped.iter().map(|(id, reason)| StoppedSession {
-            session: id.session,
-            role: id.role,
-            reason: reason.clone(),
-        });
-        list.collect()
-    }
-
-    /// Returns the sessions that continue here only with an operator's help, with their troubled steps; see
-    /// [`InstanceHandle::resolve`].
-    pub fn troubled_sessions(&self) -> Vec<TroubledSession> {
-        let troubled = self.context.troubled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let list = troubled.iter().map(|(id, steps)| TroubledSession {
-            session: id.session,
-            role: id.role,
-            steps: steps.clone(),
-        });
-        list.collect()
-    }
-
     /// Returns a handle on the part of `role` in a session of `choreography` on this node. The session's version must
     /// have the roles of this one.
     pub fn instance<C: Choreography, R: Role, I>(
@@ -142,11 +91,12 @@ impl Node {
         C::Roles: Has<R, I>,
     {
         let index = C::Roles::NAMES.iter().position(|name| *name == R::NAME).and_then(|index| u8::try_from(index).ok());
-        self.instance_at(session, RoleIndex(index.unwrap_or(u8::MAX)))
+        let role = RoleIndex(index.unwrap_or(u8::MAX));
+        InstanceHandle::new(InstanceId { session, role }, self.context.clone())
     }
 
-    /// Returns a handle as [`Node::instance`] does, by the role's index in the choreography's roles: for tools.
-    pub fn instance_at(&self, session: SessionId, role: RoleIndex) -> InstanceHandle {
-        InstanceHandle::new(InstanceId { session, role }, self.context.clone())
+    /// Returns what an operator of this node can see and do.
+    pub fn operator(&self) -> Operator<'_> {
+        Operator::new(&self.context)
     }
 }

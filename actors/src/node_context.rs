@@ -49,7 +49,7 @@ pub struct StoppedSession {
 }
 
 /// A session that continues only with an operator's help; see
-/// [`Node::troubled_sessions`](crate::Node::troubled_sessions).
+/// [`Operator::troubled_sessions`](crate::Operator::troubled_sessions).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TroubledSession {
     /// The session.
@@ -60,7 +60,8 @@ pub struct TroubledSession {
     pub steps: Vec<(Path, StepFailure)>,
 }
 
-/// A node's progress in recovering what was open when it started; see [`Node::recovery`](crate::Node::recovery).
+/// A node's progress in recovering what was open when it started; see
+/// [`Operator::recovery`](crate::Operator::recovery).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recovery {
     /// The number of role instances recovered so far.

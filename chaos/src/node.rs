@@ -201,13 +201,17 @@ fn lines_of_stdin() -> mpsc::Receiver<String> {
 }
 
 async fn report(node: &Node) -> Answer {
-    let stopped = node.stopped_sessions().into_iter().map(|stopped| format!("{}: {}", stopped.session, stopped.reason));
-    let troubled = node.troubled_sessions().into_iter().flat_map(|troubled| {
+    let stopped = node
+        .operator()
+        .stopped_sessions()
+        .into_iter()
+        .map(|stopped| format!("{}: {}", stopped.session, stopped.reason));
+    let troubled = node.operator().troubled_sessions().into_iter().flat_map(|troubled| {
         let session = troubled.session;
         troubled.steps.into_iter().map(move |(path, trouble)| format!("{session} at {path}: {trouble}"))
     });
     // A store that has failed says so by itself.
-    let open = node.open_versions().await.map_or(0, |versions| versions.values().sum());
+    let open = node.operator().open_versions().await.map_or(0, |versions| versions.values().sum());
     Answer::Report { open, stopped: stopped.chain(troubled).collect() }
 }
 

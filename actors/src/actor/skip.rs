@@ -21,7 +21,7 @@ const SKIPS: Table<SessionId, Fingerprint> = Table::new("skips");
 const SENDER: RoleIndex = RoleIndex(0);
 
 /// A message that blocked others, and that an operator has skipped; see
-/// [`InstanceHandle::skip_message`](crate::InstanceHandle::skip_message).
+/// [`InstanceOperator::skip_message`](crate::InstanceOperator::skip_message).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedMessage {
     /// The name of the actor's instance to which the message was sent; empty for the one without a name.

@@ -46,7 +46,7 @@ pub(crate) trait Attach: Send + Sync {
     fn state(&self) -> DatabaseState;
 }
 
-/// The state of a database that steps of a node run on; see [`Node::databases`].
+/// The state of a database that steps of a node run on; see [`Operator::databases`](crate::Operator::databases).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseState {
     /// The name that was given to [`NodeBuilder::sql`].

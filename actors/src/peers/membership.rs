@@ -28,7 +28,7 @@ pub enum MemberStatus {
     Left,
 }
 
-/// Another node, as far as is known; see [`Node::peers`](crate::Node::peers).
+/// Another node, as far as is known; see [`Operator::peers`](crate::Operator::peers).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownNode {
     /// The node's name.
@@ -44,11 +44,11 @@ pub struct KnownNode {
     /// The store that the node has, as far as this node can tell.
     pub store: PeerStore,
     /// Whether an operator has barred the node from new sessions of this one; see
-    /// [`Node::cordon`](crate::Node::cordon).
+    /// [`Operator::cordon`](crate::Operator::cordon).
     pub cordoned: bool,
 }
 
-/// The progress of a node's draining; see [`Node::drain_progress`](crate::Node::drain_progress).
+/// The progress of a node's draining; see [`Operator::drain_progress`](crate::Operator::drain_progress).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrainProgress {
     /// The number of open role instances at each node, itself included, whose sessions cast the draining node; `None`

@@ -321,8 +321,8 @@ async fn a_message_that_panics_is_tried_again_then_quarantined_alone_and_goes_on
     let site = TestNode::start(builder()).await;
     assert_eq!(site.stopped().await.len(), 1);
     mended.store(true, Ordering::SeqCst);
-    let stopped = &site.stopped_sessions()[0];
-    within(site.instance_at(stopped.session, stopped.role).resume()).await.unwrap();
+    let stopped = &site.operator().stopped_sessions()[0];
+    within(site.operator().instance(stopped.session, stopped.role).resume()).await.unwrap();
     let expected = [said([5, 6]), vec![("other".into(), 1)], said([7, 8, 9])].concat();
     until_heard(&site, &expected).await;
 }
@@ -383,14 +383,14 @@ async fn messages_of_another_version_or_type_are_refused_and_not_misread() {
     // The type has changed under the same version: it is stopped, says so, and loses nothing.
     within(edge.actor::<Recorder>().tell(&say(3))).await.unwrap();
     let site = TestNode::start(place.builder("site").actor(Careless)).await;
-    until("both channels", || site.stopped_sessions().len() == 2).await;
+    until("both channels", || site.operator().stopped_sessions().len() == 2).await;
     let reasons: Vec<_> = site.stopped().await.into_iter().map(|stopped| stopped.reason).collect();
     assert!(reasons.iter().any(|reason| reason.contains("raise VERSION")), "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason.contains("version 2 is not known here")), "{reasons:?}");
     within(site.shutdown()).await;
     let site = TestNode::start(place.builder("site").actor(Recorder).actor(Changed)).await;
-    for stopped in site.stopped_sessions() {
-        within(site.instance_at(stopped.session, stopped.role).resume()).await.unwrap();
+    for stopped in site.operator().stopped_sessions() {
+        within(site.operator().instance(stopped.session, stopped.role).resume()).await.unwrap();
     }
     until_heard(&site, &said(0..4)).await;
 }

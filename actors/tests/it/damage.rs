@@ -46,7 +46,7 @@ async fn a_damaged_session_stands_still_and_the_others_go_on() {
     let node = TestNode::start(home.builder().choreography(Trade)).await;
     let session = within(node.start(Trade, deal(4)).key("healthy")).await.unwrap();
     assert_eq!((session.id(), within(session.settled()).await.unwrap()), (healthy, 404));
-    until("three that are stopped", || node.stopped_sessions().len() == 3).await;
+    until("three that are stopped", || node.operator().stopped_sessions().len() == 3).await;
     for stopped in node.stopped().await {
         assert!(damaged.contains(&stopped.session) && stopped.role == RoleIndex(1), "{stopped:?}");
         assert!(stopped.reason.contains("cannot be read") && stopped.reason.contains("nothing was changed"));

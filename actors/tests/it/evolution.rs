@@ -222,7 +222,7 @@ async fn waits_at(index: usize, later: Release, earlier: Release, missing: &str)
     within(sites.outside.asked_times(1)).await;
     within(async {
         for node in &nodes {
-            while node.open_versions().await.unwrap().is_empty() {
+            while node.operator().open_versions().await.unwrap().is_empty() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
@@ -294,7 +294,7 @@ async fn a_session_that_a_node_cannot_begin_is_kept_for_it_by_the_others() {
     let before = with_frames(&sites.network, "side");
     until("some tries", || with_frames(&sites.network, "side") > before + 10).await;
     side.is_idle().await;
-    assert_eq!((within(open_orders(&side)).await, side.stopped_sessions().len()), ([0, 0], 0));
+    assert_eq!((within(open_orders(&side)).await, side.operator().stopped_sessions().len()), ([0, 0], 0));
     // It plays others meanwhile.
     within(async {
         while front.start(Second, deal(3)).await.unwrap().version() != Some(1) {

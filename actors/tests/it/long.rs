@@ -181,7 +181,7 @@ async fn a_long_loop_keeps_a_short_journal_and_a_restart_begins_at_its_last_turn
     .await;
     assert_eq!(TURNS_RUN.load(Ordering::Relaxed), TURNS);
     for role in 0..2 {
-        let history = within(node.instance_at(session.id(), RoleIndex(role)).history()).await.unwrap();
+        let history = within(node.operator().instance(session.id(), RoleIndex(role)).history()).await.unwrap();
         assert!(history.records.len() < 10, "{history}");
     }
     within(node.shutdown()).await;
@@ -235,8 +235,8 @@ async fn what_needs_an_operator_says_what_why_and_how_often_and_goes_on_when_tol
         };
         let node = TestNode::start(builder()).await;
         let session = within(node.start(Jam, 1).key("k")).await.unwrap();
-        until("a step in trouble", || !node.troubled_sessions().is_empty()).await;
-        let troubled = node.troubled_sessions();
+        until("a step in trouble", || !node.operator().troubled_sessions().is_empty()).await;
+        let troubled = node.operator().troubled_sessions();
         assert_eq!((troubled.len(), troubled[0].session, troubled[0].role), (1, session.id(), RoleIndex(0)));
         let trouble = &troubled[0].steps[0].1;
         assert_eq!((trouble.step.as_str(), trouble.task, trouble.tries), ("stubborn", Task::Compensate, 4));
@@ -246,14 +246,14 @@ async fn what_needs_an_operator_says_what_why_and_how_often_and_goes_on_when_tol
 
         // It is known after a restart, and not tried again by itself.
         let node = TestNode::start(builder()).await;
-        until("the same trouble", || node.troubled_sessions() == troubled).await;
+        until("the same trouble", || node.operator().troubled_sessions() == troubled).await;
         let session = within(node.start(Jam, 1).key("k")).await.unwrap();
         if resolution == Resolution::Retry {
             home.outside.trip("mended", 1);
         }
-        assert_eq!(within(session.initiator().resolve(resolution)).await.unwrap(), 1);
+        assert_eq!(within(node.operator().instance(session.id(), RoleIndex(0)).resolve(resolution)).await.unwrap(), 1);
         assert!(within(session.settled()).await.is_err());
-        assert_eq!(node.troubled_sessions(), []);
+        assert_eq!(node.operator().troubled_sessions(), []);
     }
 }
 
@@ -285,12 +285,12 @@ async fn a_quarantine_outlives_the_node_until_an_operator_ends_it() {
     let node = TestNode::start(home.builder().choreography(Touchy)).await;
     let stopped = node.stopped().await;
     assert!(stopped[0].reason.contains("quarantined after 4 failures"), "{stopped:?}");
-    let touchy = node.instance_at(session.id(), RoleIndex(0));
-    assert!(matches!(within(touchy.waits_for()).await, Err(AskError::Stopped { .. })));
+    let touchy = node.operator().instance(session.id(), RoleIndex(0));
+    assert!(matches!(within(touchy.handle().waits_for()).await, Err(AskError::Stopped { .. })));
     within(touchy.resume()).await.unwrap();
     let session = within(node.start(Touchy, 3).key("k")).await.unwrap();
     assert_eq!(within(session.settled()).await.unwrap(), 3);
-    assert_eq!((node.stopped_sessions(), home.outside.total()), (Vec::new(), KEPT));
+    assert_eq!((node.operator().stopped_sessions(), home.outside.total()), (Vec::new(), KEPT));
     let again = within(touchy.resume()).await.unwrap_err();
     assert!(matches!(again, AskError::NotOpen(_)), "{again}");
 }
@@ -303,12 +303,12 @@ async fn a_quarantined_session_can_be_aborted_and_takes_back_what_it_has_done() 
     let session = within(node.start(Touchy, 3).key("k")).await.unwrap();
     assert!(node.stopped().await[0].reason.contains("quarantined after 4 failures"));
     assert_eq!(home.outside.total(), KEPT);
-    let touchy = node.instance_at(session.id(), RoleIndex(0));
+    let touchy = node.operator().instance(session.id(), RoleIndex(0));
     within(touchy.abort("not to be mended")).await.unwrap();
     let again = within(node.start(Touchy, 3).key("k")).await.unwrap();
     let Err(SessionError::Aborted(abort)) = within(again.settled()).await else { panic!() };
     assert_eq!((abort.code(), abort.message()), (Abort::CANCELLED, "not to be mended"));
-    assert_eq!((node.stopped_sessions(), home.outside.total()), (Vec::new(), TAKEN_BACK));
+    assert_eq!((node.operator().stopped_sessions(), home.outside.total()), (Vec::new(), TAKEN_BACK));
     let again = within(touchy.abort("once more")).await.unwrap_err();
     assert!(matches!(again, AskError::NotOpen(_)), "it is over: {again}");
 }
@@ -336,7 +336,8 @@ async fn an_exported_history_replays_and_shows_both_sides_to_a_changed_program()
     let front = session.initiator();
     within(front.signal("number", "1", &10u32)).await.unwrap();
     until_view(front, 10).await;
-    let bytes = within(front.history()).await.unwrap().to_bytes().unwrap();
+    let bytes =
+        within(node.operator().instance(session.id(), RoleIndex(0)).history()).await.unwrap().to_bytes().unwrap();
     let history = History::from_bytes(&bytes).unwrap();
     assert!(history.to_string().contains("signal number"), "{history}");
     let replayed = replay(&history, Listen, &Services::new()).unwrap();
@@ -356,12 +357,14 @@ async fn an_exported_history_replays_and_shows_both_sides_to_a_changed_program()
 async fn who_asks_where_nothing_is_open_is_told_so() {
     let home = Home::new();
     let node = TestNode::start(home.builder().choreography(Listen)).await;
-    let nothing = node.instance(Listen, SessionId::keyed("no", "such"), Back);
+    let session = SessionId::keyed("no", "such");
+    let nothing = node.instance(Listen, session, Back);
+    let operated = node.operator().instance(session, nothing.id().role);
     for error in [
         within(nothing.signal("number", "1", &1u32)).await.unwrap_err(),
         within(nothing.query::<u32>()).await.unwrap_err(),
-        within(nothing.resolve(Resolution::Retry)).await.unwrap_err(),
-        within(nothing.history()).await.unwrap_err(),
+        within(operated.resolve(Resolution::Retry)).await.unwrap_err(),
+        within(operated.history()).await.unwrap_err(),
     ] {
         assert!(matches!(error, AskError::NotOpen(_)), "{error}");
     }

@@ -101,12 +101,12 @@ async fn a_key_is_for_one_input() {
         node = TestNode::start(home.builder().choreography(Trade)).await;
         is_refused(&node, deal(7)).await;
     }
-    within(node.drain()).await.unwrap();
+    within(node.operator().drain()).await.unwrap();
     is_refused(&node, deal(6)).await;
     let known = within(node.start(Trade, deal(5)).key("k")).await.unwrap();
     assert_eq!(known.id(), first);
     // Nothing else has begun, and the key of another choreography is another one.
-    within(node.undrain()).await.unwrap();
+    within(node.operator().undrain()).await.unwrap();
     assert_eq!(home.outside.asked(), 1);
     within(node.start(Trade, deal(6)).key("l")).await.unwrap();
 }

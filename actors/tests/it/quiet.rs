@@ -115,7 +115,7 @@ async fn begin(node: &Node, number: u32, way: Way) -> Session<Run> {
 
 /// Waits until a session is stopped, and shows what is said of it.
 async fn is_stopped(node: &TestNode, session: SessionId) {
-    until("it to stop", || node.stopped_sessions().iter().any(|stopped| stopped.session == session)).await;
+    until("it to stop", || node.operator().stopped_sessions().iter().any(|stopped| stopped.session == session)).await;
     shown(&node.stopped().await);
 }
 
@@ -137,23 +137,23 @@ async fn sessions() {
         told(&within(session.initiator().query::<u64>()).await.unwrap_err());
     }
     let odd = begin(&node, number + 1, Way::Odd).await;
-    until("it to need an operator", || !node.troubled_sessions().is_empty()).await;
-    shown(&node.troubled_sessions());
+    until("it to need an operator", || !node.operator().troubled_sessions().is_empty()).await;
+    shown(&node.operator().troubled_sessions());
     shown(&within(odd.initiator().waits_for()).await);
 
     let waits = begin(&node, number + 2, Way::WaitsForNumber).await;
-    let desk = waits.initiator();
+    let (desk, operated) = (waits.initiator(), node.operator().instance(waits.id(), RoleIndex(0)));
     within(async { while within(desk.waits_for()).await.unwrap().is_empty() {} }).await;
     told(&within(desk.query::<u64>()).await.unwrap_err());
     shown(&within(desk.status()).await);
-    println!("{TOLD}{}", within(desk.history()).await.unwrap());
+    println!("{TOLD}{}", within(operated.history()).await.unwrap());
     within(desk.signal("other", "1", &CANARY.to_owned())).await.unwrap();
     told(&within(desk.signal("other", "1", &format!("{CANARY}!"))).await.unwrap_err());
     // It stumbles, perhaps before it can answer.
     within(desk.signal("number", "2", &CANARY.to_owned())).await.map_err(|error| told(&error)).ok();
     is_stopped(&node, waits.id()).await;
     settled(&waits).await;
-    shown(&within(desk.terminate("it is of no use")).await);
+    shown(&within(operated.terminate("it is of no use")).await);
     settled(&waits).await;
     within(node.shutdown()).await;
     drop(node);
@@ -196,7 +196,7 @@ async fn actors() {
     within(diary.tell(&format!("!{CANARY}"))).await.unwrap();
     let stopped = node.stopped().await;
     shown(&stopped);
-    shown(&within(node.instance_at(stopped[0].session, stopped[0].role).skip_message()).await);
+    shown(&within(node.operator().instance(stopped[0].session, stopped[0].role).skip_message()).await);
     within(diary.ask(&CANARY.to_owned())).await.unwrap();
     within(node.shutdown()).await;
 }
@@ -208,9 +208,9 @@ async fn other_types_between_nodes() {
     let (desk, clerk) = (TestNode::start(desk).await, TestNode::start(clerk.choreography(NumberRun)).await);
     let session = begin(&desk, 1, Way::Through).await;
     is_stopped(&clerk, session.id()).await;
-    let there = clerk.instance_at(session.id(), RoleIndex(1));
-    told(&within(there.query::<u64>()).await.unwrap_err());
-    println!("{TOLD}{}", within(desk.instance_at(session.id(), RoleIndex(0)).history()).await.unwrap());
+    let there = clerk.operator().instance(session.id(), RoleIndex(1));
+    told(&within(there.handle().query::<u64>()).await.unwrap_err());
+    println!("{TOLD}{}", within(desk.operator().instance(session.id(), RoleIndex(0)).history()).await.unwrap());
     within(clerk.shutdown()).await;
     within(desk.shutdown()).await;
 }
@@ -225,10 +225,10 @@ async fn strangers_and_dead_letters() {
     drop(first);
     let session = begin(&desk, 2, Way::Through).await;
     let later = TestNode::start(clerk()).await;
-    until("a dead letter", || !later.dead_letters().is_empty()).await;
-    shown(&later.dead_letters());
-    let number = later.dead_letters()[0].number;
-    shown(&within(later.replay_dead_letter(number)).await);
+    until("a dead letter", || !later.operator().dead_letters().is_empty()).await;
+    shown(&later.operator().dead_letters());
+    let number = later.operator().dead_letters()[0].number;
+    shown(&within(later.operator().replay_dead_letter(number)).await);
 
     let rogue = Rogue::attach(&network).await;
     rogue.send_bytes_as("rogue", "clerk", CANARY.as_bytes());

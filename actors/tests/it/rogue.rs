@@ -222,7 +222,7 @@ async fn is_unmoved_by(packets: impl FnOnce(Epoch) -> Vec<Vec<u8>>) {
     rogue.send_as("back", "back", &own);
     rogue.is_heard(&["back"]).await;
     // It holds the one session that there is.
-    until("one instance", || back.instances() == 1).await;
+    until("one instance", || back.operator().instances() == 1).await;
     sites.outside.set_gate(true);
     assert_eq!(within(during.settled()).await.unwrap(), 101);
     assert_eq!(sites.outside.total(), KEPT);

@@ -240,7 +240,7 @@ async fn restarted_with(strategy: Strategy, by_role: bool) -> u32 {
     }
     within(sessions[1].initiator().signal("go", "key", &true)).await.unwrap();
     within(sessions[1].settled()).await.unwrap(); // In its second life; the others wait.
-    until("the others are back", || node.instances() == 2).await;
+    until("the others are back", || node.operator().instances() == 2).await;
     for session in [&sessions[0], &sessions[2]] {
         within(session.initiator().signal("go", "key", &false)).await.unwrap();
         within(session.settled()).await.unwrap();

@@ -54,7 +54,7 @@ async fn a_commit_beside_a_refusal_ends_first_and_is_taken_back() {
     assert!(matches!(&told, SessionError::Aborted(abort) if abort.code() == "refused"), "{told}");
     // Its commit is not cut off: it is still at the gate.
     assert_eq!((outside.asked(), outside.total()), (1, KEPT));
-    assert_eq!(node.instances(), 1);
+    assert_eq!(node.operator().instances(), 1);
     outside.set_gate(true);
     assert!(matches!(within(session.settled()).await, Err(SessionError::Aborted(_))));
     assert_eq!((outside.asked(), outside.total()), (1, TAKEN_BACK));

@@ -206,7 +206,7 @@ pub async fn parcels(node: &TestNode, count: usize, size: usize) -> Vec<SessionI
 }
 
 pub fn count(node: &Node) -> u64 {
-    node.tombstones().map_or(u64::MAX, |tombstones| tombstones.count)
+    node.operator().tombstones().map_or(u64::MAX, |tombstones| tombstones.count)
 }
 
 pub async fn is_unknown(node: &Node, id: SessionId) -> bool {

@@ -137,8 +137,8 @@ pub fn builder<B: Backend>(disk: &MemoryDisk, till: &Arc<Till<B>>) -> NodeBuilde
 }
 
 async fn ends<B: Backend>(node: &Node, base: &B) -> [i64; 2] {
-    until("an idle node", async || node.instances() == 0).await;
-    assert_eq!(node.stopped_sessions(), []);
+    until("an idle node", async || node.operator().instances() == 0).await;
+    assert_eq!(node.operator().stopped_sessions(), []);
     [base.count("charged").await, base.count("refunded").await]
 }
 
