@@ -39,8 +39,33 @@ pub mod testing;
 mod under_way;
 mod writer;
 
-pub use accompanist_core::*;
+// The language: what a program is written in.
+pub use accompanist_core::{
+    Abort, Absent, At, Choreography, Context, Gather, Has, Includes, Known, Local, Located, LoopState, Message, Role,
+    RoleSet, Service, Services, Targets, run_local,
+};
+// Steps, and the built-in state that they and durable actors may use.
+pub use accompanist_core::{
+    CommitOutcome, Compensation, IdempotencyKey, Kind, LocalTransaction, Retry, State, Step, Table, Transaction,
+};
+// The names of things.
+pub use accompanist_core::{NodeId, Path, SessionId};
+// What a user may implement or look into; `contract` is for stores, transports and environments of one's own. What the
+// runtime alone needs of `accompanist-core` (frames, jobs, the state machine) is not exported again.
+pub use accompanist_core::{contract, id, message, state};
 pub use accompanist_transport as transport;
+
+/// What is set of, and seen from, the state machine that runs a role's part.
+pub mod machine {
+    pub use accompanist_core::machine::{Limits, Resolution, SignalError, Status, Stop};
+}
+
+/// What a node writes of a session, as far as [histories](crate::testing::History) and operators see it.
+pub mod record {
+    pub use accompanist_core::record::{Opened, Record, StepFailure, Task};
+}
+
+pub use accompanist_core::frame::AdvertisementError;
 pub use config::{Config, ConfigError};
 pub use dead_letters::DeadLetter;
 pub use environment::SystemEnvironment;

@@ -24,12 +24,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use accompanist::contract::{BoxFuture, Inbox, Space, Store, Transport, TransportError, Wire};
-use accompanist::frame::{Advertisement, Body, Dispute, Epoch, Frame, Left, Outcome, Packet};
 use accompanist::id::{InstanceId, RoleIndex};
 use accompanist::prelude::*;
-use accompanist::record::{Closed, read_value};
 use accompanist::store::MemoryDisk;
 use accompanist::{Members, NodeBuilder};
+use accompanist_core::frame::{Advertisement, Body, Dispute, Epoch, Frame, Left, Outcome, Packet};
+use accompanist_core::record::{Closed, read_value};
 use fastrand::Rng;
 
 use crate::changes::{CHANGES, Values};

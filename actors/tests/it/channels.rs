@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use accompanist::actor::SkippedMessage;
 use accompanist::contract::{Inbox, Transport, Wire};
-use accompanist::frame::{Advertisement, Body, Epoch, Frame, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::machine::Status;
 use accompanist::prelude::*;
 use accompanist::transport::LocalNetwork;
 use accompanist::{AskError, InstanceOperator, NodeBuilder};
+use accompanist_core::frame::{Advertisement, Body, Epoch, Frame, Packet};
 
 use crate::actor::{Careless, Fragile, Note, Place, Recorder, heard, said, say, until_heard};
 use crate::rogue::Rogue;

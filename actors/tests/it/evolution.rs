@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use accompanist::SessionLookupError;
 use accompanist::contract::{BoxFuture, Change, Inbox, Space, Store, Transport};
-use accompanist::frame::Packet;
 use accompanist::id::{InstanceId, RoleIndex};
 use accompanist::message::{Fingerprint, encode};
 use accompanist::prelude::*;
 use accompanist::transport::LocalNetwork;
+use accompanist_core::frame::Packet;
 use tokio::sync::watch;
 
 use crate::releases::Release::{All, Both, One, Patched as WithPatch, Plain as WithoutPatch, Two};

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use accompanist::frame::{Body, Frame, Outcome, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
+use accompanist_core::frame::{Body, Frame, Outcome, Packet};
 
 use crate::support::{node_id, until, within};
 use crate::town::{MINUTE, Parcel, Round, SYNC, Town, count, none, parcel_once, short};

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use accompanist::frame::{Body, Frame, Lacks, Operation, Packet};
 use accompanist::id::RoleIndex;
+use accompanist::message::Payload;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
-use accompanist::{DeadLetter, NodeBuilder, Path, Payload, SessionId, metric};
+use accompanist::{DeadLetter, NodeBuilder, Path, SessionId, metric};
+use accompanist_core::frame::{Body, Frame, Lacks, Operation, Packet};
 
 use crate::overload::{Hold, go};
 use crate::retention::Numbers;
@@ -155,9 +156,11 @@ async fn a_message_of_a_session_that_nobody_knows_is_kept_and_can_be_thrown_away
         rogue.send("back", &Packet { frames: vec![(5, frame)], ..Packet::new(EPOCH) });
     };
     // Those who only wait, or have ended, say nothing that could be missed.
-    for body in
-        [Body::Nudge(Lacks::default()), Body::Compensating(None), Body::Done(accompanist::frame::Outcome::Finished)]
-    {
+    for body in [
+        Body::Nudge(Lacks::default()),
+        Body::Compensating(None),
+        Body::Done(accompanist_core::frame::Outcome::Finished),
+    ] {
         send(Frame { body, ..frame.clone() });
     }
     send(frame.clone());

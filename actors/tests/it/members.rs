@@ -6,12 +6,14 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use accompanist::contract::{BoxFuture, Exposure, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Advertisement, Body, Frame, Header, Lacks, Left, Membership, OfferedChoreography, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
 use accompanist::{MemberStatus, Members, MembersError, NodeBuilder, NodeError, StartError};
+use accompanist_core::frame::{
+    Advertisement, Body, Frame, Header, Lacks, Left, Membership, OfferedChoreography, Packet,
+};
 use tempfile::TempDir;
 
 use crate::delivery::are_idle;

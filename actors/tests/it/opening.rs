@@ -3,11 +3,11 @@
 use std::sync::{Arc, Condvar, Mutex};
 
 use accompanist::contract::{Batch, Direction, Entry, KeyRange, Space, Store, StoreError, Transport};
-use accompanist::frame::{Body, Frame, Header, Lacks, Outcome, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::store::{MemoryDisk, MemoryStore};
 use accompanist::transport::LocalNetwork;
+use accompanist_core::frame::{Body, Frame, Header, Lacks, Outcome, Packet};
 
 use crate::rogue::{EPOCH, Rogue};
 use crate::support::{TestNode, all_roles, node_id, on_disk, quick, until, within};

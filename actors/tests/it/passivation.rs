@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use accompanist::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::Packet;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
 use accompanist::{NodeBuilder, Recovery};
+use accompanist_core::frame::Packet;
 
 use crate::support::{Home, TestNode, on_disk, quick, until, within};
 use crate::trade::{Back, Front, Outside, Side};

@@ -8,12 +8,12 @@ use std::process::Command;
 use std::sync::Arc;
 
 use accompanist::contract::{Change, Space, Store};
-use accompanist::frame::{Body, Frame, Operation, Packet};
 use accompanist::id::{InstanceId, RoleIndex};
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
 use accompanist::{Path, SessionId};
+use accompanist_core::frame::{Body, Frame, Operation, Packet};
 
 use crate::canary::{Books, CANARY, Clerk, Desk, Diary, NumberRun, OtherRun, OtherWay, Run, Way, all_of_it, errand};
 use crate::rogue::{EPOCH, Rogue};

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use accompanist::Path;
 use accompanist::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{
-    Advertisement, Body, Epoch, Frame, Header, Lacks, OfferedChoreography, Operation, Outcome, Packet, WIRE_VERSION,
-};
 use accompanist::id::RoleIndex;
+use accompanist::message::Payload;
 use accompanist::prelude::*;
 use accompanist::transport::LocalNetwork;
-use accompanist::{Path, Payload};
+use accompanist_core::frame::{
+    Advertisement, Body, Epoch, Frame, Header, Lacks, OfferedChoreography, Operation, Outcome, Packet, WIRE_VERSION,
+};
 use tokio::sync::watch;
 
 use crate::delivery::{Sites, are_idle};

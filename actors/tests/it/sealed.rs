@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use accompanist::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Advertisement, Body, Epoch, Frame, Left, Membership, Outcome, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::{Faults, FaultyNetwork, LocalNetwork};
 use accompanist::{MemberStatus, NodeBuilder, SEAL_KEY_FILE, SealError, SealSecrets, metric};
+use accompanist_core::frame::{Advertisement, Body, Epoch, Frame, Left, Membership, Outcome, Packet};
 use base64ct::{Base64, Encoding};
 use crypto_box::aead::{AeadInPlace, OsRng, rand_core::RngCore};
 use crypto_box::{ChaChaBox, Nonce, PublicKey, SecretKey};

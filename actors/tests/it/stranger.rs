@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use accompanist::contract::{BoxFuture, Heal, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{
-    Advertisement, Body, Epoch, Frame, Header, Lacks, Left, OfferedChoreography, Operation, Packet,
-};
 use accompanist::id::RoleIndex;
+use accompanist::message::Payload;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
-use accompanist::{Contact, MemberStatus, Path, Payload};
+use accompanist::{Contact, MemberStatus, Path};
+use accompanist_core::frame::{
+    Advertisement, Body, Epoch, Frame, Header, Lacks, Left, OfferedChoreography, Operation, Packet,
+};
 use fastrand::Rng;
 
 use crate::changes::bodies;

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use accompanist::contract::{BoxFuture, Inbox, Space, Store, Transport, TransportError, Wire};
-use accompanist::frame::{Body, Packet};
 use accompanist::id::InstanceId;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::testing::SimulatedClock;
 use accompanist::transport::LocalNetwork;
 use accompanist::{NodeBuilder, Tombstones};
+use accompanist_core::frame::{Body, Packet};
 
 use crate::support::{TestNode, node_id, quick, within};
 use crate::trade::{Back, Deal, Front, Outside, Pay, Side, Trade};

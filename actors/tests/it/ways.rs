@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use accompanist::contract::{Change, Space, Store};
-use accompanist::frame::Outcome;
 use accompanist::id::{InstanceId, RoleIndex};
 use accompanist::machine::{Resolution, Status};
 use accompanist::prelude::*;
-use accompanist::record::{self, Closed, Opened, read_value};
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
 use accompanist::{AskError, InstanceOperator, NodeBuilder};
+use accompanist_core::frame::Outcome;
+use accompanist_core::record::{self, Closed, Opened, read_value};
 
 use crate::actor::{Fragile, Place, Recorder, heard, said, say};
 use crate::support::{node_id, quick, until, within};
