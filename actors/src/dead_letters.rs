@@ -25,6 +25,7 @@ const WRITES_MAX: usize = 16;
 
 /// A message that has arrived and could not be handled; see [`Operator::dead_letters`](crate::Operator::dead_letters).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DeadLetter {
     /// The letter's number in this node's store. Never reused.
     pub number: u64,

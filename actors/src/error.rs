@@ -15,6 +15,7 @@ use crate::seal::SealError;
 
 /// The reasons why a node cannot start or cannot go on.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum NodeError {
     /// The builder lacks a required part.
     #[error("the node lacks {0}")]
@@ -127,6 +128,7 @@ impl From<TransportError> for NodeError {
 
 /// The reasons why a session cannot be started. No session was started.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The choreography was not given to the builder.
     #[error("choreography `{name}` version {version} is not known to this node: give it to the builder")]
@@ -270,6 +272,7 @@ impl StartError {
 
 /// The reasons why draining cannot be waited for.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum DrainError {
     /// The node does not drain.
     #[error("the node does not drain: call `drain` first")]
@@ -281,6 +284,7 @@ pub enum DrainError {
 
 /// The reasons why a node cannot leave.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum LeaveError {
     /// The node does not drain.
     #[error("the node does not drain: call `drain` and wait for `drained` first")]
@@ -316,6 +320,7 @@ fn needed_text(progress: &DrainProgress) -> String {
 
 /// The reasons why a node cannot be forgotten.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum ForgetError {
     /// The node is this one.
     #[error("a node cannot forget itself: call `drain`, `drained` and `leave` on it")]
@@ -330,6 +335,7 @@ pub enum ForgetError {
 
 /// The reasons why a node cannot be cordoned or uncordoned.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum CordonError {
     /// The node is this one.
     #[error("a node cannot cordon itself: call `drain` on it")]
@@ -344,6 +350,7 @@ pub enum CordonError {
 
 /// A missing role: a role that no known node plays with a version, so that no cast can play that version.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MissingRole {
     /// The version.
     pub version: u32,
@@ -373,6 +380,7 @@ fn gaps_text(gaps: &[MissingRole]) -> String {
 
 /// The reasons why a session cannot be followed.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum SessionLookupError {
     /// The session was not started here, or nothing of it is retained any more: once its retention has ended, the two
     /// cases cannot be told apart.
@@ -424,6 +432,7 @@ impl From<StoreError> for SessionLookupError {
 
 /// The reasons why a session returned no output.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum SessionError {
     /// The session was aborted: what was committed is compensated, or is being compensated.
     #[error("aborted: {0}")]

@@ -21,6 +21,7 @@ pub use self::operator::{InstanceOperator, UncompensatedStep};
 
 /// The reasons why an instance cannot be asked.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum AskError {
     /// The instance is not open here.
     #[error(

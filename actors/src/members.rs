@@ -82,6 +82,7 @@ fn is_false(value: &bool) -> bool {
 
 /// A members file that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MembersError {
     /// The file cannot be read.
     #[error("the members file `{file}` cannot be read ({reason}): `accompanist security init` makes one")]

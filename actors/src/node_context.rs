@@ -39,6 +39,7 @@ use crate::writer::{Incarnation, Job, WriterHandle};
 
 /// A session that is stopped on a node until an operator acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StoppedSession {
     /// The session.
     pub session: SessionId,
@@ -51,6 +52,7 @@ pub struct StoppedSession {
 /// A session that continues only with an operator's help; see
 /// [`Operator::troubled_sessions`](crate::Operator::troubled_sessions).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TroubledSession {
     /// The session.
     pub session: SessionId,
@@ -63,6 +65,7 @@ pub struct TroubledSession {
 /// A node's progress in recovering what was open when it started; see
 /// [`Operator::recovery`](crate::Operator::recovery).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Recovery {
     /// The number of role instances recovered so far.
     pub instances: u64,

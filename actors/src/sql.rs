@@ -110,6 +110,7 @@ pub const COMPENSATED_BEFORE: &str = "accompanist.compensated-before";
 
 /// The reason why an effect did not succeed. `?` converts both kinds of error: an [`Abort`] and an [`sqlx::Error`].
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EffectError {
     /// A decision: the step is refused permanently, and its changes are rolled back.
     #[error("{0}")]

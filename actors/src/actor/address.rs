@@ -276,6 +276,7 @@ impl<A: DurableActor> Address<A> {
 
 /// A message that an actor was told and refused; see [`Address::refused`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RefusedMessage<M> {
     /// The message's number among those that this instance has refused.
     pub number: u64,

@@ -11,6 +11,7 @@ use crate::handle::AskError;
 
 /// An actor that was not told, or has not answered.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum ActorError {
     /// The mailbox on this node is full: the actor, or the way to it, is slower than its senders. The message was not
     /// accepted.

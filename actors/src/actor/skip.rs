@@ -23,6 +23,7 @@ const SENDER: RoleIndex = RoleIndex(0);
 /// A message that blocked others, and that an operator has skipped; see
 /// [`InstanceOperator::skip_message`](crate::InstanceOperator::skip_message).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SkippedMessage {
     /// The name of the actor's instance to which the message was sent; empty for the one without a name.
     pub instance: String,

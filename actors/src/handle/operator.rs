@@ -25,6 +25,7 @@ use crate::writer::{Job, Loaded, Readable, load, load_readable};
 
 /// A step that was not compensated when its part was terminated; see [`InstanceOperator::terminate`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UncompensatedStep {
     /// The step's position in the program.
     pub path: Path,
@@ -404,5 +405,7 @@ fn way_out_of(status: Status) -> (&'static str, &'static str) {
         Status::Closed => ("is over", "nothing is to be done"),
         Status::NeedsOperator => ("has a step in trouble", "`resolve` it"),
         Status::Quarantined => ("is stopped", "`resume`, `abort` or `terminate` it"),
+        // For users' sake `Status` is one that may grow: who adds a state to it adds a row to docs/operators.md.
+        _ => ("is in a state that has no way out yet", "look at its `status`"),
     }
 }

@@ -48,6 +48,7 @@ pub(crate) trait Attach: Send + Sync {
 
 /// The state of a database that steps of a node run on; see [`Operator::databases`](crate::Operator::databases).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DatabaseState {
     /// The name that was given to [`NodeBuilder::sql`].
     pub name: String,

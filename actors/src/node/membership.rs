@@ -22,6 +22,7 @@ use crate::writer::{CensusQuery, Job};
 /// An open session that casts a given node, as known to the part that is played here; see
 /// [`Operator::sessions_cast_to`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CastSession {
     /// The part that is open here. To cancel the session, use the initiator's part.
     pub id: InstanceId,

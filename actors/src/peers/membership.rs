@@ -19,6 +19,7 @@ use crate::writer::Counts;
 
 /// The membership of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MemberStatus {
     /// The node takes new sessions.
     Serving,
@@ -30,6 +31,7 @@ pub enum MemberStatus {
 
 /// Another node, as far as is known; see [`Operator::peers`](crate::Operator::peers).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KnownNode {
     /// The node's name.
     pub node: NodeId,
@@ -50,6 +52,7 @@ pub struct KnownNode {
 
 /// The progress of a node's draining; see [`Operator::drain_progress`](crate::Operator::drain_progress).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DrainProgress {
     /// The number of open role instances at each node, itself included, whose sessions cast the draining node; `None`
     /// for a node that has not reported yet. Sessions with several roles count once for each that is open.

@@ -31,6 +31,7 @@ const SAID_PERIOD_MS: u64 = 60_000;
 
 /// The store that a peer has, as far as this node can tell; see [`Operator::peers`](crate::Operator::peers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum PeerStore {
     /// The known store, or the one that the peer was introduced with.
     #[default]

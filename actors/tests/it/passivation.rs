@@ -204,7 +204,7 @@ async fn after_a_start_what_is_open_comes_back_so_many_at_a_time() {
     within(node.instance(Approve, fresh.id(), Back).signal("go", "once", &5u32)).await.unwrap();
     assert_eq!(within(fresh.settled()).await.unwrap(), 10);
     within(looker).await.unwrap();
-    let Recovery { instances, finished } = node.operator().recovery();
+    let Recovery { instances, finished, .. } = node.operator().recovery();
     assert!(finished && instances >= u64::try_from(3 * SESSIONS).unwrap(), "{instances}");
     // Besides those on their way, those that are about to leave.
     assert!(most.load(Ordering::Relaxed) < SESSIONS / 2, "{most:?} at once");

@@ -226,6 +226,7 @@ pub struct Retried {
 
 /// The reason why an instance is stopped until an operator acts. Nothing is lost or aborted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Stop {
     /// The program did something else than is recorded.
     #[error(
