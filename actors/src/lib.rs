@@ -2,8 +2,8 @@
 //!
 //! One global program says what every role does. Each role's part of it runs beside that role's service as a
 //! supervised, durable actor; there is no orchestrator. Start with [`Choreography`] for the program and [`Node`] to
-//! run it. `docs/programming-model.md` shows every operation, `docs/runtime-semantics.md` states the guarantees, and
-//! `docs/architecture.md` shows how a message travels.
+//! run it; [`Operator`] is for those who look after a node. `docs/programming-model.md` shows every operation,
+//! `docs/runtime-semantics.md` states the guarantees, and `docs/architecture.md` shows how a message travels.
 //!
 //! This crate depends on ractor and fjall. Zenoh's types stay inside [`transport`].
 

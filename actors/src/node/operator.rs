@@ -22,7 +22,12 @@ use crate::writer::{Open, Tombstones};
 /// The number of open instances that one read of the store counts; the writer writes between two reads.
 pub(super) const COUNT_PAGE: usize = 256;
 
-/// What an operator of a node can see and do; see [`Node::operator`](crate::Node::operator).
+/// What an operator of a node can see and do; from [`Node::operator`](crate::Node::operator).
+///
+/// Watch [`stopped_sessions`](Operator::stopped_sessions), [`troubled_sessions`](Operator::troubled_sessions) and
+/// [`dead_letters`](Operator::dead_letters); [`instance`](Operator::instance) has the ways out. Nodes come and go by
+/// [`drain`](Operator::drain), [`leave`](Operator::leave), [`forget`](Operator::forget) and
+/// [`cordon`](Operator::cordon).
 #[derive(Clone, Copy)]
 pub struct Operator<'a> {
     pub(super) context: &'a Arc<NodeContext>,
