@@ -16,6 +16,7 @@ use crate::writer::WriterFailure;
 
 /// The reasons why a node cannot start or cannot go on.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum NodeError {
     /// The builder lacks a required part.
     #[error("the node lacks {0}")]
@@ -146,6 +147,7 @@ impl From<TransportError> for NodeError {
 
 /// The reasons why a session cannot be started. No session was started.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The choreography was not given to the builder.
     #[error("choreography `{name}` version {version} is not known to this node: give it to the builder")]
@@ -213,7 +215,7 @@ pub enum StartError {
     /// Two values were given to one option of the start.
     #[error("the start was given two values of its {option}, `{first}` and `{second}`: leave one out")]
     OptionTwice {
-        /// Which of the [`StartOptions`](crate::StartOptions).
+        /// Which option of the [`Start`](crate::Start).
         option: String,
         /// The first value.
         first: String,
@@ -289,6 +291,7 @@ impl StartError {
 
 /// The reasons why draining cannot be waited for.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum DrainError {
     /// The node does not drain.
     #[error("the node does not drain: call `drain` first")]
@@ -300,6 +303,7 @@ pub enum DrainError {
 
 /// The reasons why a node cannot leave.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum LeaveError {
     /// The node does not drain.
     #[error("the node does not drain: call `drain` and wait for `drained` first")]
@@ -335,6 +339,7 @@ fn needed_text(progress: &DrainProgress) -> String {
 
 /// The reasons why a node cannot be forgotten.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum ForgetError {
     /// The node is this one.
     #[error("a node cannot forget itself: call `drain`, `drained` and `leave` on it")]
@@ -349,6 +354,7 @@ pub enum ForgetError {
 
 /// The reasons why a node cannot be cordoned or uncordoned.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum CordonError {
     /// The node is this one.
     #[error("a node cannot cordon itself: call `drain` on it")]
@@ -367,6 +373,7 @@ fn gaps_text(gaps: &[MissingRole]) -> String {
 
 /// The reasons why a session cannot be followed.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum SessionLookupError {
     /// The session was not started here, or nothing of it is retained any more: once its retention has ended, the two
     /// cases cannot be told apart.
@@ -418,6 +425,7 @@ impl From<StoreError> for SessionLookupError {
 
 /// The reasons why a session returned no output.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum SessionError {
     /// The session was aborted: what was committed is compensated, or is being compensated.
     #[error("aborted: {0}")]

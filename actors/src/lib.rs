@@ -2,8 +2,8 @@
 //!
 //! One global program says what every role does. Each role's part of it runs beside that role's service as a
 //! supervised, durable actor; there is no orchestrator. Start with [`Choreography`] for the program and [`Node`] to
-//! run it. `docs/programming-model.md` shows every operation, `docs/runtime-semantics.md` states the guarantees, and
-//! `docs/architecture.md` shows how a message travels.
+//! run it; [`Operator`] is for those who look after a node. `docs/programming-model.md` shows every operation,
+//! `docs/runtime-semantics.md` states the guarantees, and `docs/architecture.md` shows how a message travels.
 //!
 //! This crate depends on ractor and fjall. Zenoh's types stay inside [`transport`].
 //!
@@ -49,17 +49,42 @@ pub mod sql;
 
 pub mod testing;
 
-pub use accompanist_core::*;
+// The language: what a program is written in.
+pub use accompanist_core::{
+    Abort, Absent, At, Choreography, Context, Gather, Has, Includes, Known, Local, Located, LoopState, Message, Role,
+    RoleSet, Service, Services, Targets, run_local,
+};
+// Steps, and the built-in state that they and durable actors may use.
+pub use accompanist_core::{
+    CommitOutcome, Compensation, IdempotencyKey, Kind, LocalTransaction, Retry, State, Step, Table, Transaction,
+};
+// The names of things.
+pub use accompanist_core::{NodeId, Path, SessionId};
+// What a user may implement or look into; `contract` is for stores, transports and environments of one's own. What the
+// runtime alone needs of `accompanist-core` (frames, jobs, the state machine) is not exported again.
+pub use accompanist_core::{contract, id, message, state};
 pub use accompanist_transport as transport;
+
+/// What is set of, and seen from, the state machine that runs a role's part.
+pub mod machine {
+    pub use accompanist_core::machine::{Limits, Resolution, SignalError, Status, Stop};
+}
+
+/// What a node writes of a session, as far as [histories](crate::testing::History) and operators see it.
+pub mod record {
+    pub use accompanist_core::record::{Opened, Record, StepFailure, Task};
+}
+
+pub use accompanist_core::frame::AdvertisementError;
 pub use base::environment::SystemEnvironment;
 pub use base::metric;
 pub use config::{Actors, Config, ConfigError, Durability, Retention, Settings};
 pub use error::{
     CordonError, DrainError, ForgetError, LeaveError, NodeError, SessionError, SessionLookupError, StartError,
 };
-pub use node::handle::{AskError, InstanceHandle, UncompensatedStep};
+pub use node::handle::{AskError, InstanceHandle, InstanceOperator, UncompensatedStep};
 pub use node::session::Session;
-pub use node::{CastSession, Node, NodeBuilder, StartOptions};
+pub use node::{CastSession, Node, NodeBuilder, Operator, Start};
 pub use peers::{Contact, DrainProgress, KnownNode, MemberStatus, MissingRole, PeerStore};
 pub use ractor;
 pub use runtime::attach::DatabaseState;
@@ -75,7 +100,7 @@ pub mod prelude {
     pub use crate::store::FjallStore;
     pub use crate::{
         AskError, Durability, InstanceHandle, Node, NodeError, Retention, Session, SessionError, SessionLookupError,
-        Settings, StartError, StartOptions,
+        Settings, StartError,
     };
     pub use accompanist_core::machine::Resolution;
     pub use accompanist_core::{

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
-use accompanist::{NodeBuilder, Session, StartOptions};
+use accompanist::{NodeBuilder, Session};
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -179,7 +179,7 @@ async fn measure(kind: Kind, size: u32, operations: u32) -> Result<Duration> {
         Kind::Nodes => market.pings(operations.max(2 * banks)).await?,
         Kind::Versions => market.pings(operations).await?,
         Kind::WaitingSessions => {
-            let waiting = try_join_all((0..size).map(|_| shop.start(Wait, 1))).await?;
+            let waiting = try_join_all((0..size).map(|_| shop.start(Wait, 1).into_future())).await?;
             let time = market.pings(operations).await?;
             try_join_all(waiting.iter().map(|session| session.initiator().signal(SIGNAL, "once", &()))).await?;
             try_join_all(waiting.iter().map(Session::settled)).await?;
@@ -195,9 +195,8 @@ async fn measure(kind: Kind, size: u32, operations: u32) -> Result<Duration> {
             begun.elapsed() / size.max(1)
         }
         Kind::Keys => {
-            let start =
-                |number: u32| shop.start_with(Ping::<1>, number, StartOptions::default().key(number.to_string()));
-            for session in try_join_all((0..size).map(&start)).await? {
+            let start = |number: u32| shop.start(Ping::<1>, number).key(number.to_string());
+            for session in try_join_all((0..size).map(|number| start(number).into_future())).await? {
                 session.settled().await?;
             }
             each(size..size + operations, async |number| {

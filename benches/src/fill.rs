@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use accompanist::contract::{Batch, Change, Space, Store};
-use accompanist::frame::{Header, Outcome};
 use accompanist::id::{InstanceId, RoleIndex, SessionId};
-use accompanist::record::{self, Closed};
 use accompanist::store::FjallStore;
 use accompanist::{Choreography, Durability, NodeId, Role};
+use accompanist_core::frame::{Header, Outcome};
+use accompanist_core::record::{self, Closed};
 use anyhow::Result;
 
 use crate::saga::{Loyalty, Payment, Warehouse, WarehouseOrder};

@@ -56,7 +56,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         let (node, most) = (node.clone(), most_instances.clone());
         async move {
             loop {
-                most.fetch_max(node.instances(), Ordering::Relaxed);
+                most.fetch_max(node.operator().instances(), Ordering::Relaxed);
                 tokio::time::sleep(LOOK_PAUSE).await;
             }
         }
@@ -79,7 +79,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     report.result("seconds until all are settled", seconds);
     report.result("sagas per second", f64::from(u32::try_from(sessions)?) / seconds);
     report.result_text("most instances at once", most_instances.load(Ordering::Relaxed).to_string());
-    report.result_text("instances at the end", node.instances().to_string());
+    report.result_text("instances at the end", node.operator().instances().to_string());
     report.result("resident MiB before", before);
     report.result("resident MiB at the peak", peak);
     report.result("resident MiB after", after);

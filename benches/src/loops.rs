@@ -129,7 +129,7 @@ async fn measure(folder: &Path, turns: u32) -> Result<Measured> {
     let running = begun.elapsed();
     let mut records = 0;
     for role in 0..2 {
-        records += first.instance_at(session, RoleIndex(role)).history().await?.records.len();
+        records += first.operator().instance(session, RoleIndex(role)).history().await?.records.len();
     }
     first.shutdown().await;
     let (mut restarts, mut openings) = (Vec::new(), Vec::new());

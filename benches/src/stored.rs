@@ -127,7 +127,7 @@ async fn ours(base: &Path, kind: Kind, count: u64, counters: &Counters) -> Resul
 /// The tombstones that the node has, once it has counted them.
 async fn counted(node: &Node) -> u64 {
     loop {
-        if let Some(tombstones) = node.tombstones() {
+        if let Some(tombstones) = node.operator().tombstones() {
             return tombstones.count;
         }
         tokio::time::sleep(LOOK_PAUSE).await;

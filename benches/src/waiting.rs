@@ -78,7 +78,7 @@ async fn wait(store: &Path, folder: &Path, sessions: u64, json: bool) -> Result<
     let before = memory("VmRSS")?;
     let begun = Instant::now();
     let mut ids = start(&node, sessions).await?;
-    while node.instances() > 0 {
+    while node.operator().instances() > 0 {
         tokio::time::sleep(LOOK_PAUSE).await;
     }
     let seconds = begun.elapsed().as_secs_f64();
@@ -157,13 +157,13 @@ async fn restart(store: &Path, sessions: u64, json: bool) -> Result<()> {
         orders.add(begun_order.elapsed());
         first.get_or_insert(begun.elapsed().as_secs_f64());
     }
-    let during = node.recovery();
-    while !node.recovery().finished {
+    let during = node.operator().recovery();
+    while !node.operator().recovery().finished {
         tokio::time::sleep(LOOK_PAUSE).await;
     }
     let recovered = begun.elapsed().as_secs_f64();
-    let instances = node.recovery().instances;
-    while node.instances() > 0 {
+    let instances = node.operator().recovery().instances;
+    while node.operator().instances() > 0 {
         tokio::time::sleep(LOOK_PAUSE).await;
     }
 

@@ -14,9 +14,9 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use accompanist::frame::{Advertisement, Epoch, Packet};
 use accompanist::prelude::*;
 use accompanist::transport::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
+use accompanist_core::frame::{Advertisement, Epoch, Packet};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use fastrand::Rng;

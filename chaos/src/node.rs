@@ -201,25 +201,28 @@ fn lines_of_stdin() -> mpsc::Receiver<String> {
 }
 
 async fn report(node: &Node) -> Answer {
-    let stopped = node.stopped_sessions().into_iter().map(|stopped| format!("{}: {}", stopped.session, stopped.reason));
-    let troubled = node.troubled_sessions().into_iter().flat_map(|troubled| {
+    let stopped = node
+        .operator()
+        .stopped_sessions()
+        .into_iter()
+        .map(|stopped| format!("{}: {}", stopped.session, stopped.reason));
+    let troubled = node.operator().troubled_sessions().into_iter().flat_map(|troubled| {
         let session = troubled.session;
         troubled.steps.into_iter().map(move |(path, trouble)| format!("{session} at {path}: {trouble}"))
     });
     // A store that has failed says so by itself.
-    let open = node.open_versions().await.map_or(0, |versions| versions.values().sum());
+    let open = node.operator().open_versions().await.map_or(0, |versions| versions.values().sum());
     Answer::Report { open, stopped: stopped.chain(troubled).collect() }
 }
 
 /// Starts an order, or finds it, and follows it until it is closed at all roles.
 async fn follow(node: Node, order: Order, answers: mpsc::Sender<Answer>) {
     let id = order.id.clone();
-    let options = StartOptions::default().key(&id);
     let settled = if order.fate == Fate::Hurried {
-        let options = options.deadline(Duration::from_millis(order.deadline_ms));
-        settled(&node, HurriedSale, order, options).await
+        let deadline = Duration::from_millis(order.deadline_ms);
+        settled(&node, HurriedSale, order, Some(deadline)).await
     } else {
-        settled(&node, Sale, order, options).await
+        settled(&node, Sale, order, None).await
     };
     let answer = match settled {
         Ok(outcome) => Answer::Settled { id, outcome },
@@ -229,12 +232,16 @@ async fn follow(node: Node, order: Order, answers: mpsc::Sender<Answer>) {
     let _ = answers.send(answer).await; // Who asked may have gone, and asks again.
 }
 
-async fn settled<C>(node: &Node, sale: C, order: Order, options: StartOptions) -> Result<Outcome, SessionError>
+async fn settled<C>(node: &Node, sale: C, order: Order, deadline: Option<Duration>) -> Result<Outcome, SessionError>
 where
     C: Choreography<Input = At<Shop, Order>, Output = At<Shop, Order>> + Copy,
 {
     let session = loop {
-        match node.start_with(sale, order.clone(), options.clone()).await {
+        let mut start = node.start(sale, order.clone()).key(&order.id);
+        if let Some(after) = deadline {
+            start = start.deadline(after);
+        }
+        match start.await {
             Ok(session) => break session,
             Err(StartError::NodeStopped) => return Err(SessionError::NodeStopped),
             Err(error) => {

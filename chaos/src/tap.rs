@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use accompanist::contract::{BoxFuture, Exposure, Heal, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::Packet;
 use accompanist::prelude::*;
+use accompanist_core::frame::Packet;
 use serde::{Deserialize, Serialize};
 
 /// A packet as its sender gave it to the network; without a receiver it was for all.

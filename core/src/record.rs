@@ -183,6 +183,7 @@ pub struct StepFailure {
 
 /// The task that remains to be done for a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Task {
     /// Commit the step, because it is [`Kind::Retriable`](crate::Kind::Retriable): the session only goes forward.
     Commit,

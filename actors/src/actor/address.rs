@@ -17,18 +17,17 @@ use super::channel::{Answer, Channel, ChannelOpen, Envelope, LETTER, RefusalDeci
 use super::outbound::Outbound;
 use super::refusals::{self, Refusal};
 use super::reopen::{Place, over_because};
+use super::sends::{Ask, Tell, callers};
 use super::{ActorError, DurableActor, INSTANCE_NAME_BYTES_MAX, handling, replies};
 use crate::error::StartError;
+use crate::node::Node;
 use crate::node::handle::{AskError, InstanceHandle};
-use crate::node::{Node, StartOptions};
 use crate::runtime::context::NodeContext;
 use crate::writer::{self, Job};
 
 /// The largest overhead, in bytes, around a message's body and the caller's key: kinds, lengths, a cause, the key of
 /// the signal.
 const ENVELOPE_BYTES: usize = 224;
-/// The prefix of keys that callers give. It keeps them apart from keys that the runtime generates.
-const GIVEN: &str = "given ";
 
 /// An actor as one node reaches it; from [`Node::actor`](crate::Node::actor).
 ///
@@ -73,48 +72,27 @@ impl<A: DurableActor> Address<A> {
         Self { name: name.into(), ..self.clone() }
     }
 
-    /// Tells the actor something. When this returns, the message is on disk on this node, and the actor will handle
-    /// it exactly once, after everything that was told or asked through this node before. The call waits for no other
-    /// node, except the first time: then this node needs to know which node plays the actor, and waits for that up to
-    /// `cast_wait_max`.
+    /// Tells the actor something once the returned value is awaited, perhaps under a [key](Tell::key). When the await
+    /// returns, the message is on disk on this node, and the actor will handle it exactly once, after everything that
+    /// was told or asked through this node before. The call waits for no other node, except the first time: then this
+    /// node needs to know which node plays the actor, and waits for that up to `cast_wait_max`.
     ///
     /// # Errors
     /// [`ActorError`]; a full mailbox is one. After [`ActorError::Channel`] and [`ActorError::NodeStopped`] the
-    /// message may have been accepted all the same; [`Address::tell_keyed`] can be repeated safely. Cancel-safe in
-    /// the same sense: a cancelled call may have sent the message.
-    pub async fn tell(&self, message: &A::Message) -> Result<(), ActorError> {
-        self.send(ReplyExpected::Nothing, &self.drawn_key(), message).await.map(drop)
+    /// message may have been accepted all the same; a tell with a key can be repeated safely. Cancel-safe in the same
+    /// sense: a cancelled call may have sent the message.
+    pub fn tell<'a>(&'a self, message: &'a A::Message) -> Tell<'a, A> {
+        Tell::new(self, message)
     }
 
-    /// Tells the actor something, as [`Address::tell`] does, under a key that the caller chooses; repeat the call
-    /// until it succeeds. One key is one message, as long as the message waits or is among the last 1 024 that were
-    /// taken from this node's mailbox for the actor.
-    ///
-    /// # Errors
-    /// As [`Address::tell`]; and [`ActorError::KeyReused`].
-    pub async fn tell_keyed(&self, key: &str, message: &A::Message) -> Result<(), ActorError> {
-        self.send(ReplyExpected::Nothing, &format!("{GIVEN}{key}"), message).await.map(drop)
-    }
-
-    /// Asks the actor something, and waits for the reply, without a time limit: the caller adds one if needed
-    /// (`tokio::time::timeout`). A caller that stops waiting, or crashes, does not receive the reply; the question is
-    /// still handled once.
+    /// Asks the actor something once the returned value is awaited, perhaps under a [key](Ask::key), and waits for the
+    /// reply, without a time limit: the caller adds one if needed (`tokio::time::timeout`). A caller that stops
+    /// waiting, or crashes, does not receive the reply; the question is still handled once.
     ///
     /// # Errors
     /// [`ActorError`]: the actor's refusal, or why it could not be asked.
-    pub async fn ask(&self, message: &A::Message) -> Result<A::Reply, ActorError> {
-        self.ask_for(ReplyExpected::Reply, &self.drawn_key(), message).await
-    }
-
-    /// Asks the actor something, as [`Address::ask`] does, under a key that the caller chooses. Asked again under the
-    /// same key, even after a time limit or a crash of this node, it is the same question and gets the same reply.
-    /// This node stores the replies to the last 1 024 questions under a key, for each actor; after that, the same key
-    /// asks a new question.
-    ///
-    /// # Errors
-    /// As [`Address::ask`]; and [`ActorError::KeyReused`].
-    pub async fn ask_keyed(&self, key: &str, message: &A::Message) -> Result<A::Reply, ActorError> {
-        self.ask_for(ReplyExpected::KeptReply, &format!("{GIVEN}{key}"), message).await
+    pub fn ask<'a>(&'a self, message: &'a A::Message) -> Ask<'a, A> {
+        Ask::new(self, message)
     }
 
     /// Reads the actor's built-in state after the last group commit, on the node that plays the actor.
@@ -187,7 +165,7 @@ impl<A: DurableActor> Address<A> {
         Ok(self.context().writer.read(move |store| Ok(read(&State::new(&store, &role)))).await?)
     }
 
-    fn drawn_key(&self) -> String {
+    pub(super) fn drawn_key(&self) -> String {
         let environment = &self.context().environment;
         format!("{:016x}{:016x}", environment.random(), environment.random())
     }
@@ -199,7 +177,12 @@ impl<A: DurableActor> Address<A> {
         Ok(Envelope { refused: None, wants, key, cause: None, body: body.into() })
     }
 
-    async fn send(&self, wants: ReplyExpected, key: &str, message: &A::Message) -> Result<InstanceId, ActorError> {
+    pub(super) async fn send(
+        &self,
+        wants: ReplyExpected,
+        key: &str,
+        message: &A::Message,
+    ) -> Result<InstanceId, ActorError> {
         self.put(key, &self.envelope(wants, key, message)?).await
     }
 
@@ -209,7 +192,12 @@ impl<A: DurableActor> Address<A> {
         Ok(channel)
     }
 
-    async fn ask_for(&self, wants: ReplyExpected, key: &str, message: &A::Message) -> Result<A::Reply, ActorError> {
+    pub(super) async fn ask_for(
+        &self,
+        wants: ReplyExpected,
+        key: &str,
+        message: &A::Message,
+    ) -> Result<A::Reply, ActorError> {
         let envelope = self.envelope(wants, key, message)?;
         let channel = open::<A>(&self.node, &self.name).await?;
         // Register the waiter before checking for a stored reply, so that no reply is missed.
@@ -283,7 +271,8 @@ impl<A: DurableActor> Address<A> {
         open::<A>(&self.node, &self.name).await.map(drop)
     }
 
-    /// Returns this node's end of the channel, for tools: to inspect what it waits for, or to resume it.
+    /// Returns this node's end of the channel, for tools: to inspect what it waits for. An operator resumes it by its id
+    /// ([`Operator::instance`](crate::Operator::instance)).
     ///
     /// # Errors
     /// As [`Address::tell`].
@@ -295,6 +284,7 @@ impl<A: DurableActor> Address<A> {
 
 /// A message that an actor was told and refused; see [`Address::refused`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RefusedMessage<M> {
     /// The message's number among those that this instance has refused.
     pub number: u64,
@@ -310,11 +300,6 @@ impl<M: Message> From<(u64, Refusal)> for RefusedMessage<M> {
     fn from((number, Refusal { sender, body, abort }): (u64, Refusal)) -> Self {
         Self { number, sender, message: decode(body.as_slice()).ok(), abort }
     }
-}
-
-/// Returns the key as the caller gave it.
-pub(super) fn callers(key: &str) -> &str {
-    key.strip_prefix(GIVEN).unwrap_or(key)
 }
 
 /// Checks that a message of `bytes` to the instance `name` can be sent.
@@ -347,7 +332,7 @@ async fn open_anew<A: DurableActor>(node: &Node, name: &str) -> Result<InstanceI
         return Err(ActorError::PlayedTwice { name: A::NAME, nodes });
     }
     let opening = ChannelOpen::new(name.to_owned(), context.node.clone());
-    match node.start_as::<Channel<A>>(opening, StartOptions::default().key(key)).await {
+    match node.start_as::<Channel<A>>(opening).key(key).await {
         Ok(session) => Ok(session.initiator().id()),
         Err(StartError::UnknownChoreography { .. }) => {
             Err(ActorError::UnknownActor { name: A::NAME.to_owned(), version: A::VERSION })

@@ -11,6 +11,7 @@ use crate::node::handle::AskError;
 
 /// An actor that was not told, or has not answered.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum ActorError {
     /// The mailbox on this node is full: the actor, or the way to it, is slower than its senders. The message was not
     /// accepted.
@@ -45,6 +46,14 @@ pub enum ActorError {
         actor: String,
         /// The key.
         key: String,
+    },
+    /// Two keys were given to one message. The message was not accepted.
+    #[error("the message was given two keys, `{first}` and `{second}`: leave one out")]
+    KeyTwice {
+        /// The first key.
+        first: String,
+        /// The second.
+        second: String,
     },
     /// The builder of this node was not given the actor.
     #[error(

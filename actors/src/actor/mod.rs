@@ -5,8 +5,8 @@
 //! atomic batch with its built-in state. A crash of either side, or of the network, changes none of this. Durable
 //! actors reuse the machinery of choreographies: each pair of a sending node and an actor has a *channel*, one long
 //! session of two roles (see `channel`). Mailbox, replay, deduplication and supervision are therefore those of role
-//! instances. The module `address` is the callers' API, `handling` the step in which messages are handled, `outbound`
-//! the outbound path, and `replies` the storage of replies for askers that crash.
+//! instances. The modules `address` and `sends` are the callers' API, `handling` the step in which messages are
+//! handled, `outbound` the outbound path, and `replies` the storage of replies for askers that crash.
 //!
 //! ```
 //! use accompanist::actor::{DurableActor, ActorContext};
@@ -54,8 +54,8 @@
 //! counter.tell(&Count::Add(4)).await?;
 //! assert_eq!(counter.ask(&Count::Get).await?, 7);
 //! // Under a key of the caller's it is the same question, however often it is asked, also after a crash.
-//! assert_eq!(counter.ask_keyed("rent of may", &Count::Add(5)).await?, 12);
-//! assert_eq!(counter.ask_keyed("rent of may", &Count::Add(5)).await?, 12);
+//! assert_eq!(counter.ask(&Count::Add(5)).key("rent of may").await?, 12);
+//! assert_eq!(counter.ask(&Count::Add(5)).key("rent of may").await?, 12);
 //! # tells.shutdown().await;
 //! # plays.shutdown().await;
 //! # Ok(())
@@ -72,6 +72,7 @@ mod pending_replies;
 mod refusals;
 mod reopen;
 mod replies;
+mod sends;
 mod skip;
 mod tell_queue;
 
@@ -82,6 +83,7 @@ pub use self::address::{Address, RefusedMessage};
 use self::channel::{Channel, SENDER};
 pub use self::error::ActorError;
 use self::outbound::{Outbound, OutgoingTell};
+pub use self::sends::{Ask, Tell};
 pub use self::skip::SkippedMessage;
 use self::tell_queue::TellQueue;
 
@@ -103,8 +105,8 @@ const TOLD_PAYLOADS_MAX: usize = 8;
 /// supervisor restarts the instance after a pause that doubles, and then quarantines it, according to the policy for
 /// the role [`DurableActor::NAME`] or for the choreography `actor NAME`. Messages before the one that panics are
 /// handled. The message that panics and the later ones of that sender wait on disk until an operator
-/// [resumes](crate::InstanceHandle::resume) the instance, or has the message
-/// [skipped](crate::InstanceHandle::skip_message). Other senders are not affected.
+/// [resumes](crate::InstanceOperator::resume) the instance, or has the message
+/// [skipped](crate::InstanceOperator::skip_message). Other senders are not affected.
 pub trait DurableActor: Send + Sync + 'static {
     /// The actor's name, by which other nodes find it: unique among the roles of a system, and the same in every
     /// release.

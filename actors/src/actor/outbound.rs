@@ -18,7 +18,7 @@ use super::channel::{Channel, Envelope, LETTER, Played, ReplyExpected};
 use super::pending_replies::PendingReplies;
 use super::reopen::over_because;
 use super::tell_queue::{Bounds, TellQueue};
-use super::{ActorError, DurableActor, address};
+use super::{ActorError, DurableActor, address, sends};
 use crate::config::Settings;
 use crate::node::handle::{AskError, InstanceHandle};
 use crate::node::{Extension, Node, WeakNode};
@@ -178,7 +178,7 @@ impl Outbound {
             AskError::Signal(SignalError::Full(waiting)) => ActorError::Full { actor, waiting },
             AskError::Signal(SignalError::TooLarge { found, limit }) => ActorError::TooLarge { found, limit },
             AskError::Signal(SignalError::KeyReused { key, .. }) => {
-                ActorError::KeyReused { actor, key: address::callers(&key).to_owned() }
+                ActorError::KeyReused { actor, key: sends::callers(&key).to_owned() }
             }
             AskError::NodeStopped => ActorError::NodeStopped,
             cause => {

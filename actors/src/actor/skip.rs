@@ -13,7 +13,7 @@ use accompanist_core::{Abort, NodeId, Path, Payload, SessionId, State, Table};
 
 use super::channel::{Envelope, ReplyExpected};
 use super::handling::{BOOKS, HANDLE, Handled};
-use crate::node::handle::{AskError, InstanceHandle};
+use crate::node::handle::{AskError, InstanceOperator};
 use crate::runtime::channel::is_channel;
 
 /// The message to skip when it comes next, by channel.
@@ -22,8 +22,9 @@ const SKIPS: Table<SessionId, Fingerprint> = Table::new("skips");
 const SENDER: RoleIndex = RoleIndex(0);
 
 /// A message that blocked others, and that an operator has skipped; see
-/// [`InstanceHandle::skip_message`](crate::InstanceHandle::skip_message).
+/// [`InstanceOperator::skip_message`](crate::InstanceOperator::skip_message).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SkippedMessage {
     /// The name of the actor's instance to which the message was sent; empty for the one without a name.
     pub instance: String,
@@ -36,9 +37,9 @@ pub struct SkippedMessage {
     pub asks: bool,
 }
 
-impl InstanceHandle {
+impl InstanceOperator {
     /// Skips the message that blocks a channel to a durable actor which is stopped at the actor's node (see
-    /// [`Node::stopped_sessions`](crate::Node::stopped_sessions)). The skipped message is kept among those that the
+    /// [`Operator::stopped_sessions`](crate::Operator::stopped_sessions)). The skipped message is kept among those that the
     /// actor has [refused](crate::actor::Address::refused), to be handled again or discarded later; if it was an ask,
     /// its sender receives a refusal. The messages behind it are handled in order. Durable when it returns.
     ///

@@ -69,6 +69,7 @@ pub(crate) struct Source {
 
 /// Settings that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConfigError {
     /// The file and the line, or the variable; `None` for what was set in Rust.
     pub place: Option<String>,

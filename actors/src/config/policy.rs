@@ -14,6 +14,7 @@ const DOUBLINGS_MAX: u32 = 30;
 /// The actors that are restarted when one of several has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Strategy {
     /// The failed actor alone.
     #[default]

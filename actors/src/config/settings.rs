@@ -1,4 +1,12 @@
 //! The settings of a node, each with its unit and its reason. No behaviour.
+//!
+//! Public enums and structs that may grow are `#[non_exhaustive]`, with two exceptions:
+//! - What users write as `Settings { .., ..Settings::default() }`, which would no longer compile: [`Settings`],
+//!   [`Actors`], [`Retention`], `Limits`, `Policy`, `PolicyChange`, `Supervision`, `FjallSizes`, `Faults` and
+//!   `FaultProfile`. A new field breaks nobody who ends the literal like that.
+//! - What has to be matched completely, so that the compiler shows each place where a new variant is missing:
+//!   [`Durability`], `Kind`, `CommitOutcome`, `Compensation`, `Resolution`, and the enums of `contract` that are no
+//!   errors.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -3,12 +3,12 @@
 use accompanist_core::contract::StoreError;
 use tokio::sync::oneshot;
 
-use super::Node;
+use super::operator::Operator;
 use crate::runtime::dead_letters::{DeadLetter, DeadLetters};
 use crate::runtime::messages::SupervisorMessage;
 use crate::writer::Job;
 
-impl Node {
+impl Operator<'_> {
     /// Returns the messages that have arrived here and could not be handled, the oldest first: those of a
     /// choreography, version or patch that is not known here, of a role that is not played here, or of an unknown
     /// session (it is over and forgotten, or another store had it). At most `dead_letters_max` are kept, of
@@ -16,7 +16,7 @@ impl Node {
     ///
     /// Nothing is lost while a message is a dead letter: its sender keeps it, too, and resends it until it is
     /// handled. Once it is handled it is no longer listed.
-    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+    pub fn dead_letters(self) -> Vec<DeadLetter> {
         self.context.operator.dead_letters.list()
     }
 
@@ -26,7 +26,7 @@ impl Node {
     ///
     /// # Errors
     /// Returns [`StoreError`] when the store is closed or cannot be read.
-    pub async fn replay_dead_letter(&self, number: u64) -> Result<bool, StoreError> {
+    pub async fn replay_dead_letter(self, number: u64) -> Result<bool, StoreError> {
         let delivery = self.context.writer.read(move |store| DeadLetters::read(store, number)).await?;
         let Some(delivery) = delivery else { return Ok(false) };
         if self.context.routes.to_supervisor(SupervisorMessage::Deliver(delivery)) {
@@ -41,7 +41,7 @@ impl Node {
     ///
     /// # Errors
     /// Returns [`StoreError`] when the store is closed or has failed.
-    pub async fn discard_dead_letter(&self, number: u64) -> Result<bool, StoreError> {
+    pub async fn discard_dead_letter(self, number: u64) -> Result<bool, StoreError> {
         let (reply, answer) = oneshot::channel();
         {
             let _order = self.context.writer.in_order();

@@ -6,7 +6,7 @@ use accompanist_core::frame::Header;
 use accompanist_core::id::InstanceId;
 use accompanist_core::message::Fingerprint;
 use accompanist_core::record::{Closed, Opened, read_value};
-use accompanist_core::{Choreography, NodeId, Payload, SessionId};
+use accompanist_core::{Choreography, Payload, SessionId};
 use tokio::sync::oneshot;
 
 use super::Node;
@@ -30,15 +30,6 @@ impl Found {
 }
 
 impl Node {
-    /// Lets all sessions here that cast `node` nudge: each of their roles here that waits asks the others for what it
-    /// lacks, whatever was acknowledged. Call this when what `node` has acknowledged may be lost, for instance after
-    /// its store was restored from an older copy. Passivated instances are reactivated for it, `returns_max` at a
-    /// time.
-    pub fn nudge_sessions_of(&self, node: &NodeId) {
-        // Between two trees of actors all instances are reactivated anyway.
-        let _ = self.context.routes.to_supervisor(SupervisorMessage::NudgeAllOf(node.clone()));
-    }
-
     /// Returns the session `id` that was started on this node, before or after its last start. An open session is
     /// followed as by its starter. For a closed session the handle returns the stored output, or the abort, until
     /// retention ([`Retention`](crate::Retention)) ends.

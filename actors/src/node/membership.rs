@@ -13,15 +13,16 @@ use accompanist_core::id::InstanceId;
 use accompanist_core::record::{Opened, read_value};
 use tokio::sync::oneshot;
 
-use super::Node;
-use super::versions::COUNT_PAGE;
+use super::operator::{COUNT_PAGE, Operator};
 use crate::error::{CordonError, DrainError, ForgetError, LeaveError};
 use crate::peers::{DrainProgress, KnownNode, MemberStatus};
 use crate::runtime::messages::LinkMessage;
 use crate::writer::{CensusQuery, Job};
 
-/// An open session that casts a given node, as known to the part that is played here; see [`Node::sessions_cast_to`].
+/// An open session that casts a given node, as known to the part that is played here; see
+/// [`Operator::sessions_cast_to`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CastSession {
     /// The part that is open here. To cancel the session, use the initiator's part.
     pub id: InstanceId,
@@ -31,39 +32,39 @@ pub struct CastSession {
     pub version: u32,
     /// The node that started the session, and can cancel it.
     pub initiator: NodeId,
-    /// Whether this node started the session and `id` is its initiating part, so that [`Node::instance_at`] and
-    /// [`InstanceHandle::cancel`](crate::InstanceHandle::cancel) abort it.
+    /// Whether this node started the session and `id` is its initiating part, so that [`Operator::instance`] and
+    /// [`InstanceOperator::cancel`](crate::InstanceOperator::cancel) abort it.
     pub is_initiator: bool,
 }
 
-impl Node {
+impl Operator<'_> {
     /// Returns this node's membership.
-    pub fn status(&self) -> MemberStatus {
+    pub fn status(self) -> MemberStatus {
         self.context.peers.status()
     }
 
     /// Stops taking new sessions: no node casts this one any more, in any role, and a start here is refused with
     /// [`StartError::Draining`](crate::StartError::Draining), unless its key stands for an existing session. Sessions
     /// that cast this node continue, including those whose first frame is still to arrive. Draining is durable when
-    /// this returns and survives restarts, until [`Node::undrain`]. The other nodes learn of it gradually;
-    /// [`Node::drained`] waits for them, too.
+    /// this returns and survives restarts, until [`Operator::undrain`]. The other nodes learn of it gradually;
+    /// [`Operator::drained`] waits for them, too.
     ///
     /// # Errors
     /// Returns [`StoreError`] when the store is closed or has failed. Cancel-safe: the node may drain all the same.
-    pub async fn drain(&self) -> Result<(), StoreError> {
+    pub async fn drain(self) -> Result<(), StoreError> {
         self.stand(true).await
     }
 
-    /// Takes new sessions again. A node that has [left](Node::leave), or was [forgotten](Node::forget) by mistake,
-    /// joins anew, with the sessions and the data that it has. Durable when it returns.
+    /// Takes new sessions again. A node that has [left](Operator::leave), or was [forgotten](Operator::forget) by
+    /// mistake, joins anew, with the sessions and the data that it has. Durable when it returns.
     ///
     /// # Errors
-    /// Fails as [`Node::drain`] does.
-    pub async fn undrain(&self) -> Result<(), StoreError> {
+    /// Fails as [`Operator::drain`] does.
+    pub async fn undrain(self) -> Result<(), StoreError> {
         self.stand(false).await
     }
 
-    async fn stand(&self, draining: bool) -> Result<(), StoreError> {
+    async fn stand(self, draining: bool) -> Result<(), StoreError> {
         let written = {
             let _order = self.context.writer.in_order();
             let own = self.context.peers.next_status(draining, Membership(self.context.environment.random()));
@@ -77,7 +78,7 @@ impl Node {
     }
 
     /// Submits `changes` at once and calls `told` once they are written, even if the returned future is dropped.
-    fn change<F>(&self, changes: Batch, told: F) -> impl Future<Output = Result<(), StoreError>> + use<F>
+    fn change<F>(self, changes: Batch, told: F) -> impl Future<Output = Result<(), StoreError>> + use<F>
     where
         F: FnOnce() + Send + 'static,
     {
@@ -93,32 +94,23 @@ impl Node {
     }
 
     /// Waits until a draining node is needed no more: no node has an open instance of a session that casts it. This
-    /// is on the disks of all nodes; from then on [`Node::leave`] loses no session.
+    /// is on the disks of all nodes; from then on [`Operator::leave`] loses no session.
     ///
-    /// This waits for every known node, including those that are down: they may have started sessions whose first
-    /// frame is still to arrive here. [`Node::drain_progress`] says which nodes are waited for; [`Node::forget`] is
-    /// for those that will not return. For a node that has left or was forgotten, this waits for the sessions that
-    /// are open on it.
+    /// This waits for every known node, including those that are down: they may have started sessions whose first frame
+    /// is still to arrive here. [`Operator::drain_progress`] says which nodes are waited for; [`Operator::forget`] is
+    /// for those that will not return. For a node that has left or was forgotten, this waits for the sessions that are
+    /// open on it.
     ///
     /// # Errors
     /// Returns [`DrainError`]. Cancel-safe: waiting changes nothing.
-    pub async fn drained(&self) -> Result<(), DrainError> {
+    pub async fn drained(self) -> Result<(), DrainError> {
         loop {
             // Subscribed before the check, so that no answer can be missed.
             let change = self.context.peers.change();
             if self.context.peers.drain_progress().ok_or(DrainError::NotDraining)?.is_over() {
                 return Ok(());
             }
-            self.unless_stopped(change).await?;
-        }
-    }
-
-    pub(super) async fn unless_stopped(&self, change: impl Future<Output = ()>) -> Result<(), StoreError> {
-        tokio::select! {
-            biased;
-            // Closed also after a shutdown: then there is no further reason to give.
-            _ = self.context.lifecycle.end.wait() => Err(StoreError::Closed),
-            () = change => Ok(()),
+            self.context.unless_stopped(change).await?;
         }
     }
 
@@ -127,7 +119,7 @@ impl Node {
     ///
     /// # Errors
     /// Returns [`DrainError`].
-    pub async fn drain_progress(&self) -> Result<DrainProgress, DrainError> {
+    pub async fn drain_progress(self) -> Result<DrainProgress, DrainError> {
         let of = self.context.peers.draining();
         let own = of.iter().filter(|(node, _)| **node == self.context.node);
         let own: BTreeMap<_, _> = own.map(|(node, advertisement)| (node.clone(), *advertisement)).collect();
@@ -143,10 +135,10 @@ impl Node {
         Ok(progress)
     }
 
-    /// Leaves for good: all other nodes forget this one. Call it after [`Node::drained`], then shut the node down.
+    /// Leaves for good: all other nodes forget this one. Call it after [`Operator::drained`], then shut the node down.
     /// Leaving is durable once it has been requested. This returns when every known node has it on its disk, except
     /// those that have left themselves, as others report, and are not received. Only this node is believed about its
-    /// leaving (decision 0031): an operator who does not wait for a node that is down calls [`Node::forget`] there
+    /// leaving (decision 0031): an operator who does not wait for a node that is down calls [`Operator::forget`] there
     /// when it is back.
     ///
     /// The built-in state stays in this node's store. A node of the same name over a fresh store counts as a new
@@ -154,7 +146,7 @@ impl Node {
     ///
     /// # Errors
     /// Returns [`LeaveError`]. Cancel-safe: the node may have left all the same.
-    pub async fn leave(&self) -> Result<(), LeaveError> {
+    pub async fn leave(self) -> Result<(), LeaveError> {
         if self.status() != MemberStatus::Left {
             let progress = self.drain_progress().await?;
             if !progress.is_over() {
@@ -170,7 +162,7 @@ impl Node {
             if self.context.peers.unaware(self.context.now_ms()).is_empty() {
                 return Ok(());
             }
-            self.unless_stopped(change).await?;
+            self.context.unless_stopped(change).await?;
         }
     }
 
@@ -178,39 +170,39 @@ impl Node {
     /// does not wait for its answer when draining. Durable when it returns. Call it on each node, unless the members
     /// file lists this one as an operator's: otherwise no node is believed about another.
     ///
-    /// Open sessions that cast the forgotten node are not touched; they wait for it. [`Node::sessions_cast_to`] lists
-    /// them. If the forgotten node is alive, it learns of this, logs it at `error`, and starts no more sessions with
-    /// this one; [`Node::undrain`] on it lets it join anew.
+    /// Open sessions that cast the forgotten node are not touched; they wait for it. [`Operator::sessions_cast_to`]
+    /// lists them. If the forgotten node is alive, it learns of this, logs it at `error`, and starts no more sessions
+    /// with this one; [`Operator::undrain`] on it lets it join anew.
     ///
     /// # Errors
     /// Returns [`ForgetError`].
-    pub async fn forget(&self, node: &NodeId) -> Result<(), ForgetError> {
+    pub async fn forget(self, node: &NodeId) -> Result<(), ForgetError> {
         if *node == self.context.node {
             return Err(ForgetError::Own);
         }
         if self.note_left(node).await? { Ok(()) } else { Err(ForgetError::Unknown(node.clone())) }
     }
 
-    /// Stops casting another node in new sessions of this one, until [`Node::uncordon`]. Sessions that cast it
+    /// Stops casting another node in new sessions of this one, until [`Operator::uncordon`]. Sessions that cast it
     /// continue. The other node is not informed, and other nodes still cast it unless they cordon it, too; to take a
-    /// node out for all of them, [`Node::drain`] it. A cordon is durable when this returns, and holds for the node's
-    /// name until that node leaves or is forgotten.
+    /// node out for all of them, [`Operator::drain`] it. A cordon is durable when this returns, and holds for the
+    /// node's name until that node leaves or is forgotten.
     ///
     /// # Errors
     /// Returns [`CordonError`]. Cancel-safe: the node may be cordoned all the same.
-    pub async fn cordon(&self, node: &NodeId) -> Result<(), CordonError> {
+    pub async fn cordon(self, node: &NodeId) -> Result<(), CordonError> {
         self.set_cordon(node, true).await
     }
 
     /// Lets the other node be cast again. Durable when it returns. Has no effect on a node that is not cordoned.
     ///
     /// # Errors
-    /// Fails as [`Node::cordon`] does.
-    pub async fn uncordon(&self, node: &NodeId) -> Result<(), CordonError> {
+    /// Fails as [`Operator::cordon`] does.
+    pub async fn uncordon(self, node: &NodeId) -> Result<(), CordonError> {
         self.set_cordon(node, false).await
     }
 
-    async fn set_cordon(&self, node: &NodeId, cordoned: bool) -> Result<(), CordonError> {
+    async fn set_cordon(self, node: &NodeId, cordoned: bool) -> Result<(), CordonError> {
         if *node == self.context.node {
             return Err(CordonError::Own);
         }
@@ -225,7 +217,7 @@ impl Node {
     }
 
     /// Notes that the node has left; returns whether the node is known.
-    async fn note_left(&self, node: &NodeId) -> Result<bool, StoreError> {
+    async fn note_left(self, node: &NodeId) -> Result<bool, StoreError> {
         let written = {
             let _order = self.context.writer.in_order();
             let Some((changes, left)) = self.context.peers.forget(node, self.context.environment.unix_ms()) else {
@@ -242,19 +234,19 @@ impl Node {
 
     /// Returns the other nodes that are known: their roles, their membership, whether packets pass in both
     /// directions, and whether they are cordoned.
-    pub fn peers(&self) -> Vec<KnownNode> {
+    pub fn peers(self) -> Vec<KnownNode> {
         self.context.peers.list(self.context.now_ms())
     }
 
     /// Returns a page of the sessions open here that cast `node`, after `after` and in the order of their ids, and
     /// where the next page starts; `None` at the end. A page may be empty. The page is read from the store, so it
     /// includes passivated instances. An instance whose opening cannot be read is listed among the
-    /// [stopped](Node::stopped_sessions).
+    /// [stopped](Operator::stopped_sessions).
     ///
     /// # Errors
     /// Returns [`StoreError`] when the store is closed.
     pub async fn sessions_cast_to(
-        &self,
+        self,
         node: &NodeId,
         after: Option<InstanceId>,
     ) -> Result<(Vec<CastSession>, Option<InstanceId>), StoreError> {
@@ -269,7 +261,7 @@ impl Node {
         Ok((sessions.collect(), next))
     }
 
-    fn cast_session(&self, id: InstanceId, header: &Header) -> Option<CastSession> {
+    fn cast_session(self, id: InstanceId, header: &Header) -> Option<CastSession> {
         let initiator = header.node_of(header.initiator)?.clone();
         let is_initiator = id.role == header.initiator && initiator == self.context.node;
         let (choreography, version) = (header.choreography.clone(), header.version);

@@ -59,7 +59,7 @@ impl<C: Choreography> Session<C> {
     /// Returns [`AskError`]; after [`AskError::NotOpen`] and [`AskError::NodeStopped`] the session may have been
     /// aborted all the same.
     pub async fn cancel(&self, reason: &str) -> Result<bool, AskError> {
-        match self.initiator.cancel(reason).await {
+        match self.initiator.operator().cancel(reason).await {
             Ok(()) => Ok(true),
             Err(AskError::NotOpen(_)) if self.progress.borrow().settled.is_some() => Ok(false),
             Err(AskError::DoesNotFit { .. }) => Ok(false),

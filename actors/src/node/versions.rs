@@ -1,15 +1,12 @@
-//! The version of a choreography that a new session runs and its cast; and the versions that open sessions run.
+//! The version of a choreography that a new session runs, and its cast.
 //!
 //! A session stays on the version it was started with. Knows advertisements, not frames; see `docs/decisions/0008`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use accompanist_core::contract::{Entry, Space, StoreError};
 use accompanist_core::frame::Header;
 use accompanist_core::id::{InstanceId, RoleIndex};
-use accompanist_core::record::{Opened, read_value};
 use accompanist_core::role_instance::{AnyChoreography, Interface};
 use accompanist_core::{Choreography, SessionId};
 use tokio::sync::SemaphorePermit;
@@ -18,9 +15,6 @@ use tokio::time::Instant;
 use super::Node;
 use crate::error::StartError;
 use crate::peers::{Cast, CastPlan, CastReservation};
-
-/// The number of open instances that one read of the store counts; the writer writes between two reads.
-pub(super) const COUNT_PAGE: usize = 256;
 
 /// How many messages of a session usually follow one another, each of which waits in a queue.
 const MESSAGES_IN_TURN: u32 = 4;
@@ -109,7 +103,7 @@ impl Node {
                 (None, _) => deadline,
             };
             // Choose again on a change or at `until`, whichever comes first, unless the node stops.
-            if let Ok(Err(_)) = tokio::time::timeout_at(until, self.unless_stopped(change)).await {
+            if let Ok(Err(_)) = tokio::time::timeout_at(until, self.context.unless_stopped(change)).await {
                 return Err(StartError::NodeStopped);
             }
         }
@@ -169,35 +163,6 @@ impl Node {
             deadline_unix_ms: None,
             patches: cast.patches,
         }
-    }
-
-    /// Returns how many role instances are open here, by name and version of their choreography.
-    ///
-    /// A version can be left out of the next release once it is missing here on every node and every node advertises
-    /// a later one, so that no new session runs it.
-    ///
-    /// # Errors
-    /// Returns [`StoreError`] when the store is closed.
-    pub async fn open_versions(&self) -> Result<BTreeMap<(String, u32), usize>, StoreError> {
-        let mut counts = BTreeMap::new();
-        let mut after = None;
-        loop {
-            let mut page = self.open_page(after.take()).await?;
-            let more = page.len() == COUNT_PAGE;
-            after = page.last_mut().map(|(key, _)| std::mem::take(key));
-            for (_, value) in page {
-                // An entry that cannot be read is listed among the stopped sessions.
-                let Ok(Opened { header, .. }) = read_value(Space::Open, &value) else { continue };
-                *counts.entry((header.choreography.clone(), header.version)).or_default() += 1;
-            }
-            if !more {
-                return Ok(counts);
-            }
-        }
-    }
-
-    pub(super) async fn open_page(&self, after: Option<Vec<u8>>) -> Result<Vec<Entry>, StoreError> {
-        self.context.writer.read(move |store| store.scan(Space::Open, &[], after.as_deref(), COUNT_PAGE)).await
     }
 }
 

@@ -21,8 +21,9 @@ const SILENT_AFTER: u64 = 3;
 const QUEUE_AGE_MAX_MS: u64 = 1_000;
 
 /// Whether packets pass in both directions between this node and another one; see
-/// [`Node::peers`](crate::Node::peers).
+/// [`Operator::peers`](crate::Operator::peers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Contact {
     /// Nothing was received from the node yet since this node started, which was just now; or the node has left.
     Unknown,

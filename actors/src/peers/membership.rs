@@ -19,6 +19,7 @@ use crate::writer::Counts;
 
 /// The membership of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MemberStatus {
     /// The node takes new sessions.
     Serving,
@@ -28,8 +29,9 @@ pub enum MemberStatus {
     Left,
 }
 
-/// Another node, as far as is known; see [`Node::peers`](crate::Node::peers).
+/// Another node, as far as is known; see [`Operator::peers`](crate::Operator::peers).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KnownNode {
     /// The node's name.
     pub node: NodeId,
@@ -44,12 +46,13 @@ pub struct KnownNode {
     /// The store that the node has, as far as this node can tell.
     pub store: PeerStore,
     /// Whether an operator has barred the node from new sessions of this one; see
-    /// [`Node::cordon`](crate::Node::cordon).
+    /// [`Operator::cordon`](crate::Operator::cordon).
     pub cordoned: bool,
 }
 
-/// The progress of a node's draining; see [`Node::drain_progress`](crate::Node::drain_progress).
+/// The progress of a node's draining; see [`Operator::drain_progress`](crate::Operator::drain_progress).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DrainProgress {
     /// The number of open role instances at each node, itself included, whose sessions cast the draining node; `None`
     /// for a node that has not reported yet. Sessions with several roles count once for each that is open.

@@ -6,6 +6,7 @@ use accompanist_core::NodeId;
 
 /// A missing role: a role that no known node plays with a version, so that no cast can play that version.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MissingRole {
     /// The version.
     pub version: u32,

@@ -29,8 +29,9 @@ const FORMER_MAX: usize = 8;
 /// The least time between two equal reports to the operator.
 const SAID_PERIOD_MS: u64 = 60_000;
 
-/// The store that a peer has, as far as this node can tell; see [`Node::peers`](crate::Node::peers).
+/// The store that a peer has, as far as this node can tell; see [`Operator::peers`](crate::Operator::peers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum PeerStore {
     /// The known store, or the one that the peer was introduced with.
     #[default]

@@ -25,6 +25,7 @@ pub(crate) trait Attach: Send + Sync {
 
 /// The state of a database that steps of a node run on; see [`Node::databases`](crate::Node::databases).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DatabaseState {
     /// The name that was given to [`NodeBuilder::sql`](crate::NodeBuilder::sql).
     pub name: String,

@@ -23,8 +23,9 @@ use crate::base::metric;
 /// The most letters that are being written at a time. Further ones are noted when they arrive again.
 const WRITES_MAX: usize = 16;
 
-/// A message that has arrived and could not be handled; see [`Node::dead_letters`](crate::Node::dead_letters).
+/// A message that has arrived and could not be handled; see [`Operator::dead_letters`](crate::Operator::dead_letters).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DeadLetter {
     /// The letter's number in this node's store. Never reused.
     pub number: u64,

@@ -61,13 +61,13 @@
 //! # Lost markers
 //!
 //! The runtime compensates only what it has recorded as committed. A compensation that finds no marker therefore does
-//! not mean "nothing to do": its step needs an operator ([`Node::troubled_sessions`](crate::Node::troubled_sessions)
-//! lists it). Each start of a node also pins the table of markers with a separate row, which the node's store
-//! remembers. A table that was emptied, dropped, recreated or restored from an older copy, or another database, is
-//! thus detected in two places: at the start (the node does not start, and says what to do) and by each step (a
-//! commit stops its session, a compensation needs an operator; nothing is done). The table is created only for a
-//! store that has never used one of that name. A database that moves takes its pin along: nothing needs to be
-//! configured. Several nodes may share one database; each has a separate pin.
+//! not mean "nothing to do": its step needs an operator
+//! ([`Operator::troubled_sessions`](crate::Operator::troubled_sessions) lists it). Each start of a node also pins the
+//! table of markers with a separate row, which the node's store remembers. A table that was emptied, dropped, recreated
+//! or restored from an older copy, or another database, is thus detected in two places: at the start (the node does not
+//! start, and says what to do) and by each step (a commit stops its session, a compensation needs an operator; nothing
+//! is done). The table is created only for a store that has never used one of that name. A database that moves takes
+//! its pin along: nothing needs to be configured. Several nodes may share one database; each has a separate pin.
 //!
 //! # What you owe
 //!
@@ -109,6 +109,7 @@ pub const COMPENSATED_BEFORE: &str = "accompanist.compensated-before";
 
 /// The reason why an effect did not succeed. `?` converts both kinds of error: an [`Abort`] and an [`sqlx::Error`].
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EffectError {
     /// A decision: the step is refused permanently, and its changes are rolled back.
     #[error("{0}")]

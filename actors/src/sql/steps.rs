@@ -160,14 +160,14 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
     /// across all processes. A refusal is stored too: its changes are rolled back, and later calls return the same
     /// [`Abort`] without running `effect` again.
     ///
-    /// Trouble with the database is not a decision. The node logs it as a warning that says what to do, and retries
-    /// the whole step with growing pauses. `effect` may therefore run more than once, though only one run takes
-    /// effect. Trouble that passes by itself (the database is away, a lock is held) is retried as long as necessary.
-    /// Other trouble is retried up to `tries_max` of [`Limits`](crate::machine::Limits), and then the step needs an
-    /// operator ([`Node::troubled_sessions`](crate::Node::troubled_sessions)). An abort of the session, for example
-    /// by its deadline, ends both kinds of retries, unless the step may have taken effect. If one kind of trouble
-    /// means a refusal, as a violated constraint may, turn that error into an `Abort` inside `effect`.
-    /// [`SqlSteps::standalone`] steps retry without limit.
+    /// Trouble with the database is not a decision. The node logs it as a warning that says what to do, and retries the
+    /// whole step with growing pauses. `effect` may therefore run more than once, though only one run takes effect.
+    /// Trouble that passes by itself (the database is away, a lock is held) is retried as long as necessary. Other
+    /// trouble is retried up to `tries_max` of [`Limits`](crate::machine::Limits), and then the step needs an operator
+    /// ([`Operator::troubled_sessions`](crate::Operator::troubled_sessions)). An abort of the session, for example by
+    /// its deadline, ends both kinds of retries, unless the step may have taken effect. If one kind of trouble means a
+    /// refusal, as a violated constraint may, turn that error into an `Abort` inside `effect`. [`SqlSteps::standalone`]
+    /// steps retry without limit.
     ///
     /// If the future is dropped before it has finished, the step was either done or not; a later call finds out.
     ///
@@ -248,7 +248,7 @@ impl<DB: SqlDatabase> SqlSteps<DB> {
     /// A marker is needed until its session is closed at this role: without the marker, a repeated commit takes
     /// effect again, and a compensation needs an operator. `age` must therefore be longer than the longest life of a
     /// session, including times in which nodes are down or sessions are stopped
-    /// ([`Node::stopped_sessions`](crate::Node::stopped_sessions)). This is not checked.
+    /// ([`Operator::stopped_sessions`](crate::Operator::stopped_sessions)). This is not checked.
     ///
     /// # Errors
     /// When the database fails. The call can be repeated.

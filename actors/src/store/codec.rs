@@ -61,6 +61,7 @@ pub trait Codec: Send + Sync + 'static {
 
 /// A value that cannot be encoded or decoded. No error reveals a key or a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CodecError {
     /// The codec does not have the key.
     #[error("it is under key {0}, which this node does not have: add the key to its key file, behind the current one")]

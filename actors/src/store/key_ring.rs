@@ -37,6 +37,7 @@ impl std::fmt::Debug for KeyRing {
 
 /// Keys that cannot be used. No error reveals a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum KeyRingError {
     /// The file cannot be read.
     #[error("the key file `{file}` cannot be read ({reason}): see docs/security.md for how to make one")]

@@ -17,6 +17,7 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// When an actor of a group is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Restart {
     /// Restarted whenever it has ended.
     #[default]

@@ -37,6 +37,7 @@ impl Default for Simulation {
 
 /// A summary of the worlds that were run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Summary {
     /// The number of worlds.
     pub seeds: u64,
@@ -60,6 +61,7 @@ impl fmt::Display for Summary {
 /// A world in which something is wrong. Its text says what is wrong, shows what happened before, and says how to
 /// reproduce it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Failure {
     /// The world's seed.
     pub seed: u64,

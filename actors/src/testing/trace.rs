@@ -13,6 +13,7 @@ use accompanist_transport::Deafness;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Event {
     /// The time since the world began, independent of any node's clock.
     pub at: Duration,
@@ -24,6 +25,7 @@ pub struct Event {
 
 /// The kind of an [`Event`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum What {
     /// A node begins to start.
     Starts,

@@ -19,7 +19,7 @@ use super::late_requests::LateRequests;
 use super::recorder::EventRecorder;
 use super::trace::{Trace, What};
 use crate::error::{SessionError, StartError};
-use crate::node::{Node, NodeBuilder, StartOptions};
+use crate::node::{Node, NodeBuilder};
 use crate::runtime::context::{StoppedSession, TroubledSession};
 use crate::store::MemoryDisk;
 
@@ -248,7 +248,7 @@ impl World {
         }
     }
 
-    /// Removes a machine for good, by a power cut: for a node that has [left](crate::Node::leave). Instances that
+    /// Removes a machine for good, by a power cut: for a node that has [left](crate::Operator::leave). Instances that
     /// were open on its disk are lost, and fail the world at its end. The name cannot be used again.
     ///
     /// # Panics
@@ -315,8 +315,7 @@ impl World {
     {
         let name = self.id(node);
         loop {
-            let options = StartOptions::default().key(key);
-            match self.running(node).await.start_as::<C>(input.clone(), options).await {
+            match self.running(node).await.start_as::<C>(input.clone()).key(key).await {
                 Ok(session) => match self.unless_in_trouble(session.id(), session.settled()).await {
                     Ok(output) => return Ok(output),
                     Err(SessionError::Aborted(abort)) => return Err(abort),
@@ -419,7 +418,7 @@ impl World {
         let in_memory = lock(&self.0.sites)
             .values()
             .filter_map(|site| site.node.as_ref())
-            .any(|node| node.instances() > stuck_at(node.name()));
+            .any(|node| node.operator().instances() > stuck_at(node.name()));
         !in_memory && open.iter().all(|(_, id)| stuck.contains_key(&id.session))
     }
 
@@ -431,10 +430,10 @@ impl World {
                 let role = self.0.recorder.role_name(InstanceId { session, role });
                 format!("role {role} on node `{}`, of session {session},", node.name())
             };
-            for StoppedSession { session, role, reason } in node.stopped_sessions() {
+            for StoppedSession { session, role, reason } in node.operator().stopped_sessions() {
                 stuck.insert(session, format!("{} is stopped: {reason}", place(session, role)));
             }
-            for TroubledSession { session, role, steps } in node.troubled_sessions() {
+            for TroubledSession { session, role, steps } in node.operator().troubled_sessions() {
                 let steps: Vec<String> = steps.iter().map(|(path, trouble)| format!("{path}: {trouble}")).collect();
                 stuck.insert(session, format!("{} needs an operator at {}", place(session, role), steps.join("; ")));
             }
@@ -457,7 +456,9 @@ impl World {
             }
             let open = self.0.recorder.open().into_iter().filter(|(at, _)| *at == name);
             for (_, id) in open.take(STANDSTILL_LINES_MAX + 1) {
-                let standing = tokio::time::timeout(ANSWER_MAX, node.instance_at(id.session, id.role).describe()).await;
+                let standing =
+                    tokio::time::timeout(ANSWER_MAX, node.operator().instance(id.session, id.role).handle().describe())
+                        .await;
                 let standing = match standing {
                     Ok(Ok(standing)) => standing,
                     Ok(Err(error)) => format!("gives no answer: {error}"),

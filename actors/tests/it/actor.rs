@@ -163,8 +163,8 @@ async fn what_an_actor_refuses_changes_nothing_and_its_asker_hears_why() {
     assert_eq!(within(recorder.ask(&say(1))).await.unwrap(), 1);
     assert_eq!(heard(&site).await, said([1]));
     // Refused is refused, also when it is asked again.
-    let first = within(recorder.ask_keyed("k", &Note::Refuse)).await.unwrap_err().to_string();
-    assert_eq!(within(recorder.ask_keyed("k", &Note::Refuse)).await.unwrap_err().to_string(), first);
+    let first = within(recorder.ask(&Note::Refuse).key("k")).await.unwrap_err().to_string();
+    assert_eq!(within(recorder.ask(&Note::Refuse).key("k")).await.unwrap_err().to_string(), first);
 }
 
 /// A gate that can be shut: then it refuses those who come.
@@ -321,8 +321,8 @@ async fn a_message_that_panics_is_tried_again_then_quarantined_alone_and_goes_on
     let site = TestNode::start(builder()).await;
     assert_eq!(site.stopped().await.len(), 1);
     mended.store(true, Ordering::SeqCst);
-    let stopped = &site.stopped_sessions()[0];
-    within(site.instance_at(stopped.session, stopped.role).resume()).await.unwrap();
+    let stopped = &site.operator().stopped_sessions()[0];
+    within(site.operator().instance(stopped.session, stopped.role).resume()).await.unwrap();
     let expected = [said([5, 6]), vec![("other".into(), 1)], said([7, 8, 9])].concat();
     until_heard(&site, &expected).await;
 }
@@ -383,14 +383,14 @@ async fn messages_of_another_version_or_type_are_refused_and_not_misread() {
     // The type has changed under the same version: it is stopped, says so, and loses nothing.
     within(edge.actor::<Recorder>().tell(&say(3))).await.unwrap();
     let site = TestNode::start(place.builder("site").actor(Careless)).await;
-    until("both channels", || site.stopped_sessions().len() == 2).await;
+    until("both channels", || site.operator().stopped_sessions().len() == 2).await;
     let reasons: Vec<_> = site.stopped().await.into_iter().map(|stopped| stopped.reason).collect();
     assert!(reasons.iter().any(|reason| reason.contains("raise VERSION")), "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason.contains("version 2 is not known here")), "{reasons:?}");
     within(site.shutdown()).await;
     let site = TestNode::start(place.builder("site").actor(Recorder).actor(Changed)).await;
-    for stopped in site.stopped_sessions() {
-        within(site.instance_at(stopped.session, stopped.role).resume()).await.unwrap();
+    for stopped in site.operator().stopped_sessions() {
+        within(site.operator().instance(stopped.session, stopped.role).resume()).await.unwrap();
     }
     until_heard(&site, &said(0..4)).await;
 }
@@ -401,22 +401,26 @@ async fn a_key_is_one_message_and_one_reply_and_another_message_under_it_is_refu
     let (site, edge) = (place.recorder().await, place.edge().await);
     let recorder = edge.actor::<Recorder>();
     for _ in 0..3 {
-        within(recorder.tell_keyed("a", &say(1))).await.unwrap();
-        assert_eq!(within(recorder.ask_keyed("b", &say(2))).await.unwrap(), 2);
+        within(recorder.tell(&say(1)).key("a")).await.unwrap();
+        assert_eq!(within(recorder.ask(&say(2)).key("b")).await.unwrap(), 2);
     }
     until_heard(&site, &said([1, 2])).await;
     for error in [
-        within(recorder.tell_keyed("a", &say(3))).await.unwrap_err(),
-        within(recorder.ask_keyed("b", &say(3))).await.map(drop).unwrap_err(),
-        within(recorder.ask_keyed("a", &say(1))).await.map(drop).unwrap_err(),
+        within(recorder.tell(&say(3)).key("a")).await.unwrap_err(),
+        within(recorder.ask(&say(3)).key("b")).await.map(drop).unwrap_err(),
+        within(recorder.ask(&say(1)).key("a")).await.map(drop).unwrap_err(),
     ] {
         assert!(matches!(error, ActorError::KeyReused { .. }), "{error}");
     }
+    let twice = within(recorder.tell(&say(3)).key("c").key("c").key("d")).await.unwrap_err();
+    assert!(
+        matches!(&twice, ActorError::KeyTwice { first, second } if (first.as_str(), second.as_str()) == ("c", "d"))
+    );
     // After a power cut of the asker, the reply is the same, though the actor is gone.
     within(site.shutdown()).await;
     place.crash("edge", edge).await;
     let edge = place.edge().await;
-    assert_eq!(within(edge.actor::<Recorder>().ask_keyed("b", &say(2))).await.unwrap(), 2);
+    assert_eq!(within(edge.actor::<Recorder>().ask(&say(2)).key("b")).await.unwrap(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -427,10 +431,10 @@ async fn who_stops_waiting_for_a_reply_may_ask_for_it_later() {
     within(recorder.tell(&say(0))).await.unwrap();
     until_heard(&site, &said([0])).await;
     within(site.shutdown()).await;
-    let early = tokio::time::timeout(Duration::from_millis(20), recorder.ask_keyed("q", &say(1))).await;
+    let early = tokio::time::timeout(Duration::from_millis(20), recorder.ask(&say(1)).key("q")).await;
     assert!(early.is_err(), "nobody is there to answer");
     let site = place.recorder().await;
-    assert_eq!(within(recorder.ask_keyed("q", &say(1))).await.unwrap(), 2);
+    assert_eq!(within(recorder.ask(&say(1)).key("q")).await.unwrap(), 2);
     until_heard(&site, &said(0..2)).await;
 }
 

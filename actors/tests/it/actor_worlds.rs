@@ -67,9 +67,9 @@ async fn tell_all(world: World, edge: &'static str, relayed: bool) {
         loop {
             let node = world.running(edge).await;
             let told = if relayed {
-                node.actor::<Relay>().tell_keyed(&key, &number).await
+                node.actor::<Relay>().tell(&number).key(&key).await
             } else {
-                node.actor::<Recorder>().tell_keyed(&key, &Note::Say(format!("{edge} directly"), number)).await
+                node.actor::<Recorder>().tell(&Note::Say(format!("{edge} directly"), number)).key(&key).await
             };
             if taken(told).await.is_some() {
                 break;
@@ -82,7 +82,7 @@ async fn ask(world: &World, edge: &'static str, number: u32) -> u64 {
     let key = format!("question {number}");
     loop {
         let node = world.running(edge).await;
-        let asked = node.actor::<Recorder>().ask_keyed(&key, &Note::Say(edge.into(), number)).await;
+        let asked = node.actor::<Recorder>().ask(&Note::Say(edge.into(), number)).key(&key).await;
         if let Some(reply) = taken(asked).await {
             return reply;
         }

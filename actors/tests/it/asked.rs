@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use accompanist::id::RoleIndex;
 use accompanist::machine::{SignalError, Status};
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
@@ -58,7 +59,7 @@ impl Machine {
         settings.retention.age_min = Duration::from_hours(1);
         let builder = all_roles("machine", self.disk.open().unwrap(), LocalNetwork::new(), &self.outside);
         let node = TestNode::start(builder.settings(settings).choreography(Patient)).await;
-        let session = within(node.start_keyed(Patient, "k", ())).await.unwrap();
+        let session = within(node.start(Patient, ()).key("k")).await.unwrap();
         (node, session)
     }
 }
@@ -80,14 +81,17 @@ async fn what_was_answered_outlives_a_power_cut() {
     assert!(matches!(&aborted, SessionError::Aborted(abort) if abort.message() == "enough"), "{aborted}");
     assert!(within(session.cancel("enough")).await.unwrap(), "it may be repeated");
     assert!(!within(session.cancel("for another reason")).await.unwrap());
-    until("a step in trouble", || !node.troubled_sessions().is_empty()).await;
-    assert_eq!(within(session.initiator().resolve(Resolution::Compensated)).await.unwrap(), 1);
+    until("a step in trouble", || !node.operator().troubled_sessions().is_empty()).await;
+    assert_eq!(
+        within(node.operator().instance(session.id(), RoleIndex(0)).resolve(Resolution::Compensated)).await.unwrap(),
+        1
+    );
     machine.disk.crash(0);
 
     let (node, session) = machine.start().await;
     let aborted = within(session.settled()).await.unwrap_err();
     assert!(matches!(&aborted, SessionError::Aborted(abort) if abort.message() == "enough"), "{aborted}");
-    assert_eq!(node.troubled_sessions(), []);
+    assert_eq!(node.operator().troubled_sessions(), []);
 }
 
 async fn until_view(session: &Session<Patient>, expected: u32) {

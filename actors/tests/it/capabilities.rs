@@ -24,12 +24,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use accompanist::contract::{BoxFuture, Inbox, Space, Store, Transport, TransportError, Wire};
-use accompanist::frame::{Advertisement, Body, Dispute, Epoch, Frame, Left, Outcome, Packet};
 use accompanist::id::{InstanceId, RoleIndex};
 use accompanist::prelude::*;
-use accompanist::record::{Closed, read_value};
 use accompanist::store::MemoryDisk;
 use accompanist::{Members, NodeBuilder};
+use accompanist_core::frame::{Advertisement, Body, Dispute, Epoch, Frame, Left, Outcome, Packet};
+use accompanist_core::record::{Closed, read_value};
 use fastrand::Rng;
 
 use crate::changes::{CHANGES, Values};
@@ -133,7 +133,7 @@ struct Nodes {
 impl Nodes {
     /// Those that have stopped somewhere.
     fn stopped(&self) -> BTreeSet<SessionId> {
-        let all = [&self.back, &self.front].into_iter().flat_map(|node| node.stopped_sessions());
+        let all = [&self.back, &self.front].into_iter().flat_map(|node| node.operator().stopped_sessions());
         all.map(|stopped| stopped.session).collect()
     }
 
@@ -336,7 +336,7 @@ async fn check_outsider(seed: u64, is_open: bool, by: &str) {
     for _ in 0..number_of("ACCOMPANIST_ROUNDS", 6) {
         for (Deal { id, refused }, session, end) in world.round(&nodes, by).await {
             let kept = !refused && id % 4 != 3;
-            let stopped = || [&nodes.back, &nodes.front].map(|node| node.stopped_sessions());
+            let stopped = || [&nodes.back, &nodes.front].map(|node| node.operator().stopped_sessions());
             let end = end.unwrap_or_else(|| panic!("deal {id} is stopped: {:?}", stopped()));
             assert_eq!(end.ok(), kept.then_some(id * 101), "deal {id}");
             let steps = [
@@ -349,7 +349,7 @@ async fn check_outsider(seed: u64, is_open: bool, by: &str) {
         are_idle(&[&nodes.back, &nodes.front]).await;
         assert!(nodes.stopped().is_empty());
         // Each knows the other one, the side and the three strangers, at most.
-        assert!([&nodes.back, &nodes.front].iter().all(|node| node.peers().len() < 6));
+        assert!([&nodes.back, &nodes.front].iter().all(|node| node.operator().peers().len() < 6));
     }
 }
 
@@ -371,10 +371,10 @@ async fn check_traitor(seed: u64, by: &str) {
     }
     let stopped = nodes.stopped();
     for node in [&nodes.back, &nodes.front] {
-        for listed in node.stopped_sessions() {
+        for listed in node.operator().stopped_sessions() {
             assert!(!listed.reason.is_empty() && !listed.reason.contains("panicked"), "{listed:?}");
         }
-        if !node.stopped_sessions().is_empty() {
+        if !node.operator().stopped_sessions().is_empty() {
             node.stopped().await;
         }
     }

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use accompanist::frame::{
+use accompanist::Path;
+use accompanist::id::RoleIndex;
+use accompanist::message::Payload;
+use accompanist::prelude::*;
+use accompanist_core::frame::{
     Advertisement, Body, Dispute, DrainBlocker, Epoch, Frame, Generation, Header, Lacks, Left, OfferedChoreography,
 };
-use accompanist::frame::{Operation, Outcome, Packet, Reception, Round};
-use accompanist::id::RoleIndex;
-use accompanist::prelude::*;
-use accompanist::{Path, Payload};
+use accompanist_core::frame::{Operation, Outcome, Packet, Reception, Round};
 use fastrand::Rng;
 
 /// What a change may put in the place of what is there: all that was recorded, and what nobody has said.

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use accompanist::actor::SkippedMessage;
 use accompanist::contract::{Inbox, Transport, Wire};
-use accompanist::frame::{Advertisement, Body, Epoch, Frame, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::machine::Status;
 use accompanist::prelude::*;
 use accompanist::transport::LocalNetwork;
-use accompanist::{AskError, NodeBuilder};
+use accompanist::{AskError, InstanceOperator, NodeBuilder};
+use accompanist_core::frame::{Advertisement, Body, Epoch, Frame, Packet};
 
 use crate::actor::{Careless, Fragile, Note, Place, Recorder, heard, said, say, until_heard};
 use crate::rogue::Rogue;
@@ -24,13 +24,13 @@ fn fragile(place: &Place, mended: &Arc<AtomicBool>) -> NodeBuilder {
     place.builder("site").settings(settings).actor(Fragile(mended.clone()))
 }
 
-fn stopped_at(site: &Node) -> accompanist::InstanceHandle {
-    let stopped = &site.stopped_sessions()[0];
-    site.instance_at(stopped.session, stopped.role)
+fn stopped_at(site: &Node) -> InstanceOperator {
+    let stopped = &site.operator().stopped_sessions()[0];
+    site.operator().instance(stopped.session, stopped.role)
 }
 
 /// Each way that would end the channel is refused here, and names what to do instead.
-async fn ends_nothing(end: &accompanist::InstanceHandle, is_stopped: bool) {
+async fn ends_nothing(end: &InstanceOperator, is_stopped: bool) {
     let mut refused = Vec::new();
     if is_stopped {
         refused.push(within(end.abort("away with it")).await.unwrap_err());
@@ -55,7 +55,8 @@ async fn a_channel_cannot_be_ended_and_the_message_in_its_way_is_skipped_and_kep
     }
     site.stopped().await;
     ends_nothing(&stopped_at(&site), true).await;
-    ends_nothing(&within(edge.actor::<Recorder>().channel()).await.unwrap(), false).await;
+    let channel = within(edge.actor::<Recorder>().channel()).await.unwrap().id();
+    ends_nothing(&edge.operator().instance(channel.session, channel.role), false).await;
     assert!(within(edge.actor::<Recorder>().reopen()).await.is_err_and(|error| error.to_string().contains("is open")));
     // Nothing of it is lost over a restart of either.
     within(site.shutdown()).await;
@@ -229,9 +230,9 @@ async fn a_channel_that_is_over_is_opened_anew(closes_first: bool) {
     within(edge.shutdown()).await;
     let site = place.recorder().await;
     if closes_first {
-        let end = site.instance_at(channel.id().session, RoleIndex(1));
+        let end = site.operator().instance(channel.id().session, RoleIndex(1));
         let wire = abort_as(&place.network, "edge", of_edge, "site", channel.id().session).await;
-        within(async { while end.status().await.unwrap() == Status::Running {} }).await;
+        within(async { while end.handle().status().await.unwrap() == Status::Running {} }).await;
         drop(wire);
     }
     let edge = place.edge().await;
@@ -254,7 +255,10 @@ async fn a_channel_that_is_over_is_opened_anew(closes_first: bool) {
     within(edge.actor::<Recorder>().tell(&say(2))).await.unwrap();
     heard_after(said([1, 2])).await;
     assert_ne!(within(edge.actor::<Recorder>().channel()).await.unwrap().id(), channel.id());
-    until("nothing in trouble", || edge.troubled_sessions().is_empty() && site.troubled_sessions().is_empty()).await;
+    until("nothing in trouble", || {
+        edge.operator().troubled_sessions().is_empty() && site.operator().troubled_sessions().is_empty()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -21,7 +21,7 @@ async fn a_damaged_session_stands_still_and_the_others_go_on() {
     for id in 1..4 {
         damaged.push(within(node.start(Trade, deal(id))).await.unwrap().id());
     }
-    let healthy = within(node.start_keyed(Trade, "healthy", deal(4))).await.unwrap().id();
+    let healthy = within(node.start(Trade, deal(4)).key("healthy")).await.unwrap().id();
     within(home.outside.asked_times(4)).await;
     within(node.shutdown()).await;
 
@@ -44,9 +44,9 @@ async fn a_damaged_session_stands_still_and_the_others_go_on() {
 
     home.outside.set_gate(true);
     let node = TestNode::start(home.builder().choreography(Trade)).await;
-    let session = within(node.start_keyed(Trade, "healthy", deal(4))).await.unwrap();
+    let session = within(node.start(Trade, deal(4)).key("healthy")).await.unwrap();
     assert_eq!((session.id(), within(session.settled()).await.unwrap()), (healthy, 404));
-    until("three that are stopped", || node.stopped_sessions().len() == 3).await;
+    until("three that are stopped", || node.operator().stopped_sessions().len() == 3).await;
     for stopped in node.stopped().await {
         assert!(damaged.contains(&stopped.session) && stopped.role == RoleIndex(1), "{stopped:?}");
         assert!(stopped.reason.contains("cannot be read") && stopped.reason.contains("nothing was changed"));
@@ -97,7 +97,7 @@ async fn survives_a_disk_that_fails_after<S: Store>(syncs: u32, syncs_of_opening
     let failed = node.failed();
     let (mut started, mut settled) = (Vec::new(), Vec::new());
     for id in 1..100 {
-        match within(node.start_keyed(Trade, &id.to_string(), deal(id))).await {
+        match within(node.start(Trade, deal(id)).key(id.to_string())).await {
             Ok(session) => started.push((id, session.id(), within(session.settled()).await)),
             Err(error) => {
                 assert!(matches!(error, StartError::NodeStopped), "{error}");
@@ -123,7 +123,7 @@ async fn survives_a_disk_that_fails_after<S: Store>(syncs: u32, syncs_of_opening
         assert_eq!(tally(&node, "dispatch", id).await, KEPT, "deal {id} was settled");
     }
     for (id, known, _) in &started {
-        let session = within(node.start_keyed(Trade, &id.to_string(), deal(*id))).await.unwrap();
+        let session = within(node.start(Trade, deal(*id)).key(id.to_string())).await.unwrap();
         assert_eq!((session.id(), within(session.settled()).await.unwrap()), (*known, id * 101));
         assert_eq!([tally(&node, "hold", *id).await, tally(&node, "dispatch", *id).await], [KEPT, KEPT]);
     }

@@ -49,7 +49,7 @@ impl Three {
     async fn is_well(&self) {
         let nodes = [&self.front, &self.back, &self.side];
         let is_well = |node: &&TestNode| {
-            let peers = node.peers();
+            let peers = node.operator().peers();
             peers.len() == 2 && peers.iter().all(|peer| peer.contact == Contact::Good)
         };
         until("all to be in contact", || nodes.iter().all(is_well)).await;
@@ -63,7 +63,7 @@ impl Three {
 }
 
 fn contact(node: &Node, peer: &str) -> Contact {
-    node.peers().into_iter().find(|known| known.node.as_str() == peer).unwrap().contact
+    node.operator().peers().into_iter().find(|known| known.node.as_str() == peer).unwrap().contact
 }
 
 fn is_deaf(node: &Node, peer: &str) -> bool {

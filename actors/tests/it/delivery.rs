@@ -141,7 +141,7 @@ async fn a_node_that_is_down_delays_its_sessions_and_no_more() {
     // The front goes, too, and still knows who plays what.
     within(front.shutdown()).await;
     let front = sites.front(&network).await;
-    let keyed = within(front.start_keyed(Trade, "k", deal(3))).await.unwrap();
+    let keyed = within(front.start(Trade, deal(3)).key("k")).await.unwrap();
     let back = sites.back(&network).await;
     assert_eq!(within(keyed.settled()).await.unwrap(), 303);
     are_idle(&[&front, &back]).await;

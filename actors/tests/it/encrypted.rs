@@ -95,7 +95,7 @@ fn a_process_that_is_killed() {
         }
         within(node.actor::<Diary>().tell(&format!("{CANARY}?"))).await.unwrap(); // It is kept.
         for key in ["waits", "has a word"] {
-            let session = within(node.start_keyed(Run, key, errand(100, Way::Waits))).await.unwrap();
+            let session = within(node.start(Run, errand(100, Way::Waits)).key(key)).await.unwrap();
             if key == "has a word" {
                 // Before it is waited for, or after.
                 within(session.initiator().signal("other", "1", &CANARY.to_owned())).await.unwrap();
@@ -144,7 +144,7 @@ async fn a_node_that_is_killed_leaves_nothing_in_clear() {
     let refused = within(node.actor::<Diary>().refused()).await.unwrap();
     assert_eq!(refused[0].message, Some(format!("{CANARY}?")));
     for key in ["waits", "has a word"] {
-        let session = within(node.start_keyed(Run, key, errand(100, Way::Waits))).await.unwrap();
+        let session = within(node.start(Run, errand(100, Way::Waits)).key(key)).await.unwrap();
         within(session.initiator().signal("word", "1", &CANARY.to_owned())).await.unwrap();
         assert_eq!(within(session.settled()).await.unwrap(), format!("booked {CANARY}"));
     }
@@ -326,8 +326,7 @@ async fn a_session_whose_values_were_exchanged_stands_still_until_they_are_put_b
     let node = start().await;
     let mut waiting = Vec::new();
     for number in 0..2 {
-        waiting
-            .push(within(node.start_keyed(Run, &number.to_string(), errand(number, Way::Waits))).await.unwrap().id());
+        waiting.push(within(node.start(Run, errand(number, Way::Waits)).key(number.to_string())).await.unwrap().id());
     }
     within(books.asked_times(2)).await;
     within(node.shutdown()).await;
@@ -344,7 +343,7 @@ async fn a_session_whose_values_were_exchanged_stands_still_until_they_are_put_b
     let stopped = node.stopped().await.remove(0);
     assert!(stopped.session == waiting[0] && stopped.reason.contains("moved from another row"), "{stopped:?}");
     let go = async |node: &TestNode, number: u32| {
-        let session = within(node.start_keyed(Run, &number.to_string(), errand(number, Way::Waits))).await.unwrap();
+        let session = within(node.start(Run, errand(number, Way::Waits)).key(number.to_string())).await.unwrap();
         within(session.initiator().signal("word", "1", &CANARY.to_owned())).await.unwrap();
         within(session.settled()).await.unwrap()
     };
@@ -361,14 +360,14 @@ async fn keys_are_rotated_under_open_sessions() {
     let (disk, books) = (MemoryDisk::default(), Arc::default());
     let start = async |store| TestNode::start(all_of_it(store, LocalNetwork::new(), &books)).await;
     let node = start(open(&disk, [1]).unwrap()).await;
-    let session = within(node.start_keyed(Run, "k", errand(7, Way::Waits))).await.unwrap();
+    let session = within(node.start(Run, errand(7, Way::Waits)).key("k")).await.unwrap();
     within(books.asked_times(1)).await;
     disk.crash(0);
     within(node.kill()).await;
 
     is_refused(open(&disk, [2]), &["are under key 1"]);
     let node = start(open(&disk, [2, 1]).unwrap()).await;
-    let again = within(node.start_keyed(Run, "k", errand(7, Way::Waits))).await.unwrap();
+    let again = within(node.start(Run, errand(7, Way::Waits)).key("k")).await.unwrap();
     within(again.initiator().signal("word", "1", &CANARY.to_owned())).await.unwrap();
     assert_eq!((again.id(), within(again.settled()).await.unwrap()), (session.id(), format!("booked {CANARY}")));
     node.is_idle().await;
@@ -420,7 +419,7 @@ async fn sessions_survive_crashes_on_an_encrypted_store() {
         let node = start().await;
         let ways = [Way::Through, Way::Refused, Way::Retried, Way::Aborted];
         let begin = async |node: &TestNode, way: Way| {
-            within(node.start_keyed(Run, &format!("{way:?}"), errand(number, way))).await.unwrap()
+            within(node.start(Run, errand(number, way)).key(format!("{way:?}"))).await.unwrap()
         };
         let mut ids = Vec::new();
         for way in ways {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use accompanist::actor::ActorError;
 use accompanist::contract::{StoreError, TransportError};
-use accompanist::frame::{AdvertisementError, Packet, PacketError};
 use accompanist::id::{InstanceId, RoleIndex};
 use accompanist::machine::{SignalError, Stop};
 use accompanist::message::{CodecError, decode};
@@ -19,6 +18,7 @@ use accompanist::store::MemoryDisk;
 use accompanist::supervision::{Group, Restart};
 use accompanist::transport::LocalNetwork;
 use accompanist::{Config, CordonError, DrainError, ForgetError, LeaveError, MembersError, SealError};
+use accompanist_core::frame::{AdvertisementError, Packet, PacketError};
 
 use crate::support::{TestNode, node_id, on_disk, within};
 use crate::trade::Front;

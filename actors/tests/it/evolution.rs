@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use accompanist::SessionLookupError;
 use accompanist::contract::{BoxFuture, Change, Inbox, Space, Store, Transport};
-use accompanist::frame::Packet;
 use accompanist::id::{InstanceId, RoleIndex};
 use accompanist::message::{Fingerprint, encode};
 use accompanist::prelude::*;
 use accompanist::transport::LocalNetwork;
+use accompanist_core::frame::Packet;
 use tokio::sync::watch;
 
 use crate::releases::Release::{All, Both, One, Patched as WithPatch, Plain as WithoutPatch, Two};
@@ -45,7 +45,7 @@ async fn an_open_session_stays_on_its_version_while_others_run_the_next() {
     let sites = Local::default();
     let nodes = sites.start_all([One; 3]).await;
     sites.outside.set_gate(false);
-    let first = within(nodes[1].start_keyed(First, "k", deal(1))).await.unwrap().id();
+    let first = within(nodes[1].start(First, deal(1)).key("k")).await.unwrap().id();
     within(sites.outside.asked_times(1)).await;
     stop(nodes).await;
 
@@ -54,7 +54,7 @@ async fn an_open_session_stays_on_its_version_while_others_run_the_next() {
     within(sites.outside.asked_times(3)).await; // The first one's back has asked again.
     open_everywhere(&nodes, |open| *open == [[1, 1]; 3]).await;
     sites.outside.set_gate(true);
-    let again = within(nodes[1].start_keyed(Second, "k", deal(1))).await.unwrap();
+    let again = within(nodes[1].start(Second, deal(1)).key("k")).await.unwrap();
     assert_eq!((again.id(), within(again.settled()).await.unwrap()), (first, 1));
     assert_eq!(within(second.settled()).await.unwrap(), 2);
     assert_eq!([all_marks(refs(&nodes), 1).await, all_marks(refs(&nodes), 2).await], [[1], [2]]);
@@ -87,14 +87,14 @@ async fn a_version_of_other_types_or_from_another_role_is_passed_over() {
     let sites = Local::default();
     let nodes = sites.start_all([All; 3]).await;
     assert_eq!(order(&nodes, 1).await, 2);
-    let third = within(nodes[1].start_keyed(Third, "k", deal(2))).await.unwrap();
+    let third = within(nodes[1].start(Third, deal(2)).key("k")).await.unwrap();
     assert_eq!(within(third.settled()).await.unwrap(), "three");
     let fourth = within(nodes[2].start(Fourth, deal(3))).await.unwrap();
     assert_eq!(within(fourth.settled()).await.unwrap(), 4);
     let elsewhere = within(nodes[1].start(Fourth, deal(3))).await.unwrap_err();
     assert!(matches!(elsewhere, StartError::NotPlayedHere { role: "side" }), "{elsewhere}");
     // A key that names a session of other types, while it is open and after.
-    let other = within(nodes[1].start_keyed(Second, "k", deal(2))).await.unwrap_err();
+    let other = within(nodes[1].start(Second, deal(2)).key("k")).await.unwrap_err();
     assert!(matches!(other, StartError::OtherVersion { version: 2, found: 3, .. }), "{other}");
     let other = within(nodes[1].session::<Second>(third.id())).await.unwrap_err();
     assert!(matches!(other, SessionLookupError::OtherVersion { found: 3, asked: 2, .. }), "{other}");
@@ -123,10 +123,10 @@ async fn a_key_that_was_claimed_for_another_version_begins_with_one_like_it() {
     drop(store);
 
     let nodes = sites.start_all([Both; 3]).await;
-    let session = within(nodes[1].start_keyed(Second, "k", deal(1))).await.unwrap();
+    let session = within(nodes[1].start(Second, deal(1)).key("k")).await.unwrap();
     assert_eq!((session.id(), within(session.settled()).await.unwrap()), (id.session, 1));
     assert_eq!(all_marks(refs(&nodes), 1).await, [1]);
-    let next = within(nodes[1].start_keyed(Second, "l", deal(2))).await.unwrap();
+    let next = within(nodes[1].start(Second, deal(2)).key("l")).await.unwrap();
     assert_eq!(within(next.settled()).await.unwrap(), 2);
 }
 
@@ -178,20 +178,20 @@ async fn a_session_runs_with_the_patches_that_all_its_cast_knew_when_it_began() 
     let sites = Local::default();
     let nodes = sites.start_all([WithoutPatch; 3]).await;
     sites.outside.set_gate(false);
-    within(nodes[1].start_keyed(Plain, "before", deal(1))).await.unwrap();
+    within(nodes[1].start(Plain, deal(1)).key("before")).await.unwrap();
     within(sites.outside.asked_times(1)).await;
     stop(nodes).await;
 
     // Some have it: the session is begun without.
     let nodes = sites.start_all([WithPatch, WithPatch, WithoutPatch]).await;
-    within(nodes[1].start_keyed(Patched, "mixed", deal(2))).await.unwrap();
+    within(nodes[1].start(Patched, deal(2)).key("mixed")).await.unwrap();
     within(sites.outside.asked_times(3)).await;
     stop(nodes).await;
 
     let nodes = sites.start_all([WithPatch; 3]).await;
     sites.outside.set_gate(true);
     for (key, id) in [("before", 1), ("mixed", 2)] {
-        let session = within(nodes[1].start_keyed(Patched, key, deal(id))).await.unwrap();
+        let session = within(nodes[1].start(Patched, deal(id)).key(key)).await.unwrap();
         assert_eq!(within(session.settled()).await.unwrap(), 1, "{key}");
         assert_eq!(all_marks(refs(&nodes), id).await, [1]);
     }
@@ -213,16 +213,16 @@ async fn waits_at(index: usize, later: Release, earlier: Release, missing: &str)
     let patched = later == WithPatch;
     let start = async |front: &Node| {
         if patched {
-            front.start_keyed(Patched, "k", deal(1)).await.map(settling)
+            front.start(Patched, deal(1)).key("k").await.map(settling)
         } else {
-            front.start_keyed(Second, "k", deal(1)).await.map(settling)
+            front.start(Second, deal(1)).key("k").await.map(settling)
         }
     };
     let session = within(start(&nodes[1])).await.unwrap();
     within(sites.outside.asked_times(1)).await;
     within(async {
         for node in &nodes {
-            while node.open_versions().await.unwrap().is_empty() {
+            while node.operator().open_versions().await.unwrap().is_empty() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
@@ -238,8 +238,8 @@ async fn waits_at(index: usize, later: Release, earlier: Release, missing: &str)
     sites.outside.set_gate(true);
     if index == 1 {
         let told = match earlier {
-            One => within(within(nodes[1].start_keyed(First, "k", deal(1))).await.unwrap().settled()).await,
-            _ => within(within(nodes[1].start_keyed(Plain, "k", deal(1))).await.unwrap().settled()).await,
+            One => within(within(nodes[1].start(First, deal(1)).key("k")).await.unwrap().settled()).await,
+            _ => within(within(nodes[1].start(Plain, deal(1)).key("k")).await.unwrap().settled()).await,
         };
         assert!(matches!(&told, Err(SessionError::Stopped { reason: told, .. }) if told.contains(&reason)), "{told:?}");
     }
@@ -294,7 +294,7 @@ async fn a_session_that_a_node_cannot_begin_is_kept_for_it_by_the_others() {
     let before = with_frames(&sites.network, "side");
     until("some tries", || with_frames(&sites.network, "side") > before + 10).await;
     side.is_idle().await;
-    assert_eq!((within(open_orders(&side)).await, side.stopped_sessions().len()), ([0, 0], 0));
+    assert_eq!((within(open_orders(&side)).await, side.operator().stopped_sessions().len()), ([0, 0], 0));
     // It plays others meanwhile.
     within(async {
         while front.start(Second, deal(3)).await.unwrap().version() != Some(1) {

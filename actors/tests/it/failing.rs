@@ -124,7 +124,7 @@ impl Middle {
         assert!(matches!(within(self.session.settled()).await, Err(SessionError::NodeStopped)));
         assert!(matches!(within(self.node.start(Trade, deal(2))).await, Err(StartError::NodeStopped)));
         assert!(within(self.node.actor::<Recorder>().ask(&Note::Count)).await.is_err());
-        assert!(within(self.node.drain_progress()).await.is_err());
+        assert!(within(self.node.operator().drain_progress()).await.is_err());
     }
 
     /// The node can be shut down, and the next life ends what this one has begun.
@@ -148,7 +148,7 @@ async fn a_store_that_panics_in_any_call_ends_the_node_with_the_reason() {
         let waits = tokio::spawn(async move { node.actor::<Recorder>().named("waits").ask(&Note::Count).await });
         // One that is on disk only, and has to be loaded.
         within(middle.node.actor::<Recorder>().tell(&Note::Count)).await.unwrap();
-        until("the actor has left memory", || middle.node.instances() <= 2).await;
+        until("the actor has left memory", || middle.node.operator().instances() <= 2).await;
         *at.lock().unwrap() = Some(call);
         let tells = middle.node.actor::<Recorder>();
         let told = tokio::spawn(async move { tells.tell(&Note::Count).await });

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use accompanist::frame::{Body, Frame, Outcome, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
+use accompanist_core::frame::{Body, Frame, Outcome, Packet};
 
 use crate::support::{node_id, until, within};
 use crate::town::{MINUTE, Parcel, Round, SYNC, Town, count, none, parcel_once, short};
@@ -26,7 +26,7 @@ async fn late_duplicates_begin_nothing_below_the_least_age() {
         town.tap.repeat();
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!((town.outside.asked(), back.instances()), (1, 0));
+    assert_eq!((town.outside.asked(), back.operator().instances()), (1, 0));
     tokio::time::sleep(2 * MINUTE).await;
     assert_eq!([count(&front), count(&back), count(&side)], [0, 0, 0]);
 }
@@ -38,7 +38,7 @@ async fn a_role_that_has_forgotten_is_not_asked_again() {
     let town = Town::new();
     let (front, back, side) = (town.front(none()).await, town.back(none()).await, town.side(none()).await);
     town.tap.closes_lost.lock().unwrap().insert("side");
-    let session = within(front.start_keyed(Round, "k", deal(1))).await.unwrap();
+    let session = within(front.start(Round, deal(1)).key("k")).await.unwrap();
     assert_eq!(within(session.output()).await.unwrap(), 100);
     back.is_idle().await;
     until("nothing left at the back", || count(&back) == 0).await;
@@ -48,7 +48,7 @@ async fn a_role_that_has_forgotten_is_not_asked_again() {
     within(front.kill()).await;
     let front = town.front(none()).await;
     tokio::time::sleep(MINUTE).await;
-    assert_eq!((town.outside.asked(), back.instances()), (1, 0), "the back plays its part again");
+    assert_eq!((town.outside.asked(), back.operator().instances()), (1, 0), "the back plays its part again");
     town.tap.closes_lost.lock().unwrap().clear();
     for node in [&front, &back, &side] {
         node.is_idle().await;
@@ -65,7 +65,7 @@ async fn a_close_that_is_repeated_to_a_role_that_has_forgotten_ends_the_session(
     town.tap.closes_lost.lock().unwrap().insert("side");
     let session = within(front.start(Round, deal(1))).await.unwrap();
     within(session.output()).await.unwrap();
-    until("nothing left at the back", || back.instances() == 0 && count(&back) == 0).await;
+    until("nothing left at the back", || back.operator().instances() == 0 && count(&back) == 0).await;
     town.disks["front"].crash(0);
     within(front.kill()).await;
     town.tap.closes_lost.lock().unwrap().clear();
@@ -115,7 +115,7 @@ async fn frames_of_an_end_begin_nothing() {
     let (front, back) = (town.front(none()).await, town.back(none()).await);
     assert_eq!(parcel_once(&front).await, [7]);
     front.is_idle().await;
-    until("nothing left at the back", || back.instances() == 0 && count(&back) == 0).await;
+    until("nothing left at the back", || back.operator().instances() == 0 && count(&back) == 0).await;
     let sent = town.tap.sent.lock().unwrap().clone();
     let epoch = sent.iter().find(|sent| sent.from.as_str() == "front").unwrap().packet.epoch;
     let mut frames = sent.iter().flat_map(|sent| &sent.packet.frames).map(|(_, frame)| frame);
@@ -132,6 +132,6 @@ async fn frames_of_an_end_begin_nothing() {
         let [from, to] = ["front", "back"].map(node_id);
         town.tap.network.inject(&from, Some(&to), &packet.to_bytes(&from, Some(&to)).unwrap());
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!((back.instances(), count(&back)), (0, 0));
+        assert_eq!((back.operator().instances(), count(&back)), (0, 0));
     }
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use accompanist::frame::{Body, Frame, Lacks, Operation, Packet};
 use accompanist::id::RoleIndex;
+use accompanist::message::Payload;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
-use accompanist::{DeadLetter, NodeBuilder, Path, Payload, SessionId, metric};
+use accompanist::{DeadLetter, NodeBuilder, Path, SessionId, metric};
+use accompanist_core::frame::{Body, Frame, Lacks, Operation, Packet};
 
 use crate::overload::{Hold, go};
 use crate::retention::Numbers;
@@ -53,15 +54,15 @@ impl Street {
     /// A session that has begun while the back was away, which is back in a release that does not know it.
     async fn unknown_there(&self) -> (TestNode, accompanist::Session<Hold>, TestNode) {
         let (front, back) = (self.front().await, self.back(true).await);
-        until("the back is known", || !front.peers().is_empty()).await;
+        until("the back is known", || !front.operator().peers().is_empty()).await;
         let first = within(front.start(Hold, 1)).await.unwrap();
-        until("the first to be there", || back.open_instances() == Some(1)).await;
+        until("the first to be there", || back.operator().open_instances() == Some(1)).await;
         go(&first).await;
         within(first.settled()).await.unwrap();
         within(back.shutdown()).await;
         let session = within(front.start(Hold, 20)).await.unwrap();
         let back = self.back(false).await;
-        until("a dead letter", || !back.dead_letters().is_empty()).await;
+        until("a dead letter", || !back.operator().dead_letters().is_empty()).await;
         (front, session, back)
     }
 }
@@ -72,33 +73,33 @@ async fn a_message_of_an_unknown_choreography_is_kept_until_a_release_knows_it()
     let _recorder = metrics::set_default_local_recorder(&numbers);
     let street = Street::default();
     let (_front, session, back) = street.unknown_there().await;
-    let letter = back.dead_letters().remove(0);
+    let letter = back.operator().dead_letters().remove(0);
     assert_eq!((letter.session, letter.role, letter.from_role), (session.id(), RoleIndex(1), RoleIndex(0)));
     assert_eq!((letter.from, letter.choreography), (node_id("front"), Some(("hold".to_owned(), 1))));
     assert!(letter.reason.contains("`hold` version 1 is not known here"), "{}", letter.reason);
     // The wall's clock goes on beside the test's, and slowly.
     let again = |letter: &DeadLetter| letter.times >= 3 && letter.last > letter.first;
-    until("it to come again", || again(&back.dead_letters()[0])).await;
-    let listed = back.dead_letters();
+    until("it to come again", || again(&back.operator().dead_letters()[0])).await;
+    let listed = back.operator().dead_letters();
     assert_eq!(listed[0].first, letter.first);
     let count = f64::from(u32::try_from(listed.len()).unwrap());
     assert!((numbers.gauge(metric::DEAD_LETTERS) - count).abs() < 0.1);
     // It can be tried at any time, and stays when it fails again.
     let times = listed[0].times;
-    assert!(within(back.replay_dead_letter(letter.number)).await.unwrap());
-    until("it to fail again", || back.dead_letters()[0].times > times).await;
+    assert!(within(back.operator().replay_dead_letter(letter.number)).await.unwrap());
+    until("it to fail again", || back.operator().dead_letters()[0].times > times).await;
     within(back.shutdown()).await;
     let back = street.back(false).await;
-    assert_eq!(back.dead_letters()[0].number, letter.number);
-    assert_eq!(back.dead_letters()[0].first, letter.first);
+    assert_eq!(back.operator().dead_letters()[0].number, letter.number);
+    assert_eq!(back.operator().dead_letters()[0].first, letter.first);
     within(back.shutdown()).await;
     // Its sender has kept it, too, and nobody has to do anything.
     let back = street.back(true).await;
     go(&session).await;
     assert_eq!(within(session.settled()).await.unwrap(), 40);
-    until("no dead letter", || back.dead_letters().is_empty()).await;
+    until("no dead letter", || back.operator().dead_letters().is_empty()).await;
     within(back.shutdown()).await;
-    assert_eq!(street.back(true).await.dead_letters(), []);
+    assert_eq!(street.back(true).await.operator().dead_letters(), []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,12 +109,12 @@ async fn a_dead_letter_can_be_handled_though_its_sender_is_gone() {
     within(front.kill()).await;
     within(back.shutdown()).await;
     let back = street.back(true).await;
-    assert_eq!(back.open_instances().unwrap_or_default(), 0);
-    let number = back.dead_letters()[0].number;
-    assert!(within(back.replay_dead_letter(number)).await.unwrap());
-    until("its session to be open", || back.open_instances() == Some(1)).await;
-    until("no such letter", || back.dead_letters().iter().all(|letter| letter.number != number)).await;
-    assert!(!within(back.replay_dead_letter(number)).await.unwrap(), "it is handled");
+    assert_eq!(back.operator().open_instances().unwrap_or_default(), 0);
+    let number = back.operator().dead_letters()[0].number;
+    assert!(within(back.operator().replay_dead_letter(number)).await.unwrap());
+    until("its session to be open", || back.operator().open_instances() == Some(1)).await;
+    until("no such letter", || back.operator().dead_letters().iter().all(|letter| letter.number != number)).await;
+    assert!(!within(back.operator().replay_dead_letter(number)).await.unwrap(), "it is handled");
     // The front is back, and nothing was done twice or is missing.
     let front = street.front().await;
     let session = within(front.session::<Hold>(session.id())).await.unwrap();
@@ -132,13 +133,13 @@ async fn a_message_that_is_too_large_here_is_kept_until_the_limit_is_raised() {
     assert_eq!(within(small.settled()).await.unwrap(), 900);
     let large = within(front.start(Count, 2_000)).await.unwrap();
     // It is invited to the session, and knows nothing else of it.
-    until("a dead letter", || !back.dead_letters().is_empty()).await;
-    let [letter] = back.dead_letters().try_into().unwrap();
+    until("a dead letter", || !back.operator().dead_letters().is_empty()).await;
+    let [letter] = back.operator().dead_letters().try_into().unwrap();
     assert!(letter.reason.contains("2003 bytes, the limit here is 1000"), "{}", letter.reason);
     within(back.shutdown()).await;
     let back = street.back(false).await;
     assert_eq!(within(large.settled()).await.unwrap(), 2_000);
-    until("no dead letter", || back.dead_letters().is_empty()).await;
+    until("no dead letter", || back.operator().dead_letters().is_empty()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,23 +156,25 @@ async fn a_message_of_a_session_that_nobody_knows_is_kept_and_can_be_thrown_away
         rogue.send("back", &Packet { frames: vec![(5, frame)], ..Packet::new(EPOCH) });
     };
     // Those who only wait, or have ended, say nothing that could be missed.
-    for body in
-        [Body::Nudge(Lacks::default()), Body::Compensating(None), Body::Done(accompanist::frame::Outcome::Finished)]
-    {
+    for body in [
+        Body::Nudge(Lacks::default()),
+        Body::Compensating(None),
+        Body::Done(accompanist_core::frame::Outcome::Finished),
+    ] {
         send(Frame { body, ..frame.clone() });
     }
     send(frame.clone());
-    until("a dead letter", || !back.dead_letters().is_empty()).await;
-    let [letter] = back.dead_letters().try_into().unwrap();
+    until("a dead letter", || !back.operator().dead_letters().is_empty()).await;
+    let [letter] = back.operator().dead_letters().try_into().unwrap();
     assert_eq!((letter.session, letter.from), (session, node_id("rogue")));
     assert!(letter.reason.contains("not known here"), "{}", letter.reason);
-    assert!(within(back.discard_dead_letter(letter.number)).await.unwrap());
-    assert!(!within(back.discard_dead_letter(letter.number)).await.unwrap());
+    assert!(within(back.operator().discard_dead_letter(letter.number)).await.unwrap());
+    assert!(!within(back.operator().discard_dead_letter(letter.number)).await.unwrap());
     within(back.shutdown()).await;
     let back = street.back(true).await;
-    assert_eq!(back.dead_letters(), []);
+    assert_eq!(back.operator().dead_letters(), []);
     rogue.is_heard(&["back"]).await;
     send(frame);
-    until("it to be back", || !back.dead_letters().is_empty()).await;
-    assert!(back.dead_letters()[0].number > 0);
+    until("it to be back", || !back.operator().dead_letters().is_empty()).await;
+    assert!(back.operator().dead_letters()[0].number > 0);
 }

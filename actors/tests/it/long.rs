@@ -11,7 +11,7 @@ use accompanist::machine::{Resolution, SignalError, Status};
 use accompanist::prelude::*;
 use accompanist::record::Task;
 use accompanist::testing::{History, ReplayError, replay};
-use accompanist::{AskError, Known, StartOptions};
+use accompanist::{AskError, Known};
 
 use crate::support::{Home, TestNode, quick, until, within};
 use crate::trade::{Back, Front, KEPT, Pay, TAKEN_BACK, Trade, deal, tally};
@@ -39,7 +39,7 @@ impl Choreography for Listen {
 async fn signals_are_durable_taken_once_and_in_order() {
     let home = Home::new();
     let node = TestNode::start(home.builder().choreography(Listen)).await;
-    let session = within(node.start_keyed(Listen, "k", 0)).await.unwrap();
+    let session = within(node.start(Listen, 0).key("k")).await.unwrap();
     let front = node.instance(Listen, session.id(), Front);
     within(front.signal("number", "first", &10u32)).await.unwrap();
     within(front.signal("number", "first", &10u32)).await.unwrap();
@@ -57,7 +57,7 @@ async fn signals_are_durable_taken_once_and_in_order() {
     within(front.signal("number", "first", &10u32)).await.unwrap(); // Again, in another life.
     assert_eq!(within(front.query::<u32>()).await.unwrap(), Some(10));
     within(front.signal("number", "third", &5u32)).await.unwrap();
-    let session = within(node.start_keyed(Listen, "k", 0)).await.unwrap();
+    let session = within(node.start(Listen, 0).key("k")).await.unwrap();
     assert_eq!(within(session.settled()).await.unwrap(), 15);
     let late = within(front.signal("number", "late", &1u32)).await.unwrap_err();
     assert!(matches!(late, AskError::NotOpen(_)), "{late}");
@@ -94,7 +94,7 @@ async fn a_cancel_is_durable_takes_back_and_may_come_too_late() {
     let home = Home::new();
     home.outside.set_gate(false);
     let node = TestNode::start(home.builder().choreography(Trade)).await;
-    let session = within(node.start_keyed(Trade, "k", deal(1))).await.unwrap();
+    let session = within(node.start(Trade, deal(1)).key("k")).await.unwrap();
     within(home.outside.asked_times(1)).await;
     assert!(within(session.cancel("changed my mind")).await.unwrap());
     assert!(!within(session.cancel("again")).await.unwrap());
@@ -106,7 +106,7 @@ async fn a_cancel_is_durable_takes_back_and_may_come_too_late() {
     home.outside.set_gate(true);
 
     let node = TestNode::start(home.builder().choreography(Trade)).await;
-    let session = within(node.start_keyed(Trade, "k", deal(1))).await.unwrap();
+    let session = within(node.start(Trade, deal(1)).key("k")).await.unwrap();
     let aborted = within(session.settled()).await.unwrap_err();
     assert!(matches!(&aborted, SessionError::Aborted(abort) if abort.message() == "changed my mind"), "{aborted}");
     assert_eq!(home.outside.total(), TAKEN_BACK);
@@ -118,19 +118,18 @@ async fn a_cancel_is_durable_takes_back_and_may_come_too_late() {
 async fn a_deadline_passes_while_the_node_is_down_too() {
     let home = Home::new();
     let node = TestNode::start(home.builder().choreography(Listen).choreography(Trade)).await;
-    let options = || StartOptions::default().key("k").deadline(Duration::from_millis(50));
-    let session = within(node.start_with(Listen, 0, options())).await.unwrap();
+    let after = Duration::from_millis(50);
+    let session = within(node.start(Listen, 0).key("k").deadline(after)).await.unwrap();
     within(node.shutdown()).await;
     tokio::time::sleep(Duration::from_millis(60)).await; // The deadline itself; nothing is measured.
 
     let node = TestNode::start(home.builder().choreography(Listen).choreography(Trade)).await;
-    let again = within(node.start_with(Listen, 0, options())).await.unwrap();
+    let again = within(node.start(Listen, 0).key("k").deadline(after)).await.unwrap();
     assert_eq!(again.id(), session.id());
     let aborted = within(again.settled()).await.unwrap_err();
     assert!(matches!(&aborted, SessionError::Aborted(abort) if abort.code() == Abort::DEADLINE), "{aborted}");
     // One that is over in time is not touched by it.
-    let options = StartOptions::default().deadline(Duration::from_hours(1));
-    let session = within(node.start_with(Trade, deal(2), options)).await.unwrap();
+    let session = within(node.start(Trade, deal(2)).deadline(Duration::from_hours(1))).await.unwrap();
     assert_eq!(within(session.settled()).await.unwrap(), 202);
     node.is_idle().await;
 }
@@ -172,7 +171,7 @@ async fn a_long_loop_keeps_a_short_journal_and_a_restart_begins_at_its_last_turn
     let patient = || Settings { passivation_delay: Duration::from_hours(1), ..quick() };
     let builder = || home.builder().settings(patient()).choreography(Circle { turns: TURNS });
     let node = TestNode::start(builder()).await;
-    let session = within(node.start_keyed(Circle { turns: TURNS }, "k", 0)).await.unwrap();
+    let session = within(node.start(Circle { turns: TURNS }, 0).key("k")).await.unwrap();
     let front = node.instance(Circle { turns: TURNS }, session.id(), Front);
     within(async {
         while !front.waits_for().await.unwrap().iter().any(|(_, what)| what.contains("`end`")) {
@@ -182,7 +181,7 @@ async fn a_long_loop_keeps_a_short_journal_and_a_restart_begins_at_its_last_turn
     .await;
     assert_eq!(TURNS_RUN.load(Ordering::Relaxed), TURNS);
     for role in 0..2 {
-        let history = within(node.instance_at(session.id(), RoleIndex(role)).history()).await.unwrap();
+        let history = within(node.operator().instance(session.id(), RoleIndex(role)).history()).await.unwrap();
         assert!(history.records.len() < 10, "{history}");
     }
     within(node.shutdown()).await;
@@ -191,7 +190,7 @@ async fn a_long_loop_keeps_a_short_journal_and_a_restart_begins_at_its_last_turn
     drop(store);
 
     let node = TestNode::start(builder()).await;
-    let session = within(node.start_keyed(Circle { turns: TURNS }, "k", 0)).await.unwrap();
+    let session = within(node.start(Circle { turns: TURNS }, 0).key("k")).await.unwrap();
     within(session.initiator().signal("end", "k", &7u32)).await.unwrap();
     assert_eq!(within(session.settled()).await.unwrap(), TURNS + 7);
     let again = TURNS_RUN.load(Ordering::Relaxed) - TURNS;
@@ -235,9 +234,9 @@ async fn what_needs_an_operator_says_what_why_and_how_often_and_goes_on_when_tol
             home.builder().settings(settings).choreography(Jam)
         };
         let node = TestNode::start(builder()).await;
-        let session = within(node.start_keyed(Jam, "k", 1)).await.unwrap();
-        until("a step in trouble", || !node.troubled_sessions().is_empty()).await;
-        let troubled = node.troubled_sessions();
+        let session = within(node.start(Jam, 1).key("k")).await.unwrap();
+        until("a step in trouble", || !node.operator().troubled_sessions().is_empty()).await;
+        let troubled = node.operator().troubled_sessions();
         assert_eq!((troubled.len(), troubled[0].session, troubled[0].role), (1, session.id(), RoleIndex(0)));
         let trouble = &troubled[0].steps[0].1;
         assert_eq!((trouble.step.as_str(), trouble.task, trouble.tries), ("stubborn", Task::Compensate, 4));
@@ -247,14 +246,14 @@ async fn what_needs_an_operator_says_what_why_and_how_often_and_goes_on_when_tol
 
         // It is known after a restart, and not tried again by itself.
         let node = TestNode::start(builder()).await;
-        until("the same trouble", || node.troubled_sessions() == troubled).await;
-        let session = within(node.start_keyed(Jam, "k", 1)).await.unwrap();
+        until("the same trouble", || node.operator().troubled_sessions() == troubled).await;
+        let session = within(node.start(Jam, 1).key("k")).await.unwrap();
         if resolution == Resolution::Retry {
             home.outside.trip("mended", 1);
         }
-        assert_eq!(within(session.initiator().resolve(resolution)).await.unwrap(), 1);
+        assert_eq!(within(node.operator().instance(session.id(), RoleIndex(0)).resolve(resolution)).await.unwrap(), 1);
         assert!(within(session.settled()).await.is_err());
-        assert_eq!(node.troubled_sessions(), []);
+        assert_eq!(node.operator().troubled_sessions(), []);
     }
 }
 
@@ -278,7 +277,7 @@ async fn a_quarantine_outlives_the_node_until_an_operator_ends_it() {
     let home = Home::new();
     home.outside.trip("touchy", 100);
     let node = TestNode::start(home.builder().choreography(Touchy)).await;
-    let session = within(node.start_keyed(Touchy, "k", 3)).await.unwrap();
+    let session = within(node.start(Touchy, 3).key("k")).await.unwrap();
     assert!(node.stopped().await[0].reason.contains("quarantined after 4 failures"));
     within(node.shutdown()).await;
     home.outside.trip("touchy", 0);
@@ -286,12 +285,12 @@ async fn a_quarantine_outlives_the_node_until_an_operator_ends_it() {
     let node = TestNode::start(home.builder().choreography(Touchy)).await;
     let stopped = node.stopped().await;
     assert!(stopped[0].reason.contains("quarantined after 4 failures"), "{stopped:?}");
-    let touchy = node.instance_at(session.id(), RoleIndex(0));
-    assert!(matches!(within(touchy.waits_for()).await, Err(AskError::Stopped { .. })));
+    let touchy = node.operator().instance(session.id(), RoleIndex(0));
+    assert!(matches!(within(touchy.handle().waits_for()).await, Err(AskError::Stopped { .. })));
     within(touchy.resume()).await.unwrap();
-    let session = within(node.start_keyed(Touchy, "k", 3)).await.unwrap();
+    let session = within(node.start(Touchy, 3).key("k")).await.unwrap();
     assert_eq!(within(session.settled()).await.unwrap(), 3);
-    assert_eq!((node.stopped_sessions(), home.outside.total()), (Vec::new(), KEPT));
+    assert_eq!((node.operator().stopped_sessions(), home.outside.total()), (Vec::new(), KEPT));
     let again = within(touchy.resume()).await.unwrap_err();
     assert!(matches!(again, AskError::NotOpen(_)), "{again}");
 }
@@ -301,15 +300,15 @@ async fn a_quarantined_session_can_be_aborted_and_takes_back_what_it_has_done() 
     let home = Home::new();
     home.outside.trip("touchy", u32::MAX);
     let node = TestNode::start(home.builder().choreography(Touchy)).await;
-    let session = within(node.start_keyed(Touchy, "k", 3)).await.unwrap();
+    let session = within(node.start(Touchy, 3).key("k")).await.unwrap();
     assert!(node.stopped().await[0].reason.contains("quarantined after 4 failures"));
     assert_eq!(home.outside.total(), KEPT);
-    let touchy = node.instance_at(session.id(), RoleIndex(0));
+    let touchy = node.operator().instance(session.id(), RoleIndex(0));
     within(touchy.abort("not to be mended")).await.unwrap();
-    let again = within(node.start_keyed(Touchy, "k", 3)).await.unwrap();
+    let again = within(node.start(Touchy, 3).key("k")).await.unwrap();
     let Err(SessionError::Aborted(abort)) = within(again.settled()).await else { panic!() };
     assert_eq!((abort.code(), abort.message()), (Abort::CANCELLED, "not to be mended"));
-    assert_eq!((node.stopped_sessions(), home.outside.total()), (Vec::new(), TAKEN_BACK));
+    assert_eq!((node.operator().stopped_sessions(), home.outside.total()), (Vec::new(), TAKEN_BACK));
     let again = within(touchy.abort("once more")).await.unwrap_err();
     assert!(matches!(again, AskError::NotOpen(_)), "it is over: {again}");
 }
@@ -337,7 +336,8 @@ async fn an_exported_history_replays_and_shows_both_sides_to_a_changed_program()
     let front = session.initiator();
     within(front.signal("number", "1", &10u32)).await.unwrap();
     until_view(front, 10).await;
-    let bytes = within(front.history()).await.unwrap().to_bytes().unwrap();
+    let bytes =
+        within(node.operator().instance(session.id(), RoleIndex(0)).history()).await.unwrap().to_bytes().unwrap();
     let history = History::from_bytes(&bytes).unwrap();
     assert!(history.to_string().contains("signal number"), "{history}");
     let replayed = replay(&history, Listen, &Services::new()).unwrap();
@@ -357,12 +357,14 @@ async fn an_exported_history_replays_and_shows_both_sides_to_a_changed_program()
 async fn who_asks_where_nothing_is_open_is_told_so() {
     let home = Home::new();
     let node = TestNode::start(home.builder().choreography(Listen)).await;
-    let nothing = node.instance(Listen, SessionId::keyed("no", "such"), Back);
+    let session = SessionId::keyed("no", "such");
+    let nothing = node.instance(Listen, session, Back);
+    let operated = node.operator().instance(session, nothing.id().role);
     for error in [
         within(nothing.signal("number", "1", &1u32)).await.unwrap_err(),
         within(nothing.query::<u32>()).await.unwrap_err(),
-        within(nothing.resolve(Resolution::Retry)).await.unwrap_err(),
-        within(nothing.history()).await.unwrap_err(),
+        within(operated.resolve(Resolution::Retry)).await.unwrap_err(),
+        within(operated.history()).await.unwrap_err(),
     ] {
         assert!(matches!(error, AskError::NotOpen(_)), "{error}");
     }

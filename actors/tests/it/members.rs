@@ -6,12 +6,14 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use accompanist::contract::{BoxFuture, Exposure, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Advertisement, Body, Frame, Header, Lacks, Left, Membership, OfferedChoreography, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
 use accompanist::{MemberStatus, Members, MembersError, NodeBuilder, NodeError, StartError};
+use accompanist_core::frame::{
+    Advertisement, Body, Frame, Header, Lacks, Left, Membership, OfferedChoreography, Packet,
+};
 use tempfile::TempDir;
 
 use crate::delivery::are_idle;
@@ -70,7 +72,7 @@ async fn check_begun(rogue: &str, expected: usize) {
     };
     within(is_begun).await;
     if expected == 0 {
-        until("what it asks of the store to be answered", || back.instances() == 0).await;
+        until("what it asks of the store to be answered", || back.operator().instances() == 0).await;
     }
     assert_eq!(back.open().await, expected, "{rogue}");
 }
@@ -97,7 +99,7 @@ async fn who_is_no_member_is_not_heard() {
     within(within(front.start(Trade, deal(1))).await.unwrap().settled()).await.unwrap();
     are_idle(&[&back, &front]).await;
     assert_eq!(outside.total(), KEPT);
-    let known: Vec<_> = back.peers().into_iter().map(|known| known.node).collect();
+    let known: Vec<_> = back.operator().peers().into_iter().map(|known| known.node).collect();
     assert_eq!(known, [node_id("front")]);
 }
 
@@ -204,7 +206,7 @@ async fn heard_from(node: &TestNode, other: &str) {
     for _ in 0..2 {
         let begun = std::time::Instant::now();
         let is_since = |known: &accompanist::KnownNode| known.last_heard.is_some_and(|ago| ago < begun.elapsed());
-        let is_heard = || node.peers().iter().any(|known| known.node == node_id(other) && is_since(known));
+        let is_heard = || node.operator().peers().iter().any(|known| known.node == node_id(other) && is_since(known));
         until("it to be heard again", is_heard).await;
     }
 }
@@ -236,7 +238,7 @@ async fn check_forgotten(operator: bool) {
     within(gone.kill()).await;
     within(other.shutdown()).await;
     drop(other);
-    within(desk.forget(&node_id("gone"))).await.unwrap();
+    within(desk.operator().forget(&node_id("gone"))).await.unwrap();
     knows_that(&desk, "gone", MemberStatus::Left).await;
     let other = back().await;
     let expected = if operator { MemberStatus::Left } else { MemberStatus::Serving };
@@ -257,7 +259,7 @@ async fn check_forgotten(operator: bool) {
     }
     for node in [front().await, back().await] {
         knows_that(&node, "gone", expected).await;
-        assert_eq!(node.status(), MemberStatus::Serving);
+        assert_eq!(node.operator().status(), MemberStatus::Serving);
     }
 }
 
@@ -299,6 +301,9 @@ async fn an_operators_word_counts_for_others_and_their_present_membership() {
         stranger.is_heard(&["front"]).await;
         knows_that(&front, "back", if operator { MemberStatus::Left } else { MemberStatus::Serving }).await;
         knows_that(&front, "side", MemberStatus::Serving).await;
-        assert_eq!([front.status(), back.status(), side.status()], [MemberStatus::Serving; 3]);
+        assert_eq!(
+            [front.operator().status(), back.operator().status(), side.operator().status()],
+            [MemberStatus::Serving; 3]
+        );
     }
 }

@@ -63,15 +63,15 @@ async fn an_abort_compensates_and_is_told() {
 async fn a_key_is_one_session() {
     let home = Home::new();
     let node = TestNode::start(home.builder().choreography(Trade)).await;
-    let (one, other) = tokio::join!(node.start_keyed(Trade, "k", deal(5)), node.start_keyed(Trade, "k", deal(5)));
+    let (one, other) = tokio::join!(node.start(Trade, deal(5)).key("k"), node.start(Trade, deal(5)).key("k"));
     let (one, other) = (one.unwrap(), other.unwrap());
     assert_eq!(one.id(), other.id());
     assert_eq!(within(one.settled()).await.unwrap(), 505);
     assert_eq!(within(other.output()).await.unwrap(), 505);
-    let late = within(node.start_keyed(Trade, "k", deal(5))).await.unwrap();
+    let late = within(node.start(Trade, deal(5)).key("k")).await.unwrap();
     assert_eq!((late.id(), within(late.settled()).await.unwrap()), (one.id(), 505));
     assert_eq!(home.outside.asked(), 1);
-    let another = within(node.start_keyed(Trade, "l", deal(6))).await.unwrap();
+    let another = within(node.start(Trade, deal(6)).key("l")).await.unwrap();
     assert_ne!(another.id(), one.id());
     assert_eq!(within(another.settled()).await.unwrap(), 606);
 }
@@ -82,9 +82,9 @@ async fn a_key_is_for_one_input() {
     let home = Home::new();
     home.outside.set_gate(false);
     let mut node = TestNode::start(home.builder().choreography(Trade)).await;
-    let first = within(node.start_keyed(Trade, "k", deal(5))).await.unwrap().id();
+    let first = within(node.start(Trade, deal(5)).key("k")).await.unwrap().id();
     let is_refused = async |node: &TestNode, input| {
-        let error = within(node.start_keyed(Trade, "k", input)).await.unwrap_err();
+        let error = within(node.start(Trade, input).key("k")).await.unwrap_err();
         assert!(
             matches!(&error, StartError::OtherInput { name: "trade", session, .. } if *session == first),
             "{error}"
@@ -94,21 +94,21 @@ async fn a_key_is_for_one_input() {
     is_refused(&node, Deal { id: 5, refused: true }).await;
     for round in 0..2 {
         home.outside.set_gate(true);
-        let again = within(node.start_keyed(Trade, "k", deal(5))).await.unwrap();
+        let again = within(node.start(Trade, deal(5)).key("k")).await.unwrap();
         assert_eq!((again.id(), within(again.settled()).await.unwrap()), (first, 505), "round {round}");
         is_refused(&node, deal(6)).await;
         within(node.shutdown()).await;
         node = TestNode::start(home.builder().choreography(Trade)).await;
         is_refused(&node, deal(7)).await;
     }
-    within(node.drain()).await.unwrap();
+    within(node.operator().drain()).await.unwrap();
     is_refused(&node, deal(6)).await;
-    let known = within(node.start_keyed(Trade, "k", deal(5))).await.unwrap();
+    let known = within(node.start(Trade, deal(5)).key("k")).await.unwrap();
     assert_eq!(known.id(), first);
     // Nothing else has begun, and the key of another choreography is another one.
-    within(node.undrain()).await.unwrap();
+    within(node.operator().undrain()).await.unwrap();
     assert_eq!(home.outside.asked(), 1);
-    within(node.start_keyed(Trade, "l", deal(6))).await.unwrap();
+    within(node.start(Trade, deal(6)).key("l")).await.unwrap();
 }
 
 /// Does nothing with its input, which has no order.
@@ -129,7 +129,7 @@ async fn a_keyed_start_takes_no_input_without_an_order() {
     let builder = on_disk("one", &MemoryDisk::default(), LocalNetwork::new()).role(Front, Arc::new(()));
     let node = TestNode::start(builder.choreography(Unordered)).await;
     let input = || HashMap::from([(1, 2), (3, 4)]);
-    let error = within(node.start_keyed(Unordered, "k", input())).await.unwrap_err();
+    let error = within(node.start(Unordered, input()).key("k")).await.unwrap_err();
     assert!(matches!(error, StartError::Codec(_)) && error.to_string().contains("BTreeMap"), "{error}");
     within(node.start(Unordered, input())).await.unwrap();
 }
@@ -139,17 +139,17 @@ async fn a_closed_session_is_known_after_a_restart() {
     let home = Home::new();
     let node = TestNode::start(home.builder().choreography(Trade)).await;
     for (key, refused) in [("good", false), ("bad", true)] {
-        let session = within(node.start_keyed(Trade, key, Deal { id: 7, refused })).await.unwrap();
+        let session = within(node.start(Trade, Deal { id: 7, refused }).key(key)).await.unwrap();
         assert_eq!(within(session.settled()).await.is_err(), refused);
     }
     node.is_idle().await;
     within(node.shutdown()).await;
 
     let node = TestNode::start(home.builder().choreography(Trade)).await;
-    let good = within(node.start_keyed(Trade, "good", deal(7))).await.unwrap();
+    let good = within(node.start(Trade, deal(7)).key("good")).await.unwrap();
     assert_eq!(within(good.output()).await.unwrap(), 707);
     assert_eq!(within(good.settled()).await.unwrap(), 707);
-    let bad = within(node.start_keyed(Trade, "bad", Deal { id: 7, refused: true })).await.unwrap();
+    let bad = within(node.start(Trade, Deal { id: 7, refused: true }).key("bad")).await.unwrap();
     for told in [within(bad.output()).await, within(bad.settled()).await] {
         assert!(matches!(told, Err(SessionError::Aborted(abort)) if abort.code() == "no-truck"));
     }
@@ -161,7 +161,7 @@ async fn an_open_session_goes_on_after_a_restart() {
     let home = Home::new();
     home.outside.set_gate(false);
     let node = TestNode::start(home.builder().choreography(Trade)).await;
-    let keyed = within(node.start_keyed(Trade, "k", deal(9))).await.unwrap();
+    let keyed = within(node.start(Trade, deal(9)).key("k")).await.unwrap();
     within(node.start(Trade, deal(10))).await.unwrap(); // With nobody left who waits for it.
     within(home.outside.asked_times(2)).await;
     within(node.shutdown()).await;
@@ -170,7 +170,7 @@ async fn an_open_session_goes_on_after_a_restart() {
 
     home.outside.set_gate(true);
     let node = TestNode::start(home.builder().choreography(Trade)).await;
-    let again = within(node.start_keyed(Trade, "k", deal(9))).await.unwrap();
+    let again = within(node.start(Trade, deal(9)).key("k")).await.unwrap();
     assert_eq!((again.id(), within(again.settled()).await.unwrap()), (keyed.id(), 909));
     until("the other deal dispatched", || home.outside.asked() == 4).await;
     node.is_idle().await;
@@ -246,7 +246,7 @@ async fn what_cannot_be_started_says_why() {
     within(node.shutdown()).await;
     let stopped = within(node.start(Alone, vec![])).await.unwrap_err();
     assert!(matches!(stopped, StartError::NodeStopped), "{stopped}");
-    let stopped = within(node.start_keyed(Alone, "k", vec![])).await.unwrap_err();
+    let stopped = within(node.start(Alone, vec![]).key("k")).await.unwrap_err();
     assert!(matches!(stopped, StartError::NodeStopped), "{stopped}");
     within(node.shutdown()).await; // A second time does nothing.
 }

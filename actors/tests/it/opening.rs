@@ -3,11 +3,11 @@
 use std::sync::{Arc, Condvar, Mutex};
 
 use accompanist::contract::{Batch, Direction, Entry, KeyRange, Space, Store, StoreError, Transport};
-use accompanist::frame::{Body, Frame, Header, Lacks, Outcome, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::store::{MemoryDisk, MemoryStore};
 use accompanist::transport::LocalNetwork;
+use accompanist_core::frame::{Body, Frame, Header, Lacks, Outcome, Packet};
 
 use crate::rogue::{EPOCH, Rogue};
 use crate::support::{TestNode, all_roles, node_id, on_disk, quick, until, within};
@@ -104,7 +104,7 @@ async fn nobody_has_heard_of_a_session_that_a_crash_forgets() {
 
     lock.set(true);
     let node = Node::clone(&first);
-    let starting = tokio::spawn(async move { node.start_keyed(Hop, "k", deal(2)).await.map(|session| session.id()) });
+    let starting = tokio::spawn(async move { node.start(Hop, deal(2)).key("k").await.map(|session| session.id()) });
     until("a sync", || *lock.waits.lock().unwrap()).await;
     let rogue = Rogue::attach(&network).await;
     for _ in 0..20 {
@@ -119,7 +119,7 @@ async fn nobody_has_heard_of_a_session_that_a_crash_forgets() {
     rogue.is_heard(&["front", "back"]).await;
     back.is_idle().await;
     assert_eq!((outside.asked(), outside.total()), (1, KEPT), "paid for a session that does not exist");
-    let session = within(second.start_keyed(Hop, "k", deal(2))).await.unwrap();
+    let session = within(second.start(Hop, deal(2)).key("k")).await.unwrap();
     assert_eq!(within(session.settled()).await.unwrap(), 202);
     assert_eq!(outside.total(), Tally { done: 2, undone: 0 });
 }
@@ -151,7 +151,7 @@ async fn a_frame_does_not_begin_an_initiator() {
     }
     rogue.is_heard(&["home"]).await;
     node.is_idle().await;
-    let session = within(node.start_keyed(Hop, "k", deal(3))).await.unwrap();
+    let session = within(node.start(Hop, deal(3)).key("k")).await.unwrap();
     assert_eq!(within(session.settled()).await.unwrap(), 303);
     node.is_idle().await;
 }
@@ -165,7 +165,7 @@ async fn a_start_that_meets_the_end_of_its_session_is_answered() {
     for id in 0..300 {
         let key = id.to_string();
         for _ in 0..4 {
-            let session = within(node.start_keyed(Hop, &key, deal(id))).await.unwrap();
+            let session = within(node.start(Hop, deal(id)).key(&key)).await.unwrap();
             assert_eq!(within(session.settled()).await.unwrap(), id * 101);
         }
     }
@@ -178,7 +178,7 @@ async fn a_start_among_late_frames_is_answered() {
     let (outside, network) = (Arc::new(Outside::default()), LocalNetwork::new());
     let store = MemoryDisk::default().open().unwrap();
     let node = TestNode::start(all_roles("home", store, network.clone(), &outside).choreography(Hop)).await;
-    let session = within(node.start_keyed(Hop, "k", deal(1))).await.unwrap();
+    let session = within(node.start(Hop, deal(1)).key("k")).await.unwrap();
     within(session.settled()).await.unwrap();
     let rogue = Rogue::attach(&network).await;
     let frame = Frame {
@@ -192,7 +192,7 @@ async fn a_start_among_late_frames_is_answered() {
     let packet = Packet { frames: vec![(0, frame)], ..Packet::new(EPOCH) };
     for _ in 0..1_000 {
         rogue.send("home", &packet);
-        let again = within(node.start_keyed(Hop, "k", deal(1))).await.unwrap();
+        let again = within(node.start(Hop, deal(1)).key("k")).await.unwrap();
         assert_eq!(within(again.settled()).await.unwrap(), 101);
     }
     node.is_idle().await;

@@ -74,7 +74,7 @@ async fn of_many_starts_at_once_so_many_are_let_in_and_all_those_end() {
                     refused += 1;
                 }
             }
-            assert!(node.instances() <= 40);
+            assert!(node.operator().instances() <= 40);
         }
         assert!(!sessions.is_empty() && sessions.len() <= 20, "{} were let in", sessions.len());
         assert_eq!(refused, 300 - sessions.len());
@@ -97,7 +97,7 @@ async fn while_what_arrives_at_a_node_waits_too_long_sessions_with_it_are_refuse
     };
     let front = TestNode::start(described("front", 1).role(Front, Arc::new(()))).await;
     let _back = TestNode::start(described("back", 200).role(Back, Arc::new(Outside::default()))).await;
-    let before = within(front.start_keyed(Hold, "before", 0)).await.unwrap();
+    let before = within(front.start(Hold, 0).key("before")).await.unwrap();
     let mut sessions = Vec::new();
     let refusal = within(async {
         loop {
@@ -117,7 +117,7 @@ async fn while_what_arrives_at_a_node_waits_too_long_sessions_with_it_are_refuse
     assert!(refusal.to_string().contains("`back`") && refusal.to_string().contains("queue_delay_max"), "{refusal}");
     assert!(sessions.len() > 10, "{} were let in", sessions.len());
     // What is there already is given, and what needs nothing of the slow node is let in.
-    let again = within(front.start_keyed(Hold, "before", 0)).await.unwrap();
+    let again = within(front.start(Hold, 0).key("before")).await.unwrap();
     assert_eq!(again.id(), before.id());
     assert_eq!(within(within(front.start(Alone, 5)).await.unwrap().settled()).await.unwrap(), 5);
     sessions.push(before);
@@ -135,7 +135,7 @@ async fn while_what_arrives_at_a_node_waits_too_long_sessions_with_it_are_refuse
 /// Starts so many sessions of [`Alone`] at the same moment, and gives those that were let in, in order, and the
 /// refusals.
 async fn burst(node: &TestNode, count: u32) -> (Vec<Session<Alone>>, Vec<StartError>) {
-    let starts = futures_util::future::join_all((0..count).map(|number| node.start(Alone, number)));
+    let starts = futures_util::future::join_all((0..count).map(|number| node.start(Alone, number).into_future()));
     let (sessions, refusals): (Vec<_>, Vec<_>) = within(starts).await.into_iter().partition(Result::is_ok);
     (sessions.into_iter().filter_map(Result::ok).collect(), refusals.into_iter().filter_map(Result::err).collect())
 }
@@ -198,16 +198,16 @@ async fn a_full_disk_takes_nothing_new_and_goes_on_with_what_it_has() {
     for number in 0..2 {
         sessions.push(within(front.start(Hold, number)).await.unwrap());
     }
-    until("both at the back", || back_node.open_instances() == Some(2)).await;
+    until("both at the back", || back_node.operator().open_instances() == Some(2)).await;
     // What is there was counted, not remembered.
     within(back_node.shutdown()).await;
     let back_node = back(two, &disks[1], &network).await;
-    until("both at the back", || back_node.open_instances() == Some(2)).await;
+    until("both at the back", || back_node.operator().open_instances() == Some(2)).await;
     let dropped = numbers.counter(metric::DROPPED);
     sessions.push(within(front.start(Hold, 2)).await.unwrap());
     until("the third to be dropped, more than once", || numbers.counter(metric::DROPPED) >= dropped + 2).await;
-    assert_eq!(back_node.open_instances(), Some(2));
-    until("all three at the front", || front.open_instances() == Some(3)).await;
+    assert_eq!(back_node.operator().open_instances(), Some(2));
+    until("all three at the front", || front.operator().open_instances() == Some(3)).await;
     let full = within(front.start(Hold, 3)).await.unwrap_err();
     assert!(matches!(full, StartError::TooManyOpen(3)), "{full}");
     // The last one cannot end before there is room for it; those that are there are not held up.
@@ -217,8 +217,8 @@ async fn a_full_disk_takes_nothing_new_and_goes_on_with_what_it_has() {
     for (number, session) in (0..3).zip(sessions) {
         assert_eq!(within(session.settled()).await.unwrap(), number * 2);
     }
-    until("nothing at the front", || front.open_instances() == Some(0)).await;
-    until("nothing at the back", || back_node.open_instances() == Some(0)).await;
+    until("nothing at the front", || front.operator().open_instances() == Some(0)).await;
+    until("nothing at the back", || back_node.operator().open_instances() == Some(0)).await;
     assert!(numbers.gauge(metric::INSTANCES_OPEN).abs() < 0.1);
     let another = within(front.start(Hold, 4)).await.unwrap();
     go(&another).await;
@@ -231,17 +231,17 @@ async fn who_asks_an_instance_that_has_no_room_in_memory_waits_for_some() {
     let front = front(quick(), &disks[0], &network).await;
     let back_node = back(quick(), &disks[1], &network).await;
     let waits = within(front.start(Hold, 1)).await.unwrap();
-    until("it to be at the back", || back_node.open_instances() == Some(1)).await;
+    until("it to be at the back", || back_node.operator().open_instances() == Some(1)).await;
     within(back_node.shutdown()).await;
     // The next life of the back has no room but for what it takes up again, which is one that it does not keep.
     let back_node = back(Settings { instances_max: 1, ..quick() }, &disks[1], &network).await;
     let busy = within(front.start(Hold, 2)).await.unwrap();
-    until("the other at the back", || back_node.open_instances() == Some(2)).await;
+    until("the other at the back", || back_node.operator().open_instances() == Some(2)).await;
     for _ in 0..20 {
         let [one, other] = [&waits, &busy].map(|session| back_node.instance(Hold, session.id(), Back));
         let (one, other) = tokio::join!(within(one.status()), within(other.status()));
         assert!(matches!((&one, &other), (Ok(_), Ok(_))), "{one:?} {other:?}");
-        assert!(back_node.instances() <= 1);
+        assert!(back_node.operator().instances() <= 1);
     }
     for (number, session) in [(1, waits), (2, busy)] {
         go(&session).await;

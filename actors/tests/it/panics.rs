@@ -188,7 +188,7 @@ async fn check(place: Place, payload: Payload) {
     let (disk, runs) = (MemoryDisk::default(), Arc::new(AtomicU32::new(0)));
     let node = within(builder(&disk, &runs).start()).await.unwrap();
     LOCAL.store(0, SeqCst);
-    let session = within(node.start_keyed(Run, "boom", (place, payload))).await.unwrap();
+    let session = within(node.start(Run, (place, payload)).key("boom")).await.unwrap();
     let settled = within(session.settled()).await;
     let Err(SessionError::Stopped { reason, .. }) = settled else { panic!("{place:?} {payload:?}: {settled:?}") };
     let text = payload.text();
@@ -234,8 +234,8 @@ async fn an_actor_that_panics_stands_still_with_its_message_alone() {
         let node = within(builder(&MemoryDisk::default(), &Arc::default()).start()).await.unwrap();
         let (parrot, other) = (node.actor::<Parrot>(), node.actor::<Parrot>().named("other"));
         within(parrot.tell(&payload)).await.unwrap();
-        until("a message that is stopped", || !node.stopped_sessions().is_empty()).await;
-        let reason = node.stopped_sessions()[0].reason.clone();
+        until("a message that is stopped", || !node.operator().stopped_sessions().is_empty()).await;
+        let reason = node.operator().stopped_sessions()[0].reason.clone();
         assert!(reason.contains(payload.text()), "{payload:?}: {reason}");
         assert_eq!(within(other.ask(&Payload::None)).await.unwrap(), 7, "{payload:?}");
         within(node.shutdown()).await;
@@ -262,7 +262,7 @@ async fn values_that_panic_when_their_session_leaves_memory_harm_nobody() {
     for _ in 0..10 {
         within(node.start(Hoard, ())).await.unwrap();
     }
-    until("all have left memory", || node.instances() == 0).await;
+    until("all have left memory", || node.operator().instances() == 0).await;
     let session = within(node.start(Run, (Place::Program, Payload::None))).await.unwrap();
     within(session.settled()).await.unwrap();
     assert!(tokio::time::timeout(Duration::ZERO, node.failed()).await.is_err(), "no supervisor has felt it");

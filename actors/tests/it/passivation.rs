@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use accompanist::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::Packet;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
 use accompanist::{NodeBuilder, Recovery};
+use accompanist_core::frame::Packet;
 
 use crate::support::{Home, TestNode, on_disk, quick, until, within};
 use crate::trade::{Back, Front, Outside, Side};
@@ -78,7 +78,7 @@ impl Town {
 async fn have_left(nodes: &[&TestNode], open: usize) {
     for node in nodes {
         let left = async {
-            while node.instances() > 0 || node.open().await < open {
+            while node.operator().instances() > 0 || node.open().await < open {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
@@ -127,12 +127,12 @@ async fn who_is_asked_comes_back_and_knows_what_it_has_shown() {
 async fn a_sleep_is_slept_outside_of_memory_and_over_a_restart() {
     let home = Home::new();
     let node = TestNode::start(home.builder().choreography(Nap)).await;
-    let sessions = [within(node.start(Nap, 0)).await.unwrap(), within(node.start_keyed(Nap, "k", 0)).await.unwrap()];
-    until("one that has left", || node.instances() < 2).await;
+    let sessions = [within(node.start(Nap, 0)).await.unwrap(), within(node.start(Nap, 0).key("k")).await.unwrap()];
+    until("one that has left", || node.operator().instances() < 2).await;
     for session in &sessions {
         assert!(within(session.settled()).await.unwrap() >= 400);
     }
-    let session = within(node.start_keyed(Nap, "over", 0)).await.unwrap().id();
+    let session = within(node.start(Nap, 0).key("over")).await.unwrap().id();
     within(node.shutdown()).await;
     let node = TestNode::start(home.builder().choreography(Nap)).await;
     assert!(within(within(node.session::<Nap>(session)).await.unwrap().settled()).await.unwrap() >= 400);
@@ -154,7 +154,7 @@ async fn what_nobody_hears_waits_on_disk_until_its_node_is_back() {
         sessions
     };
     // But for the few with which it is tried whether the back hears again.
-    until("most have left", || front.instances() < 30).await;
+    until("most have left", || front.operator().instances() < 30).await;
     assert_eq!(front.open().await, 300);
     let back = town.back().await;
     for (number, session) in (0..300).zip(&sessions) {
@@ -193,8 +193,8 @@ async fn after_a_start_what_is_open_comes_back_so_many_at_a_time() {
     let looker = tokio::spawn({
         let (node, most) = (Node::clone(&node), most.clone());
         async move {
-            while !node.recovery().finished {
-                most.fetch_max(node.instances(), Ordering::Relaxed);
+            while !node.operator().recovery().finished {
+                most.fetch_max(node.operator().instances(), Ordering::Relaxed);
                 tokio::task::yield_now().await;
             }
         }
@@ -204,7 +204,7 @@ async fn after_a_start_what_is_open_comes_back_so_many_at_a_time() {
     within(node.instance(Approve, fresh.id(), Back).signal("go", "once", &5u32)).await.unwrap();
     assert_eq!(within(fresh.settled()).await.unwrap(), 10);
     within(looker).await.unwrap();
-    let Recovery { instances, finished } = node.recovery();
+    let Recovery { instances, finished, .. } = node.operator().recovery();
     assert!(finished && instances >= u64::try_from(3 * SESSIONS).unwrap(), "{instances}");
     // Besides those on their way, those that are about to leave.
     assert!(most.load(Ordering::Relaxed) < SESSIONS / 2, "{most:?} at once");

@@ -8,12 +8,12 @@ use std::process::Command;
 use std::sync::Arc;
 
 use accompanist::contract::{Change, Space, Store};
-use accompanist::frame::{Body, Frame, Operation, Packet};
 use accompanist::id::{InstanceId, RoleIndex};
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
 use accompanist::{Path, SessionId};
+use accompanist_core::frame::{Body, Frame, Operation, Packet};
 
 use crate::canary::{Books, CANARY, Clerk, Desk, Diary, NumberRun, OtherRun, OtherWay, Run, Way, all_of_it, errand};
 use crate::rogue::{EPOCH, Rogue};
@@ -110,12 +110,12 @@ async fn settled<C: Choreography>(session: &Session<C>) {
 }
 
 async fn begin(node: &Node, number: u32, way: Way) -> Session<Run> {
-    within(node.start_keyed(Run, &number.to_string(), errand(number, way))).await.unwrap()
+    within(node.start(Run, errand(number, way)).key(number.to_string())).await.unwrap()
 }
 
 /// Waits until a session is stopped, and shows what is said of it.
 async fn is_stopped(node: &TestNode, session: SessionId) {
-    until("it to stop", || node.stopped_sessions().iter().any(|stopped| stopped.session == session)).await;
+    until("it to stop", || node.operator().stopped_sessions().iter().any(|stopped| stopped.session == session)).await;
     shown(&node.stopped().await);
 }
 
@@ -137,23 +137,23 @@ async fn sessions() {
         told(&within(session.initiator().query::<u64>()).await.unwrap_err());
     }
     let odd = begin(&node, number + 1, Way::Odd).await;
-    until("it to need an operator", || !node.troubled_sessions().is_empty()).await;
-    shown(&node.troubled_sessions());
+    until("it to need an operator", || !node.operator().troubled_sessions().is_empty()).await;
+    shown(&node.operator().troubled_sessions());
     shown(&within(odd.initiator().waits_for()).await);
 
     let waits = begin(&node, number + 2, Way::WaitsForNumber).await;
-    let desk = waits.initiator();
+    let (desk, operated) = (waits.initiator(), node.operator().instance(waits.id(), RoleIndex(0)));
     within(async { while within(desk.waits_for()).await.unwrap().is_empty() {} }).await;
     told(&within(desk.query::<u64>()).await.unwrap_err());
     shown(&within(desk.status()).await);
-    println!("{TOLD}{}", within(desk.history()).await.unwrap());
+    println!("{TOLD}{}", within(operated.history()).await.unwrap());
     within(desk.signal("other", "1", &CANARY.to_owned())).await.unwrap();
     told(&within(desk.signal("other", "1", &format!("{CANARY}!"))).await.unwrap_err());
     // It stumbles, perhaps before it can answer.
     within(desk.signal("number", "2", &CANARY.to_owned())).await.map_err(|error| told(&error)).ok();
     is_stopped(&node, waits.id()).await;
     settled(&waits).await;
-    shown(&within(desk.terminate("it is of no use")).await);
+    shown(&within(operated.terminate("it is of no use")).await);
     settled(&waits).await;
     within(node.shutdown()).await;
     drop(node);
@@ -179,7 +179,7 @@ async fn releases() {
     let session = within(node.session::<OtherRun>(through.id())).await.unwrap();
     let error = within(session.settled()).await.unwrap_err();
     told(&error);
-    let error = within(node.start_keyed(OtherRun, "2", 7)).await.unwrap_err();
+    let error = within(node.start(OtherRun, 7).key("2")).await.unwrap_err();
     assert!(matches!(error, StartError::OtherInput { .. }), "{error}");
     told(&error);
     within(node.shutdown()).await;
@@ -196,7 +196,7 @@ async fn actors() {
     within(diary.tell(&format!("!{CANARY}"))).await.unwrap();
     let stopped = node.stopped().await;
     shown(&stopped);
-    shown(&within(node.instance_at(stopped[0].session, stopped[0].role).skip_message()).await);
+    shown(&within(node.operator().instance(stopped[0].session, stopped[0].role).skip_message()).await);
     within(diary.ask(&CANARY.to_owned())).await.unwrap();
     within(node.shutdown()).await;
 }
@@ -208,9 +208,9 @@ async fn other_types_between_nodes() {
     let (desk, clerk) = (TestNode::start(desk).await, TestNode::start(clerk.choreography(NumberRun)).await);
     let session = begin(&desk, 1, Way::Through).await;
     is_stopped(&clerk, session.id()).await;
-    let there = clerk.instance_at(session.id(), RoleIndex(1));
-    told(&within(there.query::<u64>()).await.unwrap_err());
-    println!("{TOLD}{}", within(desk.instance_at(session.id(), RoleIndex(0)).history()).await.unwrap());
+    let there = clerk.operator().instance(session.id(), RoleIndex(1));
+    told(&within(there.handle().query::<u64>()).await.unwrap_err());
+    println!("{TOLD}{}", within(desk.operator().instance(session.id(), RoleIndex(0)).history()).await.unwrap());
     within(clerk.shutdown()).await;
     within(desk.shutdown()).await;
 }
@@ -225,10 +225,10 @@ async fn strangers_and_dead_letters() {
     drop(first);
     let session = begin(&desk, 2, Way::Through).await;
     let later = TestNode::start(clerk()).await;
-    until("a dead letter", || !later.dead_letters().is_empty()).await;
-    shown(&later.dead_letters());
-    let number = later.dead_letters()[0].number;
-    shown(&within(later.replay_dead_letter(number)).await);
+    until("a dead letter", || !later.operator().dead_letters().is_empty()).await;
+    shown(&later.operator().dead_letters());
+    let number = later.operator().dead_letters()[0].number;
+    shown(&within(later.operator().replay_dead_letter(number)).await);
 
     let rogue = Rogue::attach(&network).await;
     rogue.send_bytes_as("rogue", "clerk", CANARY.as_bytes());

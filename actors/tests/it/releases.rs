@@ -215,6 +215,6 @@ pub async fn open_everywhere(nodes: &[TestNode; 3], holds: impl Fn(&[[usize; 2];
 
 /// How many instances of `order` are open at a node, by version.
 pub async fn open_orders(node: &Node) -> [usize; 2] {
-    let open = node.open_versions().await.unwrap();
+    let open = node.operator().open_versions().await.unwrap();
     [1, 2].map(|version| open.get(&("order".to_owned(), version)).copied().unwrap_or_default())
 }

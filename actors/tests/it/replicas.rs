@@ -161,7 +161,7 @@ impl Street {
 type Standings = BTreeMap<String, MemberStatus>;
 
 fn statuses(node: &Node) -> Standings {
-    node.peers().into_iter().map(|known| (known.node.to_string(), known.status)).collect()
+    node.operator().peers().into_iter().map(|known| (known.node.to_string(), known.status)).collect()
 }
 
 /// Waits for what a node knows of the others.
@@ -175,7 +175,7 @@ pub async fn knows_that(node: &Node, other: &str, status: MemberStatus) {
 
 /// What a node knows of another one.
 fn seen(node: &Node, other: &str) -> KnownNode {
-    node.peers().into_iter().find(|known| known.node.as_str() == other).unwrap()
+    node.operator().peers().into_iter().find(|known| known.node.as_str() == other).unwrap()
 }
 
 fn is_silent(node: &Node, other: &str) -> bool {
@@ -184,21 +184,21 @@ fn is_silent(node: &Node, other: &str) -> bool {
 
 fn waits_until_drained(node: &Node) -> JoinHandle<Result<(), DrainError>> {
     let node = node.clone();
-    tokio::spawn(async move { node.drained().await })
+    tokio::spawn(async move { node.operator().drained().await })
 }
 
 /// Drains the node, waits, and lets it leave.
 pub async fn leaves(node: &Node) {
-    within(node.drain()).await.unwrap();
-    within(node.drained()).await.unwrap();
-    within(node.leave()).await.unwrap();
+    within(node.operator().drain()).await.unwrap();
+    within(node.operator().drained()).await.unwrap();
+    within(node.operator().leave()).await.unwrap();
 }
 
 /// Starts these deals, and gives their sessions.
 pub async fn started(front: &Node, deals: impl IntoIterator<Item = u32>) -> Vec<Session<Late>> {
     let mut sessions = Vec::new();
     for id in deals {
-        sessions.push(within(front.start_keyed(Late, &id.to_string(), deal(id))).await.unwrap());
+        sessions.push(within(front.start(Late, deal(id)).key(id.to_string())).await.unwrap());
     }
     sessions
 }
@@ -211,7 +211,7 @@ pub async fn settled(sessions: Vec<Session<Late>>) {
 
 /// How many instances are open at `at`, as the node that drains knows.
 async fn open_at(node: &Node, at: &str) -> Option<u64> {
-    within(node.drain_progress()).await.unwrap().open[&node_id(at)]
+    within(node.operator().drain_progress()).await.unwrap().open[&node_id(at)]
 }
 
 async fn comes_to(node: &Node, at: &str, open: Option<u64>) {
@@ -227,20 +227,20 @@ async fn comes_to(node: &Node, at: &str, open: Option<u64>) {
 async fn a_draining_node_takes_no_new_sessions_until_it_is_told_to() {
     let street = Street::default();
     let [front, _back, one, other] = street.start_all(["front", "back", "side-1", "side-2"]).await;
-    assert!(matches!(within(one.drained()).await, Err(DrainError::NotDraining)));
-    within(one.drain()).await.unwrap();
-    within(one.drain()).await.unwrap();
-    assert_eq!(one.status(), MemberStatus::Draining);
+    assert!(matches!(within(one.operator().drained()).await, Err(DrainError::NotDraining)));
+    within(one.operator().drain()).await.unwrap();
+    within(one.operator().drain()).await.unwrap();
+    assert_eq!(one.operator().status(), MemberStatus::Draining);
     knows_that(&front, "side-1", MemberStatus::Draining).await;
     settled(started(&front, 0..30).await).await;
     assert_eq!([notes(&one).await.len(), notes(&other).await.len()], [0, 30]);
-    within(one.drained()).await.unwrap();
+    within(one.operator().drained()).await.unwrap();
     // It stays so after a power cut, here and there.
     let (one, front) = (street.cut(one).await, street.cut(front).await);
-    assert_eq!((one.status(), statuses(&front)["side-1"]), (MemberStatus::Draining, MemberStatus::Draining));
+    assert_eq!((one.operator().status(), statuses(&front)["side-1"]), (MemberStatus::Draining, MemberStatus::Draining));
     settled(started(&front, 30..50).await).await;
     assert_eq!([notes(&one).await.len(), notes(&other).await.len()], [0, 50]);
-    within(one.undrain()).await.unwrap();
+    within(one.operator().undrain()).await.unwrap();
     knows_that(&front, "side-1", MemberStatus::Serving).await;
     settled(started(&front, 50..100).await).await;
     assert!(!notes(&one).await.is_empty());
@@ -250,26 +250,26 @@ async fn a_draining_node_takes_no_new_sessions_until_it_is_told_to() {
 async fn a_draining_node_starts_nothing_but_follows_what_it_has_begun() {
     let street = Street::default();
     let [front, _back, _side] = street.start_all(["front", "back", "side"]).await;
-    let closed = within(front.start_keyed(Late, "1", deal(1))).await.unwrap();
+    let closed = within(front.start(Late, deal(1)).key("1")).await.unwrap();
     within(closed.settled()).await.unwrap();
     street.outside.set_gate(false);
-    let open = within(front.start_keyed(Late, "2", deal(2))).await.unwrap();
-    within(front.drain()).await.unwrap();
+    let open = within(front.start(Late, deal(2)).key("2")).await.unwrap();
+    within(front.operator().drain()).await.unwrap();
     let mut front = front;
     for _ in 0..2 {
         let refused = within(front.start(Late, deal(3))).await.unwrap_err();
         assert!(refused.to_string().contains("drains"), "{refused}");
-        assert!(matches!(within(front.start_keyed(Late, "3", deal(3))).await, Err(StartError::Draining)));
-        let again = within(front.start_keyed(Late, "1", deal(1))).await.unwrap();
+        assert!(matches!(within(front.start(Late, deal(3)).key("3")).await, Err(StartError::Draining)));
+        let again = within(front.start(Late, deal(1)).key("1")).await.unwrap();
         assert_eq!((again.id(), within(again.settled()).await.unwrap()), (closed.id(), 1));
-        assert_eq!(within(front.start_keyed(Late, "2", deal(2))).await.unwrap().id(), open.id());
+        assert_eq!(within(front.start(Late, deal(2)).key("2")).await.unwrap().id(), open.id());
         front = street.cut(front).await;
     }
     let again = within(front.session::<Late>(open.id())).await.unwrap();
     street.outside.set_gate(true);
     assert_eq!(within(again.settled()).await.unwrap(), 2);
-    within(front.drained()).await.unwrap();
-    within(front.undrain()).await.unwrap();
+    within(front.operator().drained()).await.unwrap();
+    within(front.operator().undrain()).await.unwrap();
     settled(started(&front, [3]).await).await;
 }
 
@@ -280,13 +280,13 @@ async fn a_node_is_needed_by_sessions_that_have_not_come_to_it_yet() {
     street.outside.set_gate(false);
     let sessions = started(&front, 0..3).await;
     within(street.outside.asked_times(3)).await;
-    within(side.drain()).await.unwrap();
+    within(side.operator().drain()).await.unwrap();
     let drained = waits_until_drained(&side);
     for at in ["front", "back"] {
         comes_to(&side, at, Some(3)).await;
     }
-    assert_eq!((open_at(&side, "side").await, side.instances()), (Some(0), 0));
-    let refused = within(side.leave()).await.unwrap_err();
+    assert_eq!((open_at(&side, "side").await, side.operator().instances()), (Some(0), 0));
+    let refused = within(side.operator().leave()).await.unwrap_err();
     let text = "3 instances are open at `back`, 3 instances are open at `front`";
     assert!(matches!(&refused, LeaveError::Needed(_)) && refused.to_string().contains(text), "{refused}");
     // Over a crash of each.
@@ -297,7 +297,7 @@ async fn a_node_is_needed_by_sessions_that_have_not_come_to_it_yet() {
     assert!(!drained.is_finished());
     street.outside.set_gate(true);
     within(drained).await.unwrap().unwrap();
-    within(side.leave()).await.unwrap();
+    within(side.operator().leave()).await.unwrap();
     within(side.shutdown()).await;
     for session in sessions {
         let session = within(front.session::<Late>(session.id())).await.unwrap();
@@ -369,10 +369,10 @@ async fn a_cordoned_node_keeps_its_sessions_and_gets_no_new_ones() {
     let open = started(&front, 0..20).await;
     within(street.outside.asked_times(20)).await;
     let name = one.name().clone();
-    within(front.cordon(&name)).await.unwrap();
-    within(front.cordon(&name)).await.unwrap();
-    assert!(matches!(within(front.cordon(front.name())).await, Err(CordonError::Own)));
-    assert!(matches!(within(front.uncordon(&node_id("nobody"))).await, Err(CordonError::Unknown(_))));
+    within(front.operator().cordon(&name)).await.unwrap();
+    within(front.operator().cordon(&name)).await.unwrap();
+    assert!(matches!(within(front.operator().cordon(front.name())).await, Err(CordonError::Own)));
+    assert!(matches!(within(front.operator().uncordon(&node_id("nobody"))).await, Err(CordonError::Unknown(_))));
     let known = seen(&front, "side-1");
     assert_eq!((known.cordoned, known.status), (true, MemberStatus::Serving));
     assert!(!seen(&front, "side-2").cordoned && !seen(&back, "side-1").cordoned, "the front alone says so");
@@ -385,7 +385,7 @@ async fn a_cordoned_node_keeps_its_sessions_and_gets_no_new_ones() {
     assert!(seen(&front, "side-1").cordoned);
     settled(started(&front, 60..100).await).await;
     assert_eq!([notes(&one).await.len(), notes(&other).await.len()], [before, 100 - before]);
-    within(front.uncordon(&name)).await.unwrap();
+    within(front.operator().uncordon(&name)).await.unwrap();
     assert!(!seen(&front, "side-1").cordoned);
     settled(started(&front, 100..160).await).await;
     assert!(notes(&one).await.len() > before);
@@ -405,7 +405,7 @@ async fn a_node_that_has_not_heard_of_the_starter_is_not_cast() {
     assert!(matches!(within(front.start(Swift, deal(1))).await, Err(StartError::NobodyPlays { role: "side" })));
     assert!(statuses(&side).is_empty());
     network.heal();
-    within(async { while front.start_keyed(Swift, "2", deal(2)).await.is_err() {} }).await;
+    within(async { while front.start(Swift, deal(2)).key("2").await.is_err() {} }).await;
     front.is_idle().await;
     side.is_idle().await;
     assert_eq!(notes(&side).await, BTreeMap::from([(2, 1)]));
@@ -424,15 +424,15 @@ async fn a_node_is_needed_by_a_start_that_is_under_way() {
     let [front, side] = street.start_all(["front", "side"]).await;
     let starting = {
         let front = Node::clone(&front);
-        tokio::spawn(async move { front.start_keyed(Slow, "1", deal(1)).await })
+        tokio::spawn(async move { front.start(Slow, deal(1)).key("1").await })
     };
     until("a start in its first turn", || SLOW[0].load(Ordering::SeqCst)).await;
     // Nobody waits for it any more; it takes place all the same.
     starting.abort();
-    within(side.drain()).await.unwrap();
+    within(side.operator().drain()).await.unwrap();
     let drained = waits_until_drained(&side);
     comes_to(&side, "front", Some(1)).await;
-    assert!(within(front.open_versions()).await.unwrap().is_empty(), "it is in the store");
+    assert!(within(front.operator().open_versions()).await.unwrap().is_empty(), "it is in the store");
     assert!(!drained.is_finished());
     drop(goes_on);
     within(drained).await.unwrap().unwrap();
@@ -448,7 +448,7 @@ async fn a_node_that_is_down_holds_up_a_draining_until_it_is_back_or_forgotten()
     within(street.outside.asked_times(1)).await;
     within(front.shutdown()).await;
     within(other.shutdown()).await;
-    within(side.drain()).await.unwrap();
+    within(side.operator().drain()).await.unwrap();
     let drained = waits_until_drained(&side);
     comes_to(&side, "back", Some(1)).await;
     assert_eq!([open_at(&side, "front-1").await, open_at(&side, "front-2").await], [None, None]);
@@ -461,25 +461,25 @@ async fn a_node_that_is_down_holds_up_a_draining_until_it_is_back_or_forgotten()
     }
     assert!(!drained.is_finished());
     let burnt = node_id("front-2");
-    within(front.forget(&burnt)).await.unwrap();
+    within(front.operator().forget(&burnt)).await.unwrap();
     assert!(!drained.is_finished(), "what an operator says at the front holds there");
-    within(side.forget(&burnt)).await.unwrap();
+    within(side.operator().forget(&burnt)).await.unwrap();
     within(drained).await.unwrap().unwrap();
-    assert!(matches!(within(front.forget(&burnt)).await, Err(ForgetError::Unknown(_))));
-    assert!(matches!(within(front.forget(front.name())).await, Err(ForgetError::Own)));
+    assert!(matches!(within(front.operator().forget(&burnt)).await, Err(ForgetError::Unknown(_))));
+    assert!(matches!(within(front.operator().forget(front.name())).await, Err(ForgetError::Own)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_left_says_so_itself_to_those_that_were_away_too() {
     let street = Street::default();
     let [front, back, one, other] = street.start_all(["front", "back", "side-1", "side-2"]).await;
-    assert!(matches!(within(one.leave()).await, Err(LeaveError::NotDraining)));
-    within(one.drain()).await.unwrap();
-    within(one.drained()).await.unwrap();
+    assert!(matches!(within(one.operator().leave()).await, Err(LeaveError::NotDraining)));
+    within(one.operator().drain()).await.unwrap();
+    within(one.operator().drained()).await.unwrap();
     within(other.shutdown()).await;
     let leaving = {
         let one = Node::clone(&one);
-        tokio::spawn(async move { one.leave().await })
+        tokio::spawn(async move { one.operator().leave().await })
     };
     for node in [&front, &back] {
         knows_that(node, "side-1", MemberStatus::Left).await;
@@ -497,11 +497,11 @@ async fn who_has_left_says_so_itself_to_those_that_were_away_too() {
 
     // The same store again: it knows, and says so.
     let one = street.start("side-1").await;
-    assert_eq!(one.status(), MemberStatus::Left);
+    assert_eq!(one.operator().status(), MemberStatus::Left);
     knows_that(&other, "side-1", MemberStatus::Left).await;
-    within(one.leave()).await.unwrap();
+    within(one.operator().leave()).await.unwrap();
     assert_eq!(statuses(&front)["side-1"], MemberStatus::Left);
-    within(one.undrain()).await.unwrap();
+    within(one.operator().undrain()).await.unwrap();
     knows_that(&front, "side-1", MemberStatus::Serving).await;
     settled(started(&front, 20..60).await).await;
     let own = notes(&one).await.len();
@@ -529,13 +529,13 @@ async fn sessions_of_a_node_that_burnt_down_are_listed_cancelled_and_ended_by_an
     street.burn(side).await;
     let burnt = node_id("side");
     for node in [&front, &back] {
-        within(node.forget(&burnt)).await.unwrap();
+        within(node.operator().forget(&burnt)).await.unwrap();
         assert_eq!(statuses(node)["side"], MemberStatus::Left);
     }
 
     let (mut listed, mut after) = (Vec::new(), None);
     loop {
-        let (page, next) = within(front.sessions_cast_to(&burnt, after)).await.unwrap();
+        let (page, next) = within(front.operator().sessions_cast_to(&burnt, after)).await.unwrap();
         listed.extend(page);
         after = next;
         if after.is_none() {
@@ -546,20 +546,20 @@ async fn sessions_of_a_node_that_burnt_down_are_listed_cancelled_and_ended_by_an
     ids.sort_unstable();
     assert_eq!(listed.iter().map(|cast| cast.id.session).collect::<Vec<_>>(), ids);
     assert!(listed.iter().all(|cast| cast.is_initiator && (cast.choreography.as_str(), cast.version) == ("late", 1)));
-    assert!(within(front.sessions_cast_to(&node_id("nobody"), None)).await.unwrap().0.is_empty());
-    let (at_back, _) = within(back.sessions_cast_to(&burnt, None)).await.unwrap();
+    assert!(within(front.operator().sessions_cast_to(&node_id("nobody"), None)).await.unwrap().0.is_empty());
+    let (at_back, _) = within(back.operator().sessions_cast_to(&burnt, None)).await.unwrap();
     assert!(at_back.iter().all(|cast| !cast.is_initiator && cast.initiator.as_str() == "front"));
 
     let InstanceId { session, role } = at_back[0].id;
-    let elsewhere = within(back.instance_at(session, role).cancel("not here")).await.unwrap_err();
+    let elsewhere = within(back.operator().instance(session, role).cancel("not here")).await.unwrap_err();
     assert!(elsewhere.to_string().contains("on node `"), "{elsewhere}");
     for cast in listed {
-        within(front.instance_at(cast.id.session, cast.id.role).cancel("burnt down")).await.unwrap();
+        within(front.operator().instance(cast.id.session, cast.id.role).cancel("burnt down")).await.unwrap();
     }
     street.outside.set_gate(true);
     // They have been taken back, and wait for the one that is gone.
     until("all taken back", || street.outside.total() == Tally { done: SESSIONS, undone: SESSIONS }).await;
-    assert_eq!(within(front.open_versions()).await.unwrap().values().sum::<usize>(), SESSIONS as usize);
+    assert_eq!(within(front.operator().open_versions()).await.unwrap().values().sum::<usize>(), SESSIONS as usize);
     let side = street.start("side").await;
     for session in sessions {
         assert!(matches!(within(session.settled()).await, Err(SessionError::Aborted(_))));
@@ -578,14 +578,14 @@ async fn a_node_that_was_forgotten_by_mistake_hears_of_it_and_can_join_anew() {
     street.outside.set_gate(false);
     let session = started(&front, [1]).await.remove(0);
     within(street.outside.asked_times(1)).await;
-    within(back.forget(&node_id("front"))).await.unwrap();
+    within(back.operator().forget(&node_id("front"))).await.unwrap();
     is_forgotten_by_the_back(&front).await;
     // What it has begun goes on.
     street.outside.set_gate(true);
     within(session.settled()).await.unwrap();
     let front = street.cut(front).await;
     is_forgotten_by_the_back(&front).await;
-    within(front.undrain()).await.unwrap();
+    within(front.operator().undrain()).await.unwrap();
     knows_that(&back, "front", MemberStatus::Serving).await;
     within(async {
         while let Err(error) = front.start(Late, deal(2)).await {
@@ -605,7 +605,7 @@ async fn is_forgotten_by_the_back(front: &Node) {
         }
     })
     .await;
-    assert_eq!(front.status(), MemberStatus::Serving);
+    assert_eq!(front.operator().status(), MemberStatus::Serving);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -649,7 +649,7 @@ async fn what_is_known_of_the_others_can_be_seen() {
     knows(&front, |known| known.len() == 2).await;
     assert_eq!(seen(&front, "back").last_heard, None, "not in this life");
     until("the side to be heard", || seen(&front, "side").last_heard.is_some()).await;
-    within(front.forget(&node_id("back"))).await.unwrap();
+    within(front.operator().forget(&node_id("back"))).await.unwrap();
     let gone = seen(&front, "back");
     assert_eq!((gone.status, gone.roles, gone.last_heard), (MemberStatus::Left, vec![], None));
     assert_eq!(statuses(&side)["back"], MemberStatus::Serving, "nobody is believed about another node");
@@ -669,12 +669,12 @@ async fn a_gauge_shows_what_is_still_open() {
     let sessions = started(&home, 0..5).await;
     within(street.outside.asked_times(5)).await;
     assert!(numbers.gauge(metric::DRAINING_INSTANCES).abs() < 0.1);
-    within(home.drain()).await.unwrap();
+    within(home.operator().drain()).await.unwrap();
     until("the front's and the back's", || (numbers.gauge(metric::DRAINING_INSTANCES) - 10.0).abs() < 0.1).await;
     assert_eq!(open_at(&home, "home").await, Some(10));
     street.outside.set_gate(true);
     settled(sessions).await;
-    within(home.drained()).await.unwrap();
+    within(home.operator().drained()).await.unwrap();
     assert!(numbers.gauge(metric::DRAINING_INSTANCES).abs() < 0.1);
     within(home.shutdown()).await;
 }
@@ -713,12 +713,12 @@ async fn the_name_of_a_node_that_was_forgotten_is_free() {
         let front = street.start("front").await;
         let side = TestNode::start(street.builder("side").fresh()).await;
         within(async {
-            while !front.peers().iter().any(|known| known.last_heard.is_some()) {
+            while !front.operator().peers().iter().any(|known| known.last_heard.is_some()) {
                 tokio::task::yield_now().await;
             }
         })
         .await;
-        within(front.forget(&node_id("side"))).await.unwrap();
+        within(front.operator().forget(&node_id("side"))).await.unwrap();
         street.burn(side).await;
         within(front.shutdown()).await;
         let [front, side] = street.start_all(["front", "side"]).await;

@@ -136,8 +136,8 @@ async fn a_session_that_is_closed_everywhere_is_lost_in_the_copy() {
     orders(&front, 5..6).await;
     back.is_idle().await;
     front.is_idle().await;
-    until("what was closed in the copy", || back.tombstones().is_some()).await;
-    assert_eq!(back.tombstones().unwrap().count, 3, "two of the copy, and one of later");
+    until("what was closed in the copy", || back.operator().tombstones().is_some()).await;
+    assert_eq!(back.operator().tombstones().unwrap().count, 3, "two of the copy, and one of later");
     place.is_done_once(&front, 1..6).await;
     within(back.shutdown()).await;
 }

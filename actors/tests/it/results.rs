@@ -25,7 +25,7 @@ async fn a_key_whose_session_is_forgotten_starts_a_new_one() {
     // The back remembers what the front has forgotten.
     let (front, back) = (town.front(short()).await, town.back(Retention::default()).await);
     let trade = async |refused| {
-        let session = within(front.start_keyed(Trade, "k", Deal { id: 1, refused })).await.unwrap();
+        let session = within(front.start(Trade, Deal { id: 1, refused }).key("k")).await.unwrap();
         (session.id(), within(session.settled()).await.is_ok())
     };
     let (first, completed) = trade(true).await;
@@ -86,7 +86,7 @@ async fn a_session_can_be_asked_for() {
         assert!(matches!(wrong, SessionLookupError::OtherChoreography { .. }), "{wrong}");
         let unknown = within(node.session::<Trade>(SessionId::fresh(1, 1))).await.unwrap_err();
         assert!(matches!(unknown, SessionLookupError::Unknown { .. }), "{unknown}");
-        assert_eq!(node.instances(), 0, "nothing begins by asking");
+        assert_eq!(node.operator().instances(), 0, "nothing begins by asking");
         within(node.shutdown()).await;
         nodes.push(town.home(short()).await);
     }
@@ -119,7 +119,7 @@ async fn a_session_asked_for_while_it_ends_is_told() {
         let session = within(node.start(Parcel, 2)).await.unwrap();
         let (mut asked, mut asks) = (0, true);
         while asks {
-            asks = node.instances() > 0;
+            asks = node.operator().instances() > 0;
             let again = within(node.session::<Parcel>(session.id())).await.unwrap();
             assert_eq!(within(again.output()).await.unwrap(), [7, 7]);
             asked += 1;

@@ -39,9 +39,9 @@ async fn more_than_so_many_bytes_are_not_kept() {
     let town = Town::new();
     let node = town.home(Retention { bytes_max: Some(10_000), ..unbounded() }).await;
     let sessions = parcels(&node, 30, 1_000).await;
-    until("ten thousand bytes", || node.tombstones().unwrap().bytes <= 10_000).await;
+    until("ten thousand bytes", || node.operator().tombstones().unwrap().bytes <= 10_000).await;
     assert!(is_unknown(&node, sessions[0]).await && !is_unknown(&node, sessions[29]).await);
-    let kept = node.tombstones().unwrap();
+    let kept = node.operator().tombstones().unwrap();
     within(node.shutdown()).await;
     let remains = town.remains("home");
     assert_eq!(remains.tombstones, kept);
@@ -117,10 +117,10 @@ async fn below_the_least_age_everything_is_kept() {
     let sessions = parcels(&node, 20, 1).await;
     tokio::time::sleep(9 * MINUTE).await;
     assert_eq!(count(&node), 40);
-    let again = within(node.start_keyed(Parcel, "0", 1)).await.unwrap();
+    let again = within(node.start(Parcel, 1).key("0")).await.unwrap();
     assert_eq!((again.id(), within(again.settled()).await.unwrap()), (sessions[0], vec![7]));
     assert_eq!(numbers.counter(metric::RETENTION_HELD_BACK), 1, "said once, not for each");
-    let kept = node.tombstones().unwrap();
+    let kept = node.operator().tombstones().unwrap();
     let gauges = || (numbers.gauge(metric::TOMBSTONES), numbers.gauge(metric::TOMBSTONE_BYTES));
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     let expected = (40.0, kept.bytes as f64);
@@ -159,7 +159,7 @@ async fn a_store_is_bounded_over_many_sessions() {
 }
 
 async fn node_start(node: &TestNode, key: usize) -> Session<Parcel> {
-    within(node.start_keyed(Parcel, &key.to_string(), 1)).await.unwrap()
+    within(node.start(Parcel, 1).key(key.to_string())).await.unwrap()
 }
 
 /// On a real disk, in real time.
@@ -189,7 +189,7 @@ async fn what_is_kept_is_counted_again_after_a_restart() {
     let town = Town::new();
     let node = town.home(unbounded()).await;
     parcels(&node, 30, 100).await;
-    let kept = node.tombstones().unwrap();
+    let kept = node.operator().tombstones().unwrap();
     assert_eq!(kept.count, 60);
     within(node.shutdown()).await;
     assert_eq!(town.remains("home").tombstones, kept);
@@ -199,7 +199,7 @@ async fn what_is_kept_is_counted_again_after_a_restart() {
     // Now they count as before: the next one drives the first out.
     parcel(&node, "one more", 100).await;
     until("forty tombstones", || count(&node) == 40).await;
-    let kept = node.tombstones().unwrap();
+    let kept = node.operator().tombstones().unwrap();
     within(node.shutdown()).await;
     assert_eq!(town.remains("home").tombstones, kept);
 }
@@ -233,7 +233,7 @@ async fn a_crash_amid_a_collection_loses_nothing_and_counts_nothing_twice() {
     }
     let node = town.home(Retention { count_max: Some(500), ..unbounded() }).await;
     until("five hundred tombstones", || count(&node) == 500).await;
-    let kept = node.tombstones().unwrap();
+    let kept = node.operator().tombstones().unwrap();
     within(node.shutdown()).await;
     let remains = town.remains("home");
     assert_eq!(remains.tombstones, kept);

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use accompanist::Path;
 use accompanist::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{
-    Advertisement, Body, Epoch, Frame, Header, Lacks, OfferedChoreography, Operation, Outcome, Packet, WIRE_VERSION,
-};
 use accompanist::id::RoleIndex;
+use accompanist::message::Payload;
 use accompanist::prelude::*;
 use accompanist::transport::LocalNetwork;
-use accompanist::{Path, Payload};
+use accompanist_core::frame::{
+    Advertisement, Body, Epoch, Frame, Header, Lacks, OfferedChoreography, Operation, Outcome, Packet, WIRE_VERSION,
+};
 use tokio::sync::watch;
 
 use crate::delivery::{Sites, are_idle};
@@ -222,7 +223,7 @@ async fn is_unmoved_by(packets: impl FnOnce(Epoch) -> Vec<Vec<u8>>) {
     rogue.send_as("back", "back", &own);
     rogue.is_heard(&["back"]).await;
     // It holds the one session that there is.
-    until("one instance", || back.instances() == 1).await;
+    until("one instance", || back.operator().instances() == 1).await;
     sites.outside.set_gate(true);
     assert_eq!(within(during.settled()).await.unwrap(), 101);
     assert_eq!(sites.outside.total(), KEPT);

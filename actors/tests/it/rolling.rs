@@ -41,7 +41,7 @@ impl Load {
             let mut told = Vec::new();
             while !stopping.load(Ordering::SeqCst) {
                 let (node, id) = (front.borrow_and_update().clone(), *started_sender.borrow());
-                match node.start_keyed(Late, &id.to_string(), deal(id)).await {
+                match node.start(Late, deal(id)).key(id.to_string()).await {
                     Ok(session) => {
                         told.push(tokio::spawn(async move { session.settled().await }));
                         started_sender.send_replace(id + 1);
@@ -101,14 +101,14 @@ async fn drains_over_a_crash(street: &Street, load: &Load, node: TestNode) -> Te
     street.outside.set_gate(false);
     let asked = street.outside.asked();
     within(street.outside.asked_times(asked + 20)).await;
-    within(node.drain()).await.unwrap();
-    let open = within(node.drain_progress()).await.unwrap().open[node.name()].unwrap();
+    within(node.operator().drain()).await.unwrap();
+    let open = within(node.operator().drain_progress()).await.unwrap().open[node.name()].unwrap();
     assert!(open > 0, "it is in the middle of nothing");
     let node = street.cut(node).await;
-    assert_eq!(node.status(), MemberStatus::Draining);
+    assert_eq!(node.operator().status(), MemberStatus::Draining);
     load.goes_on(10).await;
     street.outside.set_gate(true);
-    within(node.drained()).await.unwrap();
+    within(node.operator().drained()).await.unwrap();
     node
 }
 
@@ -131,7 +131,7 @@ async fn nodes_join_and_leave_under_load_and_no_session_is_lost() {
     for name in ["back-2", "side-2"] {
         knows_that(&other_front, name, MemberStatus::Serving).await;
     }
-    within(front.drain()).await.unwrap();
+    within(front.operator().drain()).await.unwrap();
     load.door.send_replace(Node::clone(&other_front));
     retire(&street, &load, front, &mut books).await;
     // One of a name that was there before, with nothing on its disk.
@@ -169,9 +169,9 @@ async fn retires(world: World, name: &str) -> Node {
     loop {
         let node = world.running(name).await;
         let left = async {
-            node.drain().await.ok()?;
-            node.drained().await.ok()?;
-            node.leave().await.ok()
+            node.operator().drain().await.ok()?;
+            node.operator().drained().await.ok()?;
+            node.operator().leave().await.ok()
         };
         if left.await.is_some() {
             return node;

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use accompanist::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Advertisement, Body, Epoch, Frame, Left, Membership, Outcome, Packet};
 use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::{Faults, FaultyNetwork, LocalNetwork};
 use accompanist::{MemberStatus, NodeBuilder, SEAL_KEY_FILE, SealError, SealSecrets, metric};
+use accompanist_core::frame::{Advertisement, Body, Epoch, Frame, Left, Membership, Outcome, Packet};
 use base64ct::{Base64, Encoding};
 use crypto_box::aead::{AeadInPlace, OsRng, rand_core::RngCore};
 use crypto_box::{ChaChaBox, Nonce, PublicKey, SecretKey};
@@ -388,7 +388,8 @@ async fn a_router_speaks_in_nobodys_name() {
     trade(&front, 5..7).await;
     are_idle(&[&back, &front, &side]).await;
     assert_eq!(system.outside.total(), Tally { done: 6, undone: 2 });
-    let serve = [&back, &front].map(|node| node.peers().iter().all(|known| known.status == MemberStatus::Serving));
+    let serve =
+        [&back, &front].map(|node| node.operator().peers().iter().all(|known| known.status == MemberStatus::Serving));
     assert_eq!(serve, [true, true]);
     let unopened = 2 * count + 3 * sent.len() as u64;
     until("all to be dropped", || reasons.of("seal") >= unopened).await;
@@ -422,7 +423,7 @@ async fn a_packet_that_is_replayed_changes_nothing() {
     let forget = async |front: &TestNode, nodes: &[&TestNode]| {
         // What is over is collected along with what is written.
         let mut id = 100;
-        while nodes.iter().any(|node| node.tombstones().unwrap().count > 4) {
+        while nodes.iter().any(|node| node.operator().tombstones().unwrap().count > 4) {
             tokio::time::sleep(Duration::from_millis(20)).await;
             within(within(front.start(Trade, deal(id))).await.unwrap().settled()).await.unwrap();
             id += 1;
@@ -455,7 +456,7 @@ async fn a_packet_that_is_replayed_changes_nothing() {
     within(front.shutdown()).await;
     let front = forgetful("front").await;
     check(&back, &front, &mut asked).await;
-    assert!(back.stopped_sessions().is_empty() && front.stopped_sessions().is_empty());
+    assert!(back.operator().stopped_sessions().is_empty() && front.operator().stopped_sessions().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -90,7 +90,7 @@ async fn what_a_node_has_acknowledged_and_lost_is_asked_for_once_that_is_known()
         let sessions = start(&front).await;
         let all_have_left = async || {
             within(async {
-                while front.instances() + back.instances() > 0 {
+                while front.operator().instances() + back.operator().instances() > 0 {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             })
@@ -106,8 +106,8 @@ async fn what_a_node_has_acknowledged_and_lost_is_asked_for_once_that_is_known()
         let [front_id, back_id] = ["front", "back"].map(node_id);
         within(async {
             while front.open().await + back.open().await > 0 {
-                front.nudge_sessions_of(&back_id);
-                back.nudge_sessions_of(&front_id);
+                front.operator().nudge_sessions_of(&back_id);
+                back.operator().nudge_sessions_of(&front_id);
                 for session in &sessions {
                     let _ = back.instance(Reply, session.id(), Back).signal("go", "once", &1u32).await;
                 }

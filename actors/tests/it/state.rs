@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
@@ -180,7 +181,7 @@ impl Bakery {
                 tokio::spawn(async move { node.start(choreography, deal).await.unwrap().settled().await })
             })
             .collect();
-        until("instances of all sessions", || self.node.instances() >= deals.len()).await;
+        until("instances of all sessions", || self.node.operator().instances() >= deals.len()).await;
         self.lock.set(false);
         let (mut served, mut refused) = (Vec::new(), Vec::new());
         for (session, deal) in sessions.into_iter().zip(deals) {
@@ -322,8 +323,7 @@ async fn a_commit_that_keeps_panicking_stands_still_alone_until_it_is_resumed() 
     assert_eq!((stopped.len(), stopped[0].session, &stopped[0].reason), (1, *session, reason));
     // The code is mended.
     bakery.mishaps.commits.store(0, Ordering::SeqCst);
-    let instance = bakery.node.instance(Sale::default(), *session, Front);
-    within(instance.resume()).await.unwrap();
+    within(bakery.node.operator().instance(*session, RoleIndex(0)).resume()).await.unwrap();
     bakery.books_become((9, (0..20).chain([UNLUCKY]).collect())).await;
 }
 
@@ -355,7 +355,7 @@ async fn a_compensation_that_keeps_panicking_stands_still_alone_until_it_is_resu
     assert_eq!(bakery.books(Front).await, (24, (0..5).chain([UNLUCKY]).collect()), "not put back");
     assert_eq!(bakery.node.stopped().await[0].session, session.id());
     bakery.mishaps.compensations.store(0, Ordering::SeqCst);
-    within(bakery.node.instance(Sale::default(), session.id(), Front).resume()).await.unwrap();
+    within(bakery.node.operator().instance(session.id(), RoleIndex(0)).resume()).await.unwrap();
     bakery.books_become((25, (0..5).collect())).await;
 }
 
@@ -379,7 +379,7 @@ async fn a_value_of_another_type_stops_the_session_with_table_and_key_and_loses_
     assert_eq!(bakery.node.stopped().await[0].session, *session);
     // With the code that wrote it the session goes on where it was.
     bakery.mishaps.commits_mistyped.store(false, Ordering::SeqCst);
-    within(bakery.node.instance(Sale::default(), *session, Front).resume()).await.unwrap();
+    within(bakery.node.operator().instance(*session, RoleIndex(0)).resume()).await.unwrap();
     bakery.books_become((9, (0..20).chain([UNLUCKY]).collect())).await;
 }
 
@@ -392,13 +392,16 @@ async fn a_value_of_another_type_in_a_compensation_needs_an_operator_who_is_told
     bakery.mishaps.compensations_mistyped.store(true, Ordering::SeqCst);
     let unlucky = Deal { id: UNLUCKY, refused: true };
     let session = within(bakery.node.start(Sale::default(), unlucky)).await.unwrap();
-    until("a step in trouble", || !bakery.node.troubled_sessions().is_empty()).await;
-    let troubled = bakery.node.troubled_sessions();
+    until("a step in trouble", || !bakery.node.operator().troubled_sessions().is_empty()).await;
+    let troubled = bakery.node.operator().troubled_sessions();
     let reason = &troubled[0].steps[0].1.reason;
     assert!(troubled[0].session == session.id() && TOLD.iter().all(|part| reason.contains(part)), "{troubled:?}");
     assert_eq!(bakery.books(Front).await, (0, vec![UNLUCKY]));
     bakery.mishaps.compensations_mistyped.store(false, Ordering::SeqCst);
-    assert_eq!(within(session.initiator().resolve(Resolution::Retry)).await.unwrap(), 1);
+    assert_eq!(
+        within(bakery.node.operator().instance(session.id(), RoleIndex(0)).resolve(Resolution::Retry)).await.unwrap(),
+        1
+    );
     assert!(aborted(&within(session.settled()).await.unwrap_err(), "no-truck"));
     assert_eq!(bakery.books(Front).await, (1, vec![]));
 }
@@ -453,7 +456,7 @@ async fn a_key_that_no_store_holds_is_refused_alone_over_every_store() {
             }
             let kept = within(urls.refused()).await.unwrap();
             assert_eq!(kept.len(), usize::try_from(life).unwrap() + 1);
-            assert_eq!(node.stopped_sessions(), []);
+            assert_eq!(node.operator().stopped_sessions(), []);
             within(node.shutdown()).await;
         }
     }

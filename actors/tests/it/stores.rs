@@ -2,8 +2,8 @@
 
 use accompanist::contract::{Change, Direction, KEY_BYTES_MAX, KeyRange, Space, Store, StoreError};
 use accompanist::prelude::*;
-use accompanist::record::{STORE_FORMAT, value_bytes};
 use accompanist::store::MemoryDisk;
+use accompanist_core::record::{STORE_FORMAT, value_bytes};
 
 fn put(key: &str, value: &str) -> Change {
     Change { space: Space::State, key: key.into(), value: Some(value.into()) }

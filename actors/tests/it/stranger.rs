@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use accompanist::contract::{BoxFuture, Heal, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{
-    Advertisement, Body, Epoch, Frame, Header, Lacks, Left, OfferedChoreography, Operation, Packet,
-};
 use accompanist::id::RoleIndex;
+use accompanist::message::Payload;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
-use accompanist::{Contact, MemberStatus, Path, Payload};
+use accompanist::{Contact, MemberStatus, Path};
+use accompanist_core::frame::{
+    Advertisement, Body, Epoch, Frame, Header, Lacks, Left, OfferedChoreography, Operation, Packet,
+};
 use fastrand::Rng;
 
 use crate::changes::bodies;
@@ -180,9 +181,13 @@ async fn a_session_with_a_forged_cast_begins_nothing() {
         }
     }
     rogue.is_heard(&["back"]).await;
-    until("what it asks of the store to be answered", || back.instances() == 0).await;
+    until("what it asks of the store to be answered", || back.operator().instances() == 0).await;
     assert_eq!((back.open().await, sites.outside.asked()), (0, 0));
-    assert!(back.dead_letters().iter().all(|letter| letter.from == node_id("rogue")), "{:?}", back.dead_letters());
+    assert!(
+        back.operator().dead_letters().iter().all(|letter| letter.from == node_id("rogue")),
+        "{:?}",
+        back.operator().dead_letters()
+    );
     within(within(front.start(Trade, deal(1))).await.unwrap().settled()).await.unwrap();
     are_idle(&[&back, &front]).await;
     assert_eq!(sites.outside.total(), KEPT);
@@ -204,7 +209,7 @@ async fn ghost(rogue: &Rogue, to: &str) {
 }
 
 fn contact(node: &Node, other: &str) -> Option<Contact> {
-    node.peers().into_iter().find(|known| known.node.as_str() == other).map(|known| known.contact)
+    node.operator().peers().into_iter().find(|known| known.node.as_str() == other).map(|known| known.contact)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -245,11 +250,19 @@ async fn nobody_says_of_another_one_that_it_has_left() {
     }
     settled(started(&front, 0..20).await).await;
     for node in [&front, &back, &side] {
-        assert_eq!(node.status(), MemberStatus::Serving);
-        assert!(node.peers().iter().all(|known| known.status == MemberStatus::Serving), "{:?}", node.peers());
+        assert_eq!(node.operator().status(), MemberStatus::Serving);
+        assert!(
+            node.operator().peers().iter().all(|known| known.status == MemberStatus::Serving),
+            "{:?}",
+            node.operator().peers()
+        );
     }
     let front = street.cut(front).await;
-    assert!(front.peers().iter().all(|known| known.status == MemberStatus::Serving), "{:?}", front.peers());
+    assert!(
+        front.operator().peers().iter().all(|known| known.status == MemberStatus::Serving),
+        "{:?}",
+        front.operator().peers()
+    );
     settled(started(&front, 20..40).await).await;
     assert_eq!(notes(&side).await.len(), 40);
     // In its own name it may.
@@ -350,9 +363,10 @@ async fn names_that_are_made_up_are_forgotten_for_nodes_that_are_there() {
         );
     }
     rogue.is_heard(&["front"]).await;
-    assert!(front.peers().len() < 1_100, "{}", front.peers().len());
+    assert!(front.operator().peers().len() < 1_100, "{}", front.operator().peers().len());
     let is_gone = |known: &accompanist::KnownNode| matches!(known.contact, Contact::Silent(_));
-    let made_up = |front: &Node| front.peers().into_iter().filter(|known| known.node.as_str().starts_with("made-up"));
+    let made_up =
+        |front: &Node| front.operator().peers().into_iter().filter(|known| known.node.as_str().starts_with("made-up"));
     until("them to be silent", || made_up(&front).all(|known| is_gone(&known))).await;
     let other = street.start("side-2").await;
     knows_that(&front, "side-2", MemberStatus::Serving).await;
@@ -441,7 +455,7 @@ async fn nudges_begin_so_many_sessions_and_honest_ones_go_on() {
     for id in 1..=10 {
         within(within(front.start(Trade, deal(id))).await.unwrap().settled()).await.unwrap();
     }
-    until("they wait on disk", || back.instances() == 0).await;
+    until("they wait on disk", || back.operator().instances() == 0).await;
     assert_eq!(back.open().await, NUDGED_MAX);
     assert_eq!(sites.outside.total(), Tally { done: 10, undone: 0 });
     // One that something happens in does not count any more.

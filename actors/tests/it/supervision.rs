@@ -89,7 +89,7 @@ async fn a_commit_that_panics_after_its_effect_runs_again_under_its_key() {
 async fn a_local_step_that_keeps_panicking_is_quarantined_alone() {
     let home = Home::new();
     let node = TestNode::start(home.builder().choreography(Trade)).await;
-    let unlucky = within(node.start_keyed(Trade, "unlucky", deal(UNLUCKY))).await.unwrap();
+    let unlucky = within(node.start(Trade, deal(UNLUCKY)).key("unlucky")).await.unwrap();
     let lucky = within(node.start(Trade, deal(1))).await.unwrap();
     let (output, settled) = (within(unlucky.output()).await, within(unlucky.settled()).await);
     for told in [output, settled] {
@@ -104,7 +104,7 @@ async fn a_local_step_that_keeps_panicking_is_quarantined_alone() {
     // It had changed the state before it panicked.
     assert_eq!([tally(&node, "hold", UNLUCKY).await, tally(&node, "hold", 1).await], [NOTHING, KEPT]);
     // A repeated start says so, too, and others go on.
-    let again = within(node.start_keyed(Trade, "unlucky", deal(UNLUCKY))).await.unwrap();
+    let again = within(node.start(Trade, deal(UNLUCKY)).key("unlucky")).await.unwrap();
     assert!(matches!(within(again.output()).await, Err(SessionError::Stopped { .. })));
     let later = within(node.start(Trade, deal(2))).await.unwrap();
     assert_eq!(within(later.settled()).await.unwrap(), 202);
@@ -158,7 +158,7 @@ async fn a_program_that_replays_differently_stands_still_with_both_sides_shown()
     let home = Home::new();
     home.outside.set_gate(false);
     let node = TestNode::start(home.builder().choreography(Fickle { flipped: false })).await;
-    let session = within(node.start_keyed(Fickle { flipped: false }, "k", deal(1))).await.unwrap();
+    let session = within(node.start(Fickle { flipped: false }, deal(1)).key("k")).await.unwrap();
     within(home.outside.asked_times(1)).await;
     within(node.shutdown()).await;
     home.outside.set_gate(true);
@@ -170,7 +170,7 @@ async fn a_program_that_replays_differently_stands_still_with_both_sides_shown()
     for shown in ["at 0: recorded was step `pay` with input", "the program did step `refuse`"] {
         assert!(stopped[0].reason.contains(shown), "{}", stopped[0].reason);
     }
-    let again = within(node.start_keyed(Fickle { flipped: true }, "k", deal(1))).await.unwrap();
+    let again = within(node.start(Fickle { flipped: true }, deal(1)).key("k")).await.unwrap();
     let told = within(again.settled()).await.unwrap_err();
     assert!(matches!(&told, SessionError::Stopped { reason, .. } if reason.contains("`refuse`")), "{told}");
     // The others of the node go on.
@@ -180,7 +180,7 @@ async fn a_program_that_replays_differently_stands_still_with_both_sides_shown()
 
     // Nothing is lost: with the program as it was, it goes on.
     let node = TestNode::start(home.builder().choreography(Fickle { flipped: false })).await;
-    let session = within(node.start_keyed(Fickle { flipped: false }, "k", deal(1))).await.unwrap();
+    let session = within(node.start(Fickle { flipped: false }, deal(1)).key("k")).await.unwrap();
     assert_eq!(within(session.settled()).await.unwrap(), 100);
     assert_eq!(home.outside.total(), Tally { done: 2, undone: 0 });
 }
@@ -240,7 +240,7 @@ async fn restarted_with(strategy: Strategy, by_role: bool) -> u32 {
     }
     within(sessions[1].initiator().signal("go", "key", &true)).await.unwrap();
     within(sessions[1].settled()).await.unwrap(); // In its second life; the others wait.
-    until("the others are back", || node.instances() == 2).await;
+    until("the others are back", || node.operator().instances() == 2).await;
     for session in [&sessions[0], &sessions[2]] {
         within(session.initiator().signal("go", "key", &false)).await.unwrap();
         within(session.settled()).await.unwrap();

@@ -20,7 +20,7 @@ use crate::trade::{Back, Front, Outside, Side};
 
 /// The end of a test that hangs. Nothing is measured by it.
 #[track_caller]
-pub fn within<T>(what: impl Future<Output = T>) -> impl Future<Output = T> {
+pub fn within<T>(what: impl IntoFuture<Output = T>) -> impl Future<Output = T> {
     let caller = std::panic::Location::caller();
     async move {
         let ended = tokio::time::timeout(Duration::from_mins(1), what).await;
@@ -75,15 +75,15 @@ impl TestNode {
 
     /// The sessions that are stopped here, once there is one.
     pub async fn stopped(&self) -> Vec<StoppedSession> {
-        until("a session that is stopped", || !self.node.stopped_sessions().is_empty()).await;
+        until("a session that is stopped", || !self.node.operator().stopped_sessions().is_empty()).await;
         self.looked.store(true, Ordering::SeqCst);
-        self.node.stopped_sessions()
+        self.node.operator().stopped_sessions()
     }
 
     /// Waits until everything has ended.
     pub async fn is_idle(&self) {
         let ended = async {
-            while self.node.instances() > 0 || self.open().await > 0 {
+            while self.node.operator().instances() > 0 || self.open().await > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
@@ -92,7 +92,7 @@ impl TestNode {
 
     /// How many instances are open, in memory or not.
     pub async fn open(&self) -> usize {
-        self.node.open_versions().await.unwrap().values().sum()
+        self.node.operator().open_versions().await.unwrap().values().sum()
     }
 }
 
@@ -106,7 +106,7 @@ impl Deref for TestNode {
 impl Drop for TestNode {
     fn drop(&mut self) {
         if !self.looked.load(Ordering::SeqCst) && !std::thread::panicking() {
-            assert_eq!(self.node.stopped_sessions(), [], "a session is stopped at {}", self.node.name());
+            assert_eq!(self.node.operator().stopped_sessions(), [], "a session is stopped at {}", self.node.name());
         }
     }
 }

@@ -54,7 +54,7 @@ async fn a_commit_beside_a_refusal_ends_first_and_is_taken_back() {
     assert!(matches!(&told, SessionError::Aborted(abort) if abort.code() == "refused"), "{told}");
     // Its commit is not cut off: it is still at the gate.
     assert_eq!((outside.asked(), outside.total()), (1, KEPT));
-    assert_eq!(node.instances(), 1);
+    assert_eq!(node.operator().instances(), 1);
     outside.set_gate(true);
     assert!(matches!(within(session.settled()).await, Err(SessionError::Aborted(_))));
     assert_eq!((outside.asked(), outside.total()), (1, TAKEN_BACK));
@@ -65,14 +65,14 @@ async fn a_commit_beside_a_refusal_is_taken_back_though_the_power_is_cut() {
     let (outside, disk) = (Arc::new(Outside::default()), MemoryDisk::default());
     outside.set_gate(false);
     let node = TestNode::start(torn(&disk, &outside)).await;
-    let session = within(node.start_keyed(Torn, "k", deal(1))).await.unwrap();
+    let session = within(node.start(Torn, deal(1)).key("k")).await.unwrap();
     assert!(matches!(within(session.output()).await, Err(SessionError::Aborted(_))));
     disk.crash(0);
     within(node.kill()).await;
     outside.set_gate(true);
 
     let node = TestNode::start(torn(&disk, &outside)).await;
-    let again = within(node.start_keyed(Torn, "k", deal(1))).await.unwrap();
+    let again = within(node.start(Torn, deal(1)).key("k")).await.unwrap();
     assert_eq!(again.id(), session.id());
     let told = within(again.settled()).await.unwrap_err();
     assert!(matches!(&told, SessionError::Aborted(abort) if abort.code() == "refused"), "{told}");

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use accompanist::contract::{BoxFuture, Inbox, Space, Store, Transport, TransportError, Wire};
-use accompanist::frame::{Body, Packet};
 use accompanist::id::InstanceId;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::testing::SimulatedClock;
 use accompanist::transport::LocalNetwork;
 use accompanist::{NodeBuilder, Tombstones};
+use accompanist_core::frame::{Body, Packet};
 
 use crate::support::{TestNode, node_id, quick, within};
 use crate::trade::{Back, Deal, Front, Outside, Pay, Side, Trade};
@@ -191,7 +191,7 @@ pub struct Remains {
 
 /// Runs a session of `Parcel` to its end.
 pub async fn parcel(node: &TestNode, key: &str, size: usize) -> SessionId {
-    let session = within(node.start_keyed(Parcel, key, size)).await.unwrap();
+    let session = within(node.start(Parcel, size).key(key)).await.unwrap();
     assert_eq!(within(session.settled()).await.unwrap().len(), size);
     node.is_idle().await;
     session.id()
@@ -206,7 +206,7 @@ pub async fn parcels(node: &TestNode, count: usize, size: usize) -> Vec<SessionI
 }
 
 pub fn count(node: &Node) -> u64 {
-    node.tombstones().map_or(u64::MAX, |tombstones| tombstones.count)
+    node.operator().tombstones().map_or(u64::MAX, |tombstones| tombstones.count)
 }
 
 pub async fn is_unknown(node: &Node, id: SessionId) -> bool {

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use accompanist::contract::{BoxFuture, Inbox, Transport, TransportError, Wire};
-use accompanist::frame::{Epoch, Packet};
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
+use accompanist_core::frame::{Epoch, Packet};
 
 use crate::support::{TestNode, on_disk, within};
 use crate::trade::{Back, Front, Outside, Trade, deal};

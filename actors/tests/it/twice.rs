@@ -155,18 +155,18 @@ async fn a_start_has_one_key_and_one_deadline() {
     let outside = Arc::new(Outside::default());
     let store = MemoryDisk::default().open().unwrap();
     let node = TestNode::start(all_roles("home", store, LocalNetwork::new(), &outside).choreography(Trade)).await;
-    let options = StartOptions::default;
+    let start = || node.start(Trade, deal(1));
     for (twice, parts) in [
-        (options().key("a").key("b"), ["its key", "`a`", "`b`"]),
+        (start().key("a").key("b"), ["its key", "`a`", "`b`"]),
         (
-            options().deadline(Duration::from_mins(1)).key("a").deadline(Duration::from_mins(2)),
+            start().deadline(Duration::from_mins(1)).key("a").deadline(Duration::from_mins(2)),
             ["its deadline", "`1m`", "`2m`"],
         ),
     ] {
-        let error = within(node.start_with(Trade, deal(1), twice)).await.err().unwrap().to_string();
+        let error = within(twice).await.err().unwrap().to_string();
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
     }
-    let once = within(node.start_with(Trade, deal(1), options().key("a").key("a"))).await.unwrap();
+    let once = within(start().key("a").key("a")).await.unwrap();
     within(once.settled()).await.unwrap();
     let _: (Back, Side) = (Back, Side);
 }

@@ -133,7 +133,7 @@ pub async fn refusal(builder: NodeBuilder) -> StoreError {
 }
 
 pub fn store_of(node: &Node, peer: &str) -> PeerStore {
-    let peers = node.peers();
+    let peers = node.operator().peers();
     peers.iter().find(|known| known.node.as_str() == peer).map(|known| known.store).unwrap()
 }
 

@@ -32,8 +32,8 @@ struct Load {
 async fn start(node: &Node, release: Release, id: u32) -> Result<(), StartError> {
     let key = id.to_string();
     match release {
-        One => node.start_keyed(First, &key, deal(id)).await.map(drop),
-        _ => node.start_keyed(Second, &key, deal(id)).await.map(drop),
+        One => node.start(First, deal(id)).key(&key).await.map(drop),
+        _ => node.start(Second, deal(id)).key(&key).await.map(drop),
     }
 }
 
@@ -114,7 +114,7 @@ impl System {
 
 /// Checks one deal in all books, and gives the version that it ran.
 async fn check(nodes: [&Node; 3], id: u32) -> u32 {
-    let session = within(nodes[1].start_keyed(Second, &id.to_string(), deal(id))).await.unwrap();
+    let session = within(nodes[1].start(Second, deal(id)).key(id.to_string())).await.unwrap();
     let told = within(session.settled()).await;
     let version = session.version().unwrap();
     match told {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use accompanist::id::RoleIndex;
 use accompanist::machine::{Resolution, Status};
 use accompanist::prelude::*;
 use accompanist::record::Task;
@@ -63,7 +64,7 @@ async fn a_hash_table_that_came_as_bytes_outlives_many_returns_to_memory() {
     for session in &sessions {
         let back = node.instance(Count, session.id(), Back);
         for _ in 0..3 {
-            until("all have left", || node.instances() == 0).await;
+            until("all have left", || node.operator().instances() == 0).await;
             assert_eq!(within(back.status()).await.unwrap(), Status::Running);
         }
         let error = within(back.signal("go", "k", &HashMap::from([(1, 1)]))).await.unwrap_err().to_string();
@@ -161,35 +162,36 @@ async fn a_step_whose_output_cannot_be_recorded_is_listed_and_committed_again_on
         };
         let count = |count: &AtomicU32| count.load(Ordering::SeqCst);
         let node = TestNode::start(builder()).await;
-        within(node.start_keyed(Sale, "k", ())).await.unwrap();
-        until("a step in trouble", || !node.troubled_sessions().is_empty()).await;
-        let troubled = node.troubled_sessions();
+        within(node.start(Sale, ()).key("k")).await.unwrap();
+        until("a step in trouble", || !node.operator().troubled_sessions().is_empty()).await;
+        let troubled = node.operator().troubled_sessions();
         let trouble = &troubled[0].steps[0].1;
         assert_eq!((trouble.task, trouble.step.as_str()), (Task::Record, "charge"));
         assert!(trouble.reason.contains("Receipt") && trouble.reason.contains("a blank receipt"), "{trouble}");
         within(node.shutdown()).await;
 
         let node = TestNode::start(builder()).await;
-        until("the same trouble", || node.troubled_sessions() == troubled).await;
-        let sale = within(node.start_keyed(Sale, "k", ())).await.unwrap();
+        until("the same trouble", || node.operator().troubled_sessions() == troubled).await;
+        let sale = within(node.start(Sale, ()).key("k")).await.unwrap();
+        let operated = node.operator().instance(sale.id(), RoleIndex(0));
         assert_eq!(count(&books.done), 1);
         if mended {
             books.mended.store(true, Ordering::SeqCst);
-            assert_eq!(within(sale.initiator().resolve(Resolution::Retry)).await.unwrap(), 1);
+            assert_eq!(within(operated.resolve(Resolution::Retry)).await.unwrap(), 1);
             within(sale.settled()).await.unwrap();
             assert_eq!((count(&books.done), count(&books.undone)), (2, 0));
         } else {
             assert!(within(sale.cancel("mend it")).await.unwrap());
-            let moves = within(sale.initiator().abort("mend it")).await.unwrap_err();
+            let moves = within(operated.abort("mend it")).await.unwrap_err();
             assert!(moves.to_string().contains("`resolve(Compensated)`"), "it is not stopped: {moves}");
             assert_eq!(within(sale.initiator().status()).await.unwrap(), Status::NeedsOperator);
-            assert_eq!(within(sale.initiator().resolve(Resolution::Compensated)).await.unwrap(), 1);
+            assert_eq!(within(operated.resolve(Resolution::Compensated)).await.unwrap(), 1);
             assert_eq!(
                 within(sale.settled()).await.unwrap_err().to_string(),
                 "aborted: mend it (accompanist.cancelled)"
             );
             assert_eq!((count(&books.done), count(&books.undone)), (1, 0));
         }
-        assert_eq!(node.troubled_sessions(), []);
+        assert_eq!(node.operator().troubled_sessions(), []);
     }
 }

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use accompanist::contract::{Change, Space, Store};
-use accompanist::frame::Outcome;
 use accompanist::id::{InstanceId, RoleIndex};
 use accompanist::machine::{Resolution, Status};
 use accompanist::prelude::*;
-use accompanist::record::{self, Closed, Opened, read_value};
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
-use accompanist::{AskError, NodeBuilder};
+use accompanist::{AskError, InstanceOperator, NodeBuilder};
+use accompanist_core::frame::Outcome;
+use accompanist_core::record::{self, Closed, Opened, read_value};
 
 use crate::actor::{Fragile, Place, Recorder, heard, said, say};
 use crate::support::{node_id, quick, until, within};
@@ -208,7 +208,7 @@ impl World {
         for which in [0, 1] {
             world.nodes[which] = Some(within(world.builder(which).choreography(Ways).start()).await.unwrap());
         }
-        let session = within(world.node(0).start_keyed(Ways, "k", kind.to_owned())).await.unwrap();
+        let session = within(world.node(0).start(Ways, kind.to_owned()).key("k")).await.unwrap();
         world.session = session.id();
         world
     }
@@ -217,8 +217,8 @@ impl World {
         self.nodes[which].as_ref().unwrap()
     }
 
-    fn part(&self, which: usize) -> InstanceHandle {
-        self.node(which).instance_at(self.session, RoleIndex(u8::try_from(which).unwrap()))
+    fn part(&self, which: usize) -> InstanceOperator {
+        self.node(which).operator().instance(self.session, RoleIndex(u8::try_from(which).unwrap()))
     }
 
     async fn stop(&mut self, which: usize) {
@@ -235,23 +235,24 @@ impl World {
 
     async fn is(&self, which: usize, status: Status) {
         let part = self.part(which);
-        within(async { while part.status().await.ok() != Some(status) {} }).await;
+        within(async { while part.handle().status().await.ok() != Some(status) {} }).await;
     }
 
     /// Both have done their steps, and one waits for the signal.
     async fn waits(&self, which: usize) {
         let part = self.part(which);
-        let waits =
-            async || part.waits_for().await.is_ok_and(|waits| waits.iter().any(|(_, what)| what.contains("signal")));
+        let waits = async || {
+            part.handle().waits_for().await.is_ok_and(|waits| waits.iter().any(|(_, what)| what.contains("signal")))
+        };
         within(async { while !waits().await || self.site.left() < 2 {} }).await;
     }
 
     async fn is_stopped(&self, which: usize) {
-        until("a part that is stopped", || !self.node(which).stopped_sessions().is_empty()).await;
+        until("a part that is stopped", || !self.node(which).operator().stopped_sessions().is_empty()).await;
     }
 
     async fn in_trouble(&self) {
-        until("a step in trouble", || !self.node(0).troubled_sessions().is_empty()).await;
+        until("a step in trouble", || !self.node(0).operator().troubled_sessions().is_empty()).await;
     }
 }
 
@@ -440,7 +441,7 @@ fn close_by_hand(disk: &MemoryDisk, session: SessionId, role: u8) {
 }
 
 /// Goes the way; gives how many steps are the operator's.
-async fn go(way: &str, part: &InstanceHandle) -> Result<usize, AskError> {
+async fn go(way: &str, part: &InstanceOperator) -> Result<usize, AskError> {
     match way {
         "cancel" => part.cancel("as an operator wants").await.map(|()| 0),
         "resume" => part.resume().await.map(|()| 0),
@@ -457,10 +458,10 @@ async fn check(state: &str, way: &str, expected: &str) {
     let world = bring_about(state).await;
     let part = world.part(world.at);
     if let Some(named) = expected.strip_prefix("→ ") {
-        let before = part.status().await.ok();
+        let before = part.handle().status().await.ok();
         let error = within(go(way, &part)).await.unwrap_err();
         assert!(error.to_string().contains(named), "{state}, {way}: {error}");
-        assert_eq!(part.status().await.ok(), before, "{state}, {way}: nothing has changed");
+        assert_eq!(part.handle().status().await.ok(), before, "{state}, {way}: nothing has changed");
         return world.end().await;
     }
     // What was in the way is gone, but for what comes again.
@@ -475,7 +476,7 @@ async fn check(state: &str, way: &str, expected: &str) {
             let go = [world.part(0), world.part(1)];
             within(async {
                 for part in &go {
-                    let _ = part.signal("go", "k", &()).await; // Only one waits for it.
+                    let _ = part.handle().signal("go", "k", &()).await; // Only one waits for it.
                 }
             })
             .await;
@@ -485,7 +486,7 @@ async fn check(state: &str, way: &str, expected: &str) {
         }
         "ends here" => {
             assert_eq!(left, usize::from(!state.starts_with("has finished")), "{state}, {way}: all of it is listed");
-            let is_over = async || matches!(part.status().await, Err(AskError::NotOpen(_)));
+            let is_over = async || matches!(part.handle().status().await, Err(AskError::NotOpen(_)));
             within(async { while !is_over().await {} }).await;
         }
         "compensated" | "by hand" => {
@@ -494,7 +495,8 @@ async fn check(state: &str, way: &str, expected: &str) {
                 loop {
                     // It may be told that it was stopped before.
                     match session.settled().await {
-                        Err(SessionError::Stopped { .. }) if world.node(0).stopped_sessions().is_empty() => {}
+                        Err(SessionError::Stopped { .. }) if world.node(0).operator().stopped_sessions().is_empty() => {
+                        }
                         settled => break settled,
                     }
                     tokio::task::yield_now().await;
@@ -620,9 +622,10 @@ async fn each_way_out_of_a_channel_that_stands_still_is_as_the_table_says() {
         for number in [7, 8] {
             within(edge.actor::<Recorder>().tell(&say(number))).await.unwrap();
         }
-        let is_stopped = async || until("a channel that is stopped", || !site.stopped_sessions().is_empty()).await;
+        let is_stopped =
+            async || until("a channel that is stopped", || !site.operator().stopped_sessions().is_empty()).await;
         is_stopped().await;
-        let part = site.instance_at(site.stopped_sessions()[0].session, RoleIndex(1));
+        let part = site.operator().instance(site.operator().stopped_sessions()[0].session, RoleIndex(1));
         let gone = within(go(&way, &part)).await;
         match expected.as_str() {
             "again" => {

@@ -224,7 +224,7 @@ fn whatever_ends_a_world_is_told_with_role_node_operation_and_panic() {
             if waits_for_all {
                 let _ = world.settled::<Wrongs>("counter", "key", 7).await;
             }
-            let session = world.running("counter").await.start_keyed(Wrongs(wrong), "key", 7).await.unwrap();
+            let session = world.running("counter").await.start(Wrongs(wrong), 7).key("key").await.unwrap();
             let _ = session.output().await;
         })
     };
@@ -269,7 +269,7 @@ fn a_session_that_stands_still_fails_the_world_unless_it_is_allowed() {
         }
         add_nodes(&world, Accounts::new(&world, true)).await;
         let node = world.running("shop").await;
-        let _ = node.start_keyed(Broken, "key", 7).await;
+        let _ = node.start(Broken, 7).key("key").await;
         drop(node);
     };
     let simulation = Simulation::new().seeds(1);

@@ -107,7 +107,7 @@ async fn a_locked_row_does_not_stop_the_steps_on_others() {
         within(session.settled()).await.unwrap();
     }
     assert_eq!(paid(&outside, "locked").await, left);
-    assert_eq!(node.troubled_sessions(), []);
+    assert_eq!(node.operator().troubled_sessions(), []);
     node.shutdown().await;
 }
 
@@ -187,10 +187,10 @@ async fn a_node_starts_while_its_database_is_full() {
     let (disk, till) = (MemoryDisk::default(), teller.till());
     for life in 1..=2 {
         let node = within(builder(&disk, &till).sql("bank", &till.steps).start()).await.unwrap();
-        let [state] = &node.databases()[..] else { panic!("{:?}", node.databases()) };
+        let [state] = &node.operator().databases()[..] else { panic!("{:?}", node.operator().databases()) };
         assert_eq!((state.name.as_str(), state.is_ready), ("bank", false));
         assert!(state.reason.as_ref().is_some_and(|reason| reason.contains("`bank` is not reached")), "{state:?}");
-        let session = within(node.start_keyed(SALE, "k", 20)).await.unwrap();
+        let session = within(node.start(SALE, 20).key("k")).await.unwrap();
         if life == 1 {
             // Nothing that was begun is lost with the node.
             within(node.kill()).await;
@@ -198,9 +198,9 @@ async fn a_node_starts_while_its_database_is_full() {
         }
         teller.connections(-1).await;
         assert_eq!(within(session.settled()).await.unwrap(), 40);
-        let [state] = &node.databases()[..] else { panic!("{:?}", node.databases()) };
+        let [state] = &node.operator().databases()[..] else { panic!("{:?}", node.operator().databases()) };
         assert!(state.is_ready && state.reason.is_none(), "{state:?}");
-        assert_eq!((base.count("charged").await, node.troubled_sessions()), (1, vec![]));
+        assert_eq!((base.count("charged").await, node.operator().troubled_sessions()), (1, vec![]));
         within(node.shutdown()).await;
     }
     // It was pinned: the next life finds its markers.
@@ -215,8 +215,8 @@ async fn a_node_starts_while_its_database_is_away() {
     let (disk, till) = (MemoryDisk::default(), teller.till());
     base.server.crash();
     let node = within(builder(&disk, &till).sql("bank", &till.steps).start()).await.unwrap();
-    assert!(!node.databases()[0].is_ready, "{:?}", node.databases());
-    let session = within(node.start_keyed(SALE, "k", 20)).await.unwrap();
+    assert!(!node.operator().databases()[0].is_ready, "{:?}", node.operator().databases());
+    let session = within(node.start(SALE, 20).key("k")).await.unwrap();
     within(base.server.crash_and_restart()).await;
     assert_eq!(within(session.settled()).await.unwrap(), 40);
     within(node.shutdown()).await;
@@ -229,18 +229,22 @@ async fn markers_that_are_lost_while_a_database_is_away_are_noticed_when_it_is_b
     let disk = MemoryDisk::default();
     let till = teller.till();
     let node = within(builder(&disk, &till).sql("bank", &till.steps).start()).await.unwrap();
-    assert!(node.databases()[0].is_ready);
+    assert!(node.operator().databases()[0].is_ready);
     within(node.shutdown()).await;
     till.steps.pool().close().await;
     teller.connections(0).await;
     base.run_outside("DELETE FROM accompanist_steps").await;
     let till = teller.till();
     let node = within(builder(&disk, &till).sql("bank", &till.steps).start()).await.unwrap();
-    let session = within(node.start_keyed(SALE, "k", 20)).await.unwrap();
+    let session = within(node.start(SALE, 20).key("k")).await.unwrap();
     teller.connections(-1).await;
-    within(until("a session that is stopped", async || !node.stopped_sessions().is_empty())).await;
-    assert!(node.stopped_sessions()[0].reason.contains("give_up_markers"), "{:?}", node.stopped_sessions());
-    let [state] = &node.databases()[..] else { panic!("{:?}", node.databases()) };
+    within(until("a session that is stopped", async || !node.operator().stopped_sessions().is_empty())).await;
+    assert!(
+        node.operator().stopped_sessions()[0].reason.contains("give_up_markers"),
+        "{:?}",
+        node.operator().stopped_sessions()
+    );
+    let [state] = &node.operator().databases()[..] else { panic!("{:?}", node.operator().databases()) };
     assert!(state.reason.as_ref().is_some_and(|reason| reason.contains("give_up_markers")), "{state:?}");
     assert_eq!(base.count("charged").await, 0);
     drop(session);

@@ -38,9 +38,9 @@ async fn money<B: Backend>(base: &B) -> [i64; 2] {
     [base.count("charged").await, base.count("refunded").await]
 }
 
-fn session_of(node: &Node) -> accompanist::InstanceHandle {
-    let troubled = &node.troubled_sessions()[0];
-    node.instance_at(troubled.session, troubled.role)
+fn session_of(node: &Node) -> accompanist::InstanceOperator {
+    let troubled = &node.operator().troubled_sessions()[0];
+    node.operator().instance(troubled.session, troubled.role)
 }
 
 /// A node in its second life, with a copy of the markers as they were in its first, and a charge that was made and is
@@ -51,7 +51,7 @@ async fn charged<B: Backend>(base: &B) -> (MemoryDisk, Arc<Till<B>>, Node) {
     base.run_outside(COPY).await;
     let till = Till::of(base, false, true);
     let node = start(&disk, &till).await;
-    node.start_keyed(Sale::<B>(PhantomData), "k", 21).await.unwrap();
+    node.start(Sale::<B>(PhantomData), 21).key("k").await.unwrap();
     till.committed.is_reached().await;
     (disk, till, node)
 }
@@ -63,15 +63,15 @@ pub async fn a_compensation_without_its_marker_is_listed_and_nothing_is_done<B: 
         charges += 1;
         lose(&base, &statements).await;
         till.committed.open.send_replace(true);
-        until("trouble", async || !node.troubled_sessions().is_empty()).await;
-        let trouble = &node.troubled_sessions()[0].steps[0].1;
+        until("trouble", async || !node.operator().troubled_sessions().is_empty()).await;
+        let trouble = &node.operator().troubled_sessions()[0].steps[0].1;
         assert_eq!((trouble.step.as_str(), trouble.task, trouble.tries), ("charge", Task::Compensate, 1), "{what}");
         assert!(trouble.reason.contains("accompanist_steps"), "{what}: {trouble}");
         assert_eq!(money(&base).await, [charges, 0], "{what}");
         // It is neither over nor tried again by itself; the operator has given the money back, and says so.
-        until("two open parts", async || node.open_instances() == Some(2)).await;
+        until("two open parts", async || node.operator().open_instances() == Some(2)).await;
         assert_eq!(session_of(&node).resolve(Resolution::Compensated).await.unwrap(), 1);
-        let session = node.start_keyed(Sale::<B>(PhantomData), "k", 21).await.unwrap();
+        let session = node.start(Sale::<B>(PhantomData), 21).key("k").await.unwrap();
         assert!(matches!(session.settled().await, Err(SessionError::Aborted(_))), "{what}");
         assert_eq!(money(&base).await, [charges, 0], "{what}");
         node.shutdown().await;
@@ -86,10 +86,10 @@ pub async fn a_marker_that_is_brought_back_is_taken_back<B: Backend>(base: B) {
     base.run_outside(COPY).await;
     base.run_outside("DELETE FROM accompanist_steps WHERE state <> 'store'").await;
     till.committed.open.send_replace(true);
-    until("trouble", async || !node.troubled_sessions().is_empty()).await;
+    until("trouble", async || !node.operator().troubled_sessions().is_empty()).await;
     base.run_outside(RESTORE).await;
     assert_eq!(session_of(&node).resolve(Resolution::Retry).await.unwrap(), 1);
-    let session = node.start_keyed(Sale::<B>(PhantomData), "k", 21).await.unwrap();
+    let session = node.start(Sale::<B>(PhantomData), 21).key("k").await.unwrap();
     assert!(session.settled().await.is_err());
     assert_eq!(money(&base).await, [1, 1]);
     node.shutdown().await;
@@ -120,7 +120,7 @@ pub async fn a_node_does_not_start_on_markers_that_are_not_those_it_has_used<B: 
         base.run_outside("DELETE FROM accompanist_steps; INSERT INTO accompanist_steps SELECT * FROM kept").await;
         till.committed.open.send_replace(true);
         let node = start(&disk, &till).await;
-        let session = node.start_keyed(Sale::<B>(PhantomData), "k", 21).await.unwrap();
+        let session = node.start(Sale::<B>(PhantomData), 21).key("k").await.unwrap();
         assert!(session.settled().await.is_err(), "{what}");
         node.shutdown().await;
         base.run_outside("DROP TABLE kept; DROP TABLE older").await;
@@ -137,9 +137,9 @@ pub async fn a_step_does_not_run_on_markers_that_are_not_those_of_the_start<B: B
         let till = Till::of(&base, true, true);
         let node = start(&disk, &till).await;
         lose(&base, &statements).await;
-        node.start_keyed(Sale::<B>(PhantomData), "k", 20).await.unwrap();
-        until("a session that is stopped", async || !node.stopped_sessions().is_empty()).await;
-        let stopped = node.stopped_sessions();
+        node.start(Sale::<B>(PhantomData), 20).key("k").await.unwrap();
+        until("a session that is stopped", async || !node.operator().stopped_sessions().is_empty()).await;
+        let stopped = node.operator().stopped_sessions();
         assert!(stopped[0].reason.contains("not the one that this node has started with"), "{what}: {stopped:?}");
         assert_eq!(money(&base).await, [0, 0], "{what}");
         node.shutdown().await;
@@ -178,7 +178,7 @@ pub async fn markers_that_are_given_up_are_watched_again<B: Backend>(base: B) {
     // Recorded as committed, and in the midst of being taken back.
     base.run_outside("DELETE FROM accompanist_steps WHERE state <> 'store'").await;
     till.committed.open.send_replace(true);
-    until("trouble", async || !node.troubled_sessions().is_empty()).await;
+    until("trouble", async || !node.operator().troubled_sessions().is_empty()).await;
     node.shutdown().await;
     base.run_outside("DROP TABLE accompanist_steps").await;
     let text = refused(&disk, &till.steps, &till).await;
@@ -188,9 +188,9 @@ pub async fn markers_that_are_given_up_are_watched_again<B: Backend>(base: B) {
 
     let given_up = till.steps.clone().give_up_markers(&token);
     let node = builder(&disk, &till).sql("bank", &given_up).start().await.unwrap();
-    until("the same trouble", async || !node.troubled_sessions().is_empty()).await;
+    until("the same trouble", async || !node.operator().troubled_sessions().is_empty()).await;
     assert_eq!(session_of(&node).resolve(Resolution::Retry).await.unwrap(), 1);
-    until("it again", async || !node.troubled_sessions().is_empty()).await;
+    until("it again", async || !node.operator().troubled_sessions().is_empty()).await;
     assert_eq!(money(&base).await, [1, 0]);
     let session = node.start(Sale::<B>(PhantomData), 20).await.unwrap();
     assert_eq!(session.settled().await.unwrap(), 40);
@@ -205,8 +205,12 @@ pub async fn steps_that_are_no_nodes_say_so<B: Backend>(base: B) {
     let till = Till::of(&base, true, true);
     let node = builder(&MemoryDisk::default(), &till).start().await.unwrap();
     node.start(Sale::<B>(PhantomData), 20).await.unwrap();
-    until("a session that is stopped", async || !node.stopped_sessions().is_empty()).await;
-    assert!(node.stopped_sessions()[0].reason.contains("`NodeBuilder::sql`"), "{:?}", node.stopped_sessions());
+    until("a session that is stopped", async || !node.operator().stopped_sessions().is_empty()).await;
+    assert!(
+        node.operator().stopped_sessions()[0].reason.contains("`NodeBuilder::sql`"),
+        "{:?}",
+        node.operator().stopped_sessions()
+    );
     assert_eq!(money(&base).await, [0, 0]);
     node.shutdown().await;
 }

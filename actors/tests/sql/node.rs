@@ -137,8 +137,8 @@ pub fn builder<B: Backend>(disk: &MemoryDisk, till: &Arc<Till<B>>) -> NodeBuilde
 }
 
 async fn ends<B: Backend>(node: &Node, base: &B) -> [i64; 2] {
-    until("an idle node", async || node.instances() == 0).await;
-    assert_eq!(node.stopped_sessions(), []);
+    until("an idle node", async || node.operator().instances() == 0).await;
+    assert_eq!(node.operator().stopped_sessions(), []);
     [base.count("charged").await, base.count("refunded").await]
 }
 
@@ -146,14 +146,14 @@ pub async fn a_killed_node_finds_what_it_has_committed<B: Backend>(base: B) {
     let disk = MemoryDisk::default();
     let till = Till::of(&base, false, true);
     let node = start(&disk, &till).await;
-    node.start_keyed(Sale::<B>(PhantomData), "k", 20).await.unwrap();
+    node.start(Sale::<B>(PhantomData), 20).key("k").await.unwrap();
     till.committed.is_reached().await;
     assert_eq!(base.count("charged").await, 1);
     node.kill().await;
     till.committed.open.send_replace(true);
 
     let node = start(&disk, &till).await;
-    let session = node.start_keyed(Sale::<B>(PhantomData), "k", 20).await.unwrap();
+    let session = node.start(Sale::<B>(PhantomData), 20).key("k").await.unwrap();
     assert_eq!(session.settled().await.unwrap(), 40);
     assert_eq!((ends(&node, &base).await, till.committed.reached()), ([1, 0], 2));
     node.shutdown().await;
@@ -163,13 +163,13 @@ pub async fn a_killed_node_finds_what_it_has_taken_back<B: Backend>(base: B) {
     let disk = MemoryDisk::default();
     let till = Till::of(&base, true, false);
     let node = start(&disk, &till).await;
-    node.start_keyed(Sale::<B>(PhantomData), "k", 21).await.unwrap();
+    node.start(Sale::<B>(PhantomData), 21).key("k").await.unwrap();
     till.compensated.is_reached().await;
     node.kill().await;
     till.compensated.open.send_replace(true);
 
     let node = start(&disk, &till).await;
-    let session = node.start_keyed(Sale::<B>(PhantomData), "k", 21).await.unwrap();
+    let session = node.start(Sale::<B>(PhantomData), 21).key("k").await.unwrap();
     let told = session.settled().await.unwrap_err();
     assert!(matches!(&told, SessionError::Aborted(abort) if abort.code() == "odd"), "{told}");
     assert_eq!((ends(&node, &base).await, till.compensated.reached()), ([1, 1], 2));
@@ -180,13 +180,13 @@ pub async fn a_refusal_ends_the_session_and_changes_nothing<B: Backend>(base: B)
     let disk = MemoryDisk::default();
     let till = Till::of(&base, false, true);
     let node = start(&disk, &till).await;
-    node.start_keyed(Sale::<B>(PhantomData), "k", 200).await.unwrap();
+    node.start(Sale::<B>(PhantomData), 200).key("k").await.unwrap();
     till.committed.is_reached().await;
     node.kill().await;
     till.committed.open.send_replace(true);
 
     let node = start(&disk, &till).await;
-    let session = node.start_keyed(Sale::<B>(PhantomData), "k", 200).await.unwrap();
+    let session = node.start(Sale::<B>(PhantomData), 200).key("k").await.unwrap();
     let told = session.settled().await.unwrap_err();
     assert!(matches!(&told, SessionError::Aborted(abort) if abort.code() == "no-cover"), "{told}");
     assert_eq!((ends(&node, &base).await, till.committed.reached()), ([0, 0], 2));

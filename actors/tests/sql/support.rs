@@ -12,7 +12,7 @@ use accompanist::prelude::*;
 const HANGS: Duration = Duration::from_mins(2);
 
 #[track_caller]
-pub fn within<T>(what: impl Future<Output = T>) -> impl Future<Output = T> {
+pub fn within<T>(what: impl IntoFuture<Output = T>) -> impl Future<Output = T> {
     let caller = std::panic::Location::caller();
     async move {
         let ended = tokio::time::timeout(HANGS, what).await;

@@ -94,8 +94,8 @@ pub async fn a_commit_that_cannot_succeed_is_listed_and_goes_on_once_it_can<B: B
     for (number, (before, _, mend, advice)) in TROUBLES.into_iter().enumerate() {
         base.run_outside(before).await;
         let session = node.start(Enrolment::<B>(PhantomData), (number, false)).await.unwrap();
-        until("trouble", async || !node.troubled_sessions().is_empty()).await;
-        let troubled = node.troubled_sessions().remove(0);
+        until("trouble", async || !node.operator().troubled_sessions().is_empty()).await;
+        let troubled = node.operator().troubled_sessions().remove(0);
         assert_eq!(troubled.session, session.id());
         let trouble = &troubled.steps[0].1;
         assert_eq!((trouble.step.as_str(), trouble.task, trouble.tries), ("enrol", Task::Commit, 4));
@@ -104,7 +104,10 @@ pub async fn a_commit_that_cannot_succeed_is_listed_and_goes_on_once_it_can<B: B
         let id = session.id().to_string();
         assert_eq!(warnings_with(&["enrolment", "bank", "enrol", &id, advice, "is tried again"]), 3);
         base.run_outside(mend).await;
-        assert_eq!(node.instance_at(troubled.session, troubled.role).resolve(Resolution::Retry).await.unwrap(), 1);
+        assert_eq!(
+            node.operator().instance(troubled.session, troubled.role).resolve(Resolution::Retry).await.unwrap(),
+            1
+        );
         session.settled().await.unwrap();
     }
     assert_eq!(base.count("enrolled").await, 2);
@@ -117,14 +120,14 @@ pub async fn an_abort_ends_a_commit_that_cannot_succeed<B: Backend>(base: B) {
     for tries_max in [u32::MAX, 2] {
         let node = start(&base, tries_max).await;
         for number in 0..TROUBLES.len() {
-            let late = StartOptions::default().deadline(Duration::from_millis(100));
-            let late = node.start_with(Enrolment::<B>(PhantomData), (number, false), late).await.unwrap();
+            let late = node.start(Enrolment::<B>(PhantomData), (number, false)).deadline(Duration::from_millis(100));
+            let late = late.await.unwrap();
             let told = late.settled().await.unwrap_err();
             assert!(matches!(&told, SessionError::Aborted(abort) if abort.code() == Abort::DEADLINE), "{told}");
             let session = node.start(Enrolment::<B>(PhantomData), (number, false)).await.unwrap();
             let id = session.id().to_string();
             if tries_max == 2 {
-                until("trouble", async || !node.troubled_sessions().is_empty()).await;
+                until("trouble", async || !node.operator().troubled_sessions().is_empty()).await;
             } else {
                 until("tries", async || warnings_with(&[&id, "is tried again"]) > 2).await;
             }
@@ -132,8 +135,14 @@ pub async fn an_abort_ends_a_commit_that_cannot_succeed<B: Backend>(base: B) {
             let told = session.settled().await.unwrap_err();
             assert!(matches!(&told, SessionError::Aborted(abort) if abort.code() == Abort::CANCELLED), "{told}");
         }
-        until("an idle node", async || node.instances() == 0 && node.troubled_sessions().is_empty()).await;
-        assert_eq!((node.stopped_sessions(), base.count("enrolled").await, base.count("undone").await), (vec![], 0, 0));
+        until("an idle node", async || {
+            node.operator().instances() == 0 && node.operator().troubled_sessions().is_empty()
+        })
+        .await;
+        assert_eq!(
+            (node.operator().stopped_sessions(), base.count("enrolled").await, base.count("undone").await),
+            (vec![], 0, 0)
+        );
         node.shutdown().await;
     }
 }
@@ -142,8 +151,8 @@ pub async fn a_compensation_that_cannot_succeed_is_listed_with_an_advice_of_its_
     let node = start(&base, 3).await;
     base.run_outside(TROUBLES[0].0).await;
     let session = node.start(Enrolment::<B>(PhantomData), (9, true)).await.unwrap();
-    until("trouble", async || !node.troubled_sessions().is_empty()).await;
-    let troubled = node.troubled_sessions().remove(0);
+    until("trouble", async || !node.operator().troubled_sessions().is_empty()).await;
+    let troubled = node.operator().troubled_sessions().remove(0);
     let trouble = &troubled.steps[0].1;
     assert_eq!((trouble.step.as_str(), trouble.task, trouble.tries), ("enrol", Task::Compensate, 3));
     let advice = "correct the effect of the compensation, or the rows in its way";
@@ -152,7 +161,7 @@ pub async fn a_compensation_that_cannot_succeed_is_listed_with_an_advice_of_its_
     assert_eq!(warnings_with(&["enrolment", "bank", "enrol", &id, advice, "a compensation did not succeed"]), 2);
     assert_eq!(warnings_with(&[&id, "Abort"]), 0);
     base.run_outside(TROUBLES[0].2).await;
-    assert_eq!(node.instance_at(troubled.session, troubled.role).resolve(Resolution::Retry).await.unwrap(), 1);
+    assert_eq!(node.operator().instance(troubled.session, troubled.role).resolve(Resolution::Retry).await.unwrap(), 1);
     let told = session.settled().await.unwrap_err();
     assert!(matches!(&told, SessionError::Aborted(abort) if abort.code() == "regrets"), "{told}");
     assert_eq!([base.count("enrolled").await, base.count("undone").await], [1, 1]);

@@ -176,6 +176,7 @@ pub trait Store: Send + 'static {
 
 /// The error of a store that cannot be used. Each variant says what to do.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// The store was to be opened with a size that cannot work.
     #[error("`{size}` of the store's sizes: {reason}")]

@@ -103,6 +103,7 @@ pub trait Inbox: Send + Sync + 'static {
 
 /// The error of a network that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TransportError {
     /// The configuration is refused.
     #[error("the transport's configuration is refused: {0}")]

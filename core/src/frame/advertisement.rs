@@ -188,6 +188,7 @@ pub struct Reception {
 
 /// The error of an advertisement that exceeds a limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AdvertisementError {
     /// A name is too long.
     #[error("the name `{0}..` has more than {NAME_BYTES_MAX} bytes: shorten it")]

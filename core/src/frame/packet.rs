@@ -48,6 +48,7 @@ pub struct Packet {
 
 /// The reason why a packet is refused.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PacketError {
     /// The packet does not have a version byte.
     #[error("the packet is empty")]

@@ -24,6 +24,7 @@ const LENGTH_BYTES_MAX: usize = 10;
 
 /// The reason why a signal is refused. Nothing has happened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SignalError {
     /// Too many signals wait for the program.
     #[error("{0} signals wait for this role, which is the limit: try again when it has taken some")]

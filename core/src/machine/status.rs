@@ -9,6 +9,7 @@ use crate::record::Record;
 /// The order is `Running -> Finished -> Closed`, or `Running` or `Finished` `-> Compensating -> Compensated ->
 /// Closed`. The other two statuses are interruptions, which end when an operator has acted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Status {
     /// The program runs or waits, or some of what it sent is unacknowledged.
     Running,

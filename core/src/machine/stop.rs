@@ -10,6 +10,7 @@ pub(crate) const CAUSES_OF_DIVERGENCE: &str = "The usual causes: a clock, a rand
 
 /// The reason why an instance is stopped until an operator acts. Nothing is lost or aborted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Stop {
     /// The program did something else than is recorded.
     #[error(

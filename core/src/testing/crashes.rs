@@ -31,6 +31,7 @@ const RUNS_PER_WORD: usize = 5_000;
 
 /// The extent of a check that found no failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CrashReport {
     /// The number of points at which a role could crash, in runs without another crash.
     pub points: usize,
@@ -42,6 +43,7 @@ pub struct CrashReport {
 
 /// A run that did not end as it should.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub struct RunFailure {
     /// A description of the failure.
     pub what: String,

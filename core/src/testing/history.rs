@@ -76,6 +76,7 @@ impl fmt::Display for History {
 
 /// The position that a replay has reached in agreement with its history.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Replayed {
     /// Whether the program has ended.
     pub ended: bool,
@@ -85,6 +86,7 @@ pub struct Replayed {
 
 /// The reason why a history cannot be replayed with the program.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReplayError {
     /// The program does something else, or cannot continue: a node would stop the session.
     #[error(transparent)]

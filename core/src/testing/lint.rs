@@ -19,6 +19,7 @@ use super::setup::TestSetup;
 
 /// Something in a choreography that should be reviewed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Finding {
     /// A pivot can be committed while a step that may still refuse is not. If that step refuses, the session is
     /// aborted, the effect of the pivot stays, and an operator is needed. Let all steps that may refuse end before

@@ -24,6 +24,7 @@ use crate::frame::{Header, Receipt};
 /// A violated invariant of `docs/invariants.md`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invariant {invariant} ({name}) is violated: {what}")]
+#[non_exhaustive]
 pub struct Violation {
     /// The number of the invariant.
     pub invariant: u32,

@@ -164,7 +164,7 @@ async fn place_all(node: &Node, orders: u32) {
 async fn placed(node: &Node, number: u32) -> Option<&'static str> {
     let wish = sample::wish(number);
     let session = loop {
-        match node.start_keyed(PlaceOrder, &wish.order, wish.clone()).await {
+        match node.start(PlaceOrder, wish.clone()).key(&wish.order).await {
             Ok(session) => break session,
             Err(StartError::NodeStopped) => return None,
             Err(error) => tracing::debug!(%error, number, "not started yet"),

@@ -87,7 +87,7 @@ impl Sites {
     /// Waits until all sessions are over everywhere, so that none is in the way of what is measured next.
     pub async fn are_idle(&self) {
         for (node, _) in &self.nodes {
-            while node.open_instances() != Some(0) {
+            while node.operator().open_instances() != Some(0) {
                 tokio::time::sleep(LOOK_PERIOD).await;
             }
         }

@@ -29,7 +29,7 @@ async fn deliver(State(node): State<Node>, headers: HeaderMap, Json(order): Json
             .into_response();
     };
     let session = loop {
-        match node.start_keyed(Delivery, key, order.clone()).await {
+        match node.start(Delivery, order.clone()).key(key).await {
             Ok(session) => break session,
             Err(error @ StartError::NodeStopped) => return stopped(&error),
             Err(error @ StartError::OtherInput { .. }) => {

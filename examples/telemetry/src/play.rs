@@ -115,7 +115,7 @@ pub(crate) async fn sensor(arguments: SensorArguments) -> anyhow::Result<ExitCod
         for number in 1..=readings {
             let reading = measured(&name, number);
             // Under a key: one that perhaps was taken in is repeated, and known.
-            while let Err(error) = gateway.tell_keyed(&format!("reading {number}"), &reading).await {
+            while let Err(error) = gateway.tell(&reading).key(format!("reading {number}")).await {
                 tracing::warn!("reading {number} waits: {error}");
                 tokio::time::sleep(RETRY_PAUSE).await;
             }

@@ -115,7 +115,7 @@ async fn ask_for(node: &Node, atlas: &Arc<Atlas>, trips: u32) {
 async fn answer(node: &Node, atlas: &Atlas, number: u32) -> Option<String> {
     let wish = atlas.wish(number);
     let session = loop {
-        match node.start_keyed(BookTrip, &wish.trip, wish.clone()).await {
+        match node.start(BookTrip, wish.clone()).key(&wish.trip).await {
             Ok(session) => break session,
             Err(StartError::NodeStopped) => return None,
             Err(error) => tracing::debug!(%error, number, "not started yet"),

@@ -89,7 +89,7 @@ async fn attend<C: OrderSaga>(stream: TcpStream, node: Node, saga: C) {
 async fn fulfil<C: OrderSaga>(node: &Node, saga: C, order: Order, answers: &mpsc::Sender<Answer>) {
     let id = order.id.clone();
     let session = loop {
-        match node.start_keyed(saga, &id, order.clone()).await {
+        match node.start(saga, order.clone()).key(&id).await {
             Ok(session) => break session,
             Err(StartError::NodeStopped) => return,
             Err(error @ StartError::OtherInput { .. }) => {

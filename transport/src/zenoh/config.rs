@@ -55,6 +55,7 @@ const BLOCK_WAIT: (&str, &str, &str) =
 
 /// The way in which a node takes part in a Zenoh network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ZenohMode {
     /// Connects to other nodes directly, and keeps trying to reach nodes that are not up.
     Peer,

@@ -1,5 +1,5 @@
-//! A handle on one role's part of one session on this node, to signal and to inspect it. The submodule `operator`
-//! adds the operator's actions.
+//! A handle on one role's part of one session on this node, to signal it and to query its progress. The submodule
+//! `operator` has the operator's actions on such a part.
 
 mod operator;
 
@@ -9,18 +9,17 @@ use accompanist_core::contract::StoreError;
 use accompanist_core::id::InstanceId;
 use accompanist_core::machine::{SignalError, Status};
 use accompanist_core::message::{CodecError, decode, encode_repeatable};
-use accompanist_core::testing::History;
 use accompanist_core::{Message, Path, Payload, SessionId};
 use tokio::sync::oneshot;
 
 use crate::runtime::context::NodeContext;
 use crate::runtime::messages::{InstanceMessage, InstanceRequest, SupervisorMessage};
-use crate::writer::Loaded;
 
-pub use self::operator::UncompensatedStep;
+pub use self::operator::{InstanceOperator, UncompensatedStep};
 
 /// The reasons why an instance cannot be asked.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum AskError {
     /// The instance is not open here.
     #[error(
@@ -86,6 +85,10 @@ impl InstanceHandle {
     /// Returns which instance this is.
     pub fn id(&self) -> InstanceId {
         self.id
+    }
+
+    pub(crate) fn operator(&self) -> InstanceOperator {
+        InstanceOperator::new(self.id, self.context.clone())
     }
 
     async fn ask<T>(&self, question: impl Fn(oneshot::Sender<T>) -> InstanceRequest) -> Result<T, AskError> {
@@ -156,18 +159,5 @@ impl InstanceHandle {
     #[cfg(feature = "testing")]
     pub(crate) async fn describe(&self) -> Result<String, AskError> {
         self.ask(InstanceRequest::Describe).await
-    }
-
-    /// Returns the session's records that this role has on disk, for [`testing::replay`](crate::testing::replay) and
-    /// for human readers.
-    ///
-    /// # Errors
-    /// Returns [`AskError`].
-    pub async fn history(&self) -> Result<History, AskError> {
-        let id = self.id;
-        match self.context.writer.read(move |store| crate::writer::load(store, id)).await? {
-            Loaded::Open(opened, records) => Ok(History { instance: id, opened, records }),
-            Loaded::Nothing | Loaded::Closed(_) => Err(AskError::NotOpen(id)),
-        }
     }
 }

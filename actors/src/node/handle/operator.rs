@@ -3,21 +3,28 @@
 //! An action that does not fit is refused, and the error names the one that does. The table of states and actions is
 //! in docs/operators.md; a test covers each of its cells. Knows the journal's records, no program.
 
+use std::fmt;
+use std::sync::Arc;
+
 use accompanist_core::Abort;
 use accompanist_core::contract::{Batch, Change, Space};
 use accompanist_core::frame::{Header, Outcome};
+use accompanist_core::id::InstanceId;
 use accompanist_core::machine::{Resolution, Status};
 use accompanist_core::record::{Record, Task, remove};
+use accompanist_core::testing::History;
 use accompanist_core::{NodeId, Path, SessionId};
 use tokio::sync::oneshot;
 
 use super::{AskError, InstanceHandle};
 use crate::runtime::channel::is_channel;
+use crate::runtime::context::NodeContext;
 use crate::runtime::messages::{InstanceRequest, NotCancelled, SupervisorMessage};
-use crate::writer::{Job, Loaded, Readable, load_readable};
+use crate::writer::{Job, Loaded, Readable, load, load_readable};
 
-/// A step that was not compensated when its part was terminated; see [`InstanceHandle::terminate`].
+/// A step that was not compensated when its part was terminated; see [`InstanceOperator::terminate`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UncompensatedStep {
     /// The step's position in the program.
     pub path: Path,
@@ -92,7 +99,47 @@ impl StoppedInstance {
     }
 }
 
-impl InstanceHandle {
+/// The operator's actions on one role's part of one session; see [`Operator::instance`](crate::Operator::instance).
+#[derive(Clone)]
+pub struct InstanceOperator {
+    id: InstanceId,
+    context: Arc<NodeContext>,
+}
+
+impl fmt::Debug for InstanceOperator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InstanceOperator({})", self.id)
+    }
+}
+
+impl InstanceOperator {
+    pub(crate) fn new(id: InstanceId, context: Arc<NodeContext>) -> Self {
+        Self { id, context }
+    }
+
+    /// Returns the identity of the part.
+    pub(crate) fn id(&self) -> InstanceId {
+        self.id
+    }
+
+    /// Returns a handle on the same part, to see its status and what it waits for.
+    pub fn handle(&self) -> InstanceHandle {
+        InstanceHandle::new(self.id, self.context.clone())
+    }
+
+    /// Returns the session's records that this role has on disk, for [`testing::replay`](crate::testing::replay) and
+    /// for human readers.
+    ///
+    /// # Errors
+    /// Returns [`AskError`].
+    pub async fn history(&self) -> Result<History, AskError> {
+        let id = self.id;
+        match self.context.writer.read(move |store| load(store, id)).await? {
+            Loaded::Open(opened, records) => Ok(History { instance: id, opened, records }),
+            Loaded::Nothing | Loaded::Closed(_) => Err(AskError::NotOpen(id)),
+        }
+    }
+
     /// Applies `resolution` to the steps that are in trouble, and returns how many there are. Durable when it returns.
     ///
     /// # Errors
@@ -103,7 +150,7 @@ impl InstanceHandle {
             Resolution::Retry => "resolve(Retry)",
             Resolution::Compensated => "resolve(Compensated)",
         };
-        let concerned = self.ask(|reply| InstanceRequest::Resolution(resolution, reply)).await?;
+        let concerned = self.handle().ask(|reply| InstanceRequest::Resolution(resolution, reply)).await?;
         match concerned {
             0 => Err(self.moves(way).await?),
             concerned => Ok(concerned),
@@ -132,7 +179,7 @@ impl InstanceHandle {
         self.try_again(Batch::new()).await
     }
 
-    /// Resumes a stopped instance as [`InstanceHandle::resume`] does, but to abort: what this role and the other
+    /// Resumes a stopped instance as [`InstanceOperator::resume`] does, but to abort: what this role and the other
     /// roles have committed is compensated. The program runs only as far as its journal goes. This therefore helps if
     /// the program fails after that point, but not if it differs from the journal. An operator's abort has the code
     /// [`Abort::CANCELLED`]. Durable when it returns.
@@ -219,7 +266,7 @@ impl InstanceHandle {
     pub async fn cancel(&self, reason: &str) -> Result<(), AskError> {
         const WAY: &str = "cancel";
         let abort = Abort::new(Abort::CANCELLED, reason);
-        let cancelled = self.ask(|reply| InstanceRequest::Cancel(abort.clone(), reply)).await?;
+        let cancelled = self.handle().ask(|reply| InstanceRequest::Cancel(abort.clone(), reply)).await?;
         cancelled.map_err(|why| match why {
             NotCancelled::Channel => self.channel(WAY),
             NotCancelled::Elsewhere(role, node) => {
@@ -282,7 +329,7 @@ impl InstanceHandle {
 
     /// Returns why `way` does not fit an instance that is not stopped.
     async fn moves(&self, way: &'static str) -> Result<AskError, AskError> {
-        let status = self.status().await?;
+        let status = self.handle().status().await?;
         let (stands, instead) = way_out_of(status);
         let trouble = self.context.operator.troubled_at(self.id);
         let has = |task: Task| trouble.iter().any(|(_, trouble)| trouble.task == task);
@@ -334,5 +381,7 @@ fn way_out_of(status: Status) -> (&'static str, &'static str) {
         Status::Closed => ("is over", "nothing is to be done"),
         Status::NeedsOperator => ("has a step in trouble", "`resolve` it"),
         Status::Quarantined => ("is stopped", "`resume`, `abort` or `terminate` it"),
+        // For users' sake `Status` is one that may grow: who adds a state to it adds a row to docs/operators.md.
+        _ => ("is in a state that has no way out yet", "look at its `status`"),
     }
 }

@@ -18,6 +18,7 @@ use crate::writer::{Job, WriterHandle};
 
 /// A session that is stopped on a node until an operator acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StoppedSession {
     /// The session.
     pub session: SessionId,
@@ -28,8 +29,9 @@ pub struct StoppedSession {
 }
 
 /// A session that continues only with an operator's help; see
-/// [`Node::troubled_sessions`](crate::Node::troubled_sessions).
+/// [`Operator::troubled_sessions`](crate::Operator::troubled_sessions).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TroubledSession {
     /// The session.
     pub session: SessionId,
@@ -39,8 +41,9 @@ pub struct TroubledSession {
     pub steps: Vec<(Path, StepFailure)>,
 }
 
-/// A node's progress in recovering what was open when it started; see [`Node::recovery`](crate::Node::recovery).
+/// A node's progress in recovering what was open when it started; see [`Operator::recovery`](crate::Operator::recovery).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Recovery {
     /// The number of role instances recovered so far.
     pub instances: u64,

@@ -64,7 +64,7 @@ pub struct Member {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub starts: BTreeSet<String>,
     /// Whether an operator's commands on this node about other nodes are valid everywhere: a node that is forgotten
-    /// there ([`Node::forget`](crate::Node::forget)) is forgotten by all.
+    /// there ([`Operator::forget`](crate::Operator::forget)) is forgotten by all.
     #[serde(default, skip_serializing_if = "is_false")]
     pub operator: bool,
     /// The node's public keys, which seal what it sends and receives: the one in use, the next one, the former one.
@@ -82,6 +82,7 @@ fn is_false(value: &bool) -> bool {
 
 /// A members file that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MembersError {
     /// The file cannot be read.
     #[error("the members file `{file}` cannot be read ({reason}): `accompanist security init` makes one")]

@@ -24,6 +24,7 @@ const HEAD: &str =
 
 /// Keys or members with which packets cannot be sealed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SealError {
     /// The file of the secret keys cannot be read.
     #[error(

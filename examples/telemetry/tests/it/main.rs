@@ -16,7 +16,7 @@ async fn insist(world: World, sensor: &'static str) {
     let mut number = 1;
     while number <= READINGS {
         let node = world.running(sensor).await;
-        let told = node.actor::<Gateway>().tell_keyed(&format!("reading {number}"), &measured(sensor, number)).await;
+        let told = node.actor::<Gateway>().tell(&measured(sensor, number)).key(format!("reading {number}")).await;
         match told {
             Ok(()) => number += 1,
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,

@@ -93,7 +93,7 @@ async fn the_built_in_ledger_says_the_same() {
     let sold_out = Order { item: ITEM_SOLD_OUT.into(), ..Order::sample(3) };
     let mut placed = BTreeMap::new();
     for order in [&good, &declined, &sold_out] {
-        let session = node.start_keyed(WarehouseOrder, &order.id, order.clone()).await.unwrap();
+        let session = node.start(WarehouseOrder, order.clone()).key(&order.id).await.unwrap();
         let answered = match session.settled().await {
             Ok(_) => Outcome::Completed,
             Err(SessionError::Aborted(_)) => Outcome::Compensated,

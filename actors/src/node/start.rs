@@ -1,0 +1,179 @@
+//! The start of a session: its options, and how it becomes durable.
+//!
+//! Knows no operator. `versions` chooses the version and the cast, `lookup` finds the session behind a key, and the
+//! supervisor of roles takes over from there.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use accompanist_core::contract::BoxFuture;
+use accompanist_core::id::InstanceId;
+use accompanist_core::message::{encode, encode_repeatable};
+use accompanist_core::record::Opened;
+use accompanist_core::{Choreography, Located, Message, Payload, SessionId};
+use metrics::counter;
+
+use super::Node;
+use crate::base::metric;
+use crate::error::StartError;
+use crate::node::handle::InstanceHandle;
+use crate::node::session::Session;
+use crate::runtime::context::Starting;
+use crate::runtime::messages::SupervisorMessage;
+use crate::writer::Claimed;
+
+type Input<C> = <<C as Choreography>::Input as Located>::Value;
+
+/// The start of a session, with its options; see [`Node::start`]. Await it to start the session.
+#[must_use = "a session is started only when this is awaited"]
+pub struct Start<'a, C: Choreography> {
+    node: &'a Node,
+    input: Input<C>,
+    options: Options,
+}
+
+#[derive(Debug, Default)]
+struct Options {
+    key: Option<String>,
+    deadline: Option<Duration>,
+    /// The first option that was given twice, with both values.
+    twice: Option<[String; 3]>,
+}
+
+impl<C: Choreography> fmt::Debug for Start<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Start<{}>({:?})", C::NAME, self.options)
+    }
+}
+
+impl<C: Choreography> Start<'_, C> {
+    /// Sets an idempotency key: the same key stands for the same session until the retention of its result ends
+    /// ([`Retention`](crate::Retention)). A repeated start changes nothing: it follows the existing session, or
+    /// returns its result. After that the key is free and starts a new session with another id.
+    ///
+    /// The same key must come with the same input, or the start fails with [`StartError::OtherInput`]. Inputs are
+    /// compared by their encoding, so a release that adds a field to the input's type has another input. An input
+    /// with a `HashMap` or `HashSet`, whose bytes differ each time, is refused with [`StartError::Codec`].
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        let key = key.into();
+        if let Some(first) = self.options.key.replace(key.clone()).filter(|first| *first != key) {
+            self.options.twice.get_or_insert(["key".into(), first, key]);
+        }
+        self
+    }
+
+    /// Aborts the session with the code [`Abort::DEADLINE`](crate::Abort::DEADLINE) unless it is settled (at all
+    /// roles) by then. The deadline is measured by this node's wall clock and survives restarts.
+    pub fn deadline(mut self, after: Duration) -> Self {
+        if let Some(first) = self.options.deadline.replace(after).filter(|first| *first != after) {
+            let [first, second] = [first, after].map(|after| humantime::format_duration(after).to_string());
+            self.options.twice.get_or_insert(["deadline".into(), first, second]);
+        }
+        self
+    }
+}
+
+impl<'a, C: Choreography> IntoFuture for Start<'a, C> {
+    type Output = Result<Session<C>, StartError>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { node, input, options } = self;
+        Box::pin(node.start_now(input, options))
+    }
+}
+
+impl Node {
+    /// Starts a session of `choreography` once the returned value is awaited, perhaps with options:
+    /// `node.start(choreography, input).key("order 7").deadline(day).await`. The node runs the choreography that its
+    /// builder was given; the value passed here only selects it. The start is durable when the await returns.
+    ///
+    /// The session runs the highest version that the builder was given and that a cast can play: each role on a node
+    /// that advertises that version. `C` may therefore be the latest version while other nodes are still being
+    /// upgraded. A version is skipped if another role than in `C` starts it, or if its input or output has another
+    /// type; its other roles may differ. The session uses those of the version's [patches](Choreography::PATCHES)
+    /// that all nodes of the cast know. Version and patches stay fixed for the session, whatever nodes advertise
+    /// later.
+    ///
+    /// # Errors
+    /// Awaiting it returns [`StartError`]; no session was started then. Cancel-safe: a start whose future is dropped
+    /// may still take place.
+    pub fn start<C: Choreography>(&self, _choreography: C, input: Input<C>) -> Start<'_, C> {
+        self.start_as(input)
+    }
+
+    /// Starts a session as [`Node::start`] does, for callers that have no value of `C`.
+    pub(crate) fn start_as<C: Choreography>(&self, input: Input<C>) -> Start<'_, C> {
+        Start { node: self, input, options: Options::default() }
+    }
+
+    async fn start_now<C: Choreography>(&self, input: Input<C>, options: Options) -> Result<Session<C>, StartError> {
+        if let Some([option, first, second]) = options.twice {
+            return Err(StartError::OptionTwice { option, first, second });
+        }
+        let environment = &self.context.environment;
+        let random = environment.random_u128();
+        let session = match &options.key {
+            Some(key) => SessionId::keyed(C::NAME, key).under_key(random),
+            None => SessionId::fresh(environment.unix_ms(), random),
+        };
+        self.begin(session, input, &options).await
+    }
+
+    async fn begin<C: Choreography>(
+        &self,
+        session: SessionId,
+        input: Input<C>,
+        options: &Options,
+    ) -> Result<Session<C>, StartError> {
+        let context = &self.context;
+        let versions = self.versions::<C>()?;
+        let admission = context.admit()?;
+        let input = self.encoded(&input, options.key.is_some())?;
+        let (mut header, mut placed, turn) = match self.cast_in_turn(session, &versions).await {
+            Err(reason @ (StartError::Draining | StartError::HasLeft | StartError::QueueTooLong { .. })) => {
+                return self.known_under(options.key.as_deref(), &input, reason).await;
+            }
+            cast => cast?,
+        };
+        let mut id = InstanceId { session, role: header.initiator };
+        if let Some(key) = &options.key {
+            let Claimed { id: known, closed, .. } = self.claim::<C>(key, id, &input).await?;
+            if let Some(closed) = closed {
+                self.check_version::<C>(known.session, Some(closed.header.version))?;
+                return Ok(self.closed_session(known, &closed));
+            }
+            id = known;
+            if id.role != header.initiator {
+                (header, placed) = self.cast_at(id, &versions).await?.unwrap_or((header, placed));
+            }
+        }
+        let deadline = options.deadline.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        header.deadline_unix_ms = deadline.map(|after_ms| header.started_unix_ms.saturating_add(after_ms));
+        let opened = Opened { header: Arc::new(header), input: Some(input) };
+        let mut progress = context.directory.watch(id);
+        let (fresh, placed_too) = (options.key.is_none(), placed.clone());
+        let start = SupervisorMessage::Start { id, opened, fresh, placed: placed_too, admission: Some(admission) };
+        let _starting = Starting::new(context, id, turn);
+        if !context.routes.to_supervisor(start) {
+            return Err(StartError::NodeStopped);
+        }
+        let handle = Session::new(InstanceHandle::new(id, context.clone()), progress.clone());
+        let opened = progress.wait_for(|progress| progress.opened || progress.stopped.is_some()).await;
+        let version = opened.map_err(|_| StartError::NodeStopped)?.version;
+        // The store has and counts the instance now. If the caller no longer waits here, the supervisor of roles
+        // releases it.
+        placed.inspect(|placed| placed.release());
+        self.check_version::<C>(id.session, version)?;
+        counter!(metric::SESSIONS_STARTED).increment(1);
+        Ok(handle)
+    }
+
+    /// Encodes an input within the size limit. With `repeated`, the same value must have the same bytes each time.
+    fn encoded(&self, input: &impl Message, repeated: bool) -> Result<Payload, StartError> {
+        let input: Payload = if repeated { encode_repeatable(input)? } else { encode(input)? }.into();
+        let (found, limit) = (input.len(), self.context.settings.limits.payload_bytes_max);
+        if found > limit { Err(StartError::InputTooLarge { found, limit }) } else { Ok(input) }
+    }
+}
