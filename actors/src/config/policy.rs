@@ -168,9 +168,10 @@ impl PolicyChange {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Supervision {
-    /// The policy of the node's own actors (link and roles, which restart together) and of the [groups](crate::supervision::Group)
-    /// given to [`NodeBuilder::supervise`](crate::NodeBuilder::supervise), in the order in which they were given. One
-    /// failure more than is allowed, and the node stops; [`Node::failed`](crate::Node::failed) says why.
+    /// The policy of the node's own actors (link and roles, which restart together) and of the
+    /// [groups](crate::supervision::Group) given to [`NodeBuilder::supervise`](crate::NodeBuilder::supervise), in the
+    /// order in which they were given. One failure more than is allowed, and the node stops;
+    /// [`Node::failed`](crate::Node::failed) says why.
     pub tree: Policy,
     /// The policy of role instances. An instance that fails is loaded from the store; one failure more than is
     /// allowed, and it is quarantined alone. The other strategies concern the instances of the same role of the same

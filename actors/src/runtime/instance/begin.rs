@@ -1,0 +1,223 @@
+//! How an instance comes into memory: it begins with what a start or a frame says of it, or is loaded from the store.
+//! Knows no effects. Next: `turn.rs`.
+
+use accompanist_core::Service;
+use accompanist_core::contract::Space;
+use accompanist_core::frame::{Body, Delivery, Header};
+use accompanist_core::machine::Machine;
+use accompanist_core::record::{Opened, Record};
+use accompanist_core::role_instance::{RoleInstance, TurnWaker};
+use ractor::ActorRef;
+
+use super::answers::is_close;
+use super::request::PendingAnswers;
+use super::{InstanceState, LoadedInstance, ends, stop};
+use crate::runtime::directory::Played;
+use crate::runtime::messages::{InstanceMessage, InstanceProgress, LinkMessage};
+use crate::writer::{Job, Loaded, Written};
+
+impl InstanceState {
+    pub(super) fn load(&self, myself: &ActorRef<InstanceMessage>) {
+        let myself = myself.clone();
+        let done = Box::new(move |loaded| {
+            // An actor that is gone needs no answer.
+            let _ = myself.cast(match loaded {
+                Ok(loaded) => InstanceMessage::Loaded(loaded),
+                Err(error) => InstanceMessage::StoreFailed(error),
+            });
+        });
+        self.context.writer.submit(Job::Load { id: self.id, incarnation: self.incarnation, done });
+    }
+
+    /// Loads an instance that the store knew after all: discards what was begun, and handles the received messages
+    /// again.
+    pub(super) fn load_instead(&mut self, myself: &ActorRef<InstanceMessage>) {
+        self.discard();
+        self.give_room_back();
+        self.unproven = false;
+        self.incarnation = self.context.writer.next_incarnation();
+        // These messages will be counted once more.
+        self.told = self.told.saturating_sub(self.early.len() as u64);
+        self.load(myself);
+    }
+
+    pub(super) fn begin(&mut self, myself: &ActorRef<InstanceMessage>, loaded: Loaded) {
+        let early = std::mem::take(&mut self.early);
+        let (opened, records) = match loaded {
+            Loaded::Closed(closed) => return self.answer_closed(myself, &closed, early),
+            Loaded::Open(opened, records) => {
+                if let Some(reason) = quarantine(&records) {
+                    self.context.operator.note_stopped(self.id, reason);
+                    return stop(myself, ends::IS_STOPPED);
+                }
+                (opened, Some(records))
+            }
+            Loaded::Nothing => match self.opened.take().or_else(|| opened_by(&early)) {
+                Some(opened) if opened.input.is_none() && self.context.is_disk_full() => {
+                    self.context.note_dropped("too many open", || self.id.to_string());
+                    return stop(myself, ends::DROPPED);
+                }
+                Some(opened) if opened.input.is_none() && self.has_strangers(&opened.header) => {
+                    return stop(myself, ends::DROPPED);
+                }
+                Some(opened) if opened.input.is_none() && !self.context.is_allowed(&opened.header) => {
+                    return stop(myself, ends::DROPPED);
+                }
+                Some(opened) if opened.input.is_none() && !self.has_room_for(&early) => {
+                    return stop(myself, ends::DROPPED);
+                }
+                Some(opened) => (opened, None),
+                None if early.iter().any(is_close) => return self.answer_collected(myself, early),
+                None => {
+                    if self.answer_unknown(&early) {
+                        return stop(myself, ends::DROPPED);
+                    }
+                    self.context.note_dropped("unknown session", || format!("{}: frames without a header", self.id));
+                    self.note_dead(
+                        &early,
+                        "the session is not known here: it is over and forgotten, or another store had it",
+                    );
+                    return stop(myself, ends::DROPPED);
+                }
+            },
+        };
+        let restored = records.is_some();
+        let accepted = restored || opened.input.is_some();
+        match self.live(myself, &opened, records) {
+            Err(_) if self.unproven => {
+                (self.opened, self.early) = (Some(opened), early);
+                self.look(myself);
+            }
+            Err(reason) => {
+                if accepted {
+                    // The instance is not dropped: it waits for a release that can play it.
+                    self.context.operator.note_stopped(self.id, reason);
+                    stop(myself, ends::IS_STOPPED);
+                } else {
+                    self.context.note_dropped("cannot be played", || format!("{}: {reason}", self.id));
+                    self.note_dead(&early, &reason);
+                    stop(myself, ends::DROPPED);
+                }
+            }
+            Ok(live) => {
+                self.live = Some(live);
+                // A restored instance replays first; otherwise it would answer questions as if it had just begun.
+                for message in restored.then_some(InstanceMessage::Wake).into_iter().chain(early) {
+                    let _ = myself.cast(message); // Sent to itself, so it cannot fail.
+                }
+            }
+        }
+    }
+
+    /// Returns whether a session that is new here casts a node that is unknown here. The sender resends its frame;
+    /// meanwhile the unknown node may introduce itself.
+    fn has_strangers(&self, header: &Header) -> bool {
+        let stranger = self.context.peers.unknown_of(&header.cast);
+        if let Some(node) = &stranger {
+            let id = self.id;
+            self.context
+                .note_dropped("stranger in the cast", || format!("{id}: nothing is known of {node}, which is cast"));
+            self.context.routes.to_link(LinkMessage::Ask(node.clone()));
+        }
+        stranger.is_some()
+    }
+
+    fn live(
+        &mut self,
+        myself: &ActorRef<InstanceMessage>,
+        opened: &Opened,
+        records: Option<Vec<Record>>,
+    ) -> Result<LoadedInstance, String> {
+        let limits = self.context.limits();
+        let version = Some(opened.header.version);
+        let progress = InstanceProgress { opened: records.is_some(), version, ..InstanceProgress::default() };
+        let alarm = TurnWaker::new({
+            let myself = myself.clone();
+            move || drop(myself.cast(InstanceMessage::Wake))
+        });
+        let environment = self.context.environment.clone();
+        let live = |part| LoadedInstance {
+            part,
+            progress,
+            timer: None,
+            answers: PendingAnswers::default(),
+            idle_since_ms: None,
+        };
+        let records = match records {
+            Some(records) if records.contains(&Record::Terminated) => {
+                let instance = Machine::restore(self.id, "", opened, records, limits);
+                return Ok(live(RoleInstance::terminated(instance, environment, alarm)));
+            }
+            records => records,
+        };
+        let (choreography, role) = self.context.catalog.choreography_of(&opened.header, self.id.role)?;
+        let instance = match records {
+            Some(records) => {
+                Machine::restore(self.id, role, opened, records, limits).resending(std::mem::take(&mut self.lacking))
+            }
+            None => Machine::begin(self.id, role, opened, limits),
+        };
+        let service = self.context.catalog.services.get(role).cloned().unwrap_or_else(Service::none);
+        self.context.directory.note_played(self.id, Played { choreography: choreography.name(), role });
+        let part = choreography.part(instance, opened.input.clone(), service, environment, alarm);
+        #[cfg(feature = "testing")]
+        let part = part.with_courier(self.context.faults.courier.clone());
+        Ok(live(part))
+    }
+
+    /// Asks the store whether it knows an instance that cannot be played here, as closed or as stopped. The store is
+    /// read without a claim to the instance, which may not exist.
+    fn look(&mut self, myself: &ActorRef<InstanceMessage>) {
+        (self.begins, self.unproven) = (false, false);
+        let (myself, key) = (myself.clone(), self.id.to_bytes());
+        self.context.writer.submit(Job::Read(Box::new(move |store| {
+            let known = store.and_then(|store| {
+                Ok(store.get(Space::Open, &key)?.is_some() || store.get(Space::Closed, &key)?.is_some())
+            });
+            let _ = myself.cast(match known {
+                Ok(true) => InstanceMessage::Written(0, Written::Known),
+                Ok(false) => InstanceMessage::Loaded(Loaded::Nothing),
+                Err(error) => InstanceMessage::StoreFailed(error),
+            });
+        })));
+    }
+}
+
+/// Returns why the instance is quarantined, if it has failed too often.
+fn quarantine(records: &[Record]) -> Option<String> {
+    records.iter().find_map(|record| match record {
+        Record::Quarantined { reason, failures } => Some(quarantined(*failures, reason)),
+        _ => None,
+    })
+}
+
+/// Returns the text of a quarantine.
+pub(crate) fn quarantined(failures: u32, reason: &str) -> String {
+    format!("quarantined after {failures} failures, the last: {reason}")
+}
+
+/// Returns the opening that a start, or the first frame with a header, gives. A frame never creates the initiator's
+/// instance, which has the input, and none is created by a role that the session does not have.
+fn opened_by(early: &[InstanceMessage]) -> Option<Opened> {
+    let start = early.iter().find_map(|message| match message {
+        InstanceMessage::Start(opened) => Some(opened.clone()),
+        _ => None,
+    });
+    start.or_else(|| {
+        early.iter().find_map(|message| match message {
+            InstanceMessage::Deliver(delivery) => opened_by_delivery(delivery),
+            _ => None,
+        })
+    })
+}
+
+/// Returns the opening that a frame's header gives for a session that may begin with it. Only these kinds of frames
+/// begin one: frames that belong to a session's end may reach a role that has closed and forgotten the session
+/// (decision 0009).
+pub(crate) fn opened_by_delivery(delivery: &Delivery) -> Option<Opened> {
+    let frame = &delivery.frame;
+    let header = frame.header.clone()?;
+    let invites = matches!(frame.body, Body::Deliver { .. } | Body::Nudge(_) | Body::Abort(_));
+    let begins = invites && header.initiator != frame.to && delivery.is_of_cast(&header);
+    begins.then_some(Opened { header, input: None })
+}

@@ -1,0 +1,129 @@
+//! Carries out the effects of a turn: writes, frames, what is published and what is listed for an operator. Knows no
+//! messages.
+
+use accompanist_core::frame::Outcome;
+#[cfg(feature = "testing")]
+use accompanist_core::machine::Outgoing;
+use accompanist_core::machine::{Effects, Retried};
+use accompanist_core::record::Task;
+use metrics::counter;
+use ractor::ActorRef;
+
+use super::{InstanceState, ends, stop};
+use crate::base::metric;
+use crate::runtime::channel::is_channel;
+use crate::runtime::messages::{InstanceMessage, InstanceProgress, LinkMessage};
+use crate::runtime::queue_delay::Arrival;
+use crate::writer::Job;
+
+impl InstanceState {
+    pub(super) fn carry_out(&mut self, myself: &ActorRef<InstanceMessage>, effects: Effects) {
+        let Effects {
+            retries,
+            writes,
+            forget,
+            frames,
+            acks,
+            output,
+            opened,
+            closed,
+            stopped,
+            troubles,
+            long_journal,
+            lacking: _,
+        } = effects;
+        for write in writes {
+            let (myself, number) = (myself.clone(), write.number);
+            let (id, incarnation) = (self.id, self.incarnation);
+            let done = Box::new(move |written| {
+                // An actor that is gone needs no answer.
+                let _ = myself.cast(match written {
+                    Ok(written) => InstanceMessage::Written(number, written),
+                    Err(error) => InstanceMessage::Refused(incarnation, error),
+                });
+            });
+            let begins = std::mem::take(&mut self.begins);
+            self.context.writer.submit(Job::Write { id, incarnation, begins, write, done });
+        }
+        if let Some(what) = forget {
+            self.context.routes.to_link(LinkMessage::Forget { id: self.id, what });
+        }
+        #[cfg(feature = "testing")]
+        let frames = self.forget_some(myself, frames);
+        if !frames.is_empty() || !acks.is_empty() {
+            self.context.routes.to_link(LinkMessage::Say { id: self.id, frames, acks });
+        }
+        if opened {
+            self.context.admissions.queue_delay().stored(&Arrival::Start(self.id), self.context.now_ms());
+            self.publish(|progress| progress.opened = true);
+        }
+        if let Some(output) = output {
+            self.publish(|progress| progress.output = Some(output));
+        }
+        if let Some(troubles) = troubles {
+            self.context.operator.note_troubled(self.id, troubles);
+        }
+        self.log_retries(retries);
+        if let Some(records) = long_journal {
+            tracing::warn!(id = %self.id, records, "a journal is long: make the program's loops `repeat`s");
+            counter!(metric::LONG_JOURNALS).increment(1);
+        }
+        if let Some(reason) = stopped {
+            if self.unproven {
+                // The store may know the instance in a later state, in which, for example, a close is valid.
+                return self.load_instead(myself);
+            }
+            self.context.operator.note_stopped(self.id, reason.to_string());
+            stop(myself, ends::IS_STOPPED);
+        }
+        if let Some(closed) = closed {
+            self.context.operator.forget_dead(self.context.operator.dead_letters.of(self.id));
+            self.context.admissions.nudged.goes_on(self.id);
+            if is_channel(&closed.header) {
+                tracing::error!(id = %self.id, "a channel to a durable actor is over; `Address::reopen` opens it anew");
+            }
+            self.publish(|progress| progress.settle(&closed));
+            let outcome = match closed.outcome {
+                Outcome::Finished => "finished",
+                Outcome::Compensated(_) => "compensated",
+            };
+            counter!(metric::INSTANCES_CLOSED, "outcome" => outcome).increment(1);
+            stop(myself, ends::CLOSED);
+        }
+    }
+
+    /// Counts some frames as acknowledged without sending them, if a test wants that.
+    #[cfg(feature = "testing")]
+    fn forget_some(&self, myself: &ActorRef<InstanceMessage>, frames: Vec<Outgoing>) -> Vec<Outgoing> {
+        let (forgotten, frames): (Vec<_>, Vec<_>) = frames
+            .into_iter()
+            .partition(|Outgoing { key, frame, .. }| key.is_acknowledged() && self.context.faults.forgets(frame));
+        for Outgoing { key, .. } in forgotten {
+            tracing::debug!(id = %self.id, ?key, "a frame is forgotten");
+            self.live.iter().for_each(|live| live.part.acked(&key));
+            let _ = myself.cast(InstanceMessage::Wake); // Sent to itself, so it cannot fail.
+        }
+        frames
+    }
+
+    /// Logs steps that did not succeed and are retried, with step, session and reason.
+    fn log_retries(&self, retries: Vec<Retried>) {
+        let Some(live) = self.live.as_ref().filter(|_| !retries.is_empty()) else { return };
+        let header = live.part.header();
+        let role = self.context.catalog.choreography_of(&header, self.id.role).map_or("", |(_, role)| role);
+        for Retried { path, step, task, reason, tries } in retries {
+            tracing::warn!(
+                choreography = header.choreography, role, step, session = %self.id.session, %path, tries, reason,
+                "{} did not succeed and is tried again", if task == Task::Compensate { "a compensation" } else { "a step" }
+            );
+        }
+    }
+
+    fn publish(&mut self, tell: impl FnOnce(&mut InstanceProgress)) {
+        if let Some(live) = &mut self.live {
+            tell(&mut live.progress);
+            let known = live.progress.clone();
+            self.context.directory.publish(self.id, |progress| *progress = known);
+        }
+    }
+}
