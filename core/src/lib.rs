@@ -6,6 +6,8 @@
 //! [`contract`] is what the state machine needs from its environment.
 
 pub mod contract;
+#[doc(hidden)]
+pub mod driver;
 pub mod frame;
 pub mod id;
 pub mod machine;

@@ -3,8 +3,7 @@
 //! The harness is pure except for the services: no thread, no network, no disk, and a clock that advances when nothing
 //! else happens. The parts are the same as in the runtime. [`super::crashes`], or a test, decides what happens next.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -12,20 +11,22 @@ use std::task::{Context, Poll, Waker};
 use crate::abort::Abort;
 use crate::choreography::{Choreography, Compensation};
 use crate::contract::{Change, Environment, Space};
-use crate::frame::{Body, Delivery, Epoch, Frame, Header, Outcome, Receipt};
+use crate::driver::RoleDriver;
+use crate::frame::{Body, Delivery, Frame, Header, Outcome, Receipt};
 use crate::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
 use crate::located::{Located, Service};
-use crate::machine::{Effects, Limits, Machine, Outgoing, OutgoingKey, Write};
+use crate::machine::{Effects, Limits, Outgoing};
 use crate::message::Payload;
 use crate::record::{Opened, Record, read_value};
 use crate::requests::Courier;
-use crate::role::{Role, RoleSet, role_name};
+use crate::role::{Role, RoleSet};
 use crate::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
 
 use super::carrier::RequestCarrier;
 use super::crashes::RunFailure;
 use super::disk::Disk;
 use super::monitor::{InvariantMonitor, Violation};
+use super::narration::{self, described};
 use super::setup::{Signal, TestSetup};
 use super::timeline::{Line, Timeline};
 
@@ -102,28 +103,29 @@ impl Environment for Clock {
     }
 }
 
-/// An unacknowledged frame.
-struct UnacknowledgedFrame {
-    key: OutgoingKey,
-    frame: Frame,
-    arrived: bool,
-}
-
-/// A role: its disk, its current life, and the writes and frames of that life that are not done yet.
+/// A role: its disk, its current life, and what is to happen to it.
 struct RoleSite {
     disk: Disk,
-    part: Option<RoleInstance>,
+    driver: RoleDriver,
     /// Whether something has happened to the role since its last turn.
     due: Arc<AtomicBool>,
-    writes: VecDeque<Write>,
-    said: BTreeMap<u64, UnacknowledgedFrame>,
-    /// The number of the current life. An acknowledgement is valid for one life.
-    epoch: u128,
-    next_number: u64,
+    /// The numbers of the frames that have arrived since the last retransmission.
+    arrived: BTreeSet<u64>,
     signals: Vec<Signal>,
     /// The messages that the next life resends; see [`Effects::lacking`].
     lacking: BTreeSet<(Path, RoleIndex)>,
     service: Service,
+}
+
+impl RoleSite {
+    fn is_alive(&self) -> bool {
+        self.driver.instance().is_some()
+    }
+
+    /// The next frame to arrive from here.
+    fn next_arrival(&self) -> Option<(&u64, &Outgoing)> {
+        self.driver.outbox().iter().find(|(number, _)| !self.arrived.contains(number))
+    }
 }
 
 /// All roles of one session. See the module's documentation.
@@ -176,12 +178,9 @@ impl<C: Choreography> SessionHarness<C> {
         };
         let sites = roles.iter().map(|role| RoleSite {
             disk: Disk::default(),
-            part: None,
+            driver: RoleDriver::default(),
             due: Arc::default(),
-            writes: VecDeque::new(),
-            said: BTreeMap::new(),
-            epoch: 0,
-            next_number: 0,
+            arrived: BTreeSet::new(),
             signals: Vec::new(),
             lacking: BTreeSet::new(),
             service: setup.services.get(role).cloned().unwrap_or_else(Service::none),
@@ -224,18 +223,13 @@ impl<C: Choreography> SessionHarness<C> {
         let role = C::Roles::NAMES.get(index).copied().unwrap_or_default();
         let input = (index == self.initiator()).then(|| self.input.clone());
         let Some(site) = self.sites.get_mut(index) else { return };
-        if site.part.is_some() || site.disk.closed().is_some() {
+        if site.driver.instance().is_some() || site.disk.closed().is_some() {
             return;
         }
-        let limits = Limits::default();
         let id = InstanceId { session: session(), role: RoleIndex(u8::try_from(index).unwrap_or_default()) };
-        let instance = match site.disk.opened() {
-            Some(opened) => {
-                let instance = Machine::restore(id, role, &opened, site.disk.records(), limits);
-                instance.resending(std::mem::take(&mut site.lacking))
-            }
-            None => Machine::begin(id, role, &Opened { header: self.header.clone(), input: input.clone() }, limits),
-        };
+        let opened = Opened { header: self.header.clone(), input: input.clone() };
+        let instance = site.disk.machine(id, role, &opened, Limits::default());
+        let instance = instance.resending(std::mem::take(&mut site.lacking));
         let alarm = TurnWaker::new({
             let (due, caller) = (site.due.clone(), self.caller.clone());
             move || {
@@ -247,21 +241,18 @@ impl<C: Choreography> SessionHarness<C> {
         let choreography = self.choreography.clone();
         let part = choreography.part(instance, input, site.service.clone(), self.clock.clone(), alarm);
         let courier = self.post.clone().map(|post| Arc::new(post) as Arc<dyn Courier>);
-        site.part = Some(part.with_courier(courier));
+        site.driver.begin(part.with_courier(courier));
         site.due.store(true, Ordering::SeqCst);
-        site.epoch += 1;
         site.signals = self.signals.iter().filter(|signal| signal.role == role).cloned().collect();
     }
 
     /// Returns the next event; `None` if the services have to continue first.
     pub(super) fn next(&self) -> Option<Event> {
         let sites = || self.sites.iter().enumerate();
-        let turn = || sites().find(|(_, site)| site.part.is_some() && site.due.load(Ordering::SeqCst));
-        let sync = || sites().find(|(_, site)| !site.writes.is_empty());
-        let arrive =
-            || sites().find_map(|(from, site)| Some((from, site.said.iter().find(|(_, said)| !said.arrived)?)));
+        let turn = || sites().find(|(_, site)| site.is_alive() && site.due.load(Ordering::SeqCst));
+        let sync = || sites().find(|(_, site)| site.driver.writes() > 0);
         let arrive = || {
-            let (from, (number, said)) = arrive()?;
+            let (from, (number, said)) = sites().find_map(|(from, site)| Some((from, site.next_arrival()?)))?;
             Some(Event::Arrive { from, to: usize::from(said.frame.to.0), number: *number })
         };
         let acknowledge = || {
@@ -274,9 +265,9 @@ impl<C: Choreography> SessionHarness<C> {
             DeliveryOrder::Disk => sync().or_else(acknowledge).or_else(arrive),
             DeliveryOrder::Network => arrive().or_else(acknowledge).or_else(sync),
         });
-        let signal = || sites().find(|(_, site)| site.part.is_some() && !site.signals.is_empty());
+        let signal = || sites().find(|(_, site)| site.is_alive() && !site.signals.is_empty());
         moved.or_else(|| signal().map(|(index, _)| Event::Signal(index))).or_else(|| {
-            let busy = sites().any(|(_, site)| site.part.as_ref().is_some_and(RoleInstance::is_busy));
+            let busy = self.instances().any(RoleInstance::is_busy);
             (!busy).then_some(Event::Time)
         })
     }
@@ -315,63 +306,43 @@ impl<C: Choreography> SessionHarness<C> {
     }
 
     fn turn(&mut self, index: usize) -> Line {
-        let now_ms = self.clock.monotonic_ms();
+        let (now_ms, node) = (self.clock.monotonic_ms(), self.node(index));
         let Some(site) = self.sites.get_mut(index) else { return Line::routine(String::new()) };
         site.due.store(false, Ordering::SeqCst);
-        let Some(part) = &mut site.part else { return Line::routine(String::new()) };
-        let effects = part.turn(now_ms);
-        let nudges = effects.frames.iter().all(|outgoing| !outgoing.key.is_acknowledged());
-        let mut told = TurnSummary::default();
-        told.add("writes", effects.writes.len());
-        let answers = effects.acks.len() + effects.writes.len();
-        self.carry_out(index, effects, &mut told);
-        let line = format!("takes a turn{told}");
-        if nudges && answers == 0 { Line::routine(line) } else { Line::new(line) }
+        let Some(mut effects) = site.driver.turn(now_ms) else { return Line::routine(String::new()) };
+        let line = narration::turn(&effects, C::Roles::NAMES);
+        self.note_stuck(index, &effects);
+        for receipt in effects.acks.drain(..) {
+            self.send_ack(index, receipt);
+        }
+        let is_initiator = index == self.initiator();
+        self.output = effects.output.take().filter(|_| is_initiator).or(self.output.take());
+        let Some(site) = self.sites.get_mut(index) else { return line };
+        let mut verdict = Ok(());
+        for number in site.driver.carry_out(&mut effects) {
+            let Some(Outgoing { frame, .. }) = site.driver.outbox().get(&number) else { break };
+            let receipt = site.driver.receipt(number, &node);
+            verdict = verdict.and(self.watch.said(&node, frame, receipt.as_ref()));
+        }
+        if !effects.lacking.is_empty() && site.is_alive() {
+            let rest = site.driver.end().and_then(|part| part.rest_without(&effects.lacking));
+            site.disk.apply(rest.into_iter().collect());
+            site.lacking = effects.lacking;
+            self.live(index);
+        }
+        self.require(verdict);
+        line
     }
 
-    fn carry_out(&mut self, index: usize, effects: Effects, told: &mut TurnSummary) {
-        let (role, node) = (name_of::<C>(index), self.node(index));
-        if let Some(stop) = effects.stopped {
+    /// Notes why a role cannot continue, if there is a reason.
+    fn note_stuck(&mut self, index: usize, effects: &Effects) {
+        let role = name_of::<C>(index);
+        if let Some(stop) = &effects.stopped {
             self.stuck = Some(format!("role `{role}` is stopped: {stop}"));
         }
         if let Some((path, trouble)) = effects.troubles.iter().flatten().next() {
             self.stuck = Some(format!("role `{role}` needs an operator at {path}: {trouble}"));
         }
-        told.add("acknowledges", effects.acks.len());
-        for receipt in effects.acks {
-            self.send_ack(index, receipt);
-        }
-        let initiator = self.initiator();
-        let Some(site) = self.sites.get_mut(index) else { return };
-        if let Some(forget) = effects.forget {
-            site.said.retain(|_, said| !forget.includes(&said.key));
-        }
-        if index == initiator {
-            self.output = effects.output.or(self.output.take());
-        }
-        site.writes.extend(effects.writes);
-        let mut verdict = Ok(());
-        for Outgoing { key, frame, .. } in effects.frames {
-            told.say(&frame, C::Roles::NAMES);
-            site.next_number += 1;
-            let receipt = Receipt { to: node.clone(), epoch: Epoch(site.epoch), number: site.next_number };
-            verdict =
-                verdict.and(self.watch.said(&receipt.to, &frame, Some(&receipt).filter(|_| key.is_acknowledged())));
-            site.said.insert(site.next_number, UnacknowledgedFrame { key, frame, arrived: false });
-        }
-        if effects.closed.is_some() {
-            site.part = None;
-            site.said.clear();
-            told.0.push("is over".into());
-        } else if !effects.lacking.is_empty() {
-            told.add("sends again", effects.lacking.len());
-            if let Some(change) = site.part.as_ref().and_then(|part| part.rest_without(&effects.lacking)) {
-                site.disk.write(Write { number: 0, changes: vec![change], local: None, urgent: false });
-            }
-            (site.part, site.lacking) = (None, effects.lacking);
-            self.live(index);
-        }
-        self.require(verdict);
     }
 
     /// Ends the run with the first invariant that does not hold.
@@ -387,16 +358,17 @@ impl<C: Choreography> SessionHarness<C> {
 
     fn sync(&mut self, index: usize) -> String {
         let Some(site) = self.sites.get_mut(index) else { return String::new() };
-        let Some(write) = site.writes.pop_front() else { return String::new() };
-        let number = write.number;
-        let (batch, local) = site.disk.write(write);
-        self.has_drawn |= batch.iter().any(is_drawn);
-        if let Some(part) = &site.part {
-            part.synced(number, local);
-        }
+        let (disk, mut stored) = (&mut site.disk, Vec::new());
+        let synced = site.driver.sync(|write| {
+            let (batch, local) = disk.write(write);
+            stored = batch;
+            local
+        });
+        let Some(number) = synced else { return String::new() };
+        self.has_drawn |= stored.iter().any(is_drawn);
         site.due.store(true, Ordering::SeqCst);
         let node = self.node(index);
-        let verdict = self.watch.applied(&node, &batch);
+        let verdict = self.watch.applied(&node, &stored);
         self.watch.synced(&node);
         self.require(verdict);
         format!("syncs write {number}")
@@ -405,43 +377,35 @@ impl<C: Choreography> SessionHarness<C> {
     fn arrive(&mut self, from: usize, number: u64) -> Line {
         let node = self.node(from);
         let Some(site) = self.sites.get_mut(from) else { return Line::routine(String::new()) };
-        let Some(said) = site.said.get_mut(&number) else { return Line::routine(String::new()) };
-        let frame = said.frame.clone();
+        let Some((frame, receipt)) = site.driver.transmit(number, &node) else { return Line::routine(String::new()) };
+        site.arrived.insert(number);
         let what = format!("hears {} from `{}`", described(&frame), name_of::<C>(from));
-        said.arrived = true;
-        // A frame without acknowledgement is sent once and not stored.
-        let acked = said.key.is_acknowledged();
-        if !acked {
-            site.said.remove(&number);
-        }
-        let receipt = acked.then_some(Receipt { to: node, epoch: Epoch(site.epoch), number });
+        let line = if receipt.is_some() { Line::new(what) } else { Line::routine(what) };
         self.hear(frame, receipt);
-        if acked { Line::new(what) } else { Line::routine(what) }
+        line
     }
 
     fn hear(&mut self, frame: Frame, receipt: Option<Receipt>) {
         let index = usize::from(frame.to.0);
         let Some(site) = self.sites.get(index) else { return };
         let is_unnumbered = receipt.is_none();
-        if let Some(closed) = site.disk.closed().filter(|_| site.part.is_none()) {
+        if let Some(closed) = site.disk.closed().filter(|_| !site.is_alive()) {
             if let Some(receipt) = receipt {
                 self.send_ack(index, receipt);
             }
             if frame.asks_the_closed(is_unnumbered) {
-                let body = Body::Closed(Some(closed.outcome));
-                self.hear(Frame { from: frame.to, to: frame.from, header: None, body, ..frame }, None);
+                self.hear(frame.answered(Some(closed.outcome)), None);
             }
             return;
         }
         // A role that does not know the session starts only on a frame with a header; the initiator starts by itself.
-        if site.part.is_none() && frame.header.is_some() {
+        if frame.header.is_some() {
             self.live(index);
-        } else if site.part.is_none() && frame.takes_for_known(is_unnumbered) {
-            let body = Body::Closed(None);
-            return self.hear(Frame { from: frame.to, to: frame.from, header: None, body, ..frame }, None);
+        } else if !site.is_alive() && frame.takes_for_known(is_unnumbered) {
+            return self.hear(frame.answered(None), None);
         }
         if let Some(site) = self.sites.get(index)
-            && let Some(part) = &site.part
+            && let Some(part) = site.driver.instance()
         {
             if let Some(delivery) = Delivery::of_cast(&self.header, frame, receipt) {
                 part.deliver(delivery);
@@ -454,13 +418,10 @@ impl<C: Choreography> SessionHarness<C> {
         let Some((_, receipt)) = self.acks.pop_front() else { return String::new() };
         let to = self.played_by(&receipt.to);
         let role = name_of::<C>(to);
-        let Some(site) = self.sites.get_mut(to).filter(|site| Epoch(site.epoch) == receipt.epoch) else {
+        let Some(site) = self.sites.get_mut(to).filter(|site| site.driver.has_transmitted(&receipt)) else {
             return format!("has acknowledged what `{role}` said before its crash");
         };
-        if let Some(said) = site.said.remove(&receipt.number)
-            && let Some(part) = &site.part
-        {
-            part.acked(&said.key);
+        if site.driver.acked(receipt.number).is_some() {
             site.due.store(true, Ordering::SeqCst);
         }
         format!("has acknowledged, and `{role}` hears it")
@@ -469,13 +430,10 @@ impl<C: Choreography> SessionHarness<C> {
     /// Loses a frame although it is acknowledged.
     fn forget(&mut self, from: usize, number: u64) -> String {
         let Some(site) = self.sites.get_mut(from) else { return String::new() };
-        let Some(said) = site.said.remove(&number) else { return String::new() };
-        if let Some(part) = &site.part {
-            part.acked(&said.key);
-        }
+        let Some(Outgoing { frame, .. }) = site.driver.acked(number) else { return String::new() };
         site.due.store(true, Ordering::SeqCst);
-        self.watch.forgot(&said.frame);
-        format!("is told that {} was received, and it was not", described(&said.frame))
+        self.watch.forgot(&frame);
+        format!("is told that {} was received, and it was not", described(&frame))
     }
 
     fn signal(&mut self, index: usize) -> String {
@@ -484,7 +442,7 @@ impl<C: Choreography> SessionHarness<C> {
         for Signal { name, key, payload, .. } in &signals {
             // The signal is given again in each life, and recognised by its key. A signal that comes too late changes
             // nothing.
-            let _ = site.part.as_ref().map(|part| part.signal(name, key, payload.clone()));
+            let _ = site.driver.instance().map(|part| part.signal(name, key, payload.clone()));
         }
         site.due.store(true, Ordering::SeqCst);
         format!("is given {} signals", signals.len())
@@ -492,15 +450,14 @@ impl<C: Choreography> SessionHarness<C> {
 
     fn pass_time(&mut self) -> String {
         let now_ms = self.clock.monotonic_ms();
-        let parts = self.sites.iter().filter_map(|site| site.part.as_ref());
-        let unacknowledged = self.sites.iter().any(|site| !site.said.is_empty());
+        let unacknowledged = self.sites.iter().any(|site| !site.driver.outbox().is_empty());
         self.quiet += 1;
         let again = unacknowledged.then(|| now_ms.saturating_add(RETRANSMISSION_DELAY_MS)).filter(|_| !self.is_quiet());
         // When nudges cause nothing any more, only time can.
         let next = if self.is_quiet() {
-            parts.filter_map(RoleInstance::next_due_ms).min()
+            self.instances().filter_map(RoleInstance::next_due_ms).min()
         } else {
-            parts.filter_map(RoleInstance::next_wake_ms).chain(again).min()
+            self.instances().filter_map(RoleInstance::next_wake_ms).chain(again).min()
         };
         let Some(next_ms) = next else {
             self.stuck = Some(self.standstill());
@@ -510,7 +467,7 @@ impl<C: Choreography> SessionHarness<C> {
         for site in &mut self.sites {
             site.due.store(true, Ordering::SeqCst);
             if Some(next_ms) == again {
-                site.said.values_mut().for_each(|said| said.arrived = false);
+                site.arrived.clear();
             }
         }
         format!("{} ms pass", next_ms.saturating_sub(now_ms))
@@ -525,7 +482,7 @@ impl<C: Choreography> SessionHarness<C> {
     /// Describes what each role waits for.
     pub(super) fn standstill(&self) -> String {
         let roles = self.sites.iter().enumerate().map(|(index, site)| {
-            let standing = match (&site.part, site.disk.closed()) {
+            let standing = match (site.driver.instance(), site.disk.closed()) {
                 (Some(part), _) => part.describe(),
                 (None, Some(_)) => "has closed the session".into(),
                 (None, None) => "has not heard of the session".into(),
@@ -555,9 +512,7 @@ impl<C: Choreography> SessionHarness<C> {
         let node = self.node(index);
         let initiator = self.initiator();
         let Some(site) = self.sites.get_mut(index) else { return String::new() };
-        site.part = None;
-        site.writes.clear();
-        site.said.clear();
+        drop(site.driver.end());
         self.watch.crashed(&node, 0);
         // A role with a session on disk, or with a start, recovers by itself.
         if index == initiator || site.disk.opened().is_some() {
@@ -573,7 +528,7 @@ impl<C: Choreography> SessionHarness<C> {
 
     /// Whether all roles have closed.
     pub(super) fn is_over(&self) -> bool {
-        self.sites.iter().all(|site| site.part.is_none() && site.disk.closed().is_some())
+        self.sites.iter().all(|site| !site.is_alive() && site.disk.closed().is_some())
     }
 
     /// The outcome of each role.
@@ -587,17 +542,21 @@ impl<C: Choreography> SessionHarness<C> {
     }
 
     pub(super) fn part(&self, role: usize) -> Option<&RoleInstance> {
-        self.sites.get(role)?.part.as_ref()
+        self.sites.get(role)?.driver.instance()
+    }
+
+    fn instances(&self) -> impl Iterator<Item = &RoleInstance> {
+        self.sites.iter().filter_map(|site| site.driver.instance())
     }
 
     /// The unacknowledged frames that a role has sent, by number.
     pub(super) fn said(&self, role: usize) -> impl Iterator<Item = (u64, &Body)> {
-        let said = self.sites.get(role).into_iter().flat_map(|site| &site.said);
+        let said = self.sites.get(role).into_iter().flat_map(|site| site.driver.outbox());
         said.map(|(number, said)| (*number, &said.frame.body))
     }
 
     pub(super) fn saying(&self, role: usize, number: u64) -> Option<&Body> {
-        Some(&self.sites.get(role)?.said.get(&number)?.frame.body)
+        Some(&self.sites.get(role)?.driver.outbox().get(&number)?.frame.body)
     }
 
     /// Returns the report of a run that did not end as it should.
@@ -616,41 +575,6 @@ impl<C: Choreography> SessionHarness<C> {
 
 fn name_of<C: Choreography>(role: usize) -> &'static str {
     C::Roles::NAMES.get(role).copied().unwrap_or_default()
-}
-
-/// The results of a turn, as text for people.
-#[derive(Default)]
-struct TurnSummary(Vec<String>);
-
-impl TurnSummary {
-    fn add(&mut self, what: &str, count: usize) {
-        if count > 0 {
-            self.0.push(format!("{what} {count}"));
-        }
-    }
-    fn say(&mut self, frame: &Frame, names: &[&str]) {
-        self.0.push(format!("says {} to {}", described(frame), role_name(names, frame.to)));
-    }
-}
-
-impl fmt::Display for TurnSummary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|what| write!(f, ", {what}"))
-    }
-}
-
-fn described(frame: &Frame) -> String {
-    match &frame.body {
-        Body::Deliver { path, operation, .. } => format!("a {operation} at {path}"),
-        Body::Abort(abort) => format!("an abort ({abort})"),
-        Body::Done(outcome) => format!("done ({outcome:?})"),
-        Body::Close(_) => "close".into(),
-        Body::Nudge(_) => "a nudge".into(),
-        Body::Closed(_) => "that it has closed".into(),
-        Body::Gone(path) => format!("that there is nothing at {path}"),
-        Body::Turns { .. } => "its turns".into(),
-        Body::Compensating(_) => "what it undoes next".into(),
-    }
 }
 
 fn is_drawn(change: &Change) -> bool {
