@@ -34,7 +34,7 @@ pub enum OutgoingKey {
 }
 
 /// A frame that may be sent now, because every recorded result it depends on is durable.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Outgoing {
     /// The key to pass to [`Machine::acked`](super::Machine::acked).
     pub key: OutgoingKey,

@@ -9,6 +9,7 @@
 //! for people what an instance waits for.
 
 mod compensation;
+mod debug;
 mod delivery;
 mod description;
 mod digest;
