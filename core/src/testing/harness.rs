@@ -3,28 +3,31 @@
 //! The harness is pure except for the services: no thread, no network, no disk, and a clock that advances when nothing
 //! else happens. The parts are the same as in the runtime. [`super::crashes`], or a test, decides what happens next.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+mod event;
+mod site;
+mod view;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::abort::Abort;
 use crate::choreography::{Choreography, Compensation};
-use crate::contract::{Change, Environment, Space};
-use crate::driver::RoleDriver;
-use crate::frame::{Body, Delivery, Frame, Header, Outcome, Receipt};
-use crate::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
+use crate::contract::Environment;
+use crate::frame::{Delivery, Frame, Header, Receipt};
+use crate::id::{InstanceId, NodeId, RoleIndex, SessionId};
 use crate::located::{Located, Service};
 use crate::machine::{Effects, Limits, Outgoing};
 use crate::message::Payload;
-use crate::record::{Opened, Record, read_value};
+use crate::record::Opened;
 use crate::requests::Courier;
 use crate::role::{Role, RoleSet};
 use crate::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
 
+pub(super) use self::event::{DeliveryOrder, Event};
+use self::site::{RoleSite, is_drawn};
 use super::carrier::RequestCarrier;
-use super::crashes::RunFailure;
-use super::disk::Disk;
 use super::monitor::{InvariantMonitor, Violation};
 use super::narration::{self, described};
 use super::setup::{Signal, TestSetup};
@@ -37,52 +40,6 @@ const RETRANSMISSION_DELAY_MS: u64 = 1_000;
 /// not at all; below, the additional number for each role.
 const QUIET_TIMES_MIN: usize = 16;
 const QUIET_TIMES_PER_ROLE: usize = 8;
-
-/// An event. Roles are named by their index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event {
-    /// A role's program and its steps run as far as they can.
-    Turn(usize),
-    /// The next write of a role becomes durable.
-    Sync(usize),
-    /// A frame arrives.
-    Arrive { from: usize, to: usize, number: u64 },
-    /// An acknowledgement arrives at the role that sent the frame.
-    Acknowledge { from: usize, to: usize },
-    /// A role receives the signals of the scene.
-    Signal(usize),
-    /// A frame is lost, but acknowledged.
-    Forget { from: usize, to: usize, number: u64 },
-    /// Nothing else happens, so the clock advances.
-    Time,
-    /// A role loses its memory and its unsynced writes, and recovers.
-    Crash(usize),
-    /// The request of this number to a service arrives, once more or belatedly.
-    Request(usize),
-}
-
-impl Event {
-    /// The roles that the event concerns.
-    pub(super) fn roles(self) -> impl Iterator<Item = usize> {
-        let (one, other) = match self {
-            Self::Turn(role) | Self::Sync(role) | Self::Signal(role) | Self::Crash(role) => (Some(role), None),
-            Self::Arrive { from, to, .. } | Self::Acknowledge { from, to } | Self::Forget { from, to, .. } => {
-                (Some(from), Some(to))
-            }
-            Self::Time | Self::Request(_) => (None, None),
-        };
-        one.into_iter().chain(other)
-    }
-}
-
-/// The event that happens first when several are possible.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DeliveryOrder {
-    /// Writes are synced at once.
-    Disk,
-    /// Frames arrive before anything is synced.
-    Network,
-}
 
 /// The time in the harness, and numbers that never repeat.
 #[derive(Debug, Default)]
@@ -100,31 +57,6 @@ impl Environment for Clock {
     }
     fn random(&self) -> u64 {
         self.drawn.fetch_add(1, Ordering::Relaxed)
-    }
-}
-
-/// A role: its disk, its current life, and what is to happen to it.
-struct RoleSite {
-    disk: Disk,
-    driver: RoleDriver,
-    /// Whether something has happened to the role since its last turn.
-    due: Arc<AtomicBool>,
-    /// The numbers of the frames that have arrived since the last retransmission.
-    arrived: BTreeSet<u64>,
-    signals: Vec<Signal>,
-    /// The messages that the next life resends; see [`Effects::lacking`].
-    lacking: BTreeSet<(Path, RoleIndex)>,
-    service: Service,
-}
-
-impl RoleSite {
-    fn is_alive(&self) -> bool {
-        self.driver.instance().is_some()
-    }
-
-    /// The next frame to arrive from here.
-    fn next_arrival(&self) -> Option<(&u64, &Outgoing)> {
-        self.driver.outbox().iter().find(|(number, _)| !self.arrived.contains(number))
     }
 }
 
@@ -176,19 +108,12 @@ impl<C: Choreography> SessionHarness<C> {
             }),
             patches: C::PATCHES.iter().map(ToString::to_string).collect(),
         };
-        let sites = roles.iter().map(|role| RoleSite {
-            disk: Disk::default(),
-            driver: RoleDriver::default(),
-            due: Arc::default(),
-            arrived: BTreeSet::new(),
-            signals: Vec::new(),
-            lacking: BTreeSet::new(),
-            service: setup.services.get(role).cloned().unwrap_or_else(Service::none),
-        });
+        let service = |role: &&str| setup.services.get(role).cloned().unwrap_or_else(Service::none);
+        let sites = roles.iter().map(|role| RoleSite::new(service(role))).collect();
         let mut harness = Self {
             choreography,
             clock,
-            sites: sites.collect(),
+            sites,
             nodes,
             header: Arc::new(header),
             input,
@@ -358,13 +283,7 @@ impl<C: Choreography> SessionHarness<C> {
 
     fn sync(&mut self, index: usize) -> String {
         let Some(site) = self.sites.get_mut(index) else { return String::new() };
-        let (disk, mut stored) = (&mut site.disk, Vec::new());
-        let synced = site.driver.sync(|write| {
-            let (batch, local) = disk.write(write);
-            stored = batch;
-            local
-        });
-        let Some(number) = synced else { return String::new() };
+        let Some((number, stored)) = site.sync() else { return String::new() };
         self.has_drawn |= stored.iter().any(is_drawn);
         site.due.store(true, Ordering::SeqCst);
         let node = self.node(index);
@@ -479,19 +398,6 @@ impl<C: Choreography> SessionHarness<C> {
         self.quiet > QUIET_TIMES_MIN + QUIET_TIMES_PER_ROLE * self.sites.len()
     }
 
-    /// Describes what each role waits for.
-    pub(super) fn standstill(&self) -> String {
-        let roles = self.sites.iter().enumerate().map(|(index, site)| {
-            let standing = match (site.driver.instance(), site.disk.closed()) {
-                (Some(part), _) => part.describe(),
-                (None, Some(_)) => "has closed the session".into(),
-                (None, None) => "has not heard of the session".into(),
-            };
-            format!("role `{}` {standing}", name_of::<C>(index))
-        });
-        format!("nothing moves any more: {}", roles.collect::<Vec<_>>().join("; "))
-    }
-
     fn late_request(&mut self, number: usize) -> String {
         let arrives = self.post.as_ref().and_then(|post| post.arrive(number));
         arrives.unwrap_or_default()
@@ -521,47 +427,8 @@ impl<C: Choreography> SessionHarness<C> {
         "CRASHES and comes back".into()
     }
 
-    /// Checks at the end of the run everything that [`InvariantMonitor`] can see.
-    pub(super) fn ended(&self) -> Result<(), Violation> {
-        self.watch.ended()
-    }
-
-    /// Whether all roles have closed.
-    pub(super) fn is_over(&self) -> bool {
-        self.sites.iter().all(|site| !site.is_alive() && site.disk.closed().is_some())
-    }
-
-    /// The outcome of each role.
-    pub(super) fn outcomes(&self) -> Vec<Outcome> {
-        self.sites.iter().filter_map(|site| Some(site.disk.closed()?.outcome)).collect()
-    }
-
-    /// The disks, by role.
-    pub(super) fn disks(&self) -> impl Iterator<Item = &Disk> {
-        self.sites.iter().map(|site| &site.disk)
-    }
-
-    pub(super) fn part(&self, role: usize) -> Option<&RoleInstance> {
-        self.sites.get(role)?.driver.instance()
-    }
-
     fn instances(&self) -> impl Iterator<Item = &RoleInstance> {
         self.sites.iter().filter_map(|site| site.driver.instance())
-    }
-
-    /// The unacknowledged frames that a role has sent, by number.
-    pub(super) fn said(&self, role: usize) -> impl Iterator<Item = (u64, &Body)> {
-        let said = self.sites.get(role).into_iter().flat_map(|site| site.driver.outbox());
-        said.map(|(number, said)| (*number, &said.frame.body))
-    }
-
-    pub(super) fn saying(&self, role: usize, number: u64) -> Option<&Body> {
-        Some(&self.sites.get(role)?.driver.outbox().get(&number)?.frame.body)
-    }
-
-    /// Returns the report of a run that did not end as it should.
-    pub(super) fn failed(&mut self, what: String, again: String) -> RunFailure {
-        RunFailure::new(what, self.timeline.lines(), again)
     }
 
     fn node(&self, role: usize) -> NodeId {
@@ -575,14 +442,6 @@ impl<C: Choreography> SessionHarness<C> {
 
 fn name_of<C: Choreography>(role: usize) -> &'static str {
     C::Roles::NAMES.get(role).copied().unwrap_or_default()
-}
-
-fn is_drawn(change: &Change) -> bool {
-    let record = change.value.as_ref().filter(|_| change.space == Space::Journal);
-    let record = record.and_then(|value| read_value::<Record>(Space::Journal, value).ok());
-    let Some(Record::Observed { name, .. }) = record else { return false };
-    // The other observations follow from what is sent and done.
-    name != "saga" && name != "vote" && !name.starts_with("signal ") && !name.starts_with("signals ")
 }
 
 fn session() -> SessionId {
