@@ -185,6 +185,12 @@ impl Frame {
         said && self.header.is_none() && !unnumbered
     }
 
+    /// The answer of a role at which the session is closed with `outcome`, or unknown.
+    #[must_use]
+    pub fn answered(&self, outcome: Option<Outcome>) -> Self {
+        Self { session: self.session, from: self.to, to: self.from, header: None, body: Body::Closed(outcome) }
+    }
+
     /// The instance that this frame is for.
     pub fn receiver(&self) -> InstanceId {
         InstanceId { session: self.session, role: self.to }

@@ -33,7 +33,8 @@ pub mod machine;
 
 mod language;
 
-mod driver;
+#[doc(hidden)]
+pub mod driver;
 
 pub mod testing;
 

@@ -2,7 +2,7 @@
 //!
 //! The instances are the same as in the runtime; only their surroundings are missing. Nothing survives the call.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +15,11 @@ use crate::base::located::{Located, Service};
 use crate::base::message::{Payload, decode, encode};
 use crate::base::role::{Role, RoleSet};
 use crate::contract::Environment;
+use crate::driver::RoleDriver;
 use crate::driver::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
 use crate::frame::{Delivery, Header};
 use crate::language::choreography::Choreography;
-use crate::machine::{Effects, Limits, Machine, Outgoing, Stop, Write};
+use crate::machine::{Effects, Limits, LocalJob, Machine, Outgoing, Stop};
 use crate::record::Opened;
 use crate::state::Writes;
 
@@ -118,17 +119,15 @@ impl Caller {
 /// A time that never comes.
 const NEVER_MS: u64 = u64::MAX;
 
-/// All parts of one session, and the replacements of store and network.
+/// All roles of one session, and the replacements of store and network.
 struct LocalSession {
     names: &'static [&'static str],
-    parts: Vec<RoleInstance>,
+    roles: Vec<RoleDriver>,
     environment: Arc<LocalEnvironment>,
     caller: Arc<Caller>,
     state: Writes,
     now_ms: u64,
     output: Option<Result<Payload, Abort>>,
-    /// The roles that have closed the session.
-    closed: BTreeSet<usize>,
 }
 
 impl LocalSession {
@@ -155,7 +154,7 @@ impl LocalSession {
         });
         let session = SessionId::fresh(environment.unix_ms(), environment.random_u128());
         let caller = Arc::new(Caller::default());
-        let mut parts = Vec::new();
+        let mut drivers = Vec::new();
         for (index, name) in roles {
             let service = services.get(name).cloned().unwrap_or_else(Service::none);
             let input = (index == initiator).then(|| input.clone());
@@ -167,21 +166,22 @@ impl LocalSession {
                 let caller = caller.clone();
                 move || caller.wake()
             });
-            parts.push(choreography.clone().part(instance, input, service, environment.clone(), alarm));
+            let mut driver = RoleDriver::default();
+            driver.begin(choreography.clone().part(instance, input, service, environment.clone(), alarm));
+            drivers.push(driver);
         }
         let state = Writes::default();
-        Ok(Self { names, parts, environment, caller, state, now_ms: 0, output: None, closed: BTreeSet::new() })
+        Ok(Self { names, roles: drivers, environment, caller, state, now_ms: 0, output: None })
     }
 
     /// Gives turns until nothing changes any more.
     fn play(&mut self) -> Poll<Result<Payload, Abort>> {
         loop {
             let mut moved = false;
-            for index in 0..self.parts.len() {
-                let Some(effects) = self.parts.get_mut(index).map(|part| part.turn(self.now_ms)) else { continue };
-                moved |= self.carry_out(index, effects)?;
+            for index in 0..self.roles.len() {
+                moved |= self.turn(index)?;
             }
-            if self.closed.len() == self.parts.len() {
+            if self.instances().next().is_none() {
                 let gone = || Err(Abort::new("accompanist.stopped", "the session ended without an output"));
                 return Poll::Ready(self.output.take().unwrap_or_else(gone));
             }
@@ -196,67 +196,73 @@ impl LocalSession {
     /// Without such a time the run ends, unless a program awaits something other than an operation. Other tasks run
     /// first, because a step to be retried may wait for one of them.
     fn pass_time(&mut self) -> Poll<Result<Payload, Abort>> {
-        if self.parts.iter().any(RoleInstance::is_busy) {
+        if self.instances().any(RoleInstance::is_busy) {
             return Poll::Pending;
         }
-        match self.parts.iter().filter_map(RoleInstance::next_due_ms).min() {
+        match self.instances().filter_map(RoleInstance::next_due_ms).min() {
             Some(due_ms) => {
                 self.environment.skip(due_ms.saturating_sub(self.now_ms));
                 self.now_ms = due_ms;
                 self.caller.wake();
                 Poll::Pending
             }
-            None if self.parts.iter().any(RoleInstance::waits_for_something_else) => Poll::Pending,
+            None if self.instances().any(RoleInstance::waits_for_something_else) => Poll::Pending,
             None => Poll::Ready(Err(Abort::new("accompanist.stopped", self.standstill()))),
         }
     }
 
     /// Describes what each role waits for.
     fn standstill(&self) -> String {
-        let roles = self.names.iter().zip(&self.parts).enumerate();
-        let open = roles.filter(|(index, _)| !self.closed.contains(index));
-        let roles: Vec<String> = open.map(|(_, (name, part))| format!("role `{name}` {}", part.describe())).collect();
+        let open = self.names.iter().zip(&self.roles).filter_map(|(name, role)| Some((name, role.instance()?)));
+        let roles: Vec<String> = open.map(|(name, part)| format!("role `{name}` {}", part.describe())).collect();
         format!("nothing can go on: {}", roles.join("; "))
     }
 
-    fn carry_out(&mut self, index: usize, effects: Effects) -> Result<bool, Abort> {
-        let name = self.names.get(index).copied().unwrap_or_default();
-        if let Some(stop) = effects.stopped {
-            let reason = match stop {
-                Stop::NoService { .. } => stop.to_string(), // This text names the role.
-                stop => format!("at role `{name}`: {stop}"),
-            };
-            return Err(Abort::new("accompanist.stopped", reason));
-        }
-        if let Some((path, trouble)) = effects.troubles.iter().flatten().next() {
-            return Err(Abort::new("accompanist.needs-operator", format!("at role `{name}`, {path}: {trouble}")));
-        }
+    /// The instances of the roles that have not closed the session.
+    fn instances(&self) -> impl Iterator<Item = &RoleInstance> {
+        self.roles.iter().filter_map(RoleDriver::instance)
+    }
+
+    /// Gives a role a turn. Its writes are durable, and its frames arrive, at once. Returns whether there were any.
+    fn turn(&mut self, index: usize) -> Result<bool, Abort> {
+        let Some(role) = self.roles.get_mut(index) else { return Ok(false) };
+        let Some(mut effects) = role.turn(self.now_ms) else { return Ok(false) };
+        check(self.names.get(index).copied().unwrap_or_default(), &effects)?;
         let moved = !effects.writes.is_empty() || !effects.frames.is_empty();
-        if let Some(output) = effects.output {
-            self.output = Some(output);
-        }
-        self.closed.extend(effects.closed.is_some().then_some(index));
-        for Write { number, local, .. } in effects.writes {
-            let result = local.map(|job| {
-                let (writes, _, result) = job.run(&self.state);
-                self.state.absorb(writes);
-                (job.path().clone(), result)
-            });
-            if let Some(part) = self.parts.get(index) {
-                part.synced(number, result);
-            }
-        }
-        for Outgoing { key, frame, .. } in effects.frames {
-            if let Some(receiver) = self.parts.get(usize::from(frame.to.0))
+        self.output = effects.output.take().or(self.output.take());
+        let added = role.carry_out(&mut effects);
+        let state = &mut self.state;
+        let mut store = |job: LocalJob| {
+            let (writes, _, result) = job.run(state);
+            state.absorb(writes);
+            (job.path().clone(), result)
+        };
+        while role.sync(|write| write.local.map(&mut store)).is_some() {}
+        let frames: Vec<Outgoing> = added.map_while(|number| role.acked(number)).collect();
+        for Outgoing { frame, .. } in frames {
+            if let Some(receiver) = self.roles.get(usize::from(frame.to.0)).and_then(RoleDriver::instance)
                 && let Some(delivery) = Delivery::of_cast(&receiver.header(), frame, None)
             {
                 receiver.deliver(delivery);
             }
-            if let Some(sender) = self.parts.get(index) {
-                sender.acked(&key);
-            }
         }
         Ok(moved)
+    }
+}
+
+/// Returns the reason why a role cannot continue, if there is one.
+fn check(role: &str, effects: &Effects) -> Result<(), Abort> {
+    match &effects.stopped {
+        // This text names the role.
+        Some(stop @ Stop::NoService { .. }) => return Err(Abort::new("accompanist.stopped", stop.to_string())),
+        Some(stop) => return Err(Abort::new("accompanist.stopped", format!("at role `{role}`: {stop}"))),
+        None => {}
+    }
+    match effects.troubles.iter().flatten().next() {
+        Some((path, trouble)) => {
+            Err(Abort::new("accompanist.needs-operator", format!("at role `{role}`, {path}: {trouble}")))
+        }
+        None => Ok(()),
     }
 }
 

@@ -1,15 +1,14 @@
 //! The effects of an instance: writes, frames, acknowledgements, jobs. The instance carries out none of them itself.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use super::{LocalJob, Stop};
 use crate::base::abort::Abort;
 use crate::base::id::{NodeId, Path, RoleIndex};
 use crate::base::message::Payload;
-use crate::contract::{Batch, Change, Space};
+use crate::contract::Batch;
 use crate::frame::{Frame, Receipt};
-use crate::record::{Closed, Record, StepFailure, Task, read_value};
+use crate::record::{Closed, StepFailure, Task};
 
 /// The identity of one thing that an instance has to send.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,7 +31,7 @@ pub enum OutgoingKey {
 }
 
 /// A frame that may be sent now, because every recorded result it depends on is durable.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Outgoing {
     /// The key to pass to [`Machine::acked`](super::Machine::acked).
     pub key: OutgoingKey,
@@ -52,32 +51,6 @@ pub struct Write {
     pub local: Option<LocalJob>,
     /// Whether something waits for this write. Otherwise the write may be delayed to share a sync.
     pub urgent: bool,
-}
-
-/// Shows records as records.
-impl fmt::Debug for Write {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { number, changes, local, urgent } = self;
-        let changes: Vec<Shown<'_>> = changes.iter().map(Shown).collect();
-        let mut shown = f.debug_struct("Write");
-        shown.field("number", number).field("changes", &changes).field("local", local).field("urgent", urgent).finish()
-    }
-}
-
-/// A change as people read it.
-struct Shown<'a>(&'a Change);
-
-impl fmt::Debug for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Change { space, key: _, value } = self.0;
-        match value {
-            None => write!(f, "removal in {space:?}"),
-            Some(value) => match read_value::<Record>(*space, value) {
-                Ok(record) if *space == Space::Journal => record.fmt(f),
-                _ => write!(f, "{} bytes in {space:?}", value.len()),
-            },
-        }
-    }
 }
 
 /// A step, or its compensation, that did not succeed and will be retried.
@@ -120,7 +93,7 @@ impl Forget {
 }
 
 /// The effects of a turn.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Effects {
     /// Steps and compensations that did not succeed and will be retried, for the log.
     pub retries: Vec<Retried>,

@@ -3,7 +3,6 @@
 //!
 //! This module knows no instance. Next: `results`, what an instance makes of the results.
 
-use std::fmt;
 use std::sync::Arc;
 
 use crate::base::abort::{Abort, Retry};
@@ -27,12 +26,6 @@ pub struct LocalJob {
     pub(super) step: Arc<dyn BuiltInStep>,
     /// The output to compensate, if this is a compensation.
     pub(super) compensates: Option<Payload>,
-}
-
-impl fmt::Debug for LocalJob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` of step `{}` at {}", self.call(), self.name, self.path)
-    }
 }
 
 /// The result of a local transaction.

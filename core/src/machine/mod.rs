@@ -16,6 +16,7 @@
 mod apply;
 mod caller;
 mod compensation;
+mod debug;
 mod delivery;
 mod description;
 mod digest;

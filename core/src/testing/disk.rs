@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::id::Path;
+use crate::base::id::{InstanceId, Path};
 use crate::contract::{Batch, Change, Direction, Entry, KeyRange, Space, StoreError};
-use crate::machine::{LocalResult, Write};
+use crate::machine::{Limits, LocalResult, Machine, Write};
 use crate::record::{Closed, Opened, Record, read_value};
 use crate::state::ReadState;
 
@@ -53,6 +53,16 @@ impl Disk {
         batch.extend(places);
         self.apply(batch.clone());
         (batch, local)
+    }
+
+    /// Returns the machine of a role's next life: restored from this disk, or begun with `opened` if there is nothing
+    /// on it.
+    #[doc(hidden)]
+    pub fn machine(&self, id: InstanceId, role: &'static str, opened: &Opened, limits: Limits) -> Machine {
+        match self.opened() {
+            Some(opened) => Machine::restore(id, role, &opened, self.records(), limits),
+            None => Machine::begin(id, role, opened, limits),
+        }
     }
 
     /// Returns the entries of a space, in order.

@@ -3,30 +3,34 @@
 //! The harness is pure except for the services: no thread, no network, no disk, and a clock that advances when nothing
 //! else happens. The parts are the same as in the runtime. [`super::crashes`], or a test, decides what happens next.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+mod event;
+mod site;
+mod view;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::base::abort::Abort;
-use crate::base::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
+use crate::base::id::{InstanceId, NodeId, RoleIndex, SessionId};
 use crate::base::located::{Located, Service};
 use crate::base::message::Payload;
-use crate::base::role::{Role, RoleSet, role_name};
-use crate::contract::{Change, Environment, Space};
+use crate::base::role::{Role, RoleSet};
+use crate::contract::Environment;
 use crate::driver::requests::Courier;
 use crate::driver::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
-use crate::frame::{Body, Delivery, Epoch, Frame, Header, Outcome, Receipt};
+use crate::frame::{Delivery, Frame, Header, Receipt};
 use crate::language::choreography::Choreography;
-use crate::machine::{Effects, Limits, Machine, Outgoing, OutgoingKey, Write};
-use crate::record::{Opened, Record, read_value};
+use crate::machine::{Effects, Limits, Outgoing};
+use crate::record::Opened;
 use crate::step::Compensation;
 
+pub(super) use self::event::{DeliveryOrder, Event};
+use self::site::{RoleSite, is_drawn};
 use super::carrier::RequestCarrier;
-use super::crashes::RunFailure;
-use super::disk::Disk;
 use super::monitor::{InvariantMonitor, Violation};
+use super::narration::{self, described};
 use super::setup::{Signal, TestSetup};
 use super::timeline::{Line, Timeline};
 
@@ -37,52 +41,6 @@ const RETRANSMISSION_DELAY_MS: u64 = 1_000;
 /// not at all; below, the additional number for each role.
 const QUIET_TIMES_MIN: usize = 16;
 const QUIET_TIMES_PER_ROLE: usize = 8;
-
-/// An event. Roles are named by their index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event {
-    /// A role's program and its steps run as far as they can.
-    Turn(usize),
-    /// The next write of a role becomes durable.
-    Sync(usize),
-    /// A frame arrives.
-    Arrive { from: usize, to: usize, number: u64 },
-    /// An acknowledgement arrives at the role that sent the frame.
-    Acknowledge { from: usize, to: usize },
-    /// A role receives the signals of the scene.
-    Signal(usize),
-    /// A frame is lost, but acknowledged.
-    Forget { from: usize, to: usize, number: u64 },
-    /// Nothing else happens, so the clock advances.
-    Time,
-    /// A role loses its memory and its unsynced writes, and recovers.
-    Crash(usize),
-    /// The request of this number to a service arrives, once more or belatedly.
-    Request(usize),
-}
-
-impl Event {
-    /// The roles that the event concerns.
-    pub(super) fn roles(self) -> impl Iterator<Item = usize> {
-        let (one, other) = match self {
-            Self::Turn(role) | Self::Sync(role) | Self::Signal(role) | Self::Crash(role) => (Some(role), None),
-            Self::Arrive { from, to, .. } | Self::Acknowledge { from, to } | Self::Forget { from, to, .. } => {
-                (Some(from), Some(to))
-            }
-            Self::Time | Self::Request(_) => (None, None),
-        };
-        one.into_iter().chain(other)
-    }
-}
-
-/// The event that happens first when several are possible.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DeliveryOrder {
-    /// Writes are synced at once.
-    Disk,
-    /// Frames arrive before anything is synced.
-    Network,
-}
 
 /// The time in the harness, and numbers that never repeat.
 #[derive(Debug, Default)]
@@ -101,30 +59,6 @@ impl Environment for Clock {
     fn random(&self) -> u64 {
         self.drawn.fetch_add(1, Ordering::Relaxed)
     }
-}
-
-/// An unacknowledged frame.
-struct UnacknowledgedFrame {
-    key: OutgoingKey,
-    frame: Frame,
-    arrived: bool,
-}
-
-/// A role: its disk, its current life, and the writes and frames of that life that are not done yet.
-struct RoleSite {
-    disk: Disk,
-    part: Option<RoleInstance>,
-    /// Whether something has happened to the role since its last turn.
-    due: Arc<AtomicBool>,
-    writes: VecDeque<Write>,
-    said: BTreeMap<u64, UnacknowledgedFrame>,
-    /// The number of the current life. An acknowledgement is valid for one life.
-    epoch: u128,
-    next_number: u64,
-    signals: Vec<Signal>,
-    /// The messages that the next life resends; see [`Effects::lacking`].
-    lacking: BTreeSet<(Path, RoleIndex)>,
-    service: Service,
 }
 
 /// All roles of one session. See the module's documentation.
@@ -175,22 +109,12 @@ impl<C: Choreography> SessionHarness<C> {
             }),
             patches: C::PATCHES.iter().map(ToString::to_string).collect(),
         };
-        let sites = roles.iter().map(|role| RoleSite {
-            disk: Disk::default(),
-            part: None,
-            due: Arc::default(),
-            writes: VecDeque::new(),
-            said: BTreeMap::new(),
-            epoch: 0,
-            next_number: 0,
-            signals: Vec::new(),
-            lacking: BTreeSet::new(),
-            service: setup.services.get(role).cloned().unwrap_or_else(Service::none),
-        });
+        let service = |role: &&str| setup.services.get(role).cloned().unwrap_or_else(Service::none);
+        let sites = roles.iter().map(|role| RoleSite::new(service(role))).collect();
         let mut harness = Self {
             choreography,
             clock,
-            sites: sites.collect(),
+            sites,
             nodes,
             header: Arc::new(header),
             input,
@@ -225,18 +149,13 @@ impl<C: Choreography> SessionHarness<C> {
         let role = C::Roles::NAMES.get(index).copied().unwrap_or_default();
         let input = (index == self.initiator()).then(|| self.input.clone());
         let Some(site) = self.sites.get_mut(index) else { return };
-        if site.part.is_some() || site.disk.closed().is_some() {
+        if site.driver.instance().is_some() || site.disk.closed().is_some() {
             return;
         }
-        let limits = Limits::default();
         let id = InstanceId { session: session(), role: RoleIndex(u8::try_from(index).unwrap_or_default()) };
-        let instance = match site.disk.opened() {
-            Some(opened) => {
-                let instance = Machine::restore(id, role, &opened, site.disk.records(), limits);
-                instance.resending(std::mem::take(&mut site.lacking))
-            }
-            None => Machine::begin(id, role, &Opened { header: self.header.clone(), input: input.clone() }, limits),
-        };
+        let opened = Opened { header: self.header.clone(), input: input.clone() };
+        let instance = site.disk.machine(id, role, &opened, Limits::default());
+        let instance = instance.resending(std::mem::take(&mut site.lacking));
         let alarm = TurnWaker::new({
             let (due, caller) = (site.due.clone(), self.caller.clone());
             move || {
@@ -248,21 +167,18 @@ impl<C: Choreography> SessionHarness<C> {
         let choreography = self.choreography.clone();
         let part = choreography.part(instance, input, site.service.clone(), self.clock.clone(), alarm);
         let courier = self.post.clone().map(|post| Arc::new(post) as Arc<dyn Courier>);
-        site.part = Some(part.with_courier(courier));
+        site.driver.begin(part.with_courier(courier));
         site.due.store(true, Ordering::SeqCst);
-        site.epoch += 1;
         site.signals = self.signals.iter().filter(|signal| signal.role == role).cloned().collect();
     }
 
     /// Returns the next event; `None` if the services have to continue first.
     pub(super) fn next(&self) -> Option<Event> {
         let sites = || self.sites.iter().enumerate();
-        let turn = || sites().find(|(_, site)| site.part.is_some() && site.due.load(Ordering::SeqCst));
-        let sync = || sites().find(|(_, site)| !site.writes.is_empty());
-        let arrive =
-            || sites().find_map(|(from, site)| Some((from, site.said.iter().find(|(_, said)| !said.arrived)?)));
+        let turn = || sites().find(|(_, site)| site.is_alive() && site.due.load(Ordering::SeqCst));
+        let sync = || sites().find(|(_, site)| site.driver.writes() > 0);
         let arrive = || {
-            let (from, (number, said)) = arrive()?;
+            let (from, (number, said)) = sites().find_map(|(from, site)| Some((from, site.next_arrival()?)))?;
             Some(Event::Arrive { from, to: usize::from(said.frame.to.0), number: *number })
         };
         let acknowledge = || {
@@ -275,9 +191,9 @@ impl<C: Choreography> SessionHarness<C> {
             DeliveryOrder::Disk => sync().or_else(acknowledge).or_else(arrive),
             DeliveryOrder::Network => arrive().or_else(acknowledge).or_else(sync),
         });
-        let signal = || sites().find(|(_, site)| site.part.is_some() && !site.signals.is_empty());
+        let signal = || sites().find(|(_, site)| site.is_alive() && !site.signals.is_empty());
         moved.or_else(|| signal().map(|(index, _)| Event::Signal(index))).or_else(|| {
-            let busy = sites().any(|(_, site)| site.part.as_ref().is_some_and(RoleInstance::is_busy));
+            let busy = self.instances().any(RoleInstance::is_busy);
             (!busy).then_some(Event::Time)
         })
     }
@@ -316,63 +232,43 @@ impl<C: Choreography> SessionHarness<C> {
     }
 
     fn turn(&mut self, index: usize) -> Line {
-        let now_ms = self.clock.monotonic_ms();
+        let (now_ms, node) = (self.clock.monotonic_ms(), self.node(index));
         let Some(site) = self.sites.get_mut(index) else { return Line::routine(String::new()) };
         site.due.store(false, Ordering::SeqCst);
-        let Some(part) = &mut site.part else { return Line::routine(String::new()) };
-        let effects = part.turn(now_ms);
-        let nudges = effects.frames.iter().all(|outgoing| !outgoing.key.is_acknowledged());
-        let mut told = TurnSummary::default();
-        told.add("writes", effects.writes.len());
-        let answers = effects.acks.len() + effects.writes.len();
-        self.carry_out(index, effects, &mut told);
-        let line = format!("takes a turn{told}");
-        if nudges && answers == 0 { Line::routine(line) } else { Line::new(line) }
+        let Some(mut effects) = site.driver.turn(now_ms) else { return Line::routine(String::new()) };
+        let line = narration::turn(&effects, C::Roles::NAMES);
+        self.note_stuck(index, &effects);
+        for receipt in effects.acks.drain(..) {
+            self.send_ack(index, receipt);
+        }
+        let is_initiator = index == self.initiator();
+        self.output = effects.output.take().filter(|_| is_initiator).or(self.output.take());
+        let Some(site) = self.sites.get_mut(index) else { return line };
+        let mut verdict = Ok(());
+        for number in site.driver.carry_out(&mut effects) {
+            let Some(Outgoing { frame, .. }) = site.driver.outbox().get(&number) else { break };
+            let receipt = site.driver.receipt(number, &node);
+            verdict = verdict.and(self.watch.said(&node, frame, receipt.as_ref()));
+        }
+        if !effects.lacking.is_empty() && site.is_alive() {
+            let rest = site.driver.end().and_then(|part| part.rest_without(&effects.lacking));
+            site.disk.apply(rest.into_iter().collect());
+            site.lacking = effects.lacking;
+            self.live(index);
+        }
+        self.require(verdict);
+        line
     }
 
-    fn carry_out(&mut self, index: usize, effects: Effects, told: &mut TurnSummary) {
-        let (role, node) = (name_of::<C>(index), self.node(index));
-        if let Some(stop) = effects.stopped {
+    /// Notes why a role cannot continue, if there is a reason.
+    fn note_stuck(&mut self, index: usize, effects: &Effects) {
+        let role = name_of::<C>(index);
+        if let Some(stop) = &effects.stopped {
             self.stuck = Some(format!("role `{role}` is stopped: {stop}"));
         }
         if let Some((path, trouble)) = effects.troubles.iter().flatten().next() {
             self.stuck = Some(format!("role `{role}` needs an operator at {path}: {trouble}"));
         }
-        told.add("acknowledges", effects.acks.len());
-        for receipt in effects.acks {
-            self.send_ack(index, receipt);
-        }
-        let initiator = self.initiator();
-        let Some(site) = self.sites.get_mut(index) else { return };
-        if let Some(forget) = effects.forget {
-            site.said.retain(|_, said| !forget.includes(&said.key));
-        }
-        if index == initiator {
-            self.output = effects.output.or(self.output.take());
-        }
-        site.writes.extend(effects.writes);
-        let mut verdict = Ok(());
-        for Outgoing { key, frame, .. } in effects.frames {
-            told.say(&frame, C::Roles::NAMES);
-            site.next_number += 1;
-            let receipt = Receipt { to: node.clone(), epoch: Epoch(site.epoch), number: site.next_number };
-            verdict =
-                verdict.and(self.watch.said(&receipt.to, &frame, Some(&receipt).filter(|_| key.is_acknowledged())));
-            site.said.insert(site.next_number, UnacknowledgedFrame { key, frame, arrived: false });
-        }
-        if effects.closed.is_some() {
-            site.part = None;
-            site.said.clear();
-            told.0.push("is over".into());
-        } else if !effects.lacking.is_empty() {
-            told.add("sends again", effects.lacking.len());
-            if let Some(change) = site.part.as_ref().and_then(|part| part.rest_without(&effects.lacking)) {
-                site.disk.write(Write { number: 0, changes: vec![change], local: None, urgent: false });
-            }
-            (site.part, site.lacking) = (None, effects.lacking);
-            self.live(index);
-        }
-        self.require(verdict);
     }
 
     /// Ends the run with the first invariant that does not hold.
@@ -388,16 +284,11 @@ impl<C: Choreography> SessionHarness<C> {
 
     fn sync(&mut self, index: usize) -> String {
         let Some(site) = self.sites.get_mut(index) else { return String::new() };
-        let Some(write) = site.writes.pop_front() else { return String::new() };
-        let number = write.number;
-        let (batch, local) = site.disk.write(write);
-        self.has_drawn |= batch.iter().any(is_drawn);
-        if let Some(part) = &site.part {
-            part.synced(number, local);
-        }
+        let Some((number, stored)) = site.sync() else { return String::new() };
+        self.has_drawn |= stored.iter().any(is_drawn);
         site.due.store(true, Ordering::SeqCst);
         let node = self.node(index);
-        let verdict = self.watch.applied(&node, &batch);
+        let verdict = self.watch.applied(&node, &stored);
         self.watch.synced(&node);
         self.require(verdict);
         format!("syncs write {number}")
@@ -406,43 +297,35 @@ impl<C: Choreography> SessionHarness<C> {
     fn arrive(&mut self, from: usize, number: u64) -> Line {
         let node = self.node(from);
         let Some(site) = self.sites.get_mut(from) else { return Line::routine(String::new()) };
-        let Some(said) = site.said.get_mut(&number) else { return Line::routine(String::new()) };
-        let frame = said.frame.clone();
+        let Some((frame, receipt)) = site.driver.transmit(number, &node) else { return Line::routine(String::new()) };
+        site.arrived.insert(number);
         let what = format!("hears {} from `{}`", described(&frame), name_of::<C>(from));
-        said.arrived = true;
-        // A frame without acknowledgement is sent once and not stored.
-        let acked = said.key.is_acknowledged();
-        if !acked {
-            site.said.remove(&number);
-        }
-        let receipt = acked.then_some(Receipt { to: node, epoch: Epoch(site.epoch), number });
+        let line = if receipt.is_some() { Line::new(what) } else { Line::routine(what) };
         self.hear(frame, receipt);
-        if acked { Line::new(what) } else { Line::routine(what) }
+        line
     }
 
     fn hear(&mut self, frame: Frame, receipt: Option<Receipt>) {
         let index = usize::from(frame.to.0);
         let Some(site) = self.sites.get(index) else { return };
         let is_unnumbered = receipt.is_none();
-        if let Some(closed) = site.disk.closed().filter(|_| site.part.is_none()) {
+        if let Some(closed) = site.disk.closed().filter(|_| !site.is_alive()) {
             if let Some(receipt) = receipt {
                 self.send_ack(index, receipt);
             }
             if frame.asks_the_closed(is_unnumbered) {
-                let body = Body::Closed(Some(closed.outcome));
-                self.hear(Frame { from: frame.to, to: frame.from, header: None, body, ..frame }, None);
+                self.hear(frame.answered(Some(closed.outcome)), None);
             }
             return;
         }
         // A role that does not know the session starts only on a frame with a header; the initiator starts by itself.
-        if site.part.is_none() && frame.header.is_some() {
+        if frame.header.is_some() {
             self.live(index);
-        } else if site.part.is_none() && frame.takes_for_known(is_unnumbered) {
-            let body = Body::Closed(None);
-            return self.hear(Frame { from: frame.to, to: frame.from, header: None, body, ..frame }, None);
+        } else if !site.is_alive() && frame.takes_for_known(is_unnumbered) {
+            return self.hear(frame.answered(None), None);
         }
         if let Some(site) = self.sites.get(index)
-            && let Some(part) = &site.part
+            && let Some(part) = site.driver.instance()
         {
             if let Some(delivery) = Delivery::of_cast(&self.header, frame, receipt) {
                 part.deliver(delivery);
@@ -455,13 +338,10 @@ impl<C: Choreography> SessionHarness<C> {
         let Some((_, receipt)) = self.acks.pop_front() else { return String::new() };
         let to = self.played_by(&receipt.to);
         let role = name_of::<C>(to);
-        let Some(site) = self.sites.get_mut(to).filter(|site| Epoch(site.epoch) == receipt.epoch) else {
+        let Some(site) = self.sites.get_mut(to).filter(|site| site.driver.has_transmitted(&receipt)) else {
             return format!("has acknowledged what `{role}` said before its crash");
         };
-        if let Some(said) = site.said.remove(&receipt.number)
-            && let Some(part) = &site.part
-        {
-            part.acked(&said.key);
+        if site.driver.acked(receipt.number).is_some() {
             site.due.store(true, Ordering::SeqCst);
         }
         format!("has acknowledged, and `{role}` hears it")
@@ -470,13 +350,10 @@ impl<C: Choreography> SessionHarness<C> {
     /// Loses a frame although it is acknowledged.
     fn forget(&mut self, from: usize, number: u64) -> String {
         let Some(site) = self.sites.get_mut(from) else { return String::new() };
-        let Some(said) = site.said.remove(&number) else { return String::new() };
-        if let Some(part) = &site.part {
-            part.acked(&said.key);
-        }
+        let Some(Outgoing { frame, .. }) = site.driver.acked(number) else { return String::new() };
         site.due.store(true, Ordering::SeqCst);
-        self.watch.forgot(&said.frame);
-        format!("is told that {} was received, and it was not", described(&said.frame))
+        self.watch.forgot(&frame);
+        format!("is told that {} was received, and it was not", described(&frame))
     }
 
     fn signal(&mut self, index: usize) -> String {
@@ -485,7 +362,7 @@ impl<C: Choreography> SessionHarness<C> {
         for Signal { name, key, payload, .. } in &signals {
             // The signal is given again in each life, and recognised by its key. A signal that comes too late changes
             // nothing.
-            let _ = site.part.as_ref().map(|part| part.signal(name, key, payload.clone()));
+            let _ = site.driver.instance().map(|part| part.signal(name, key, payload.clone()));
         }
         site.due.store(true, Ordering::SeqCst);
         format!("is given {} signals", signals.len())
@@ -493,15 +370,14 @@ impl<C: Choreography> SessionHarness<C> {
 
     fn pass_time(&mut self) -> String {
         let now_ms = self.clock.monotonic_ms();
-        let parts = self.sites.iter().filter_map(|site| site.part.as_ref());
-        let unacknowledged = self.sites.iter().any(|site| !site.said.is_empty());
+        let unacknowledged = self.sites.iter().any(|site| !site.driver.outbox().is_empty());
         self.quiet += 1;
         let again = unacknowledged.then(|| now_ms.saturating_add(RETRANSMISSION_DELAY_MS)).filter(|_| !self.is_quiet());
         // When nudges cause nothing any more, only time can.
         let next = if self.is_quiet() {
-            parts.filter_map(RoleInstance::next_due_ms).min()
+            self.instances().filter_map(RoleInstance::next_due_ms).min()
         } else {
-            parts.filter_map(RoleInstance::next_wake_ms).chain(again).min()
+            self.instances().filter_map(RoleInstance::next_wake_ms).chain(again).min()
         };
         let Some(next_ms) = next else {
             self.stuck = Some(self.standstill());
@@ -511,7 +387,7 @@ impl<C: Choreography> SessionHarness<C> {
         for site in &mut self.sites {
             site.due.store(true, Ordering::SeqCst);
             if Some(next_ms) == again {
-                site.said.values_mut().for_each(|said| said.arrived = false);
+                site.arrived.clear();
             }
         }
         format!("{} ms pass", next_ms.saturating_sub(now_ms))
@@ -521,19 +397,6 @@ impl<C: Choreography> SessionHarness<C> {
     /// times and learned nothing.
     fn is_quiet(&self) -> bool {
         self.quiet > QUIET_TIMES_MIN + QUIET_TIMES_PER_ROLE * self.sites.len()
-    }
-
-    /// Describes what each role waits for.
-    pub(super) fn standstill(&self) -> String {
-        let roles = self.sites.iter().enumerate().map(|(index, site)| {
-            let standing = match (&site.part, site.disk.closed()) {
-                (Some(part), _) => part.describe(),
-                (None, Some(_)) => "has closed the session".into(),
-                (None, None) => "has not heard of the session".into(),
-            };
-            format!("role `{}` {standing}", name_of::<C>(index))
-        });
-        format!("nothing moves any more: {}", roles.collect::<Vec<_>>().join("; "))
     }
 
     fn late_request(&mut self, number: usize) -> String {
@@ -556,9 +419,7 @@ impl<C: Choreography> SessionHarness<C> {
         let node = self.node(index);
         let initiator = self.initiator();
         let Some(site) = self.sites.get_mut(index) else { return String::new() };
-        site.part = None;
-        site.writes.clear();
-        site.said.clear();
+        drop(site.driver.end());
         self.watch.crashed(&node, 0);
         // A role with a session on disk, or with a start, recovers by itself.
         if index == initiator || site.disk.opened().is_some() {
@@ -567,43 +428,8 @@ impl<C: Choreography> SessionHarness<C> {
         "CRASHES and comes back".into()
     }
 
-    /// Checks at the end of the run everything that [`InvariantMonitor`] can see.
-    pub(super) fn ended(&self) -> Result<(), Violation> {
-        self.watch.ended()
-    }
-
-    /// Whether all roles have closed.
-    pub(super) fn is_over(&self) -> bool {
-        self.sites.iter().all(|site| site.part.is_none() && site.disk.closed().is_some())
-    }
-
-    /// The outcome of each role.
-    pub(super) fn outcomes(&self) -> Vec<Outcome> {
-        self.sites.iter().filter_map(|site| Some(site.disk.closed()?.outcome)).collect()
-    }
-
-    /// The disks, by role.
-    pub(super) fn disks(&self) -> impl Iterator<Item = &Disk> {
-        self.sites.iter().map(|site| &site.disk)
-    }
-
-    pub(super) fn part(&self, role: usize) -> Option<&RoleInstance> {
-        self.sites.get(role)?.part.as_ref()
-    }
-
-    /// The unacknowledged frames that a role has sent, by number.
-    pub(super) fn said(&self, role: usize) -> impl Iterator<Item = (u64, &Body)> {
-        let said = self.sites.get(role).into_iter().flat_map(|site| &site.said);
-        said.map(|(number, said)| (*number, &said.frame.body))
-    }
-
-    pub(super) fn saying(&self, role: usize, number: u64) -> Option<&Body> {
-        Some(&self.sites.get(role)?.said.get(&number)?.frame.body)
-    }
-
-    /// Returns the report of a run that did not end as it should.
-    pub(super) fn failed(&mut self, what: String, again: String) -> RunFailure {
-        RunFailure::new(what, self.timeline.lines(), again)
+    fn instances(&self) -> impl Iterator<Item = &RoleInstance> {
+        self.sites.iter().filter_map(|site| site.driver.instance())
     }
 
     fn node(&self, role: usize) -> NodeId {
@@ -617,49 +443,6 @@ impl<C: Choreography> SessionHarness<C> {
 
 fn name_of<C: Choreography>(role: usize) -> &'static str {
     C::Roles::NAMES.get(role).copied().unwrap_or_default()
-}
-
-/// The results of a turn, as text for people.
-#[derive(Default)]
-struct TurnSummary(Vec<String>);
-
-impl TurnSummary {
-    fn add(&mut self, what: &str, count: usize) {
-        if count > 0 {
-            self.0.push(format!("{what} {count}"));
-        }
-    }
-    fn say(&mut self, frame: &Frame, names: &[&str]) {
-        self.0.push(format!("says {} to {}", described(frame), role_name(names, frame.to)));
-    }
-}
-
-impl fmt::Display for TurnSummary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|what| write!(f, ", {what}"))
-    }
-}
-
-fn described(frame: &Frame) -> String {
-    match &frame.body {
-        Body::Deliver { path, operation, .. } => format!("a {operation} at {path}"),
-        Body::Abort(abort) => format!("an abort ({abort})"),
-        Body::Done(outcome) => format!("done ({outcome:?})"),
-        Body::Close(_) => "close".into(),
-        Body::Nudge(_) => "a nudge".into(),
-        Body::Closed(_) => "that it has closed".into(),
-        Body::Gone(path) => format!("that there is nothing at {path}"),
-        Body::Turns { .. } => "its turns".into(),
-        Body::Compensating(_) => "what it undoes next".into(),
-    }
-}
-
-fn is_drawn(change: &Change) -> bool {
-    let record = change.value.as_ref().filter(|_| change.space == Space::Journal);
-    let record = record.and_then(|value| read_value::<Record>(Space::Journal, value).ok());
-    let Some(Record::Observed { name, .. }) = record else { return false };
-    // The other observations follow from what is sent and done.
-    name != "saga" && name != "vote" && !name.starts_with("signal ") && !name.starts_with("signals ")
 }
 
 fn session() -> SessionId {

@@ -21,6 +21,8 @@ mod lint;
 #[cfg(feature = "testing")]
 mod monitor;
 #[cfg(feature = "testing")]
+mod narration;
+#[cfg(feature = "testing")]
 mod plan;
 #[cfg(feature = "testing")]
 mod setup;

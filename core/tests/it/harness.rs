@@ -3,16 +3,15 @@
 //!
 //! What the runtime adds (actors, links, stores) is left out; `actors/tests/it/simulation.rs` has it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use accompanist_core::contract::Environment;
-use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Header, Outcome, Receipt};
+use accompanist_core::driver::RoleDriver;
+use accompanist_core::frame::{Body, Delivery, Frame, Header, Outcome, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
-use accompanist_core::machine::{
-    Effects, Idle, Limits, Machine, Outgoing, OutgoingKey, Resolution, Status, Stop, Write,
-};
+use accompanist_core::machine::{Effects, Idle, Limits, Outgoing, OutgoingKey, Resolution, Status, Stop};
 use accompanist_core::record::{Opened, Record, StepFailure};
 use accompanist_core::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
 use accompanist_core::{Choreography, IdempotencyKey, Message, NodeId, Path, Payload, Retry, RoleSet, Service};
@@ -135,11 +134,7 @@ impl Environment for Clock {
 #[derive(Default)]
 struct Site {
     disk: Disk,
-    part: Option<RoleInstance>,
-    writes: VecDeque<Write>,
-    outbox: BTreeMap<u64, (OutgoingKey, Frame)>,
-    next_number: u64,
-    epoch: u128,
+    driver: RoleDriver,
     troubles: Vec<(Path, StepFailure)>,
     /// It has left memory, until one of these.
     away: Option<Idle>,
@@ -234,8 +229,8 @@ impl<C: Choreography> Stage<C> {
 
     /// The present life of a role; begins one if the disk, a start or a frame's header asks for it.
     fn live(&mut self, index: usize) -> bool {
-        let site = &self.sites[index];
-        if site.part.is_some() {
+        let site = &mut self.sites[index];
+        if site.driver.instance().is_some() {
             return true;
         }
         if site.disk.closed().is_some() {
@@ -244,36 +239,31 @@ impl<C: Choreography> Stage<C> {
         let role = C::Roles::NAMES[index];
         let input = (index == 0).then(|| self.input.clone());
         let opened = Opened { header: self.header.clone(), input: input.clone() };
-        let instance = match site.disk.opened() {
-            Some(opened) => {
-                let records = site.disk.records();
-                let status = Status::of(&records);
-                let instance = Machine::restore(Self::id(index), role, &opened, records, self.limits.clone());
-                assert_eq!(instance.status(), status, "live and on recovery the same");
-                self.seen.insert(format!("{status:?}"));
-                instance.resending(std::mem::take(&mut self.sites[index].lacking))
-            }
-            None => Machine::begin(Self::id(index), role, &opened, self.limits.clone()),
-        };
+        let instance = site.disk.machine(Self::id(index), role, &opened, self.limits.clone());
+        if site.disk.opened().is_some() {
+            let status = Status::of(&site.disk.records());
+            assert_eq!(instance.status(), status, "live and on recovery the same");
+            self.seen.insert(format!("{status:?}"));
+        }
+        let instance = instance.resending(std::mem::take(&mut site.lacking));
         let choreography = Arc::new((self.choreography)());
         let part = choreography.part(instance, input, self.service.clone(), self.clock.clone(), TurnWaker::new(|| {}));
-        let site = &mut self.sites[index];
-        (site.part, site.epoch, site.away) = (Some(part), site.epoch + 1, None);
+        site.driver.begin(part);
+        site.away = None;
         true
     }
 
     fn turn(&mut self, index: usize) {
         let now_ms = self.clock.monotonic_ms();
-        let Some(part) = &mut self.sites[index].part else { return };
-        let effects = part.turn(now_ms);
+        let Some(effects) = self.sites[index].driver.turn(now_ms) else { return };
         self.carry_out(index, effects);
         self.passivate(index);
     }
 
-    fn carry_out(&mut self, index: usize, effects: Effects) {
-        self.stopped = self.stopped.take().or(effects.stopped);
+    fn carry_out(&mut self, index: usize, mut effects: Effects) {
+        self.stopped = self.stopped.take().or(effects.stopped.take());
         if index == 0 && effects.output.is_some() {
-            self.output = effects.output;
+            self.output = effects.output.take();
         }
         // Who has closed may forget the session: nobody says what could begin it anew.
         let closed = self.sites.iter().any(|site| site.disk.closed().is_some());
@@ -283,25 +273,15 @@ impl<C: Choreography> Stage<C> {
             assert!(!invites, "role {index} says {body:?} to role {}, and a role has closed", to.0);
         }
         let site = &mut self.sites[index];
-        site.troubles = effects.troubles.unwrap_or(std::mem::take(&mut site.troubles));
-        site.writes.extend(effects.writes);
-        let mut once = Vec::new();
-        for outgoing in effects.frames {
-            if !outgoing.key.is_acknowledged() {
-                once.push(outgoing.frame);
-                continue;
-            }
-            site.next_number += 1;
-            site.outbox.insert(site.next_number, (outgoing.key, outgoing.frame));
-        }
+        site.troubles = effects.troubles.take().unwrap_or(std::mem::take(&mut site.troubles));
+        let once: Vec<_> = effects.frames.extract_if(.., |outgoing| !outgoing.key.is_acknowledged()).collect();
+        site.driver.carry_out(&mut effects);
         self.acknowledge(effects.acks);
-        if effects.closed.is_some() {
-            self.sites[index].part = None;
-        } else if !effects.lacking.is_empty() {
+        if !effects.lacking.is_empty() && self.part(index).is_some() {
             self.make_anew(index, effects.lacking);
         }
         // Said once, and perhaps not heard.
-        for frame in once {
+        for Outgoing { frame, .. } in once {
             if self.chance.draw(10) >= self.rough.lost_in_ten {
                 self.hear(frame, None);
             }
@@ -313,30 +293,25 @@ impl<C: Choreography> Stage<C> {
         self.sent_again += 1;
         let crashes = self.chance.draw(5) == 0;
         let site = &mut self.sites[index];
-        assert!(site.writes.is_empty(), "it waits for the disk");
-        let rest = site.part.as_ref().and_then(|part| part.rest_without(&lacking));
-        if let Some(change) = rest.filter(|_| !crashes) {
-            site.disk.write(Write { number: 0, changes: vec![change], local: None, urgent: false });
+        assert!(site.driver.writes() == 0, "it waits for the disk");
+        let part = site.driver.end().filter(|_| !crashes);
+        if let Some(part) = part {
+            site.disk.apply(part.rest_without(&lacking).into_iter().collect());
+            site.lacking = lacking;
         }
-        site.lacking = if crashes { BTreeSet::new() } else { lacking };
-        site.part = None;
-        site.outbox.clear();
         self.live(index);
     }
 
     /// Lets a role leave memory, perhaps, if it may.
     fn passivate(&mut self, index: usize) {
-        let idle = self.sites[index].part.as_ref().and_then(RoleInstance::idle);
+        let idle = self.part(index).and_then(RoleInstance::idle);
         if idle.is_some() && self.chance.draw(4) == 0 {
             let site = &mut self.sites[index];
-            assert!(site.writes.is_empty(), "it waits for the disk");
-            let rest = site.part.as_ref().and_then(RoleInstance::rest);
+            assert!(site.driver.writes() == 0, "it waits for the disk");
+            let rest = site.driver.end().and_then(|part| part.rest());
             // A crash may come before it is written.
-            if let Some(change) = rest.filter(|_| self.chance.draw(5) > 0) {
-                site.disk.write(Write { number: 0, changes: vec![change], local: None, urgent: false });
-            }
-            (site.part, site.away) = (None, idle);
-            site.outbox.clear();
+            site.disk.apply(rest.filter(|_| self.chance.draw(5) > 0).into_iter().collect());
+            site.away = idle;
             self.passivated += 1;
         }
     }
@@ -354,12 +329,9 @@ impl<C: Choreography> Stage<C> {
     fn acknowledge(&mut self, acks: Vec<Receipt>) {
         for receipt in acks {
             let to = C::Roles::NAMES.iter().position(|name| *name == receipt.to.as_str()).unwrap();
-            let site = &mut self.sites[to];
-            if Epoch(site.epoch) == receipt.epoch
-                && let Some((key, _)) = site.outbox.remove(&receipt.number)
-                && let Some(part) = &site.part
-            {
-                part.acked(&key);
+            let driver = &mut self.sites[to].driver;
+            if driver.has_transmitted(&receipt) {
+                driver.acked(receipt.number);
             }
         }
     }
@@ -370,18 +342,16 @@ impl<C: Choreography> Stage<C> {
         if let Some(closed) = self.sites[to].disk.closed() {
             self.acknowledge(receipt.into_iter().collect());
             if frame.asks_the_closed(is_unnumbered) {
-                let body = Body::Closed(Some(closed.outcome));
-                self.hear(Frame { from: frame.to, to: frame.from, header: None, body, ..frame }, None);
+                self.hear(frame.answered(Some(closed.outcome)), None);
             }
             return;
         }
         // A role that has not heard of the session begins with a header only, and the initiator by its start.
-        let known = self.sites[to].part.is_some() || self.sites[to].disk.opened().is_some();
+        let known = self.part(to).is_some() || self.sites[to].disk.opened().is_some();
         if !known && frame.takes_for_known(is_unnumbered) {
-            let body = Body::Closed(None);
-            self.hear(Frame { from: frame.to, to: frame.from, header: None, body, ..frame }, None);
+            self.hear(frame.answered(None), None);
         } else if (known || (frame.header.is_some() && to != 0)) && self.live(to) {
-            let part = self.sites[to].part.as_ref().unwrap();
+            let part = self.part(to).unwrap();
             assert!(part.deliver(Delivery::of_cast(&part.header(), frame, receipt).unwrap()));
         }
     }
@@ -389,28 +359,26 @@ impl<C: Choreography> Stage<C> {
     /// One of the frames that are under way arrives, once more or at last.
     fn deliver_one(&mut self) {
         let from = self.chance.draw(self.sites.len());
-        let numbers: Vec<u64> = self.sites[from].outbox.keys().copied().collect();
+        let numbers: Vec<u64> = self.sites[from].driver.outbox().keys().copied().collect();
         if numbers.is_empty() {
             return;
         }
         let number = numbers[self.chance.draw(numbers.len())];
-        let (_, frame) = &self.sites[from].outbox[&number];
         if self.chance.draw(10) < self.rough.lost_in_ten {
             if self.forgotten.len() < self.rough.forgotten && self.chance.draw(2) == 0 {
                 self.forget(from, number);
             }
             return;
         }
-        let to = NodeId::new(C::Roles::NAMES[from]).unwrap();
-        let receipt = Receipt { to, epoch: Epoch(self.sites[from].epoch), number };
-        self.hear(frame.clone(), Some(receipt));
+        let node = NodeId::new(C::Roles::NAMES[from]).unwrap();
+        let (frame, receipt) = self.sites[from].driver.transmit(number, &node).unwrap();
+        self.hear(frame, receipt);
     }
 
     /// A frame is lost though it is acknowledged.
     fn forget(&mut self, from: usize, number: u64) {
-        let site = &mut self.sites[from];
-        let Some((key, _)) = site.outbox.remove(&number) else { return };
-        self.forgotten.push(match key {
+        let Some(outgoing) = self.sites[from].driver.acked(number) else { return };
+        self.forgotten.push(match outgoing.key {
             OutgoingKey::Deliver(..) => "deliver",
             OutgoingKey::Abort(_) => "abort",
             OutgoingKey::Done { .. } => "done",
@@ -418,21 +386,13 @@ impl<C: Choreography> Stage<C> {
             OutgoingKey::Invite(_) => "invite",
             OutgoingKey::Nudge(_) => "nudge",
         });
-        if let Some(part) = &site.part {
-            part.acked(&key);
-        }
     }
 
     fn sync(&mut self, index: usize) {
-        let count = self.chance.draw(self.sites[index].writes.len() + 1);
-        for _ in 0..count {
-            let site = &mut self.sites[index];
-            let Some(write) = site.writes.pop_front() else { return };
-            let (number, local) = site.disk.write(write);
-            if let Some(part) = &site.part {
-                part.synced(number, local);
-            }
-            self.journal_records_max = self.journal_records_max.max(self.sites[index].disk.records().len());
+        let Site { disk, driver, .. } = &mut self.sites[index];
+        for _ in 0..self.chance.draw(driver.writes() + 1) {
+            driver.sync(|write| disk.write(write).1);
+            self.journal_records_max = self.journal_records_max.max(disk.records().len());
         }
     }
 
@@ -442,9 +402,8 @@ impl<C: Choreography> Stage<C> {
 
     pub fn crash(&mut self, index: usize) {
         let site = &mut self.sites[index];
-        (site.part, site.troubles, site.away) = (None, Vec::new(), None);
-        site.writes.clear();
-        site.outbox.clear();
+        (site.troubles, site.away) = (Vec::new(), None);
+        drop(site.driver.end());
         self.crashed += 1;
     }
 
@@ -453,7 +412,7 @@ impl<C: Choreography> Stage<C> {
         let since = |unix_ms: u64| unix_ms.saturating_sub(self.clock.unix_ms()) + now_ms;
         let wakes = self.sites.iter().filter_map(|site| match &site.away {
             Some(idle) => idle.until_unix_ms.map(since),
-            None => site.part.as_ref()?.next_wake_ms(),
+            None => site.driver.instance()?.next_wake_ms(),
         });
         let next = wakes.min().unwrap_or(now_ms).max(now_ms);
         self.clock.0.store(next, Ordering::Relaxed);
@@ -464,7 +423,7 @@ impl<C: Choreography> Stage<C> {
             self.live(index); // A question brings it back.
         }
         if let (Some(resolution), Some(part), false) =
-            (self.resolution, &self.sites[index].part, self.sites[index].troubles.is_empty())
+            (self.resolution, self.part(index), self.sites[index].troubles.is_empty())
         {
             part.resolve(resolution);
         }
@@ -488,7 +447,7 @@ impl<C: Choreography> Stage<C> {
     }
 
     pub fn part(&self, index: usize) -> Option<&RoleInstance> {
-        self.sites[index].part.as_ref()
+        self.sites[index].driver.instance()
     }
 
     /// Does one thing, whichever chance takes.
@@ -520,14 +479,14 @@ impl<C: Choreography> Stage<C> {
             self.step();
         }
         let states = self.sites.iter().map(|site| {
-            let under_way: Vec<_> = site.outbox.values().map(|(key, _)| key).collect();
-            let waits = site.part.as_ref().map(RoleInstance::waits_for);
-            let next = site.part.as_ref().and_then(RoleInstance::next_wake_ms);
+            let under_way: Vec<_> = site.driver.outbox().values().map(|outgoing| &outgoing.key).collect();
+            let waits = site.driver.instance().map(RoleInstance::waits_for);
+            let next = site.driver.instance().and_then(RoleInstance::next_wake_ms);
             let records = site.disk.records();
             format!(
                 "away {:?}, waits {waits:?}, wakes {next:?}, says {under_way:?}, writes {}, closed {:?}, has {records:?}",
                 site.away,
-                site.writes.len(),
+                site.driver.writes(),
                 site.disk.closed().is_some()
             )
         });

@@ -12,6 +12,7 @@
 
 mod codec;
 mod crashes;
+mod effects;
 mod fuzz;
 mod harness;
 mod instance;

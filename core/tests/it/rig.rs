@@ -6,74 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
-use accompanist_core::contract::{Batch, Change, Direction, Entry, Environment, KeyRange, Space, StoreError};
+use accompanist_core::contract::{Change, Environment};
 use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Header, Operation, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
-use accompanist_core::machine::{Effects, Limits, LocalResult, Machine, Write};
+use accompanist_core::machine::{Effects, Limits, Machine, Write};
 use accompanist_core::message::{decode, encode};
-use accompanist_core::record::{Closed, Opened, Record, read_value};
+use accompanist_core::record::Opened;
 use accompanist_core::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
-use accompanist_core::state::ReadState;
+pub use accompanist_core::testing::Disk;
 use accompanist_core::{Choreography, IdempotencyKey, Message, NodeId, Path, Payload, RoleSet, Service, SessionId};
-
-/// What has been synced, by space and key.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
-pub struct Disk(BTreeMap<(Space, Vec<u8>), Vec<u8>>);
-
-impl Disk {
-    pub fn apply(&mut self, batch: Batch) {
-        for change in batch {
-            match change.value {
-                Some(value) => self.0.insert((change.space, change.key), value),
-                None => self.0.remove(&(change.space, change.key)),
-            };
-        }
-    }
-
-    /// Runs what is to be run and keeps all of it: what a writer's group commit does.
-    pub fn write(&mut self, write: Write) -> (u64, Option<(Path, LocalResult)>) {
-        self.apply(write.changes);
-        let Some(job) = write.local else { return (write.number, None) };
-        let (writes, record, result) = job.run(&*self);
-        self.apply(writes.into_batch());
-        self.apply(record.into_iter().collect());
-        (write.number, Some((job.path().clone(), result)))
-    }
-
-    pub fn entries(&self, space: Space) -> Vec<Entry> {
-        let entries = self.0.iter().filter(|((of, _), _)| *of == space);
-        entries.map(|((_, key), value)| (key.clone(), value.clone())).collect()
-    }
-
-    pub fn opened(&self) -> Option<Opened> {
-        self.entries(Space::Open).first().map(|(_, value)| read_value(Space::Open, value).unwrap())
-    }
-
-    pub fn closed(&self) -> Option<Closed> {
-        self.entries(Space::Closed).first().map(|(_, value)| read_value(Space::Closed, value).unwrap())
-    }
-
-    /// The journal, in the order of a scan.
-    pub fn records(&self) -> Vec<Record> {
-        let journal = self.entries(Space::Journal).into_iter();
-        journal.map(|(_, value)| read_value(Space::Journal, &value).unwrap()).collect()
-    }
-}
-
-impl ReadState for Disk {
-    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.0.get(&(Space::State, key.to_vec())).cloned())
-    }
-    fn read_range(&self, keys: &KeyRange, direction: Direction, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        let mut found = self.entries(Space::State);
-        found.retain(|(key, _)| *key >= keys.from && keys.to.as_ref().is_none_or(|to| key < to));
-        if direction == Direction::Backward {
-            found.reverse();
-        }
-        found.truncate(limit);
-        Ok(found)
-    }
-}
 
 /// A clock that stands still, and numbers that never come twice, in whichever life of an instance.
 struct Counting;
@@ -183,7 +124,8 @@ impl Rig {
     /// Makes `writes` durable, in order.
     pub fn sync(&mut self, writes: Vec<Write>) {
         for write in writes {
-            let (number, local) = self.disk.write(write);
+            let number = write.number;
+            let (_, local) = self.disk.write(write);
             self.part.synced(number, local);
         }
     }
@@ -193,27 +135,12 @@ impl Rig {
         let mut all = Effects::default();
         loop {
             let effects = self.turn();
-            let writes = self.gather(&mut all, effects);
+            let writes = gather(&mut all, effects);
             if writes.is_empty() {
                 return all;
             }
             self.sync(writes);
         }
-    }
-
-    #[expect(clippy::unused_self, reason = "reads better beside its caller")]
-    fn gather(&self, all: &mut Effects, effects: Effects) -> Vec<Write> {
-        all.frames.extend(effects.frames);
-        all.acks.extend(effects.acks);
-        all.opened |= effects.opened;
-        all.output = effects.output.or(all.output.take());
-        all.closed = effects.closed.or(all.closed.take());
-        all.stopped = effects.stopped.or(all.stopped.take());
-        all.troubles = effects.troubles.or(all.troubles.take());
-        all.long_journal = effects.long_journal.or(all.long_journal.take());
-        all.lacking.extend(effects.lacking);
-        all.retries.extend(effects.retries);
-        effects.writes
     }
 
     /// The next life of `role`, which sends these again.
@@ -270,6 +197,22 @@ impl Rig {
             self.part.acked(&outgoing.key);
         }
     }
+}
+
+/// Adds the effects of a later turn to `all`, except its writes.
+pub fn gather(all: &mut Effects, later: Effects) -> Vec<Write> {
+    all.frames.extend(later.frames);
+    all.acks.extend(later.acks);
+    all.opened |= later.opened;
+    all.forget = later.forget.or(all.forget);
+    all.output = later.output.or(all.output.take());
+    all.closed = later.closed.or(all.closed.take());
+    all.stopped = later.stopped.or(all.stopped.take());
+    all.troubles = later.troubles.or(all.troubles.take());
+    all.long_journal = later.long_journal.or(all.long_journal);
+    all.lacking.extend(later.lacking);
+    all.retries.extend(later.retries);
+    later.writes
 }
 
 pub fn id(role: u8) -> InstanceId {

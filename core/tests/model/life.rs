@@ -10,12 +10,12 @@ use std::sync::Arc;
 use accompanist_core::contract::Environment;
 use accompanist_core::frame::{Delivery, Frame, Header, Receipt};
 use accompanist_core::id::RoleIndex;
-use accompanist_core::machine::{Effects, Limits, Machine, OutgoingKey, Write};
+use accompanist_core::machine::{Effects, Limits, OutgoingKey, Write};
 use accompanist_core::record::Opened;
 use accompanist_core::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
 use accompanist_core::{Abort, Path, Payload, Service};
 
-use crate::rig::{Disk, id};
+use crate::rig::{Disk, gather, id};
 use crate::service::{Call, Desk};
 
 /// Something that happens to a role.
@@ -106,17 +106,10 @@ impl Live {
     fn begin(play: &Play, role: usize, life: &Life) -> Self {
         let choreography = play.choreography.clone();
         let (disk, name) = (Disk::clone(&life.origin), choreography.roles()[role]);
-        let (instance_id, input) = (id(u8::try_from(role).unwrap()), (role == 0).then(|| play.input.clone()));
-        let instance = match disk.opened() {
-            Some(opened) => {
-                let instance = Machine::restore(instance_id, name, &opened, disk.records(), limits());
-                instance.resending(life.lacking.clone())
-            }
-            None => {
-                let opened = Opened { header: play.header.clone(), input: input.clone() };
-                Machine::begin(instance_id, name, &opened, limits())
-            }
-        };
+        let input = (role == 0).then(|| play.input.clone());
+        let opened = Opened { header: play.header.clone(), input: input.clone() };
+        let instance = disk.machine(id(u8::try_from(role).unwrap()), name, &opened, limits());
+        let instance = instance.resending(life.lacking.clone());
         let calls = Arc::new(Desk::default());
         let service = (play.service)(calls.clone());
         let part = choreography.part(instance, input, service, Arc::new(Chance(life.number)), TurnWaker::new(|| {}));
@@ -133,7 +126,8 @@ impl Live {
             Input::Acked(key) => self.part.acked(key),
             Input::Synced => {
                 let write = self.writes.pop_front().expect("there is nothing to sync");
-                let (number, local) = self.disk.write(write);
+                let number = write.number;
+                let (_, local) = self.disk.write(write);
                 if !self.too_early || local.is_some() {
                     self.part.synced(number, local);
                 }
@@ -147,14 +141,7 @@ impl Live {
                 let mut effects = self.part.turn(self.now_ms);
                 while let Some(number) = self.keep_writes(&mut effects, &filter) {
                     self.part.synced(number, None);
-                    let more = self.part.turn(self.now_ms);
-                    effects.frames.extend(more.frames);
-                    effects.acks.extend(more.acks);
-                    effects.writes = more.writes;
-                    effects.output = more.output.or(effects.output);
-                    effects.closed = more.closed.or(effects.closed);
-                    effects.stopped = more.stopped.or(effects.stopped);
-                    effects.lacking.extend(more.lacking);
+                    effects.writes = gather(&mut effects, self.part.turn(self.now_ms));
                 }
                 return effects;
             }

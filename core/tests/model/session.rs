@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use accompanist_core::Path;
-use accompanist_core::frame::{Body, Epoch, Frame, Receipt};
+use accompanist_core::frame::{Epoch, Receipt};
 use accompanist_core::id::RoleIndex;
 use accompanist_core::machine::{Effects, OutgoingKey};
 
@@ -197,15 +197,12 @@ impl Session {
             self.note(AFTER_CLOSE);
             acknowledge(next, to, receipt.as_ref());
             if flight.asks_the_closed() {
-                let body = Body::Closed(Some(outcome));
-                let answer = Frame { from: frame.to, to: frame.from, header: None, body, ..**frame };
-                next.send(OutgoingKey::Nudge(frame.from), answer, false);
+                next.send(OutgoingKey::Nudge(frame.from), frame.answered(Some(outcome)), false);
             }
             return;
         }
         if seat.life.is_none() && flight.takes_for_known() {
-            let answer = Frame { from: frame.to, to: frame.from, header: None, body: Body::Closed(None), ..**frame };
-            return next.send(OutgoingKey::Nudge(frame.from), answer, false);
+            return next.send(OutgoingKey::Nudge(frame.from), frame.answered(None), false);
         }
         if seat.life.is_none() {
             Self::live(next, to, BTreeSet::new());

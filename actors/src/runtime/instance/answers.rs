@@ -101,7 +101,5 @@ fn tells_the_initiator(message: &InstanceMessage) -> bool {
 
 /// Returns an answer that is not resent until acknowledged: a role that waits asks again.
 fn answer_of_the_closed(question: &Frame, node: &NodeId, outcome: Option<Outcome>) -> Outgoing {
-    let Frame { session, from: to, to: from, .. } = *question;
-    let frame = Frame { session, from, to, header: None, body: Body::Closed(outcome) };
-    Outgoing { key: OutgoingKey::Nudge(to), node: node.clone(), frame }
+    Outgoing { key: OutgoingKey::Nudge(question.from), node: node.clone(), frame: question.answered(outcome) }
 }

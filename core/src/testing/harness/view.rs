@@ -1,0 +1,65 @@
+//! What can be seen of a run from outside: by the checks of its end, by [`lint`](crate::testing::lint), and by people.
+//!
+//! This module changes nothing in the run.
+
+use super::{SessionHarness, name_of};
+use crate::driver::role_instance::RoleInstance;
+use crate::frame::{Body, Outcome};
+use crate::language::choreography::Choreography;
+use crate::testing::crashes::RunFailure;
+use crate::testing::disk::Disk;
+use crate::testing::monitor::Violation;
+
+impl<C: Choreography> SessionHarness<C> {
+    /// Describes what each role waits for.
+    pub(in crate::testing) fn standstill(&self) -> String {
+        let roles = self.sites.iter().enumerate().map(|(index, site)| {
+            let standing = match (site.driver.instance(), site.disk.closed()) {
+                (Some(part), _) => part.describe(),
+                (None, Some(_)) => "has closed the session".into(),
+                (None, None) => "has not heard of the session".into(),
+            };
+            format!("role `{}` {standing}", name_of::<C>(index))
+        });
+        format!("nothing moves any more: {}", roles.collect::<Vec<_>>().join("; "))
+    }
+
+    /// Checks at the end of the run everything that the monitor can see.
+    pub(in crate::testing) fn ended(&self) -> Result<(), Violation> {
+        self.watch.ended()
+    }
+
+    /// Whether all roles have closed.
+    pub(in crate::testing) fn is_over(&self) -> bool {
+        self.sites.iter().all(|site| !site.is_alive() && site.disk.closed().is_some())
+    }
+
+    /// The outcome of each role.
+    pub(in crate::testing) fn outcomes(&self) -> Vec<Outcome> {
+        self.sites.iter().filter_map(|site| Some(site.disk.closed()?.outcome)).collect()
+    }
+
+    /// The disks, by role.
+    pub(in crate::testing) fn disks(&self) -> impl Iterator<Item = &Disk> {
+        self.sites.iter().map(|site| &site.disk)
+    }
+
+    pub(in crate::testing) fn part(&self, role: usize) -> Option<&RoleInstance> {
+        self.sites.get(role)?.driver.instance()
+    }
+
+    /// The unacknowledged frames that a role has sent, by number.
+    pub(in crate::testing) fn said(&self, role: usize) -> impl Iterator<Item = (u64, &Body)> {
+        let said = self.sites.get(role).into_iter().flat_map(|site| site.driver.outbox());
+        said.map(|(number, said)| (*number, &said.frame.body))
+    }
+
+    pub(in crate::testing) fn saying(&self, role: usize, number: u64) -> Option<&Body> {
+        Some(&self.sites.get(role)?.driver.outbox().get(&number)?.frame.body)
+    }
+
+    /// Returns the report of a run that did not end as it should.
+    pub(in crate::testing) fn failed(&mut self, what: String, again: String) -> RunFailure {
+        RunFailure::new(what, self.timeline.lines(), again)
+    }
+}
