@@ -31,7 +31,7 @@ impl NodeBuilder {
     fn reaches<A: DurableActor>(mut self, outbound: Arc<Outbound>) -> Self {
         outbound.learn::<A>();
         self.channels.push(Arc::new(Channel::<A>::new(None, outbound.clone())));
-        if self.services.get(SENDER).is_some() {
+        if known_outbound(&self.services).is_some() {
             return self;
         }
         self.extensions.push(outbound.clone());
@@ -53,5 +53,10 @@ impl Node {
 
 /// Returns the outbound side among a node's services; a new one if the node talks to no actors so far.
 pub(super) fn outbound_of(services: &Services) -> Arc<Outbound> {
-    services.get(SENDER).and_then(Service::get::<SenderRole>).unwrap_or_default()
+    known_outbound(services).unwrap_or_default()
+}
+
+/// `None` also if a role of the user's own has the name: it is given twice then, which the start refuses.
+fn known_outbound(services: &Services) -> Option<Arc<Outbound>> {
+    services.get(SENDER).and_then(Service::get::<SenderRole>)
 }

@@ -11,7 +11,8 @@ use ractor::ActorRef;
 
 use super::answers::is_close;
 use super::request::PendingAnswers;
-use super::{InstanceState, LoadedInstance, ends, stop};
+use super::stage::{LoadedInstance, Stage, Waiting};
+use super::{InstanceState, ends, stop};
 use crate::runtime::directory::Played;
 use crate::runtime::messages::{InstanceMessage, InstanceProgress, LinkMessage};
 use crate::writer::{Job, Loaded, Written};
@@ -32,79 +33,106 @@ impl InstanceState {
     /// Loads an instance that the store knew after all: discards what was begun, and handles the received messages
     /// again.
     pub(super) fn load_instead(&mut self, myself: &ActorRef<InstanceMessage>) {
-        self.discard();
+        let waiting = self.discard();
         self.give_room_back();
-        self.unproven = false;
         self.incarnation = self.context.writer.next_incarnation();
         // These messages will be counted once more.
-        self.told = self.told.saturating_sub(self.early.len() as u64);
+        self.told = self.told.saturating_sub(waiting.early.len() as u64);
+        self.stage = Stage::Unloaded(waiting);
         self.load(myself);
     }
 
-    pub(super) fn begin(&mut self, myself: &ActorRef<InstanceMessage>, loaded: Loaded) {
-        let early = std::mem::take(&mut self.early);
-        let (opened, records) = match loaded {
-            Loaded::Closed(closed) => return self.answer_closed(myself, &closed, early),
-            Loaded::Open(opened, records) => {
-                if let Some(reason) = quarantine(&records) {
-                    self.context.operator.note_stopped(self.id, reason);
-                    return stop(myself, ends::IS_STOPPED);
-                }
-                (opened, Some(records))
-            }
-            Loaded::Nothing => match self.opened.take().or_else(|| opened_by(&early)) {
-                Some(opened) if opened.input.is_none() && self.context.is_disk_full() => {
-                    self.context.note_dropped("too many open", || self.id.to_string());
-                    return stop(myself, ends::DROPPED);
-                }
-                Some(opened) if opened.input.is_none() && self.has_strangers(&opened.header) => {
-                    return stop(myself, ends::DROPPED);
-                }
-                Some(opened) if opened.input.is_none() && !self.context.is_allowed(&opened.header) => {
-                    return stop(myself, ends::DROPPED);
-                }
-                Some(opened) if opened.input.is_none() && !self.has_room_for(&early) => {
-                    return stop(myself, ends::DROPPED);
-                }
-                Some(opened) => (opened, None),
-                None if early.iter().any(is_close) => return self.answer_collected(myself, early),
-                None => {
-                    if self.answer_unknown(&early) {
-                        return stop(myself, ends::DROPPED);
-                    }
-                    self.context.note_dropped("unknown session", || format!("{}: frames without a header", self.id));
-                    self.note_dead(
-                        &early,
-                        "the session is not known here: it is over and forgotten, or another store had it",
-                    );
-                    return stop(myself, ends::DROPPED);
-                }
+    /// Begins with what a start or a frame says of the instance, without asking the store. After a start the session
+    /// is new for certain.
+    pub(super) fn begin_unproven(&mut self, myself: &ActorRef<InstanceMessage>, opened: Opened) {
+        let is_proven = opened.input.is_some();
+        self.begin(myself, opened, Vec::new(), is_proven);
+    }
+
+    /// Begins or goes on with what the store has answered.
+    pub(super) fn loaded(&mut self, myself: &ActorRef<InstanceMessage>, loaded: Loaded) {
+        let Waiting { opened, early, .. } = self.discard();
+        match loaded {
+            Loaded::Closed(closed) => self.answer_closed(myself, &closed, early),
+            Loaded::Open(opened, records) => match quarantine(&records) {
+                Some(reason) => self.stop_listed(myself, reason),
+                None => self.play(myself, opened, Some(records), early, true),
             },
-        };
+            Loaded::Nothing => match opened.or_else(|| opened_by(&early)) {
+                Some(opened) => self.begin(myself, opened, early, true),
+                None if early.iter().any(is_close) => self.answer_collected(myself, early),
+                None => self.drop_unknown(myself, &early),
+            },
+        }
+    }
+
+    fn begin(
+        &mut self,
+        myself: &ActorRef<InstanceMessage>,
+        opened: Opened,
+        early: Vec<InstanceMessage>,
+        is_proven: bool,
+    ) {
+        if opened.input.is_none() && !self.may_begin(&opened.header, &early) {
+            return stop(myself, ends::DROPPED);
+        }
+        self.play(myself, opened, None, early, is_proven);
+    }
+
+    /// Returns whether frames may begin a session with this header here.
+    fn may_begin(&mut self, header: &Header, early: &[InstanceMessage]) -> bool {
+        if self.context.is_disk_full() {
+            self.context.note_dropped("too many open", || self.id.to_string());
+            return false;
+        }
+        !self.has_strangers(header) && self.context.is_allowed(header) && self.has_room_for(early)
+    }
+
+    fn drop_unknown(&self, myself: &ActorRef<InstanceMessage>, early: &[InstanceMessage]) {
+        if !self.answer_unknown(early) {
+            self.context.note_dropped("unknown session", || format!("{}: frames without a header", self.id));
+            self.note_dead(early, "the session is not known here: it is over and forgotten, or another store had it");
+        }
+        stop(myself, ends::DROPPED);
+    }
+
+    fn stop_listed(&self, myself: &ActorRef<InstanceMessage>, reason: String) {
+        self.context.operator.note_stopped(self.id, reason);
+        stop(myself, ends::IS_STOPPED);
+    }
+
+    /// Brings the instance into memory, and hands it the messages that have waited.
+    fn play(
+        &mut self,
+        myself: &ActorRef<InstanceMessage>,
+        opened: Opened,
+        records: Option<Vec<Record>>,
+        early: Vec<InstanceMessage>,
+        is_proven: bool,
+    ) {
         let restored = records.is_some();
-        let accepted = restored || opened.input.is_some();
         match self.live(myself, &opened, records) {
-            Err(_) if self.unproven => {
-                (self.opened, self.early) = (Some(opened), early);
-                self.look(myself);
-            }
-            Err(reason) => {
-                if accepted {
-                    // The instance is not dropped: it waits for a release that can play it.
-                    self.context.operator.note_stopped(self.id, reason);
-                    stop(myself, ends::IS_STOPPED);
-                } else {
-                    self.context.note_dropped("cannot be played", || format!("{}: {reason}", self.id));
-                    self.note_dead(&early, &reason);
-                    stop(myself, ends::DROPPED);
-                }
-            }
             Ok(live) => {
-                self.live = Some(live);
+                self.stage = if is_proven {
+                    Stage::Proven(live)
+                } else {
+                    Stage::Unproven { live, early: Vec::new(), is_asked: false }
+                };
                 // A restored instance replays first; otherwise it would answer questions as if it had just begun.
                 for message in restored.then_some(InstanceMessage::Wake).into_iter().chain(early) {
                     let _ = myself.cast(message); // Sent to itself, so it cannot fail.
                 }
+            }
+            Err(_) if !is_proven => {
+                self.stage = Stage::Unloaded(Waiting { first: None, opened: Some(opened), early });
+                self.look(myself);
+            }
+            // The instance is not dropped: it waits for a release that can play it.
+            Err(reason) if restored || opened.input.is_some() => self.stop_listed(myself, reason),
+            Err(reason) => {
+                self.context.note_dropped("cannot be played", || format!("{}: {reason}", self.id));
+                self.note_dead(&early, &reason);
+                stop(myself, ends::DROPPED);
             }
         }
     }
@@ -167,8 +195,7 @@ impl InstanceState {
 
     /// Asks the store whether it knows an instance that cannot be played here, as closed or as stopped. The store is
     /// read without a claim to the instance, which may not exist.
-    fn look(&mut self, myself: &ActorRef<InstanceMessage>) {
-        (self.begins, self.unproven) = (false, false);
+    fn look(&self, myself: &ActorRef<InstanceMessage>) {
         let (myself, key) = (myself.clone(), self.id.to_bytes());
         self.context.writer.submit(Job::Read(Box::new(move |store| {
             let known = store.and_then(|store| {

@@ -42,7 +42,7 @@ impl InstanceState {
                     Err(error) => InstanceMessage::Refused(incarnation, error),
                 });
             });
-            let begins = std::mem::take(&mut self.begins);
+            let begins = self.stage.ask();
             self.context.writer.submit(Job::Write { id, incarnation, begins, write, done });
         }
         if let Some(what) = forget {
@@ -69,7 +69,7 @@ impl InstanceState {
             counter!(metric::LONG_JOURNALS).increment(1);
         }
         if let Some(reason) = stopped {
-            if self.unproven {
+            if self.stage.is_unproven() {
                 // The store may know the instance in a later state, in which, for example, a close is valid.
                 return self.load_instead(myself);
             }
@@ -100,7 +100,7 @@ impl InstanceState {
             .partition(|Outgoing { key, frame, .. }| key.is_acknowledged() && self.context.faults.forgets(frame));
         for Outgoing { key, .. } in forgotten {
             tracing::debug!(id = %self.id, ?key, "a frame is forgotten");
-            self.live.iter().for_each(|live| live.part.acked(&key));
+            self.stage.live().iter().for_each(|live| live.part.acked(&key));
             let _ = myself.cast(InstanceMessage::Wake); // Sent to itself, so it cannot fail.
         }
         frames
@@ -108,7 +108,7 @@ impl InstanceState {
 
     /// Logs steps that did not succeed and are retried, with step, session and reason.
     fn log_retries(&self, retries: Vec<Retried>) {
-        let Some(live) = self.live.as_ref().filter(|_| !retries.is_empty()) else { return };
+        let Some(live) = self.stage.live().filter(|_| !retries.is_empty()) else { return };
         let header = live.part.header();
         let role = self.context.catalog.choreography_of(&header, self.id.role).map_or("", |(_, role)| role);
         for Retried { path, step, task, reason, tries } in retries {
@@ -120,7 +120,7 @@ impl InstanceState {
     }
 
     fn publish(&mut self, tell: impl FnOnce(&mut InstanceProgress)) {
-        if let Some(live) = &mut self.live {
+        if let Some(live) = self.stage.live_mut() {
             tell(&mut live.progress);
             let known = live.progress.clone();
             self.context.directory.publish(self.id, |progress| *progress = known);

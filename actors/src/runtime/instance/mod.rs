@@ -10,25 +10,23 @@ mod effects;
 mod nudges;
 mod passivation;
 mod request;
+mod stage;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::Pin;
 use std::sync::Arc;
 
 use accompanist_core::contract::StoreError;
 use accompanist_core::id::{InstanceId, Path, RoleIndex};
 use accompanist_core::record::Opened;
-use accompanist_core::role_instance::RoleInstance;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::time::Sleep;
 
 pub(crate) use self::begin::{opened_by_delivery, quarantined};
-use self::request::PendingAnswers;
+use self::stage::{FirstTurn, Stage, Waiting};
 use crate::runtime::context::NodeContext;
-use crate::runtime::messages::{InstanceMessage, InstanceProgress};
+use crate::runtime::messages::InstanceMessage;
 use crate::runtime::under_way::Counted;
-use crate::writer::{Incarnation, Loaded, Written};
+use crate::writer::{Incarnation, Written};
 
 /// The reasons for which the actor of an instance stops. Any other end is a failure.
 pub(crate) mod ends {
@@ -65,36 +63,23 @@ pub(crate) enum Origin {
 /// The actor of one instance; see the module's documentation.
 pub(crate) struct InstanceActor;
 
-/// The action of an instance when it receives its first message, and no earlier: only then is a panic supervised, and
-/// an answer of the store might otherwise overtake the message that the actor was started for.
-#[derive(Clone, Copy)]
-enum FirstTurn {
-    /// Begin; there is nothing to load.
-    Begin,
-    Load,
+/// Why the node itself has reactivated an instance: its supervisor waits for the first turn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Return {
+    ToGoOn,
+    ToNudge,
 }
 
 /// The state of an instance, before and after it is loaded.
-#[expect(clippy::struct_excessive_bools, reason = "each is about another thing")]
 pub(crate) struct InstanceState {
     id: InstanceId,
     context: Arc<NodeContext>,
     incarnation: Incarnation,
-    opened: Option<Opened>,
-    /// The action to do before the first message is handled.
-    first: Option<FirstTurn>,
-    /// Whether the store has not yet been asked if it knows the instance.
-    begins: bool,
-    /// Whether the store has not yet answered that question.
-    unproven: bool,
-    /// The messages that arrive before it is clear whether the store knows the instance.
-    early: Vec<InstanceMessage>,
+    stage: Stage,
     /// The number of messages from outside that the actor has handled.
     told: u64,
-    /// Whether the supervisor waits for this instance's first turn.
-    returns: bool,
-    /// Whether the instance was reactivated to nudge and has not nudged yet.
-    nudges: bool,
+    /// Set until the first turn of an instance that the node itself has reactivated.
+    returns: Option<Return>,
     /// The messages to resend when the instance is loaded although they counted as acknowledged; and when it last did
     /// so, by role.
     lacking: BTreeSet<(Path, RoleIndex)>,
@@ -105,16 +90,6 @@ pub(crate) struct InstanceState {
     under_way: Option<Counted>,
     /// Whether the instance counts against the peer whose nudge created it, because it is not on disk yet.
     holds_room: bool,
-    live: Option<LoadedInstance>,
-}
-
-struct LoadedInstance {
-    part: RoleInstance,
-    progress: InstanceProgress,
-    timer: Option<(u64, Pin<Box<Sleep>>)>,
-    answers: PendingAnswers,
-    /// The time since which the instance only waits.
-    idle_since_ms: Option<u64>,
 }
 
 pub(crate) struct InstanceArguments {
@@ -134,32 +109,25 @@ impl Actor for InstanceActor {
         InstanceArguments { id, origin, context }: InstanceArguments,
     ) -> Result<InstanceState, ActorProcessingErr> {
         let incarnation = context.writer.next_incarnation();
-        let mut state = InstanceState {
+        let (first, returns) = match origin {
+            Origin::Fresh(opened) | Origin::Header(opened) => (FirstTurn::Begin(opened), None),
+            Origin::Store => (FirstTurn::Load, None),
+            Origin::Return => (FirstTurn::Load, Some(Return::ToGoOn)),
+            Origin::Nudge => (FirstTurn::Load, Some(Return::ToNudge)),
+        };
+        Ok(InstanceState {
             id,
             context,
             incarnation,
-            opened: None,
-            first: Some(FirstTurn::Load),
-            begins: false,
-            unproven: false,
-            early: Vec::new(),
+            stage: Stage::Unloaded(Waiting { first: Some(first), ..Waiting::default() }),
             told: 0,
-            returns: matches!(origin, Origin::Return | Origin::Nudge),
-            nudges: matches!(origin, Origin::Nudge),
+            returns,
             lacking: BTreeSet::new(),
             sent_anew_ms: BTreeMap::new(),
             letters: BTreeSet::new(),
             under_way: None,
             holds_room: false,
-            live: None,
-        };
-        if let Origin::Fresh(opened) | Origin::Header(opened) = origin {
-            state.begins = opened.input.is_none();
-            state.unproven = state.begins;
-            state.opened = Some(opened);
-            state.first = Some(FirstTurn::Begin);
-        }
-        Ok(state)
+        })
     }
 
     async fn handle(
@@ -171,13 +139,15 @@ impl Actor for InstanceActor {
         if let InstanceMessage::Deliver(delivery) = &message {
             state.context.admissions.note_taken(delivery);
         }
-        match state.first.take() {
-            Some(FirstTurn::Begin) => state.begin(&myself, Loaded::Nothing),
-            Some(FirstTurn::Load) => state.load(&myself),
-            None => {}
+        if let Stage::Unloaded(waiting) = &mut state.stage {
+            match waiting.first.take() {
+                Some(FirstTurn::Begin(opened)) => state.begin_unproven(&myself, opened),
+                Some(FirstTurn::Load) => state.load(&myself),
+                None => {}
+            }
         }
         match message {
-            InstanceMessage::Loaded(loaded) => state.begin(&myself, loaded),
+            InstanceMessage::Loaded(loaded) => state.loaded(&myself, loaded),
             InstanceMessage::StoreFailed(error) => state.store_failed(&myself, &error),
             InstanceMessage::Refused(incarnation, error) if incarnation == state.incarnation => {
                 state.store_failed(&myself, &error);
@@ -185,9 +155,11 @@ impl Actor for InstanceActor {
             InstanceMessage::Written(_, Written::Known) => state.load_instead(&myself),
             // A refusal of a write of a discarded state.
             InstanceMessage::Refused(..) => {}
-            InstanceMessage::Written(..) if state.live.is_none() => {}
-            message if state.live.is_none() => state.early.push(message),
-            message => state.tell(&myself, message)?,
+            message => match &mut state.stage {
+                Stage::Unloaded(_) if matches!(message, InstanceMessage::Written(..)) => {}
+                Stage::Unloaded(waiting) => waiting.early.push(message),
+                Stage::Unproven { .. } | Stage::Proven(_) => state.tell(&myself, message)?,
+            },
         }
         Ok(())
     }
@@ -205,14 +177,15 @@ fn stop(myself: &ActorRef<InstanceMessage>, end: &str) {
 }
 
 impl InstanceState {
-    /// Discards the state in memory. This drops user values, whose panics are no failure of this actor, and even less
-    /// of its supervisor, which receives the state of a stopped actor.
-    fn discard(&mut self) {
+    /// Discards the state in memory; returns what waits for it. This drops user values, whose panics are no failure of
+    /// this actor, and even less of its supervisor, which receives the state of a stopped actor.
+    fn discard(&mut self) -> Waiting {
         self.under_way = None;
-        let Some(LoadedInstance { part, .. }) = self.live.take() else { return };
-        for panic in part.discard() {
+        let (live, waiting) = self.stage.unload();
+        for panic in live.into_iter().flat_map(|live| live.part.discard()) {
             tracing::error!(id = %self.id, reason = panic, "a value of a program panicked when it was dropped");
         }
+        waiting
     }
 
     fn note_dead(&self, early: &[InstanceMessage], reason: &str) {

@@ -5,6 +5,7 @@ use accompanist_core::NodeId;
 use accompanist_core::frame::{Body, Delivery};
 
 use super::InstanceState;
+use super::stage::Stage;
 use crate::runtime::messages::InstanceMessage;
 use crate::runtime::nudged::Room;
 
@@ -52,10 +53,11 @@ impl InstanceState {
             return true;
         }
         let is_begun = |early: &InstanceMessage| matches!(early, InstanceMessage::Deliver(early) if !is_nudge(early));
-        !self.unproven
-            || delivery.from == self.context.node
-            || self.early.iter().any(is_begun)
-            || self.take_room(&delivery.from)
+        let is_begun = match &self.stage {
+            Stage::Unproven { early, .. } => early.iter().any(is_begun),
+            Stage::Unloaded(_) | Stage::Proven(_) => true,
+        };
+        is_begun || delivery.from == self.context.node || self.take_room(&delivery.from)
     }
 }
 

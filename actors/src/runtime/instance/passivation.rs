@@ -9,7 +9,8 @@ use accompanist_core::machine::{Forget, Idle};
 use metrics::counter;
 use ractor::ActorRef;
 
-use super::{InstanceState, LoadedInstance, ends, stop};
+use super::stage::{LoadedInstance, Stage};
+use super::{InstanceState, ends, stop};
 use crate::base::metric;
 use crate::config::Settings;
 use crate::runtime::messages::{InstanceMessage, LinkMessage, SupervisorMessage};
@@ -22,7 +23,7 @@ impl InstanceState {
     /// Handles an idle instance: passivates it if it has been idle for long enough, and otherwise sets a timer to
     /// check again.
     pub(super) fn wait(&mut self, myself: &ActorRef<InstanceMessage>) {
-        let Some(live) = &mut self.live else { return };
+        let Some(live) = self.stage.live_mut() else { return };
         let (now_ms, unix_ms) = (self.context.now_ms(), self.context.environment.unix_ms());
         let idle = live.part.idle().filter(|_| live.answers.is_empty());
         let Some(idle) = idle else {
@@ -47,7 +48,7 @@ impl InstanceState {
     /// disk; link and supervisor are informed when to reactivate it.
     fn leave(&self, myself: &ActorRef<InstanceMessage>, Idle { until_unix_ms, unacknowledged }: Idle) {
         let farewell = || {
-            let rest = self.live.as_ref().and_then(|live| live.part.rest());
+            let rest = self.stage.live().and_then(|live| live.part.rest());
             self.context.writer.submit(Job::Leave { id: self.id, incarnation: self.incarnation, rest });
             if !unacknowledged.is_empty() {
                 self.context.routes.to_link(LinkMessage::Rest { id: self.id, unacknowledged });
@@ -70,7 +71,7 @@ impl InstanceState {
             |role: &RoleIndex| self.sent_anew_ms.get(role).is_none_or(|at| at.saturating_add(pause_ms) <= now_ms);
         lacking.retain(|(_, role)| is_due(role));
         // A role that lacks something nudges again.
-        let Some(live) = self.live.as_ref().filter(|live| !lacking.is_empty() && live.answers.is_empty()) else {
+        let Some(live) = self.stage.live().filter(|live| !lacking.is_empty() && live.answers.is_empty()) else {
             return;
         };
         for role in lacking.iter().map(|(_, role)| *role).collect::<BTreeSet<_>>() {
@@ -84,7 +85,7 @@ impl InstanceState {
         self.context.writer.submit(Job::Leave { id: self.id, incarnation: self.incarnation, rest });
         // As at a passivation: after reloading, the instance sends what is still to be sent, and nothing else.
         self.context.routes.to_link(LinkMessage::Forget { id: self.id, what: Forget::All });
-        self.discard();
+        self.stage = Stage::Unloaded(self.discard());
         self.incarnation = self.context.writer.next_incarnation();
         self.lacking = lacking;
         self.load(myself);

@@ -4,7 +4,8 @@
 use accompanist_core::machine::{Effects, LocalResult};
 use ractor::{ActorProcessingErr, ActorRef};
 
-use super::InstanceState;
+use super::stage::Stage;
+use super::{InstanceState, Return};
 use crate::runtime::messages::{InstanceMessage, SupervisorMessage};
 use crate::writer::Written;
 
@@ -14,25 +15,28 @@ impl InstanceState {
         myself: &ActorRef<InstanceMessage>,
         message: InstanceMessage,
     ) -> Result<(), ActorProcessingErr> {
-        self.told += u64::from(self.live.is_some() && message.is_from_outside());
-        if let (InstanceMessage::Deliver(delivery), Some(live)) = (&message, &self.live) {
+        self.told += u64::from(message.is_from_outside());
+        if let (InstanceMessage::Deliver(delivery), Some(live)) = (&message, self.stage.live()) {
             if !delivery.is_of_cast(&live.part.header()) {
                 self.context.note_not_of_cast(delivery);
                 return Ok(());
             }
-            if !self.note_said(delivery) {
+            let may_begin = self.note_said(delivery);
+            if let Stage::Unproven { early, .. } = &mut self.stage {
+                early.push(InstanceMessage::Deliver(delivery.clone()));
+            }
+            if !may_begin {
                 // The store may know the instance.
-                self.early.push(message);
                 self.load_instead(myself);
                 return Ok(());
             }
         }
-        let Some(live) = &mut self.live else { return Ok(()) };
+        if let InstanceMessage::Written(_, Written::Durable(_)) = &message {
+            self.stage.prove();
+        }
+        let Some(live) = self.stage.live_mut() else { return Ok(()) };
         match message {
             InstanceMessage::Deliver(delivery) => {
-                if self.unproven {
-                    self.early.push(InstanceMessage::Deliver(delivery.clone()));
-                }
                 self.letters.extend(self.context.operator.dead_letters.number_of(&delivery.frame));
                 live.part.deliver(delivery);
             }
@@ -41,9 +45,6 @@ impl InstanceState {
                 return Err(format!("the local transaction at {path} panicked: {text}").into());
             }
             InstanceMessage::Written(number, Written::Durable(local)) => {
-                if std::mem::take(&mut self.unproven) {
-                    self.early.clear();
-                }
                 self.holds_room = false;
                 live.part.synced(number, local);
                 live.answers.synced(number);
@@ -65,8 +66,8 @@ impl InstanceState {
         let mut effects = self.turn();
         let lacking = std::mem::take(&mut effects.lacking);
         self.carry_out(myself, effects);
-        if std::mem::take(&mut self.nudges)
-            && let Some(live) = &mut self.live
+        if self.returns == Some(Return::ToNudge)
+            && let Some(live) = self.stage.live_mut()
         {
             live.part.nudge_soon();
             let effects = self.turn();
@@ -75,7 +76,7 @@ impl InstanceState {
         if !lacking.is_empty() {
             self.send_anew(myself, lacking);
         }
-        if std::mem::take(&mut self.returns) {
+        if self.returns.take().is_some() {
             self.context.routes.to_supervisor(SupervisorMessage::Returned(self.id));
         }
         self.wait(myself);
@@ -84,7 +85,7 @@ impl InstanceState {
 
     /// Lets the part run as far as it can. A step is counted from before it begins.
     fn turn(&mut self) -> Effects {
-        let Some(live) = &mut self.live else { return Effects::default() };
+        let Some(live) = self.stage.live_mut() else { return Effects::default() };
         let mut counted = self.under_way.take().unwrap_or_else(|| self.context.lifecycle.under_way.enter());
         if self.context.lifecycle.under_way.is_ending() {
             live.part.hold_steps();
