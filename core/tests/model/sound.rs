@@ -25,25 +25,25 @@ fn holds(play: &Play, bounds: Bounds, floor: usize, happens: &[&[&'static str]])
 #[test]
 fn a_message_a_step_and_a_message_back() {
     let bounds = Bounds { crashes: 1, any_time: true, ..Bounds::default() };
-    holds(&programs::there(), bounds, 36_000, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH, DOUBT]]);
+    holds(&programs::there(), bounds, 30_000, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH, DOUBT]]);
 }
 
 #[test]
 fn two_messages_one_way() {
     let bounds = Bounds { crashes: 1, ..Bounds::default() };
-    holds(&programs::twice(), bounds, 1_700, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
+    holds(&programs::twice(), bounds, 1_300, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
 }
 
 #[test]
 fn something_drawn_by_chance() {
     let bounds = Bounds { crashes: 1, any_time: true, ..Bounds::default() };
-    holds(&programs::draw(), bounds, 36_000, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
+    holds(&programs::draw(), bounds, 30_000, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
 }
 
 #[test]
 fn a_step_on_the_built_in_state() {
     let bounds = Bounds { crashes: 1, any_time: true, ..Bounds::default() };
-    holds(&programs::local(), bounds, 35_000, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
+    holds(&programs::local(), bounds, 27_000, &[CRASHES, &[FINISHED, FINISHED_AFTER_CRASH]]);
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_cancel_at_any_moment() {
 fn a_cancel_and_a_crash_at_any_moment() {
     let bounds = Bounds { crashes: 1, cancel: true, ..Bounds::default() };
     let ends = &[FINISHED, FINISHED_AFTER_CRASH, COMPENSATED, COMPENSATED_AFTER_CRASH, DOUBT];
-    holds(&programs::there(), bounds, 77_000, &[CRASHES, ends]);
+    holds(&programs::there(), bounds, 74_000, &[CRASHES, ends]);
 }
 
 /// Frames that are acknowledged and lost.
@@ -90,7 +90,7 @@ fn an_abort_that_is_acknowledged_and_lost() {
 #[test]
 fn a_vote_or_a_verdict_that_is_acknowledged_and_lost() {
     let bounds = Bounds { forgotten: 1, ..Bounds::default() };
-    holds(&programs::within(), bounds, 10_000, &[FORGETS, &[FINISHED, SENT_AGAIN]]);
+    holds(&programs::within(), bounds, 9_800, &[FORGETS, &[FINISHED, SENT_AGAIN]]);
 }
 
 #[test]
