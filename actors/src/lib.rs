@@ -7,24 +7,24 @@
 //!
 //! This crate depends on ractor and fjall. Zenoh's types stay inside [`transport`].
 //!
-//! The modules are rooms: each may use those that are listed for it, which stand above it here, and no others.
-//! `core/tests/it/layers.rs` checks that. The rooms within `runtime` are listed there.
+//! The modules are the rooms of the crate, lowest first. Each uses only the rooms that are listed for it, which stand
+//! above it; `core/tests/it/layers.rs` proves it. `runtime` has a list of its own.
 //!
 //! | room | what | may use |
 //! |---|---|---|
-//! | base | names of metrics, a latch, the log of drops, the clock, injected faults | |
-//! | config | settings and policies as data, their ranges, and the file that has them | |
-//! | security | the members of a system, and the sealing of packets | |
-//! | store | the databases that hold all durable data | config |
-//! | supervision | restarts after failures, and the service's own actors | config |
-//! | writer | the one owner of the store: group commits, tombstones, callers' keys | base config store |
-//! | peers | the known nodes, and the cast of a new session | base store writer |
-//! | error | what callers are told, and what to do about it | config security writer peers |
-//! | runtime | link, supervisor, instances | base config security store supervision writer peers error |
-//! | node | the node and its handles | base config security store supervision writer peers error runtime |
-//! | actor | durable actors | base config writer error runtime node |
-//! | sql | steps on a database outside | writer error runtime node |
-//! | testing | simulated worlds | base store error runtime node |
+//! | `base` | names of metrics, a latch, the log of drops, the clock, injected faults | |
+//! | `config` | settings and policies as data, their ranges, and the file that has them | |
+//! | `security` | the members of a system, and the sealing of packets | |
+//! | `store` | the databases that hold all durable data | `config` |
+//! | `supervision` | restarts after failures, and the service's own actors | `config` |
+//! | `writer` | the one owner of the store: group commits, tombstones, callers' keys | `base`, `config`, `store` |
+//! | `peers` | the known nodes, and the cast of a new session | `base`, `store`, `writer` |
+//! | `error` | what callers are told, and what to do about it | `config`, `security`, `writer`, `peers` |
+//! | `runtime` | link, supervisor, instances | `base`, `config`, `security`, `store`, `supervision`, `writer`, `peers`, `error` |
+//! | `node` | the node and its handles | `base`, `config`, `security`, `store`, `supervision`, `writer`, `peers`, `error`, `runtime` |
+//! | `actor` | durable actors | `base`, `config`, `writer`, `error`, `runtime`, `node` |
+//! | `sql` | steps on a database outside | `writer`, `error`, `runtime`, `node` |
+//! | `testing` | simulated worlds | `base`, `store`, `error`, `runtime`, `node` |
 
 mod base;
 mod config;

@@ -3,18 +3,18 @@
 //!
 //! | room | what | may use |
 //! |---|---|---|
-//! | attach | databases that steps run on | |
-//! | channel | which sessions are channels to durable actors | |
-//! | dead_letters | messages that could not be handled | |
-//! | nudged | sessions that nudges have created | |
-//! | queue_delay | how long what arrives takes until it is on disk | |
-//! | under_way | running steps on services | |
-//! | messages | what the actors tell each other | |
-//! | directory | instances in memory, and those who watch them | messages |
-//! | context | what the actors share | attach dead_letters nudged queue_delay under_way messages directory |
-//! | link | frames between nodes | queue_delay messages context |
-//! | instance | a role's part of a session | channel nudged queue_delay under_way messages directory context |
-//! | supervisor | starts, restarts and reactivates instances | messages directory context instance |
+//! | `attach` | databases that steps run on | |
+//! | `channel` | which sessions are channels to durable actors | |
+//! | `dead_letters` | messages that could not be handled | |
+//! | `nudged` | sessions that nudges have created | |
+//! | `queue_delay` | how long what arrives takes until it is on disk | |
+//! | `under_way` | running steps on services | |
+//! | `messages` | what the actors tell each other | |
+//! | `directory` | instances in memory, and those who watch them | `messages` |
+//! | `context` | what the actors share | `attach`, `dead_letters`, `nudged`, `queue_delay`, `under_way`, `messages`, `directory` |
+//! | `link` | frames between nodes | `queue_delay`, `messages`, `context` |
+//! | `instance` | a role's part of a session | `channel`, `nudged`, `queue_delay`, `under_way`, `messages`, `directory`, `context` |
+//! | `supervisor` | starts, restarts and reactivates instances | `messages`, `directory`, `context`, `instance` |
 
 pub(crate) mod attach;
 pub(crate) mod channel;

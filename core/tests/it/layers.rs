@@ -91,6 +91,11 @@ fn rooms_of_core_use_only_rooms_below_them() {
     check_rooms("core");
 }
 
+#[test]
+fn rooms_of_actors_use_only_rooms_below_them() {
+    check_rooms("actors");
+}
+
 fn check_rooms(package: &str) {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(package).join("src");
     let refused: Vec<String> = refused_arrows(&sources).iter().map(ToString::to_string).collect();

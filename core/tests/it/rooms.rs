@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 /// A row of the table: a room, and the rooms it may use.
@@ -56,29 +57,40 @@ fn quoted(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The arrows that the sources under `root`, which is a crate's `src`, draw against the table of its `lib.rs`.
+/// The arrows that the sources under `root`, which is a crate's `src`, draw against the table of its `lib.rs`, and
+/// against the table that a room may have for the rooms within it.
 pub fn refused_arrows(root: &Path) -> Vec<Arrow> {
-    let rooms = rooms(&fs::read_to_string(root.join("lib.rs")).unwrap());
     let mut files = Vec::new();
     sources(root, &mut files);
-    assert!(rooms.len() > 3 && files.len() > 10, "the rooms or the sources were not found in {}", root.display());
-    let of_file = |file: &PathBuf| {
-        let name = file.strip_prefix(root).unwrap();
-        refused(arrows(name, &fs::read_to_string(file).unwrap(), &rooms), &rooms)
+    let outer = rooms(&fs::read_to_string(root.join("lib.rs")).unwrap());
+    assert!(outer.len() > 3 && files.len() > 10, "the rooms or the sources were not found in {}", root.display());
+    let within = |room: &Room| {
+        let inner = rooms(&fs::read_to_string(root.join(&room.name).join("mod.rs")).unwrap_or_default());
+        (vec![room.name.clone()], inner)
     };
-    files.iter().flat_map(of_file).collect()
+    let tables = iter::once((Vec::new(), outer.clone())).chain(outer.iter().map(within));
+    let mut found = Vec::new();
+    for (place, rooms) in tables.filter(|(_, rooms)| !rooms.is_empty()) {
+        for file in &files {
+            let name = file.strip_prefix(root).unwrap();
+            found.extend(refused(arrows(name, &fs::read_to_string(file).unwrap(), &place, &rooms), &rooms));
+        }
+    }
+    found
 }
 
-/// The arrows from the room of `file` (relative to `src`) to other rooms. A name that is in no room is an arrow, too:
-/// a re-export at the crate's root is for users.
-fn arrows(file: &Path, source: &str, rooms: &[Room]) -> Vec<Arrow> {
+/// The arrows from the room of `file` (relative to `src`) to other rooms of the same place: the crate, or a room with
+/// rooms of its own. A name that is in none of them is an arrow, too: a re-export is for users.
+fn arrows(file: &Path, source: &str, place: &[String], rooms: &[Room]) -> Vec<Arrow> {
     let module = module_of(file);
-    let Some(from) = room_of(&module, rooms) else {
-        assert!(module.is_empty(), "{} is in no room: add it to the table of `lib.rs`", file.display());
-        return Vec::new();
+    let Some(inside) = module.strip_prefix(place).filter(|inside| !inside.is_empty()) else {
+        return Vec::new(); // The file is elsewhere, or declares the rooms.
     };
-    let to = used_paths(&code_of(source), &module).into_iter();
-    let to = to.map(|path| room_of(&path, rooms).unwrap_or_else(|| path.join("::")));
+    let from = room_of(inside, rooms);
+    let from = from.unwrap_or_else(|| panic!("{} is in no room: give it a row in the table", file.display()));
+    let used = used_paths(&code_of(source), &module);
+    let to = used.iter().filter_map(|path| path.strip_prefix(place));
+    let to = to.map(|path| room_of(path, rooms).unwrap_or_else(|| path.join("::")));
     let arrows = to.map(|to| Arrow { file: file.to_owned(), from: from.clone(), to });
     arrows.filter(|arrow| arrow.to != arrow.from).collect::<BTreeSet<_>>().into_iter().collect()
 }
@@ -109,13 +121,10 @@ fn module_of(file: &Path) -> Vec<String> {
     names.filter(|name| name != "mod" && name != "lib").collect()
 }
 
-/// The room that a path of modules is in: the one with the longest name that fits.
+/// The room that a path of modules is in.
 fn room_of(path: &[String], rooms: &[Room]) -> Option<String> {
-    let fits = |room: &&Room| {
-        let name: Vec<&str> = room.name.split('/').collect();
-        path.len() >= name.len() && name.iter().zip(path).all(|(name, part)| name == part)
-    };
-    rooms.iter().filter(fits).max_by_key(|room| room.name.len()).map(|room| room.name.clone())
+    let first = path.first()?;
+    rooms.iter().map(|room| &room.name).find(|name| *name == first).cloned()
 }
 
 /// The code of a source: without comments, and without the unit tests at its end.
@@ -207,17 +216,15 @@ mod tests {
     }
 
     const TABLE: &str = "//! | room | what | may use |\n//! |---|---|---|\n//! | `base` | ids | |\n\
-                         //! | `node` | a node | `base` |\n//! | `node/link` | a link | all of the above |\n";
+                         //! | `store` | a store | `base` |\n//! | `node` | a node | all of the above |\n";
+    const TABLE_WITHIN: &str = "//! | `context` | what is shared | |\n//! | `link` | a link | `context` |\n";
 
     #[test]
     fn a_table_is_read_from_the_top_to_the_bottom() {
         let found = rooms(TABLE);
-        assert_eq!(found.iter().map(|room| room.name.as_str()).collect::<Vec<_>>(), ["base", "node", "node/link"]);
-        assert_eq!(found[2].may_use, ["base", "node"]);
-        let of = |path: &str| room_of(&path.split('/').map(str::to_owned).collect::<Vec<_>>(), &found);
-        assert_eq!(of("node/link/queue").as_deref(), Some("node/link"));
-        assert_eq!(of("node/builder").as_deref(), Some("node"));
-        assert_eq!(of("Node"), None);
+        assert_eq!(found.iter().map(|room| room.name.as_str()).collect::<Vec<_>>(), ["base", "store", "node"]);
+        assert_eq!(found[1].may_use, ["base"]);
+        assert_eq!(found[2].may_use, ["base", "store"]);
     }
 
     #[test]
@@ -226,26 +233,40 @@ mod tests {
         rooms("//! | `base` | ids | `node` |\n//! | `node` | a node | |\n");
     }
 
+    #[test]
+    #[should_panic(expected = "is in no room")]
+    fn a_file_in_no_room_is_refused() {
+        arrows(Path::new("attic/chest.rs"), "", &[], &rooms(TABLE));
+    }
+
     /// A planted import makes the check fail, also through a re-export at the crate's root.
     #[test]
     fn an_arrow_that_the_table_does_not_list_is_refused() {
-        let rooms = rooms(TABLE);
-        let check = |file: &str, source: &str| {
-            let refused = refused(arrows(Path::new(file), source, &rooms), &rooms);
+        let check = |place: &[String], table: &str, file: &str, source: &str| {
+            let rooms = rooms(table);
+            let refused = refused(arrows(Path::new(file), source, place, &rooms), &rooms);
             refused.into_iter().map(|arrow| arrow.to).collect::<Vec<_>>()
         };
-        let allowed = [("node.rs", "use crate::base::Id;"), ("node/link.rs", "use super::Node;\nuse crate::base::Id;")];
-        for (file, source) in allowed {
-            assert_eq!(check(file, source), Vec::<String>::new());
-        }
-        let planted = [
-            ("base/id.rs", "use crate::node::Node;", "node"),
-            ("base/mod.rs", "use super::node::Node;", "node"),
-            ("base/id.rs", "fn f(at: crate::Node) {}", "Node"),
-            ("node/builder.rs", "use super::link::Link;", "node/link"),
+        let planted: [(&str, &str, &[&str]); 6] = [
+            ("node/builder.rs", "use crate::base::Id;\nuse super::Node;", &[]),
+            ("node/builder.rs", "use crate::{base::Id, store::{Store, fjall}};", &[]),
+            ("base/id.rs", "use crate::node::Node;", &["node"]),
+            ("base/mod.rs", "use super::{node::Node, store};", &["node", "store"]),
+            ("base/id.rs", "fn f(at: crate::Node) {}", &["Node"]),
+            ("store/mod.rs", "mod x { use crate::base::Id; }\nuse crate::node;", &["node"]),
         ];
-        for (file, source, to) in planted {
-            assert_eq!(check(file, source), [to]);
+        for (file, source, refused) in planted {
+            assert_eq!(check(&[], TABLE, file, source), refused);
+        }
+        let within = ["node".to_owned()];
+        let planted: [(&str, &str, &[&str]); 4] = [
+            ("node/link/queue.rs", "use crate::node::context::Context;\nuse crate::base::Id;", &[]),
+            ("node/context.rs", "use super::link::Link;", &["link"]),
+            ("node/context.rs", "use crate::node::Node;", &["Node"]),
+            ("base/id.rs", "use crate::node::link::Link;", &[]),
+        ];
+        for (file, source, refused) in planted {
+            assert_eq!(check(&within, TABLE_WITHIN, file, source), refused);
         }
     }
 }
