@@ -13,7 +13,7 @@ use accompanist_core::frame::Header;
 use accompanist_core::record::{Closed, Opened, read_value};
 use metrics::gauge;
 
-use super::Done;
+use super::handle::Done;
 use crate::base::metric;
 
 /// How many open instances one page counts: about a millisecond's work.

@@ -1,12 +1,14 @@
-//! An instance's journal as it is on disk.
+//! An instance as it is on disk, with its journal.
 
 use accompanist_core::contract::{Direction, Entry, KeyRange, Space, Store, StoreError};
 use accompanist_core::id::InstanceId;
 use accompanist_core::record::{Opened, Record, read_value};
 
+use super::handle::Loaded;
+
 /// Returns all records of an instance. The finished turns of a loop are skipped: however many there were, the
 /// deletion markers that a database keeps for them cost nothing.
-pub(super) fn load(store: &dyn Store, id: InstanceId) -> Result<Vec<Record>, StoreError> {
+fn records(store: &dyn Store, id: InstanceId) -> Result<Vec<Record>, StoreError> {
     let mut records = read(&store.scan(Space::Journal, &Record::checkpoints(id), None, usize::MAX)?)?;
     let over = records.iter().filter_map(|record| match record {
         Record::Checkpoint { path, turn, .. } => {
@@ -25,6 +27,19 @@ pub(super) fn load(store: &dyn Store, id: InstanceId) -> Result<Vec<Record>, Sto
         after = until;
     }
     Ok(records)
+}
+
+/// Loads what the store knows of an instance.
+pub(crate) fn load(store: &dyn Store, id: InstanceId) -> Result<Loaded, StoreError> {
+    let key = id.to_bytes();
+    if let Some(bytes) = store.get(Space::Open, &key)? {
+        let opened = read_value(Space::Open, &bytes)?;
+        return Ok(Loaded::Open(opened, records(store, id)?));
+    }
+    match store.get(Space::Closed, &key)? {
+        Some(bytes) => Ok(Loaded::Closed(read_value(Space::Closed, &bytes)?)),
+        None => Ok(Loaded::Nothing),
+    }
 }
 
 /// The readable part of an open instance, for an operator: one damaged row does not hide the others.

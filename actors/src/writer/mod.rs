@@ -9,25 +9,22 @@ mod census;
 mod collector;
 mod company;
 mod end;
+mod group;
+mod handle;
+mod journal;
 mod keys;
 mod open;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::ThreadId;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
+use accompanist_core::SessionId;
+use accompanist_core::contract::{Space, Store, StoreError};
 use accompanist_core::id::InstanceId;
-use accompanist_core::machine::{LocalResult, Write};
 use accompanist_core::message::Fingerprint;
-use accompanist_core::panics;
-use accompanist_core::record::{Closed, Opened, Record, read_value};
-use accompanist_core::state::Writes;
-use accompanist_core::{Path, SessionId};
-use metrics::counter;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use self::census::Census;
@@ -37,77 +34,13 @@ pub use self::collector::Tombstones;
 use self::company::Company;
 use self::end::End;
 pub(crate) use self::end::WriterFailure;
-pub(crate) use self::journal::{Readable, load_readable};
+use self::group::{Member, check};
+pub(crate) use self::handle::{Incarnation, Job, Loaded, WriterHandle, Written};
+pub(crate) use self::journal::{Readable, load, load_readable};
 pub(crate) use self::keys::{Claimed, claimed_by};
 pub(crate) use self::open::Open;
 use self::open::OpenCount;
-use crate::base::latch::Latch;
-use crate::base::metric;
 use crate::config::Settings;
-use crate::store::OPENING_KEY;
-
-/// The number of the actor that writes for an instance: a later actor takes over from an earlier one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Incarnation(pub(crate) u64);
-
-/// The contents of a store for an instance.
-pub(crate) enum Loaded {
-    Nothing,
-    Open(Opened, Vec<Record>),
-    Closed(Closed),
-}
-
-type Done<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
-/// A read of the store as it is after the last group commit.
-type Read = Box<dyn FnOnce(Result<&dyn Store, StoreError>) + Send>;
-/// The result of a write.
-#[derive(Debug)]
-pub(crate) enum Written {
-    /// The write is durable. If it contained a local transaction, this has the path and result of that transaction.
-    Durable(Option<(Path, LocalResult)>),
-    /// The write was the beginning of an instance that the store knows already. Nothing was written.
-    Known,
-}
-
-pub(crate) enum Job {
-    Load {
-        id: InstanceId,
-        incarnation: Incarnation,
-        done: Done<Loaded>,
-    },
-    Write {
-        id: InstanceId,
-        incarnation: Incarnation,
-        write: Write,
-        /// Write only if the store does not know the instance: its actor has not checked.
-        begins: bool,
-        done: Done<Written>,
-    },
-    /// The actor has been passivated, and sends nothing after this.
-    Leave {
-        id: InstanceId,
-        incarnation: Incarnation,
-        rest: Option<Change>,
-    },
-    Read(Read),
-    /// Asks how many open instances belong to sessions that have a node in their cast.
-    Count(CensusQuery),
-    /// Claims a key for a new session, or looks up the session that the key stands for.
-    Claim {
-        key: SessionId,
-        /// The new session, and the fingerprint of its input.
-        new: Option<(InstanceId, Fingerprint)>,
-        done: Done<Option<Claimed>>,
-    },
-    Change {
-        changes: Batch,
-        done: Done<()>,
-    },
-    /// Forbids all further writes, for a reason from outside.
-    Fail(StoreError),
-    /// Commits the writes that wait, and ends the writer.
-    End,
-}
 
 /// The way in which the writer runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,123 +49,6 @@ pub(crate) enum Mode {
     Thread,
     /// A task, with a sync that takes this long.
     Task { sync: Duration },
-}
-
-/// A handle to the writer. Its queue is bounded by the senders: the instances in memory, each with the writes that
-/// its window allows; callers, which wait for a permit; and what other nodes send about themselves, one page at a
-/// time.
-#[derive(Clone)]
-pub(crate) struct WriterHandle {
-    jobs: mpsc::UnboundedSender<Job>,
-    callers: Arc<Semaphore>,
-    open: watch::Receiver<Open>,
-    failed: Latch<WriterFailure>,
-    ended: Latch<()>,
-    batch: Arc<AtomicU64>,
-    incarnations: Arc<AtomicU64>,
-    tombstones: watch::Receiver<Option<Tombstones>>,
-    /// See [`WriterHandle::in_order`].
-    order: Arc<Mutex<()>>,
-    /// Set with [`Mode::Thread`].
-    thread: Option<ThreadId>,
-}
-
-impl WriterHandle {
-    /// Locks the order of changes. Hold the guard from a change in memory until the corresponding change on disk is
-    /// submitted, wherever two threads may change the same data: otherwise the disk may end with the earlier of the
-    /// two changes. One thread must not lock it twice.
-    pub(crate) fn in_order(&self) -> MutexGuard<'_, ()> {
-        self.order.lock().unwrap_or_else(PoisonError::into_inner) // The lock guards an order, no data.
-    }
-
-    pub(crate) fn submit(&self, job: Job) {
-        if let Err(mpsc::error::SendError(job)) = self.jobs.send(job) {
-            job.refuse(&StoreError::Closed);
-        }
-    }
-
-    /// Lets a caller read the store as it is after the last group commit. The number of concurrent reads is bounded;
-    /// further callers wait here. A panic of `read` becomes its error, and the writer continues.
-    pub(crate) async fn read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let permit = self.callers.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        let (reply, answer) = oneshot::channel();
-        self.submit(Job::Read(Box::new(move |store| {
-            let found = panics::catch(|| store.and_then(read)).unwrap_or_else(|panic| Err(StoreError::Panicked(panic)));
-            let _ = reply.send(found); // The caller may have gone.
-            drop(permit);
-        })));
-        answer.await.map_err(|_| StoreError::Closed)?
-    }
-
-    /// Returns how many instances are open in the store.
-    pub(crate) fn open(&self) -> Open {
-        *self.open.borrow()
-    }
-
-    /// Returns how many batches of the store are on disk. The last batches are left out if they only record how far
-    /// the stores of other nodes are: otherwise two idle nodes would make each other write forever.
-    pub(crate) fn batch(&self) -> u64 {
-        self.batch.load(Ordering::SeqCst)
-    }
-
-    /// Returns the number of an actor that is about to load or write an instance: above those of all earlier actors.
-    pub(crate) fn next_incarnation(&self) -> Incarnation {
-        Incarnation(self.incarnations.fetch_add(1, Ordering::SeqCst))
-    }
-
-    /// Waits for the failure that ends the writer.
-    pub(crate) fn failed(&self) -> impl Future<Output = WriterFailure> + use<> {
-        self.failed.wait()
-    }
-
-    /// Returns the number and size of the tombstones; `None` while they are being counted.
-    pub(crate) fn tombstones(&self) -> Option<Tombstones> {
-        *self.tombstones.borrow()
-    }
-
-    /// Ends the writer, and waits until the store is closed.
-    pub(crate) async fn end(&self) {
-        self.submit(Job::End);
-        self.ended().await;
-    }
-
-    /// Waits until the writer has ended, and the store is closed.
-    pub(crate) fn ended(&self) -> impl Future<Output = ()> + use<> {
-        self.ended.wait()
-    }
-
-    /// Returns a function that ends the writer, if there is still a handle to it.
-    pub(crate) fn ender(&self) -> impl Fn() + Send + use<> {
-        let jobs = self.jobs.downgrade();
-        move || {
-            if let Some(jobs) = jobs.upgrade() {
-                let _ = jobs.send(Job::End);
-            }
-        }
-    }
-
-    /// Whether this is the writer's own thread, which must not wait for its end.
-    pub(crate) fn is_own_thread(&self) -> bool {
-        self.thread == Some(std::thread::current().id())
-    }
-}
-
-impl Job {
-    fn refuse(self, error: &StoreError) {
-        match self {
-            Self::Load { done, .. } => done(Err(error.clone())),
-            Self::Write { done, .. } => done(Err(error.clone())),
-            // This drops a caller's closure.
-            Self::Read(read) => drop(panics::catch(|| read(Err(error.clone())))),
-            Self::Count(CensusQuery { done, .. }) => done(Err(error.clone())),
-            Self::Claim { done, .. } => done(Err(error.clone())),
-            Self::Change { done, .. } => done(Err(error.clone())),
-            Self::Leave { .. } | Self::Fail(_) | Self::End => {}
-        }
-    }
 }
 
 /// Starts the writer over `store`.
@@ -287,22 +103,6 @@ pub(crate) fn start(
 
 /// How often an idle store is checked for still being there.
 const CHECK_PERIOD: Duration = Duration::from_secs(1);
-
-/// The number of changes that the writer adds to most writes: the state and the record of a step, or the place of a
-/// tombstone in the order of closing.
-const CHANGES_BESIDE: usize = 2;
-
-/// A write or change of the group that is being collected.
-enum Member {
-    Write { id: InstanceId, write: Write, done: Done<Written> },
-    Leave { id: InstanceId, change: Change },
-    Change { changes: Batch, done: Done<()> },
-}
-
-enum Reply {
-    Write(Done<Written>, Option<(Path, LocalResult)>),
-    Change(Done<()>),
-}
 
 struct Writer {
     store: Box<dyn Store>,
@@ -479,117 +279,11 @@ impl Writer {
         Ok(())
     }
 
-    fn is_in_group(&self, id: InstanceId) -> bool {
-        let is_of_it = |member: &Member| match member {
-            Member::Write { id: other, .. } | Member::Leave { id: other, .. } => *other == id,
-            Member::Change { .. } => false,
-        };
-        self.group.iter().any(is_of_it)
-    }
-
     /// Whether the instance has begun at any time.
     fn knows(&self, id: InstanceId) -> Result<bool, StoreError> {
         let key = id.to_bytes();
         let known = |space| Ok(self.store.get(space, &key)?.is_some());
         Ok(self.is_in_group(id) || known(Space::Open)? || known(Space::Closed)?)
-    }
-
-    /// Records that a member joins the group: an urgent one makes the group due now, a lazy first one after a delay.
-    fn join(&mut self, urgent: bool) {
-        if urgent {
-            self.lazy_until = None;
-        } else if self.group.is_empty() {
-            let now = Instant::now();
-            let waits = if self.company.is_likely(now) { self.lazy_delay_max } else { Duration::ZERO };
-            self.lazy_until = Some(now + waits);
-        }
-    }
-
-    /// Writes the group as one batch with one sync, and then answers all of its members.
-    async fn commit(&mut self) -> Result<(), StoreError> {
-        self.lazy_until = None;
-        if self.group.is_empty() {
-            return Ok(());
-        }
-        counter!(metric::GROUP_COMMITS).increment(1);
-        counter!(metric::WRITES).increment(self.group.len() as u64);
-        let (batch, replies) = self.collect();
-        let is_note = |change: &Change| change.space == Space::Meta && change.key.starts_with(OPENING_KEY);
-        let is_told = !batch.iter().all(is_note);
-        let written = self.write(batch).await;
-        if written.is_ok() {
-            if is_told {
-                self.batch.store(self.store.commits(), Ordering::SeqCst);
-            }
-            self.claims.clear();
-            self.collector.publish();
-            self.census.committed();
-            self.open_count.committed();
-        }
-        for reply in replies {
-            match (reply, &written) {
-                (Reply::Write(done, result), Ok(())) => done(Ok(Written::Durable(result))),
-                (Reply::Write(done, _), Err(error)) => done(Err(error.clone())),
-                (Reply::Change(done), written) => done(written.clone()),
-            }
-        }
-        if written.is_ok() {
-            self.store.make_ready();
-        }
-        written
-    }
-
-    /// Returns the group as one batch, after running its local transactions in order.
-    fn collect(&mut self) -> (Batch, Vec<Reply>) {
-        // Allocated once: a large vector that grows is copied again and again.
-        let changes = |member: &Member| match member {
-            Member::Write { write, .. } => write.changes.len() + CHANGES_BESIDE,
-            Member::Change { changes, .. } => changes.len(),
-            Member::Leave { .. } => 1,
-        };
-        let mut batch = Batch::with_capacity(self.group.iter().map(changes).sum());
-        let mut state = Writes::default();
-        let mut replies = Vec::with_capacity(self.group.len());
-        let store = self.store.as_ref();
-        for member in self.group.drain(..) {
-            match member {
-                Member::Leave { change, .. } => batch.push(change),
-                Member::Change { changes, done } => {
-                    batch.extend(changes);
-                    replies.push(Reply::Change(done));
-                }
-                Member::Write { id, write, done } => {
-                    if let Some(tombstone) = write.changes.iter().find(|change| change.space == Space::Closed) {
-                        self.owners.remove(&id);
-                        batch.extend(self.collector.note_closed(id, tombstone));
-                    }
-                    self.census.note(&write.changes);
-                    self.open_count.note(&write.changes);
-                    batch.extend(write.changes);
-                    let result = write.local.map(|job| {
-                        // The transaction sees the writes of the steps before it in this group.
-                        let (writes, record, result) = job.run(&state.over(&store));
-                        state.absorb(writes);
-                        batch.extend(record);
-                        let path = job.path().clone();
-                        // This also drops the step's input, which is a user's value.
-                        let _ = panics::catch(|| drop(job));
-                        (path, result)
-                    });
-                    replies.push(Reply::Write(done, result));
-                }
-            }
-        }
-        batch.extend(state.into_batch());
-        (batch, replies)
-    }
-
-    async fn write(&mut self, batch: Batch) -> Result<(), StoreError> {
-        self.store.apply(batch)?;
-        if let Some(delay) = self.sync_delay {
-            tokio::time::sleep(delay).await;
-        }
-        self.store.sync()
     }
 
     /// Refuses everything: the store's state is unknown now, so nothing is written any more, and every sender is
@@ -621,24 +315,5 @@ impl Writer {
     }
 }
 
-/// Checks that stores can hold these changes.
-fn check(changes: &[Change]) -> Result<(), StoreError> {
-    changes.iter().try_for_each(Change::check)
-}
-
-/// Loads what the store knows of an instance.
-pub(crate) fn load(store: &dyn Store, id: InstanceId) -> Result<Loaded, StoreError> {
-    let key = id.to_bytes();
-    if let Some(bytes) = store.get(Space::Open, &key)? {
-        let opened = read_value(Space::Open, &bytes)?;
-        return Ok(Loaded::Open(opened, journal::load(store, id)?));
-    }
-    match store.get(Space::Closed, &key)? {
-        Some(bytes) => Ok(Loaded::Closed(read_value(Space::Closed, &bytes)?)),
-        None => Ok(Loaded::Nothing),
-    }
-}
-
-mod journal;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use accompanist_core::SessionId;
 use accompanist_core::contract::Change;
 use accompanist_core::id::RoleIndex;
+use accompanist_core::machine::Write;
 use tokio::sync::oneshot;
 
 use super::*;

@@ -3,9 +3,9 @@
 //! The wire may lose, duplicate, reorder and delay packets. The link resends a frame until its receiver's node
 //! acknowledges it, which means that the frame is durable there. All state here is in memory: after a crash the
 //! instances send all unacknowledged frames again. Knows packets and nodes, but no programs or stores.
-//! `introductions` decides which nodes are received, `outbox` holds the frames under way, `passivated` knows which
-//! passivated instances have unacknowledged frames, `reachability` whether packets to a peer arrive at all, and
-//! `sealing` encrypts packets.
+//! `introductions` decides which nodes are received, `outbox` holds the frames under way, `passivated_senders` knows
+//! which passivated instances have unacknowledged frames, `reachability` whether packets to a peer arrive at all, and
+//! `sealing` encrypts packets. Next: `sending` and `receiving`.
 
 mod gossip;
 mod inbox;
@@ -13,9 +13,11 @@ mod introductions;
 mod outbox;
 mod passivated_senders;
 mod reachability;
+mod receiving;
 mod reception;
 mod round_trip;
 mod sealing;
+mod sending;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -23,29 +25,25 @@ use std::time::Duration;
 
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Transport, Wire};
-use accompanist_core::frame::{
-    ADVERTISEMENT_NODES_BYTES_MAX, Advertisement, Body, Delivery, Epoch, Frame, Packet, Receipt, Round,
-};
-use accompanist_core::id::InstanceId;
-use accompanist_core::machine::{Forget, Outgoing};
-use metrics::{counter, gauge};
+use accompanist_core::frame::{ADVERTISEMENT_NODES_BYTES_MAX, Advertisement, Epoch, Frame};
+use accompanist_core::machine::Forget;
+use metrics::counter;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use self::gossip::Counted;
 use self::inbox::{LinkInbox, Waiting};
 use self::introductions::Introductions;
-use self::outbox::{Outbox, Transmission, millis};
+use self::outbox::{Outbox, millis};
 use self::passivated_senders::PassivatedSenders;
 use self::reachability::Reachability;
 use self::reception::Receptions;
 use self::sealing::Sealing;
-use crate::base::dropped::Dropped;
+use self::sending::{FRAME_OVERHEAD_BYTES, PACKET_OVERHEAD_BYTES};
 use crate::base::metric;
 use crate::config::ADVERTISEMENT_DELAY_MIN;
 use crate::runtime::context::NodeContext;
-use crate::runtime::messages::{InstanceMessage, LinkHandle, LinkMessage, SupervisorMessage};
-use crate::runtime::queue_delay::{Arrival, QueueDelay};
-use crate::writer::Job;
+use crate::runtime::messages::{LinkHandle, LinkMessage, SupervisorMessage};
+use crate::runtime::queue_delay::QueueDelay;
 
 /// A signal that wakes the link.
 pub(crate) enum LinkSignal {
@@ -64,19 +62,6 @@ pub(crate) enum LinkSignal {
     /// The result of the count.
     Counted(Counted),
 }
-
-/// The most bytes of a packet besides its frames: version, checksum, epoch, round, and lengths.
-const PACKET_OVERHEAD_BYTES: usize = 256;
-/// The most bytes of a frame besides its payload: ids, path, and a header with twelve node names and sixteen patches.
-const FRAME_OVERHEAD_BYTES: usize = 2_048;
-/// The size up to which an advertisement shares a packet with the first frames to a node; a larger one is sent before
-/// them.
-const ADVERTISEMENT_ALONG_BYTES_MAX: usize = 8 * 1024;
-/// The most acknowledgements in one packet.
-const PACKET_ACKS_MAX: usize = 4_096;
-/// The most bytes of one acknowledgement, and of the frame around those of one epoch.
-const ACK_BYTES: usize = 10;
-const ACKS_OVERHEAD_BYTES: usize = 20;
 
 /// The link of a node; see the module's documentation.
 pub(crate) struct Link;
@@ -271,158 +256,6 @@ impl LinkState {
         Ok(())
     }
 
-    fn forget(&mut self, id: InstanceId, what: Forget) {
-        for next in self.outbox.forget(id, what, self.context.now_ms()) {
-            self.transmit(next);
-        }
-    }
-
-    fn say(&mut self, id: InstanceId, outgoing: Outgoing) {
-        if !outgoing.key.is_acknowledged() {
-            return self.transmit(Transmission { node: outgoing.node, number: 0, frame: outgoing.frame });
-        }
-        counter!(metric::FRAMES_SENT).increment(1);
-        if let Some(transmission) = self.outbox.add(id, outgoing, self.context.now_ms()) {
-            self.transmit(transmission);
-        }
-    }
-
-    fn transmit(&mut self, Transmission { node, number, frame }: Transmission) {
-        if node == self.context.node {
-            let now_ms = self.context.now_ms();
-            self.dispatch(delivery(node, self.epoch, number, frame), now_ms);
-        } else {
-            self.due.entry(node).or_default().frames.push((number, frame));
-        }
-    }
-
-    fn acknowledge(&mut self, receipt: Receipt) {
-        self.context.admissions.queue_delay().stored(&Arrival::Frame(receipt.clone()), self.context.now_ms());
-        if receipt.to == self.context.node {
-            self.acknowledged(&receipt.to, receipt.epoch, receipt.number);
-        } else {
-            self.due.entry(receipt.to).or_default().acks.entry(receipt.epoch).or_default().push(receipt.number);
-        }
-    }
-
-    /// Handles an acknowledgement: the receiver has made a frame durable. Informs the frame's instance, and sends a
-    /// frame that waited for room in the window.
-    fn acknowledged(&mut self, by: &NodeId, epoch: Epoch, number: u64) {
-        if epoch != self.epoch {
-            return Dropped::count("acknowledgement of another epoch"); // Of an earlier link of this node, mostly.
-        }
-        if !self.outbox.is_sent_to(number, by) {
-            let detail = || format!("{by} acknowledges frame {number}, which went to another node");
-            return self.context.note_dropped("acknowledgement of another node", detail);
-        }
-        let (acked, next) = self.outbox.acknowledge(number, self.context.now_ms());
-        self.context.routes.note_ack_latency(self.outbox.ack_latency_ms());
-        if let Some((id, key, node)) = acked {
-            self.passivated.acknowledged(&node);
-            self.note_partner(&node);
-            // A passivated instance does not need the acknowledgement.
-            let _ = self.context.directory.tell(id, InstanceMessage::Acked(key));
-        }
-        if let Some(next) = next {
-            self.transmit(next);
-        }
-    }
-
-    /// Notes that a node takes part in sessions: what is known of it is kept from now on.
-    fn note_partner(&mut self, node: &NodeId) {
-        if self.partners.contains(node) || *node == self.context.node {
-            return;
-        }
-        let _order = self.context.writer.in_order();
-        let change = self.context.peers.note_partner(node);
-        if self.context.peers.knows(node) {
-            self.partners.insert(node.clone());
-        }
-        if let Some(change) = change {
-            self.context.writer.submit(Job::Change { changes: vec![change], done: Box::new(|_| ()) });
-        }
-    }
-
-    fn receive(&mut self, myself: &ActorRef<LinkSignal>, from: &NodeId, bytes: &[u8], arrived_ms: u64) {
-        if self.is_halted {
-            return;
-        }
-        if !self.context.access.is_member(from) {
-            return self
-                .context
-                .note_dropped("not a member", || format!("`{from}` is not in the members file, or revoked"));
-        }
-        let packet = match Packet::from_bytes(bytes, from, &self.context.node) {
-            // Only the advertisement in such a packet matters: it tells who else uses this node's name.
-            Ok(packet) if *from == self.context.node => {
-                if let Some(advertisement) = packet.advertisement.filter(|_| packet.epoch != self.epoch) {
-                    self.hear_own(myself, &advertisement);
-                }
-                return;
-            }
-            Ok(packet) => packet,
-            Err(error) => return self.context.note_dropped(error.reason(), || format!("{from}: {error}")),
-        };
-        let Packet { epoch, round, queue_ms, frames, acks, advertisement } = packet;
-        // Advertisements come first: this one may introduce the sender.
-        let advertisements =
-            advertisement.map(|advertisement| self.learn(myself, from, epoch, advertisement)).is_some();
-        if !self.introductions.has(from, epoch) {
-            if !advertisements {
-                self.context.note_dropped("not introduced", || format!("{from} in epoch {epoch} has made no offer"));
-                self.ask(from);
-            }
-            return;
-        }
-        self.context.peers.note_received(from, queue_ms, self.context.now_ms());
-        self.receptions.note(from, epoch, round);
-        for (epoch, numbers) in acks {
-            for number in numbers {
-                self.acknowledged(from, epoch, number);
-            }
-        }
-        for (number, frame) in frames {
-            self.dispatch(delivery(from.clone(), epoch, number, frame), arrived_ms);
-        }
-    }
-
-    /// Asks a node that is not introduced to introduce itself: a packet from it, or one that names it, has arrived.
-    fn ask(&mut self, node: &NodeId) {
-        let is_known = self.context.peers.knows(node);
-        if *node != self.context.node && self.introductions.asks(node, is_known, self.context.now_ms()) {
-            self.advertise_asking(node);
-        }
-    }
-
-    fn dispatch(&mut self, delivery: Delivery, arrived_ms: u64) {
-        if let Some(receipt) = &delivery.receipt {
-            self.context.admissions.queue_delay().arrived(
-                Arrival::Frame(receipt.clone()),
-                arrived_ms,
-                self.context.now_ms(),
-            );
-        }
-        let id = delivery.frame.receiver();
-        let bytes_max = self.context.settings.limits.payload_bytes_max;
-        if let Body::Deliver { payload, path, .. } = &delivery.frame.body
-            && payload.len() > bytes_max
-        {
-            let reason = format!(
-                "the message at {path} has {} bytes, the limit here is {bytes_max}: raise `payload_bytes_max`, which is larger \
-                 at its sender",
-                payload.len()
-            );
-            self.context.admissions.note_taken(&delivery);
-            self.context.note_dropped("too large", || format!("{id}: {reason}"));
-            return self.context.operator.note_dead(&delivery, &reason);
-        }
-        if let Err(InstanceMessage::Deliver(delivery)) =
-            self.context.directory.tell(id, InstanceMessage::Deliver(delivery))
-        {
-            self.context.routes.to_supervisor(SupervisorMessage::Deliver(delivery));
-        }
-    }
-
     /// Reactivates instances whose nodes acknowledge again, as far as the windows have room.
     fn reactivate(&mut self, myself: &ActorRef<LinkSignal>) {
         let back = self.passivated.take(|node| self.outbox.room(node));
@@ -449,102 +282,4 @@ impl LinkState {
             myself.send_after(delay, || LinkSignal::Retransmit);
         }
     }
-
-    fn packet(&self) -> Packet {
-        let round = Round::Direct(self.reachability.round());
-        Packet { round, queue_ms: self.queue_ms, ..Packet::new(self.epoch) }
-    }
-
-    /// Updates the queue delay of this node, which each packet carries.
-    fn note_queue(&mut self) {
-        let delay_ms = self.context.admissions.queue_delay().ms(self.context.now_ms());
-        if std::mem::replace(&mut self.queue_ms, delay_ms) != delay_ms {
-            gauge!(metric::QUEUE_DELAY).set(Duration::from_millis(self.queue_ms).as_secs_f64());
-        }
-    }
-
-    /// Sends all that has become due.
-    fn flush(&mut self) {
-        self.note_queue();
-        let bytes_max = self.packet_bytes_max.saturating_sub(PACKET_OVERHEAD_BYTES);
-        for (node, DuePackets { frames, acks, mut advertisement, probe }) in std::mem::take(&mut self.due) {
-            self.reachability.sent(&node);
-            let says = !(frames.is_empty() && acks.is_empty());
-            // A node that may not know this one receives its advertisement before anything else.
-            if (says || advertisement.is_some()) && self.introductions.greets(&node) && advertisement.is_none() {
-                advertisement = Some(self.greeting(&node));
-            }
-            let mut packet = self.packet();
-            if advertisement
-                .as_ref()
-                .is_some_and(|advertisement| says && advertisement.size() <= ADVERTISEMENT_ALONG_BYTES_MAX)
-            {
-                packet.advertisement = advertisement;
-            } else if advertisement.is_some() || (probe && !says) {
-                // Sent alone, since it may be large.
-                let alone = Packet { advertisement, ..self.packet() };
-                self.put(Some(&node), &alone);
-            }
-            let advertisement_bytes = packet.advertisement.as_ref().map_or(0, Advertisement::size);
-            let mut acks_in_packet = 0;
-            for (epoch, numbers) in acks {
-                for numbers in numbers.chunks(PACKET_ACKS_MAX) {
-                    if acks_in_packet + numbers.len() > PACKET_ACKS_MAX {
-                        let full = std::mem::replace(&mut packet, self.packet());
-                        self.put(Some(&node), &full);
-                        acks_in_packet = 0;
-                    }
-                    acks_in_packet += numbers.len();
-                    packet.acks.push((epoch, numbers.to_vec()));
-                }
-            }
-            let mut bytes = advertisement_bytes + acks_in_packet * ACK_BYTES + packet.acks.len() * ACKS_OVERHEAD_BYTES;
-            for (number, frame) in frames {
-                let frame_bytes = frame_bytes(&frame);
-                if bytes + frame_bytes > bytes_max && !packet.is_empty() {
-                    let full = std::mem::replace(&mut packet, self.packet());
-                    self.put(Some(&node), &full);
-                    bytes = 0;
-                }
-                bytes += frame_bytes;
-                packet.frames.push((number, frame));
-            }
-            if !packet.is_empty() {
-                self.put(Some(&node), &packet);
-            }
-        }
-    }
-
-    fn put(&mut self, to: Option<&NodeId>, packet: &Packet) {
-        let Some(wire) = self.wire.upgrade() else { return };
-        if let Some(seal) = self.context.access.seal() {
-            return self.put_sealed(&seal, wire.as_ref(), to, packet);
-        }
-        match (packet.to_bytes(&self.context.node, to), to) {
-            (Err(error), _) => self.context.note_dropped("unencodable", || error.to_string()),
-            (Ok(bytes), Some(node)) => wire.send(node, bytes),
-            (Ok(bytes), None) => wire.broadcast(bytes),
-        }
-    }
-}
-
-/// Makes a delivery of a received frame; number 0 asks for no acknowledgement.
-fn delivery(from: NodeId, epoch: Epoch, number: u64, frame: Frame) -> Delivery {
-    let receipt = (number > 0).then(|| Receipt { to: from.clone(), epoch, number });
-    Delivery { from, frame, receipt }
-}
-
-/// Returns the most bytes that a frame takes in a packet.
-fn frame_bytes(frame: &Frame) -> usize {
-    use accompanist_core::frame::Outcome;
-    let payload = match &frame.body {
-        Body::Deliver { payload, .. } => payload.len(),
-        Body::Abort(abort) | Body::Done(Outcome::Compensated(abort)) | Body::Close(Outcome::Compensated(abort)) => {
-            abort.code().len() + abort.message().len()
-        }
-        // A path has at most five bytes for each enclosing scope, and scopes are few.
-        Body::Turns { finals, .. } => finals.len() * 64,
-        _ => 0,
-    };
-    payload + FRAME_OVERHEAD_BYTES
 }
