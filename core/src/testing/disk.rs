@@ -39,11 +39,19 @@ impl Disk {
     }
 
     /// Runs the local transaction of a write and stores all its changes, like a writer's group commit for a single
-    /// write. Returns everything that was stored, and the result for the part that requested it.
-    pub fn write(&mut self, write: Write) -> (Batch, Option<(Path, LocalResult)>) {
+    /// write. Returns the transaction's result, for the part that requested it.
+    pub fn write(&mut self, write: Write) -> Option<(Path, LocalResult)> {
+        let (batch, local) = self.prepare(write);
+        self.apply(batch);
+        local
+    }
+
+    /// Like [`Disk::write`], without storing anything. Returns also what is to be stored.
+    #[doc(hidden)]
+    pub fn prepare(&self, write: Write) -> (Batch, Option<(Path, LocalResult)>) {
         let mut batch = write.changes;
         let local = write.local.map(|job| {
-            let (writes, record, result) = job.run(&*self);
+            let (writes, record, result) = job.run(self);
             batch.extend(writes.into_batch());
             batch.extend(record);
             (job.path().clone(), result)
@@ -51,7 +59,6 @@ impl Disk {
         let tombstones = batch.iter().filter(|change| change.space == Space::Closed && change.value.is_some());
         let places: Vec<Change> = tombstones.map(place).collect();
         batch.extend(places);
-        self.apply(batch.clone());
         (batch, local)
     }
 

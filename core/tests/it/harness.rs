@@ -391,7 +391,7 @@ impl<C: Choreography> Stage<C> {
     fn sync(&mut self, index: usize) {
         let Site { disk, driver, .. } = &mut self.sites[index];
         for _ in 0..self.chance.draw(driver.writes() + 1) {
-            driver.sync(|write| disk.write(write).1);
+            driver.sync(|write| disk.write(write));
             self.journal_records_max = self.journal_records_max.max(disk.records().len());
         }
     }

@@ -125,8 +125,7 @@ impl Rig {
     pub fn sync(&mut self, writes: Vec<Write>) {
         for write in writes {
             let number = write.number;
-            let (_, local) = self.disk.write(write);
-            self.part.synced(number, local);
+            self.part.synced(number, self.disk.write(write));
         }
     }
 

@@ -127,7 +127,7 @@ impl Live {
             Input::Synced => {
                 let write = self.writes.pop_front().expect("there is nothing to sync");
                 let number = write.number;
-                let (_, local) = self.disk.write(write);
+                let local = self.disk.write(write);
                 if !self.too_early || local.is_some() {
                     self.part.synced(number, local);
                 }

@@ -55,7 +55,8 @@ impl RoleSite {
     pub(super) fn sync(&mut self) -> Option<(u64, Batch)> {
         let (disk, mut stored) = (&mut self.disk, Batch::new());
         let number = self.driver.sync(|write| {
-            let (batch, local) = disk.write(write);
+            let (batch, local) = disk.prepare(write);
+            disk.apply(batch.clone());
             stored = batch;
             local
         });
