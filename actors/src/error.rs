@@ -190,12 +190,12 @@ pub enum StartError {
         role: &'static str,
     },
     /// Each version lacks, for some role, a node that plays the role with that version.
-    #[error("no version of `{name}` has a node for each of its roles ({}): upgrade nodes until they have one in common", gaps_text(.gaps))]
+    #[error("no version of `{name}` has a node for each of its roles ({}): upgrade nodes until they have one in common", gaps_text(.missing))]
     NoCommonVersion {
         /// The choreography.
         name: &'static str,
         /// The missing roles of each version, the highest version first.
-        gaps: Vec<MissingRole>,
+        missing: Vec<MissingRole>,
     },
     /// The key names a session that was started with a version whose types differ.
     #[error(
@@ -281,10 +281,12 @@ impl StartError {
         if standing == MemberStatus::Left { Self::HasLeft } else { Self::Draining }
     }
 
-    pub(crate) fn nobody_plays(name: &'static str, gaps: Vec<MissingRole>) -> Self {
-        match gaps.first() {
-            Some(MissingRole { role, .. }) if gaps.iter().all(|gap| gap.player.is_none()) => Self::NobodyPlays { role },
-            _ => Self::NoCommonVersion { name, gaps },
+    pub(crate) fn nobody_plays(name: &'static str, missing: Vec<MissingRole>) -> Self {
+        match missing.first() {
+            Some(MissingRole { role, .. }) if missing.iter().all(|gap| gap.player.is_none()) => {
+                Self::NobodyPlays { role }
+            }
+            _ => Self::NoCommonVersion { name, missing },
         }
     }
 }
@@ -367,8 +369,8 @@ pub enum CordonError {
     Store(#[from] StoreError),
 }
 
-fn gaps_text(gaps: &[MissingRole]) -> String {
-    gaps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+fn gaps_text(missing: &[MissingRole]) -> String {
+    missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// The reasons why a session cannot be followed.

@@ -146,7 +146,7 @@ pub enum Record {
     /// role that has closed may forget the session (decision 0009).
     Closing,
     /// The instance was passivated with this knowledge.
-    PassivatedState(PassivatedState),
+    Passivated(PassivatedState),
     /// An operator has ended this role's part without its program: all steps it had committed count as compensated by
     /// hand, and the program is not run any more.
     Terminated,
@@ -157,7 +157,7 @@ pub enum Record {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct PassivatedState {
     /// The messages that their receivers have on disk, with the fingerprints of their values.
-    pub heard: Vec<(Path, RoleIndex, Fingerprint)>,
+    pub acknowledged: Vec<(Path, RoleIndex, Fingerprint)>,
     /// The roles that have the session on disk.
     pub acquainted: Vec<RoleIndex>,
     /// The outcomes that other roles have reported to the initiator.
@@ -247,7 +247,7 @@ impl Record {
             Self::Ended { .. } => (&root, vec![b'e']),
             Self::Quarantined { .. } => (&root, vec![b'q']),
             Self::Closing => (&root, vec![b'z']),
-            Self::PassivatedState(_) => (&root, vec![b'r']),
+            Self::Passivated(_) => (&root, vec![b'r']),
             Self::Terminated => (&root, vec![b'x']),
             Self::Signalled { number, .. } => (&root, [b"s", &number.to_be_bytes()[..]].concat()),
         };

@@ -169,7 +169,7 @@ pub struct Settings {
     pub passivation_delay: Duration,
     /// The most instances that the node itself reactivates at a time: all open ones after a start, and those whose
     /// time has come. More wait on disk.
-    pub returns_max: usize,
+    pub reactivations_max: usize,
     /// The period in which each passivated instance that no message reactivates before is reactivated once, to nudge
     /// the roles it waits for, in case one of them has forgotten it. The instances are spread evenly over the period,
     /// one after the other. A million of them are 46 a second by default.
@@ -221,7 +221,7 @@ impl Default for Settings {
             nudged_sessions_max: 10_000,
             callers_max: 4_096,
             passivation_delay: Duration::from_secs(1),
-            returns_max: 256,
+            reactivations_max: 256,
             passivated_nudge_period: Duration::from_hours(6),
             shutdown_grace: Duration::from_secs(5),
             cast_wait_max: Duration::from_secs(10),

@@ -117,7 +117,7 @@ impl<'a> Operator<'a> {
 
     /// Lets all sessions here that cast `node` nudge: each of their roles here that waits asks the others for what it
     /// lacks, whatever was acknowledged. Call this when what `node` has acknowledged may be lost, for instance after
-    /// its store was restored from an older copy. Passivated instances are reactivated for it, `returns_max` at a
+    /// its store was restored from an older copy. Passivated instances are reactivated for it, `reactivations_max` at a
     /// time.
     pub fn nudge_sessions_of(self, node: &NodeId) {
         // Between two trees of actors all instances are reactivated anyway.

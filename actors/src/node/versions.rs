@@ -89,7 +89,7 @@ impl Node {
         let deadline = Instant::now() + self.context.settings.cast_wait_max;
         loop {
             let change = self.context.peers.change();
-            let CastPlan { cast, gaps, hear_until } = self.choose(session, versions)?;
+            let CastPlan { cast, missing, hear_until } = self.choose(session, versions)?;
             let chosen = cast.and_then(|(index, mut cast)| {
                 let placed = cast.placed.take();
                 Some((self.header(versions.get(index)?.as_ref(), cast), placed))
@@ -99,7 +99,7 @@ impl Node {
                 (Some(chosen), None) => return self.unless_queues_are_long(chosen),
                 (Some(chosen), Some(_)) if late => return self.unless_queues_are_long(chosen),
                 (Some(_), Some(until)) => until.min(deadline),
-                (None, _) if late => return Err(StartError::nobody_plays(name, gaps)),
+                (None, _) if late => return Err(StartError::nobody_plays(name, missing)),
                 (None, _) => deadline,
             };
             // Choose again on a change or at `until`, whichever comes first, unless the node stops.

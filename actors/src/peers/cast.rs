@@ -16,7 +16,7 @@ pub(crate) struct CastPlan {
     /// The index of the chosen version, and its cast.
     pub(crate) cast: Option<(usize, Cast)>,
     /// The missing roles of the higher versions.
-    pub(crate) gaps: Vec<MissingRole>,
+    pub(crate) missing: Vec<MissingRole>,
     /// Until when it is worth waiting for nodes that have not been received since this node's start: such a node may
     /// fill a missing role, or one is cast that may be gone for good or never existed, where others could play as
     /// well.
@@ -36,7 +36,7 @@ pub(crate) struct Cast {
 impl Known {
     /// Returns whether a node that plays `role` has not been received since this node's start.
     pub(super) fn has_unacknowledged(&self, role: &str) -> bool {
-        self.peers.iter().any(|(node, peer)| peer.roles.contains(role) && !self.heard.contains_key(node))
+        self.peers.iter().any(|(node, peer)| peer.roles.contains(role) && !self.received_ms.contains_key(node))
     }
 
     /// Returns the cast of `session` from the nodes that have `choreography` and take new sessions, by rendezvous

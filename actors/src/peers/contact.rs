@@ -57,7 +57,7 @@ enum Turn {
 
 impl Known {
     pub(super) fn contact(&self, node: &NodeId, now_ms: u64) -> Contact {
-        let received = self.heard.get(node);
+        let received = self.received_ms.get(node);
         let silent_ms = now_ms.saturating_sub(received.copied().unwrap_or(self.begun_ms));
         if silent_ms >= self.silence_ms {
             return Contact::Silent(Duration::from_millis(silent_ms));
@@ -121,7 +121,7 @@ impl Peers {
     /// [`Peers::learn`].
     pub(crate) fn note_received(&self, node: &NodeId, queue_ms: u64, now_ms: u64) {
         let mut known = self.lock();
-        if let Some(at_ms) = known.heard.get_mut(node) {
+        if let Some(at_ms) = known.received_ms.get_mut(node) {
             *at_ms = now_ms;
         }
         if queue_ms == 0 {

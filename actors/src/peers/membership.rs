@@ -317,7 +317,7 @@ impl Peers {
             node: node.clone(),
             status: if peer.draining { MemberStatus::Draining } else { MemberStatus::Serving },
             roles: peer.roles.iter().cloned().collect(),
-            last_heard: known.heard.get(node).map(|at_ms| Duration::from_millis(now_ms.saturating_sub(*at_ms))),
+            last_heard: known.received_ms.get(node).map(|at_ms| Duration::from_millis(now_ms.saturating_sub(*at_ms))),
             contact: known.contact(node, now_ms),
             store: known.openings.store_of(node, now_ms),
             cordoned: known.cordoned.contains(node),

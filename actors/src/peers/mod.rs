@@ -91,7 +91,7 @@ struct Known {
     /// The known nodes, including this one.
     peers: BTreeMap<NodeId, Peer>,
     /// When each node was last received since this node's start; of others it is known what they advertised before.
-    heard: BTreeMap<NodeId, u64>,
+    received_ms: BTreeMap<NodeId, u64>,
     /// The queue delay of each node, and when it was received, for those that report one.
     queues: BTreeMap<NodeId, (u64, u64)>,
     /// The nodes that are received but receive nothing from this one, and since when.
@@ -189,7 +189,7 @@ impl Peers {
             own,
             asked: own,
             peers: BTreeMap::from([(node.clone(), Peer { mutual: true, ..advertisement.into() })]),
-            heard: BTreeMap::from([(node, 0)]),
+            received_ms: BTreeMap::from([(node, 0)]),
             queues: BTreeMap::new(),
             deaf: BTreeMap::new(),
             silent: BTreeMap::new(),
@@ -392,7 +392,7 @@ impl Peers {
         known.forget_hints(now_ms);
         let liveliness = |node: &NodeId| known.liveliness(node, now_ms, is_hearing);
         let is_lively = |node: &NodeId| liveliness(node) > Liveliness::Gone;
-        let mut choice = CastPlan { cast: None, gaps: Vec::new(), hear_until: None };
+        let mut choice = CastPlan { cast: None, missing: Vec::new(), hear_until: None };
         for (index, choreography) in versions.iter().enumerate() {
             match known.cast(session, choreography.as_ref(), &own, liveliness, &may_play) {
                 Ok(cast) if cast.nodes.iter().all(is_lively) => {
@@ -401,11 +401,11 @@ impl Peers {
                 }
                 // The highest version, unless there is a lower one that needs to wait for no node.
                 Ok(cast) => drop(choice.cast.get_or_insert((index, cast))),
-                Err(gap) if choice.cast.is_none() => choice.gaps.push(gap),
+                Err(gap) if choice.cast.is_none() => choice.missing.push(gap),
                 Err(_) => {}
             }
         }
-        let may_hear = choice.gaps.iter().any(|gap| known.has_unacknowledged(gap.role)) && is_hearing;
+        let may_hear = choice.missing.iter().any(|gap| known.has_unacknowledged(gap.role)) && is_hearing;
         let is_guess = choice.cast.as_ref().is_some_and(|(_, cast)| cast.is_guess);
         choice.hear_until = (may_hear || is_guess).then_some(self.hearing_until);
         if let Some((_, cast)) = &mut choice.cast {
@@ -467,7 +467,7 @@ impl Known {
             }
         }
         let is_news = before != Some(&peer);
-        self.heard.insert(node.clone(), now_ms);
+        self.received_ms.insert(node.clone(), now_ms);
         changes.extend(self.openings.due_change(node, now_ms));
         self.hints.remove(node); // The node reports for itself again.
         if is_news {
@@ -497,7 +497,7 @@ mod tests {
         assert_eq!(stored.count() + 1, PEERS_MAX); // This node itself is not stored.
         let kept = {
             let known = peers.lock();
-            [known.peers.len(), known.heard.len()]
+            [known.peers.len(), known.received_ms.len()]
         };
         assert_eq!(kept, [PEERS_MAX, PEERS_MAX]);
         // A known node may still change.

@@ -18,7 +18,7 @@ impl Known {
     /// Forgets all that is known of a node, and returns what is to be stored for that.
     pub(super) fn forget(&mut self, node: &NodeId) -> Batch {
         self.peers.remove(node);
-        self.heard.remove(node);
+        self.received_ms.remove(node);
         self.queues.remove(node);
         self.deaf.remove(node);
         self.hints.remove(node);

@@ -24,7 +24,7 @@ const CHANGES_BESIDE: usize = 2;
 /// A write or change of the group that is being collected.
 pub(super) enum Member {
     Write { id: InstanceId, write: Write, done: Done<Written> },
-    Leave { id: InstanceId, change: Change },
+    Passivate { id: InstanceId, change: Change },
     Change { changes: Batch, done: Done<()> },
 }
 

@@ -59,10 +59,10 @@ pub(crate) enum Job {
         done: Done<Written>,
     },
     /// The actor has been passivated, and sends nothing after this.
-    Leave {
+    Passivate {
         id: InstanceId,
         incarnation: Incarnation,
-        rest: Option<Change>,
+        passivation: Option<Change>,
     },
     Read(Read),
     /// Asks how many open instances belong to sessions that have a node in their cast.

@@ -251,9 +251,9 @@ impl Writer {
                     self.group.push(Member::Write { id, write, done });
                 }
             }
-            Job::Leave { id, incarnation, rest } if self.owners.get(&id) == Some(&incarnation) => {
+            Job::Passivate { id, incarnation, passivation } if self.owners.get(&id) == Some(&incarnation) => {
                 self.owners.remove(&id);
-                if let Some(change) = rest {
+                if let Some(change) = passivation {
                     self.join(false);
                     self.group.push(Member::Leave { id, change });
                 }
@@ -274,7 +274,7 @@ impl Writer {
                 }
             },
             Job::Fail(error) => return Err(error),
-            Job::Leave { .. } | Job::End => {}
+            Job::Passivate { .. } | Job::End => {}
         }
         Ok(())
     }

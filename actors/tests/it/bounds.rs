@@ -208,7 +208,7 @@ fn set_greatest(settings: &mut Settings, key: &str) {
         nudged_sessions_max,
         callers_max,
         passivation_delay,
-        returns_max,
+        reactivations_max,
         passivated_nudge_period,
         shutdown_grace,
         cast_wait_max,

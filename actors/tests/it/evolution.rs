@@ -148,8 +148,8 @@ async fn without_a_common_version_the_start_says_who_has_what() {
     let text = "version 2: no node is known that plays role `side` and takes new sessions; \
                 version 1: role `back` is played by node `back`, which offers version 2";
     assert!(told.to_string().contains(text), "{told}");
-    let StartError::NoCommonVersion { name: "order", gaps } = told else { panic!("{told}") };
-    assert_eq!([gaps[0].version, gaps[1].version], [2, 1]);
+    let StartError::NoCommonVersion { name: "order", missing } = told else { panic!("{told}") };
+    assert_eq!([missing[0].version, missing[1].version], [2, 1]);
     within(front.shutdown()).await;
 
     // Somebody comes while a start waits.

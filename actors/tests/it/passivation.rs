@@ -177,7 +177,7 @@ async fn what_nobody_hears_waits_on_disk_until_its_node_is_back() {
 async fn after_a_start_what_is_open_comes_back_so_many_at_a_time() {
     const SESSIONS: usize = 1_000;
     let home = Home::new();
-    let settings = Settings { returns_max: 8, passivation_delay: Duration::ZERO, ..quick() };
+    let settings = Settings { reactivations_max: 8, passivation_delay: Duration::ZERO, ..quick() };
     let builder = || home.builder().choreography(Approve).settings(settings.clone());
     let node = TestNode::start(builder()).await;
     let mut sessions = Vec::new();

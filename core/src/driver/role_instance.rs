@@ -350,14 +350,14 @@ impl RoleInstance {
         self.engine.instance().has_nudged()
     }
 
-    /// The record to write before passivation; see [`Machine::rest`].
-    pub fn rest(&self) -> Option<Change> {
-        self.engine.instance().rest()
+    /// The record to write before passivation; see [`Machine::passivation`].
+    pub fn passivation(&self) -> Option<Change> {
+        self.engine.instance().passivation()
     }
 
     /// The record to write before passivation in order to resend `lacking`; see [`Machine::rest_without`].
-    pub fn rest_without(&self, lacking: &BTreeSet<(Path, RoleIndex)>) -> Option<Change> {
-        self.engine.instance().rest_without(lacking)
+    pub fn passivation_without(&self, lacking: &BTreeSet<(Path, RoleIndex)>) -> Option<Change> {
+        self.engine.instance().passivation_without(lacking)
     }
 
     /// A waker that rings the alarm, for the driver's own timer.

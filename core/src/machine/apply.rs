@@ -72,7 +72,7 @@ impl Machine {
             Record::Ended { outcome, output } => self.apply_end(outcome, output, write),
             Record::Closing if !self.identity.initiates() => Err("only the initiator closes the session for all"),
             Record::Closing => self.phase.note_closing(),
-            Record::PassivatedState(passivated) => {
+            Record::Passivated(passivated) => {
                 self.apply_passivated(passivated);
                 Ok(())
             }

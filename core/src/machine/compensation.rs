@@ -139,10 +139,10 @@ impl Machine {
         let trouble = StepFailure { step, task, reason, tries, in_doubt };
         let input = entry.input;
         self.commit(&Record::Troubled { path: path.clone(), input, trouble }, Urgency::Lazy);
-        self.tell_troubles();
+        self.report_troubles();
     }
 
-    pub(super) fn tell_troubles(&mut self) {
+    pub(super) fn report_troubles(&mut self) {
         self.effects.troubles = Some(self.troubles());
     }
 
@@ -189,7 +189,7 @@ impl Machine {
         if let Some(trouble) = self.steps.forget_tries(path) {
             let troubled = Record::Troubled { path: path.clone(), input: Fingerprint::default(), trouble };
             self.journal.unrecord(&troubled);
-            self.tell_troubles();
+            self.report_troubles();
         }
     }
 

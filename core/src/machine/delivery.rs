@@ -82,7 +82,7 @@ impl Machine {
             None => {
                 let (at, message) = (path.clone(), payload.clone());
                 self.commit(&Record::Received { path, from, operation, payload }, Urgency::Lazy);
-                self.hear_of_saga(&at, operation, &message);
+                self.note_vote_or_verdict(&at, operation, &message);
             }
             Some((known_operation, known)) if (*known_operation, known) == (operation, &payload) => {}
             // The message has no effect any more: what is on disk stays, and the sender learns that the session has

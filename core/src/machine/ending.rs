@@ -44,7 +44,7 @@ impl Machine {
     pub(crate) fn decide_abort(&mut self, abort: &Abort) {
         if self.phase == Phase::Running {
             self.note_abort(abort, true);
-            self.tell_abort(abort);
+            self.send_abort(abort);
         }
     }
 
@@ -53,7 +53,7 @@ impl Machine {
     pub fn cancel(&mut self, abort: &Abort) -> Option<u64> {
         if self.identity.initiates() && self.phase.may_abort() {
             self.note_abort(abort, true);
-            self.tell_abort(abort);
+            self.send_abort(abort);
         }
         (self.phase.abort() == Some(abort)).then_some(self.journal.barrier())
     }
@@ -82,15 +82,15 @@ impl Machine {
         self.give_up_retries(&Path::root());
         if !self.loops.is_empty() {
             for to in self.identity.others() {
-                self.tell_turns(to);
+                self.send_turns(to);
             }
         }
         self.wake();
     }
 
-    pub(super) fn tell_abort(&mut self, abort: &Abort) {
+    pub(super) fn send_abort(&mut self, abort: &Abort) {
         for to in self.identity.others() {
-            self.say(OutgoingKey::Abort(to), to, Body::Abort(abort.clone()), self.journal.barrier());
+            self.send(OutgoingKey::Abort(to), to, Body::Abort(abort.clone()), self.journal.barrier());
         }
     }
 
@@ -132,7 +132,7 @@ impl Machine {
         let output = self.caller.output().cloned();
         self.commit(&Record::Ended { outcome: outcome.clone(), output }, Urgency::Lazy);
         if !self.identity.initiates() {
-            self.say_done(outcome, self.journal.next());
+            self.send_done(outcome, self.journal.next());
         }
     }
 
@@ -144,7 +144,7 @@ impl Machine {
             && self.outbox.all_is_acknowledged()
         {
             self.commit(&Record::Closing, Urgency::Lazy);
-            self.say_close(&outcome, self.journal.next());
+            self.send_close(&outcome, self.journal.next());
         }
         if matches!(&self.phase, Phase::Closing(end) if self.journal.is_synced(end.after))
             && self.outbox.all_is_acknowledged()
@@ -154,9 +154,9 @@ impl Machine {
     }
 
     /// Sends the close to all other roles, once the write `after` that records it is durable.
-    pub(super) fn say_close(&mut self, outcome: &Outcome, after: u64) {
+    pub(super) fn send_close(&mut self, outcome: &Outcome, after: u64) {
         for to in self.identity.others() {
-            self.say(OutgoingKey::Close(to), to, Body::Close(outcome.clone()), after);
+            self.send(OutgoingKey::Close(to), to, Body::Close(outcome.clone()), after);
         }
     }
 
@@ -184,7 +184,7 @@ impl Machine {
         let abort = self.phase.abort().cloned().map(|abort| Record::Aborted { abort, own: false });
         let ended = Record::Ended { outcome: outcome.clone(), output: None };
         let closing = matches!(self.phase, Phase::Closing(_)).then_some(Record::Closing);
-        let passivated = self.outbox.last_passivated().cloned().map(Record::PassivatedState);
+        let passivated = self.outbox.last_passivated().cloned().map(Record::Passivated);
         let terminated = (self.program == Program::Terminated).then_some(Record::Terminated);
         let records = abort.into_iter().chain([ended]).chain(closing).chain(passivated).chain(terminated);
         let records = records.chain(self.caller.signals.records());

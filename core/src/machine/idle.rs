@@ -35,13 +35,13 @@ impl Machine {
 
     /// Returns the record that an idle instance writes before it is passivated, if that record has changed. With the
     /// record, the reactivated instance need not send everything again. Nothing is lost if the record is not written.
-    pub fn rest(&mut self) -> Option<Change> {
+    pub fn passivation(&mut self) -> Option<Change> {
         let passivated = self.outbox.passivated(self.peers.done().collect());
         let nothing = PassivatedState::default();
         if passivated == *self.outbox.last_passivated().unwrap_or(&nothing) {
             return None;
         }
-        let record = Record::PassivatedState(passivated);
+        let record = Record::Passivated(passivated);
         self.apply(&record, self.journal.next()).ok()?;
         record.change(self.identity.id).ok() // Made of values of this crate, so it can be encoded.
     }

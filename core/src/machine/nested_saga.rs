@@ -196,7 +196,7 @@ impl Machine {
     }
 
     /// Handles votes and verdicts of other roles that arrive while the body still runs.
-    pub(super) fn hear_of_saga(&mut self, path: &Path, operation: Operation, payload: &Payload) {
+    pub(super) fn note_vote_or_verdict(&mut self, path: &Path, operation: Operation, payload: &Payload) {
         let Some(body) = path.scopes().next().map(|saga| saga.child(BODY)) else { return };
         let Some(saga) = self.sagas.0.get(&body) else { return };
         let Some(Err(abort)) = verdict_of(payload) else { return };
@@ -257,7 +257,7 @@ impl Machine {
     }
 
     /// Handles the verdict at the other roles.
-    pub(crate) fn hear_verdict(&mut self, body: &Path, verdict: &Verdict) {
+    pub(crate) fn take_verdict(&mut self, body: &Path, verdict: &Verdict) {
         self.note_verdict(body, verdict.as_ref().err().cloned());
     }
 

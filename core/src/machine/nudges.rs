@@ -114,7 +114,7 @@ impl Machine {
                 self.timers.nudges_due = self.timers.nudges_due.saturating_sub(1);
                 if let Some(End { outcome, after }) = ended {
                     let initiator = self.identity.header.initiator;
-                    self.say(OutgoingKey::Nudge(initiator), initiator, Body::Done(outcome), after);
+                    self.send(OutgoingKey::Nudge(initiator), initiator, Body::Done(outcome), after);
                 }
                 self.timers.nudge = Some(pause.next(self.timers.now_ms, self.identity.limits.nudge_delay_max_ms));
             }
@@ -132,7 +132,7 @@ impl Machine {
         };
         // An unacknowledged invitation is resent by itself.
         if !self.outbox.is_unacknowledged(&key) {
-            self.say(key, to, Body::Nudge(lacks), 0);
+            self.send(key, to, Body::Nudge(lacks), 0);
         }
     }
 
@@ -153,7 +153,7 @@ impl Machine {
     /// Answers the nudge of a waiting role: resends what that role lacks.
     pub(super) fn answer_nudge(&mut self, from: RoleIndex, lacks: Lacks) {
         if !self.loops.is_empty() || self.phase.is_aborted() {
-            self.tell_turns(from);
+            self.send_turns(from);
         }
         if let Some(compensating) = self.outbox.announced_compensating().cloned().or_else(|| self.has_compensated_all())
         {
@@ -167,7 +167,7 @@ impl Machine {
         }
         let Some(End { outcome, after }) = self.phase.end().cloned() else { return };
         if from == self.identity.header.initiator && self.journal.is_synced(after) {
-            self.say_done(outcome, after);
+            self.send_done(outcome, after);
         }
     }
 
@@ -185,7 +185,7 @@ impl Machine {
         let acknowledged = match self.phase.end() {
             // This instance ended only once everything it had sent was acknowledged.
             Some(end) => self.journal.is_synced(end.after),
-            None => self.outbox.sent(&path, from).is_some_and(|sent| sent.heard),
+            None => self.outbox.sent(&path, from).is_some_and(|sent| sent.acknowledged),
         };
         if acknowledged {
             self.outbox.note_lacking(path, from);
@@ -210,11 +210,11 @@ impl Machine {
         self.outbox.take_lacking()
     }
 
-    /// Like [`Machine::rest`], for an instance that is passivated in order to resend `lacking`: these messages no
+    /// Like [`Machine::passivation`], for an instance that is passivated in order to resend `lacking`: these messages no
     /// longer count as acknowledged.
-    pub fn rest_without(&mut self, lacking: &BTreeSet<(Path, RoleIndex)>) -> Option<Change> {
+    pub fn passivation_without(&mut self, lacking: &BTreeSet<(Path, RoleIndex)>) -> Option<Change> {
         self.outbox.unsend(lacking);
-        self.rest()
+        self.passivation()
     }
 
     /// Makes a restored instance resend these messages; see [`Effects::lacking`](super::Effects::lacking). An
@@ -257,7 +257,7 @@ impl Machine {
             // The close was acknowledged before, so it was sent, and its outcome is durable.
             (_, _, Phase::Closing(own)) if !self.outbox.is_unacknowledged(&close) => {
                 let End { outcome, after } = own.clone();
-                self.say(close, from, Body::Close(outcome), after);
+                self.send(close, from, Body::Close(outcome), after);
             }
             _ => {}
         }
@@ -296,7 +296,7 @@ impl Machine {
         if self.outbox.note_unacquainted(from) {
             let invitation = Body::Nudge(self.lacks(from));
             if !self.outbox.is_unacknowledged(&OutgoingKey::Invite(from)) {
-                self.say(OutgoingKey::Invite(from), from, invitation, 0);
+                self.send(OutgoingKey::Invite(from), from, invitation, 0);
             }
         }
     }

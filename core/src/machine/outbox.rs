@@ -20,7 +20,7 @@ use crate::record::PassivatedState;
 pub(super) struct SentMessage {
     pub(super) fingerprint: Fingerprint,
     /// Whether the receiver has the message on disk.
-    pub(super) heard: bool,
+    pub(super) acknowledged: bool,
 }
 
 /// See the module's documentation.
@@ -52,20 +52,20 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Sends `body` to `to` once write `after` is durable.
-    pub(super) fn say(&mut self, me: &Identity, key: OutgoingKey, to: RoleIndex, body: Body, after: u64) {
+    pub(super) fn send(&mut self, me: &Identity, key: OutgoingKey, to: RoleIndex, body: Body, after: u64) {
         // A nudged role may not know the session yet, or may have forgotten it and need to know whom to answer.
         let nudges = matches!(key, OutgoingKey::Nudge(_) | OutgoingKey::Invite(_));
         let header = (nudges || !self.acquainted.contains(&to)).then(|| me.header.clone());
-        self.say_with(me, key, to, header, body, after);
+        self.send_with(me, key, to, header, body, after);
     }
 
     /// Sends an answer without a header, which creates no instance, however late it arrives. It asks for no
     /// acknowledgement.
     pub(super) fn answer(&mut self, me: &Identity, to: RoleIndex, body: Body, after: u64) {
-        self.say_with(me, OutgoingKey::Nudge(to), to, None, body, after);
+        self.send_with(me, OutgoingKey::Nudge(to), to, None, body, after);
     }
 
-    fn say_with(
+    fn send_with(
         &mut self,
         me: &Identity,
         key: OutgoingKey,
@@ -88,10 +88,10 @@ impl Outbox {
     }
 
     /// Reports the own outcome to the initiator.
-    pub(super) fn say_done(&mut self, me: &Identity, outcome: Outcome, after: u64) {
+    pub(super) fn send_done(&mut self, me: &Identity, outcome: Outcome, after: u64) {
         self.announced = None;
         let key = OutgoingKey::Done { compensated: matches!(outcome, Outcome::Compensated(_)) };
-        self.say(me, key, me.header.initiator, Body::Done(outcome), after);
+        self.send(me, key, me.header.initiator, Body::Done(outcome), after);
     }
 
     /// Takes the next frame that may be sent.
@@ -124,7 +124,7 @@ impl Outbox {
             OutgoingKey::Deliver(path, to) => {
                 self.acquainted.insert(*to);
                 if let Some(sent) = self.sent.get_mut(&(path.clone(), *to)) {
-                    sent.heard = true;
+                    sent.acknowledged = true;
                 }
             }
             OutgoingKey::Abort(to) => drop(self.acquainted.insert(*to)),
@@ -191,7 +191,7 @@ impl Outbox {
     }
 
     pub(super) fn note_sent(&mut self, path: &Path, to: RoleIndex, fingerprint: Fingerprint) {
-        self.sent.insert((path.clone(), to), SentMessage { fingerprint, heard: false });
+        self.sent.insert((path.clone(), to), SentMessage { fingerprint, acknowledged: false });
     }
 
     /// Forgets what the program has sent: the session is aborted, or everything was acknowledged.
@@ -277,9 +277,9 @@ impl Outbox {
 
     /// What passivation puts on disk of this part; `done` is what the others have reported.
     pub(super) fn passivated(&self, done: Vec<(RoleIndex, Outcome)>) -> PassivatedState {
-        let heard = self.sent.iter().filter(|(_, sent)| sent.heard);
+        let acknowledged = self.sent.iter().filter(|(_, sent)| sent.acknowledged);
         PassivatedState {
-            heard: heard.map(|((path, to), sent)| (path.clone(), *to, sent.fingerprint)).collect(),
+            acknowledged: acknowledged.map(|((path, to), sent)| (path.clone(), *to, sent.fingerprint)).collect(),
             acquainted: self.acquainted.iter().copied().collect(),
             done,
             announced: self.announced.clone(),
@@ -293,11 +293,12 @@ impl Outbox {
 
     /// Takes up what a passivation puts, or has put, on disk.
     pub(super) fn restore(&mut self, passivated: PassivatedState) {
-        let PassivatedState { heard, acquainted, done: _, announced } = passivated.clone();
+        let PassivatedState { acknowledged, acquainted, done: _, announced } = passivated.clone();
         self.passivated = Some(passivated);
-        let heard =
-            heard.into_iter().map(|(path, to, fingerprint)| ((path, to), SentMessage { fingerprint, heard: true }));
-        self.sent.extend(heard);
+        let acknowledged = acknowledged
+            .into_iter()
+            .map(|(path, to, fingerprint)| ((path, to), SentMessage { fingerprint, acknowledged: true }));
+        self.sent.extend(acknowledged);
         self.acquainted.extend(acquainted);
         self.announced = announced;
     }

@@ -60,8 +60,8 @@ impl Machine {
         }
         let fingerprint = Fingerprint::of(payload);
         match self.outbox.sent(path, to) {
-            Some(sent) if sent.heard && sent.fingerprint == fingerprint => return Poll::Ready(()),
-            Some(sent) if sent.heard => {
+            Some(sent) if sent.acknowledged && sent.fingerprint == fingerprint => return Poll::Ready(()),
+            Some(sent) if sent.acknowledged => {
                 let recorded = format!("a {operation} ({}) to {}", sent.fingerprint, self.identity.name_of(to));
                 let replayed = format!("a {operation} ({fingerprint}) to {}", self.identity.name_of(to));
                 self.stop(Stop::Diverged { path: path.clone(), recorded, replayed });
@@ -85,7 +85,7 @@ impl Machine {
         self.journal.hurry_for(after);
         let body = Body::Deliver { path: path.clone(), operation, payload: payload.clone() };
         self.outbox.note_sent(path, to, fingerprint);
-        self.say(OutgoingKey::Deliver(path.clone(), to), to, body, after);
+        self.send(OutgoingKey::Deliver(path.clone(), to), to, body, after);
         Poll::Ready(())
     }
 

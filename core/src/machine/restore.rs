@@ -17,7 +17,7 @@ impl Machine {
         let terminated = records.contains(&Record::Terminated);
         for record in records {
             match instance.apply(&record, 0) {
-                Ok(()) => instance.say_again(&record),
+                Ok(()) => instance.send_again(&record),
                 // The operator who has ended this part without its program has decided about such records, too.
                 Err(_) if terminated => instance.journal.unrecord(&record),
                 Err(illegal) => instance.stop(illegal.into()),
@@ -34,25 +34,25 @@ impl Machine {
             && !instance.outbox.keep_announced(&outcome)
         {
             // The initiator does not ask while this instance is passivated.
-            instance.say_done(outcome, after);
+            instance.send_done(outcome, after);
         }
         if !instance.troubles().is_empty() {
-            instance.tell_troubles();
+            instance.report_troubles();
         }
         instance
     }
 
     /// Says again what this role said when it wrote `record`, and what may not be acknowledged.
-    fn say_again(&mut self, record: &Record) {
+    fn send_again(&mut self, record: &Record) {
         match record {
-            Record::Aborted { abort, own: true } => self.tell_abort(abort),
+            Record::Aborted { abort, own: true } => self.send_abort(abort),
             // The instance ended only once everything it had sent was acknowledged. Nothing is known about the
             // acknowledgement of a later abort.
             Record::Ended { .. } if self.phase.has_ended() => self.outbox.drop_all(),
             // The journal's keys order this record after the end.
             Record::Closing => {
                 if let Some(outcome) = self.phase.outcome().cloned() {
-                    self.say_close(&outcome, 0);
+                    self.send_close(&outcome, 0);
                 }
             }
             _ => {}

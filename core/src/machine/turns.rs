@@ -44,20 +44,20 @@ struct LoopKnowledge {
 pub(super) struct Loops {
     role: RoleIndex,
     entries: BTreeMap<Path, Loop>,
-    heard: BTreeMap<RoleIndex, LoopKnowledge>,
+    learned: BTreeMap<RoleIndex, LoopKnowledge>,
 }
 
 /// The role is the same in all instances whose hashes are compared.
 impl Hash for Loops {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        let Self { role: _, entries, heard } = self;
-        (entries, heard).hash(hasher);
+        let Self { role: _, entries, learned } = self;
+        (entries, learned).hash(hasher);
     }
 }
 
 impl Loops {
     pub(super) fn new(role: RoleIndex) -> Self {
-        Self { role, entries: BTreeMap::new(), heard: BTreeMap::new() }
+        Self { role, entries: BTreeMap::new(), learned: BTreeMap::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -82,17 +82,17 @@ impl Loops {
 
     /// The number of turns of the loop at `path` that `decider` has reported as final.
     fn reported(&self, path: &Path, decider: RoleIndex) -> Option<u32> {
-        self.heard.get(&decider)?.finals.get(path).copied()
+        self.learned.get(&decider)?.finals.get(path).copied()
     }
 
     fn note_reported(&mut self, from: RoleIndex, finals: Vec<(Path, u32)>, aborted: bool) {
-        let heard = self.heard.entry(from).or_default();
-        if heard.complete {
+        let learned = self.learned.entry(from).or_default();
+        if learned.complete {
             return;
         }
-        heard.complete = aborted;
+        learned.complete = aborted;
         for (path, turns) in finals {
-            let known = heard.finals.entry(path).or_default();
+            let known = learned.finals.entry(path).or_default();
             *known = turns.max(*known);
         }
     }
@@ -106,8 +106,8 @@ impl Loops {
     /// The number of final turns of the loop; `None` while only another role knows it.
     fn finals(&self, path: &Path, entry: &Loop) -> Option<u32> {
         let Some(decider) = entry.decider.filter(|role| *role != self.role) else { return Some(entry.turn) };
-        let heard = self.heard.get(&decider).filter(|heard| heard.complete)?;
-        Some(heard.finals.get(path).copied().unwrap_or_default().max(entry.turn))
+        let learned = self.learned.get(&decider).filter(|learned| learned.complete)?;
+        Some(learned.finals.get(path).copied().unwrap_or_default().max(entry.turn))
     }
 
     /// The loops around `path`, each with the turn that contains `path`.
@@ -141,8 +141,8 @@ impl Loops {
     /// Forgets the loops in `scope`.
     fn forget(&mut self, scope: &Path) {
         self.entries.retain(|path, _| !path.is_in(scope));
-        for heard in self.heard.values_mut() {
-            heard.finals.retain(|path, _| !path.is_in(scope));
+        for learned in self.learned.values_mut() {
+            learned.finals.retain(|path, _| !path.is_in(scope));
         }
     }
 
@@ -208,7 +208,7 @@ impl Machine {
         self.commit(&record, Urgency::Result);
         for to in members {
             if *to != self.identity.id.role {
-                self.tell_turns(*to);
+                self.send_turns(*to);
             }
         }
     }
@@ -229,7 +229,7 @@ impl Machine {
     }
 
     /// Sends `to` the final turns of the loops that this role decides.
-    pub(super) fn tell_turns(&mut self, to: RoleIndex) {
+    pub(super) fn send_turns(&mut self, to: RoleIndex) {
         self.answer(to, Body::Turns { finals: self.loops.own_finals(), aborted: self.phase.is_aborted() });
     }
 

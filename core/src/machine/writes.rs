@@ -52,8 +52,8 @@ impl Machine {
     }
 
     /// Sends `body` to `to` once write `after` is durable.
-    pub(super) fn say(&mut self, key: OutgoingKey, to: RoleIndex, body: Body, after: u64) {
-        self.outbox.say(&self.identity, key, to, body, after);
+    pub(super) fn send(&mut self, key: OutgoingKey, to: RoleIndex, body: Body, after: u64) {
+        self.outbox.send(&self.identity, key, to, body, after);
     }
 
     /// Answers a role that has asked, without asking for an acknowledgement: a role that still waits nudges again.
@@ -62,8 +62,8 @@ impl Machine {
     }
 
     /// Reports the own outcome to the initiator.
-    pub(super) fn say_done(&mut self, outcome: Outcome, after: u64) {
-        self.outbox.say_done(&self.identity, outcome, after);
+    pub(super) fn send_done(&mut self, outcome: Outcome, after: u64) {
+        self.outbox.send_done(&self.identity, outcome, after);
     }
 
     pub(super) fn stop(&mut self, stop: Stop) {

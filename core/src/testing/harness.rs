@@ -251,7 +251,7 @@ impl<C: Choreography> SessionHarness<C> {
             verdict = verdict.and(self.watch.said(&node, frame, receipt.as_ref()));
         }
         if !effects.lacking.is_empty() && site.is_alive() {
-            let rest = site.driver.end().and_then(|part| part.rest_without(&effects.lacking));
+            let rest = site.driver.end().and_then(|part| part.passivation_without(&effects.lacking));
             site.disk.apply(rest.into_iter().collect());
             site.lacking = effects.lacking;
             self.live(index);

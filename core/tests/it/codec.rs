@@ -66,9 +66,10 @@ fn fingerprint() -> impl Strategy<Value = Fingerprint> {
 }
 
 fn passivated() -> impl Strategy<Value = PassivatedState> {
-    let heard = vec((path(), role(), fingerprint()), 0..3);
-    (heard, vec(role(), 0..3), vec((role(), outcome()), 0..3), option::of(outcome()))
-        .prop_map(|(heard, acquainted, done, announced)| PassivatedState { heard, acquainted, done, announced })
+    let acknowledged = vec((path(), role(), fingerprint()), 0..3);
+    (acknowledged, vec(role(), 0..3), vec((role(), outcome()), 0..3), option::of(outcome())).prop_map(
+        |(acknowledged, acquainted, done, announced)| PassivatedState { acknowledged, acquainted, done, announced },
+    )
 }
 
 fn trouble() -> impl Strategy<Value = StepFailure> {
@@ -198,7 +199,7 @@ pub fn record() -> impl Strategy<Value = Record> {
         ),
         (any::<String>(), any::<u32>()).prop_map(|(reason, failures)| Record::Quarantined { reason, failures }),
         Just(Record::Closing),
-        passivated().prop_map(Record::PassivatedState),
+        passivated().prop_map(Record::Passivated),
         Just(Record::Terminated),
     ]
 }
@@ -558,8 +559,8 @@ pub fn golden_records() -> Vec<Record> {
         Record::Signalled { number: 300, name: name(), key: "key".into(), fingerprint: Fingerprint(7), payload: None },
         Record::Quarantined { reason: "why".into(), failures: 5 },
         Record::Closing,
-        Record::PassivatedState(PassivatedState {
-            heard: vec![(Path::root().child(3), RoleIndex(1), Fingerprint(7))],
+        Record::Passivated(PassivatedState {
+            acknowledged: vec![(Path::root().child(3), RoleIndex(1), Fingerprint(7))],
             acquainted: vec![RoleIndex(1), RoleIndex(2)],
             done: vec![(RoleIndex(2), Outcome::Finished)],
             announced: Some(Outcome::Finished),

@@ -296,7 +296,7 @@ impl<C: Choreography> Stage<C> {
         assert!(site.driver.writes() == 0, "it waits for the disk");
         let part = site.driver.end().filter(|_| !crashes);
         if let Some(part) = part {
-            site.disk.apply(part.rest_without(&lacking).into_iter().collect());
+            site.disk.apply(part.passivation_without(&lacking).into_iter().collect());
             site.lacking = lacking;
         }
         self.live(index);
@@ -308,7 +308,7 @@ impl<C: Choreography> Stage<C> {
         if idle.is_some() && self.chance.draw(4) == 0 {
             let site = &mut self.sites[index];
             assert!(site.driver.writes() == 0, "it waits for the disk");
-            let rest = site.driver.end().and_then(|part| part.rest());
+            let rest = site.driver.end().and_then(|part| part.passivation());
             // A crash may come before it is written.
             site.disk.apply(rest.filter(|_| self.chance.draw(5) > 0).into_iter().collect());
             site.away = idle;

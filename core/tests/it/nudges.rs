@@ -83,7 +83,7 @@ fn a_message_that_counts_as_acknowledged_is_sent_again_to_who_waits_for_it() {
     rig.hear_once(SELLER, nudge(&[&[0]], false));
     let effects = rig.turn_synced();
     assert_eq!(effects.lacking, lacking(0, SELLER));
-    let rest = rig.part.rest_without(&effects.lacking);
+    let rest = rig.part.passivation_without(&effects.lacking);
     let mut next = Rig::resend(Trade, BUYER, rig.disk.clone(), Service::none(), effects.lacking, rest);
     let effects = next.turn_synced();
     assert_eq!(said(&effects), [(SELLER, deliver(0, 7))]);
@@ -100,7 +100,7 @@ fn a_role_that_has_ended_sends_again_what_is_lacking_and_asks_for_no_acknowledge
     rig.hear_once(BUYER, nudge(&[&[2], &[9]], false));
     let effects = rig.turn_synced();
     assert_eq!(effects.lacking.len(), 2);
-    let rest = rig.part.rest_without(&effects.lacking);
+    let rest = rig.part.passivation_without(&effects.lacking);
     let mut next = Rig::resend(Trade, SELLER, rig.disk.clone(), service(&bank), effects.lacking, rest);
     let mut effects = next.turn_synced();
     // That it has ended, the initiator asks anyway.

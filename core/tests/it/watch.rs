@@ -159,7 +159,7 @@ impl Play {
     }
 
     /// The last one gets the number that [`Play::hear`] acknowledges.
-    fn say(mut self, role: u8, body: Body) -> Self {
+    fn send(mut self, role: u8, body: Body) -> Self {
         self.next_number += 1;
         let mut packet = Packet::new(EPOCH);
         packet.frames.push((self.next_number, frame(role, body)));
@@ -194,8 +194,8 @@ impl Play {
         let end = |role| records(role, &[ended(outcome.clone())]);
         let closing = records(0, &[Record::Closing]);
         let all = |had: &[Record]| [had, &[ended(outcome.clone()), Record::Closing, aborted(false)]].concat();
-        let play = self.write(0, end(0)).write(1, end(1)).say(1, Body::Done(outcome.clone())).hear(0);
-        let play = play.write(0, closing).say(0, Body::Close(outcome.clone()));
+        let play = self.write(0, end(0)).write(1, end(1)).send(1, Body::Done(outcome.clone())).hear(0);
+        let play = play.write(0, closing).send(0, Body::Close(outcome.clone()));
         let play = play.write(1, close(1, outcome.clone(), &all(had[1]))).hear(1);
         play.write(0, close(0, outcome.clone(), &all(had[0])))
     }
@@ -226,7 +226,7 @@ fn taken_back() -> Outcome {
 #[test]
 fn a_whole_session_is_fine() {
     let paid = [received(0, 3), intended(1), committed(1, 0)];
-    let play = Play::open().say(0, message(0, 3)).write(1, records(1, &paid[..2])).hear(1);
+    let play = Play::open().send(0, message(0, 3)).write(1, records(1, &paid[..2])).hear(1);
     let play = play.commit(1).write(1, records(1, &paid[2..]));
     good(play.close_all(&finished(), [&[], &paid]).end());
 }
@@ -236,7 +236,7 @@ fn an_aborted_session_is_fine() {
     let paid = [intended(1), committed(1, 0), intended(2), committed(2, 1), compensated(2), compensated(1)];
     let play = Play::open().write(1, records(1, &[intended(1)])).commit(1).write(1, records(1, &paid[1..3]));
     let play = play.commit(2).write(1, records(1, &paid[3..4])).write(1, records(1, &[aborted(true)]));
-    let play = play.say(1, Body::Abort(abort())).write(0, records(0, &[aborted(false)])).hear(0);
+    let play = play.send(1, Body::Abort(abort())).write(0, records(0, &[aborted(false)])).hear(0);
     let play = play.compensate(2).write(1, records(1, &[compensated(2)])).compensate(1);
     let play = play.write(1, records(1, &[compensated(1)]));
     good(play.close_all(&taken_back(), [&[], &paid]).end());
@@ -331,19 +331,19 @@ fn no_3_turns_that_are_over_stay() {
 
 #[test]
 fn no_4_what_is_received_is_what_was_sent() {
-    let play = || Play::open().say(0, message(0, 3));
+    let play = || Play::open().send(0, message(0, 3));
     good(play().write(1, records(1, &[received(0, 3)])));
     breaks(4, play().write(1, records(1, &[received(0, 4)])));
 }
 
 #[test]
 fn no_8_what_is_said_is_durable() {
-    good(Play::default().write(0, open(0)).say(0, Body::Nudge(Lacks::default())));
-    breaks(8, Play::default().apply(0, open(0)).say(0, Body::Nudge(Lacks::default())));
-    breaks(8, Play::default().apply(0, open(0)).say(0, message(0, 1)));
-    good(Play::open().write(1, records(1, &[aborted(true)])).say(1, Body::Abort(abort())));
-    breaks(8, Play::open().apply(1, records(1, &[aborted(true)])).say(1, Body::Abort(abort())));
-    breaks(8, Play::open().apply(1, records(1, &[aborted(true)])).crash(1, 0).say(1, Body::Abort(abort())));
+    good(Play::default().write(0, open(0)).send(0, Body::Nudge(Lacks::default())));
+    breaks(8, Play::default().apply(0, open(0)).send(0, Body::Nudge(Lacks::default())));
+    breaks(8, Play::default().apply(0, open(0)).send(0, message(0, 1)));
+    good(Play::open().write(1, records(1, &[aborted(true)])).send(1, Body::Abort(abort())));
+    breaks(8, Play::open().apply(1, records(1, &[aborted(true)])).send(1, Body::Abort(abort())));
+    breaks(8, Play::open().apply(1, records(1, &[aborted(true)])).crash(1, 0).send(1, Body::Abort(abort())));
 }
 
 #[test]
@@ -351,17 +351,17 @@ fn no_8_a_verdict_is_durable() {
     let verdict: Result<(), Abort> = Ok(());
     let decided = Record::Observed { path: path(&[2]), name: "saga".into(), result: payload(&verdict) };
     let told = Body::Deliver { path: path(&[2, 2]), operation: Operation::Verdict, payload: payload(&verdict) };
-    good(Play::open().write(0, records(0, std::slice::from_ref(&decided))).say(0, told.clone()));
-    breaks(8, Play::open().apply(0, records(0, &[decided])).say(0, told));
+    good(Play::open().write(0, records(0, std::slice::from_ref(&decided))).send(0, told.clone()));
+    breaks(8, Play::open().apply(0, records(0, &[decided])).send(0, told));
 }
 
 #[test]
 fn no_9_acknowledged_is_durable() {
-    let play = || Play::open().say(0, message(0, 3));
+    let play = || Play::open().send(0, message(0, 3));
     good(play().write(1, records(1, &[received(0, 3)])).hear(1));
     breaks(9, play().apply(1, records(1, &[received(0, 3)])).hear(1));
     breaks(9, play().apply(1, records(1, &[received(0, 3)])).crash(1, 0).hear(1));
-    let play = || Play::open().write(0, records(0, &[aborted(true)])).say(0, Body::Abort(abort()));
+    let play = || Play::open().write(0, records(0, &[aborted(true)])).send(0, Body::Abort(abort()));
     good(play().write(1, records(1, &[aborted(false)])).hear(1));
     breaks(9, play().apply(1, records(1, &[aborted(false)])).hear(1));
 }
@@ -389,10 +389,10 @@ fn no_12_the_state_changes_with_a_step() {
 
 #[test]
 fn no_15_who_has_ended_was_heard() {
-    let play = || Play::open().say(0, message(0, 3)).write(1, records(1, &[received(0, 3)]));
+    let play = || Play::open().send(0, message(0, 3)).write(1, records(1, &[received(0, 3)]));
     good(play().hear(1).write(0, records(0, &[ended(finished())])));
     breaks(15, play().write(0, records(0, &[ended(finished())])));
-    let aborts = || play().write(0, records(0, &[aborted(true)])).say(0, Body::Abort(abort()));
+    let aborts = || play().write(0, records(0, &[aborted(true)])).send(0, Body::Abort(abort()));
     let knows = || aborts().write(1, records(1, &[aborted(false)]));
     good(knows().hear(1).write(0, records(0, &[ended(taken_back())])));
     breaks(15, knows().write(0, records(0, &[ended(taken_back())])));
@@ -425,10 +425,10 @@ fn no_18_the_latest_is_taken_back_first() {
 fn no_20_the_initiator_closes_last() {
     let play = || Play::open().write(0, records(0, &[ended(finished())])).write(0, records(0, &[Record::Closing]));
     let both = || play().write(1, records(1, &[ended(finished())]));
-    good(both().say(1, Body::Done(finished())).say(0, Body::Close(finished())));
-    breaks(20, Play::open().apply(1, records(1, &[ended(finished())])).say(1, Body::Done(finished())));
-    breaks(20, play().apply(1, records(1, &[ended(finished())])).say(0, Body::Close(finished())));
-    breaks(20, play().say(0, Body::Close(finished())));
+    good(both().send(1, Body::Done(finished())).send(0, Body::Close(finished())));
+    breaks(20, Play::open().apply(1, records(1, &[ended(finished())])).send(1, Body::Done(finished())));
+    breaks(20, play().apply(1, records(1, &[ended(finished())])).send(0, Body::Close(finished())));
+    breaks(20, play().send(0, Body::Close(finished())));
     breaks(20, play().write(0, close(0, finished(), &[ended(finished()), Record::Closing])));
 }
 
@@ -443,8 +443,8 @@ fn no_21_closed_stays_closed() {
 
 #[test]
 fn no_22_the_same_id_has_the_same_bytes() {
-    good(Play::open().say(0, message(0, 3)).crash(0, 0).say(0, message(0, 3)));
-    breaks(22, Play::open().say(0, message(0, 3)).crash(0, 0).say(0, message(0, 4)));
+    good(Play::open().send(0, message(0, 3)).crash(0, 0).send(0, message(0, 3)));
+    breaks(22, Play::open().send(0, message(0, 3)).crash(0, 0).send(0, message(0, 4)));
 }
 
 #[test]
@@ -475,9 +475,9 @@ fn no_33_a_key_is_one_session() {
 #[test]
 fn no_34_nobody_invites_the_closed() {
     let closed = || Play::open().close_all(&finished(), [&[], &[]]);
-    good(closed().say(0, Body::Close(finished())));
-    breaks(34, closed().say(0, Body::Nudge(Lacks::default())));
-    breaks(34, closed().say(1, message(0, 3)));
+    good(closed().send(0, Body::Close(finished())));
+    breaks(34, closed().send(0, Body::Nudge(Lacks::default())));
+    breaks(34, closed().send(1, message(0, 3)));
 }
 
 #[test]

@@ -156,7 +156,7 @@ impl Session {
         self.note(SENT_AGAIN);
         let Some(life) = next.seats[role].life.clone() else { return };
         let mut begun = self.again(role, &life);
-        if let Some(change) = begun.part.rest_without(&lacking) {
+        if let Some(change) = begun.part.passivation_without(&lacking) {
             begun.disk.apply(vec![change]);
         }
         next.forget_sender(role);

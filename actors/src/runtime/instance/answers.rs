@@ -37,7 +37,7 @@ impl InstanceState {
                 frames.push(answer_of_the_closed(&frame, &node, Some(closed.outcome.clone())));
             }
         }
-        self.context.routes.to_link(LinkMessage::Say { id: self.id, frames, acks });
+        self.context.routes.to_link(LinkMessage::Send { id: self.id, frames, acks });
         stop(myself, ends::CLOSED);
     }
 
@@ -48,7 +48,7 @@ impl InstanceState {
             InstanceMessage::Deliver(delivery) => delivery.receipt,
             _ => None,
         });
-        self.context.routes.to_link(LinkMessage::Say { id: self.id, frames: Vec::new(), acks: receipts.collect() });
+        self.context.routes.to_link(LinkMessage::Send { id: self.id, frames: Vec::new(), acks: receipts.collect() });
         stop(myself, ends::CLOSED);
     }
 
@@ -69,7 +69,7 @@ impl InstanceState {
         });
         let frames: Vec<_> = answers.collect();
         if !frames.is_empty() {
-            self.context.routes.to_link(LinkMessage::Say { id: self.id, frames, acks: Vec::new() });
+            self.context.routes.to_link(LinkMessage::Send { id: self.id, frames, acks: Vec::new() });
         }
         early.iter().all(asks_the_initiator)
     }

@@ -51,7 +51,7 @@ impl InstanceState {
         #[cfg(feature = "testing")]
         let frames = self.forget_some(myself, frames);
         if !frames.is_empty() || !acks.is_empty() {
-            self.context.routes.to_link(LinkMessage::Say { id: self.id, frames, acks });
+            self.context.routes.to_link(LinkMessage::Send { id: self.id, frames, acks });
         }
         if opened {
             self.context.admissions.queue_delay().stored(&Arrival::Start(self.id), self.context.now_ms());

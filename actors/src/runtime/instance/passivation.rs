@@ -48,10 +48,10 @@ impl InstanceState {
     /// disk; link and supervisor are informed when to reactivate it.
     fn leave(&self, myself: &ActorRef<InstanceMessage>, Idle { until_unix_ms, unacknowledged }: Idle) {
         let farewell = || {
-            let rest = self.stage.live().and_then(|live| live.part.rest());
-            self.context.writer.submit(Job::Leave { id: self.id, incarnation: self.incarnation, rest });
+            let passivation = self.stage.live().and_then(|live| live.part.passivation());
+            self.context.writer.submit(Job::Passivate { id: self.id, incarnation: self.incarnation, passivation });
             if !unacknowledged.is_empty() {
-                self.context.routes.to_link(LinkMessage::Rest { id: self.id, unacknowledged });
+                self.context.routes.to_link(LinkMessage::Passivated { id: self.id, unacknowledged });
             }
             if let Some(until_unix_ms) = until_unix_ms {
                 self.context.routes.to_supervisor(SupervisorMessage::Wait(self.id, until_unix_ms));
@@ -81,8 +81,8 @@ impl InstanceState {
             self.sent_anew_ms.insert(role, now_ms);
         }
         counter!(metric::MESSAGES_SENT_ANEW).increment(lacking.len() as u64);
-        let rest = live.part.rest_without(&lacking);
-        self.context.writer.submit(Job::Leave { id: self.id, incarnation: self.incarnation, rest });
+        let passivation = live.part.passivation_without(&lacking);
+        self.context.writer.submit(Job::Passivate { id: self.id, incarnation: self.incarnation, passivation });
         // As at a passivation: after reloading, the instance sends what is still to be sent, and nothing else.
         self.context.routes.to_link(LinkMessage::Forget { id: self.id, what: Forget::All });
         self.stage = Stage::Unloaded(self.discard());

@@ -306,7 +306,7 @@ impl LinkState {
         let now_ms = self.context.now_ms();
         if self.introductions.hurries(node, is_known, now_ms) {
             self.outbox.hurry(node, now_ms);
-            self.passivated.hurry(node, self.context.settings.returns_max);
+            self.passivated.hurry(node, self.context.settings.reactivations_max);
         }
     }
 

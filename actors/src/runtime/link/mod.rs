@@ -227,7 +227,7 @@ impl Actor for Link {
 impl LinkState {
     fn hear(&mut self, myself: &ActorRef<LinkSignal>, message: LinkMessage) -> Result<(), ActorProcessingErr> {
         match message {
-            LinkMessage::Say { id, frames, acks } => {
+            LinkMessage::Send { id, frames, acks } => {
                 for outgoing in frames {
                     self.say(id, outgoing);
                 }
@@ -236,7 +236,7 @@ impl LinkState {
                 }
             }
             LinkMessage::Forget { id, what } => self.forget(id, what),
-            LinkMessage::Rest { id, unacknowledged } => {
+            LinkMessage::Passivated { id, unacknowledged } => {
                 self.forget(id, Forget::All);
                 self.passivated.add(id, unacknowledged);
             }

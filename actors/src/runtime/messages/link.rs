@@ -16,12 +16,12 @@ use accompanist_core::machine::{Forget, Outgoing};
 /// A message to the link, sent by its [`LinkHandle`].
 pub(crate) enum LinkMessage {
     /// An instance sends frames or acknowledgements.
-    Say { id: InstanceId, frames: Vec<Outgoing>, acks: Vec<Receipt> },
+    Send { id: InstanceId, frames: Vec<Outgoing>, acks: Vec<Receipt> },
     /// These frames of an instance are not to be sent again.
     Forget { id: InstanceId, what: Forget },
     /// An instance is passivated while these nodes have not acknowledged all of its frames: it is to be reactivated
     /// to resend them.
-    Rest { id: InstanceId, unacknowledged: BTreeSet<NodeId> },
+    Passivated { id: InstanceId, unacknowledged: BTreeSet<NodeId> },
     /// A packet has arrived.
     Packet { from: NodeId, bytes: Vec<u8>, arrived_ms: u64 },
     /// The wire has ended by itself.

@@ -346,7 +346,7 @@ impl SupervisorState {
     /// page.
     fn reactivate(&mut self, myself: &ActorRef<SupervisorMessage>) {
         let (unix_ms, instances_max) = (self.context.environment.unix_ms(), self.context.settings.instances_max / 4);
-        let under_way_max = self.context.settings.returns_max;
+        let under_way_max = self.context.settings.reactivations_max;
         let nudge_pause_ms = self.nudge_pause_ms();
         loop {
             if let Some((reading, after)) = self.returns.next_page(self.context.now_ms(), nudge_pause_ms) {

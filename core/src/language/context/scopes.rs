@@ -246,7 +246,7 @@ impl Engine {
                 self.send(&paths.vote, Operation::Vote, &[decider], &vote).await;
             }
             let verdict = self.hear(&paths.verdict, Operation::Verdict, decider).await;
-            self.instance().hear_verdict(&paths.body, &verdict);
+            self.instance().take_verdict(&paths.body, &verdict);
             verdict
         };
         if verdict.is_err() {

@@ -189,7 +189,7 @@ fn keeps_records(Change { id, node, before, after }: &Change<'_>) -> Verdict {
         match (record.as_ref(), after.records.get(key).map(|entry| entry.record.as_ref())) {
             (before, Some(after)) if before == after => {}
             (Record::Troubled { .. } | Record::Quarantined { .. } | Record::Signalled { .. }, _)
-            | (Record::PassivatedState(_), Some(_)) => {}
+            | (Record::Passivated(_), Some(_)) => {}
             // The commit had not started when the session was aborted.
             (Record::Intended { path, .. }, None) if !has_result(before, path) => {}
             // The timer is over.
