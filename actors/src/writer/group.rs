@@ -36,7 +36,7 @@ enum Reply {
 impl Writer {
     pub(super) fn is_in_group(&self, id: InstanceId) -> bool {
         let is_of_it = |member: &Member| match member {
-            Member::Write { id: other, .. } | Member::Leave { id: other, .. } => *other == id,
+            Member::Write { id: other, .. } | Member::Passivate { id: other, .. } => *other == id,
             Member::Change { .. } => false,
         };
         self.group.iter().any(is_of_it)
@@ -93,7 +93,7 @@ impl Writer {
         let changes = |member: &Member| match member {
             Member::Write { write, .. } => write.changes.len() + CHANGES_BESIDE,
             Member::Change { changes, .. } => changes.len(),
-            Member::Leave { .. } => 1,
+            Member::Passivate { .. } => 1,
         };
         let mut batch = Batch::with_capacity(self.group.iter().map(changes).sum());
         let mut state = Writes::default();
@@ -101,7 +101,7 @@ impl Writer {
         let store = self.store.as_ref();
         for member in self.group.drain(..) {
             match member {
-                Member::Leave { change, .. } => batch.push(change),
+                Member::Passivate { change, .. } => batch.push(change),
                 Member::Change { changes, done } => {
                     batch.extend(changes);
                     replies.push(Reply::Change(done));

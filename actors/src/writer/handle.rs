@@ -196,7 +196,7 @@ impl Job {
             Self::Count(CensusQuery { done, .. }) => done(Err(error.clone())),
             Self::Claim { done, .. } => done(Err(error.clone())),
             Self::Change { done, .. } => done(Err(error.clone())),
-            Self::Leave { .. } | Self::Fail(_) | Self::End => {}
+            Self::Passivate { .. } | Self::Fail(_) | Self::End => {}
         }
     }
 }

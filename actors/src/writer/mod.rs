@@ -255,7 +255,7 @@ impl Writer {
                 self.owners.remove(&id);
                 if let Some(change) = passivation {
                     self.join(false);
-                    self.group.push(Member::Leave { id, change });
+                    self.group.push(Member::Passivate { id, change });
                 }
             }
             Job::Claim { key, new, done } => done(self.claim(key, new)),
@@ -293,7 +293,7 @@ impl Writer {
             match member {
                 Member::Write { done, .. } => done(Err(error.clone())),
                 Member::Change { done, .. } => done(Err(error.clone())),
-                Member::Leave { .. } => {}
+                Member::Passivate { .. } => {}
             }
         }
         self.census.refuse(error);

@@ -355,7 +355,7 @@ impl RoleInstance {
         self.engine.instance().passivation()
     }
 
-    /// The record to write before passivation in order to resend `lacking`; see [`Machine::rest_without`].
+    /// The record to write before passivation in order to resend `lacking`; see [`Machine::passivation_without`].
     pub fn passivation_without(&self, lacking: &BTreeSet<(Path, RoleIndex)>) -> Option<Change> {
         self.engine.instance().passivation_without(lacking)
     }

@@ -15,8 +15,8 @@ use crate::state::State;
 pub use erased::Step;
 pub use transaction::{LocalTransaction, Transaction};
 
-/// The order in which the roles of an aborted session compensate their steps. Within a [`Context::saga`], each role
-/// always compensates at its own pace.
+/// The order in which the roles of an aborted session compensate their steps. Within a
+/// [`Context::saga`](crate::Context::saga), each role always compensates at its own pace.
 ///
 /// ```
 /// # use std::sync::{Arc, Mutex};
