@@ -33,6 +33,44 @@ const ENVELOPE_BYTES: usize = 224;
 ///
 /// Messages told and asked through one node arrive in the order in which that node accepted them; between nodes there
 /// is no order. Clones are the same address.
+///
+/// ```
+/// # use accompanist::prelude::*;
+/// # use accompanist::store::MemoryDisk;
+/// # use accompanist::transport::LocalNetwork;
+/// # const LEFT: Table<u8, u32> = Table::new("left");
+/// # struct Shelf;
+/// # impl DurableActor for Shelf {
+/// #     const NAME: &'static str = "shelf"; type Message = u32; type Reply = u32;
+/// #     fn handle(&self, _: &mut ActorContext<'_>, state: &mut State<'_>, books: u32) -> Result<u32, Abort> {
+/// #         let sold_out = Abort::new("sold-out", "not enough books on the shelf");
+/// #         LEFT.update(state, 0, |left| left.unwrap_or(10).checked_sub(books).ok_or(sold_out))
+/// #     }
+/// # }
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let node = Node::builder(NodeId::new("shop-1")?)
+/// #     .store(MemoryDisk::default().open()?).transport(LocalNetwork::new())
+/// #     .actor(Shelf)
+/// #     .start().await?;
+/// // `Shelf` sells some of its ten books, and says how many are left.
+/// let shelf: Address<Shelf> = node.actor();
+/// shelf.tell(&3).await?; // On disk here; waits for nobody.
+/// assert_eq!(shelf.ask(&2).await?, 5); // After the tell, and on disk there.
+/// assert_eq!(shelf.ask(&1).key("order 17").await?, 4);
+/// assert_eq!(shelf.ask(&1).key("order 17").await?, 4); // The same question, asked again after a crash.
+///
+/// assert!(matches!(shelf.ask(&9).await, Err(ActorError::Refused { .. })));
+/// shelf.tell(&8).await?; // Refused as well, but nobody waits to hear it.
+/// let cellar = shelf.named("cellar"); // Another instance, with ten books of its own.
+/// assert_eq!(cellar.ask(&8).await?, 2);
+///
+/// assert_eq!(shelf.ask(&0).await?, 4);
+/// assert_eq!(shelf.read(|state| LEFT.get(state, 0)).await??, Some(4)); // On the node that plays the actor.
+/// assert_eq!(shelf.refused().await?[0].message, Some(8));
+/// # node.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Address<A> {
     node: Node,
     name: String,

@@ -107,6 +107,44 @@ const TOLD_PAYLOADS_MAX: usize = 8;
 /// handled. The message that panics and the later ones of that sender wait on disk until an operator
 /// [resumes](crate::InstanceOperator::resume) the instance, or has the message
 /// [skipped](crate::InstanceOperator::skip_message). Other senders are not affected.
+///
+/// # Example
+/// A handler, tested alone. The [module](self) runs one on a node.
+///
+/// ```
+/// use accompanist::prelude::*;
+/// use accompanist::state::Writes;
+///
+/// const LEFT: Table<u8, u32> = Table::new("left");
+///
+/// /// Sells books while there are any, and has the carrier fetch them.
+/// struct Shelf;
+/// impl DurableActor for Shelf {
+///     const NAME: &'static str = "shelf";
+///     type Message = u32; // How many.
+///     type Reply = u32; // How many are left.
+///     fn handle(&self, here: &mut ActorContext<'_>, state: &mut State<'_>, books: u32) -> Result<u32, Abort> {
+///         let sold_out = Abort::new("sold-out", "not enough books on the shelf");
+///         let left = LEFT.update(state, 0, |left| left.unwrap_or(10).checked_sub(books).ok_or(sold_out))?;
+///         here.tell::<Carrier>("", &books)?; // Leaves once this message is handled.
+///         Ok(left)
+///     }
+/// }
+/// # struct Carrier;
+/// # impl DurableActor for Carrier {
+/// #     const NAME: &'static str = "carrier"; type Message = u32; type Reply = ();
+/// #     fn handle(&self, _: &mut ActorContext<'_>, _: &mut State<'_>, _: u32) -> Result<(), Abort> { Ok(()) }
+/// # }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (sender, stored) = (NodeId::new("buyer-1")?, Writes::default());
+/// let (mut here, mut state) = (ActorContext::alone(&sender, ""), State::new(&stored, Shelf::NAME));
+/// assert_eq!(Shelf.handle(&mut here, &mut state, 3)?, 7);
+/// assert_eq!(Shelf.handle(&mut here, &mut state, 8).unwrap_err().code(), "sold-out");
+/// assert_eq!(here.told_to::<Carrier>(""), [3]);
+/// # Ok(())
+/// # }
+/// ```
 pub trait DurableActor: Send + Sync + 'static {
     /// The actor's name, by which other nodes find it: unique among the roles of a system, and the same in every
     /// release.

@@ -99,6 +99,32 @@ impl Default for Actors {
 /// Bounds and pauses of a node. `accompanist.toml` uses the same names, see [`Config`](crate::Config). Each has a
 /// least and a greatest value ([`Settings::ranges`], and `docs/accompanist.toml`); the start refuses any other value,
 /// naming the key.
+///
+/// ```
+/// use accompanist::Settings;
+/// use accompanist::machine::Limits;
+/// # use std::sync::Arc;
+/// # use accompanist::prelude::{Node, NodeId, Role};
+/// # use accompanist::store::MemoryDisk;
+/// # use accompanist::transport::LocalNetwork;
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let builder = || -> Result<_, Box<dyn std::error::Error>> {
+/// #     let builder = Node::builder(NodeId::new("shop-1")?).store(MemoryDisk::default().open()?);
+/// #     Ok(builder.transport(LocalNetwork::new()).role(Seller, Arc::new(())))
+/// # };
+/// let limits = Limits { tries_max: 5, ..Limits::default() };
+/// let settings = Settings { instances_max: 1_000, limits, ..Settings::default() };
+/// let node = builder()?.settings(settings).start().await?;
+/// # node.shutdown().await;
+///
+/// let settings = Settings { group_writes_max: 0, ..Settings::default() };
+/// let error = builder()?.settings(settings).start().await.unwrap_err();
+/// assert_eq!(error.to_string(), "settings: group_writes_max: 0 is too little: give 1 or more");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {

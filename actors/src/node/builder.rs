@@ -38,6 +38,49 @@ use crate::supervision::{Group, Guarded, Supervision, why_not_started};
 use crate::writer::{self, Collector, Mode};
 
 /// Collects what a [`Node`] needs: a store, a transport, the roles it plays, and the choreographies it knows.
+///
+/// ```
+/// # use std::sync::Arc;
+/// use accompanist::prelude::*;
+/// use accompanist::store::MemoryDisk;
+/// use accompanist::transport::LocalNetwork;
+///
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// impl Role for Seller {
+///     const NAME: &'static str = "seller";
+///     type Service = u32; // The price of a book.
+/// }
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+/// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+/// #     async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+/// #         let books = ctx.comm(Buyer, Seller, &books).await?;
+/// #         ctx.comm(Seller, Buyer, &ctx.locally(Seller, |seller| seller.get(&books) * seller.service())).await
+/// #     }
+/// # }
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let name = NodeId::new("shop-1")?; // The same after every restart, and so is the store.
+/// let disk = MemoryDisk::default(); // For tests; others have a `FjallStore`.
+/// let builder = || {
+///     let builder = Node::builder(name.clone()).transport(LocalNetwork::new()).choreography(Sale);
+///     builder.role(Buyer, Arc::new(())).role(Seller, Arc::new(25))
+/// };
+/// let error = builder().start().await.unwrap_err();
+/// assert_eq!(error.to_string(), "the node lacks a store: call `store` of its builder");
+///
+/// let node = builder().store(disk.open()?).start().await?;
+/// let session = node.start(Sale, 3).await?.id();
+/// node.shutdown().await;
+///
+/// let node = builder().store(disk.open()?).start().await?; // What was open goes on by itself.
+/// assert_eq!(node.session::<Sale>(session).await?.settled().await?, 75);
+/// # node.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 pub struct NodeBuilder {
     name: NodeId,
     settings: Settings,

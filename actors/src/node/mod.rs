@@ -39,6 +39,54 @@ use crate::runtime::context::NodeContext;
 
 /// A running node. Clones are handles on the same node. A node runs until [`Node::shutdown`] or [`Node::kill`], or
 /// until the tokio runtime that it was started on ends.
+///
+/// One program on two nodes, here in one process. Between machines a node has a Zenoh transport and a
+/// [`FjallStore`](crate::store::FjallStore).
+///
+/// ```
+/// # use std::sync::Arc;
+/// use accompanist::prelude::*;
+/// use accompanist::store::MemoryDisk;
+/// use accompanist::transport::LocalNetwork;
+///
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+/// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+/// #     async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+/// #         let books = ctx.comm(Buyer, Seller, &books).await?;
+/// #         ctx.comm(Seller, Buyer, &ctx.locally(Seller, |seller| seller.get(&books) * 25)).await
+/// #     }
+/// # }
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let network = LocalNetwork::new();
+/// let seller = Node::builder(NodeId::new("seller-1")?)
+///     .store(MemoryDisk::default().open()?)
+///     .transport(network.clone())
+///     .role(Seller, Arc::new(()))
+///     .choreography(Sale) // The buyer asks for the price of some books, and the seller says it.
+///     .start()
+///     .await?;
+/// let buyer = Node::builder(NodeId::new("buyer-1")?)
+///     .store(MemoryDisk::default().open()?)
+///     .transport(network)
+///     .role(Buyer, Arc::new(()))
+///     .choreography(Sale)
+///     .start()
+///     .await?;
+///
+/// assert_eq!(buyer.start(Sale, 3).await?.settled().await?, 75);
+/// let error = seller.start(Sale, 3).await.unwrap_err(); // The input is the buyer's, so only its node starts sales.
+/// assert!(matches!(error, StartError::NotPlayedHere { role: "buyer" }));
+/// buyer.shutdown().await;
+/// seller.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Node {
     context: Arc<NodeContext>,

@@ -28,6 +28,49 @@ pub(super) const COUNT_PAGE: usize = 256;
 /// [`dead_letters`](Operator::dead_letters); [`instance`](Operator::instance) has the ways out. Nodes come and go by
 /// [`drain`](Operator::drain), [`leave`](Operator::leave), [`forget`](Operator::forget) and
 /// [`cordon`](Operator::cordon).
+///
+/// ```
+/// use accompanist::MemberStatus;
+/// # use std::sync::Arc;
+/// # use accompanist::prelude::*;
+/// # use accompanist::store::MemoryDisk;
+/// # use accompanist::transport::LocalNetwork;
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+/// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+/// #     async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+/// #         let books = ctx.comm(Buyer, Seller, &books).await?;
+/// #         ctx.comm(Seller, Buyer, &ctx.locally(Seller, |seller| seller.get(&books) * 25)).await
+/// #     }
+/// # }
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let node = Node::builder(NodeId::new("shop-1")?)
+/// #     .store(MemoryDisk::default().open()?).transport(LocalNetwork::new())
+/// #     .role(Buyer, Arc::new(())).role(Seller, Arc::new(())).choreography(Sale)
+/// #     .start().await?;
+/// let operator = node.operator();
+/// let session = node.start(Sale, 3).await?;
+/// assert!(operator.stopped_sessions().is_empty());
+/// assert!(operator.troubled_sessions().is_empty());
+///
+/// operator.drain().await?; // Nothing new, while what is open goes on.
+/// assert_eq!(operator.status(), MemberStatus::Draining);
+/// assert!(matches!(node.start(Sale, 4).await, Err(StartError::Draining)));
+/// assert_eq!(session.settled().await?, 75);
+/// operator.drained().await?; // No node needs this one any more: it may `leave`.
+/// assert!(operator.drain_progress().await?.open.values().all(|open| *open == Some(0)));
+///
+/// operator.undrain().await?; // Or stay.
+/// assert_eq!(node.start(Sale, 4).await?.settled().await?, 100);
+/// # node.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy)]
 pub struct Operator<'a> {
     pub(super) context: &'a Arc<NodeContext>,

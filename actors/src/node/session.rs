@@ -14,6 +14,47 @@ use crate::runtime::messages::InstanceProgress;
 /// A session that was started on this node.
 ///
 /// Dropping the value changes nothing: the session continues.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use accompanist::prelude::*;
+/// # use accompanist::store::MemoryDisk;
+/// # use accompanist::transport::LocalNetwork;
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+/// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+/// #     async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+/// #         let books = ctx.comm(Buyer, Seller, &books).await?;
+/// #         let enough = ctx.locally(Seller, |seller| *seller.get(&books) <= 10);
+/// #         if !ctx.broadcast(Seller, &enough).await? {
+/// #             return ctx.abort(Abort::new("sold-out", "there are ten")).await;
+/// #         }
+/// #         ctx.comm(Seller, Buyer, &ctx.locally(Seller, |seller| seller.get(&books) * 25)).await
+/// #     }
+/// # }
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let node = Node::builder(NodeId::new("shop-1")?)
+/// #     .store(MemoryDisk::default().open()?).transport(LocalNetwork::new())
+/// #     .role(Buyer, Arc::new(())).role(Seller, Arc::new(())).choreography(Sale)
+/// #     .start().await?;
+/// let session = node.start(Sale, 3).await?;
+/// assert_eq!(session.output().await?, 75); // Durable here; a role that is not done could still abort.
+/// assert_eq!(session.settled().await?, 75); // Final at all roles.
+///
+/// let id = session.id(); // All that a caller has to keep.
+/// assert_eq!(node.session::<Sale>(id).await?.settled().await?, 75);
+///
+/// let Err(SessionError::Aborted(abort)) = node.start(Sale, 11).await?.settled().await else { panic!("it aborts") };
+/// assert_eq!(abort.code(), "sold-out");
+/// # node.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Session<C: Choreography> {
     initiator: InstanceHandle,
     progress: watch::Receiver<InstanceProgress>,

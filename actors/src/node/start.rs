@@ -96,6 +96,44 @@ impl Node {
     /// that all nodes of the cast know. Version and patches stay fixed for the session, whatever nodes advertise
     /// later.
     ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// use std::time::Duration;
+    /// # use accompanist::prelude::*;
+    /// # use accompanist::store::MemoryDisk;
+    /// # use accompanist::transport::LocalNetwork;
+    ///
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer,);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+    /// #     async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+    /// #         let _paid: At<Buyer, ()> = ctx.signal(Buyer, "paid").await?;
+    /// #         Ok(books)
+    /// #     }
+    /// # }
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let node = Node::builder(NodeId::new("shop-1")?)
+    /// #     .store(MemoryDisk::default().open()?).transport(LocalNetwork::new())
+    /// #     .role(Buyer, Arc::new(())).choreography(Sale)
+    /// #     .start().await?;
+    /// // Each sale waits until it is paid.
+    /// let first = node.start(Sale, 3).key("order 17").await?;
+    /// let again = node.start(Sale, 3).key("order 17").await?; // By a caller who missed the answer.
+    /// assert_eq!(again.id(), first.id());
+    /// let error = node.start(Sale, 4).key("order 17").await.unwrap_err();
+    /// assert!(matches!(error, StartError::OtherInput { .. }));
+    ///
+    /// let unpaid = node.start(Sale, 5).deadline(Duration::from_millis(20)).await?;
+    /// let Err(SessionError::Aborted(abort)) = unpaid.settled().await else { panic!("nobody has paid") };
+    /// assert_eq!(abort.code(), Abort::DEADLINE);
+    /// # node.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Awaiting it returns [`StartError`]; no session was started then. Cancel-safe: a start whose future is dropped
     /// may still take place.

@@ -84,6 +84,22 @@ const ITEM_BYTES: u64 = 19;
 const COMMITS: &str = "commits";
 
 /// A store in its own folder.
+///
+/// ```
+/// use accompanist::Durability;
+/// use accompanist::contract::StoreError;
+/// use accompanist::store::FjallStore;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path().join("shop-1");
+/// let store = FjallStore::open(&folder)?.durability(Durability::Process); // For `NodeBuilder::store`.
+/// let error = FjallStore::open(&folder).unwrap_err(); // A store has one owner.
+/// assert!(matches!(error, StoreError::InUse { .. }));
+///
+/// drop(store);
+/// let store = FjallStore::open(&folder)?; // Power cuts are survived unless `durability` says otherwise.
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct FjallStore {
     database: Database,
     spaces: Vec<(Space, Keyspace)>,

@@ -43,22 +43,47 @@ struct Child {
 /// ```
 /// use accompanist::ractor::{Actor, ActorProcessingErr, ActorRef};
 /// use accompanist::supervision::{Group, Policy, Restart, Strategy};
+/// use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+/// # use std::sync::Arc;
+/// # use accompanist::prelude::*;
+/// # use accompanist::store::MemoryDisk;
+/// # use accompanist::transport::LocalNetwork;
 ///
+/// /// Fails above 3000 watts. Whoever wants to send it a value hears of each start.
 /// struct Meter;
 /// impl Actor for Meter {
 ///     type Msg = u32;
-///     type State = u32;
-///     type Arguments = u32;
-///     async fn pre_start(&self, _: ActorRef<u32>, first: u32) -> Result<u32, ActorProcessingErr> {
-///         Ok(first)
+///     type State = ();
+///     type Arguments = UnboundedSender<ActorRef<u32>>;
+///     async fn pre_start(&self, meter: ActorRef<u32>, starts: Self::Arguments) -> Result<(), ActorProcessingErr> {
+///         Ok(starts.send(meter)?)
+///     }
+///     async fn handle(&self, _: ActorRef<u32>, watts: u32, (): &mut ()) -> Result<(), ActorProcessingErr> {
+///         if watts > 3_000 { Err("the fuse has blown".into()) } else { Ok(()) }
 ///     }
 /// }
 ///
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (starts, mut started) = unbounded_channel();
 /// let group = Group::new("meters")
 ///     .policy(Policy { strategy: Strategy::OneForAll, ..Policy::default() })
-///     .child("kitchen", Restart::Permanent, |supervisor| async {
-///         Ok(Actor::spawn_linked(None, Meter, 7, supervisor).await?.0.get_cell())
+///     .child("kitchen", Restart::Permanent, move |supervisor| {
+///         let starts = starts.clone();
+///         async { Ok(Actor::spawn_linked(None, Meter, starts, supervisor).await?.0.get_cell()) }
 ///     });
+/// # let builder = Node::builder(NodeId::new("shop-1")?).store(MemoryDisk::default().open()?);
+/// # let builder = builder.transport(LocalNetwork::new()).role(Seller, Arc::new(()));
+/// let node = builder.supervise(group).start().await?;
+///
+/// let meter = started.recv().await.ok_or("never started")?;
+/// meter.send_message(4_000)?;
+/// let restarted = started.recv().await.ok_or("not restarted")?;
+/// assert_ne!(restarted.get_id(), meter.get_id());
+/// # node.shutdown().await;
+/// # Ok(())
+/// # }
 /// ```
 pub struct Group {
     pub(crate) name: String,

@@ -65,6 +65,48 @@ pub enum AskError {
 }
 
 /// A handle on one role's part of one session; see [`Node::instance`](crate::Node::instance).
+///
+/// ```
+/// use accompanist::machine::Status;
+/// # use std::sync::Arc;
+/// # use accompanist::prelude::*;
+/// # use accompanist::store::MemoryDisk;
+/// # use accompanist::transport::LocalNetwork;
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+/// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+/// async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+///     let books = ctx.comm(Buyer, Seller, &books).await?;
+///     ctx.publish(Seller, &ctx.locally(Seller, |seller| format!("a price for {}?", seller.get(&books))));
+///     let price: At<Seller, u32> = ctx.signal(Seller, "price").await?;
+///     ctx.comm(Seller, Buyer, &price).await
+/// }
+/// # }
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let node = Node::builder(NodeId::new("shop-1")?)
+/// #     .store(MemoryDisk::default().open()?).transport(LocalNetwork::new())
+/// #     .role(Buyer, Arc::new(())).role(Seller, Arc::new(())).choreography(Sale)
+/// #     .start().await?;
+/// let session = node.start(Sale, 3).await?;
+/// let seller = node.instance(Sale, session.id(), Seller); // The buyer's part is `session.initiator()`.
+/// // The error is `AskError::NotOpen` until the seller's part has begun.
+/// while seller.query::<String>().await.ok().flatten().as_deref() != Some("a price for 3?") {
+///     tokio::task::yield_now().await;
+/// }
+/// assert_eq!(seller.status().await?, Status::Running);
+///
+/// seller.signal("price", "form 17", &70_u32).await?;
+/// seller.signal("price", "form 17", &70_u32).await.ok(); // Repeated under its key: taken once.
+/// assert_eq!(session.settled().await?, 70);
+/// # node.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct InstanceHandle {
     id: InstanceId,

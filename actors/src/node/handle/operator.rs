@@ -100,6 +100,60 @@ impl StoppedInstance {
 }
 
 /// The operator's actions on one role's part of one session; see [`Operator::instance`](crate::Operator::instance).
+///
+/// A step that only a person can compensate:
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use accompanist::prelude::*;
+/// # use accompanist::store::MemoryDisk;
+/// # use accompanist::transport::LocalNetwork;
+/// # #[derive(Clone, Copy)] struct Buyer;
+/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Seller;
+/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// struct Ship;
+/// impl LocalTransaction for Ship {
+///     // ..
+/// #     const NAME: &'static str = "ship"; type Role = Seller; type Input = (); type Output = ();
+/// #     fn commit(&self, _: &mut State<'_>, (): &()) -> Result<(), Abort> { Ok(()) }
+///     fn compensate(&self, _: &mut State<'_>, (): &(), (): &()) -> Result<(), Retry> {
+///         Err(Retry::needs_operator("the parcel is on its way"))
+///     }
+/// }
+///
+/// # struct Sale;
+/// # impl Choreography for Sale {
+/// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+/// #     type Input = At<Buyer, ()>; type Output = At<Buyer, ()>;
+/// async fn run(&self, ctx: &Context<Self::Roles>, order: At<Buyer, ()>) -> Result<At<Buyer, ()>, Abort> {
+///     let order = ctx.comm(Buyer, Seller, &order).await?;
+///     let shipped = ctx.transact(Ship, &order).await?;
+///     ctx.comm(Seller, Buyer, &shipped).await?;
+///     ctx.abort(Abort::new("recalled", "the book must not be sold")).await
+/// }
+/// # }
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let node = Node::builder(NodeId::new("shop-1")?)
+/// #     .store(MemoryDisk::default().open()?).transport(LocalNetwork::new())
+/// #     .role(Buyer, Arc::new(())).role(Seller, Arc::new(())).choreography(Sale)
+/// #     .start().await?;
+/// let session = node.start(Sale, ()).await?;
+/// while node.operator().troubled_sessions().is_empty() {
+///     tokio::task::yield_now().await;
+/// }
+/// let troubled = node.operator().troubled_sessions().remove(0);
+/// assert_eq!(troubled.steps[0].1.reason, "the parcel is on its way");
+///
+/// // Somebody fetches the parcel. Then:
+/// let seller = node.operator().instance(troubled.session, troubled.role);
+/// assert_eq!(seller.resolve(Resolution::Compensated).await?, 1);
+/// let Err(SessionError::Aborted(abort)) = session.settled().await else { panic!("it was recalled") };
+/// assert_eq!(abort.code(), "recalled");
+/// # node.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct InstanceOperator {
     id: InstanceId,
