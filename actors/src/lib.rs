@@ -20,8 +20,8 @@
 //! | `writer` | the one owner of the store: group commits, tombstones, callers' keys | `base`, `config`, `store` |
 //! | `peers` | the known nodes, and the cast of a new session | `base`, `store`, `writer` |
 //! | `error` | what callers are told, and what to do about it | `config`, `security`, `writer`, `peers` |
-//! | `runtime` | link, supervisor, instances | `base`, `config`, `security`, `store`, `supervision`, `writer`, `peers`, `error` |
-//! | `node` | the node and its handles | `base`, `config`, `security`, `store`, `supervision`, `writer`, `peers`, `error`, `runtime` |
+//! | `runtime` | the actors, and what they share | all of the above |
+//! | `node` | the node and its handles | all of the above |
 //! | `actor` | durable actors | `base`, `config`, `writer`, `error`, `runtime`, `node` |
 //! | `sql` | steps on a database outside | `writer`, `error`, `runtime`, `node` |
 //! | `testing` | simulated worlds | `base`, `store`, `error`, `runtime`, `node` |

@@ -309,8 +309,8 @@ impl<A: DurableActor> Address<A> {
         open::<A>(&self.node, &self.name).await.map(drop)
     }
 
-    /// Returns this node's end of the channel, for tools: to inspect what it waits for. An operator resumes it by its id
-    /// ([`Operator::instance`](crate::Operator::instance)).
+    /// Returns this node's end of the channel, for tools: to inspect what it waits for. An operator resumes it by its
+    /// id ([`Operator::instance`](crate::Operator::instance)).
     ///
     /// # Errors
     /// As [`Address::tell`].

@@ -39,9 +39,9 @@ pub struct SkippedMessage {
 
 impl InstanceOperator {
     /// Skips the message that blocks a channel to a durable actor which is stopped at the actor's node (see
-    /// [`Operator::stopped_sessions`](crate::Operator::stopped_sessions)). The skipped message is kept among those that the
-    /// actor has [refused](crate::actor::Address::refused), to be handled again or discarded later; if it was an ask,
-    /// its sender receives a refusal. The messages behind it are handled in order. Durable when it returns.
+    /// [`Operator::stopped_sessions`](crate::Operator::stopped_sessions)). The skipped message is kept among those that
+    /// the actor has [refused](crate::actor::Address::refused), to be handled again or discarded later; if it was an
+    /// ask, its sender receives a refusal. The messages behind it are handled in order. Durable when it returns.
     ///
     /// # Errors
     /// Returns [`AskError`]; [`AskError::DoesNotFit`] if the instance is not stopped, is no channel, or is blocked by

@@ -1,8 +1,8 @@
 //! What an operator sees and does at a node: what is open, stopped or in trouble, and the ways out.
 //!
 //! A service needs none of this for its daily work. `docs/operators.md` says when to use it. The submodules add the
-//! operator's actions: `membership` those on nodes, `letters` those on dead letters; `handle::operator` has those on one
-//! role's part of a session.
+//! operator's actions: `membership` those on nodes, `letters` those on dead letters; `handle::operator` has those on
+//! one role's part of a session.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -110,9 +110,9 @@ impl<'a> Operator<'a> {
         self.context.operator.recovery()
     }
 
-    /// Returns the databases of [`NodeBuilder::sql`](crate::NodeBuilder), and whether steps on them run. A node starts even while one of
-    /// them is unreachable or full; steps on that database wait. A database that turns out to have other markers than
-    /// this node's is not used; its reason says what to do.
+    /// Returns the databases of [`NodeBuilder::sql`](crate::NodeBuilder), and whether steps on them run. A node starts
+    /// even while one of them is unreachable or full; steps on that database wait. A database that turns out to have
+    /// other markers than this node's is not used; its reason says what to do.
     pub fn databases(self) -> Vec<DatabaseState> {
         self.context.catalog.databases.iter().map(|attached| attached.state()).collect()
     }

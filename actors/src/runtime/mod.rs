@@ -11,9 +11,9 @@
 //! | `under_way` | running steps on services | |
 //! | `messages` | what the actors tell each other | |
 //! | `directory` | instances in memory, and those who watch them | `messages` |
-//! | `context` | what the actors share | `attach`, `dead_letters`, `nudged`, `queue_delay`, `under_way`, `messages`, `directory` |
+//! | `context` | what the actors share | all of the above |
 //! | `link` | frames between nodes | `queue_delay`, `messages`, `context` |
-//! | `instance` | a role's part of a session | `channel`, `nudged`, `queue_delay`, `under_way`, `messages`, `directory`, `context` |
+//! | `instance` | role instances | `channel`, `nudged`, `queue_delay`, `under_way`, `messages`, `directory`, `context` |
 //! | `supervisor` | starts, restarts and reactivates instances | `messages`, `directory`, `context`, `instance` |
 
 pub(crate) mod attach;

@@ -1,9 +1,9 @@
 //! Drives one role of a session by hand: keeps its instance, its writes until they are durable, and its frames until
 //! they are acknowledged.
 //!
-//! [`crate::run_local`], the harness of `check_crashes` and the stage of this crate's own tests share it. They differ in
-//! when a write is synced and where it goes, which frames arrive, and what is watched. This module knows no other role
-//! and no store. Next: `machine::effects`, which it carries out.
+//! [`crate::run_local`], the harness of `check_crashes` and the stage of this crate's own tests share it. They differ
+//! in when a write is synced and where it goes, which frames arrive, and what is watched. This module knows no other
+//! role and no store. Next: `machine::effects`, which it carries out.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeFrom;

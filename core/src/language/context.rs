@@ -1,7 +1,7 @@
 //! The operations of a choreography, as the program calls them.
 //!
-//! Each operation takes its path when it is called, and then performs the part of this role. This module says what
-//! each part is; [`crate::machine`] says how it is recorded and sent. Tuple operations are in [`crate::language::group`];
+//! Each operation takes its path when it is called, and then performs the part of this role. This module says what each
+//! part is; [`crate::machine`] says how it is recorded and sent. Tuple operations are in [`crate::language::group`];
 //! `scopes` has sagas and loops; `signals` has time, signals and views.
 
 mod scopes;

@@ -118,8 +118,8 @@ pub struct Effects {
     /// The number of records in the journal, if it has just exceeded the warning limit. Set at most once.
     pub long_journal: Option<usize>,
     /// Messages that count as acknowledged but that their receivers lack. The instance must be passivated (see
-    /// [`Machine::passivation_without`](super::Machine::passivation_without)) and [restored](super::Machine::restore) with
-    /// [`Machine::resending`](super::Machine::resending) these messages, so that its program sends them again.
+    /// [`Machine::passivation_without`](super::Machine::passivation_without)) and [restored](super::Machine::restore)
+    /// with [`Machine::resending`](super::Machine::resending) these messages, so that its program sends them again.
     /// Nothing is lost if that is not done: a role that lacks a message nudges again.
     pub lacking: BTreeSet<(Path, RoleIndex)>,
 }

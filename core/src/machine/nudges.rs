@@ -210,8 +210,8 @@ impl Machine {
         self.outbox.take_lacking()
     }
 
-    /// Like [`Machine::passivation`], for an instance that is passivated in order to resend `lacking`: these messages no
-    /// longer count as acknowledged.
+    /// Like [`Machine::passivation`], for an instance that is passivated in order to resend `lacking`: these messages
+    /// no longer count as acknowledged.
     pub fn passivation_without(&mut self, lacking: &BTreeSet<(Path, RoleIndex)>) -> Option<Change> {
         self.outbox.unsend(lacking);
         self.passivation()

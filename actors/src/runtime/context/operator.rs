@@ -41,7 +41,8 @@ pub struct TroubledSession {
     pub steps: Vec<(Path, StepFailure)>,
 }
 
-/// A node's progress in recovering what was open when it started; see [`Operator::recovery`](crate::Operator::recovery).
+/// A node's progress in recovering what was open when it started; see
+/// [`Operator::recovery`](crate::Operator::recovery).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Recovery {

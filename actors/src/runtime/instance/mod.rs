@@ -1,8 +1,8 @@
 //! The actor that plays one instance: it passes events to the part, gives it a turn, and carries out the effects.
 //!
 //! A panic in user code is a failure of this actor; its supervisor starts another one, which replays. Knows no wire
-//! and no database, only the link's and the writer's messages. Next: `begin.rs`, `turn.rs`, `effects.rs`, `passivation.rs`;
-//! `answers.rs` for sessions that are over.
+//! and no database, only the link's and the writer's messages. Next: `stage.rs`, `begin.rs`, `turn.rs`, `effects.rs`,
+//! `passivation.rs`; `answers.rs` for sessions that are over.
 
 mod answers;
 mod begin;
