@@ -13,7 +13,7 @@
 //! | `directory` | instances in memory, and those who watch them | `messages` |
 //! | `context` | what the actors share | all of the above |
 //! | `link` | frames between nodes | `queue_delay`, `messages`, `context` |
-//! | `instance` | role instances | `channel`, `nudged`, `queue_delay`, `under_way`, `messages`, `directory`, `context` |
+//! | `instance` | instances | `channel`, `nudged`, `queue_delay`, `under_way`, `messages`, `directory`, `context` |
 //! | `supervisor` | starts, restarts and reactivates instances | `messages`, `directory`, `context`, `instance` |
 
 pub(crate) mod attach;
