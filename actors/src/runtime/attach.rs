@@ -23,7 +23,7 @@ pub(crate) trait Attach: Send + Sync {
     fn state(&self) -> DatabaseState;
 }
 
-/// The state of a database that steps of a node run on; see [`Node::databases`](crate::Node::databases).
+/// The state of a database that steps of a node run on; see [`Operator::databases`](crate::Operator::databases).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DatabaseState {
