@@ -12,7 +12,7 @@ pub(crate) struct Told {
     pub(crate) outcomes: Vec<Outcome>,
 }
 
-/// How often a step was done and taken back.
+/// How often a step was done and compensated.
 type Counts = BTreeMap<(String, Step), (u32, u32)>;
 
 /// Checks everything; each violation is a line for people.
@@ -28,7 +28,7 @@ pub(crate) fn audit(books: &BTreeMap<RoleName, Book>, told: &BTreeMap<String, To
     }
     for ((order, step), (done, back)) in &counts {
         if *done > 1 || back > done {
-            violations.push(format!("{order}: {step:?} was done {done} times and taken back {back} times"));
+            violations.push(format!("{order}: {step:?} was done {done} times and compensated {back} times"));
         }
     }
     let known: BTreeSet<_> = counts.keys().map(|(order, _)| order).collect();
@@ -124,7 +124,7 @@ mod tests {
         Order { id: id.into(), customer, item, quantity: 2, cents: 500, fate, sleep_ms: 0, deadline_ms: 0 }
     }
 
-    /// Books in which all is well: one order finished, one was taken back.
+    /// Books in which all is well: one order finished, one was compensated.
     fn books() -> (BTreeMap<RoleName, Book>, BTreeMap<String, Told>) {
         let mut books: BTreeMap<_, _> = RoleName::ALL.into_iter().map(|role| (role, Book::default())).collect();
         let mut told = BTreeMap::new();

@@ -31,7 +31,7 @@ pub(crate) enum Step {
 pub(crate) struct Entry {
     pub(crate) order: String,
     pub(crate) step: Step,
-    /// Whether the step was taken back, not done.
+    /// Whether the step was compensated, not done.
     pub(crate) back: bool,
     pub(crate) from: String,
     pub(crate) to: String,

@@ -78,7 +78,7 @@ pub(crate) enum Fate {
 pub(crate) enum Outcome {
     /// All steps are committed.
     Finished,
-    /// It was aborted, and what was committed is taken back.
+    /// It was aborted, and what was committed is compensated.
     Aborted,
 }
 

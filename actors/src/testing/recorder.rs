@@ -94,7 +94,7 @@ impl EventRecorder {
 
     /// Reports that a service has compensated the commit under this key: see [`InvariantMonitor::compensated`].
     pub fn compensated(&self, key: &IdempotencyKey) {
-        self.saw(None, What::Noted(format!("a service takes back {key}")));
+        self.saw(None, What::Noted(format!("a service compensates {key}")));
         self.judge(None, |watch| watch.compensated(key));
     }
 

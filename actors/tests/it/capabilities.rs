@@ -9,7 +9,7 @@
 //! - A *traitor*, a node that has a part, speaks as itself. It can refuse (its sessions are aborted), say what it likes
 //!   of its own
 //!   part, and stop a session that it has a part in, here or there: that one is listed, with a reason. The
-//!   books of the other role agree with the end that it came to: each step once at most, and taken back just if its
+//!   books of the other role agree with the end that it came to: each step once at most, and compensated just if its
 //!   role has ended compensated. No other session is touched.
 //!
 //! Left out, since every node that is heard may do it to itself or to those that hear it (docs/security.md): to say

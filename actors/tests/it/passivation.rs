@@ -159,7 +159,7 @@ async fn what_nobody_hears_waits_on_disk_until_its_node_is_back() {
     let back = town.back().await;
     for (number, session) in (0..300).zip(&sessions) {
         let handle = back.instance(Approve, session.id(), Back);
-        // It has not heard of the session before the front has said it again.
+        // It does not know the session before the front has said it again.
         let signalled = async {
             while handle.signal("go", "once", &1u32).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(1)).await;

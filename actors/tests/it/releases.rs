@@ -15,7 +15,7 @@ use crate::trade::{Back, Deal, Dispatch, Front, Outside, Pay, Side};
 /// Notes in its role's state which version came by; taken back, it notes that, too.
 struct Mark<R>(u32, PhantomData<R>);
 
-/// What a mark that was taken back has on top of its version.
+/// What a mark that was compensated has on top of its version.
 pub const TAKEN_BACK: u32 = 100;
 
 impl<R: Role> LocalTransaction for Mark<R> {

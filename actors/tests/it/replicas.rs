@@ -557,7 +557,7 @@ async fn sessions_of_a_node_that_burnt_down_are_listed_cancelled_and_ended_by_an
         within(front.operator().instance(cast.id.session, cast.id.role).cancel("burnt down")).await.unwrap();
     }
     street.outside.set_gate(true);
-    // They have been taken back, and wait for the one that is gone.
+    // They have been compensated, and wait for the one that is gone.
     until("all taken back", || street.outside.total() == Tally { done: SESSIONS, undone: SESSIONS }).await;
     assert_eq!(within(front.operator().open_versions()).await.unwrap().values().sum::<usize>(), SESSIONS as usize);
     let side = street.start("side").await;

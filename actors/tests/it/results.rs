@@ -36,7 +36,7 @@ async fn a_key_whose_session_is_forgotten_starts_a_new_one() {
     let (second, completed) = trade(false).await;
     assert!(completed && second != first);
     assert_eq!(trade(false).await, (second, true));
-    // The service was asked under another idempotency key: what was taken back stays so.
+    // The service was asked under another idempotency key: what was compensated stays so.
     assert_eq!((town.outside.asked(), town.outside.total()), (2, Tally { done: 2, undone: 1 }));
     front.is_idle().await;
     back.is_idle().await;

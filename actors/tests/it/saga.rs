@@ -34,7 +34,7 @@ pub struct Order {
     pub declined: bool,
 }
 
-/// How often a step was done and taken back for one order.
+/// How often a step was done and compensated for one order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     pub done: u32,

@@ -27,7 +27,7 @@ impl Role for Side {
     type Service = ();
 }
 
-/// How often something took effect and was taken back.
+/// How often something took effect and was compensated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     pub done: u32,

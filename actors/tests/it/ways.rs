@@ -36,7 +36,7 @@ impl Site {
     fn block(&self, block: &'static str) {
         self.blocks.lock().unwrap().insert(block);
     }
-    /// How many steps are committed and not taken back.
+    /// How many steps are committed and not compensated.
     fn left(&self) -> usize {
         self.done.lock().unwrap().len() - self.undone.lock().unwrap().len()
     }

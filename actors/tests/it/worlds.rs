@@ -342,7 +342,7 @@ impl Transaction for Enter {
         if ledger.undone.lock().unwrap().contains(&key) {
             ledger.late.fetch_add(1, Ordering::Relaxed);
             if ledger.refuses_what_comes_late {
-                return Err(Abort::new("too-late", "it was taken back"));
+                return Err(Abort::new("too-late", "it was compensated"));
             }
         }
         ledger.entries.lock().unwrap().insert(key, *amount);
@@ -385,7 +385,7 @@ fn late_requests(refuses_what_comes_late: bool, fault_profile: FaultProfile) -> 
         }
         world.settle().await;
         late.fetch_add(ledger.late.load(Ordering::Relaxed), Ordering::Relaxed);
-        assert_eq!(*ledger.entries.lock().unwrap(), BTreeMap::new(), "what was taken back is in the ledger");
+        assert_eq!(*ledger.entries.lock().unwrap(), BTreeMap::new(), "what was compensated is in the ledger");
     });
     (late.into_inner(), ended.map(drop).map_err(|failure| *failure))
 }
@@ -396,7 +396,7 @@ fn a_world_with_late_requests_finds_a_service_that_takes_a_commit_after_its_comp
     let (_, ended) = late_requests(false, late);
     let text = ended.unwrap_err().to_string();
     assert!(
-        text.contains("what was taken back is in the ledger") && text.contains("`commit` of step `enter`"),
+        text.contains("what was compensated is in the ledger") && text.contains("`commit` of step `enter`"),
         "{text}"
     );
     // A world without them does not.

@@ -175,7 +175,7 @@ pub async fn nodes_share_a_database_and_a_fresh_one_starts_on_it<B: Backend>(bas
 
 pub async fn markers_that_are_given_up_are_watched_again<B: Backend>(base: B) {
     let (disk, till, node) = charged(&base).await;
-    // Recorded as committed, and in the midst of being taken back.
+    // Recorded as committed, and in the midst of being compensated.
     base.run_outside("DELETE FROM accompanist_steps WHERE state <> 'store'").await;
     till.committed.open.send_replace(true);
     until("trouble", async || !node.operator().troubled_sessions().is_empty()).await;

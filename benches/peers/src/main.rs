@@ -173,7 +173,7 @@ async fn measure(kind: Kind, kept: Kept, arguments: &Compare, folder: &Path, rou
         let round = measure::run(&system, &next, *in_flight, Duration::from_secs(arguments.seconds)).await?;
         rounds.entry((kind.name(), kept, *in_flight)).or_default().push(round);
     }
-    // It is the same saga: what is refused is taken back, and each step of each other order was done.
+    // It is the same saga: what is refused is compensated, and each step of each other order was done.
     let shipped = next.load(Ordering::Relaxed);
     ensure!(system.order(Order::refused(shipped)).await? == Outcome::Refused, "an order was not refused");
     let done = services.done().await?;

@@ -41,7 +41,7 @@ impl Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Outcome {
     Shipped,
-    /// What had been done was taken back.
+    /// What had been done was compensated.
     Refused,
 }
 

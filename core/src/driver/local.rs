@@ -215,7 +215,7 @@ impl LocalSession {
     fn standstill(&self) -> String {
         let open = self.names.iter().zip(&self.roles).filter_map(|(name, role)| Some((name, role.instance()?)));
         let roles: Vec<String> = open.map(|(name, part)| format!("role `{name}` {}", part.describe())).collect();
-        format!("nothing can go on: {}", roles.join("; "))
+        format!("nothing can continue: {}", roles.join("; "))
     }
 
     /// The instances of the roles that have not closed the session.

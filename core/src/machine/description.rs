@@ -33,7 +33,7 @@ impl Machine {
             true if self.runs() => {
                 "waits for nothing that is an operation (what else is awaited belongs into an `effect`)".into()
             }
-            true => "waits for what it has said to be acknowledged".into(),
+            true => "waits for what it has sent to be acknowledged".into(),
             false => parts.join(", and "),
         }
     }

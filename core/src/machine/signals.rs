@@ -46,7 +46,7 @@ pub enum SignalError {
         limit: usize,
     },
     /// No program will take the signal.
-    #[error("the session is over, or being taken back: nobody waits for the signal")]
+    #[error("the session is over, or being compensated: nobody waits for the signal")]
     Over,
 }
 

@@ -25,7 +25,7 @@ use crate::state::State;
 /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
 /// # #[derive(Clone, Copy)] struct Seller;
 /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = Stock; }
-/// /// A service that honours keys: the first answer under a key stays. `None` is a reservation that was taken back.
+/// /// A service that honours keys: the first answer under a key stays. `None` is a reservation that was compensated.
 /// #[derive(Default)]
 /// struct Stock(Mutex<BTreeMap<IdempotencyKey, Option<u32>>>);
 ///
@@ -38,7 +38,7 @@ use crate::state::State;
 ///     async fn commit(&self, here: &Local<Seller>, books: &u32) -> Result<u32, Abort> {
 ///         let mut reserved = here.service().0.lock().unwrap();
 ///         let answer = reserved.entry(here.key().clone()).or_insert(Some(*books));
-///         answer.ok_or(Abort::new("too-late", "this reservation was taken back before"))
+///         answer.ok_or(Abort::new("too-late", "this reservation was compensated before"))
 ///     }
 ///     async fn compensate(&self, here: &Local<Seller>, _: &u32, _reserved: &u32) -> Result<(), Retry> {
 ///         here.service().0.lock().unwrap().insert(here.key().clone(), None);

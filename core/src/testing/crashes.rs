@@ -352,7 +352,7 @@ fn judge<C: Choreography>(
         };
         let disks = C::Roles::NAMES.iter().copied().zip(harness.disks().cloned()).collect();
         let ended = Ended { output: told, disks };
-        panics::catch(|| judge(&ended)).map_err(|panic| format!("the scene's judge says: {panic}"))?;
+        panics::catch(|| judge(&ended)).map_err(|panic| format!("the test's judge says: {panic}"))?;
     }
     Ok((output, finished))
 }

@@ -299,7 +299,7 @@ impl<C: Choreography> SessionHarness<C> {
         let Some(site) = self.sites.get_mut(from) else { return Line::routine(String::new()) };
         let Some((frame, receipt)) = site.driver.transmit(number, &node) else { return Line::routine(String::new()) };
         site.arrived.insert(number);
-        let what = format!("hears {} from `{}`", described(&frame), name_of::<C>(from));
+        let what = format!("receives {} from `{}`", described(&frame), name_of::<C>(from));
         let line = if receipt.is_some() { Line::new(what) } else { Line::routine(what) };
         self.hear(frame, receipt);
         line
@@ -339,12 +339,12 @@ impl<C: Choreography> SessionHarness<C> {
         let to = self.played_by(&receipt.to);
         let role = name_of::<C>(to);
         let Some(site) = self.sites.get_mut(to).filter(|site| site.driver.has_transmitted(&receipt)) else {
-            return format!("has acknowledged what `{role}` said before its crash");
+            return format!("has acknowledged what `{role}` sent before its crash");
         };
         if site.driver.acked(receipt.number).is_some() {
             site.due.store(true, Ordering::SeqCst);
         }
-        format!("has acknowledged, and `{role}` hears it")
+        format!("has acknowledged, and `{role}` learns it")
     }
 
     /// Loses a frame although it is acknowledged.

@@ -70,7 +70,7 @@ impl fmt::Display for Finding {
                 )
             }
             Self::OnlyWaits { role } => {
-                write!(f, "role `{role}` says and does nothing: leave it out, or to the conclaves that need it")
+                write!(f, "role `{role}` sends and does nothing: leave it out, or to the conclaves that need it")
             }
             Self::NeverUsed { path, from, to } => {
                 write!(f, "the value that `{from}` sends to `{to}` at {path} is never used: send `()`, or nothing")

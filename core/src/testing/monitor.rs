@@ -46,7 +46,7 @@ impl Violation {
             10 => "intent first",
             11 => "intent, then result",
             12 => "one batch",
-            15 => "ended means heard",
+            15 => "ended means acknowledged",
             17 => "compensation has its output",
             18 => "latest first",
             20 => "the initiator closes last",
@@ -232,11 +232,11 @@ impl InvariantMonitor {
     pub fn compensated(&mut self, key: &IdempotencyKey) -> Result<(), Violation> {
         let facts = self.sessions.entry(key.session).or_default();
         require(facts.has_output(&key.path), 17, || {
-            format!("{key} is taken back, and no durable record has its output")
+            format!("{key} is compensated, and no durable record has its output")
         })?;
         let effect = facts.effects.entry(key.path.clone()).or_default();
         effect.compensated += 1;
-        require(effect.compensated == 1, 2, || format!("{key} was taken back {} times", effect.compensated))
+        require(effect.compensated == 1, 2, || format!("{key} was compensated {} times", effect.compensated))
     }
 
     /// Notes that the session is shown to an operator, in `stopped_sessions()` or `troubled_sessions()` of a node,

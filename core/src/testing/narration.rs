@@ -13,7 +13,7 @@ pub(super) fn turn(effects: &Effects, names: &[&str]) -> Line {
     let Effects { writes, acks, frames, closed, lacking, .. } = effects;
     let counted = |what: &str, count: usize| (count > 0).then(|| format!("{what} {count}"));
     let said = frames.iter().map(|outgoing| &outgoing.frame);
-    let said = said.map(|frame| format!("says {} to {}", described(frame), role_name(names, frame.to)));
+    let said = said.map(|frame| format!("sends {} to {}", described(frame), role_name(names, frame.to)));
     let end = if closed.is_some() { Some("is over".into()) } else { counted("sends again", lacking.len()) };
     let counts = counted("writes", writes.len()).into_iter().chain(counted("acknowledges", acks.len()));
     let text = ["takes a turn".into()].into_iter().chain(counts).chain(said).chain(end);

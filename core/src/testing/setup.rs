@@ -147,7 +147,7 @@ impl<C: Choreography> TestSetup<C> {
     /// # use accompanist_core::*;
     /// # #[derive(Clone, Copy)] struct Seller;
     /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = Stock; }
-    /// /// Honours keys, and forgets what was taken back: too early, as a commit under that key may still arrive.
+    /// /// Honours keys, and forgets what was compensated: too early, as a commit under that key may still arrive.
     /// #[derive(Default)]
     /// struct Stock(Mutex<BTreeMap<IdempotencyKey, u32>>);
     ///

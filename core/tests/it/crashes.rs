@@ -388,7 +388,7 @@ impl Transaction for Enter {
     async fn commit(&self, here: &Local<Clerk>, amount: &u32) -> Result<u32, Abort> {
         let (ledger, key) = (here.service(), here.key().to_string());
         if ledger.refuses_what_comes_late && ledger.undone.lock().unwrap().contains(&key) {
-            return Err(Abort::new("too-late", "it was taken back"));
+            return Err(Abort::new("too-late", "it was compensated"));
         }
         let mut entries = ledger.entries.lock().unwrap();
         let entry = entries.entry(key).or_default();

@@ -85,7 +85,7 @@ impl Book {
 
     pub fn compensate(&self, name: &str, key: &IdempotencyKey, busy: u32) -> Result<(), Retry> {
         let mut entries = self.0.lock().unwrap();
-        assert!(matches!(entries.answers.get(&key.to_string()), Some(Ok(_))), "{key} is taken back, and was not done");
+        assert!(matches!(entries.answers.get(&key.to_string()), Some(Ok(_))), "{key} is compensated, and was not done");
         let tries = entries.busy.entry(format!("undo {key}")).or_default();
         *tries += 1;
         if *tries <= busy {
@@ -346,7 +346,7 @@ impl<C: Choreography> Stage<C> {
             }
             return;
         }
-        // A role that has not heard of the session begins with a header only, and the initiator by its start.
+        // A role that does not know the session begins with a header only, and the initiator by its start.
         let known = self.part(to).is_some() || self.sites[to].disk.opened().is_some();
         if !known && frame.takes_for_known(is_unnumbered) {
             self.hear(frame.answered(None), None);

@@ -359,11 +359,11 @@ fn a_refusal_is_told_to_all_and_taken_back() {
     bench.deliver(number(13), None);
     let effects = bench.settle();
     let abort = effects.frames.iter().find(|outgoing| matches!(outgoing.frame.body, Body::Abort(_))).unwrap();
-    assert!(abort.frame.header.is_some(), "a role that has not heard of the session could not obey");
+    assert!(abort.frame.header.is_some(), "a role that does not know the session could not obey");
     bench.part.acked(&abort.key);
     let effects = bench.settle();
     assert!(matches!(effects.frames[0].frame.body, Body::Done(Outcome::Compensated(_))));
-    assert_eq!(bench.works.read(), ["do 1 13 2"], "what was refused is not taken back");
+    assert_eq!(bench.works.read(), ["do 1 13 2"], "what was refused is not compensated");
 }
 
 #[test]

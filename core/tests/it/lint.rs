@@ -74,7 +74,7 @@ fn what_may_refuse_beside_or_after_a_pivot_is_found() {
     assert_eq!(findings(Hasty, 7, true), [found(&[2], false), found(&[4], true)]);
 }
 
-// The carrier hears a value that it has no use for, and nobody hears of the carrier.
+// The carrier receives a value that it has no use for, and nobody hears of the carrier.
 choreography!(Lonely: (Buyer, Seller, Carrier), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
     ctx.comm(Buyer, Carrier, &n).await?;
     let there = ctx.comm(Buyer, Seller, &n).await?;

@@ -304,7 +304,7 @@ fn an_instance_that_stands_still_takes_nothing_more() {
     rig.hear(BUYER, Body::Abort(aborted()), 4);
     let later = rig.turn_synced();
     assert!(later.acks.is_empty() && later.stopped.is_none(), "what is not acknowledged is kept by its sender");
-    assert_eq!(bank.calls(), ["charge 7"], "nothing is taken back either");
+    assert_eq!(bank.calls(), ["charge 7"], "nothing is compensated either");
 }
 
 #[test]
@@ -466,7 +466,7 @@ fn an_initiator_that_closes_says_nothing_else_any_more() {
     rig.hear_message(SELLER, &[2], &8u32, 1);
     rig.turn_synced();
     rig.hear(SELLER, Body::Done(Outcome::Finished), 2);
-    // A role that has heard the close may forget the session: so nobody hears it before the restart knows of it.
+    // A role that has heard the close may forget the session: so nobody learns it before the restart knows of it.
     let effects = rig.turn();
     assert_eq!(said(&effects), []);
     rig.sync(effects.writes);
@@ -608,7 +608,7 @@ impl LocalTransaction for Keep {
         Ok(count)
     }
     fn compensate(&self, state: &mut State<'_>, _: &u64, count: &u32) -> Result<(), Retry> {
-        assert_eq!(COUNT.get(state, ())?, Some(*count), "the latest step is taken back first");
+        assert_eq!(COUNT.get(state, ())?, Some(*count), "the latest step is compensated first");
         if *count > 1 {
             COUNT.put(state, (), &(count - 1))?;
         } else {
@@ -744,7 +744,7 @@ impl LocalTransaction for Refused {
         Err(Abort::new("refused", ""))
     }
     fn compensate(&self, _: &mut State<'_>, _: &u32, (): &()) -> Result<(), Retry> {
-        panic!("a refused step is not taken back")
+        panic!("a refused step is not compensated")
     }
 }
 

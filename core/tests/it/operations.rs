@@ -386,7 +386,7 @@ async fn a_compensation_that_asks_for_a_retry_is_tried_again() {
     assert_eq!(ended, Err(Abort::new("refused", "not 3")));
     let undone = lines.lock().unwrap().split_off(4);
     let expected = ["refund 2", "refund 2", "refund 2", "undo 2: 3 -> 1", "refund 1", "undo 1: 1 -> 0"];
-    assert_eq!(undone, expected, "the next is not taken back before this one is");
+    assert_eq!(undone, expected, "the next is not compensated before this one is");
     assert_eq!((a.balance(), b.balance()), (0, 0));
 }
 

@@ -254,7 +254,7 @@ impl Bank {
         Arc::new(bank)
     }
 
-    /// A bank that takes back nothing at the first `retries` tries.
+    /// A bank that compensates nothing at the first `retries` tries.
     pub fn retrying(retries: u32) -> Arc<Self> {
         let bank = Self::default();
         bank.0.lock().unwrap().retries = retries;

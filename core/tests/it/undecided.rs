@@ -153,7 +153,7 @@ fn what_may_have_taken_effect_in_an_earlier_life_is_asked_for_by_its_key_before_
         effects = rig.turn_synced();
     }
     assert_eq!(said(&effects), [(BUYER, Body::Done(Outcome::Compensated(aborted())))]);
-    // Told by its fourth try that it is done, it was taken back.
+    // Told by its fourth try that it is done, it was compensated.
     assert_eq!(counter.asked(), 4);
     assert!(rig.disk.records().iter().any(|record| matches!(record, Record::Compensated { .. })));
 }

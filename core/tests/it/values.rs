@@ -378,7 +378,7 @@ async fn check_aborts<T: Message>(make: fn() -> T, reason: &str) {
         let abort = run_local(Weighed { sent, make }, 1, &services).await.unwrap_err();
         assert_eq!(abort.code(), Abort::NOT_ENCODABLE, "{abort}");
         assert!(abort.message().contains(reason), "{abort}");
-        assert_eq!(bank.load(Ordering::SeqCst), 0, "the first step is taken back, the second was not taken");
+        assert_eq!(bank.load(Ordering::SeqCst), 0, "the first step is compensated, the second was not taken");
     }
 }
 

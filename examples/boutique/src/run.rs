@@ -186,7 +186,7 @@ async fn demonstrate(arguments: &RunArguments, data: &Path) -> anyhow::Result<[C
     let answers = town.answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let checks = check(&effects, &answers);
     let placed = answers.values().filter(|is_placed| **is_placed).count();
-    println!("orders   {placed} on their way, {} refused and taken back", answers.len() - placed);
+    println!("orders   {placed} on their way, {} refused and compensated", answers.len() - placed);
     println!("kills    {} (SIGKILL), of services and sidecars\n", victims.len());
     for Check { name, faults } in &checks {
         println!("{}  {name}", if faults.is_empty() { "holds" } else { "FAILS" });

@@ -1,7 +1,7 @@
 //! The book of a service outside: effects in `SQLite`, each with the idempotency key it came with.
 //!
 //! What a service owes whose callers repeat their calls: the key becomes durable with the effect, under a key it
-//! happens once, and what was taken back (also before it came) is not done any more.
+//! happens once, and what was compensated (also before it came) is not done any more.
 
 use std::path::Path;
 
@@ -37,7 +37,7 @@ pub struct Effect {
     pub effect: String,
     /// To what.
     pub subject: String,
-    /// Whether it was taken back.
+    /// Whether it was compensated.
     pub undone: bool,
 }
 
@@ -54,7 +54,7 @@ impl Book {
         Ok(Self(open_database(file, SCHEMA).await?))
     }
 
-    /// Notes an effect, once for each key, and gives its number; `None` when it was taken back before.
+    /// Notes an effect, once for each key, and gives its number; `None` when it was compensated before.
     ///
     /// # Errors
     /// When the database fails: it may have been noted, or not. The same call says which.
@@ -63,7 +63,7 @@ impl Book {
         Ok((!undone).then_some(number))
     }
 
-    /// Notes that it is taken back, also if it has not come yet.
+    /// Notes that it is compensated, also if it has not come yet.
     ///
     /// # Errors
     /// As [`Book::commit`].

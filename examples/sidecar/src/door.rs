@@ -39,7 +39,7 @@ async fn deliver(State(node): State<Node>, headers: HeaderMap, Json(order): Json
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     };
-    // Settled, and not only put out: what it says is not taken back later.
+    // Settled, and not only put out: what it says is not compensated later.
     match session.settled().await {
         Ok(tracking) => Json(tracking).into_response(),
         Err(SessionError::Aborted(abort)) => {

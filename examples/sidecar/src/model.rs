@@ -36,6 +36,6 @@ pub struct Parcel {
 pub enum Outcome {
     /// All is done; with the number that the last step gave.
     Done(i64),
-    /// It was refused, and what had been done was taken back.
+    /// It was refused, and what had been done was compensated.
     Refused(String),
 }

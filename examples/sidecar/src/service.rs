@@ -35,7 +35,7 @@ async fn commit(
     }
     match book.commit(&effect, key, &order.id).await {
         Ok(Some(number)) => Json(Noted { number }).into_response(),
-        Ok(None) => (StatusCode::UNPROCESSABLE_ENTITY, "this was taken back before").into_response(),
+        Ok(None) => (StatusCode::UNPROCESSABLE_ENTITY, "this was compensated before").into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     }
 }

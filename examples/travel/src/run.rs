@@ -156,7 +156,7 @@ async fn demonstrate(arguments: &RunArguments, data: &Path) -> anyhow::Result<Ve
 
 fn print(answers: &BTreeMap<u32, Answer>, kills: usize, checks: &[Check]) {
     let booked = answers.values().filter(|answer| **answer == Answer::Booked).count();
-    println!("trips   {booked} booked, {} found a flight or hotel full and were taken back", answers.len() - booked);
+    println!("trips   {booked} booked, {} found a flight or hotel full and were compensated", answers.len() - booked);
     println!("kills   {kills} (SIGKILL)\n");
     for Check { name, faults } in checks {
         println!("{}  {name}", if faults.is_empty() { "holds" } else { "FAILS" });

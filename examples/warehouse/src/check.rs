@@ -52,7 +52,7 @@ fn repeated(book: &Book) -> Vec<String> {
     found
         .map(|((effect, order), entry)| {
             let (applied, compensated) = (entry.applied, entry.compensated);
-            format!("{order}: {} was applied {applied} times and taken back {compensated} times", effect.name())
+            format!("{order}: {} was applied {applied} times and compensated {compensated} times", effect.name())
         })
         .collect()
 }

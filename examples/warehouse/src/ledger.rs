@@ -1,7 +1,7 @@
 //! What the steps did: entries with counts, and balances that must agree with them.
 //!
 //! Pure: where entries are kept is the business of [`crate::built_in`] and [`crate::sqlite`]. An entry counts
-//! how often its effect was applied and taken back, and nothing here prevents a second time: if the runtime
+//! how often its effect was applied and compensated, and nothing here prevents a second time: if the runtime
 //! repeated a step, the ledger would show it.
 
 use std::collections::BTreeMap;
@@ -123,7 +123,7 @@ pub struct Entry {
     pub amount: i64,
     /// How often it was applied.
     pub applied: u32,
-    /// How often it was taken back.
+    /// How often it was compensated.
     pub compensated: u32,
 }
 
@@ -133,7 +133,7 @@ impl Entry {
         i64::from(self.applied) - i64::from(self.compensated)
     }
 
-    /// This entry after `effect` was taken back, and the balance, out of the one before.
+    /// This entry after `effect` was compensated, and the balance, out of the one before.
     #[must_use]
     pub fn take_back(self, effect: Effect, balance: Option<i64>) -> (Self, i64) {
         let before = balance.unwrap_or_else(|| effect.balance_initial(&self.account));

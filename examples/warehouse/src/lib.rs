@@ -1,4 +1,4 @@
-//! The warehouse saga: reserve, charge, award, ship, and how each is taken back.
+//! The warehouse saga: reserve, charge, award, ship, and how each is compensated.
 //!
 //! Start with [`program`] for the choreography. Its steps come in two forms, [`built_in`] and [`services`]
 //! (over [`sqlite`]), which keep the same [`ledger`]; [`check()`] judges the ledgers afterwards.

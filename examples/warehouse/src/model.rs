@@ -64,7 +64,7 @@ impl Order {
 pub enum Outcome {
     /// All steps are committed.
     Completed,
-    /// It was aborted, and what was committed is taken back.
+    /// It was aborted, and what was committed is compensated.
     Compensated,
 }
 

@@ -1,7 +1,7 @@
 //! A service with a database of its own: `SQLite`, one file per service.
 //!
 //! Shows what a service owes: the idempotency key is stored in the same database transaction as the effect. A
-//! repeated commit gives the recorded answer, a compensation takes back once, and a commit that comes after
+//! repeated commit gives the recorded answer, a compensation compensates once, and a commit that comes after
 //! its compensation is refused. Knows nothing of the runtime.
 
 mod rows;
@@ -107,7 +107,7 @@ impl SqliteService {
     {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         match recorded(&mut transaction, key).await? {
-            Some((_, true)) => return Ok(Err(Abort::new("compensated", "this was taken back before"))),
+            Some((_, true)) => return Ok(Err(Abort::new("compensated", "this was compensated before"))),
             Some((Some(answer), false)) => return serde_json::from_str(&answer).map_err(undecodable),
             _ => {}
         }

@@ -17,7 +17,7 @@ impl<C: Choreography> SessionHarness<C> {
             let standing = match (site.driver.instance(), site.disk.closed()) {
                 (Some(part), _) => part.describe(),
                 (None, Some(_)) => "has closed the session".into(),
-                (None, None) => "has not heard of the session".into(),
+                (None, None) => "does not know the session".into(),
             };
             format!("role `{}` {standing}", name_of::<C>(index))
         });

@@ -133,13 +133,13 @@ impl InvariantMonitor {
             let is_compensated = compensated.contains(path);
             match closed.outcome {
                 Outcome::Finished if in_saga => require(is_compensated, 42, || {
-                    format!("{id} has finished, and {path} of an aborted saga is not taken back")
+                    format!("{id} has finished, and {path} of an aborted saga is not compensated")
                 })?,
                 Outcome::Finished => {
-                    require(!is_compensated, 3, || format!("{id} has finished, and {path} is taken back"))?;
+                    require(!is_compensated, 3, || format!("{id} has finished, and {path} is compensated"))?;
                 }
                 Outcome::Compensated(_) => require(is_compensated || facts.is_final(before, path), 3, || {
-                    format!("{id} closes as compensated, and {path} is not taken back")
+                    format!("{id} closes as compensated, and {path} is not compensated")
                 })?,
             }
         }
@@ -241,7 +241,7 @@ fn latest_first(Change { id, before, after, .. }: &Change<'_>, path: &Path) -> V
         // Compensations before this step was committed do not count.
         if let Some((earlier, _)) = order(other).filter(|_| same_scope && *at > committed_at) {
             require(earlier > own, 18, || {
-                format!("{id} takes back {path} after {other}, which was committed before it")
+                format!("{id} compensates {path} after {other}, which was committed before it")
             })?;
         }
     }

@@ -187,10 +187,10 @@ impl Facts {
         for (path, effect) in &self.effects {
             let step = self.roles.values().find_map(|role| role.steps.get(path)).copied().unwrap_or_default();
             require(step.output || effect.committed == effect.compensated, 3, || {
-                format!("{session}/{path} was carried out by its service, and neither recorded nor taken back")
+                format!("{session}/{path} was carried out by its service, and neither recorded nor compensated")
             })?;
             require(!step.compensated || effect.compensated > 0 || !step.output, 3, || {
-                format!("{session}/{path} is recorded as taken back, and its service knows nothing of that")
+                format!("{session}/{path} is recorded as compensated, and its service knows nothing of that")
             })?;
         }
         Ok(())

@@ -79,7 +79,7 @@ impl InvariantMonitor {
         let (closed_at, header) = (facts.closed_at(), facts.header.clone().or_else(|| frame.header.clone()));
         let from = facts.roles.entry(id.role).or_default();
         let said =
-            |what: &str| format!("{id} at {node} says {:?} to {}, and {what}", frame.body, role_name(names, frame.to));
+            |what: &str| format!("{id} at {node} sends {:?} to {}, and {what}", frame.body, role_name(names, frame.to));
         if header.is_some_and(|header| header.initiator == id.role) {
             require(from.opened, 8, || said("a crash would forget the session: its beginning is not durable"))?;
         }
@@ -126,7 +126,7 @@ impl InvariantMonitor {
                     let before = Fingerprint::of(&message.payload);
                     let now = Fingerprint::of(payload);
                     format!(
-                        "{from} on node `{node}` says another value to {to} at {path} ({now}) than before ({before}): the program is \
+                        "{from} on node `{node}` sends another value to {to} at {path} ({now}) than before ({before}): the program is \
                          not deterministic. {CAUSES_OF_DIVERGENCE} (session {})",
                         frame.session
                     )

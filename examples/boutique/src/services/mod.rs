@@ -76,5 +76,5 @@ fn busy(error: impl std::fmt::Display) -> Status {
 /// Notes an effect under the key of its request.
 async fn noted(book: &Book, effect: &str, key: &str, subject: &str) -> Result<i64, Status> {
     let number = book.commit(effect, key, subject).await.map_err(busy)?;
-    number.ok_or_else(|| Status::failed_precondition("this was taken back before"))
+    number.ok_or_else(|| Status::failed_precondition("this was compensated before"))
 }

@@ -130,7 +130,7 @@ async fn reached(
 
 fn print(effects: usize, answers: &[(Order, Outcome)], kills: usize, checks: &[Check]) {
     let refused = answers.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Refused(_))).count();
-    println!("orders      {} delivered, {refused} refused and taken back", answers.len() - refused);
+    println!("orders      {} delivered, {refused} refused and compensated", answers.len() - refused);
     println!("kills       {kills} (SIGKILL), of services, sidecars and the orchestrator");
     println!("effects     {effects} in the books of {} services\n", SERVICES.len());
     for Check { name, faults } in checks {

@@ -4,7 +4,7 @@ use sqlx::{SqliteConnection, query, query_as};
 
 use crate::ledger::{Effect, Entry};
 
-/// What is known of a key: the answer, and whether it has been taken back.
+/// What is known of a key: the answer, and whether it has been compensated.
 pub(super) async fn recorded(
     connection: &mut SqliteConnection,
     key: &str,

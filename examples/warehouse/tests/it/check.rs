@@ -24,7 +24,7 @@ fn take_back(book: &mut Book, effect: Effect, order: &str) {
     book.balances.insert(account, balance);
 }
 
-/// Ten completed orders, and one that was reserved and taken back.
+/// Ten completed orders, and one that was reserved and compensated.
 fn sound() -> (Book, Orders) {
     let (mut book, mut orders) = (Book::default(), Orders::new());
     for number in 1..=10 {

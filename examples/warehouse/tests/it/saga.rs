@@ -31,7 +31,7 @@ async fn run_on_sqlite(order: &Order) -> (Result<warehouse::Shipment, Abort>, Bo
     (answer, book)
 }
 
-/// How often each effect was applied and taken back.
+/// How often each effect was applied and compensated.
 fn counts(book: &Book, order: &Order) -> [(u32, u32); 4] {
     Effect::ALL.map(|effect| {
         book.entries.get(&(effect, order.id.clone())).map_or((0, 0), |entry| (entry.applied, entry.compensated))
