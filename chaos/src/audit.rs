@@ -174,7 +174,7 @@ mod tests {
     fn each_mistake_is_found() {
         let found = [
             (after(|books, told| post(books, &told["a"].order, Step::Hold, false)), "a: Hold was done 2 times"),
-            (after(|books, told| post(books, &told["b"].order, Step::Reserve, true)), "taken back 2 times"),
+            (after(|books, told| post(books, &told["b"].order, Step::Reserve, true)), "compensated 2 times"),
             (after(|books, told| post(books, &told["b"].order, Step::Hold, false)), "stand [0, 0, 1, 0, 0, 0] times"),
             (after(|books, _| drop(books.get_mut(&RoleName::Stock).unwrap().log.pop())), "the log has"),
             (
