@@ -244,13 +244,12 @@ impl Steps {
 
     /// Takes the retried steps whose pause is over.
     pub(super) fn take_due(&mut self, now_ms: u64) -> Vec<Path> {
-        let is_due = |path: &&Path| {
-            let pause = self.entries.get(*path).and_then(|entry| entry.pause);
+        let Self { entries, retrying, .. } = self;
+        let is_due = |path: &Path| {
+            let pause = entries.get(path).and_then(|entry| entry.pause);
             pause.is_none_or(|pause| pause.until_ms <= now_ms)
         };
-        let due: Vec<Path> = self.retrying.iter().filter(is_due).cloned().collect();
-        self.retrying.retain(|path| !due.contains(path));
-        due
+        retrying.extract_if(.., is_due).collect()
     }
 
     /// Resets the tries of a step, which starts over or is done. Returns the trouble that it was in.
