@@ -81,10 +81,12 @@ impl Stage {
 
     /// Notes that a write of the instance is durable, so that the store did not know it before.
     pub(super) fn prove(&mut self) {
-        *self = match std::mem::take(self) {
-            Self::Unproven { live, .. } => Self::Proven(live),
-            stage => stage,
-        };
+        // This is called after every write, and the instance moves only after the first one.
+        if self.is_unproven()
+            && let Self::Unproven { live, .. } = std::mem::take(self)
+        {
+            *self = Self::Proven(live);
+        }
     }
 
     /// Returns whether the next write is to ask the store if it knows the instance: the first one is.
