@@ -333,17 +333,21 @@ async fn flipped_bits_delay_sessions_and_change_none() {
     };
     let sites = Sites::default();
     let (back, front) = (sites.back(&network).await, sites.front(&network).await);
-    let mut sessions = Vec::new();
-    for id in 1..=60 {
-        sessions.push(within(front.start(Trade, Deal { id, refused: id % 3 == 0 })).await.unwrap());
-    }
-    for (id, session) in (1..).zip(sessions) {
-        let ended = within(session.settled()).await.ok();
-        assert_eq!(ended, (id % 3 != 0).then_some(id * 101));
+    let mut started = 0;
+    // How many packets carry a session depends on how its frames were batched.
+    while network.flipped.load(Ordering::SeqCst) <= 50 {
+        let mut sessions = Vec::new();
+        for id in started + 1..=started + 60 {
+            sessions.push(within(front.start(Trade, Deal { id, refused: id % 3 == 0 })).await.unwrap());
+        }
+        for (id, session) in (started + 1..).zip(sessions) {
+            let ended = within(session.settled()).await.ok();
+            assert_eq!(ended, (id % 3 != 0).then_some(id * 101));
+        }
+        started += 60;
     }
     are_idle(&[&back, &front]).await;
-    assert_eq!(sites.outside.total(), Tally { done: 60, undone: 20 });
-    assert!(network.flipped.load(Ordering::SeqCst) > 50);
+    assert_eq!(sites.outside.total(), Tally { done: started.into(), undone: (started / 3).into() });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
