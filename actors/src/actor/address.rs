@@ -27,7 +27,7 @@ use crate::writer::{self, Job};
 
 /// The largest overhead, in bytes, around a message's body and the caller's key: kinds, lengths, a cause, the key of
 /// the signal.
-const ENVELOPE_BYTES: usize = 224;
+const ENVELOPE_BYTES: usize = 256;
 
 /// An actor as one node reaches it; from [`Node::actor`](crate::Node::actor).
 ///

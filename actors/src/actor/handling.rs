@@ -21,7 +21,7 @@ use crate::base::metric;
 /// The code of a refusal because the reply is too large.
 const REPLY_TOO_LARGE: &str = "accompanist.reply-too-large";
 /// The largest overhead, in bytes, of an answer besides its body.
-const ANSWER_BYTES: usize = 48;
+const ANSWER_BYTES: usize = 64;
 /// The name of the step.
 pub(super) const HANDLE: &str = "handle";
 /// The name under which the runtime's own tables are stored.

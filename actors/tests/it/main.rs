@@ -18,6 +18,7 @@ mod asked;
 mod bounds;
 mod canary;
 mod capabilities;
+mod changed_types;
 mod changes;
 mod channels;
 mod config;

@@ -56,8 +56,11 @@ pub struct Undecided {
     pub is_known: bool,
 }
 
-fn cut_off(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().nth(Abort::CHARACTERS_MAX) {
+/// The maximum number of characters of a failure's message.
+const FAILURE_CHARACTERS_MAX: usize = 1_600;
+
+fn cut_off(mut text: String, characters_max: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(characters_max) {
         text.truncate(end);
     }
     text
@@ -81,14 +84,19 @@ impl Abort {
     /// Creates an abort with a stable `code` for programs and a `message` for people. Both are stored and sent, and
     /// cut off after [`Abort::CHARACTERS_MAX`] characters.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code: cut_off(code.into()), message: cut_off(message.into()) }
+        Self {
+            code: cut_off(code.into(), Self::CHARACTERS_MAX),
+            message: cut_off(message.into(), Self::CHARACTERS_MAX),
+        }
     }
 
     /// Creates the result of a step that could not be run at all. Such a result stops the instance instead of
     /// aborting the saga.
+    ///
+    /// Its message may be longer than that of other aborts, because it may have to show the shapes of two types.
     #[doc(hidden)]
     pub fn failure(message: impl Into<String>) -> Self {
-        Self::new(FAILURE, message)
+        Self { code: FAILURE.into(), message: cut_off(message.into(), FAILURE_CHARACTERS_MAX) }
     }
 
     /// Whether this abort is a failure to run the step, and not a decision of the program.

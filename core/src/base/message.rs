@@ -10,7 +10,7 @@ use serde::de::{DeserializeOwned, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::panics;
-use crate::base::value::{Encoded, Order};
+use crate::base::value::{self, Encoded, Order};
 
 /// The initial capacity for packed values, sufficient for most of them. A vector that starts empty is reallocated
 /// four times.
@@ -19,10 +19,10 @@ const PACKED_BYTES_USUAL: usize = 128;
 /// A type that can be sent between roles or recorded: every `serde` type that owns its data and reads back what it
 /// writes.
 ///
-/// The encoding is self-describing, with the names of fields and variants, so all of serde's attributes work. A value
-/// is read back when it is encoded, and refused at that point if its type cannot do that. A value that a replay
-/// encodes again (a message, a step's input) must not contain a `HashMap` or `HashSet`. `docs/programming-model.md`
-/// says which changes of a type are compatible with open sessions.
+/// The encoding is self-describing, with the names of types, fields and variants, so all of serde's attributes work, and
+/// a value is not read as one of another type. A value is read back when it is encoded, and refused at that point if
+/// its type cannot do that. A value that a replay encodes again (a message, a step's input) must not contain a
+/// `HashMap` or `HashSet`. `docs/programming-model.md` says which changes of a type are compatible with open sessions.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent or recorded",
     label = "this type has no bytes",
@@ -130,6 +130,13 @@ impl CodecError {
     }
 }
 
+impl CodecError {
+    /// The error for parts that do not make up a `T`.
+    pub(crate) fn undecodable<T: ?Sized>(reason: &impl fmt::Display) -> Self {
+        Self::new::<T>("decoded", reason)
+    }
+}
+
 /// The action named in errors about values that are sent or recorded.
 const ENCODED: &str = "encoded";
 /// The action named in errors about values that a replay must encode again, to the same bytes.
@@ -149,8 +156,8 @@ pub fn encode<T: Message>(value: &T) -> Result<Vec<u8>, CodecError> {
 /// # Errors
 /// As [`encode`].
 pub fn encode_and_read<T: Message>(value: &T) -> Result<(Vec<u8>, T), CodecError> {
-    let Encoded { bytes, .. } = written(value)?;
-    let read = read_back(&bytes)?;
+    let Encoded { mut bytes, .. } = written(value)?;
+    let read = read_back(&mut bytes)?;
     Ok((bytes, read))
 }
 
@@ -160,9 +167,9 @@ pub fn encode_and_read<T: Message>(value: &T) -> Result<(Vec<u8>, T), CodecError
 /// # Errors
 /// As [`encode`]; also for a value that contains a `HashMap`, a `HashSet` or another unordered collection.
 pub fn encode_repeatable<T: Message>(value: &T) -> Result<Vec<u8>, CodecError> {
-    let Encoded { bytes, order } = written(value)?;
+    let Encoded { mut bytes, order } = written(value)?;
     let advice = "use a `BTreeMap` or `BTreeSet`, which have one order";
-    let mut copy: T = read_back(&bytes)?;
+    let mut copy: T = read_back(&mut bytes)?;
     let rounds = match order {
         Order::Fixed => 0,
         Order::Hashed(collection) => {
@@ -172,11 +179,12 @@ pub fn encode_repeatable<T: Message>(value: &T) -> Result<Vec<u8>, CodecError> {
         Order::Unknown(entries) => rounds_to_tell_an_order(entries),
     };
     for _ in 0..rounds {
-        if written(&copy)?.bytes != bytes {
+        let mut again = written(&copy)?.bytes;
+        copy = read_back(&mut again)?;
+        if again != bytes {
             let reason = format!("read back, it has other bytes, as collections without an order have: {advice}");
             return Err(CodecError::new::<T>(REPEATED, &reason));
         }
-        copy = read_back(&bytes)?;
     }
     Ok(bytes)
 }
@@ -191,10 +199,7 @@ fn rounds_to_tell_an_order(entries: usize) -> usize {
 
 /// Turns a panic in a user's `Serialize` or `Deserialize` into an ordinary error, so that after an effect it is
 /// handled like any other value that cannot be encoded.
-fn caught<T, R>(
-    action: &'static str,
-    code: impl FnOnce() -> Result<R, crate::base::value::Error>,
-) -> Result<R, CodecError> {
+fn caught<T, R>(action: &'static str, code: impl FnOnce() -> Result<R, value::Error>) -> Result<R, CodecError> {
     match panics::catch(code) {
         Ok(result) => result.map_err(|error| CodecError::new::<T>(action, &error)),
         Err(panic) => Err(CodecError::new::<T>(action, &format!("it panicked: {panic}"))),
@@ -202,11 +207,12 @@ fn caught<T, R>(
 }
 
 fn written<T: Serialize>(value: &T) -> Result<Encoded, CodecError> {
-    caught::<T, _>(ENCODED, || crate::base::value::encode(value))
+    caught::<T, _>(ENCODED, || value::encode(value))
 }
 
-fn read_back<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    caught::<T, _>(ENCODED, || crate::base::value::decode(bytes)).map_err(|CodecError { reason, .. }| {
+/// Reads back what was just encoded, and corrects type names that the reader does not ask for.
+fn read_back<T: DeserializeOwned>(bytes: &mut Vec<u8>) -> Result<T, CodecError> {
+    caught::<T, _>(ENCODED, || value::read_back(bytes)).map_err(|CodecError { reason, .. }| {
         let reason = format!(
             "its `Deserialize` does not read what its `Serialize` writes ({reason}): look at its serde attributes"
         );
@@ -217,9 +223,17 @@ fn read_back<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 /// Decodes a value.
 ///
 /// # Errors
-/// [`CodecError`] if the bytes are not a value of type `T`, or if bytes are left over.
+/// [`CodecError`] if the bytes are not a value of type `T`, or if bytes are left over. Its text shows the shape that
+/// was written and the shape that `T` has, and no part of the value.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    crate::base::value::decode(bytes).map_err(|error| CodecError::new::<T>("decoded", &error))
+    value::decode(bytes).map_err(|error| CodecError::new::<T>("decoded", &with_shapes::<T>(&error, bytes)))
+}
+
+fn with_shapes<T: DeserializeOwned>(error: &value::Error, bytes: &[u8]) -> String {
+    let written = value::written_shape(bytes);
+    // The shape comes from the user's `Deserialize`, which may panic on an example.
+    let expected = panics::catch(value::expected_shape::<T>).unwrap_or_else(|_| "not known".into());
+    format!("{error}; written was `{written}`, expected is `{expected}`")
 }
 
 /// Encodes a type of the runtime itself, such as a frame or a record. The encoding is positional (postcard), without

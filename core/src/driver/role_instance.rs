@@ -26,6 +26,7 @@ use crate::frame::{Delivery, Header};
 use crate::language::choreography::Choreography;
 use crate::language::context::Context as ChoreographyContext;
 use crate::language::engine::Engine;
+use crate::language::value_of::ValueOf;
 #[cfg(feature = "testing")]
 use crate::machine::StepSeen;
 use crate::machine::{
@@ -124,7 +125,7 @@ async fn run<C: Choreography>(
     let read = |bytes: Payload| Ok((decode(bytes.as_slice())?, bytes));
     let input = match input.map(read).transpose() {
         Ok(input) => C::Input::place(input),
-        Err(error) => return engine.cannot_read(&Path::root(), &error).await,
+        Err(error) => return engine.cannot_read(&Path::root(), ValueOf::Input, &error).await,
     };
     let ctx = ChoreographyContext::<C::Roles>::new(engine.clone(), Path::root());
     let output = choreography.run(&ctx, input).await?;

@@ -18,6 +18,7 @@ use crate::base::role::Role;
 use crate::base::uses;
 use crate::contract::Environment;
 use crate::frame::Operation;
+use crate::language::value_of::ValueOf;
 use crate::machine::Machine;
 use crate::step::Step;
 
@@ -149,8 +150,8 @@ impl Engine {
     }
 
     /// Stops the instance, because a recorded or received value cannot be decoded. Never returns.
-    pub(crate) async fn cannot_read<T>(&self, path: &Path, error: &CodecError) -> T {
-        self.instance().cannot_use(path.clone(), error.to_string());
+    pub(crate) async fn cannot_read<T>(&self, path: &Path, of: ValueOf<'_>, error: &CodecError) -> T {
+        self.instance().cannot_use(path.clone(), of.to_string(), error.to_string());
         std::future::pending().await
     }
 
@@ -177,15 +178,15 @@ impl Engine {
         }
     }
 
-    pub(crate) async fn decoded<T: Message>(&self, path: &Path, payload: &Payload) -> T {
+    pub(crate) async fn decoded<T: Message>(&self, path: &Path, of: ValueOf<'_>, payload: &Payload) -> T {
         match decode(payload.as_slice()) {
             Ok(value) => value,
-            Err(error) => self.cannot_read(path, &error).await,
+            Err(error) => self.cannot_read(path, of, &error).await,
         }
     }
 
-    pub(crate) async fn held<T: Message>(&self, path: &Path, payload: Payload) -> Held<T> {
-        Held::read(self.decoded(path, &payload).await, payload)
+    pub(crate) async fn held<T: Message>(&self, path: &Path, of: ValueOf<'_>, payload: Payload) -> Held<T> {
+        Held::read(self.decoded(path, of, &payload).await, payload)
     }
 
     /// The indices of these roles.
@@ -220,16 +221,16 @@ impl Engine {
     }
 
     pub(crate) async fn receive<T: Message>(&self, path: &Path, operation: Operation, from: &'static str) -> Held<T> {
-        let from = self.index_of(from);
+        let (of, from) = (ValueOf::Message(operation, from), self.index_of(from));
         let payload = self.poll(|instance, cx| instance.poll_receive(cx, path, operation, from)).await;
-        self.held(path, payload).await
+        self.held(path, of, payload).await
     }
 
     /// Like [`Engine::receive`], for a value that the program gets without its bytes.
     pub(crate) async fn hear<T: Message>(&self, path: &Path, operation: Operation, from: &'static str) -> T {
-        let from = self.index_of(from);
+        let (of, from) = (ValueOf::Message(operation, from), self.index_of(from));
         let payload = self.poll(|instance, cx| instance.poll_receive(cx, path, operation, from)).await;
-        self.decoded(path, &payload).await
+        self.decoded(path, of, &payload).await
     }
 
     /// Sends a value from `from` to all of `to`. Returns it at these roles.
@@ -269,7 +270,7 @@ impl Engine {
         let payload = self.repeatable(path, &held).await;
         self.send(path, Operation::Broadcast, to, &payload).await;
         // The sender reads the value back, so that it continues with exactly what the others receive.
-        self.decoded(path, &payload).await
+        self.decoded(path, ValueOf::Message(Operation::Broadcast, from), &payload).await
     }
 
     pub(crate) async fn contribute<T: Message>(
@@ -289,7 +290,7 @@ impl Engine {
         match own.filter(|_| self.plays(from)) {
             Some(held) => {
                 let payload = self.repeatable(path, held).await;
-                self.decoded(path, &payload).await
+                self.decoded(path, ValueOf::Message(Operation::Gather, from), &payload).await
             }
             None => self.hear(path, Operation::Gather, from).await,
         }
@@ -297,7 +298,7 @@ impl Engine {
 
     pub(crate) async fn observed<T: Message>(&self, path: &Path, name: &str) -> Option<Held<T>> {
         match self.poll(|instance, cx| instance.poll_observed(cx, path, name)).await {
-            Some(payload) => Some(self.held(path, payload).await),
+            Some(payload) => Some(self.held(path, ValueOf::Effect(name), payload).await),
             None => None,
         }
     }
@@ -326,7 +327,7 @@ impl Engine {
         let step = step.erase(here, input.value);
         self.instance().begin_step(path, S::NAME, fingerprint, step);
         match self.poll(|instance, cx| instance.poll_step(cx, path)).await {
-            Ok(payload) => Some(Ok((self.decoded(path, &payload).await, payload))),
+            Ok(payload) => Some(Ok((self.decoded(path, ValueOf::Step(S::NAME), &payload).await, payload))),
             Err(refusal) => Some(Err(refusal)),
         }
     }

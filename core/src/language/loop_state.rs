@@ -1,5 +1,7 @@
 //! The state that a loop carries from turn to turn, in a form of which each role can store its own part.
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::located::{At, Located};
 use crate::base::message::{CodecError, Message, Payload, decode, encode, pack, unpack};
 use crate::base::role::Role;
@@ -51,25 +53,66 @@ pub trait LoopState: Sized + Send {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known<T>(pub T);
 
+/// One part of a state as it is stored.
+#[derive(Serialize, Deserialize)]
+enum Part {
+    /// A located value that another role has.
+    Elsewhere,
+    Located(Payload),
+    Known(Payload),
+}
+
+/// Puts together a state of exactly these parts.
+pub(crate) fn put_together<S: LoopState>(parts: Vec<Vec<u8>>) -> Result<S, CodecError> {
+    let written = parts.len();
+    let mut parts = parts.into_iter();
+    let state = S::put_together(&mut parts)?;
+    match parts.len() {
+        0 => Ok(state),
+        left => Err(CodecError::undecodable::<S>(&format!(
+            "written was a state of {written} parts, expected is one of {}",
+            written - left
+        ))),
+    }
+}
+
+fn next(parts: &mut std::vec::IntoIter<Vec<u8>>) -> Result<Option<Part>, CodecError> {
+    parts.next().map(|part| unpack(&part)).transpose()
+}
+
+fn other_part<S>(written: Option<&Part>) -> CodecError {
+    let written = match written {
+        None => "written was a state of fewer parts",
+        Some(Part::Known(_)) => "written was a value that all roles know",
+        Some(Part::Elsewhere | Part::Located(_)) => "written was a located value",
+    };
+    CodecError::undecodable::<S>(&format!("{written}, expected is `{}`", std::any::type_name::<S>()))
+}
+
 impl<T: Message> LoopState for Known<T> {
     fn take_apart(&self, parts: &mut Vec<Vec<u8>>) -> Result<(), CodecError> {
-        parts.push(encode(&self.0)?);
+        parts.push(pack(&Part::Known(encode(&self.0)?.into()))?);
         Ok(())
     }
     fn put_together(parts: &mut std::vec::IntoIter<Vec<u8>>) -> Result<Self, CodecError> {
-        decode(&parts.next().unwrap_or_default()).map(Self)
+        match next(parts)? {
+            Some(Part::Known(bytes)) => decode(bytes.as_slice()).map(Self),
+            part => Err(other_part::<Self>(part.as_ref())),
+        }
     }
 }
 
 impl<R: Role, T: Message> LoopState for At<R, T> {
     fn take_apart(&self, parts: &mut Vec<Vec<u8>>) -> Result<(), CodecError> {
-        parts.push(pack(&self.bytes()?)?);
+        parts.push(pack(&self.bytes()?.map_or(Part::Elsewhere, Part::Located))?);
         Ok(())
     }
     fn put_together(parts: &mut std::vec::IntoIter<Vec<u8>>) -> Result<Self, CodecError> {
-        let bytes: Option<Payload> = unpack(&parts.next().unwrap_or_default())?;
-        let value = bytes.map(|bytes| Ok((decode(bytes.as_slice())?, bytes)));
-        Ok(Self::place(value.transpose()?))
+        match next(parts)? {
+            Some(Part::Elsewhere) => Ok(Self::place(None)),
+            Some(Part::Located(bytes)) => Ok(Self::place(Some((decode(bytes.as_slice())?, bytes)))),
+            part => Err(other_part::<Self>(part.as_ref())),
+        }
     }
 }
 

@@ -7,3 +7,4 @@ pub(crate) mod context;
 pub(crate) mod engine;
 pub(crate) mod group;
 pub(crate) mod loop_state;
+pub(crate) mod value_of;

@@ -170,7 +170,7 @@ impl Machine {
         let Some(outcome) = self.phase.outcome().cloned() else { return };
         let closed = Closed { header: self.identity.header.clone(), outcome, output: self.caller.output().cloned() };
         match record::close(self.identity.id, &closed, self.all_keys(&closed.outcome)) {
-            Err(error) => self.stop(Stop::undecodable(Path::root(), &error)),
+            Err(error) => self.stop(Stop::unstorable(&error)),
             Ok(batch) => {
                 self.journal.change(batch);
                 self.phase.note_closed(self.journal.next(), closed);

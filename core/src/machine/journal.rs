@@ -8,7 +8,7 @@ use std::hash::{Hash, Hasher};
 
 use super::digest::Since;
 use super::{LocalJob, Stop, Write};
-use crate::base::id::{InstanceId, Path};
+use crate::base::id::InstanceId;
 use crate::contract::{Batch, Change};
 use crate::frame::Receipt;
 use crate::record::{self, Opened, Record};
@@ -75,8 +75,7 @@ impl Journal {
             self.pending.urgent = true;
             self.barrier = self.number;
         }
-        let undecodable = |error: crate::base::message::CodecError| Stop::undecodable(Path::root(), &error);
-        self.pending.changes.push(record::open(self.instance, opened).map_err(undecodable)?);
+        self.pending.changes.push(record::open(self.instance, opened).map_err(|error| Stop::unstorable(&error))?);
         Ok(())
     }
 
@@ -85,7 +84,7 @@ impl Journal {
         if urgency == Urgency::Result {
             self.barrier = self.number;
         }
-        let change = record.change(self.instance).map_err(|error| Stop::undecodable(Path::root(), &error))?;
+        let change = record.change(self.instance).map_err(|error| Stop::unstorable(&error))?;
         change.check().map_err(|error| Stop::Unstorable { reason: error.to_string() })?;
         self.pending.changes.push(change);
         self.pending.urgent |= urgency != Urgency::Lazy;

@@ -211,8 +211,9 @@ impl Machine {
     }
 
     /// Stops the instance because a recorded or received value cannot be decoded.
-    pub(crate) fn cannot_use(&mut self, path: Path, reason: String) {
-        self.stop(Stop::Undecodable { path, reason });
+    pub(crate) fn cannot_use(&mut self, path: Path, of: String, reason: String) {
+        let role = self.identity.role;
+        self.stop(Stop::Undecodable { role, path, of, reason });
     }
 
     /// Aborts because a value of the program cannot be sent or recorded. Nothing has been done with that value yet.

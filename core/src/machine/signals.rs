@@ -152,7 +152,7 @@ impl Machine {
             Poll::Ready(Some(recorded)) => match unpack::<(u64, Payload)>(recorded.as_slice()) {
                 Ok((_, payload)) => return Poll::Ready(payload),
                 Err(error) => {
-                    self.cannot_use(path.clone(), error.to_string());
+                    self.cannot_use(path.clone(), format!("signal `{name}`"), error.to_string());
                     return Poll::Pending;
                 }
             },
@@ -164,7 +164,7 @@ impl Machine {
         self.take_signal(number);
         match pack(&(number, &payload)) {
             Ok(result) => self.observe(path, &recorded_as, result.into()),
-            Err(error) => self.stop(Stop::undecodable(path.clone(), &error)),
+            Err(error) => self.stop(Stop::unstorable(&error)),
         }
         self.forget_taken_signals();
         Poll::Ready(payload)
@@ -185,7 +185,7 @@ impl Machine {
             Poll::Ready(Some(recorded)) => match unpack::<Vec<(u64, Payload)>>(recorded.as_slice()) {
                 Ok(taken) => return Poll::Ready(taken.into_iter().map(|(_, payload)| payload).collect()),
                 Err(error) => {
-                    self.cannot_use(path.clone(), error.to_string());
+                    self.cannot_use(path.clone(), format!("signal `{name}`"), error.to_string());
                     return Poll::Pending;
                 }
             },
@@ -209,7 +209,7 @@ impl Machine {
         }
         match pack(&taken) {
             Ok(result) => self.observe(path, &recorded_as, result.into()),
-            Err(error) => self.stop(Stop::undecodable(path.clone(), &error)),
+            Err(error) => self.stop(Stop::unstorable(&error)),
         }
         self.forget_taken_signals();
         Poll::Ready(taken.into_iter().map(|(_, payload)| payload).collect())

@@ -25,8 +25,15 @@ pub enum Stop {
         replayed: String,
     },
     /// A recorded or received value cannot be decoded.
-    #[error("a value at {path} cannot be used ({reason}): do all nodes run the same version of the choreography?")]
+    #[error(
+        "{of} cannot be read at role `{role}`{at} ({reason}). Nothing is lost: run the code that wrote it, or give the changed \
+         type another version of the choreography; do all nodes run the same version?", at = At(path)
+    )]
     Undecodable {
+        /// The name of the role that reads the value.
+        role: &'static str,
+        /// The value: the input of the session, the message or result of an operation, or a signal.
+        of: String,
         /// The path of the operation.
         path: Path,
         /// A description of the error.
@@ -104,8 +111,18 @@ pub enum Stop {
     },
 }
 
+/// Where an operation is; nothing for the session as a whole.
+struct At<'a>(&'a Path);
+
+impl std::fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if *self.0 == Path::root() { Ok(()) } else { write!(f, ", operation {}", self.0) }
+    }
+}
+
 impl Stop {
-    pub(super) fn undecodable(path: Path, error: &CodecError) -> Self {
-        Self::Undecodable { path, reason: error.to_string() }
+    /// The reason for an event that has no encoding.
+    pub(super) fn unstorable(error: &CodecError) -> Self {
+        Self::Unstorable { reason: error.to_string() }
     }
 }

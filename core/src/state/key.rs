@@ -44,6 +44,23 @@ use crate::base::id::SessionId;
 pub trait Key: AsKey<Self> + Sized {
     /// Decodes one key from the front of `bytes`; `None` if the bytes are no such key.
     fn decode(bytes: &mut &[u8]) -> Option<Self>;
+
+    /// Appends the name of the key's type. A table records it with its first row, because the bytes of a key do not
+    /// tell its type, and refuses keys of another name from then on. The default is the type's own name, without its
+    /// modules; give a renamed type its former name.
+    fn describe(shape: &mut String) {
+        let name = std::any::type_name::<Self>();
+        let (outer, arguments) = name.split_at(name.find('<').unwrap_or(name.len()));
+        shape.push_str(outer.rsplit("::").next().unwrap_or(outer));
+        shape.push_str(arguments);
+    }
+}
+
+/// Returns the name of a key's type.
+pub(super) fn shape_of<K: Key>() -> String {
+    let mut shape = String::new();
+    K::describe(&mut shape);
+    shape
 }
 
 /// A value that can be passed as a key of type `K`: the key, a reference to it, `&str` for `String`, and tuples of
@@ -201,6 +218,14 @@ macro_rules! tuple {
         impl<$($part: Key),*> Key for ($($part,)*) {
             fn decode(bytes: &mut &[u8]) -> Option<Self> {
                 Some(($($part::decode(bytes)?,)*))
+            }
+            fn describe(shape: &mut String) {
+                let mut before = "(";
+                $(
+                    shape.push_str(std::mem::replace(&mut before, ", "));
+                    $part::describe(shape);
+                )*
+                shape.push(')');
             }
         }
     };

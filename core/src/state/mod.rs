@@ -49,6 +49,8 @@ pub struct State<'a> {
     base: &'a dyn ReadState,
     role: &'a str,
     writes: Writes,
+    /// The tables whose recorded key type was found to be that of their handle: by name, and by the type of the key.
+    checked_keys: RefCell<Vec<(&'static str, &'static str)>>,
     /// The first failure below a step. The step ends with it, even if the step's code ignores it.
     failed: RefCell<Option<Abort>>,
 }
@@ -62,7 +64,7 @@ impl Debug for State<'_> {
 impl<'a> State<'a> {
     /// Creates the state of `role` over `base`.
     pub fn new(base: &'a dyn ReadState, role: &'a str) -> Self {
-        Self { base, role, writes: Writes::default(), failed: RefCell::default() }
+        Self { base, role, writes: Writes::default(), checked_keys: RefCell::default(), failed: RefCell::default() }
     }
 
     /// Returns the writes made so far; [`Writes`] has an example.
@@ -112,6 +114,46 @@ impl<'a> State<'a> {
         bytes
     }
 
+    /// The key under which a table's key type is recorded. All instances of a durable actor, whose roles differ after a
+    /// zero byte only, have the same tables and share the record. No row has such a key: a table's name of this length
+    /// does not fit into a key.
+    fn key_type_key(&self, table: &str) -> Vec<u8> {
+        let role = self.role.split('\0').next().unwrap_or_default();
+        let mut bytes = Vec::with_capacity(role.len() + table.len() + 4);
+        bytes.extend_from_slice(&u16::try_from(role.len()).unwrap_or(u16::MAX).to_be_bytes());
+        bytes.extend_from_slice(role.as_bytes());
+        bytes.extend_from_slice(&u16::MAX.to_be_bytes());
+        bytes.extend_from_slice(table.as_bytes());
+        bytes
+    }
+
+    /// Checks that the rows of `table`, if there are any, have keys of type `K`. Returns whether the type is recorded.
+    fn check_keys<K: Key>(&self, table: &'static str) -> Result<bool, Abort> {
+        let checked = (table, std::any::type_name::<K>());
+        if self.checked_keys.borrow().contains(&checked) {
+            return Ok(true);
+        }
+        let Some(written) = self.read(table, &self.key_type_key(table))? else { return Ok(false) };
+        let expected = key::shape_of::<K>();
+        if written != expected.as_bytes() {
+            let written = String::from_utf8_lossy(&written);
+            let reason = format!(
+                "it has a key of another type: {OTHER_TYPE}; nothing was changed (written was `{written}`, expected is `{expected}`)"
+            );
+            return Err(self.failure(table, &reason));
+        }
+        self.checked_keys.borrow_mut().push(checked);
+        Ok(true)
+    }
+
+    /// Records that `table` has keys of type `K`, with its first row.
+    fn record_keys<K: Key>(&mut self, table: &'static str) -> Result<(), Abort> {
+        if !self.check_keys::<K>(table)? {
+            self.writes.set(self.key_type_key(table), Some(key::shape_of::<K>().into_bytes()));
+        }
+        Ok(())
+    }
+
     fn key<K>(&self, table: &str, key: &impl AsKey<K>) -> Vec<u8> {
         let mut bytes = self.prefix(table);
         key.encode(&mut bytes);
@@ -152,12 +194,14 @@ impl<'a> State<'a> {
 
     /// Creates the failure for an undecodable value. The advice comes first, because a long reason is cut off.
     fn unreadable(&self, table: &str, key: &[u8], error: &CodecError) -> Abort {
-        let what_to_do = "run the code that wrote it, or give the new type a table of another name";
         let key = shown(key);
-        let reason = format!("the value under {key} is of another type: {what_to_do}; nothing was changed ({error})");
+        let reason = format!("the value under {key} is of another type: {OTHER_TYPE}; nothing was changed ({error})");
         self.failure(table, &reason)
     }
 }
+
+/// The advice in errors about a row whose type is not that of its table.
+const OTHER_TYPE: &str = "run the code that wrote it, or give the new type a table of another name";
 
 /// Describes a key for people without showing it, because errors are logged and users' data must not be. A person who
 /// knows the key can compare the fingerprint.

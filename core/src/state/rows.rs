@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 use super::key::Key;
-use super::{State, shown};
+use super::{OTHER_TYPE, State, shown};
 use crate::base::abort::Abort;
 use crate::base::message::{Message, decode};
 use crate::contract::{Direction, Entry, KeyRange};
@@ -92,6 +92,7 @@ impl<'s, K: Key, V: Message> Rows<'s, K, V> {
     }
 
     fn read_page(&mut self, direction: Direction) -> Result<(), Abort> {
+        self.state.check_keys::<K>(self.table)?;
         let page = self.state.read_range(self.table, &self.rest, direction, self.page)?;
         match page.last() {
             Some((last, _)) if page.len() >= self.page => drop(self.rest.split_off_through(last, direction)),
@@ -125,9 +126,8 @@ impl<'s, K: Key, V: Message> Rows<'s, K, V> {
 
     fn strange(&self, key: &[u8]) -> Abort {
         let (key, key_type) = (shown(key), std::any::type_name::<K>());
-        let what_to_do = "run the code that wrote it, or give the new type a table of another name";
         self.state
-            .failure(self.table, &format!("it has a key of another type: {what_to_do} ({key} is no `{key_type}`)"))
+            .failure(self.table, &format!("it has a key of another type: {OTHER_TYPE} ({key} is no `{key_type}`)"))
     }
 
     /// Ends the iteration.

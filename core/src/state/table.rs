@@ -32,8 +32,9 @@ use crate::contract::{Direction, KeyRange};
 /// # assert_eq!(lend(&mut State::new(&base, "seller"), "book", 7), Ok(9));
 /// ```
 ///
-/// As long as a table has rows, do not change its key or value type, because bytes do not tell for certain what type
-/// they were. For another type, use another table name.
+/// As long as a table has rows, do not change its key type, and change its value type only compatibly
+/// (`docs/programming-model.md`). For another type, use another table name. A read by another type is refused, with both
+/// types in the error. The type of the keys is that of the first row that the table ever had; see [`Key::describe`].
 ///
 /// # Errors
 /// All operations fail if the store cannot be read, or if a value is of another type. Pass such errors on with `?`:
@@ -84,6 +85,7 @@ impl<K: Key, V: Message> Table<K, V> {
     /// # Errors
     /// See [`Table`].
     pub fn get(self, state: &State<'_>, key: impl AsKey<K>) -> Result<Option<V>, Abort> {
+        state.check_keys::<K>(self.name)?;
         let bytes = state.read(self.name, &state.key(self.name, &key))?;
         bytes.map(|bytes| self.value(state, &key, &bytes)).transpose()
     }
@@ -103,6 +105,7 @@ impl<K: Key, V: Message> Table<K, V> {
     /// # Errors
     /// See [`Table`].
     pub fn contains(self, state: &State<'_>, key: impl AsKey<K>) -> Result<bool, Abort> {
+        state.check_keys::<K>(self.name)?;
         Ok(state.read(self.name, &state.key(self.name, &key))?.is_some())
     }
 
@@ -127,6 +130,7 @@ impl<K: Key, V: Message> Table<K, V> {
         })?;
         let key = state.key(self.name, &key);
         state.check(self.name, &key, &bytes)?;
+        state.record_keys::<K>(self.name)?;
         state.writes.set(key, Some(bytes));
         Ok(())
     }

@@ -10,6 +10,7 @@
     reason = "tests"
 )]
 
+mod changed;
 mod codec;
 mod crashes;
 mod effects;

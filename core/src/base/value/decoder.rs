@@ -6,37 +6,60 @@ use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess,
     VariantAccess, Visitor,
 };
-use serde::forward_to_deserialize_any;
 
+use super::names::{self, Correction, KnownFields, Names};
 use super::{DEPTH_MAX, Error, kind};
 
 /// Decodes a value, which must be all of `bytes`.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    let mut decoder = Decoder { bytes, depth: 0 };
-    let value = T::deserialize(&mut decoder)?;
-    match decoder.bytes.len() {
-        0 => Ok(value),
-        left => Err(Error::custom(format!("{left} bytes are left over"))),
+    Decoder::over(bytes).whole()
+}
+
+/// Decodes a value that was just encoded. If its `Deserialize` asks for other type names than its `Serialize` wrote
+/// (as with `#[serde(try_from)]` on a newtype), the bytes are changed to the names that it asks for.
+pub(crate) fn read_back<T: DeserializeOwned>(bytes: &mut Vec<u8>) -> Result<T, Error> {
+    let names = Names::Corrected { whole: bytes.len(), corrections: Vec::new() };
+    let mut decoder = Decoder { bytes, depth: 0, names };
+    let value = decoder.whole()?;
+    match decoder.names {
+        Names::Corrected { corrections, .. } if !corrections.is_empty() => {
+            *bytes = names::correct(bytes, &corrections);
+            decode(bytes)
+        }
+        _ => Ok(value),
     }
 }
 
-struct Decoder<'de> {
+pub(super) struct Decoder<'de> {
     bytes: &'de [u8],
     depth: u32,
+    names: Names,
 }
 
 impl<'de> Decoder<'de> {
-    fn byte(&mut self) -> Result<u8, Error> {
+    pub(super) fn over(bytes: &'de [u8]) -> Self {
+        Self { bytes, depth: 0, names: Names::Checked }
+    }
+
+    fn whole<T: DeserializeOwned>(&mut self) -> Result<T, Error> {
+        let value = T::deserialize(&mut *self)?;
+        match self.bytes.len() {
+            0 => Ok(value),
+            left => Err(Error::custom(format!("{left} bytes are left over"))),
+        }
+    }
+
+    pub(super) fn byte(&mut self) -> Result<u8, Error> {
         let (byte, rest) = self.bytes.split_first().ok_or_else(Error::cut_off)?;
         self.bytes = rest;
         Ok(*byte)
     }
 
-    fn peek(&self) -> Option<u8> {
+    pub(super) fn peek(&self) -> Option<u8> {
         self.bytes.first().copied()
     }
 
-    fn take(&mut self, length: usize) -> Result<&'de [u8], Error> {
+    pub(super) fn take(&mut self, length: usize) -> Result<&'de [u8], Error> {
         let (taken, rest) = self.bytes.split_at_checked(length).ok_or_else(Error::cut_off)?;
         self.bytes = rest;
         Ok(taken)
@@ -48,7 +71,7 @@ impl<'de> Decoder<'de> {
         Ok(*taken)
     }
 
-    fn varint(&mut self) -> Result<u64, Error> {
+    pub(super) fn varint(&mut self) -> Result<u64, Error> {
         let mut number = 0;
         for shift in (0..u64::BITS).step_by(7) {
             let byte = self.byte()?;
@@ -65,7 +88,7 @@ impl<'de> Decoder<'de> {
     }
 
     /// Reads a number of items, each of which has at least one byte.
-    fn length(&mut self) -> Result<usize, Error> {
+    pub(super) fn length(&mut self) -> Result<usize, Error> {
         let length = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
         if length > self.bytes.len() { Err(Error::cut_off()) } else { Ok(length) }
     }
@@ -74,9 +97,65 @@ impl<'de> Decoder<'de> {
         std::str::from_utf8(self.take(length)?).map_err(Error::custom)
     }
 
-    fn name(&mut self) -> Result<&'de str, Error> {
+    pub(super) fn name(&mut self) -> Result<&'de str, Error> {
         let length = self.length()?;
         self.text(length)
+    }
+
+    /// Reads the name of the type of the value that comes next, if it has one.
+    fn type_name(&mut self) -> Result<Option<&'de str>, Error> {
+        if self.peek() != Some(kind::NAMED) {
+            return Ok(None);
+        }
+        self.byte()?;
+        self.name().map(Some)
+    }
+
+    /// Reads the type name of the next value, which must be `expected`.
+    fn named(&mut self, expected: Option<&'static str>) -> Result<(), Error> {
+        let before = self.bytes.len();
+        let written = self.type_name()?;
+        if written == expected {
+            return Ok(());
+        }
+        let Names::Corrected { whole, corrections } = &mut self.names else {
+            return Err(Error::other_type(written, expected));
+        };
+        let at = *whole - before;
+        corrections.push(Correction { at, removed: before - self.bytes.len(), name: expected });
+        Ok(())
+    }
+
+    /// Like [`Decoder::named`], for a value that is no newtype: no other name may follow.
+    fn named_itself(&mut self, expected: Option<&'static str>) -> Result<(), Error> {
+        self.named(expected)?;
+        while self.peek() == Some(kind::NAMED) {
+            self.named(None)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a value of a type without a name.
+    fn unnamed<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        self.named_itself(None)?;
+        self.any(visitor)
+    }
+
+    /// Reads the fields of a struct or of a variant. A sequence is not taken for fields: it has no names.
+    fn fields<V: Visitor<'de>>(&mut self, known: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+        match self.peek() {
+            Some(kind::STRUCT) => {
+                self.byte()?;
+                let length = self.length()?;
+                let mut known = KnownFields::new(known);
+                let value =
+                    self.parts(Some(length), |parts| visitor.visit_map(Fields { parts, known: Some(&mut known) }))?;
+                known.check()?;
+                Ok(value)
+            }
+            Some(kind::MAP | kind::MAP_OPEN) => self.any(visitor),
+            _ => Err(Error::custom("it had no named fields when it was written")),
+        }
     }
 
     fn negative(&mut self) -> Result<i64, Error> {
@@ -118,6 +197,7 @@ impl<'de> Decoder<'de> {
     }
 
     fn any<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        while self.type_name()?.is_some() {} // A type that takes values of any type has no name to compare with.
         match self.byte()? {
             number if number < kind::TEXT_SHORT => visitor.visit_u8(number),
             short if short < kind::TEXT_SHORT + kind::TEXT_SHORT_BYTES => {
@@ -156,13 +236,22 @@ impl<'de> Decoder<'de> {
             kind::MAP_OPEN => self.parts(None, |parts| visitor.visit_map(parts)),
             kind::STRUCT => {
                 let length = self.length()?;
-                self.parts(Some(length), |parts| visitor.visit_map(Fields(parts)))
+                self.parts(Some(length), |parts| visitor.visit_map(Fields { parts, known: None }))
             }
             // This is the form in which serde's own buffer for values of unknown type accepts a variant.
-            kind::VARIANT => self.parts(Some(1), |parts| visitor.visit_map(Fields(parts))),
+            kind::VARIANT => self.parts(Some(1), |parts| visitor.visit_map(Fields { parts, known: None })),
             unknown => Err(Error::custom(format!("{unknown:#04x} is no kind of value"))),
         }
     }
+}
+
+/// Reads values of types without a name, which have no kinds to tell apart but those that serde checks.
+macro_rules! unnamed {
+    ($($method:ident)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            self.unnamed(visitor)
+        }
+    )*};
 }
 
 impl<'de> Deserializer<'de> for &mut Decoder<'de> {
@@ -173,14 +262,41 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.named_itself(None)?;
         match self.peek() {
             Some(kind::NONE | kind::SOME) => self.any(visitor),
             _ => Err(Error::custom("it was not optional when it was written")),
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Error> {
+        self.named_itself(Some(name))?;
+        self.any(visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Error> {
+        self.named(Some(name))?;
         self.deeper(|decoder| visitor.visit_newtype_struct(decoder))
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.named_itself(Some(name))?;
+        self.any(visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.named_itself(Some(name))?;
+        self.fields(fields, visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -189,6 +305,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
+        self.named_itself(Some(name))?;
         match self.byte()? {
             kind::UNIT_VARIANT => visitor.visit_enum(self.name()?.into_deserializer()),
             kind::VARIANT => self.deeper(|decoder| visitor.visit_enum(Variant(decoder))),
@@ -196,14 +313,46 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         }
     }
 
+    /// An `f64` may have been an `f32`, which it represents exactly. An integer may be too large for that, and is not
+    /// read, whatever its value.
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.named_itself(None)?;
+        match self.peek() {
+            Some(kind::F32 | kind::F64) => self.any(visitor),
+            _ => Err(Error::custom("it was no floating point number when it was written")),
+        }
+    }
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.named_itself(None)?;
+        match self.peek() {
+            Some(kind::F32) => self.any(visitor),
+            _ => Err(Error::custom("it was no `f32` when it was written")),
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.named_itself(None)?;
+        match self.peek() {
+            Some(kind::BYTES) => Err(Error::custom("it was bytes and no text when it was written")),
+            _ => self.any(visitor),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.named_itself(None)?;
         match self.peek() {
             Some(kind::SEQUENCE_OF_BYTES) => {
                 self.byte()?;
                 let length = self.length()?;
                 visitor.visit_borrowed_bytes(self.take(length)?)
             }
-            _ => self.any(visitor),
+            Some(kind::BYTES | kind::SEQUENCE | kind::SEQUENCE_OPEN) => self.any(visitor),
+            _ => Err(Error::custom("it was no bytes when it was written")),
         }
     }
 
@@ -211,9 +360,22 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         self.deserialize_bytes(visitor)
     }
 
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string unit unit_struct seq tuple tuple_struct map
-        struct identifier ignored_any
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.any(visitor)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.any(visitor)
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
+        self.unnamed(visitor)
+    }
+
+    unnamed! {
+        deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128 deserialize_u8
+        deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 deserialize_char deserialize_unit
+        deserialize_seq deserialize_map
     }
 }
 
@@ -265,22 +427,29 @@ impl<'de> MapAccess<'de> for &mut Parts<'_, 'de> {
 }
 
 /// The fields of a struct, by their names.
-struct Fields<'a, 'b, 'de>(&'a mut Parts<'b, 'de>);
+struct Fields<'a, 'b, 'de> {
+    parts: &'a mut Parts<'b, 'de>,
+    /// The fields of the type, if they are known.
+    known: Option<&'a mut KnownFields<'de>>,
+}
 
 impl<'de> MapAccess<'de> for Fields<'_, '_, 'de> {
     type Error = Error;
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        if !self.0.next()? {
+        if !self.parts.next()? {
             return Ok(None);
         }
-        let name = self.0.decoder.name()?;
+        let name = self.parts.decoder.name()?;
+        if let Some(known) = &mut self.known {
+            known.found(name);
+        }
         seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some)
     }
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        seed.deserialize(&mut *self.0.decoder)
+        seed.deserialize(&mut *self.parts.decoder)
     }
     fn size_hint(&self) -> Option<usize> {
-        self.0.left
+        self.parts.left
     }
 }
 
@@ -305,9 +474,9 @@ impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
         seed.deserialize(self.0)
     }
     fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
-        self.0.any(visitor)
+        self.0.unnamed(visitor)
     }
-    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
-        self.0.any(visitor)
+    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+        self.0.fields(fields, visitor)
     }
 }

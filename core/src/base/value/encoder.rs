@@ -37,16 +37,21 @@ struct Encoder {
     plain_bytes: bool,
 }
 
-impl Encoder {
-    fn varint(&mut self, mut number: u64) {
-        loop {
-            let [low, ..] = number.to_le_bytes();
-            number >>= 7;
-            if number == 0 {
-                return self.bytes.push(low);
-            }
-            self.bytes.push(low | 0x80);
+/// Appends a number, seven bits in each byte, the lowest first.
+pub(super) fn varint(bytes: &mut Vec<u8>, mut number: u64) {
+    loop {
+        let [low, ..] = number.to_le_bytes();
+        number >>= 7;
+        if number == 0 {
+            return bytes.push(low);
         }
+        bytes.push(low | 0x80);
+    }
+}
+
+impl Encoder {
+    fn varint(&mut self, number: u64) {
+        varint(&mut self.bytes, number);
     }
 
     fn number(&mut self, number: u64) {
@@ -75,7 +80,14 @@ impl Encoder {
         Ok(())
     }
 
-    fn variant(&mut self, name: &str) {
+    /// Writes the name of the type of the value that follows.
+    fn named(&mut self, name: &str) {
+        self.bytes.push(kind::NAMED);
+        self.sized(name.as_bytes());
+    }
+
+    fn variant(&mut self, of: &str, name: &str) {
+        self.named(of);
         self.bytes.push(kind::VARIANT);
         self.sized(name.as_bytes());
     }
@@ -259,25 +271,28 @@ impl<'a> Serializer for &'a mut Encoder {
         self.bytes.push(kind::UNIT);
         Ok(())
     }
-    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Error> {
+    fn serialize_unit_struct(self, name: &'static str) -> Result<(), Error> {
+        self.named(name);
         self.serialize_unit()
     }
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), Error> {
+    fn serialize_unit_variant(self, name: &'static str, _: u32, variant: &'static str) -> Result<(), Error> {
+        self.named(name);
         self.bytes.push(kind::UNIT_VARIANT);
         self.sized(variant.as_bytes());
         Ok(())
     }
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), Error> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<(), Error> {
+        self.named(name);
         self.nested(value)
     }
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
-        _: &'static str,
+        name: &'static str,
         _: u32,
         variant: &'static str,
         value: &T,
     ) -> Result<(), Error> {
-        self.variant(variant);
+        self.variant(name, variant);
         self.nested(value)
     }
     fn serialize_seq(self, length: Option<usize>) -> Result<Parts<'a>, Error> {
@@ -286,33 +301,35 @@ impl<'a> Serializer for &'a mut Encoder {
     fn serialize_tuple(self, length: usize) -> Result<Parts<'a>, Error> {
         self.fixed(kind::SEQUENCE, length)
     }
-    fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Result<Parts<'a>, Error> {
+    fn serialize_tuple_struct(self, name: &'static str, length: usize) -> Result<Parts<'a>, Error> {
+        self.named(name);
         self.fixed(kind::SEQUENCE, length)
     }
     fn serialize_tuple_variant(
         self,
-        _: &'static str,
+        name: &'static str,
         _: u32,
         variant: &'static str,
         length: usize,
     ) -> Result<Parts<'a>, Error> {
-        self.variant(variant);
+        self.variant(name, variant);
         self.fixed(kind::SEQUENCE, length)
     }
     fn serialize_map(self, length: Option<usize>) -> Result<Parts<'a>, Error> {
         self.parts(kind::MAP, kind::MAP_OPEN, length)
     }
-    fn serialize_struct(self, _: &'static str, length: usize) -> Result<Parts<'a>, Error> {
+    fn serialize_struct(self, name: &'static str, length: usize) -> Result<Parts<'a>, Error> {
+        self.named(name);
         self.fixed(kind::STRUCT, length)
     }
     fn serialize_struct_variant(
         self,
-        _: &'static str,
+        name: &'static str,
         _: u32,
         variant: &'static str,
         length: usize,
     ) -> Result<Parts<'a>, Error> {
-        self.variant(variant);
+        self.variant(name, variant);
         self.fixed(kind::STRUCT, length)
     }
 

@@ -1,23 +1,31 @@
 //! The encoding of what a program sends and records: self-describing, with one byte for the kind before each value.
 //!
-//! Structs are encoded with the names of their fields and enums with those of their variants, so that a value is read
-//! as what it was written as, even if its type has changed since (decision 0028). This module knows serde, not
-//! messages; next: `encoder.rs`, `decoder.rs`, and `order.rs` for values whose encoding differs each time.
+//! Structs and enums are encoded with their own names and those of their fields and variants, so that a value is read
+//! as what it was written as, or refused, even if its type has changed since (decisions 0028 and 0052). This module
+//! knows serde, not messages; next: `encoder.rs`, `decoder.rs`, `names.rs` for the names of types, `written.rs` and
+//! `expected.rs` for the shapes in errors, and `order.rs` for values whose encoding differs each time.
 
 mod decoder;
 mod encoder;
+mod expected;
+mod names;
 mod order;
+mod written;
 
 use std::fmt::Display;
 
 use serde::de::{Expected, Unexpected};
 
-pub(crate) use decoder::decode;
+pub(crate) use decoder::{decode, read_back};
 pub(crate) use encoder::{Encoded, encode};
+pub(crate) use expected::expected_shape;
 pub(crate) use order::Order;
+pub(crate) use written::written_shape;
 
 /// The maximum nesting depth of a value. Values come from other nodes, and must not exhaust the stack.
 const DEPTH_MAX: u32 = 128;
+/// The maximum number of characters of a shape in an error.
+const SHAPE_CHARACTERS_MAX: usize = 240;
 
 /// The kinds: the first byte of each value. A byte below [`kind::TEXT_SHORT`] is the number itself. Kinds are only
 /// appended.
@@ -58,6 +66,8 @@ mod kind {
     pub(super) const END: u8 = 0xb5;
     /// A sequence in which each value is one byte: its length, then the bytes.
     pub(super) const SEQUENCE_OF_BYTES: u8 = 0xb6;
+    /// The name of a struct or enum: its text. The value itself follows, with its own kind.
+    pub(super) const NAMED: u8 = 0xb7;
 }
 
 /// The reason why a value cannot be encoded or decoded.

@@ -14,7 +14,8 @@ use crate::base::role::{Includes, RoleSet};
 use crate::frame::Operation;
 use crate::language::choreography::Choreography;
 use crate::language::engine::Engine;
-use crate::language::loop_state::LoopState;
+use crate::language::loop_state::{LoopState, put_together};
+use crate::language::value_of::ValueOf;
 use crate::machine::{SagaPaths, TURN_VOTE, Verdict};
 
 impl<Roles: RoleSet> Context<Roles> {
@@ -259,10 +260,9 @@ impl Engine {
         let decider = self.indices_of(members).first().copied().unwrap_or_default();
         let (turn, state) = self.instance().enter_loop(path, decider);
         let Some(state) = state else { return (turn, first) };
-        let parts = unpack::<Vec<Vec<u8>>>(state.as_slice()).map(Vec::into_iter);
-        match parts.and_then(|mut parts| S::put_together(&mut parts)) {
+        match unpack(state.as_slice()).and_then(put_together) {
             Ok(state) => (turn, state),
-            Err(error) => self.cannot_read(path, &error).await,
+            Err(error) => self.cannot_read(path, ValueOf::LoopState, &error).await,
         }
     }
 
@@ -270,7 +270,7 @@ impl Engine {
     async fn end_turn<S: LoopState>(&self, path: &Path, turn: u32, members: &[&'static str], next: &S) -> S {
         let mut parts = Vec::new();
         let taken = next.take_apart(&mut parts).and_then(|()| pack(&parts));
-        let read = taken.and_then(|state| Ok((Payload::from(state), S::put_together(&mut parts.into_iter())?)));
+        let read = taken.and_then(|state| Ok((Payload::from(state), put_together(parts)?)));
         let (state, next) = match read {
             Ok(read) => read,
             Err(error) => return self.cannot_write(path, &error).await,

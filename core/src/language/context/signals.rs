@@ -14,6 +14,7 @@ use crate::base::message::Message;
 use crate::base::role::{Has, Role, RoleSet};
 use crate::frame::Operation;
 use crate::language::engine::Engine;
+use crate::language::value_of::ValueOf;
 
 /// The index, in the scope of a receive, of the operation that records its time limit.
 const LIMIT: u32 = 0;
@@ -133,7 +134,9 @@ impl<Roles: RoleSet> Context<Roles> {
                 // receive.
                 let Some(held) = value else { return Ok(At::held(None)) };
                 let payload = engine.encoded(&path, &*held.value).await;
-                return Ok(At::here(Some(engine.decoded(&path, &payload).await)));
+                return Ok(At::here(Some(
+                    engine.decoded(&path, ValueOf::Message(Operation::Comm, A::NAME), &payload).await,
+                )));
             }
             if engine.plays(B::NAME) {
                 return Ok(At::here(engine.receive_within(&path, A::NAME, time).await));
@@ -191,7 +194,7 @@ impl<Roles: RoleSet> Context<Roles> {
                 return Ok(At::held(None));
             }
             let payload = engine.poll(|instance, cx| instance.poll_signal(cx, &path, name)).await;
-            Ok(At::held(Some(engine.held(&path, payload).await)))
+            Ok(At::held(Some(engine.held(&path, ValueOf::Signal(name), payload).await)))
         }
     }
 
@@ -250,7 +253,7 @@ impl<Roles: RoleSet> Context<Roles> {
             let payloads = engine.poll(|instance, cx| instance.poll_signals(cx, &path, name, count_max)).await;
             let mut values = Vec::with_capacity(payloads.len());
             for payload in &payloads {
-                values.push(engine.decoded(&path, payload).await);
+                values.push(engine.decoded(&path, ValueOf::Signal(name), payload).await);
             }
             Ok(At::here(values))
         }
@@ -434,7 +437,7 @@ impl Engine {
     /// Returns the timer at `path`: the recorded one, or a new one that starts now.
     async fn timer(&self, path: &Path, name: &'static str, time: Duration) -> Timer {
         if let Some(recorded) = self.poll(|instance, cx| instance.poll_observed(cx, path, name)).await {
-            return self.decoded(path, &recorded).await;
+            return self.decoded(path, ValueOf::Effect(name), &recorded).await;
         }
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let until_unix_ms = self.environment().unix_ms().saturating_add(millis);
@@ -462,7 +465,7 @@ impl Engine {
         }
         let (index, until) = (self.index_of(from), timer.until_unix_ms);
         match self.poll(|instance, cx| instance.poll_receive_within(cx, path, index, until)).await {
-            Some(payload) => Some(self.decoded(path, &payload).await),
+            Some(payload) => Some(self.decoded(path, ValueOf::Message(Operation::Comm, from), &payload).await),
             None => {
                 timer.over = true;
                 self.observe(&limit, TIME_LIMIT, &timer).await;
