@@ -199,7 +199,8 @@ impl<R: Role> fmt::Debug for Local<R> {
     }
 }
 
-/// Types that a conclave can return: at the roles outside of the conclave, the same type with nothing in it.
+/// Types that a conclave can return: at the roles outside of the conclave, the same type with nothing in it. These are
+/// `()`, [`At`], tuples of up to six of them, and structs of any number of them with `#[derive(Absent)]`.
 ///
 /// ```
 /// # use accompanist_core::*;
@@ -230,7 +231,7 @@ impl<R: Role> fmt::Debug for Local<R> {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot leave a conclave, since the roles outside would not have it",
-    label = "must be `()`, an `At<Role, Value>`, or a tuple of those",
+    label = "must be `()`, an `At<Role, Value>`, a tuple of those, or a struct of those with `#[derive(Absent)]`",
     note = "what all roles have to know is broadcast after the conclave, from a role that is in it"
 )]
 pub trait Absent {

@@ -3,6 +3,9 @@
 //! This module does not know when a step runs, or how its progress is recorded; that is [`crate::machine`]'s.
 
 mod erased;
+mod function;
+mod local_function;
+mod signatures;
 mod transaction;
 
 use std::sync::Arc;
@@ -13,6 +16,8 @@ use crate::contract::BoxFuture;
 use crate::state::State;
 
 pub use erased::Step;
+pub use function::{FunctionStep, pivot, retriable, step};
+pub use local_function::{LocalFunctionStep, local_pivot, local_retriable, local_step};
 pub use transaction::{LocalTransaction, Transaction};
 
 /// The order in which the roles of an aborted session compensate their steps. Within a

@@ -12,7 +12,9 @@
 
 mod codec;
 mod crashes;
+mod derive;
 mod effects;
+mod functions;
 mod fuzz;
 mod harness;
 mod instance;
