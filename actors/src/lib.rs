@@ -54,12 +54,9 @@ pub use accompanist_core::{
     Abort, At, Choreography, Context, Gather, Has, Includes, Known, Local, Located, LoopState, Message, RoleSet,
     Service, Services, Targets, run_local, traits::Absent, traits::Role,
 };
-/// The derive for a struct of located values; see [`Absent`](trait@Absent) for the trait.
+// The derives, under the names of their traits.
 #[cfg(feature = "macros")]
-pub use accompanist_macros::AccompanistAbsent as Absent;
-/// The derive of a role; see [`Role`](trait@Role) for the trait.
-#[cfg(feature = "macros")]
-pub use accompanist_macros::AccompanistRole as Role;
+pub use accompanist_macros::{AccompanistAbsent as Absent, AccompanistRole as Role};
 // Steps, and the built-in state that they and durable actors may use.
 pub use accompanist_core::{
     CommitOutcome, Compensation, IdempotencyKey, Kind, LocalTransaction, Retry, State, Step, Table, Transaction,

@@ -41,9 +41,6 @@ pub mod testing;
 pub use base::{id, message, panics};
 pub use driver::role_instance;
 
-/// The derive for a struct of located values; see [`Absent`](trait@Absent) for the trait.
-#[cfg(feature = "macros")]
-pub use accompanist_macros::CoreAbsent as Absent;
 /// The traits that have a derive of the same name, without it: `accompanist` exports derives of its own.
 #[doc(hidden)]
 pub mod traits {
@@ -51,9 +48,9 @@ pub mod traits {
     pub use crate::base::role::Role;
 }
 
-/// The derive of a role; see [`Role`](trait@Role) for the trait.
+// The derives, under the names of their traits.
 #[cfg(feature = "macros")]
-pub use accompanist_macros::CoreRole as Role;
+pub use accompanist_macros::{CoreAbsent as Absent, CoreRole as Role};
 #[doc(hidden)]
 pub use base::abort::Undecided;
 pub use base::abort::{Abort, Retry};

@@ -83,7 +83,9 @@ impl Choreography for Ask {
             let prices = Prices(price.clone(), price.clone(), price.clone(), price, (seen.clone(),), seen, Empty);
             Ok(Offer { prices, nothing: (), days: ctx.locally(Carrier2, |_| 2) })
         });
-        let Offer { prices: Prices(price, _, _, _, (seen,), _, Empty), nothing: (), days } = offer.await?;
+        let Offer { prices: Prices(a, b, c, d, (seen,), again, Empty), nothing: (), days } = offer.await?;
+        let price = ctx.locally(SavingsBank, |bank| [&a, &b, &c, &d].map(|price| *bank.get(price)).iter().sum::<u32>());
+        let seen = ctx.locally(Loop, |here| here.get(&seen) + here.get(&again));
         ctx.gather((SavingsBank, Loop, Carrier2), HttpShopFront, (&price, &seen, &days)).await
     }
 }
@@ -91,7 +93,7 @@ impl Choreography for Ask {
 #[tokio::test]
 async fn a_struct_of_located_values_leaves_a_conclave() {
     let services = Services::new().with(SavingsBank, Arc::new(Fixed(25))).with(Carrier2, Arc::new(Vec::new()));
-    assert_eq!(run_local(Ask, 3, &services).await, Ok((75, 75, 2)));
+    assert_eq!(run_local(Ask, 3, &services).await, Ok((300, 150, 2)));
 }
 
 /// A step at either role, with a name for each.

@@ -93,15 +93,15 @@ fn service(bank: &Arc<Bank>) -> Service {
 }
 
 #[tokio::test]
-async fn a_step_of_functions_survives_each_pair_of_crashes_and_is_compensated() {
+async fn a_step_of_functions_survives_each_crash_and_is_compensated() {
     for (amount, balance) in [(7, 7), (100, 0)] {
-        let report = check_crashes(trade(charge_by_functions), amount, 2, || {
+        let report = check_crashes(trade(charge_by_functions), amount, 1, || {
             let seller = Bank::new();
             let setup = TestSetup::new(Services::new().with(Seller, seller.clone()));
             setup.judge(move |_| assert_eq!(seller.balance(), balance))
         });
         let report = report.await.unwrap_or_else(|failure| panic!("{failure}"));
-        assert!(report.points > 30 && report.runs > 500, "{report:?}");
+        assert!(report.points > 30 && report.runs > report.points, "{report:?}");
     }
 }
 
@@ -240,13 +240,13 @@ fn take_by_closures() -> LocalFunctionStep<Seller, u32, u32> {
 #[tokio::test]
 async fn a_step_of_functions_on_the_built_in_state_is_committed_once_and_compensated_once() {
     for (books, left) in [(3, 7), (6, 10)] {
-        let report = check_crashes(Sale(take_by_closures, PhantomData), books, 2, || {
+        let report = check_crashes(Sale(take_by_closures, PhantomData), books, 1, || {
             TestSetup::new(Services::new().with(Seller, Bank::new())).judge(move |ended| {
                 assert_eq!(ended.read_state(Seller, |state| SHELF.get(state, "books")), Ok(Some(left)));
             })
         });
         let report = report.await.unwrap_or_else(|failure| panic!("{failure}"));
-        assert!(report.points > 30 && report.runs > 500, "{report:?}");
+        assert!(report.points > 30 && report.runs > report.points, "{report:?}");
     }
 }
 
