@@ -19,10 +19,8 @@ use crate::base::uses;
 ///
 /// ```
 /// # use accompanist_core::*;
-/// # #[derive(Clone, Copy)] struct Buyer;
-/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
-/// # #[derive(Clone, Copy)] struct Seller;
-/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # #[derive(Role)] struct Buyer;
+/// # #[derive(Role)] struct Seller;
 /// # struct Sale;
 /// # impl Choreography for Sale {
 /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
@@ -136,10 +134,8 @@ impl<R: Role, T: Message> Located for At<R, T> {
 /// ```
 /// # use std::sync::Arc;
 /// # use accompanist_core::*;
-/// # #[derive(Clone, Copy)] struct Buyer;
-/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
-/// # #[derive(Clone, Copy)] struct Seller;
-/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = Prices; }
+/// # #[derive(Role)] struct Buyer;
+/// # #[derive(Role)] #[role(service = Prices)] struct Seller;
 /// /// The seller's service.
 /// struct Prices { per_book: u32 }
 ///
@@ -204,12 +200,9 @@ impl<R: Role> fmt::Debug for Local<R> {
 ///
 /// ```
 /// # use accompanist_core::*;
-/// # #[derive(Clone, Copy)] struct Buyer;
-/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
-/// # #[derive(Clone, Copy)] struct Seller;
-/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
-/// # #[derive(Clone, Copy)] struct Carrier;
-/// # impl Role for Carrier { const NAME: &'static str = "carrier"; type Service = (); }
+/// # #[derive(Role)] struct Buyer;
+/// # #[derive(Role)] struct Seller;
+/// # #[derive(Role)] struct Carrier;
 /// # struct Sale;
 /// # impl Choreography for Sale {
 /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller, Carrier);

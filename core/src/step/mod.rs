@@ -28,10 +28,8 @@ pub use transaction::{LocalTransaction, Transaction};
 /// use accompanist_core::Compensation;
 /// # use accompanist_core::*;
 /// # type Log = Mutex<Vec<&'static str>>;
-/// # #[derive(Clone, Copy)] struct Seller;
-/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = Log; }
-/// # #[derive(Clone, Copy)] struct Carrier;
-/// # impl Role for Carrier { const NAME: &'static str = "carrier"; type Service = Log; }
+/// # #[derive(Role)] #[role(service = Log)] struct Seller;
+/// # #[derive(Role)] #[role(service = Log)] struct Carrier;
 /// # struct Step<R>(R);
 /// # impl<R: Role<Service = Log>> Transaction for Step<R> {
 /// #     const NAME: &'static str = R::NAME; type Role = R; type Input = (); type Output = ();
@@ -79,8 +77,7 @@ pub enum Compensation {
 /// ```
 /// use accompanist_core::Kind;
 /// # use accompanist_core::*;
-/// # #[derive(Clone, Copy)] struct Seller;
-/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # #[derive(Role)] struct Seller;
 /// /// Charges the buyer's card. Nobody can undo that, so there is no `compensate`.
 /// struct Charge;
 /// impl Transaction for Charge {
