@@ -19,28 +19,28 @@ use syn::{DeriveInput, parse_macro_input};
 #[doc = include_str!("role.md")]
 #[proc_macro_derive(CoreRole, attributes(role))]
 pub fn core_role(input: TokenStream) -> TokenStream {
-    expand(parse_macro_input!(input), &quote!(::accompanist_core), role::derive)
+    expand(&parse_macro_input!(input as DeriveInput), &quote!(::accompanist_core), role::derive)
 }
 
 #[doc = include_str!("role.md")]
 #[proc_macro_derive(AccompanistRole, attributes(role))]
 pub fn accompanist_role(input: TokenStream) -> TokenStream {
-    expand(parse_macro_input!(input), &quote!(::accompanist), role::derive)
+    expand(&parse_macro_input!(input as DeriveInput), &quote!(::accompanist), role::derive)
 }
 
 #[doc = include_str!("absent.md")]
 #[proc_macro_derive(CoreAbsent, attributes(absent))]
 pub fn core_absent(input: TokenStream) -> TokenStream {
-    expand(parse_macro_input!(input), &quote!(::accompanist_core), absent::derive)
+    expand(&parse_macro_input!(input as DeriveInput), &quote!(::accompanist_core), absent::derive)
 }
 
 #[doc = include_str!("absent.md")]
 #[proc_macro_derive(AccompanistAbsent, attributes(absent))]
 pub fn accompanist_absent(input: TokenStream) -> TokenStream {
-    expand(parse_macro_input!(input), &quote!(::accompanist), absent::derive)
+    expand(&parse_macro_input!(input as DeriveInput), &quote!(::accompanist), absent::derive)
 }
 
 /// Returns the code of the impls, or the mistakes as compile errors where they were made.
-fn expand(input: DeriveInput, home: &Code, derive: fn(&DeriveInput, &Code) -> syn::Result<Code>) -> TokenStream {
-    derive(&input, home).unwrap_or_else(|mistakes| mistakes.into_compile_error()).into()
+fn expand(input: &DeriveInput, home: &Code, derive: fn(&DeriveInput, &Code) -> syn::Result<Code>) -> TokenStream {
+    derive(input, home).unwrap_or_else(syn::Error::into_compile_error).into()
 }

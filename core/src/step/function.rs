@@ -15,14 +15,18 @@ use crate::base::message::{CodecError, Message, Payload};
 use crate::base::role::Role;
 use crate::contract::BoxFuture;
 
+type Commit<R, I, O> = dyn for<'a> CommitFunction<'a, R, I, O>;
+type Compensate<R, I, O> = dyn for<'a> CompensateFunction<'a, R, I, O>;
+type FindOut<R, I, O> = dyn for<'a> OutcomeFunction<'a, R, I, O>;
+
 /// A saga step on an external service, made of functions: the value of [`step`], [`pivot`] and [`retriable`].
 pub struct FunctionStep<R: Role, I: Message, O: Message> {
     name: &'static str,
     kind: Kind,
-    commit: Arc<dyn for<'a> CommitFunction<'a, R, I, O>>,
+    commit: Arc<Commit<R, I, O>>,
     /// There is one if the step is compensable.
-    compensate: Option<Arc<dyn for<'a> CompensateFunction<'a, R, I, O>>>,
-    outcome: Option<Arc<dyn for<'a> OutcomeFunction<'a, R, I, O>>>,
+    compensate: Option<Arc<Compensate<R, I, O>>>,
+    outcome: Option<Arc<FindOut<R, I, O>>>,
 }
 
 /// Makes a compensable step at `role` on an external service, out of two functions.
@@ -80,7 +84,7 @@ where
     C: for<'a> CommitFunction<'a, R, I, O>,
     U: for<'a> CompensateFunction<'a, R, I, O>,
 {
-    let compensate: Arc<dyn for<'a> CompensateFunction<'a, R, I, O>> = Arc::new(compensate);
+    let compensate: Arc<Compensate<R, I, O>> = Arc::new(compensate);
     FunctionStep { compensate: Some(compensate), ..uncompensated(role, name, Kind::Compensable, commit) }
 }
 
@@ -182,6 +186,7 @@ impl<R: Role, I: Message, O: Message> fmt::Debug for FunctionStep<R, I, O> {
 #[derive(Debug)]
 pub struct FromFunctions;
 
+#[diagnostic::do_not_recommend]
 impl<R: Role, I: Message, O: Message> Step<FromFunctions> for FunctionStep<R, I, O> {
     type Role = R;
     type Input = I;

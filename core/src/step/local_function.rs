@@ -146,6 +146,7 @@ impl<R: Role, I, O> fmt::Debug for LocalFunctionStep<R, I, O> {
 #[derive(Debug)]
 pub struct FromLocalFunctions;
 
+#[diagnostic::do_not_recommend]
 impl<R: Role, I: Message, O: Message> Step<FromLocalFunctions> for LocalFunctionStep<R, I, O> {
     type Role = R;
     type Input = I;

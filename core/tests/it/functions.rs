@@ -69,12 +69,12 @@ fn charge_by_functions() -> FunctionStep<Seller, u32, u32> {
 }
 
 fn charge_by_closures() -> FunctionStep<Seller, u32, u32> {
-    let more = vec![1]; // Captured by a closure that owns it.
+    let more = Box::new(1); // Captured by a closure that owns it.
     step(
         Seller,
         "charge",
         move |seller: &Local<Seller>, amount: &u32| {
-            let (charged, expected) = (seller.service().charge(seller.key(), *amount), *amount + more[0]);
+            let (charged, expected) = (seller.service().charge(seller.key(), *amount), *amount + *more);
             async move {
                 tokio::task::yield_now().await;
                 assert_eq!(charged, Ok(expected));
@@ -195,11 +195,11 @@ impl LocalTransaction for Take {
     type Role = Seller;
     type Input = u32;
     type Output = u32;
-    fn commit(&self, shelf: &mut State<'_>, books: &u32) -> Result<u32, Abort> {
-        SHELF.update(shelf, "books", |left| Ok(left.unwrap_or(10) - books))
+    fn commit(&self, state: &mut State<'_>, books: &u32) -> Result<u32, Abort> {
+        SHELF.update(state, "books", |left| Ok(left.unwrap_or(10) - books))
     }
-    fn compensate(&self, shelf: &mut State<'_>, books: &u32, _left: &u32) -> Result<(), Retry> {
-        SHELF.update(shelf, "books", |left| Ok(left.unwrap_or_default() + books))?;
+    fn compensate(&self, state: &mut State<'_>, books: &u32, _left: &u32) -> Result<(), Retry> {
+        SHELF.update(state, "books", |left| Ok(left.unwrap_or_default() + books))?;
         Ok(())
     }
 }
