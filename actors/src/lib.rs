@@ -51,15 +51,22 @@ pub mod testing;
 
 // The language: what a program is written in.
 pub use accompanist_core::{
-    Abort, Absent, At, Choreography, Context, Gather, Has, Includes, Known, Local, Located, LoopState, Message, Role,
-    RoleSet, Service, Services, Targets, run_local,
+    Abort, At, Choreography, Context, Gather, Has, Includes, Known, Local, Located, LoopState, Message, RoleSet,
+    Service, Services, Targets, run_local, traits::Absent, traits::Role,
 };
+// The derives, under the names of their traits.
+#[cfg(feature = "macros")]
+pub use accompanist_macros::{AccompanistAbsent as Absent, AccompanistRole as Role};
 // Steps, and the built-in state that they and durable actors may use.
 pub use accompanist_core::{
     CommitOutcome, Compensation, IdempotencyKey, Kind, LocalTransaction, Retry, State, Step, Table, Transaction,
 };
+// Steps made of functions.
+pub use accompanist_core::{
+    FunctionStep, LocalFunctionStep, local_pivot, local_retriable, local_step, pivot, retriable, step,
+};
 // The names of things.
-pub use accompanist_core::{NodeId, Path, SessionId};
+pub use accompanist_core::{NodeId, Path, SessionId, name};
 // What a user may implement or look into; `contract` is for stores, transports and environments of one's own. What the
 // runtime alone needs of `accompanist-core` (frames, jobs, the state machine) is not exported again.
 pub use accompanist_core::{contract, id, message, state};
@@ -99,13 +106,14 @@ pub mod prelude {
     pub use crate::actor::{ActorContext, ActorError, Address, DurableActor};
     pub use crate::store::FjallStore;
     pub use crate::{
-        AskError, Durability, InstanceHandle, Node, NodeError, Retention, Session, SessionError, SessionLookupError,
-        Settings, StartError,
+        Absent, AskError, Durability, InstanceHandle, Node, NodeError, Retention, Role, Session, SessionError,
+        SessionLookupError, Settings, StartError,
     };
     pub use accompanist_core::machine::Resolution;
     pub use accompanist_core::{
         Abort, At, Choreography, CommitOutcome, Compensation, Context, IdempotencyKey, Kind, Known, Local,
-        LocalTransaction, NodeId, Retry, Role, Services, SessionId, State, Table, Transaction, run_local,
+        LocalTransaction, NodeId, Retry, Services, SessionId, State, Table, Transaction, local_pivot, local_retriable,
+        local_step, name, pivot, retriable, run_local, step,
     };
 }
 

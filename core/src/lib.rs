@@ -10,12 +10,12 @@
 //!
 //! | room | what it holds | may use |
 //! |---|---|---|
-//! | `base` | identities, roles, values at roles, values as bytes, aborts | |
+//! | `base` | identities, roles and names, values at roles, values as bytes, aborts | |
 //! | `contract` | what is required of a store, a transport, a clock | `base` |
 //! | `frame` | what travels between roles and nodes, as bytes | `base` |
 //! | `record` | what is written into the store, as bytes | `base`, `contract`, `frame` |
 //! | `state` | the built-in state as a step sees it | `base`, `contract` |
-//! | `step` | saga steps: the users' traits, and steps with their types erased | `base`, `contract`, `state` |
+//! | `step` | saga steps: the users' traits, steps made of functions, and steps with their types erased | `base`, `contract`, `state` |
 //! | `machine` | the protocol of one role instance, a pure state machine | all of the above |
 //! | `language` | choreographies and the operations of their programs | all of the above |
 //! | `driver` | what polls a program and gives its machine turns | all of the above |
@@ -41,12 +41,26 @@ pub mod testing;
 pub use base::{id, message, panics};
 pub use driver::role_instance;
 
+/// The traits that have a derive of the same name, without it: `accompanist` exports derives of its own.
+#[doc(hidden)]
+pub mod traits {
+    pub use crate::base::located::Absent;
+    pub use crate::base::role::Role;
+}
+
+// The derives, under the names of their traits.
+#[cfg(feature = "macros")]
+pub use accompanist_macros::{CoreAbsent as Absent, CoreRole as Role};
 #[doc(hidden)]
 pub use base::abort::Undecided;
 pub use base::abort::{Abort, Retry};
 pub use base::id::{IdempotencyKey, NodeId, Path, SessionId};
+#[doc(hidden)]
+pub use base::known::KnownAfterBroadcast;
 pub use base::located::{Absent, At, Local, Located, Service};
 pub use base::message::{Message, Payload};
+#[doc(hidden)]
+pub use base::name::JoinedName;
 pub use base::role::{Has, Includes, Role, RoleSet};
 pub use driver::local::{Services, run_local};
 pub use language::choreography::Choreography;
@@ -55,3 +69,4 @@ pub use language::group::{Gather, Targets};
 pub use language::loop_state::{Known, LoopState};
 pub use state::{State, Table};
 pub use step::{CommitOutcome, Compensation, Kind, LocalTransaction, Step, Transaction};
+pub use step::{FunctionStep, LocalFunctionStep, local_pivot, local_retriable, local_step, pivot, retriable, step};

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use accompanist_core::{Abort, At, Choreography, Context, NodeId, Payload, Role, SessionId};
+use accompanist_core::{Abort, At, Choreography, Context, NodeId, Payload, Role, SessionId, name};
 use serde::{Deserialize, Serialize};
 
 use super::DurableActor;
@@ -114,29 +114,9 @@ pub(crate) struct Channel<A> {
     outbound: Arc<Outbound>,
 }
 
-/// Writes `text` to the beginning of `to`, and returns the rest of `to`.
-const fn put<'a>(to: &'a mut [u8], text: &[u8]) -> &'a mut [u8] {
-    match (text, to) {
-        ([byte, text @ ..], [place, to @ ..]) => {
-            *place = *byte;
-            put(to, text)
-        }
-        (_, to) => to,
-    }
-}
-
 impl<A: DurableActor> Channel<A> {
-    const NAME_LENGTH: usize = CHANNEL.len() + A::NAME.len();
-    const NAME_BYTES: [u8; 256] = {
-        let mut bytes = [b' '; 256];
-        put(put(&mut bytes, CHANNEL.as_bytes()), A::NAME.as_bytes());
-        bytes
-    };
     /// The name of the channel's choreography. A name that is too long does not compile.
-    pub(super) const NAME: &'static str = match std::str::from_utf8(Self::NAME_BYTES.split_at(Self::NAME_LENGTH).0) {
-        Ok(name) => name,
-        Err(_) => panic!("two texts together are a text"),
-    };
+    pub(super) const NAME: &'static str = name!(CHANNEL, A::NAME);
 
     /// Creates the channel for a node that plays the actor, or for one that only tells it.
     pub(crate) fn new(actor: Option<Arc<A>>, outbound: Arc<Outbound>) -> Self {

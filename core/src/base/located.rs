@@ -19,10 +19,8 @@ use crate::base::uses;
 ///
 /// ```
 /// # use accompanist_core::*;
-/// # #[derive(Clone, Copy)] struct Buyer;
-/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
-/// # #[derive(Clone, Copy)] struct Seller;
-/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # #[derive(Role)] struct Buyer;
+/// # #[derive(Role)] struct Seller;
 /// # struct Sale;
 /// # impl Choreography for Sale {
 /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
@@ -136,10 +134,8 @@ impl<R: Role, T: Message> Located for At<R, T> {
 /// ```
 /// # use std::sync::Arc;
 /// # use accompanist_core::*;
-/// # #[derive(Clone, Copy)] struct Buyer;
-/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
-/// # #[derive(Clone, Copy)] struct Seller;
-/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = Prices; }
+/// # #[derive(Role)] struct Buyer;
+/// # #[derive(Role)] #[role(service = Prices)] struct Seller;
 /// /// The seller's service.
 /// struct Prices { per_book: u32 }
 ///
@@ -199,16 +195,14 @@ impl<R: Role> fmt::Debug for Local<R> {
     }
 }
 
-/// Types that a conclave can return: at the roles outside of the conclave, the same type with nothing in it.
+/// Types that a conclave can return: at the roles outside of the conclave, the same type with nothing in it. These are
+/// `()`, [`At`], tuples of up to six of them, and structs of any number of them with `#[derive(Absent)]`.
 ///
 /// ```
 /// # use accompanist_core::*;
-/// # #[derive(Clone, Copy)] struct Buyer;
-/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
-/// # #[derive(Clone, Copy)] struct Seller;
-/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
-/// # #[derive(Clone, Copy)] struct Carrier;
-/// # impl Role for Carrier { const NAME: &'static str = "carrier"; type Service = (); }
+/// # #[derive(Role)] struct Buyer;
+/// # #[derive(Role)] struct Seller;
+/// # #[derive(Role)] struct Carrier;
 /// # struct Sale;
 /// # impl Choreography for Sale {
 /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller, Carrier);
@@ -230,7 +224,7 @@ impl<R: Role> fmt::Debug for Local<R> {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot leave a conclave, since the roles outside would not have it",
-    label = "must be `()`, an `At<Role, Value>`, or a tuple of those",
+    label = "must be `()`, an `At<Role, Value>`, a tuple of those, or a struct of those with `#[derive(Absent)]`",
     note = "what all roles have to know is broadcast after the conclave, from a role that is in it"
 )]
 pub trait Absent {

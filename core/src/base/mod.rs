@@ -7,7 +7,9 @@ pub mod message;
 pub mod panics;
 
 pub(crate) mod abort;
+pub(crate) mod known;
 pub(crate) mod located;
+pub(crate) mod name;
 pub(crate) mod role;
 pub(crate) mod uses;
 mod value;

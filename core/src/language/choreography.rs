@@ -19,10 +19,8 @@ use crate::step::Compensation;
 ///
 /// ```
 /// use accompanist_core::{Abort, At, Choreography, Context, Role, Services, run_local};
-/// # #[derive(Clone, Copy)] struct Buyer;
-/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
-/// # #[derive(Clone, Copy)] struct Seller;
-/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # #[derive(Role)] struct Buyer;
+/// # #[derive(Role)] struct Seller;
 ///
 /// /// The buyer asks what its books cost.
 /// struct Quote;

@@ -324,8 +324,8 @@ impl Engine {
     ) -> Option<Result<(S::Output, Payload), Abort>> {
         let (Some(here), Some(input)) = (self.local::<S::Role>(path), input) else { return None };
         let fingerprint = Fingerprint::of(&self.repeatable(path, &input).await);
-        let step = step.erase(here, input.value);
-        self.instance().begin_step(path, S::NAME, fingerprint, step);
+        let (name, step) = (step.name(), step.erase(here, input.value));
+        self.instance().begin_step(path, name, fingerprint, step);
         match self.poll(|instance, cx| instance.poll_step(cx, path)).await {
             Ok(payload) => Some(Ok((self.decoded(path, ValueOf::Step(S::NAME), &payload).await, payload))),
             Err(refusal) => Some(Err(refusal)),

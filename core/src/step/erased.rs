@@ -10,20 +10,22 @@ use crate::base::role::Role;
 use crate::contract::BoxFuture;
 use crate::state::State;
 
-/// A [`Transaction`] or a [`LocalTransaction`]; the inferred `Marker` tells which.
+/// A [`Transaction`], a [`LocalTransaction`], or a step made of functions ([`step`](crate::step()),
+/// [`local_step`](crate::local_step)); the inferred `Marker` tells which.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a saga step",
-    label = "implement `Transaction` (a service outside) or `LocalTransaction` (the built-in state) for it, not both"
+    label = "implement `Transaction` (a service outside) or `LocalTransaction` (the built-in state) for it, not both",
+    note = "functions become a step with `step(Role, \"name\", commit, compensate)`, or `local_step` on the built-in state"
 )]
 pub trait Step<Marker>: Send + Sync + 'static {
-    /// The step's name.
-    const NAME: &'static str;
     /// The role at which the step runs.
     type Role: Role;
     /// The input of the step.
     type Input: Message;
     /// The output of the step.
     type Output: Message;
+    /// The step's name, checked on replay.
+    fn name(&self) -> &'static str;
     #[doc(hidden)]
     fn erase(self, here: Local<Self::Role>, input: Arc<Self::Input>) -> AnyStep;
 }
@@ -36,27 +38,31 @@ pub struct External;
 pub struct BuiltIn;
 
 /// A typed step with its input, ready to run at its role.
-struct Bound<S, R: Role, I> {
-    step: S,
-    here: Local<R>,
-    input: Arc<I>,
+pub(super) struct Bound<S, R: Role, I> {
+    pub(super) step: S,
+    pub(super) here: Local<R>,
+    pub(super) input: Arc<I>,
 }
 
 impl<T: Transaction> Step<External> for T {
-    const NAME: &'static str = T::NAME;
     type Role = T::Role;
     type Input = T::Input;
     type Output = T::Output;
+    fn name(&self) -> &'static str {
+        T::NAME
+    }
     fn erase(self, here: Local<T::Role>, input: Arc<T::Input>) -> AnyStep {
         AnyStep { kind: T::KIND, place: StepPlace::External(Arc::new(Bound { step: self, here, input })) }
     }
 }
 
 impl<T: LocalTransaction> Step<BuiltIn> for T {
-    const NAME: &'static str = T::NAME;
     type Role = T::Role;
     type Input = T::Input;
     type Output = T::Output;
+    fn name(&self) -> &'static str {
+        T::NAME
+    }
     fn erase(self, here: Local<T::Role>, input: Arc<T::Input>) -> AnyStep {
         AnyStep { kind: T::KIND, place: StepPlace::BuiltIn(Arc::new(Bound { step: self, here, input })) }
     }
@@ -64,43 +70,53 @@ impl<T: LocalTransaction> Step<BuiltIn> for T {
 
 impl<T: Transaction> ExternalStep for Bound<T, T::Role, T::Input> {
     fn commit(self: Arc<Self>) -> BoxFuture<'static, Result<Result<Payload, Abort>, CodecError>> {
-        Box::pin(async move {
-            match self.step.commit(&self.here, &self.input).await {
-                Ok(output) => Ok(Ok(encode(&output)?.into())),
-                Err(refusal) => Ok(Err(refusal)),
-            }
-        })
+        Box::pin(async move { encoded(self.step.commit(&self.here, &self.input).await) })
     }
     fn compensate(self: Arc<Self>, output: Payload) -> BoxFuture<'static, Result<(), Retry>> {
-        Box::pin(async move {
-            let output = decode(output.as_slice()).map_err(|error| Retry::new(error.to_string()))?;
-            self.step.compensate(&self.here, &self.input, &output).await
-        })
+        Box::pin(async move { self.step.compensate(&self.here, &self.input, &decoded(&output)?).await })
     }
     fn outcome(self: Arc<Self>) -> BoxFuture<'static, Result<CommitOutcome<Payload>, Retry>> {
-        Box::pin(async move {
-            Ok(match self.step.outcome(&self.here, &self.input).await? {
-                CommitOutcome::Committed(output) => {
-                    let bytes = encode(&output).map_err(|error| Retry::new(error.to_string()))?;
-                    CommitOutcome::Committed(bytes.into())
-                }
-                CommitOutcome::NotCommitted => CommitOutcome::NotCommitted,
-                CommitOutcome::Unknown => CommitOutcome::Unknown,
-            })
-        })
+        Box::pin(async move { encoded_outcome(self.step.outcome(&self.here, &self.input).await?) })
     }
 }
 
 impl<T: LocalTransaction> BuiltInStep for Bound<T, T::Role, T::Input> {
     fn commit(&self, state: &mut State<'_>) -> Result<Payload, Abort> {
         let output = self.step.commit(state, &self.input);
-        let output = state.unless_failed(output)?;
-        // If the encoding fails, the step's changes are discarded with the failure.
-        Ok(encode(&output).map_err(|error| Abort::failure(error.to_string()))?.into())
+        committed(state, output)
     }
     fn compensate(&self, state: &mut State<'_>, output: &Payload) -> Result<(), Retry> {
-        let output = decode(output.as_slice()).map_err(|error| Retry::new(error.to_string()))?;
-        let result = self.step.compensate(state, &self.input, &output);
+        let result = self.step.compensate(state, &self.input, &decoded(output)?);
         state.unless_failed(result)
     }
+}
+
+/// Encodes what a commit on a service returned. The outer error means that it took effect and cannot be encoded.
+pub(super) fn encoded<O: Message>(returned: Result<O, Abort>) -> Result<Result<Payload, Abort>, CodecError> {
+    match returned {
+        Ok(output) => Ok(Ok(encode(&output)?.into())),
+        Err(refusal) => Ok(Err(refusal)),
+    }
+}
+
+/// Encodes what a commit on the built-in state returned. If that fails, its changes are discarded with the failure.
+pub(super) fn committed<O: Message>(state: &State<'_>, returned: Result<O, Abort>) -> Result<Payload, Abort> {
+    let output = state.unless_failed(returned)?;
+    Ok(encode(&output).map_err(|error| Abort::failure(error.to_string()))?.into())
+}
+
+/// Decodes a step's output for its compensation.
+pub(super) fn decoded<O: Message>(output: &Payload) -> Result<O, Retry> {
+    decode(output.as_slice()).map_err(|error| Retry::new(error.to_string()))
+}
+
+pub(super) fn encoded_outcome<O: Message>(outcome: CommitOutcome<O>) -> Result<CommitOutcome<Payload>, Retry> {
+    Ok(match outcome {
+        CommitOutcome::Committed(output) => {
+            let bytes = encode(&output).map_err(|error| Retry::new(error.to_string()))?;
+            CommitOutcome::Committed(bytes.into())
+        }
+        CommitOutcome::NotCommitted => CommitOutcome::NotCommitted,
+        CommitOutcome::Unknown => CommitOutcome::Unknown,
+    })
 }

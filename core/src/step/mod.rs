@@ -3,6 +3,9 @@
 //! This module does not know when a step runs, or how its progress is recorded; that is [`crate::machine`]'s.
 
 mod erased;
+mod function;
+mod local_function;
+mod signatures;
 mod transaction;
 
 use std::sync::Arc;
@@ -13,6 +16,8 @@ use crate::contract::BoxFuture;
 use crate::state::State;
 
 pub use erased::Step;
+pub use function::{FunctionStep, pivot, retriable, step};
+pub use local_function::{LocalFunctionStep, local_pivot, local_retriable, local_step};
 pub use transaction::{LocalTransaction, Transaction};
 
 /// The order in which the roles of an aborted session compensate their steps. Within a
@@ -23,10 +28,8 @@ pub use transaction::{LocalTransaction, Transaction};
 /// use accompanist_core::Compensation;
 /// # use accompanist_core::*;
 /// # type Log = Mutex<Vec<&'static str>>;
-/// # #[derive(Clone, Copy)] struct Seller;
-/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = Log; }
-/// # #[derive(Clone, Copy)] struct Carrier;
-/// # impl Role for Carrier { const NAME: &'static str = "carrier"; type Service = Log; }
+/// # #[derive(Role)] #[role(service = Log)] struct Seller;
+/// # #[derive(Role)] #[role(service = Log)] struct Carrier;
 /// # struct Step<R>(R);
 /// # impl<R: Role<Service = Log>> Transaction for Step<R> {
 /// #     const NAME: &'static str = R::NAME; type Role = R; type Input = (); type Output = ();
@@ -74,8 +77,7 @@ pub enum Compensation {
 /// ```
 /// use accompanist_core::Kind;
 /// # use accompanist_core::*;
-/// # #[derive(Clone, Copy)] struct Seller;
-/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # #[derive(Role)] struct Seller;
 /// /// Charges the buyer's card. Nobody can undo that, so there is no `compensate`.
 /// struct Charge;
 /// impl Transaction for Charge {

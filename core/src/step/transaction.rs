@@ -21,10 +21,8 @@ use crate::state::State;
 /// # use std::collections::BTreeMap;
 /// # use std::sync::{Arc, Mutex};
 /// # use accompanist_core::*;
-/// # #[derive(Clone, Copy)] struct Buyer;
-/// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
-/// # #[derive(Clone, Copy)] struct Seller;
-/// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = Stock; }
+/// # #[derive(Role)] struct Buyer;
+/// # #[derive(Role)] #[role(service = Stock)] struct Seller;
 /// /// A service that honours keys: the first answer under a key stays. `None` is a reservation that was compensated.
 /// #[derive(Default)]
 /// struct Stock(Mutex<BTreeMap<IdempotencyKey, Option<u32>>>);
@@ -134,8 +132,7 @@ pub trait Transaction: Send + Sync + 'static {
 ///
 /// ```
 /// use accompanist_core::{Abort, LocalTransaction, Retry, State, Table, state::Writes};
-/// # #[derive(Clone, Copy)] struct Seller;
-/// # impl accompanist_core::Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+/// # #[derive(accompanist_core::Role)] struct Seller;
 /// const SHELF: Table<String, u32> = Table::new("shelf");
 ///
 /// /// Takes books off the shelf, and returns their price.

@@ -77,8 +77,19 @@ fn core_knows_no_runtime_no_database_no_network_and_no_actors() {
 }
 
 #[test]
+fn macros_know_no_other_crate_of_the_project() {
+    let above = ["accompanist-core", "accompanist-transport", "accompanist"];
+    check_absent("macros", &["syn", "quote"], &above);
+    check_absent("core", &["accompanist-macros"], &[]);
+}
+
+#[test]
 fn transport_knows_no_actors_and_no_database() {
-    check_absent("transport", &["accompanist-core", "zenoh"], &["ractor", "fjall", "accompanist"]);
+    check_absent(
+        "transport",
+        &["accompanist-core", "zenoh"],
+        &["ractor", "fjall", "accompanist", "accompanist-macros"],
+    );
 }
 
 #[test]
@@ -107,7 +118,7 @@ fn check_rooms(package: &str) {
 fn panics_are_caught_in_one_place() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut sources = Vec::new();
-    for folder in ["core/src", "transport/src", "actors/src"] {
+    for folder in ["macros/src", "core/src", "transport/src", "actors/src"] {
         files(&root.join(folder), &mut sources);
     }
     assert!(sources.len() > 100, "the sources were not found");

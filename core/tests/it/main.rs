@@ -13,7 +13,9 @@
 mod changed;
 mod codec;
 mod crashes;
+mod derive;
 mod effects;
+mod functions;
 mod fuzz;
 mod harness;
 mod instance;
