@@ -104,8 +104,9 @@ pub mod prelude {
     };
     pub use accompanist_core::machine::Resolution;
     pub use accompanist_core::{
-        Abort, At, Choreography, CommitOutcome, Compensation, Context, IdempotencyKey, Kind, Known, Local,
-        LocalTransaction, NodeId, Retry, Role, Services, SessionId, State, Table, Transaction, run_local,
+        Abort, At, Choreography, CommitOutcome, Compensation, Context, Has, IdempotencyKey, Includes, Kind, Known,
+        Local, LocalTransaction, NodeId, Retry, Role, RoleSet, Services, SessionId, State, Table, Transaction,
+        run_local,
     };
 }
 

@@ -10,8 +10,10 @@
     reason = "tests"
 )]
 
+mod clippy;
 mod codec;
 mod crashes;
+mod diagram;
 mod effects;
 mod fuzz;
 mod harness;
@@ -27,6 +29,7 @@ mod nudges;
 mod operations;
 mod rig;
 mod rooms;
+mod standstill;
 mod tables;
 mod ui;
 mod undecided;
