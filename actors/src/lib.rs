@@ -111,9 +111,9 @@ pub mod prelude {
     };
     pub use accompanist_core::machine::Resolution;
     pub use accompanist_core::{
-        Abort, At, Choreography, CommitOutcome, Compensation, Context, IdempotencyKey, Kind, Known, Local,
-        LocalTransaction, NodeId, Retry, Services, SessionId, State, Table, Transaction, local_pivot, local_retriable,
-        local_step, name, pivot, retriable, run_local, step,
+        Abort, At, Choreography, CommitOutcome, Compensation, Context, Has, IdempotencyKey, Includes, Kind, Known,
+        Local, LocalTransaction, NodeId, Retry, RoleSet, Services, SessionId, State, Table, Transaction, local_pivot,
+        local_retriable, local_step, name, pivot, retriable, run_local, step,
     };
 }
 

@@ -19,7 +19,7 @@
 //! | `machine` | the protocol of one role instance, a pure state machine | all of the above |
 //! | `language` | choreographies and the operations of their programs | all of the above |
 //! | `driver` | what polls a program and gives its machine turns | all of the above |
-//! | `testing` | harness, crash explorer, invariants, lints for users' tests | all of the above |
+//! | `testing` | harness, crash explorer, invariants, lints, diagrams for users' tests | all of the above |
 
 mod base;
 pub mod contract;

@@ -4,6 +4,8 @@
 #[cfg(feature = "testing")]
 mod clock;
 #[cfg(feature = "testing")]
+mod document;
+#[cfg(feature = "testing")]
 mod fault_profile;
 #[cfg(feature = "testing")]
 mod faults;
@@ -28,6 +30,7 @@ pub use crate::base::faults::NodeActor;
 #[cfg(feature = "testing")]
 pub use self::{
     clock::SimulatedClock,
+    document::{keep_diagram, keep_svg},
     fault_profile::FaultProfile,
     recorder::EventRecorder,
     simulation::{Failure, Simulation, Summary},

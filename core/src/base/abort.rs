@@ -78,6 +78,13 @@ impl Abort {
     pub const NOT_ENCODABLE: &'static str = "accompanist.not-encodable";
     /// The code of an abort caused by a row whose key or value is larger than any store can hold.
     pub const ROW_TOO_LARGE: &'static str = "accompanist.row-too-large";
+    /// The code with which [`run_local`](crate::run_local) ends when no role can go on.
+    pub const DEADLOCK: &'static str = "accompanist.deadlock";
+    /// The code with which [`run_local`](crate::run_local) ends when a program awaits something that is no operation.
+    pub const FOREIGN_AWAIT: &'static str = "accompanist.foreign-await";
+    /// The code with which [`run_local`](crate::run_local) ends when a program drops an operation that waits, as
+    /// `select!` does.
+    pub const DROPPED_OPERATION: &'static str = "accompanist.dropped-operation";
     /// The maximum number of characters of a code or a message.
     pub const CHARACTERS_MAX: usize = 400;
 
@@ -88,6 +95,11 @@ impl Abort {
             code: cut_off(code.into(), Self::CHARACTERS_MAX),
             message: cut_off(message.into(), Self::CHARACTERS_MAX),
         }
+    }
+
+    /// Creates an abort that is neither stored nor sent, with the whole of `message`.
+    pub(crate) fn uncut(code: &str, message: String) -> Self {
+        Self { code: code.into(), message }
     }
 
     /// Creates the result of a step that could not be run at all. Such a result stops the instance instead of

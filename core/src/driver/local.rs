@@ -1,11 +1,14 @@
 //! Runs a whole choreography in one process, with no store and no network, for unit tests, doc-tests and learning.
 //!
 //! The instances are the same as in the runtime; only their surroundings are missing. Nothing survives the call.
+//! Next: `standstill`, which says why nothing can continue.
+
+mod standstill;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::SystemTime;
 
@@ -22,6 +25,8 @@ use crate::language::choreography::Choreography;
 use crate::machine::{Effects, Limits, LocalJob, Machine, Outgoing, Stop};
 use crate::record::Opened;
 use crate::state::Writes;
+
+use self::standstill::Patience;
 
 /// The services of the roles, by role.
 #[derive(Debug, Default, Clone)]
@@ -76,11 +81,16 @@ impl Services {
 /// ```
 ///
 /// # Errors
-/// The [`Abort`] that ended the session. If the session cannot continue (no service for a role, a program that is not
-/// deterministic, roles that deadlock), an abort with code `accompanist.stopped`, or with
-/// `accompanist.needs-operator`; either names the role and the operation. Waits for time alone, such as
-/// [`Context::sleep`](crate::Context::sleep), end at once, however long they are. A signal never arrives, so a wait
-/// for one without a limit ends the run. If a program awaits something other than operations, the run waits for it.
+/// The [`Abort`] that ended the session. If the session cannot continue, an abort that says why, with the roles and
+/// their operations. Its code is
+/// - [`Abort::DEADLOCK`] if no role can go on: it says what each role waits for. Waits for time alone, such as
+///   [`Context::sleep`](crate::Context::sleep), end at once, however long they are. A signal never arrives, so a wait
+///   for one without a limit is such an end.
+/// - [`Abort::FOREIGN_AWAIT`] if a program awaits something that is no operation (a timer, a channel, a task), and is
+///   not woken at once. It says which operation came before. Effects and steps may await anything.
+/// - [`Abort::DROPPED_OPERATION`] if a program drops an operation that waits and goes on without it, as `select!` does.
+/// - `accompanist.stopped` for a missing service, a program that is not deterministic, a value that cannot be decoded.
+/// - `accompanist.needs-operator` for a step that does not succeed.
 ///
 /// # Panics
 /// If the program or a step panics, with a text that names role, step and path.
@@ -123,6 +133,8 @@ const NEVER_MS: u64 = u64::MAX;
 struct LocalSession {
     names: &'static [&'static str],
     roles: Vec<RoleDriver>,
+    /// By role.
+    patience: Vec<Patience>,
     environment: Arc<LocalEnvironment>,
     caller: Arc<Caller>,
     state: Writes,
@@ -154,7 +166,7 @@ impl LocalSession {
         });
         let session = SessionId::fresh(environment.unix_ms(), environment.random_u128());
         let caller = Arc::new(Caller::default());
-        let mut drivers = Vec::new();
+        let (mut drivers, mut patience) = (Vec::new(), Vec::new());
         for (index, name) in roles {
             let service = services.get(name).cloned().unwrap_or_else(Service::none);
             let input = (index == initiator).then(|| input.clone());
@@ -162,16 +174,21 @@ impl LocalSession {
             // No frame is lost here, so nudges are not needed.
             let limits = Limits { nudge_delay_min_ms: NEVER_MS, nudge_delay_max_ms: NEVER_MS, ..Limits::default() };
             let instance = Machine::begin(InstanceId { session, role: index }, name, &opened, limits);
+            let woken = Arc::new(AtomicBool::new(false));
+            patience.push(Patience::new(woken.clone()));
             let alarm = TurnWaker::new({
                 let caller = caller.clone();
-                move || caller.wake()
+                move || {
+                    woken.store(true, Ordering::SeqCst);
+                    caller.wake();
+                }
             });
             let mut driver = RoleDriver::default();
             driver.begin(choreography.clone().part(instance, input, service, environment.clone(), alarm));
             drivers.push(driver);
         }
         let state = Writes::default();
-        Ok(Self { names, roles: drivers, environment, caller, state, now_ms: 0, output: None })
+        Ok(Self { names, roles: drivers, patience, environment, caller, state, now_ms: 0, output: None })
     }
 
     /// Gives turns until nothing changes any more.
@@ -193,29 +210,21 @@ impl LocalSession {
     }
 
     /// Skips to the next time at which a part continues, because here nothing else can happen once all parts wait.
-    /// Without such a time the run ends, unless a program awaits something other than an operation. Other tasks run
-    /// first, because a step to be retried may wait for one of them.
+    /// Without such a time the run ends. Other tasks run first, because a step to be retried may wait for one of them.
     fn pass_time(&mut self) -> Poll<Result<Payload, Abort>> {
+        if let Some(awaits) = self.foreign_await() {
+            return awaits;
+        }
         if self.instances().any(RoleInstance::is_busy) {
             return Poll::Pending;
         }
-        match self.instances().filter_map(RoleInstance::next_due_ms).min() {
-            Some(due_ms) => {
-                self.environment.skip(due_ms.saturating_sub(self.now_ms));
-                self.now_ms = due_ms;
-                self.caller.wake();
-                Poll::Pending
-            }
-            None if self.instances().any(RoleInstance::waits_for_something_else) => Poll::Pending,
-            None => Poll::Ready(Err(Abort::new("accompanist.stopped", self.standstill()))),
-        }
-    }
-
-    /// Describes what each role waits for.
-    fn standstill(&self) -> String {
-        let open = self.names.iter().zip(&self.roles).filter_map(|(name, role)| Some((name, role.instance()?)));
-        let roles: Vec<String> = open.map(|(name, part)| format!("role `{name}` {}", part.describe())).collect();
-        format!("nothing can continue: {}", roles.join("; "))
+        let Some(due_ms) = self.instances().filter_map(RoleInstance::next_due_ms).min() else {
+            return Poll::Ready(Err(self.deadlock()));
+        };
+        self.environment.skip(due_ms.saturating_sub(self.now_ms));
+        self.now_ms = due_ms;
+        self.caller.wake();
+        Poll::Pending
     }
 
     /// The instances of the roles that have not closed the session.
@@ -227,7 +236,9 @@ impl LocalSession {
     fn turn(&mut self, index: usize) -> Result<bool, Abort> {
         let Some(role) = self.roles.get_mut(index) else { return Ok(false) };
         let Some(mut effects) = role.turn(self.now_ms) else { return Ok(false) };
-        check(self.names.get(index).copied().unwrap_or_default(), &effects)?;
+        let name = self.names.get(index).copied().unwrap_or_default();
+        check(name, &effects)?;
+        standstill::check_dropped(name, role)?;
         let moved = !effects.writes.is_empty() || !effects.frames.is_empty();
         self.output = effects.output.take().or(self.output.take());
         let added = role.carry_out(&mut effects);

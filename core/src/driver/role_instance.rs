@@ -3,6 +3,8 @@
 //! A driver (an actor, the simulator, [`crate::run_local`]) tells a part what happened, gives it a turn, and carries
 //! out the effects. This module knows no driver.
 
+mod strays;
+
 use std::any::TypeId;
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -174,6 +176,10 @@ pub struct RoleInstance {
     program: Option<Program>,
     jobs: FuturesUnordered<BoxFuture<'static, (Path, JobResult)>>,
     holds_steps: bool,
+    /// The operation that the program has dropped while it waited.
+    dropped: Option<Path>,
+    /// Whether the program waits in no operation, as of the latest turn.
+    awaits_elsewhere: bool,
     alarm: Arc<TurnWaker>,
     #[cfg(feature = "testing")]
     courier: Option<Arc<dyn Courier>>,
@@ -197,6 +203,8 @@ impl RoleInstance {
             program,
             jobs: FuturesUnordered::new(),
             holds_steps: false,
+            dropped: None,
+            awaits_elsewhere: false,
             alarm,
             #[cfg(feature = "testing")]
             courier: None,
@@ -281,20 +289,15 @@ impl RoleInstance {
         self.engine.instance().status()
     }
 
-    /// Describes, for people, what the program waits for.
+    /// Describes, for people, what the program waits for: operations, and that it awaits something else.
     pub fn waits_for(&self) -> Vec<(Path, String)> {
-        self.engine.instance().waits_for()
+        let waits = self.engine.instance().waits_for();
+        waits.into_iter().chain(self.waits_elsewhere()).collect()
     }
 
     /// Describes, for people, what keeps the part from continuing.
     pub fn describe(&self) -> String {
-        self.engine.instance().describe()
-    }
-
-    /// Whether the program waits for something that is not an operation, so that nobody here knows whether it will
-    /// happen.
-    pub(crate) fn waits_for_something_else(&self) -> bool {
-        self.program.is_some() && self.engine.instance().waits_for().is_empty()
+        self.foreign_await_between_turns().unwrap_or_else(|| self.engine.instance().describe())
     }
 
     /// The time at which the part continues through the passing of time alone; see [`Machine::next_due_ms`].
@@ -382,6 +385,7 @@ impl RoleInstance {
                 break;
             }
         }
+        self.note_foreign_await();
         self.alarm.in_turn.store(false, Ordering::SeqCst);
         if self.alarm.rung.load(Ordering::SeqCst) {
             (self.alarm.notify)(); // The alarm rang after the last check.
@@ -406,11 +410,15 @@ impl RoleInstance {
         match polled {
             Poll::Ready(result) => {
                 self.program = None;
+                if result.is_ok() {
+                    self.note_dropped_operation();
+                }
                 self.engine.instance().program_ended(result);
             }
-            Poll::Pending if self.alarm.rung.load(Ordering::SeqCst) => {}
+            Poll::Pending if self.alarm.rung.load(Ordering::SeqCst) => self.note_dropped_operation(),
             // None of the program's own tasks can complete what it waits for now.
             Poll::Pending => {
+                self.note_dropped_operation();
                 let mut instance = self.engine.instance();
                 instance.check_replay();
                 if instance.program_is_spent() {

@@ -10,6 +10,7 @@ mod signals;
 #[cfg(feature = "testing")]
 pub(crate) use signals::is_timer;
 
+use std::any::type_name;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::base::located::{Absent, At, Held, Local};
 use crate::base::message::Message;
 use crate::base::role::{Has, Includes, Role, RoleSet};
 use crate::frame::Operation;
+use crate::language::call::{Call, Scope as Scoping};
 use crate::language::engine::Engine;
 use crate::language::group::{Gather, Targets};
 use crate::step::Step;
@@ -89,7 +91,13 @@ impl<Roles: RoleSet> Context<Roles> {
         if path.depth() > Path::DEPTH_MAX {
             self.engine.instance().is_too_deep();
         }
-        self.engine.note_call(&path);
+        path
+    }
+
+    /// Takes the path of an operation, and notes the call.
+    fn called(&self, call: Call) -> Path {
+        let path = self.take_path();
+        self.engine.note_call(&path, call);
         path
     }
 
@@ -207,7 +215,16 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         Roles: Has<A, I> + Has<B, J>,
     {
-        let (engine, path, value) = (self.engine.clone(), self.take_path(), value.share());
+        let (engine, path, value) = (
+            self.engine.clone(),
+            self.called(Call::Message {
+                operation: Operation::Comm,
+                from: const { &[A::NAME] },
+                to: const { &[B::NAME] },
+                what: type_name::<T>(),
+            }),
+            value.share(),
+        );
         async move {
             if A::NAME == B::NAME {
                 return Ok(At::held(value));
@@ -256,7 +273,16 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         Roles: Has<A, I> + Includes<To, J>,
     {
-        let (engine, path, value) = (self.engine.clone(), self.take_path(), value.share());
+        let (engine, path, value) = (
+            self.engine.clone(),
+            self.called(Call::Message {
+                operation: Operation::Multicast,
+                from: const { &[A::NAME] },
+                to: To::NAMES,
+                what: type_name::<T>(),
+            }),
+            value.share(),
+        );
         async move {
             let value = engine.distribute(&path, Operation::Multicast, A::NAME, To::NAMES, value).await;
             Ok(To::locate(value, engine.role()))
@@ -301,7 +327,16 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         Roles: Has<A, I>,
     {
-        let (engine, path, value) = (self.engine.clone(), self.take_path(), value.share());
+        let (engine, path, value) = (
+            self.engine.clone(),
+            self.called(Call::Message {
+                operation: Operation::Broadcast,
+                from: const { &[A::NAME] },
+                to: Roles::NAMES,
+                what: type_name::<T>(),
+            }),
+            value.share(),
+        );
         async move { Ok(engine.broadcast(&path, A::NAME, Roles::NAMES, value).await) }
     }
 
@@ -346,7 +381,16 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         Roles: Includes<From, I> + Has<C, J>,
     {
-        let (engine, path, values) = (self.engine.clone(), self.take_path(), values.share());
+        let (engine, path, values) = (
+            self.engine.clone(),
+            self.called(Call::Message {
+                operation: Operation::Gather,
+                from: From::NAMES,
+                to: const { &[C::NAME] },
+                what: type_name::<V::Values>(),
+            }),
+            values.share(),
+        );
         async move { Ok(At::held(V::gather(&engine, &path, C::NAME, values).await.map(Held::new))) }
     }
 
@@ -379,7 +423,7 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         Roles: Has<R, I>,
     {
-        let path = self.take_path();
+        let path = self.called(Call::own(R::NAME, "locally"));
         At::held(self.engine.local::<R>(&path).map(|here| Held::new(compute(&here))))
     }
 
@@ -425,7 +469,7 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<R, I>,
         F: AsyncFnOnce(&Local<R>) -> T,
     {
-        let (engine, path) = (self.engine.clone(), self.take_path());
+        let (engine, path) = (self.engine.clone(), self.called(Call::Own { role: R::NAME, operation: "effect", name }));
         async move {
             let Some(here) = engine.local::<R>(&path) else { return Ok(At::held(None)) };
             if let Some(recorded) = engine.observed(&path, name).await {
@@ -478,7 +522,8 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         Roles: Has<S::Role, I>,
     {
-        let (engine, path, input) = (self.engine.clone(), self.take_path(), input.share());
+        let (engine, path, input) =
+            (self.engine.clone(), self.called(Call::Step { role: S::Role::NAME, name: S::NAME }), input.share());
         async move {
             match engine.step(&path, step, input).await {
                 Some(Err(refusal)) => engine.abort(&path, &refusal).await,
@@ -536,7 +581,8 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         Roles: Has<S::Role, I>,
     {
-        let (engine, path, input) = (self.engine.clone(), self.take_path(), input.share());
+        let (engine, path, input) =
+            (self.engine.clone(), self.called(Call::Step { role: S::Role::NAME, name: S::NAME }), input.share());
         async move {
             let Some(ended) = engine.step(&path, step, input).await else { return Ok(At::held(None)) };
             // The recorded bytes are those of the output alone, not of the enclosing `Result`, so they are not passed
@@ -589,7 +635,8 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Includes<Sub, I>,
         F: AsyncFnOnce(&Context<Sub>) -> Result<T, Abort>,
     {
-        let (engine, path) = (self.engine.clone(), self.take_path());
+        let (engine, path) =
+            (self.engine.clone(), self.called(Call::Scoped { scope: Scoping::Conclave, roles: Sub::NAMES, name: "" }));
         async move {
             if !Sub::NAMES.contains(&engine.role()) {
                 return Ok(T::absent());
@@ -635,7 +682,10 @@ impl<Roles: RoleSet> Context<Roles> {
     /// ```
     #[must_use]
     pub fn fork(&self) -> Self {
-        Self::new(self.engine.clone(), self.take_path())
+        Self::new(
+            self.engine.clone(),
+            self.called(Call::Scoped { scope: Scoping::Fork, roles: Roles::NAMES, name: "" }),
+        )
     }
 
     /// Aborts the session for all roles, or the [`Context::saga`] that the call is made in. The committed steps are
@@ -679,7 +729,7 @@ impl<Roles: RoleSet> Context<Roles> {
     /// The returned future never completes, so that chance does not decide where branches that run beside it are cut
     /// off; the program is dropped where it waits. The result type allows `return ctx.abort(..).await`.
     pub fn abort<T>(&self, abort: Abort) -> impl Future<Output = Result<T, Abort>> + Send + use<T, Roles> {
-        let (engine, path) = (self.engine.clone(), self.take_path());
+        let (engine, path) = (self.engine.clone(), self.called(Call::Abort));
         async move { engine.abort(&path, &abort).await }
     }
 }

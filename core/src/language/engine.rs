@@ -18,6 +18,7 @@ use crate::base::role::Role;
 use crate::base::uses;
 use crate::contract::Environment;
 use crate::frame::Operation;
+use crate::language::call::{self, Call};
 use crate::language::value_of::ValueOf;
 use crate::machine::Machine;
 use crate::step::Step;
@@ -35,7 +36,9 @@ pub struct Engine {
     /// The number of running effects.
     effects: AtomicUsize,
     /// The operation that the program has called last.
-    latest: Mutex<Path>,
+    latest: Mutex<Option<(Path, Call)>>,
+    /// The first operation that the program has dropped while it waited, although what it is a part of goes on.
+    abandoned: Mutex<Option<Path>>,
 }
 
 /// The wait of an operation. Dropping it removes the wait, so that no role is asked for what the operation waited
@@ -49,6 +52,7 @@ impl Drop for Waits<'_> {
     fn drop(&mut self) {
         if let Some(path) = self.at.take() {
             self.engine.instance().forget_waiting(&path);
+            self.engine.abandoned.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(path);
         }
     }
 }
@@ -72,6 +76,7 @@ impl Engine {
             instance: Mutex::new(instance),
             effects: AtomicUsize::new(0),
             latest: Mutex::default(),
+            abandoned: Mutex::default(),
         }
     }
 
@@ -82,18 +87,30 @@ impl Engine {
     }
 
     /// Notes that the program calls the operation `path`.
-    pub(crate) fn note_call(&self, path: &Path) {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone_from(path);
+    pub(crate) fn note_call(&self, path: &Path, called: Call) {
+        call::called(self.role, path, &called);
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some((path.clone(), called));
+    }
+
+    /// The operation that the program has called last.
+    pub(crate) fn latest_call(&self) -> Option<(Path, Call)> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes the operation that was dropped while it waited, if there was one since the last call.
+    pub(crate) fn take_abandoned(&self) -> Option<Path> {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Returns the text that reports a panic of the program.
     pub(crate) fn program_panicked(&self, panic: &str) -> String {
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let role = self.role;
-        if latest == Path::root() {
-            return format!("the program panicked at role `{role}`, before its first operation: {panic}");
+        match self.latest_call() {
+            None => format!("the program panicked at role `{role}`, before its first operation: {panic}"),
+            Some((path, _)) => {
+                format!("the program panicked at role `{role}`, in or after its operation {path}: {panic}")
+            }
         }
-        format!("the program panicked at role `{role}`, in or after its operation {latest}: {panic}")
     }
 
     pub(crate) fn session(&self) -> SessionId {

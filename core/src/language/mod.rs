@@ -2,6 +2,7 @@
 //!
 //! Next: `engine`, through which the operations reach the machine of their role.
 
+pub(crate) mod call;
 pub(crate) mod choreography;
 pub(crate) mod context;
 pub(crate) mod engine;

@@ -111,6 +111,11 @@ impl Sagas {
         open.map(|(body, _)| body.clone()).collect()
     }
 
+    /// Whether the program waits for steps of an aborted saga to be compensated.
+    pub(super) fn is_compensating(&self) -> bool {
+        self.0.values().any(|saga| saga.abort.is_some() && !saga.compensated)
+    }
+
     /// Forgets the sagas in `scope`.
     pub(super) fn forget(&mut self, scope: &Path) {
         self.0.retain(|path, _| !path.is_in(scope));

@@ -112,6 +112,9 @@ pub(crate) struct StepSeen {
     pub(crate) name: String,
     pub(crate) kind: Kind,
     pub(crate) is_done: bool,
+    /// The refusal, if the step has refused.
+    pub(crate) refusal: Option<Abort>,
+    pub(crate) is_compensated: bool,
 }
 
 /// See the module's documentation.
@@ -335,7 +338,9 @@ impl Steps {
     pub(super) fn seen(&self) -> Vec<StepSeen> {
         let seen = self.entries.iter().filter_map(|(path, entry)| {
             let (kind, is_done) = (entry.kind()?, entry.result.is_some());
-            Some(StepSeen { path: path.clone(), name: entry.name.clone(), kind, is_done })
+            let refusal = entry.result.clone().and_then(Result::err);
+            let (path, name, is_compensated) = (path.clone(), entry.name.clone(), entry.compensated);
+            Some(StepSeen { path, name, kind, is_done, refusal, is_compensated })
         });
         seen.collect()
     }

@@ -167,6 +167,17 @@ impl Machine {
         !self.waits.is_empty() && !self.waits.has_own()
     }
 
+    /// Whether the program runs and waits in no operation. The driver knows whether an effect runs.
+    pub(crate) fn awaits_no_operation(&self) -> bool {
+        let waits = !self.waits.is_empty() || self.steps.are_busy() || self.sagas.is_compensating();
+        self.runs() && !self.is_stopped() && !waits
+    }
+
+    /// Whether an abort may have made the program drop the operation at `path`.
+    pub(crate) fn is_cut_off(&self, path: &Path) -> bool {
+        self.is_aborted(path) || self.is_stopped()
+    }
+
     /// The next wall-clock time at which a wait, or the session's deadline, is over.
     pub(super) fn next_time_unix_ms(&self) -> Option<u64> {
         self.waits.first_time_unix_ms().into_iter().chain(self.open_deadline_unix_ms()).min()

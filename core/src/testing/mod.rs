@@ -1,6 +1,6 @@
 //! Tools for users' own tests: histories and their replay ([`History`], [`replay`]). The feature `testing` adds runs
-//! with a crash at every point (`check_crashes`), invariants as predicates (`InvariantMonitor`), and a review of a
-//! choreography (`lint`).
+//! with a crash at every point (`check_crashes`), invariants as predicates (`InvariantMonitor`), a review of a
+//! choreography (`lint`), and its sequence diagram (`Diagram`).
 //!
 //! This module knows no runtime. A simulated world of nodes is in `accompanist::testing`.
 
@@ -12,6 +12,8 @@ mod again;
 mod carrier;
 #[cfg(feature = "testing")]
 mod crashes;
+#[cfg(feature = "testing")]
+mod diagram;
 #[cfg(feature = "testing")]
 mod disk;
 #[cfg(feature = "testing")]
@@ -35,6 +37,7 @@ pub use history::{History, ReplayError, Replayed, replay};
 pub use self::{
     again::test_command,
     crashes::{CrashReport, RunFailure, check_crashes},
+    diagram::Diagram,
     disk::Disk,
     lint::{Finding, lint},
     monitor::{InvariantMonitor, Violation},

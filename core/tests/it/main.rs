@@ -11,9 +11,11 @@
 )]
 
 mod changed;
+mod clippy;
 mod codec;
 mod crashes;
 mod derive;
+mod diagram;
 mod effects;
 mod functions;
 mod fuzz;
@@ -30,6 +32,7 @@ mod nudges;
 mod operations;
 mod rig;
 mod rooms;
+mod standstill;
 mod tables;
 mod ui;
 mod undecided;

@@ -656,53 +656,6 @@ async fn any_time_passes_at_once_however_long_it_is() {
     }
 }
 
-/// How a run that cannot go on says so.
-async fn check_standstill<X: Choreography>(choreography: X, input: <X::Input as Located>::Value, expected: &[&str])
-where
-    <X::Output as Located>::Value: std::fmt::Debug,
-{
-    let abort = run_local(choreography, input, &services()).await.unwrap_err();
-    assert_eq!(abort.code(), "accompanist.stopped");
-    for text in expected {
-        assert!(abort.message().contains(text), "{abort} does not say {text}");
-    }
-}
-
-choreography!(Unheard: (C, D), At<C, u32> => At<C, u32>, |ctx, n| {
-    let there = ctx.comm(C, D, &n).await?;
-    let told: At<C, u32> = ctx.signal(C, "go").await?;
-    ctx.comm(C, D, &told).await?;
-    ctx.comm(D, C, &there).await
-});
-
-// The roles take two ways, since one of them looks at what only it knows.
-choreography!(TwoWays: (C, D), At<C, u32> => At<C, u32>, |ctx, n| {
-    let there = ctx.comm(C, D, &n).await?;
-    let leak = AtomicU32::new(0);
-    ctx.locally(C, |c| leak.store(*c.get(&n), Ordering::Relaxed));
-    if leak.load(Ordering::Relaxed) > 0 { return ctx.comm(D, C, &there).await; }
-    Ok(n)
-});
-
-#[tokio::test]
-async fn roles_that_wait_for_ever_end_the_run_and_it_says_for_what() {
-    let waits = ["role `c` waits for signal `go` at 1", "role `d` waits for a comm from `c` at 2"];
-    check_standstill(Unheard, 7, &waits).await;
-    let waits =
-        ["role `c` waits for a comm from `d` at 2", "role `d` has finished its part, and waits for the end of `c`"];
-    check_standstill(TwoWays, 7, &waits).await;
-}
-
-choreography!(Yields: (C,), At<C, u32> => At<C, u32>, |ctx, n| {
-    for _ in 0..10 { tokio::task::yield_now().await; }
-    Ok(ctx.locally(C, |here| *here.get(&n)))
-});
-
-#[tokio::test]
-async fn a_program_that_awaits_something_else_is_waited_for() {
-    check(Yields, 7, 7).await;
-}
-
 /// Panics at the call that its input names.
 struct Careless;
 impl Transaction for Careless {

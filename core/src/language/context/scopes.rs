@@ -12,6 +12,7 @@ use crate::base::located::{Absent, Located};
 use crate::base::message::{Payload, pack, unpack};
 use crate::base::role::{Includes, RoleSet};
 use crate::frame::Operation;
+use crate::language::call::{self, Call, Scope};
 use crate::language::choreography::Choreography;
 use crate::language::engine::Engine;
 use crate::language::loop_state::{LoopState, put_together};
@@ -70,7 +71,10 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Includes<Sub, I>,
         F: AsyncFnOnce(&Context<Sub>) -> Result<T, Abort>,
     {
-        let (engine, paths) = (self.engine.clone(), SagaPaths::of(self.take_path()));
+        let (engine, paths) = (
+            self.engine.clone(),
+            SagaPaths::of(self.called(Call::Scoped { scope: Scope::Saga, roles: Sub::NAMES, name: "" })),
+        );
         async move {
             let [decider, ..] = Sub::NAMES else { return Ok(Ok(T::absent())) };
             if !Sub::NAMES.contains(&engine.role()) {
@@ -145,7 +149,10 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         Roles: Includes<C::Roles, I>,
     {
-        let (engine, path) = (self.engine.clone(), self.take_path());
+        let (engine, path) = (
+            self.engine.clone(),
+            self.called(Call::Scoped { scope: Scope::Perform, roles: C::Roles::NAMES, name: C::NAME }),
+        );
         let part = C::Roles::NAMES
             .contains(&engine.role())
             .then(|| (choreography, Context::<C::Roles>::new(engine, path), input));
@@ -206,7 +213,8 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         F: AsyncFnOnce(&Self, S) -> Result<ControlFlow<T, S>, Abort> + Clone,
     {
-        let (engine, path) = (self.engine.clone(), self.take_path());
+        let (engine, path) =
+            (self.engine.clone(), self.called(Call::Scoped { scope: Scope::Repeat, roles: Roles::NAMES, name: "" }));
         async move {
             let checkpoints = !engine.instance().is_in_saga(&path);
             let (mut number, mut state) =
@@ -250,6 +258,7 @@ impl Engine {
             self.instance().take_verdict(&paths.body, &verdict);
             verdict
         };
+        call::saga_ended(&paths.saga, verdict.as_ref().err());
         if verdict.is_err() {
             self.poll(|instance, cx| instance.poll_compensated(cx, &paths.body)).await;
         }

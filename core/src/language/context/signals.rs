@@ -1,5 +1,6 @@
 //! Operations on time, and on the world outside of the choreography.
 
+use std::any::type_name;
 use std::future::Future;
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +14,7 @@ use crate::base::located::At;
 use crate::base::message::Message;
 use crate::base::role::{Has, Role, RoleSet};
 use crate::frame::Operation;
+use crate::language::call::Call;
 use crate::language::engine::Engine;
 use crate::language::value_of::ValueOf;
 
@@ -73,7 +75,7 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         Roles: Has<R, I>,
     {
-        let (engine, path) = (self.engine.clone(), self.take_path());
+        let (engine, path) = (self.engine.clone(), self.called(Call::own(R::NAME, SLEEP)));
         async move {
             if engine.plays(R::NAME) {
                 engine.sleep(&path, time).await;
@@ -127,7 +129,16 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         Roles: Has<A, I> + Has<B, J>,
     {
-        let (engine, path, value) = (self.engine.clone(), self.take_path(), value.share());
+        let (engine, path, value) = (
+            self.engine.clone(),
+            self.called(Call::Message {
+                operation: Operation::Comm,
+                from: const { &[A::NAME] },
+                to: const { &[B::NAME] },
+                what: type_name::<T>(),
+            }),
+            value.share(),
+        );
         async move {
             if A::NAME == B::NAME {
                 // The value is encoded and read back, so that the role gets the same value that another role would
@@ -188,7 +199,7 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         Roles: Has<R, I>,
     {
-        let (engine, path) = (self.engine.clone(), self.take_path());
+        let (engine, path) = (self.engine.clone(), self.called(Call::Own { role: R::NAME, operation: "signal", name }));
         async move {
             if !engine.plays(R::NAME) {
                 return Ok(At::held(None));
@@ -245,7 +256,8 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         Roles: Has<R, I>,
     {
-        let (engine, path) = (self.engine.clone(), self.take_path());
+        let (engine, path) =
+            (self.engine.clone(), self.called(Call::Own { role: R::NAME, operation: "signals", name }));
         async move {
             if !engine.plays(R::NAME) {
                 return Ok(At::held(None));
@@ -288,7 +300,7 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         Roles: Has<R, I>,
     {
-        let path = self.take_path();
+        let path = self.called(Call::own(R::NAME, "publish"));
         if let Some(view) = view.share().filter(|_| self.engine.plays(R::NAME)) {
             self.engine.publish(&path, &*view.value);
         }
@@ -412,7 +424,7 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         Roles: Has<R, I>,
     {
-        let (engine, path) = (self.engine.clone(), self.take_path());
+        let (engine, path) = (self.engine.clone(), self.called(Call::own(R::NAME, name)));
         async move {
             if !engine.plays(R::NAME) {
                 return Ok(At::held(None));

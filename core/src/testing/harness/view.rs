@@ -54,6 +54,12 @@ impl<C: Choreography> SessionHarness<C> {
         said.map(|(number, said)| (*number, &said.frame.body))
     }
 
+    /// The unacknowledged frames that a role has sent, and to which role each goes.
+    pub(in crate::testing) fn sent_to(&self, role: usize) -> impl Iterator<Item = (usize, &Body)> {
+        let sent = self.sites.get(role).into_iter().flat_map(|site| site.driver.outbox().values());
+        sent.map(|sent| (usize::from(sent.frame.to.0), &sent.frame.body))
+    }
+
     pub(in crate::testing) fn saying(&self, role: usize, number: u64) -> Option<&Body> {
         Some(&self.sites.get(role)?.driver.outbox().get(&number)?.frame.body)
     }

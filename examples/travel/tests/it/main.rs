@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use accompanist::prelude::*;
-use accompanist::testing::{Ended, TestSetup, check_crashes, lint};
+use accompanist::testing::{Diagram, Ended, TestSetup, check_crashes, keep_diagram, lint};
 use travel::atlas::{Atlas, SEED};
 use travel::booking::FULL;
 use travel::check::{Answer, Book, check};
@@ -60,6 +60,20 @@ async fn the_program_gives_no_cause_for_words() {
     let scene = TestSetup::new(services(&atlas)).deadline(Duration::from_hours(1));
     let findings = lint(BookTrip, wish(&atlas, false).1, scene).await.unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(findings, []);
+}
+
+#[tokio::test]
+async fn the_picture_in_the_readme_is_that_of_the_program() {
+    let atlas = Atlas::new(SEED);
+    let case = |label, atlas: &Atlas, local| (label, wish(atlas, local).1, TestSetup::new(services(atlas)));
+    let full = atlas.clone().with_rooms(0);
+    let cases = [
+        case("the airports differ", &atlas, false),
+        case("no room is left", &full, false),
+        case("nobody has to fly", &atlas, true),
+    ];
+    let diagram = Diagram::of_cases(BookTrip, cases).await.unwrap_or_else(|failure| panic!("{failure}"));
+    keep_diagram(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"), "trip", &diagram);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use accompanist::prelude::*;
-use accompanist::testing::{Ended, TestSetup, check_crashes, lint};
+use accompanist::testing::{Diagram, Ended, TestSetup, check_crashes, keep_diagram, lint};
 use warehouse::built_in::read_book;
 use warehouse::model::{CARD_DECLINED, ITEM_SOLD_OUT};
 use warehouse::{Book, Check, Loyalty, NoService, Order, Outcome, Payment, Placed, Warehouse, WarehouseOrder, check};
@@ -39,6 +39,17 @@ async fn an_order_survives_each_pair_of_crashes() {
         println!("{}: {report:?}", order.id);
         assert!(report.points > 50 && report.aborted == 0, "{report:?}");
     }
+}
+
+#[tokio::test]
+async fn the_picture_in_the_readme_is_that_of_the_program() {
+    let declined = Order { card: CARD_DECLINED.into(), ..Order::sample(2) };
+    let sold_out = Order { item: ITEM_SOLD_OUT.into(), ..Order::sample(3) };
+    let cases =
+        [("the card is good", Order::sample(1)), ("the card is declined", declined), ("nothing is left", sold_out)];
+    let cases = cases.map(|(label, order)| (label, order, TestSetup::new(services())));
+    let diagram = Diagram::of_cases(WarehouseOrder, cases).await.unwrap_or_else(|failure| panic!("{failure}"));
+    keep_diagram(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"), "order", &diagram);
 }
 
 #[tokio::test]
