@@ -54,6 +54,8 @@ pub use accompanist_core::{
     Abort, Absent, At, Choreography, Context, Gather, Has, Includes, Known, Local, Located, LoopState, Message, Role,
     RoleSet, Service, Services, Targets, run_local,
 };
+// Role families: a number of roles of one kind that a start chooses.
+pub use accompanist_core::{Beside, Each, FamilySizeError, MEMBERS_MAX, Many, Member, Members, Participant, RoleNames};
 // Steps, and the built-in state that they and durable actors may use.
 pub use accompanist_core::{
     CommitOutcome, Compensation, IdempotencyKey, Kind, LocalTransaction, Retry, State, Step, Table, Transaction,
@@ -104,8 +106,8 @@ pub mod prelude {
     };
     pub use accompanist_core::machine::Resolution;
     pub use accompanist_core::{
-        Abort, At, Choreography, CommitOutcome, Compensation, Context, IdempotencyKey, Kind, Known, Local,
-        LocalTransaction, NodeId, Retry, Role, Services, SessionId, State, Table, Transaction, run_local,
+        Abort, At, Choreography, CommitOutcome, Compensation, Context, Each, IdempotencyKey, Kind, Known, Local,
+        LocalTransaction, Many, Member, NodeId, Retry, Role, Services, SessionId, State, Table, Transaction, run_local,
     };
 }
 

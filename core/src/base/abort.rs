@@ -75,6 +75,9 @@ impl Abort {
     pub const NOT_ENCODABLE: &'static str = "accompanist.not-encodable";
     /// The code of an abort caused by a row whose key or value is larger than any store can hold.
     pub const ROW_TOO_LARGE: &'static str = "accompanist.row-too-large";
+    /// The code of an abort caused by a [`Context::scatter`](crate::Context::scatter) without exactly one value for
+    /// each member.
+    pub const SCATTER: &'static str = "accompanist.scatter";
     /// The maximum number of characters of a code or a message.
     pub const CHARACTERS_MAX: usize = 400;
 

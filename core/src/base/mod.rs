@@ -9,5 +9,6 @@ pub mod panics;
 pub(crate) mod abort;
 pub(crate) mod located;
 pub(crate) mod role;
+pub(crate) mod role_names;
 pub(crate) mod uses;
 mod value;

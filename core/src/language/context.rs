@@ -2,8 +2,9 @@
 //!
 //! Each operation takes its path when it is called, and then performs the part of this role. This module says what each
 //! part is; [`crate::machine`] says how it is recorded and sent. Tuple operations are in [`crate::language::group`];
-//! `scopes` has sagas and loops; `signals` has time, signals and views.
+//! `family` has role families; `scopes` has sagas and loops; `signals` has time, signals and views.
 
+mod family;
 mod scopes;
 mod signals;
 
@@ -15,13 +16,15 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use smallvec::SmallVec;
+
 use crate::base::abort::Abort;
-use crate::base::id::{Path, SessionId};
+use crate::base::id::{Path, RoleIndex, SessionId};
 use crate::base::located::{Absent, At, Held, Local};
 use crate::base::message::Message;
-use crate::base::role::{Has, Includes, Role, RoleSet};
+use crate::base::role::{Has, Includes, Role, RoleSet, names_of};
 use crate::frame::Operation;
-use crate::language::engine::Engine;
+use crate::language::engine::{Engine, Indices};
 use crate::language::group::{Gather, Targets};
 use crate::step::Step;
 
@@ -68,6 +71,8 @@ struct Scope {
 pub struct Context<Roles> {
     engine: Arc<Engine>,
     scope: Scope,
+    /// The member of the role family that takes part as a single role, within [`Context::with_member`].
+    member: Option<RoleIndex>,
     roles: PhantomData<fn() -> Roles>,
 }
 
@@ -79,7 +84,22 @@ impl<Roles> std::fmt::Debug for Context<Roles> {
 
 impl<Roles: RoleSet> Context<Roles> {
     pub(crate) fn new(engine: Arc<Engine>, path: Path) -> Self {
-        Self { engine, scope: Scope { path, next: AtomicU32::new(0) }, roles: PhantomData }
+        Self::within(engine, path, None)
+    }
+
+    /// Creates the context of a part at `path`.
+    fn within(engine: Arc<Engine>, path: Path, member: Option<RoleIndex>) -> Self {
+        Self { engine, scope: Scope { path, next: AtomicU32::new(0) }, member, roles: PhantomData }
+    }
+
+    /// The index of a single role.
+    fn index_of<R: Role>(&self) -> RoleIndex {
+        self.engine.index_of(R::NAME, self.member)
+    }
+
+    /// The indices of all these roles: the single ones, then the members of the family.
+    fn indices_of<Some: RoleSet>(&self) -> Indices {
+        self.engine.indices_of(names_of::<Some>(), self.member)
     }
 
     /// Takes the next path, for the operation that is being called. Every role counts every operation, so all roles
@@ -208,12 +228,13 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<A, I> + Has<B, J>,
     {
         let (engine, path, value) = (self.engine.clone(), self.take_path(), value.share());
+        let (from, to) = (self.index_of::<A>(), self.index_of::<B>());
         async move {
-            if A::NAME == B::NAME {
+            if from == to {
                 return Ok(At::held(value));
             }
-            let value = engine.distribute(&path, Operation::Comm, A::NAME, &[B::NAME], value).await;
-            Ok(At::held(value.filter(|_| engine.plays(B::NAME))))
+            let value = engine.distribute(&path, Operation::Comm, from, &[to], value).await;
+            Ok(At::held(value.filter(|_| engine.plays(to))))
         }
     }
 
@@ -257,9 +278,11 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<A, I> + Includes<To, J>,
     {
         let (engine, path, value) = (self.engine.clone(), self.take_path(), value.share());
+        let (from, to) = (self.index_of::<A>(), self.indices_of::<To>());
         async move {
-            let value = engine.distribute(&path, Operation::Multicast, A::NAME, To::NAMES, value).await;
-            Ok(To::locate(value, engine.role()))
+            let value = engine.distribute(&path, Operation::Multicast, from, &to, value).await;
+            let is_here: SmallVec<[bool; 12]> = to.iter().map(|role| engine.plays(*role)).collect();
+            Ok(To::locate(value, &is_here))
         }
     }
 
@@ -302,7 +325,8 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<A, I>,
     {
         let (engine, path, value) = (self.engine.clone(), self.take_path(), value.share());
-        async move { Ok(engine.broadcast(&path, A::NAME, Roles::NAMES, value).await) }
+        let (from, to) = (self.index_of::<A>(), self.indices_of::<Roles>());
+        async move { Ok(engine.broadcast(&path, from, &to, value).await) }
     }
 
     /// Sends the value of each role of `from` to `to`, which receives them in the order of the roles, whatever the
@@ -347,7 +371,8 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Includes<From, I> + Has<C, J>,
     {
         let (engine, path, values) = (self.engine.clone(), self.take_path(), values.share());
-        async move { Ok(At::held(V::gather(&engine, &path, C::NAME, values).await.map(Held::new))) }
+        let (from, to) = (self.indices_of::<From>(), self.index_of::<C>());
+        async move { Ok(At::held(V::gather(&engine, &path, &from, to, values).await.map(Held::new))) }
     }
 
     /// Computes a value at `role`. Nothing is recorded or sent. The closure runs again on replay, so it must be a pure
@@ -380,7 +405,7 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<R, I>,
     {
         let path = self.take_path();
-        At::held(self.engine.local::<R>(&path).map(|here| Held::new(compute(&here))))
+        At::held(self.engine.local::<R>(&path, self.index_of::<R>()).map(|here| Held::new(compute(&here))))
     }
 
     /// Runs something non-deterministic at `role` (reading a clock, an HTTP request) and records the result; a replay
@@ -425,9 +450,9 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<R, I>,
         F: AsyncFnOnce(&Local<R>) -> T,
     {
-        let (engine, path) = (self.engine.clone(), self.take_path());
+        let (engine, path, role) = (self.engine.clone(), self.take_path(), self.index_of::<R>());
         async move {
-            let Some(here) = engine.local::<R>(&path) else { return Ok(At::held(None)) };
+            let Some(here) = engine.local::<R>(&path, role) else { return Ok(At::held(None)) };
             if let Some(recorded) = engine.observed(&path, name).await {
                 return Ok(At::held(Some(recorded)));
             }
@@ -479,8 +504,9 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<S::Role, I>,
     {
         let (engine, path, input) = (self.engine.clone(), self.take_path(), input.share());
+        let role = self.index_of::<S::Role>();
         async move {
-            match engine.step(&path, step, input).await {
+            match engine.step(&path, role, step, input).await {
                 Some(Err(refusal)) => engine.abort(&path, &refusal).await,
                 Some(Ok((output, bytes))) => Ok(At::held(Some(Held::read(output, bytes)))),
                 None => Ok(At::held(None)),
@@ -537,8 +563,9 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<S::Role, I>,
     {
         let (engine, path, input) = (self.engine.clone(), self.take_path(), input.share());
+        let role = self.index_of::<S::Role>();
         async move {
-            let Some(ended) = engine.step(&path, step, input).await else { return Ok(At::held(None)) };
+            let Some(ended) = engine.step(&path, role, step, input).await else { return Ok(At::held(None)) };
             // The recorded bytes are those of the output alone, not of the enclosing `Result`, so they are not passed
             // on.
             Ok(At::here(ended.map(|(output, _)| output)))
@@ -589,12 +616,13 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Includes<Sub, I>,
         F: AsyncFnOnce(&Context<Sub>) -> Result<T, Abort>,
     {
-        let (engine, path) = (self.engine.clone(), self.take_path());
+        let (engine, path, roles) = (self.engine.clone(), self.take_path(), self.indices_of::<Sub>());
+        let member = self.member;
         async move {
-            if !Sub::NAMES.contains(&engine.role()) {
+            if !roles.contains(&engine.role()) {
                 return Ok(T::absent());
             }
-            let ctx = Context::<Sub>::new(engine, path);
+            let ctx = Context::<Sub>::within(engine, path, member);
             part(&ctx).await
         }
     }
@@ -635,7 +663,7 @@ impl<Roles: RoleSet> Context<Roles> {
     /// ```
     #[must_use]
     pub fn fork(&self) -> Self {
-        Self::new(self.engine.clone(), self.take_path())
+        Self::within(self.engine.clone(), self.take_path(), self.member)
     }
 
     /// Aborts the session for all roles, or the [`Context::saga`] that the call is made in. The committed steps are

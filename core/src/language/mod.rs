@@ -5,5 +5,6 @@
 pub(crate) mod choreography;
 pub(crate) mod context;
 pub(crate) mod engine;
+pub(crate) mod family;
 pub(crate) mod group;
 pub(crate) mod loop_state;

@@ -13,6 +13,7 @@
 mod codec;
 mod crashes;
 mod effects;
+mod families;
 mod fuzz;
 mod harness;
 mod instance;
