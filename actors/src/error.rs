@@ -5,7 +5,7 @@ use std::time::Duration;
 use accompanist_core::contract::{StoreError, TransportError};
 use accompanist_core::frame::AdvertisementError;
 use accompanist_core::message::{CodecError, Fingerprint};
-use accompanist_core::{Abort, NodeId, SessionId};
+use accompanist_core::{Abort, FamilySizeError, NodeId, SessionId};
 
 use crate::config::ConfigError;
 use crate::peers::{DrainProgress, MemberStatus, MissingRole};
@@ -28,6 +28,16 @@ pub enum NodeError {
         name: &'static str,
         /// The version.
         version: u32,
+    },
+    /// A member of a role family would start the choreography.
+    #[error(
+        "choreography `{name}` is started by role `{role}`, of which it has a family: locate its input at a single role"
+    )]
+    StartedByFamily {
+        /// The choreography.
+        name: &'static str,
+        /// The role.
+        role: &'static str,
     },
     /// A single-valued part was given twice, or in two ways that contradict each other.
     #[error("the node was given two {what}, {first} and {second}: leave one out")]
@@ -230,7 +240,11 @@ pub enum StartError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The key stands for a session that was started with another input.
+    /// The role family cannot have the number of members that was given, or none was given.
+    #[error(transparent)]
+    Family(#[from] FamilySizeError),
+    /// The key stands for a session that was started with another input, or another number of members of the role
+    /// family.
     #[error(
         "the key stands for session {session} of `{name}`, which was started with another input (fingerprint {first}, this one is \
          {input}): use another key, or follow that session with `Node::session`"

@@ -57,6 +57,8 @@ pub use accompanist_core::{
 // The derives, under the names of their traits.
 #[cfg(feature = "macros")]
 pub use accompanist_macros::{AccompanistAbsent as Absent, AccompanistRole as Role};
+// Role families: a number of roles of one kind that a start chooses.
+pub use accompanist_core::{Beside, Each, FamilySizeError, MEMBERS_MAX, Many, Member, Members, Participant, RoleNames};
 // Steps, and the built-in state that they and durable actors may use.
 pub use accompanist_core::{
     CommitOutcome, Compensation, IdempotencyKey, Kind, LocalTransaction, Retry, State, Step, Table, Transaction,
@@ -111,9 +113,9 @@ pub mod prelude {
     };
     pub use accompanist_core::machine::Resolution;
     pub use accompanist_core::{
-        Abort, At, Choreography, CommitOutcome, Compensation, Context, Has, IdempotencyKey, Includes, Kind, Known,
-        Local, LocalTransaction, NodeId, Retry, RoleSet, Services, SessionId, State, Table, Transaction, local_pivot,
-        local_retriable, local_step, name, pivot, retriable, run_local, step,
+        Abort, At, Choreography, CommitOutcome, Compensation, Context, Each, Has, IdempotencyKey, Includes, Kind,
+        Known, Local, LocalTransaction, Many, Member, NodeId, Retry, RoleSet, Services, SessionId, State, Table,
+        Transaction, local_pivot, local_retriable, local_step, name, pivot, retriable, run_local, step,
     };
 }
 

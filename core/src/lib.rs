@@ -61,10 +61,12 @@ pub use base::located::{Absent, At, Local, Located, Service};
 pub use base::message::{Message, Payload};
 #[doc(hidden)]
 pub use base::name::JoinedName;
-pub use base::role::{Has, Includes, Role, RoleSet};
+pub use base::role::{Has, Includes, Many, Participant, Role, RoleSet};
+pub use base::role_names::{FamilySizeError, MEMBERS_MAX, RoleNames};
 pub use driver::local::{Services, run_local};
 pub use language::choreography::Choreography;
 pub use language::context::Context;
+pub use language::family::{Beside, Each, Member, Members};
 pub use language::group::{Gather, Targets};
 pub use language::loop_state::{Known, LoopState};
 pub use state::{State, Table};

@@ -504,9 +504,14 @@ fn by_name_and_version(choreographies: Vec<Arc<dyn AnyChoreography>>) -> Result<
     let mut known = Choreographies::new();
     for choreography in choreographies {
         let (name, version) = (choreography.name(), choreography.version());
-        let names: BTreeSet<_> = choreography.roles().iter().copied().filter(|role| !role.is_empty()).collect();
-        if names.len() != choreography.roles().len() {
+        let roles = choreography.roles();
+        let names: BTreeSet<_> = roles.all().filter(|role| !role.is_empty()).collect();
+        if names.len() != roles.all().count() {
             return Err(NodeError::RoleNames { name });
+        }
+        let role = choreography.interface().initiator;
+        if roles.family() == Some(role) {
+            return Err(NodeError::StartedByFamily { name, role });
         }
         if known.insert((name.to_owned(), version), choreography).is_some() {
             return Err(NodeError::ChoreographyTwice { name, version });

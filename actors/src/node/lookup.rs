@@ -6,7 +6,7 @@ use accompanist_core::frame::Header;
 use accompanist_core::id::InstanceId;
 use accompanist_core::message::Fingerprint;
 use accompanist_core::record::{Closed, Opened, read_value};
-use accompanist_core::{Choreography, Payload, SessionId};
+use accompanist_core::{Choreography, SessionId};
 use tokio::sync::oneshot;
 
 use super::Node;
@@ -74,7 +74,7 @@ impl Node {
         &self,
         key: &str,
         new: InstanceId,
-        input: &Payload,
+        input: Fingerprint,
     ) -> Result<Claimed, StartError> {
         self.claimed::<C>(key, Some(new), input).await?.ok_or(StartError::NodeStopped)
     }
@@ -83,9 +83,8 @@ impl Node {
         &self,
         key: &str,
         new: Option<InstanceId>,
-        input: &Payload,
+        input: Fingerprint,
     ) -> Result<Option<Claimed>, StartError> {
-        let input = Fingerprint::of(input);
         let (reply, answer) = oneshot::channel();
         let done = Box::new(move |claimed| drop(reply.send(claimed))); // The caller may have gone.
         let new = new.map(|new| (new, input));
@@ -105,7 +104,7 @@ impl Node {
     pub(super) async fn known_under<C: Choreography>(
         &self,
         key: Option<&str>,
-        input: &Payload,
+        input: Fingerprint,
         reason: StartError,
     ) -> Result<Session<C>, StartError> {
         let Some(key) = key else { return Err(reason) };

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use accompanist_core::contract::StoreError;
 use accompanist_core::id::{InstanceId, RoleIndex};
-use accompanist_core::{Choreography, Has, NodeId, Role, RoleSet, SessionId, State};
+use accompanist_core::{Choreography, Has, Many, NodeId, Role, RoleNames, RoleSet, SessionId, State};
 use ractor::ActorRef;
 
 pub use self::builder::NodeBuilder;
@@ -133,8 +133,24 @@ impl Node {
     where
         C::Roles: Has<R, I>,
     {
-        let index = C::Roles::NAMES.iter().position(|name| *name == R::NAME).and_then(|index| u8::try_from(index).ok());
-        let role = RoleIndex(index.unwrap_or(u8::MAX));
+        let role = RoleNames::new(C::Roles::NAMES, C::Roles::FAMILY).index_of(R::NAME);
+        let role = role.unwrap_or(RoleIndex(u8::MAX));
+        InstanceHandle::new(InstanceId { session, role }, self.context.clone())
+    }
+
+    /// Returns a handle on the part of one member of a role family, by its number from 0, as [`Node::instance`] does
+    /// for a single role.
+    pub fn member_instance<C: Choreography, R: Role, I>(
+        &self,
+        _choreography: C,
+        session: SessionId,
+        _role: R,
+        number: u8,
+    ) -> InstanceHandle
+    where
+        C::Roles: Has<Many<R>, I>,
+    {
+        let role = RoleNames::new(C::Roles::NAMES, C::Roles::FAMILY).member(number);
         InstanceHandle::new(InstanceId { session, role }, self.context.clone())
     }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use accompanist_core::contract::BoxFuture;
 use accompanist_core::id::InstanceId;
-use accompanist_core::message::{encode, encode_repeatable};
+use accompanist_core::message::{Fingerprint, encode, encode_repeatable};
 use accompanist_core::record::Opened;
-use accompanist_core::{Choreography, Located, Message, Payload, SessionId};
+use accompanist_core::{Choreography, Has, Located, Many, Message, Payload, Role, RoleNames, RoleSet, SessionId};
 use metrics::counter;
 
 use super::Node;
@@ -37,6 +37,8 @@ pub struct Start<'a, C: Choreography> {
 struct Options {
     key: Option<String>,
     deadline: Option<Duration>,
+    /// The number of members of the role family.
+    members: Option<usize>,
     /// The first option that was given twice, with both values.
     twice: Option<[String; 3]>,
 }
@@ -59,6 +61,50 @@ impl<C: Choreography> Start<'_, C> {
         let key = key.into();
         if let Some(first) = self.options.key.replace(key.clone()).filter(|first| *first != key) {
             self.options.twice.get_or_insert(["key".into(), first, key]);
+        }
+        self
+    }
+
+    /// Sets the number of members of the role family of `C`: at most [`MEMBERS_MAX`](crate::MEMBERS_MAX). A start of a
+    /// choreography with a family ([`Many`]) needs it. The members are spread over the nodes that play the role; a node
+    /// plays several if there are more members than nodes, and then they share its built-in state and its service.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use accompanist::prelude::*;
+    /// # use accompanist::store::MemoryDisk;
+    /// # use accompanist::transport::LocalNetwork;
+    /// # #[derive(Clone, Copy)] struct Client;
+    /// # impl Role for Client { const NAME: &'static str = "client"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Worker;
+    /// # impl Role for Worker { const NAME: &'static str = "worker"; type Service = (); }
+    /// # struct Squares;
+    /// # impl Choreography for Squares {
+    /// #     const NAME: &'static str = "squares"; type Roles = (Client, Many<Worker>);
+    /// #     type Input = At<Client, Vec<u32>>; type Output = At<Client, Vec<u32>>;
+    /// #     async fn run(&self, ctx: &Context<Self::Roles>, numbers: At<Client, Vec<u32>>) -> Result<Self::Output, Abort> {
+    /// #         let each = ctx.scatter(Client, Worker, &numbers).await?;
+    /// #         let each = ctx.each(Worker, |worker, member| worker.get(each.at(member)).pow(2));
+    /// #         ctx.gather_each(Worker, Client, &each).await
+    /// #     }
+    /// # }
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let node = Node::builder(NodeId::new("office-1")?)
+    /// #     .store(MemoryDisk::default().open()?).transport(LocalNetwork::new())
+    /// #     .role(Client, Arc::new(())).role(Worker, Arc::new(())).choreography(Squares)
+    /// #     .start().await?;
+    /// let squares = node.start(Squares, vec![1, 2, 3]).members(Worker, 3).await?;
+    /// assert_eq!(squares.settled().await?, [1, 4, 9]);
+    /// # node.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn members<R: Role, I>(mut self, _role: R, count: usize) -> Self
+    where
+        C::Roles: Has<Many<R>, I>,
+    {
+        if let Some(first) = self.options.members.replace(count).filter(|first| *first != count) {
+            self.options.twice.get_or_insert(["members".into(), first.to_string(), count.to_string()]);
         }
         self
     }
@@ -167,24 +213,27 @@ impl Node {
     ) -> Result<Session<C>, StartError> {
         let context = &self.context;
         let versions = self.versions::<C>()?;
+        let names = RoleNames::new(C::Roles::NAMES, C::Roles::FAMILY);
+        let members = names.members_in(names.cast_len(options.members)?).unwrap_or_default();
         let admission = context.admit()?;
         let input = self.encoded(&input, options.key.is_some())?;
-        let (mut header, mut placed, turn) = match self.cast_in_turn(session, &versions).await {
+        let fingerprint = fingerprint_of(&input, options.members);
+        let (mut header, mut placed, turn) = match self.cast_in_turn(session, &versions, members).await {
             Err(reason @ (StartError::Draining | StartError::HasLeft | StartError::QueueTooLong { .. })) => {
-                return self.known_under(options.key.as_deref(), &input, reason).await;
+                return self.known_under(options.key.as_deref(), fingerprint, reason).await;
             }
             cast => cast?,
         };
         let mut id = InstanceId { session, role: header.initiator };
         if let Some(key) = &options.key {
-            let Claimed { id: known, closed, .. } = self.claim::<C>(key, id, &input).await?;
+            let Claimed { id: known, closed, .. } = self.claim::<C>(key, id, fingerprint).await?;
             if let Some(closed) = closed {
                 self.check_version::<C>(known.session, Some(closed.header.version))?;
                 return Ok(self.closed_session(known, &closed));
             }
             id = known;
             if id.role != header.initiator {
-                (header, placed) = self.cast_at(id, &versions).await?.unwrap_or((header, placed));
+                (header, placed) = self.cast_at(id, &versions, members).await?.unwrap_or((header, placed));
             }
         }
         let deadline = options.deadline.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
@@ -213,5 +262,16 @@ impl Node {
         let input: Payload = if repeated { encode_repeatable(input)? } else { encode(input)? }.into();
         let (found, limit) = (input.len(), self.context.settings.limits.payload_bytes_max);
         if found > limit { Err(StartError::InputTooLarge { found, limit }) } else { Ok(input) }
+    }
+}
+
+/// The fingerprint of what a start under a key must repeat: the input, and the number of members of a role family.
+fn fingerprint_of(input: &Payload, members: Option<usize>) -> Fingerprint {
+    match members {
+        None => Fingerprint::of(input),
+        Some(members) => {
+            let both = [input.as_slice(), &members.to_le_bytes()].concat();
+            Fingerprint::of(&Payload::from(both))
+        }
     }
 }

@@ -38,7 +38,7 @@ impl Node {
             return Err(StartError::NotAllowed { node: node.clone(), name: C::NAME });
         }
         let role = interface.initiator;
-        if !own.roles().contains(&role) || !self.context.catalog.roles.contains(&role) {
+        if own.roles().index_of(role).is_none() || !self.context.catalog.roles.contains(&role) {
             return Err(StartError::NotPlayedHere { role });
         }
         Ok(versions)
@@ -71,25 +71,27 @@ impl Node {
         &self,
         id: InstanceId,
         versions: &[Arc<dyn AnyChoreography>],
+        members: u8,
     ) -> Result<Option<Chosen>, StartError> {
         let fits = |known: &&Arc<dyn AnyChoreography>| initiator_of(known.as_ref()) == id.role;
         let versions: Vec<_> = versions.iter().filter(fits).cloned().collect();
-        if versions.is_empty() { Ok(None) } else { self.cast(id.session, &versions).await.map(Some) }
+        if versions.is_empty() { Ok(None) } else { self.cast(id.session, &versions, members).await.map(Some) }
     }
 
-    /// Chooses the highest version that a cast can play, and the cast; waits a while for nodes that have not been
+    /// Chooses the highest version that a cast can play, and the cast, in which the role family has `members`; waits a while for nodes that have not been
     /// received yet. What nodes advertised before this node's last start is no reason to choose a lower version,
     /// which they may have given up since.
     pub(super) async fn cast(
         &self,
         session: SessionId,
         versions: &[Arc<dyn AnyChoreography>],
+        members: u8,
     ) -> Result<Chosen, StartError> {
         let name = versions.first().map(|choreography| choreography.name()).unwrap_or_default();
         let deadline = Instant::now() + self.context.settings.cast_wait_max;
         loop {
             let change = self.context.peers.change();
-            let CastPlan { cast, missing, hear_until } = self.choose(session, versions)?;
+            let CastPlan { cast, missing, hear_until } = self.choose(session, versions, members)?;
             let chosen = cast.and_then(|(index, mut cast)| {
                 let placed = cast.placed.take();
                 Some((self.header(versions.get(index)?.as_ref(), cast), placed))
@@ -115,8 +117,9 @@ impl Node {
         &self,
         session: SessionId,
         versions: &[Arc<dyn AnyChoreography>],
+        members: u8,
     ) -> Result<(Header, Option<Arc<CastReservation>>, SemaphorePermit<'_>), StartError> {
-        let (header, placed) = self.cast(session, versions).await?;
+        let (header, placed) = self.cast(session, versions, members).await?;
         let delay = self.queue_delay_max();
         let turn = tokio::time::timeout(delay, self.context.admissions.starts.acquire()).await;
         let turn = turn.map_err(|_| StartError::QueueTooLong { node: self.context.node.clone(), delay })?;
@@ -147,9 +150,15 @@ impl Node {
     }
 
     /// Chooses a cast. A node that is not allowed to play a role is not cast in it, whatever the node has advertised.
-    fn choose(&self, session: SessionId, versions: &[Arc<dyn AnyChoreography>]) -> Result<CastPlan, StartError> {
+    fn choose(
+        &self,
+        session: SessionId,
+        versions: &[Arc<dyn AnyChoreography>],
+        members: u8,
+    ) -> Result<CastPlan, StartError> {
         let (peers, now_ms) = (&self.context.peers, self.context.now_ms());
-        let chosen = peers.choose(session, versions, now_ms, |node, role| self.context.access.may_play(node, role));
+        let chosen =
+            peers.choose(session, versions, members, now_ms, |node, role| self.context.access.may_play(node, role));
         chosen.map_err(StartError::not_serving)
     }
 
@@ -167,6 +176,5 @@ impl Node {
 }
 
 fn initiator_of(choreography: &dyn AnyChoreography) -> RoleIndex {
-    let index = choreography.roles().iter().position(|role| *role == choreography.interface().initiator);
-    RoleIndex(index.and_then(|index| u8::try_from(index).ok()).unwrap_or(u8::MAX))
+    choreography.roles().index_of(choreography.interface().initiator).unwrap_or(RoleIndex(u8::MAX))
 }

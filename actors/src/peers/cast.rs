@@ -1,9 +1,11 @@
 //! The cast of a new session: rendezvous hashing over the nodes that take new sessions, with those first that were
 //! received lately.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use accompanist_core::id::RoleIndex;
 use accompanist_core::role_instance::AnyChoreography;
 use accompanist_core::{NodeId, SessionId};
 use tokio::time::Instant;
@@ -41,11 +43,13 @@ impl Known {
 
     /// Returns the cast of `session` from the nodes that have `choreography` and take new sessions, by rendezvous
     /// hashing: each session is placed separately, and mostly stays where it is when nodes join and leave. Nodes in
-    /// better contact come first; this is a hint that excludes no node. `own` plays the initiator.
+    /// better contact come first; this is a hint that excludes no node. `own` plays the initiator. The members of a
+    /// role family are spread: among nodes in equal contact, those come first that play fewer members.
     pub(super) fn cast(
         &self,
         session: SessionId,
         choreography: &dyn AnyChoreography,
+        members: u8,
         own: &NodeId,
         liveliness: impl Fn(&NodeId) -> Liveliness,
         may_play: impl Fn(&NodeId, &str) -> bool,
@@ -53,13 +57,18 @@ impl Known {
         let initiator = choreography.interface().initiator;
         let mut patches: Vec<&str> = choreography.patches().to_vec();
         let (mut nodes, mut is_guess) = (Vec::new(), false);
-        for role in choreography.roles() {
+        for (name, role) in places(choreography, members) {
             let plays = |node: &NodeId, peer: &Peer| {
-                may_play(node, role) && if *role == initiator { node == own } else { peer.roles.contains(*role) }
+                may_play(node, role) && if role == initiator { node == own } else { peer.roles.contains(role) }
             };
             let players = self.peers.iter().filter(|(node, peer)| self.is_open(node, peer) && plays(node, peer));
             let able: Vec<_> = players.filter_map(|(node, peer)| Some((node, peer.patches(choreography)?))).collect();
-            let best = able.iter().max_by_key(|(node, _)| (liveliness(node), weight(session, role, node)));
+            let plays_already = |node: &NodeId| {
+                nodes.iter().skip(choreography.roles().single().len()).filter(|other| *other == node).count()
+            };
+            let best = able
+                .iter()
+                .max_by_key(|(node, _)| (liveliness(node), Reverse(plays_already(node)), weight(session, &name, node)));
             let Some((node, offered)) = best else { return Err(self.gap(choreography, role)) };
             is_guess |= able.len() > 1 && liveliness(node) == Liveliness::Unheard;
             patches.retain(|patch| offered.contains(*patch));
@@ -92,6 +101,15 @@ impl Peer {
     pub(super) fn versions(&self, name: &str) -> Vec<u32> {
         self.choreographies.keys().filter(|(known, _)| known == name).map(|(_, version)| *version).collect()
     }
+}
+
+/// The roles of a session whose family has `members`, by index: the name of each, and the name under which nodes
+/// offer to play it.
+fn places(choreography: &dyn AnyChoreography, members: u8) -> impl Iterator<Item = (String, &'static str)> {
+    let names = choreography.roles();
+    let members = if names.family().is_some() { usize::from(members) } else { 0 };
+    let roles = names.roles(names.single().len() + members).map(RoleIndex);
+    roles.filter_map(move |role| Some((names.name_of(role)?, names.provided_as(role)?)))
 }
 
 fn weight(session: SessionId, role: &str, node: &NodeId) -> u128 {

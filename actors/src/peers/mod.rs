@@ -380,6 +380,7 @@ impl Peers {
         &self,
         session: SessionId,
         versions: &[Arc<dyn AnyChoreography>],
+        members: u8,
         now_ms: u64,
         may_play: impl Fn(&NodeId, &str) -> bool,
     ) -> Result<CastPlan, MemberStatus> {
@@ -394,7 +395,7 @@ impl Peers {
         let is_lively = |node: &NodeId| liveliness(node) > Liveliness::Gone;
         let mut choice = CastPlan { cast: None, missing: Vec::new(), hear_until: None };
         for (index, choreography) in versions.iter().enumerate() {
-            match known.cast(session, choreography.as_ref(), &own, liveliness, &may_play) {
+            match known.cast(session, choreography.as_ref(), members, &own, liveliness, &may_play) {
                 Ok(cast) if cast.nodes.iter().all(is_lively) => {
                     choice.cast = Some((index, cast));
                     break;

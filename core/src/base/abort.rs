@@ -85,6 +85,9 @@ impl Abort {
     /// The code with which [`run_local`](crate::run_local) ends when a program drops an operation that waits, as
     /// `select!` does.
     pub const DROPPED_OPERATION: &'static str = "accompanist.dropped-operation";
+    /// The code of an abort caused by a [`Context::scatter`](crate::Context::scatter) without exactly one value for
+    /// each member.
+    pub const SCATTER: &'static str = "accompanist.scatter";
     /// The maximum number of characters of a code or a message.
     pub const CHARACTERS_MAX: usize = 400;
 

@@ -167,11 +167,15 @@ impl<R: Role> Local<R> {
     /// Returns the value, which is present at this role.
     ///
     /// # Panics
-    /// Never panics on values of this run of this choreography. A value taken from another run (through a static,
-    /// say) may be absent; the program is then stopped, like any panicking program.
-    #[expect(clippy::expect_used, reason = "documented: only a value from outside of the program can be absent")]
+    /// Never panics on values of this run of this choreography, except on the value of one member of a role family
+    /// that another member reads. A value taken from another run (through a static, say) may be absent as well. The
+    /// program is then stopped, like any panicking program.
+    #[expect(clippy::expect_used, reason = "documented: only a value of another member, or of another run, is absent")]
     pub fn get<'a, T>(&self, value: &'a At<R, T>) -> &'a T {
-        let held = value.value.as_ref().expect("a value located here is present here");
+        let held = value
+            .value
+            .as_ref()
+            .expect("a value is read where it is located, by the member of a role family that it belongs to");
         uses::used(&held.value);
         &held.value
     }

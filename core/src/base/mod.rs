@@ -11,5 +11,6 @@ pub(crate) mod known;
 pub(crate) mod located;
 pub(crate) mod name;
 pub(crate) mod role;
+pub(crate) mod role_names;
 pub(crate) mod uses;
 mod value;

@@ -5,7 +5,7 @@
 
 use std::any::Any;
 
-use crate::base::id::RoleIndex;
+use crate::base::role_names::RoleNames;
 
 /// A party in a choreography, as a zero-sized type.
 ///
@@ -53,12 +53,63 @@ pub trait Role: Copy + Send + Sync + 'static {
     type Service: ?Sized + Send + Sync + 'static;
 }
 
-/// Returns a role's name for texts read by people: from `names`, or, if it is not there, by its index.
-pub(crate) fn role_name(names: &[&str], role: RoleIndex) -> String {
-    names.get(usize::from(role.0)).map_or_else(|| format!("role {}", role.0), |name| format!("`{name}`"))
+/// A role family: any number of roles of one kind, such as the workers of a session. It is an entry of `type Roles`;
+/// the number of its members is given when a session is started, and all roles know it.
+///
+/// A tuple of roles has at most one family. Its members are reached by the operations that name it, such as
+/// [`Context::each`](crate::Context::each), [`Context::scatter`](crate::Context::scatter) and
+/// [`Context::with_member`](crate::Context::with_member). A node that plays the role may play any number of members.
+///
+/// ```
+/// # use accompanist_core::*;
+/// # #[derive(Clone, Copy)] struct Client;
+/// # impl Role for Client { const NAME: &'static str = "client"; type Service = (); }
+/// # #[derive(Clone, Copy)] struct Worker;
+/// # impl Role for Worker { const NAME: &'static str = "worker"; type Service = (); }
+/// struct Squares;
+/// impl Choreography for Squares {
+///     const NAME: &'static str = "squares";
+///     type Roles = (Client, Many<Worker>);
+///     type Input = At<Client, Vec<u32>>;
+///     type Output = At<Client, Vec<u32>>;
+///     async fn run(&self, ctx: &Context<Self::Roles>, numbers: At<Client, Vec<u32>>) -> Result<Self::Output, Abort> {
+///         let each = ctx.scatter(Client, Worker, &numbers).await?; // One number to each worker.
+///         let each = ctx.each(Worker, |worker, member| worker.get(each.at(member)).pow(2));
+///         ctx.gather_each(Worker, Client, &each).await
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let three = Services::new().members(Worker, 3);
+/// assert_eq!(run_local(Squares, vec![1, 2, 3], &three).await, Ok(vec![1, 4, 9]));
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Many<R>(pub R);
+
+/// An entry of a tuple of roles: a [`Role`], or a role family ([`Many`]).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a role",
+    label = "expected a type that implements `Role`, or `Many<SomeRole>`"
+)]
+pub trait Participant: Send + Sync + 'static {
+    /// The name of the role, or of each role of the family. It is not called `NAME`, because a role has that as well.
+    #[doc(hidden)]
+    const ENTRY: &'static str;
+    #[doc(hidden)]
+    const IS_FAMILY: bool;
 }
 
-/// A tuple of one to twelve roles.
+impl<R: Role> Participant for R {
+    const ENTRY: &'static str = R::NAME;
+    const IS_FAMILY: bool = false;
+}
+
+impl<R: Role> Participant for Many<R> {
+    const ENTRY: &'static str = R::NAME;
+    const IS_FAMILY: bool = true;
+}
+
+/// A tuple of one to twelve roles, of which one may be a role family ([`Many`]).
 ///
 /// ```
 /// # use accompanist_core::*;
@@ -74,8 +125,45 @@ pub(crate) fn role_name(names: &[&str], role: RoleIndex) -> String {
     note = "a set of roles is a tuple of 1 to 12 types that implement `Role`"
 )]
 pub trait RoleSet: Any + Send + Sync {
-    /// The names of the roles, in the order of the tuple.
+    /// The names of the single roles, in the order of the tuple. The name of a role family is not among them.
     const NAMES: &'static [&'static str];
+    /// The name of the role family, if there is one.
+    const FAMILY: Option<&'static str>;
+    #[doc(hidden)]
+    const SORTED: &'static [&'static str];
+}
+
+/// All names of a set of roles.
+pub(crate) const fn names_of<Roles: RoleSet>() -> RoleNames {
+    RoleNames::new(Roles::NAMES, Roles::FAMILY)
+}
+
+/// Sorts the names of single roles before those of families, and keeps their order otherwise.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which reports an index out of bounds")]
+const fn sorted<const N: usize>(entries: [(&'static str, bool); N]) -> [&'static str; N] {
+    let mut names = [""; N];
+    let (mut next, mut entry) = (0, 0);
+    while entry < 2 * N {
+        let (name, is_family) = entries[entry % N];
+        if is_family == (entry >= N) {
+            names[next] = name;
+            next += 1;
+        }
+        entry += 1;
+    }
+    names
+}
+
+/// The number of families.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which reports an index out of bounds")]
+const fn families(are_families: &[bool]) -> usize {
+    let (mut count, mut entry) = (0, 0);
+    while entry < are_families.len() {
+        count += are_families[entry] as usize;
+        entry += 1;
+    }
+    assert!(count <= 1, "a tuple of roles has at most one role family (`Many<..>`): leave only one of them");
+    count
 }
 
 /// Implemented by sets of roles that contain `R`. `Index` is inferred.
@@ -111,6 +199,8 @@ pub trait RoleSet: Any + Send + Sync {
 /// assert_eq!(run_local(Sale, 3, &Services::new()).await, Ok(75));
 /// # }
 /// ```
+///
+/// A bound `Has<Many<R>, I>` demands a role family instead.
 #[diagnostic::on_unimplemented(
     message = "role `{R}` does not take part in this choreography",
     label = "the roles here are `{Self}`",
@@ -165,20 +255,30 @@ pub struct Place<const I: usize>;
 
 macro_rules! role_sets {
     ($( ($($role:ident $index:literal $place:ident),+) )+) => {$(
-        impl<$($role: Role),+> RoleSet for ($($role,)+) {
-            const NAMES: &'static [&'static str] = &[$($role::NAME),+];
+        impl<$($role: Participant),+> RoleSet for ($($role,)+) {
+            const NAMES: &'static [&'static str] =
+                Self::SORTED.split_at(Self::SORTED.len() - families(&[$($role::IS_FAMILY),+])).0;
+            const FAMILY: Option<&'static str> = match families(&[$($role::IS_FAMILY),+]) {
+                0 => None,
+                _ => Self::SORTED.last().copied(),
+            };
+            const SORTED: &'static [&'static str] = &sorted([$(($role::ENTRY, $role::IS_FAMILY)),+]);
         }
         #[diagnostic::do_not_recommend]
-        impl<Whole, $($role: Role, $place),+> Includes<($($role,)+), ($($place,)+)> for Whole
+        impl<Whole, $($role: Participant, $place),+> Includes<($($role,)+), ($($place,)+)> for Whole
         where $(Whole: Has<$role, $place>),+ {}
         role_sets!(@has [$($role),+] $($role $index),+);
     )+};
     (@has $all:tt $($role:ident $index:literal),+) => {$( role_sets!(@one $all $role $index); )+};
     (@one [$($all:ident),+] $role:ident $index:literal) => {
         #[diagnostic::do_not_recommend]
-        impl<$($all: Role),+> Has<$role, Place<$index>> for ($($all,)+) {}
+        impl<$($all: Participant),+> Has<$role, Place<$index>> for ($($all,)+) {}
     };
 }
+
+/// No role is a part of any set.
+#[diagnostic::do_not_recommend]
+impl<Whole> Includes<(), ()> for Whole {}
 
 role_sets! {
     (A 0 I)

@@ -16,7 +16,8 @@ use crate::base::abort::Abort;
 use crate::base::id::{InstanceId, NodeId, RoleIndex, SessionId};
 use crate::base::located::{Located, Service};
 use crate::base::message::{Payload, decode, encode};
-use crate::base::role::{Role, RoleSet};
+use crate::base::role::{Role, names_of};
+use crate::base::role_names::{FamilySizeError, RoleNames, role_name};
 use crate::contract::Environment;
 use crate::driver::RoleDriver;
 use crate::driver::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
@@ -28,9 +29,14 @@ use crate::state::Writes;
 
 use self::standstill::Patience;
 
-/// The services of the roles, by role.
+/// The services of the roles, by role, and the number of members of the role family of a session that runs with them.
 #[derive(Debug, Default, Clone)]
-pub struct Services(BTreeMap<&'static str, Service>);
+pub struct Services {
+    by_role: BTreeMap<&'static str, Service>,
+    /// The services of members that have one of their own, by family and number.
+    by_member: BTreeMap<(&'static str, usize), Service>,
+    members: Option<usize>,
+}
 
 impl Services {
     /// Creates an empty set of services. Roles whose service is `()` need none.
@@ -38,16 +44,43 @@ impl Services {
         Self::default()
     }
 
-    /// Adds the service of `role`.
+    /// Adds the service of `role`. If it is a role family ([`Many`](crate::Many)), all members share the service.
     #[must_use]
     pub fn with<R: Role>(mut self, _role: R, service: Arc<R::Service>) -> Self {
-        self.0.insert(R::NAME, Service::of::<R>(service));
+        self.by_role.insert(R::NAME, Service::of::<R>(service));
         self
     }
 
-    /// Returns the service of the role with this name.
+    /// Sets the number of members of the role family in a session that [`run_local`] or a test runs: at most
+    /// [`MEMBERS_MAX`](crate::MEMBERS_MAX). On nodes, the number is an option of the start.
+    #[must_use]
+    pub fn members<R: Role>(mut self, _role: R, count: usize) -> Self {
+        self.members = Some(count);
+        self
+    }
+
+    /// Adds the service of one member of a role family, by its number from 0, as if it were on a node of its own.
+    #[must_use]
+    pub fn with_member<R: Role>(mut self, _role: R, number: usize, service: Arc<R::Service>) -> Self {
+        self.by_member.insert((R::NAME, number), Service::of::<R>(service));
+        self
+    }
+
+    /// Returns the service of the role, or role family, with this name.
     pub fn get(&self, role: &str) -> Option<&Service> {
-        self.0.get(role)
+        self.by_role.get(role)
+    }
+
+    /// The number of entries of the cast of a session with these roles.
+    pub(crate) fn cast_len(&self, names: RoleNames) -> Result<usize, FamilySizeError> {
+        names.cast_len(self.members.filter(|_| names.family().is_some()))
+    }
+
+    /// Returns the service of a role of a session, or one for roles that need nothing.
+    pub(crate) fn of(&self, names: RoleNames, role: RoleIndex) -> Service {
+        let own = names.family().zip(names.number_of(role));
+        let own = own.and_then(|(family, number)| self.by_member.get(&(family, usize::from(number))));
+        own.or_else(|| self.get(names.provided_as(role)?)).cloned().unwrap_or_else(Service::none)
     }
 }
 
@@ -131,13 +164,14 @@ const NEVER_MS: u64 = u64::MAX;
 
 /// All roles of one session, and the replacements of store and network.
 struct LocalSession {
-    names: &'static [&'static str],
+    names: RoleNames,
     roles: Vec<RoleDriver>,
     /// By role.
     patience: Vec<Patience>,
     environment: Arc<LocalEnvironment>,
     caller: Arc<Caller>,
-    state: Writes,
+    /// The built-in state of each role, as if each were on a node of its own.
+    states: Vec<Writes>,
     now_ms: u64,
     output: Option<Result<Payload, Abort>>,
 }
@@ -151,15 +185,15 @@ impl LocalSession {
     ) -> Result<Self, Abort> {
         let failed = |reason: String| Abort::new("accompanist.stopped", reason);
         let environment = Arc::new(LocalEnvironment::default());
-        let names = C::Roles::NAMES;
+        let names = names_of::<C::Roles>();
+        let cast_len = services.cast_len(names).map_err(|error| failed(error.to_string()))?;
         let node = NodeId::new("local").map_err(|error| failed(error.to_string()))?;
-        let roles = (0u8..).map(RoleIndex).zip(names);
-        let initiator = roles.clone().find(|(_, name)| **name == initiator).map_or(RoleIndex(0), |(index, _)| index);
+        let initiator = starter(names, initiator).map_err(failed)?;
         let header = Arc::new(Header {
             choreography: C::NAME.into(),
             version: C::VERSION,
             initiator,
-            cast: vec![node; names.len()],
+            cast: vec![node; cast_len],
             started_unix_ms: environment.unix_ms(),
             deadline_unix_ms: None,
             patches: C::PATCHES.iter().map(ToString::to_string).collect(),
@@ -167,8 +201,8 @@ impl LocalSession {
         let session = SessionId::fresh(environment.unix_ms(), environment.random_u128());
         let caller = Arc::new(Caller::default());
         let (mut drivers, mut patience) = (Vec::new(), Vec::new());
-        for (index, name) in roles {
-            let service = services.get(name).cloned().unwrap_or_else(Service::none);
+        for index in header.roles() {
+            let (name, service) = (names.provided_as(index).unwrap_or_default(), services.of(names, index));
             let input = (index == initiator).then(|| input.clone());
             let opened = Opened { header: header.clone(), input: input.clone() };
             // No frame is lost here, so nudges are not needed.
@@ -187,8 +221,8 @@ impl LocalSession {
             driver.begin(choreography.clone().part(instance, input, service, environment.clone(), alarm));
             drivers.push(driver);
         }
-        let state = Writes::default();
-        Ok(Self { names, roles: drivers, patience, environment, caller, state, now_ms: 0, output: None })
+        let states = drivers.iter().map(|_| Writes::default()).collect();
+        Ok(Self { names, roles: drivers, patience, environment, caller, states, now_ms: 0, output: None })
     }
 
     /// Gives turns until nothing changes any more.
@@ -236,13 +270,14 @@ impl LocalSession {
     fn turn(&mut self, index: usize) -> Result<bool, Abort> {
         let Some(role) = self.roles.get_mut(index) else { return Ok(false) };
         let Some(mut effects) = role.turn(self.now_ms) else { return Ok(false) };
-        let name = self.names.get(index).copied().unwrap_or_default();
-        check(name, &effects)?;
+        let names = self.names;
+        let name = || role_name(names, RoleIndex(u8::try_from(index).unwrap_or(u8::MAX)));
+        check(&name, &effects)?;
         standstill::check_dropped(name, role)?;
         let moved = !effects.writes.is_empty() || !effects.frames.is_empty();
         self.output = effects.output.take().or(self.output.take());
         let added = role.carry_out(&mut effects);
-        let state = &mut self.state;
+        let Some(state) = self.states.get_mut(index) else { return Ok(moved) };
         let mut store = |job: LocalJob| {
             let (writes, _, result) = job.run(state);
             state.absorb(writes);
@@ -261,17 +296,24 @@ impl LocalSession {
     }
 }
 
+/// Returns the index of the role that starts a session, or the reason why it cannot.
+pub(crate) fn starter(names: RoleNames, role: &str) -> Result<RoleIndex, String> {
+    names.index_of(role).ok_or_else(|| {
+        format!("role `{role}` starts the session and is none of its single roles: locate the input at one of them")
+    })
+}
+
 /// Returns the reason why a role cannot continue, if there is one.
-fn check(role: &str, effects: &Effects) -> Result<(), Abort> {
+fn check(role: &impl Fn() -> String, effects: &Effects) -> Result<(), Abort> {
     match &effects.stopped {
         // This text names the role.
         Some(stop @ Stop::NoService { .. }) => return Err(Abort::new("accompanist.stopped", stop.to_string())),
-        Some(stop) => return Err(Abort::new("accompanist.stopped", format!("at role `{role}`: {stop}"))),
+        Some(stop) => return Err(Abort::new("accompanist.stopped", format!("at role {}: {stop}", role()))),
         None => {}
     }
     match effects.troubles.iter().flatten().next() {
         Some((path, trouble)) => {
-            Err(Abort::new("accompanist.needs-operator", format!("at role `{role}`, {path}: {trouble}")))
+            Err(Abort::new("accompanist.needs-operator", format!("at role {}, {path}: {trouble}", role())))
         }
         None => Ok(()),
     }

@@ -20,7 +20,8 @@ use crate::base::id::{InstanceId, Path, RoleIndex};
 use crate::base::located::{Located, Service};
 use crate::base::message::{Payload, decode};
 use crate::base::panics;
-use crate::base::role::{Role, RoleSet};
+use crate::base::role::{Role, RoleSet, names_of};
+use crate::base::role_names::RoleNames;
 use crate::contract::{BoxFuture, Change, Environment};
 #[cfg(feature = "testing")]
 use crate::driver::requests::{Courier, carried};
@@ -41,6 +42,8 @@ use crate::step::Compensation;
 pub struct Interface {
     /// The name of the role that starts the choreography.
     pub initiator: &'static str,
+    /// The name of the role family, whose size the caller gives.
+    pub family: Option<&'static str>,
     input: TypeId,
     output: TypeId,
 }
@@ -50,6 +53,7 @@ impl Interface {
     pub fn of<C: Choreography>() -> Self {
         Self {
             initiator: <C::Input as Located>::Role::NAME,
+            family: C::Roles::FAMILY,
             input: TypeId::of::<<C::Input as Located>::Value>(),
             output: TypeId::of::<<C::Output as Located>::Value>(),
         }
@@ -62,8 +66,8 @@ pub trait AnyChoreography: Send + Sync {
     fn name(&self) -> &'static str;
     /// The version of the choreography.
     fn version(&self) -> u32;
-    /// The names of the roles, by index.
-    fn roles(&self) -> &'static [&'static str];
+    /// The names of the roles.
+    fn roles(&self) -> RoleNames;
     /// The patches that the code knows.
     fn patches(&self) -> &'static [&'static str];
     /// The order in which the roles compensate their steps.
@@ -88,8 +92,8 @@ impl<C: Choreography> AnyChoreography for C {
     fn version(&self) -> u32 {
         C::VERSION
     }
-    fn roles(&self) -> &'static [&'static str] {
-        C::Roles::NAMES
+    fn roles(&self) -> RoleNames {
+        names_of::<C::Roles>()
     }
     fn patches(&self) -> &'static [&'static str] {
         C::PATCHES
@@ -108,12 +112,10 @@ impl<C: Choreography> AnyChoreography for C {
         environment: Arc<dyn Environment>,
         alarm: Arc<TurnWaker>,
     ) -> RoleInstance {
-        let role = C::Roles::NAMES.get(usize::from(instance.id().role.0)).copied().unwrap_or_default();
-        let instance = instance
-            .with_compensation(C::COMPENSATION)
-            .stopping_on_oversize(C::STOPS_ON_OVERSIZE)
-            .naming(C::Roles::NAMES);
-        let engine = Arc::new(Engine::new(role, C::Roles::NAMES, C::PATCHES, service, environment, instance));
+        let names = names_of::<C::Roles>();
+        let instance =
+            instance.with_compensation(C::COMPENSATION).stopping_on_oversize(C::STOPS_ON_OVERSIZE).naming(names);
+        let engine = Arc::new(Engine::new(names, C::PATCHES, service, environment, instance));
         let program = Box::pin(run(self, engine.clone(), input));
         RoleInstance::new(engine, Some(program), alarm)
     }
@@ -193,7 +195,7 @@ impl RoleInstance {
         // With backwards compensation, the other roles wait for this role's progress; with the other order they
         // ignore it.
         let instance = instance.with_compensation(Compensation::Backwards);
-        let engine = Arc::new(Engine::new("", &[], &[], Service::none(), environment, instance));
+        let engine = Arc::new(Engine::new(RoleNames::default(), &[], Service::none(), environment, instance));
         Self::new(engine, None, alarm)
     }
 

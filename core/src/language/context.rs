@@ -2,8 +2,9 @@
 //!
 //! Each operation takes its path when it is called, and then performs the part of this role. This module says what each
 //! part is; [`crate::machine`] says how it is recorded and sent. Tuple operations are in [`crate::language::group`];
-//! `scopes` has sagas and loops; `signals` has time, signals and views.
+//! `family` has role families; `scopes` has sagas and loops; `signals` has time, signals and views.
 
+mod family;
 mod scopes;
 mod signals;
 
@@ -16,14 +17,16 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use smallvec::SmallVec;
+
 use crate::base::abort::Abort;
-use crate::base::id::{Path, SessionId};
+use crate::base::id::{Path, RoleIndex, SessionId};
 use crate::base::located::{Absent, At, Held, Local};
 use crate::base::message::Message;
-use crate::base::role::{Has, Includes, Role, RoleSet};
+use crate::base::role::{Has, Includes, Role, RoleSet, names_of};
 use crate::frame::Operation;
 use crate::language::call::{Call, Scope as Scoping};
-use crate::language::engine::Engine;
+use crate::language::engine::{Engine, Indices};
 use crate::language::group::{Gather, Targets};
 use crate::step::Step;
 
@@ -70,6 +73,8 @@ struct Scope {
 pub struct Context<Roles> {
     engine: Arc<Engine>,
     scope: Scope,
+    /// The member of the role family that takes part as a single role, within [`Context::with_member`].
+    member: Option<RoleIndex>,
     roles: PhantomData<fn() -> Roles>,
 }
 
@@ -81,7 +86,22 @@ impl<Roles> std::fmt::Debug for Context<Roles> {
 
 impl<Roles: RoleSet> Context<Roles> {
     pub(crate) fn new(engine: Arc<Engine>, path: Path) -> Self {
-        Self { engine, scope: Scope { path, next: AtomicU32::new(0) }, roles: PhantomData }
+        Self::within(engine, path, None)
+    }
+
+    /// Creates the context of a part at `path`.
+    fn within(engine: Arc<Engine>, path: Path, member: Option<RoleIndex>) -> Self {
+        Self { engine, scope: Scope { path, next: AtomicU32::new(0) }, member, roles: PhantomData }
+    }
+
+    /// The index of a single role.
+    fn index_of<R: Role>(&self) -> RoleIndex {
+        self.engine.index_of(R::NAME, self.member)
+    }
+
+    /// The indices of all these roles: the single ones, then the members of the family.
+    fn indices_of<Some: RoleSet>(&self) -> Indices {
+        self.engine.indices_of(names_of::<Some>(), self.member)
     }
 
     /// Takes the next path, for the operation that is being called. Every role counts every operation, so all roles
@@ -225,12 +245,13 @@ impl<Roles: RoleSet> Context<Roles> {
             }),
             value.share(),
         );
+        let (from, to) = (self.index_of::<A>(), self.index_of::<B>());
         async move {
-            if A::NAME == B::NAME {
+            if from == to {
                 return Ok(At::held(value));
             }
-            let value = engine.distribute(&path, Operation::Comm, A::NAME, &[B::NAME], value).await;
-            Ok(At::held(value.filter(|_| engine.plays(B::NAME))))
+            let value = engine.distribute(&path, Operation::Comm, from, &[to], value).await;
+            Ok(At::held(value.filter(|_| engine.plays(to))))
         }
     }
 
@@ -283,9 +304,11 @@ impl<Roles: RoleSet> Context<Roles> {
             }),
             value.share(),
         );
+        let (from, to) = (self.index_of::<A>(), self.indices_of::<To>());
         async move {
-            let value = engine.distribute(&path, Operation::Multicast, A::NAME, To::NAMES, value).await;
-            Ok(To::locate(value, engine.role()))
+            let value = engine.distribute(&path, Operation::Multicast, from, &to, value).await;
+            let is_here: SmallVec<[bool; 12]> = to.iter().map(|role| engine.plays(*role)).collect();
+            Ok(To::locate(value, &is_here))
         }
     }
 
@@ -337,7 +360,8 @@ impl<Roles: RoleSet> Context<Roles> {
             }),
             value.share(),
         );
-        async move { Ok(engine.broadcast(&path, A::NAME, Roles::NAMES, value).await) }
+        let (from, to) = (self.index_of::<A>(), self.indices_of::<Roles>());
+        async move { Ok(engine.broadcast(&path, from, &to, value).await) }
     }
 
     /// Sends the value of each role of `from` to `to`, which receives them in the order of the roles, whatever the
@@ -391,7 +415,8 @@ impl<Roles: RoleSet> Context<Roles> {
             }),
             values.share(),
         );
-        async move { Ok(At::held(V::gather(&engine, &path, C::NAME, values).await.map(Held::new))) }
+        let (from, to) = (self.indices_of::<From>(), self.index_of::<C>());
+        async move { Ok(At::held(V::gather(&engine, &path, &from, to, values).await.map(Held::new))) }
     }
 
     /// Computes a value at `role`. Nothing is recorded or sent. The closure runs again on replay, so it must be a pure
@@ -424,7 +449,7 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<R, I>,
     {
         let path = self.called(Call::own(R::NAME, "locally"));
-        At::held(self.engine.local::<R>(&path).map(|here| Held::new(compute(&here))))
+        At::held(self.engine.local::<R>(&path, self.index_of::<R>()).map(|here| Held::new(compute(&here))))
     }
 
     /// Runs something non-deterministic at `role` (reading a clock, an HTTP request) and records the result; a replay
@@ -470,8 +495,9 @@ impl<Roles: RoleSet> Context<Roles> {
         F: AsyncFnOnce(&Local<R>) -> T,
     {
         let (engine, path) = (self.engine.clone(), self.called(Call::Own { role: R::NAME, operation: "effect", name }));
+        let role = self.index_of::<R>();
         async move {
-            let Some(here) = engine.local::<R>(&path) else { return Ok(At::held(None)) };
+            let Some(here) = engine.local::<R>(&path, role) else { return Ok(At::held(None)) };
             if let Some(recorded) = engine.observed(&path, name).await {
                 return Ok(At::held(Some(recorded)));
             }
@@ -523,9 +549,10 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<S::Role, I>,
     {
         let (engine, path, input) =
-            (self.engine.clone(), self.called(Call::Step { role: S::Role::NAME, name: S::NAME }), input.share());
+            (self.engine.clone(), self.called(Call::Step { role: S::Role::NAME, name: step.name() }), input.share());
+        let role = self.index_of::<S::Role>();
         async move {
-            match engine.step(&path, step, input).await {
+            match engine.step(&path, role, step, input).await {
                 Some(Err(refusal)) => engine.abort(&path, &refusal).await,
                 Some(Ok((output, bytes))) => Ok(At::held(Some(Held::read(output, bytes)))),
                 None => Ok(At::held(None)),
@@ -582,9 +609,10 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<S::Role, I>,
     {
         let (engine, path, input) =
-            (self.engine.clone(), self.called(Call::Step { role: S::Role::NAME, name: S::NAME }), input.share());
+            (self.engine.clone(), self.called(Call::Step { role: S::Role::NAME, name: step.name() }), input.share());
+        let role = self.index_of::<S::Role>();
         async move {
-            let Some(ended) = engine.step(&path, step, input).await else { return Ok(At::held(None)) };
+            let Some(ended) = engine.step(&path, role, step, input).await else { return Ok(At::held(None)) };
             // The recorded bytes are those of the output alone, not of the enclosing `Result`, so they are not passed
             // on.
             Ok(At::here(ended.map(|(output, _)| output)))
@@ -637,11 +665,12 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path) =
             (self.engine.clone(), self.called(Call::Scoped { scope: Scoping::Conclave, roles: Sub::NAMES, name: "" }));
+        let (roles, member) = (self.indices_of::<Sub>(), self.member);
         async move {
-            if !Sub::NAMES.contains(&engine.role()) {
+            if !roles.contains(&engine.role()) {
                 return Ok(T::absent());
             }
-            let ctx = Context::<Sub>::new(engine, path);
+            let ctx = Context::<Sub>::within(engine, path, member);
             part(&ctx).await
         }
     }
@@ -682,10 +711,8 @@ impl<Roles: RoleSet> Context<Roles> {
     /// ```
     #[must_use]
     pub fn fork(&self) -> Self {
-        Self::new(
-            self.engine.clone(),
-            self.called(Call::Scoped { scope: Scoping::Fork, roles: Roles::NAMES, name: "" }),
-        )
+        let call = Call::Scoped { scope: Scoping::Fork, roles: Roles::NAMES, name: "" };
+        Self::within(self.engine.clone(), self.called(call), self.member)
     }
 
     /// Aborts the session for all roles, or the [`Context::saga`] that the call is made in. The committed steps are

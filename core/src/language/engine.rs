@@ -8,13 +8,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 
+use smallvec::SmallVec;
+
 use crate::base::abort::Abort;
-use crate::base::id::{IdempotencyKey, Path, RoleIndex, SessionId};
+use crate::base::id::{IdempotencyKey, InstanceId, Path, RoleIndex, SessionId};
 use crate::base::located::{Held, Local, Service};
 use crate::base::message::{
     CodecError, Fingerprint, Message, Payload, decode, encode, encode_and_read, encode_repeatable,
 };
 use crate::base::role::Role;
+use crate::base::role_names::{RoleNames, role_name};
 use crate::base::uses;
 use crate::contract::Environment;
 use crate::frame::Operation;
@@ -23,11 +26,16 @@ use crate::language::value_of::ValueOf;
 use crate::machine::Machine;
 use crate::step::Step;
 
+/// Indices of roles, in the order of their names.
+pub(crate) type Indices = SmallVec<[RoleIndex; 12]>;
+
 /// One role's end of a session, shared between its program and the driver.
 #[doc(hidden)]
 pub struct Engine {
-    role: &'static str,
-    roles: &'static [&'static str],
+    role: RoleIndex,
+    names: RoleNames,
+    /// The number of members of the role family.
+    members: u8,
     patches: &'static [&'static str],
     session: SessionId,
     service: Service,
@@ -59,18 +67,19 @@ impl Drop for Waits<'_> {
 
 impl Engine {
     pub(crate) fn new(
-        role: &'static str,
-        roles: &'static [&'static str],
+        names: RoleNames,
         patches: &'static [&'static str],
         service: Service,
         environment: Arc<dyn Environment>,
         instance: Machine,
     ) -> Self {
+        let InstanceId { session, role } = instance.id();
         Self {
             role,
-            roles,
+            names,
+            members: names.members_in(instance.header().cast.len()).unwrap_or_default(),
             patches,
-            session: instance.id().session,
+            session,
             service,
             environment,
             instance: Mutex::new(instance),
@@ -88,7 +97,7 @@ impl Engine {
 
     /// Notes that the program calls the operation `path`.
     pub(crate) fn note_call(&self, path: &Path, called: Call) {
-        call::called(self.role, path, &called);
+        call::called(self.names.provided_as(self.role).unwrap_or_default(), path, &called);
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some((path.clone(), called));
     }
 
@@ -104,11 +113,11 @@ impl Engine {
 
     /// Returns the text that reports a panic of the program.
     pub(crate) fn program_panicked(&self, panic: &str) -> String {
-        let role = self.role;
+        let role = role_name(self.names, self.role);
         match self.latest_call() {
-            None => format!("the program panicked at role `{role}`, before its first operation: {panic}"),
+            None => format!("the program panicked at role {role}, before its first operation: {panic}"),
             Some((path, _)) => {
-                format!("the program panicked at role `{role}`, in or after its operation {path}: {panic}")
+                format!("the program panicked at role {role}, in or after its operation {path}: {panic}")
             }
         }
     }
@@ -117,12 +126,34 @@ impl Engine {
         self.session
     }
 
-    pub(crate) fn role(&self) -> &'static str {
+    /// The role that is played here.
+    pub(crate) fn role(&self) -> RoleIndex {
         self.role
     }
 
-    pub(crate) fn plays(&self, role: &str) -> bool {
+    pub(crate) fn plays(&self, role: RoleIndex) -> bool {
         self.role == role
+    }
+
+    /// The number of the role played here among the members of the family, if it is one of them.
+    pub(crate) fn number(&self) -> Option<u8> {
+        self.names.number_of(self.role)
+    }
+
+    /// The number of members of the role family.
+    pub(crate) fn members(&self) -> u8 {
+        self.members
+    }
+
+    /// The index of a member of the role family.
+    pub(crate) fn member(&self, number: u8) -> RoleIndex {
+        self.names.member(number)
+    }
+
+    /// The indices of all members of the role family.
+    pub(crate) fn family(&self) -> impl Iterator<Item = RoleIndex> + use<> {
+        let names = self.names;
+        (0..self.members).map(move |number| names.member(number))
     }
 
     pub(crate) fn environment(&self) -> &dyn Environment {
@@ -134,15 +165,22 @@ impl Engine {
         self.instance().is_patched(patch, self.patches)
     }
 
-    pub(crate) fn index_of(&self, role: &str) -> RoleIndex {
-        // There are at most twelve names, and the compiler has checked that the role is among them.
-        let index = self.roles.iter().position(|name| *name == role).unwrap_or(usize::from(u8::MAX));
-        RoleIndex(u8::try_from(index).unwrap_or(u8::MAX))
+    /// The index of the single role of this name. In a context in which one `member` of the family is the only one,
+    /// the name of the family stands for that member.
+    pub(crate) fn index_of(&self, role: &str, member: Option<RoleIndex>) -> RoleIndex {
+        // The compiler has checked that the role is among the names.
+        self.names.index_of(role).or(member).unwrap_or(RoleIndex(u8::MAX))
     }
 
-    /// Returns access to role `R`, if it is played here.
-    pub(crate) fn local<R: Role>(&self, path: &Path) -> Option<Local<R>> {
-        if !self.plays(R::NAME) {
+    /// The indices of the roles of these names: of the single roles, then of the members of the family.
+    pub(crate) fn indices_of(&self, names: RoleNames, member: Option<RoleIndex>) -> Indices {
+        let single = names.single().iter().map(|name| self.index_of(name, member));
+        single.chain(names.family().into_iter().flat_map(|_| self.family())).collect()
+    }
+
+    /// Returns access to `role`, which is of kind `R`, if it is played here.
+    pub(crate) fn local<R: Role>(&self, path: &Path, role: RoleIndex) -> Option<Local<R>> {
+        if !self.plays(role) {
             return None;
         }
         let Some(service) = self.service.get::<R>() else {
@@ -195,6 +233,19 @@ impl Engine {
         }
     }
 
+    /// What a message is for errors: a value of `operation` that `from` sends.
+    pub(crate) fn message_of(&self, operation: Operation, from: RoleIndex) -> ValueOf<'static> {
+        ValueOf::Message(operation, from, self.names)
+    }
+
+    /// Encodes a part of a value that is encoded again on every replay.
+    pub(crate) async fn encoded_repeatably<T: Message>(&self, path: &Path, value: &T) -> Payload {
+        match encode_repeatable(value) {
+            Ok(bytes) => bytes.into(),
+            Err(error) => self.cannot_write(path, &error).await,
+        }
+    }
+
     pub(crate) async fn decoded<T: Message>(&self, path: &Path, of: ValueOf<'_>, payload: &Payload) -> T {
         match decode(payload.as_slice()) {
             Ok(value) => value,
@@ -204,11 +255,6 @@ impl Engine {
 
     pub(crate) async fn held<T: Message>(&self, path: &Path, of: ValueOf<'_>, payload: Payload) -> Held<T> {
         Held::read(self.decoded(path, of, &payload).await, payload)
-    }
-
-    /// The indices of these roles.
-    pub(crate) fn indices_of(&self, roles: &[&'static str]) -> Vec<RoleIndex> {
-        roles.iter().map(|role| self.index_of(role)).collect()
     }
 
     /// Whether effects are running, which the instance does not know of.
@@ -230,22 +276,21 @@ impl Engine {
     }
 
     /// Sends to each of `to` except this role.
-    pub(crate) async fn send(&self, path: &Path, operation: Operation, to: &[&'static str], payload: &Payload) {
-        for role in to.iter().filter(|role| !self.plays(role)) {
-            let to = self.index_of(role);
+    pub(crate) async fn send(&self, path: &Path, operation: Operation, to: &[RoleIndex], payload: &Payload) {
+        for to in to.iter().copied().filter(|role| !self.plays(*role)) {
             self.poll(|instance, cx| instance.poll_send(cx, path, operation, to, payload)).await;
         }
     }
 
-    pub(crate) async fn receive<T: Message>(&self, path: &Path, operation: Operation, from: &'static str) -> Held<T> {
-        let (of, from) = (ValueOf::Message(operation, from), self.index_of(from));
+    pub(crate) async fn receive<T: Message>(&self, path: &Path, operation: Operation, from: RoleIndex) -> Held<T> {
+        let of = self.message_of(operation, from);
         let payload = self.poll(|instance, cx| instance.poll_receive(cx, path, operation, from)).await;
         self.held(path, of, payload).await
     }
 
     /// Like [`Engine::receive`], for a value that the program gets without its bytes.
-    pub(crate) async fn hear<T: Message>(&self, path: &Path, operation: Operation, from: &'static str) -> T {
-        let (of, from) = (ValueOf::Message(operation, from), self.index_of(from));
+    pub(crate) async fn hear<T: Message>(&self, path: &Path, operation: Operation, from: RoleIndex) -> T {
+        let of = self.message_of(operation, from);
         let payload = self.poll(|instance, cx| instance.poll_receive(cx, path, operation, from)).await;
         self.decoded(path, of, &payload).await
     }
@@ -255,8 +300,8 @@ impl Engine {
         &self,
         path: &Path,
         operation: Operation,
-        from: &'static str,
-        to: &[&'static str],
+        from: RoleIndex,
+        to: &[RoleIndex],
         held: Option<Held<T>>,
     ) -> Option<Held<T>> {
         match held.filter(|_| self.plays(from)) {
@@ -267,7 +312,7 @@ impl Engine {
             }
             None if to.contains(&self.role) => {
                 let held = self.receive(path, operation, from).await;
-                uses::received(path, from, &held.value);
+                uses::received(path, self.names.provided_as(from).unwrap_or_default(), &held.value);
                 Some(held)
             }
             None => None,
@@ -277,8 +322,8 @@ impl Engine {
     pub(crate) async fn broadcast<T: Message>(
         &self,
         path: &Path,
-        from: &'static str,
-        to: &[&'static str],
+        from: RoleIndex,
+        to: &[RoleIndex],
         held: Option<Held<T>>,
     ) -> T {
         let Some(held) = held.filter(|_| self.plays(from)) else {
@@ -287,14 +332,14 @@ impl Engine {
         let payload = self.repeatable(path, &held).await;
         self.send(path, Operation::Broadcast, to, &payload).await;
         // The sender reads the value back, so that it continues with exactly what the others receive.
-        self.decoded(path, ValueOf::Message(Operation::Broadcast, from), &payload).await
+        self.decoded(path, self.message_of(Operation::Broadcast, from), &payload).await
     }
 
     pub(crate) async fn contribute<T: Message>(
         &self,
         path: &Path,
-        from: &'static str,
-        to: &'static str,
+        from: RoleIndex,
+        to: RoleIndex,
         held: Option<&Held<T>>,
     ) {
         if let Some(held) = held.filter(|_| self.plays(from)) {
@@ -303,11 +348,11 @@ impl Engine {
         }
     }
 
-    pub(crate) async fn collect<T: Message>(&self, path: &Path, from: &'static str, own: Option<&Held<T>>) -> T {
+    pub(crate) async fn collect<T: Message>(&self, path: &Path, from: RoleIndex, own: Option<&Held<T>>) -> T {
         match own.filter(|_| self.plays(from)) {
             Some(held) => {
                 let payload = self.repeatable(path, held).await;
-                self.decoded(path, ValueOf::Message(Operation::Gather, from), &payload).await
+                self.decoded(path, self.message_of(Operation::Gather, from), &payload).await
             }
             None => self.hear(path, Operation::Gather, from).await,
         }
@@ -336,15 +381,16 @@ impl Engine {
     pub(crate) async fn step<S: Step<M>, M>(
         &self,
         path: &Path,
+        role: RoleIndex,
         step: S,
         input: Option<Held<S::Input>>,
     ) -> Option<Result<(S::Output, Payload), Abort>> {
-        let (Some(here), Some(input)) = (self.local::<S::Role>(path), input) else { return None };
+        let (Some(here), Some(input)) = (self.local::<S::Role>(path, role), input) else { return None };
         let fingerprint = Fingerprint::of(&self.repeatable(path, &input).await);
         let (name, step) = (step.name(), step.erase(here, input.value));
         self.instance().begin_step(path, name, fingerprint, step);
         match self.poll(|instance, cx| instance.poll_step(cx, path)).await {
-            Ok(payload) => Some(Ok((self.decoded(path, ValueOf::Step(S::NAME), &payload).await, payload))),
+            Ok(payload) => Some(Ok((self.decoded(path, ValueOf::Step(name), &payload).await, payload))),
             Err(refusal) => Some(Err(refusal)),
         }
     }

@@ -4,7 +4,7 @@
 
 use std::future::Future;
 
-use crate::base::id::Path;
+use crate::base::id::{Path, RoleIndex};
 use crate::base::located::{At, Held};
 use crate::base::message::Message;
 use crate::base::role::{Role, RoleSet};
@@ -15,7 +15,7 @@ pub trait Targets: RoleSet {
     /// The value at each of these roles: `(At<A, T>, At<B, T>)`.
     type Located<T: Message>: Send;
     #[doc(hidden)]
-    fn locate<T: Message>(value: Option<Held<T>>, role: &str) -> Self::Located<T>;
+    fn locate<T: Message>(value: Option<Held<T>>, is_here: &[bool]) -> Self::Located<T>;
 }
 
 /// Values at the roles `From`, such as `(&at_buyer, &at_seller)`; [`Context::gather`](crate::Context::gather) has an
@@ -35,7 +35,8 @@ pub trait Gather<From> {
     fn gather(
         engine: &Engine,
         path: &Path,
-        to: &'static str,
+        from: &[RoleIndex],
+        to: RoleIndex,
         values: Self::Shared,
     ) -> impl Future<Output = Option<Self::Values>> + Send;
 }
@@ -44,8 +45,8 @@ macro_rules! groups {
     ($( ($($role:ident $value:ident $item:ident $index:tt),+) )+) => {$(
         impl<$($role: Role),+> Targets for ($($role,)+) {
             type Located<T: Message> = ($(At<$role, T>,)+);
-            fn locate<T: Message>(value: Option<Held<T>>, role: &str) -> Self::Located<T> {
-                ($(At::held(value.clone().filter(|_| role == $role::NAME)),)+)
+            fn locate<T: Message>(value: Option<Held<T>>, is_here: &[bool]) -> Self::Located<T> {
+                ($(At::held(value.clone().filter(|_| is_here.get($index).is_some_and(|is_here| *is_here))),)+)
             }
         }
 
@@ -59,16 +60,18 @@ macro_rules! groups {
             async fn gather(
                 engine: &Engine,
                 path: &Path,
-                to: &'static str,
+                from: &[RoleIndex],
+                to: RoleIndex,
                 values: Self::Shared,
             ) -> Option<Self::Values> {
-                $(engine.contribute(path, $role::NAME, to, values.$index.as_ref()).await;)+
+                let from = |index: usize| from.get(index).copied().unwrap_or(RoleIndex(u8::MAX));
+                $(engine.contribute(path, from($index), to, values.$index.as_ref()).await;)+
                 if !engine.plays(to) {
                     return None;
                 }
                 // Collecting one after the other works for any arrival order, because all messages wait in the
                 // mailbox.
-                $(let $item: $value = engine.collect(path, $role::NAME, values.$index.as_ref()).await;)+
+                $(let $item: $value = engine.collect(path, from($index), values.$index.as_ref()).await;)+
                 Some(($($item,)+))
             }
         }

@@ -6,6 +6,7 @@ pub(crate) mod call;
 pub(crate) mod choreography;
 pub(crate) mod context;
 pub(crate) mod engine;
+pub(crate) mod family;
 pub(crate) mod group;
 pub(crate) mod loop_state;
 pub(crate) mod value_of;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Limits;
 use crate::base::id::{InstanceId, RoleIndex};
-use crate::base::role::role_name;
+use crate::base::role_names::{RoleNames, role_name};
 use crate::frame::Header;
 use crate::record::Opened;
 use crate::step::Compensation;
@@ -12,10 +12,10 @@ use crate::step::Compensation;
 /// See the module's documentation.
 pub(super) struct Identity {
     pub(super) id: InstanceId,
-    /// The name of the role.
+    /// The name of the role; for a member of a role family, that of the family.
     pub(super) role: &'static str,
-    /// The names of all roles, by index.
-    pub(super) roles: &'static [&'static str],
+    /// The names of all roles.
+    pub(super) roles: RoleNames,
     pub(super) header: Arc<Header>,
     pub(super) limits: Limits,
     /// The order in which roles compensate, as the choreography defines it.
@@ -31,7 +31,7 @@ impl Identity {
         Self {
             id,
             role,
-            roles: &[],
+            roles: RoleNames::default(),
             header: opened.header.clone(),
             limits,
             compensation: Compensation::SideBySide,

@@ -49,6 +49,7 @@ mod writes;
 use std::sync::Arc;
 
 use crate::base::id::InstanceId;
+use crate::base::role_names::RoleNames;
 use crate::frame::Header;
 use crate::record::Opened;
 use crate::step::Compensation;
@@ -144,8 +145,8 @@ impl Machine {
         self
     }
 
-    /// Sets the names of the choreography's roles, by index, for texts.
-    pub(crate) fn naming(mut self, roles: &'static [&'static str]) -> Self {
+    /// Sets the names of the choreography's roles, for texts.
+    pub(crate) fn naming(mut self, roles: RoleNames) -> Self {
         self.identity.roles = roles;
         self
     }

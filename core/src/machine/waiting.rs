@@ -9,7 +9,7 @@ use super::Machine;
 use super::waiters::Shared;
 use crate::base::id::{Path, RoleIndex};
 use crate::base::message::Payload;
-use crate::base::role::role_name;
+use crate::base::role_names::{RoleNames, role_name};
 use crate::frame::Operation;
 
 /// The maximum time between two checks of the wall clock.
@@ -91,7 +91,7 @@ impl Waiting {
 
 impl Waiting {
     /// Describes the wait for people, with role names from `roles`.
-    fn described(&self, roles: &[&str]) -> String {
+    fn described(&self, roles: RoleNames) -> String {
         let name = |role: RoleIndex| role_name(roles, role);
         match &self.what {
             WaitingFor::Message(operation, from) => format!("a {operation} from {}", name(*from)),

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::base::message::{Fingerprint, Payload};
-use crate::base::role::RoleSet;
 use crate::language::choreography::Choreography;
 
 use super::harness::Event;
@@ -44,8 +43,8 @@ impl fmt::Display for Printed {
 }
 
 impl Printed {
-    pub(super) fn of<C: Choreography>(call: usize, base: u32, plan: &Plan, events: &[Event]) -> Self {
-        let (choreography, written) = (word(C::NAME), plan.written(C::Roles::NAMES));
+    pub(super) fn of<C: Choreography>(call: usize, base: u32, plan: &Plan, events: &[Event], roles: &[String]) -> Self {
+        let (choreography, written) = (word(C::NAME), plan.written(roles));
         Self { choreography, call, base, plan: Ok(plan.clone()), written, before: before(plan, events) }
     }
 
@@ -53,7 +52,7 @@ impl Printed {
     ///
     /// # Errors
     /// If the variable contains something that was never printed.
-    pub(super) fn wanted(choreography: &str, roles: &[&str]) -> Result<Option<Self>, String> {
+    pub(super) fn wanted(choreography: &str, roles: &[String]) -> Result<Option<Self>, String> {
         let Ok(text) = std::env::var(AGAIN) else { return Ok(None) };
         let unreadable = || {
             format!(
@@ -64,7 +63,7 @@ impl Printed {
         Ok(Some(printed).filter(|printed| printed.choreography == word(choreography)))
     }
 
-    fn read(text: &str, roles: &[&str]) -> Option<Self> {
+    fn read(text: &str, roles: &[String]) -> Option<Self> {
         let parts: Vec<&str> = text.split(SEPARATOR).collect();
         let [choreography, call, base, written, before] = parts.as_slice() else { return None };
         let number = |hex: &str| u32::from_str_radix(hex, 16).ok();

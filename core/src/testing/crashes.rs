@@ -12,7 +12,6 @@ use crate::base::abort::Abort;
 use crate::base::located::Located;
 use crate::base::message::{Payload, decode, encode};
 use crate::base::panics;
-use crate::base::role::RoleSet;
 use crate::frame::Outcome;
 use crate::language::choreography::Choreography;
 use crate::machine::CAUSES_OF_DIVERGENCE;
@@ -161,7 +160,8 @@ pub async fn check_crashes<C: Choreography>(
     let input = encode(&input).map_err(|error| unusable(format!("the input cannot be used: {error}")))?.into();
     let check = Check { choreography: Arc::new(choreography), input, setup, call: again::count_call(C::NAME) };
     let mut report = CrashReport { points: 0, runs: 0, aborted: 0 };
-    if let Some(printed) = Printed::wanted(C::NAME, C::Roles::NAMES).map_err(unusable)? {
+    let roles = (check.setup)().roles();
+    if let Some(printed) = Printed::wanted(C::NAME, &roles).map_err(unusable)? {
         check.run_again(&printed).await?;
     }
     for first in [DeliveryOrder::Disk, DeliveryOrder::Network] {
@@ -204,7 +204,7 @@ impl<C: Choreography, S: Fn() -> TestSetup<C>> Check<C, S> {
         let calm = |events: &[Event]| again::fingerprint(&surroundings, events);
         let failed = |what: String, harness: &mut SessionHarness<C>| {
             let base = base.map_or_else(|| calm(&harness.events), |base| base.fingerprint);
-            let printed = Printed::of::<C>(self.call, base, plan, &harness.events);
+            let printed = Printed::of::<C>(self.call, base, plan, &harness.events, &harness.names());
             harness.failed(what, printed.to_string())
         };
         let (fits, (output, finished)) = judged.map_err(|what| failed(what, &mut harness))?;
@@ -324,10 +324,10 @@ fn judge<C: Choreography>(
     let outcomes = harness.outcomes();
     let finished = outcomes.iter().all(|outcome| *outcome == Outcome::Finished);
     if !finished && outcomes.contains(&Outcome::Finished) {
-        let ends: Vec<_> = C::Roles::NAMES.iter().zip(&outcomes).collect();
+        let ends: Vec<_> = harness.names().into_iter().zip(&outcomes).collect();
         return Err(format!("the roles have ended in different ways: {ends:?}"));
     }
-    let records = C::Roles::NAMES.iter().zip(harness.disks().map(Disk::records));
+    let records = harness.names().into_iter().zip(harness.disks().map(Disk::records));
     if let Some((role, records)) = { records }.find(|(_, records)| !records.is_empty()) {
         return Err(format!("role `{role}` has closed and left behind {records:?}"));
     }
@@ -350,7 +350,7 @@ fn judge<C: Choreography>(
             Ok(output) => Ok(decode(output.as_slice()).map_err(|error| format!("the output cannot be read: {error}"))?),
             Err(abort) => Err(abort.clone()),
         };
-        let disks = C::Roles::NAMES.iter().copied().zip(harness.disks().cloned()).collect();
+        let disks = harness.names().into_iter().zip(harness.disks().cloned()).collect();
         let ended = Ended { output: told, disks };
         panics::catch(|| judge(&ended)).map_err(|panic| format!("the test's judge says: {panic}"))?;
     }

@@ -14,10 +14,12 @@ use std::task::{Context, Poll, Waker};
 
 use crate::base::abort::Abort;
 use crate::base::id::{InstanceId, NodeId, RoleIndex, SessionId};
-use crate::base::located::{Located, Service};
+use crate::base::located::Located;
 use crate::base::message::Payload;
-use crate::base::role::{Role, RoleSet};
+use crate::base::role::{Role, names_of};
+use crate::base::role_names::RoleNames;
 use crate::contract::Environment;
+use crate::driver::local::starter;
 use crate::driver::requests::Courier;
 use crate::driver::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
 use crate::frame::{Delivery, Frame, Header, Receipt};
@@ -64,6 +66,7 @@ impl Environment for Clock {
 /// All roles of one session. See the module's documentation.
 pub(super) struct SessionHarness<C> {
     choreography: Arc<C>,
+    names: RoleNames,
     clock: Arc<Clock>,
     sites: Vec<RoleSite>,
     /// The nodes' names, by the role that each plays.
@@ -93,15 +96,17 @@ pub(super) struct SessionHarness<C> {
 
 impl<C: Choreography> SessionHarness<C> {
     pub(super) fn set(choreography: Arc<C>, input: Payload, setup: &mut TestSetup<C>, first: DeliveryOrder) -> Self {
-        let roles = C::Roles::NAMES;
+        let names = names_of::<C::Roles>();
+        let sized = setup.services.cast_len(names);
+        let roles = names.names(sized.clone().unwrap_or_default());
         let clock = Arc::new(Clock::default());
-        let nodes: Vec<NodeId> = (0..roles.len()).map(|index| node_of(roles, index)).collect();
-        let initiator = <C::Input as Located>::Role::NAME;
-        let initiator = roles.iter().position(|role| *role == initiator).unwrap_or_default();
+        let nodes: Vec<NodeId> = (0..roles.len()).map(|index| node_of(&roles, index)).collect();
+        let starter = starter(names, <C::Input as Located>::Role::NAME);
+        let initiator = starter.clone().unwrap_or_default();
         let header = Header {
             choreography: C::NAME.into(),
             version: C::VERSION,
-            initiator: RoleIndex(u8::try_from(initiator).unwrap_or_default()),
+            initiator,
             cast: nodes.clone(),
             started_unix_ms: clock.unix_ms(),
             deadline_unix_ms: setup.deadline.map(|deadline| {
@@ -109,10 +114,10 @@ impl<C: Choreography> SessionHarness<C> {
             }),
             patches: C::PATCHES.iter().map(ToString::to_string).collect(),
         };
-        let service = |role: &&str| setup.services.get(role).cloned().unwrap_or_else(Service::none);
-        let sites = roles.iter().map(|role| RoleSite::new(service(role))).collect();
+        let sites = header.roles().map(|role| RoleSite::new(setup.services.of(names, role))).collect();
         let mut harness = Self {
             choreography,
+            names,
             clock,
             sites,
             nodes,
@@ -126,17 +131,17 @@ impl<C: Choreography> SessionHarness<C> {
             first,
             watch: InvariantMonitor::new(),
             output: None,
-            stuck: None,
+            stuck: sized.err().map(|error| error.to_string()).or(starter.err()),
             has_drawn: false,
             events: Vec::new(),
             timeline: Timeline::default(),
             quiet: 0,
         };
-        harness.watch.note_roles(C::NAME, C::VERSION, roles);
+        harness.watch.note_roles(C::NAME, C::VERSION, names);
         if harness.choreography.compensation() == Compensation::Backwards {
             harness.watch.note_backwards(C::NAME);
         }
-        harness.live(initiator);
+        harness.live(usize::from(initiator.0));
         harness
     }
 
@@ -146,7 +151,7 @@ impl<C: Choreography> SessionHarness<C> {
 
     /// Starts a new life of a role, from its disk, a start or a frame's header.
     fn live(&mut self, index: usize) {
-        let role = C::Roles::NAMES.get(index).copied().unwrap_or_default();
+        let role = self.provided_as_at(index);
         let input = (index == self.initiator()).then(|| self.input.clone());
         let Some(site) = self.sites.get_mut(index) else { return };
         if site.driver.instance().is_some() || site.disk.closed().is_some() {
@@ -211,7 +216,7 @@ impl<C: Choreography> SessionHarness<C> {
             Event::Arrive { to, .. } => Some(to),
             event => event.roles().next(),
         };
-        let who = who.map(|index| name_of::<C>(index)).unwrap_or_default();
+        let who = who.map(|index| self.name_of(index)).unwrap_or_default();
         let line = match event {
             Event::Turn(index) => self.turn(index),
             Event::Sync(index) => Line::new(self.sync(index)),
@@ -228,7 +233,7 @@ impl<C: Choreography> SessionHarness<C> {
         if !matches!(event, Event::Turn(_) | Event::Arrive { .. } | Event::Time) {
             self.quiet = 0;
         }
-        self.timeline.push(number, who, line);
+        self.timeline.push(number, &who, line);
     }
 
     fn turn(&mut self, index: usize) -> Line {
@@ -236,7 +241,7 @@ impl<C: Choreography> SessionHarness<C> {
         let Some(site) = self.sites.get_mut(index) else { return Line::routine(String::new()) };
         site.due.store(false, Ordering::SeqCst);
         let Some(mut effects) = site.driver.turn(now_ms) else { return Line::routine(String::new()) };
-        let line = narration::turn(&effects, C::Roles::NAMES);
+        let line = narration::turn(&effects, self.names);
         self.note_stuck(index, &effects);
         for receipt in effects.acks.drain(..) {
             self.send_ack(index, receipt);
@@ -262,7 +267,7 @@ impl<C: Choreography> SessionHarness<C> {
 
     /// Notes why a role cannot continue, if there is a reason.
     fn note_stuck(&mut self, index: usize, effects: &Effects) {
-        let role = name_of::<C>(index);
+        let role = self.name_of(index);
         if let Some(stop) = &effects.stopped {
             self.stuck = Some(format!("role `{role}` is stopped: {stop}"));
         }
@@ -299,7 +304,7 @@ impl<C: Choreography> SessionHarness<C> {
         let Some(site) = self.sites.get_mut(from) else { return Line::routine(String::new()) };
         let Some((frame, receipt)) = site.driver.transmit(number, &node) else { return Line::routine(String::new()) };
         site.arrived.insert(number);
-        let what = format!("receives {} from `{}`", described(&frame), name_of::<C>(from));
+        let what = format!("receives {} from `{}`", described(&frame), self.name_of(from));
         let line = if receipt.is_some() { Line::new(what) } else { Line::routine(what) };
         self.hear(frame, receipt);
         line
@@ -337,7 +342,7 @@ impl<C: Choreography> SessionHarness<C> {
     fn acknowledge(&mut self) -> String {
         let Some((_, receipt)) = self.acks.pop_front() else { return String::new() };
         let to = self.played_by(&receipt.to);
-        let role = name_of::<C>(to);
+        let role = self.name_of(to);
         let Some(site) = self.sites.get_mut(to).filter(|site| site.driver.has_transmitted(&receipt)) else {
             return format!("has acknowledged what `{role}` sent before its crash");
         };
@@ -436,13 +441,23 @@ impl<C: Choreography> SessionHarness<C> {
         self.nodes.get(role).cloned().unwrap_or_else(|| node_of(&[], role))
     }
 
+    /// The name of a role for people.
+    fn name_of(&self, role: usize) -> String {
+        self.names.name_of(index_of(role)).unwrap_or_default()
+    }
+
+    /// The name under which a role is provided; for a member of a role family, that of the family.
+    fn provided_as_at(&self, role: usize) -> &'static str {
+        self.names.provided_as(index_of(role)).unwrap_or_default()
+    }
+
     fn played_by(&self, node: &NodeId) -> usize {
         self.nodes.iter().position(|known| known == node).unwrap_or_default()
     }
 }
 
-fn name_of<C: Choreography>(role: usize) -> &'static str {
-    C::Roles::NAMES.get(role).copied().unwrap_or_default()
+fn index_of(role: usize) -> RoleIndex {
+    RoleIndex(u8::try_from(role).unwrap_or(u8::MAX))
 }
 
 fn session() -> SessionId {
@@ -451,7 +466,7 @@ fn session() -> SessionId {
 
 /// Returns the name of the role's node: that of the one role it plays, or its index if that is no valid node name.
 #[expect(clippy::expect_used, reason = "a number is a name")]
-fn node_of(roles: &[&str], role: usize) -> NodeId {
+fn node_of(roles: &[String], role: usize) -> NodeId {
     let named = roles.get(role).and_then(|name| NodeId::new(name).ok());
     named.unwrap_or_else(|| NodeId::new(role.to_string()).expect("a number is a name"))
 }

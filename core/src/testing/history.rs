@@ -9,9 +9,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::base::id::{InstanceId, Path};
-use crate::base::located::Service;
 use crate::base::message::{CodecError, pack, unpack};
-use crate::base::role::RoleSet;
+use crate::base::role::names_of;
 use crate::contract::Environment;
 use crate::driver::local::Services;
 use crate::driver::role_instance::{AnyChoreography, TurnWaker};
@@ -170,7 +169,8 @@ pub fn replay<C: Choreography>(
     services: &Services,
 ) -> Result<Replayed, ReplayError> {
     let (id, header) = (history.instance, &history.opened.header);
-    let role = C::Roles::NAMES.get(usize::from(id.role.0)).copied();
+    let names = names_of::<C::Roles>();
+    let role = names.members_in(header.cast.len()).and_then(|_| names.provided_as(id.role));
     let (Some(role), true) = (role, (header.choreography.as_str(), header.version) == (C::NAME, C::VERSION)) else {
         return Err(ReplayError::Another {
             found: header.choreography.clone(),
@@ -180,7 +180,7 @@ pub fn replay<C: Choreography>(
         });
     };
     let instance = Machine::restore(id, role, &history.opened, history.records.clone(), Limits::default());
-    let service = services.get(role).cloned().unwrap_or_else(Service::none);
+    let service = services.of(names, id.role);
     let (environment, alarm) = (Arc::new(Standstill), TurnWaker::new(|| {}));
     let input = history.opened.input.clone();
     let mut part = Arc::new(choreography).part(instance.rehearsing(), input, service, environment, alarm);

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use crate::base::id::Path;
 use crate::base::located::Located;
 use crate::base::message::{decode, encode};
-use crate::base::role::RoleSet;
 use crate::base::uses::{self, Received};
 use crate::frame::{Body, Operation};
 use crate::language::choreography::Choreography;
@@ -126,7 +125,8 @@ pub async fn lint<C: Choreography>(
     let input = encode(&input).map_err(|error| RunFailure::unusable(format!("the input cannot be used: {error}")))?;
     let has_deadline = setup.deadline.is_some();
     let mut harness = SessionHarness::set(Arc::new(choreography), input.into(), &mut setup, DeliveryOrder::Disk);
-    let mut seen = Seen::new(C::Roles::NAMES.len());
+    let roles = harness.provided_as();
+    let mut seen = Seen::new(roles.len());
     while !harness.is_over() {
         let event = next_event(&mut harness).await.map_err(|what| harness.failed(what, String::new()))?;
         seen.before(&harness, event);
@@ -138,9 +138,9 @@ pub async fn lint<C: Choreography>(
         seen.after(&harness, event);
     }
     let mut findings = seen.pivots();
-    findings.extend(seen.idle_roles(C::Roles::NAMES));
-    findings.extend(seen.unused(C::Roles::NAMES));
-    findings.extend(seen.endless_wait(C::Roles::NAMES).filter(|_| !has_deadline));
+    findings.extend(seen.idle_roles(&roles));
+    findings.extend(seen.unused(&roles));
+    findings.extend(seen.endless_wait(&roles).filter(|_| !has_deadline));
     Ok(findings)
 }
 
@@ -252,12 +252,12 @@ impl Seen {
         risky.map(finding).collect()
     }
 
-    fn idle_roles(&self, roles: &'static [&'static str]) -> impl Iterator<Item = Finding> {
+    fn idle_roles(&self, roles: &[&'static str]) -> impl Iterator<Item = Finding> {
         let idle = roles.iter().enumerate().filter(|(index, _)| !self.active.contains(index));
         idle.map(|(_, role)| Finding::OnlyWaits { role })
     }
 
-    fn unused(&self, roles: &'static [&'static str]) -> impl Iterator<Item = Finding> {
+    fn unused(&self, roles: &[&'static str]) -> impl Iterator<Item = Finding> {
         let heard =
             self.heard.iter().zip(roles).flat_map(|(heard, to)| heard.iter().map(move |received| (received, to)));
         let unused = heard.filter(|(received, _)| !received.used && !self.signs.contains(&received.path));
@@ -265,7 +265,7 @@ impl Seen {
     }
 
     /// Returns the first wait without a limit, because one deadline ends all of them.
-    fn endless_wait(&self, roles: &'static [&'static str]) -> impl Iterator<Item = Finding> {
+    fn endless_wait(&self, roles: &[&'static str]) -> impl Iterator<Item = Finding> {
         let wait = self.waits.iter().min_by_key(|(_, path, _)| path);
         wait.into_iter().filter_map(|(role, path, what)| {
             Some(Finding::NoDeadline { role: roles.get(*role)?, path: path.clone(), what: what.clone() })

@@ -17,7 +17,7 @@ use self::disk::Disk;
 use self::session::Facts;
 use self::wire::SentFrame;
 use crate::base::id::{IdempotencyKey, InstanceId, NodeId, RoleIndex, SessionId};
-use crate::base::role::role_name;
+use crate::base::role_names::{RoleNames, role_name};
 use crate::contract::{Batch, Direction, KeyRange, Space, Store};
 use crate::frame::{Header, Receipt};
 
@@ -103,7 +103,7 @@ pub struct InvariantMonitor {
     /// Choreographies that compensate backwards over all roles, so that the order is not that of each role's commits.
     backwards: BTreeSet<String>,
     /// The names of the roles of each choreography and version.
-    names: BTreeMap<String, BTreeMap<u32, &'static [&'static str]>>,
+    names: BTreeMap<String, BTreeMap<u32, RoleNames>>,
     excused: BTreeSet<SessionId>,
     /// Counts what was applied, to order it.
     now: u64,
@@ -122,9 +122,9 @@ impl InvariantMonitor {
         self.backwards.insert(choreography.into());
     }
 
-    /// Notes the role names of this choreography and version, by index, for the texts of violations.
-    pub fn note_roles(&mut self, choreography: &str, version: u32, roles: &'static [&'static str]) {
-        self.names.entry(choreography.into()).or_default().insert(version, roles);
+    /// Notes the role names of this choreography and version, for the texts of violations.
+    pub fn note_roles(&mut self, choreography: &str, version: u32, roles: impl Into<RoleNames>) {
+        self.names.entry(choreography.into()).or_default().insert(version, roles.into());
     }
 
     /// Returns the name of a role of a session, for people.
@@ -138,7 +138,7 @@ impl InvariantMonitor {
         role_name(names.copied().unwrap_or_default(), role)
     }
 
-    fn roles_of(&self, session: SessionId) -> &'static [&'static str] {
+    fn roles_of(&self, session: SessionId) -> RoleNames {
         let header = self.sessions.get(&session).and_then(|facts| facts.header.as_ref());
         let names = header.and_then(|header| self.names.get(&header.choreography)?.get(&header.version));
         names.copied().unwrap_or_default()
@@ -156,9 +156,11 @@ impl InvariantMonitor {
         for session in
             self.sessions.keys().filter(|session| what.contains(&session.to_string())).copied().collect::<Vec<_>>()
         {
-            for (role, role_name) in (0u8..).map(RoleIndex).zip(self.roles_of(session)) {
-                let id = InstanceId { session, role };
-                what = what.replace(&id.to_string(), &format!("role `{role_name}` of session {session}"));
+            let names = self.roles_of(session);
+            let header = self.sessions.get(&session).and_then(|facts| facts.header.as_ref());
+            for role in header.into_iter().flat_map(|header| header.roles()) {
+                let (id, role) = (InstanceId { session, role }, role_name(names, role));
+                what = what.replace(&id.to_string(), &format!("role {role} of session {session}"));
             }
         }
         Violation { invariant, name, what }

@@ -2,14 +2,14 @@
 //!
 //! This module changes nothing. Next: `timeline`, which selects the lines to show.
 
-use crate::base::role::role_name;
+use crate::base::role_names::{RoleNames, role_name};
 use crate::frame::{Body, Frame};
 use crate::machine::Effects;
 
 use super::timeline::Line;
 
 /// Describes a turn by its effects. A turn that does no more than nudge is routine.
-pub(super) fn turn(effects: &Effects, names: &[&str]) -> Line {
+pub(super) fn turn(effects: &Effects, names: RoleNames) -> Line {
     let Effects { writes, acks, frames, closed, lacking, .. } = effects;
     let counted = |what: &str, count: usize| (count > 0).then(|| format!("{what} {count}"));
     let said = frames.iter().map(|outgoing| &outgoing.frame);

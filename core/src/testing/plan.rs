@@ -44,7 +44,7 @@ impl Plan {
     }
 
     /// The plan as one word for a shell.
-    pub(super) fn written(&self, roles: &[&str]) -> String {
+    pub(super) fn written(&self, roles: &[String]) -> String {
         let first = match self.first {
             DeliveryOrder::Disk => "disk",
             DeliveryOrder::Network => "network",
@@ -62,7 +62,7 @@ impl Plan {
     }
 
     /// Decodes the result of [`Plan::written`].
-    pub(super) fn read(text: &str, roles: &[&str]) -> Result<Self, String> {
+    pub(super) fn read(text: &str, roles: &[String]) -> Result<Self, String> {
         let mut parts = text.split(',');
         let first = match parts.next() {
             Some("disk") => DeliveryOrder::Disk,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::base::abort::Abort;
 use crate::base::located::Located;
 use crate::base::message::{Message, Payload, encode};
-use crate::base::role::{Role, RoleSet};
+use crate::base::role::{Role, names_of};
 use crate::driver::local::Services;
 use crate::language::choreography::Choreography;
 use crate::state::State;
@@ -20,7 +20,7 @@ pub type Output<C> = Result<<<C as Choreography>::Output as Located>::Value, Abo
 /// A session that has ended for all its roles.
 pub struct Ended<C: Choreography> {
     pub(super) output: Output<C>,
-    pub(super) disks: BTreeMap<&'static str, Disk>,
+    pub(super) disks: BTreeMap<String, Disk>,
 }
 
 impl<C: Choreography> Ended<C> {
@@ -31,8 +31,18 @@ impl<C: Choreography> Ended<C> {
 
     /// Reads the built-in state of `role`; [`check_crashes`](super::check_crashes) has an example.
     pub fn read_state<R: Role, T>(&self, _role: R, read: impl FnOnce(&State<'_>) -> T) -> T {
+        self.read_state_of(R::NAME, R::NAME, read)
+    }
+
+    /// Reads the built-in state of one member of a role family, by its number from 0. In a test, each member is on a
+    /// node of its own.
+    pub fn read_member_state<R: Role, T>(&self, _role: R, number: u8, read: impl FnOnce(&State<'_>) -> T) -> T {
+        self.read_state_of(&format!("{}/{number}", R::NAME), R::NAME, read)
+    }
+
+    fn read_state_of<T>(&self, name: &str, role: &'static str, read: impl FnOnce(&State<'_>) -> T) -> T {
         let empty = Disk::default();
-        read(&State::new(self.disks.get(R::NAME).unwrap_or(&empty), R::NAME))
+        read(&State::new(self.disks.get(name).unwrap_or(&empty), role))
     }
 }
 
@@ -90,10 +100,16 @@ impl<C: Choreography> TestSetup<C> {
         self
     }
 
+    /// The names for people of the roles of a session with these services, by index.
+    pub(super) fn roles(&self) -> Vec<String> {
+        let names = names_of::<C::Roles>();
+        names.names(self.services.cast_len(names).unwrap_or_default())
+    }
+
     /// Everything that a run depends on besides its services, for a fingerprint.
     pub(super) fn fingerprinted(&self, input: &Payload, signals: &[Signal]) -> String {
         let Self { deadline, has_late_requests, .. } = self;
-        format!("{:?} {deadline:?} {has_late_requests} {signals:?} {:?}", C::Roles::NAMES, input.as_slice())
+        format!("{:?} {deadline:?} {has_late_requests} {signals:?} {:?}", self.roles(), input.as_slice())
     }
 
     /// Starts the session with this deadline.

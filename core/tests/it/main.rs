@@ -17,6 +17,7 @@ mod crashes;
 mod derive;
 mod diagram;
 mod effects;
+mod families;
 mod functions;
 mod fuzz;
 mod harness;

@@ -102,7 +102,7 @@ impl Model for Session {
 
     fn init_states(&self) -> Vec<State> {
         let mut state = State {
-            seats: self.play.choreography.roles().iter().map(|_| Seat::empty()).collect(),
+            seats: self.play.choreography.roles().single().iter().map(|_| Seat::empty()).collect(),
             flights: BTreeMap::new(),
             book: BTreeMap::new(),
             crashes: 0,

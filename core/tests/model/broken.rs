@@ -68,7 +68,7 @@ impl Session {
         let flight = next.flights.get_mut(&number).unwrap();
         let (frame, heard) = (flight.frame.clone(), std::mem::replace(&mut flight.heard, true));
         let Some(life) = next.seats[role].life.as_ref().filter(|_| heard) else { return frame };
-        let from = format!("a comm from `{}`", self.play.choreography.roles()[usize::from(frame.from.0)]);
+        let from = format!("a comm from `{}`", self.play.choreography.roles().single()[usize::from(frame.from.0)]);
         let waiting = self.again(role, life).part.waits_for().into_iter().find(|(_, what)| *what == from);
         match (waiting, &frame.body) {
             (Some((path, _)), Body::Deliver { operation, payload, .. }) => {

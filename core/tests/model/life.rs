@@ -105,7 +105,7 @@ impl Live {
 
     fn begin(play: &Play, role: usize, life: &Life) -> Self {
         let choreography = play.choreography.clone();
-        let (disk, name) = (Disk::clone(&life.origin), choreography.roles()[role]);
+        let (disk, name) = (Disk::clone(&life.origin), choreography.roles().single()[role]);
         let input = (role == 0).then(|| play.input.clone());
         let opened = Opened { header: play.header.clone(), input: input.clone() };
         let instance = disk.machine(id(u8::try_from(role).unwrap()), name, &opened, limits());

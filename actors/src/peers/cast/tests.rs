@@ -72,7 +72,7 @@ fn placed(peers: &Peers, session: SessionId) -> Option<NodeId> {
 
 fn placed_at(peers: &Peers, session: SessionId, now_ms: u64) -> Option<NodeId> {
     let versions: [Arc<dyn AnyChoreography>; 1] = [Arc::new(Sale)];
-    let (_, cast) = peers.choose(session, &versions, now_ms, |_, _| true).ok()?.cast?;
+    let (_, cast) = peers.choose(session, &versions, 0, now_ms, |_, _| true).ok()?.cast?;
     assert_eq!(cast.nodes[0], id("shop"));
     Some(cast.nodes[1].clone())
 }
@@ -249,7 +249,7 @@ fn a_lower_version_whose_cast_is_there_comes_before_a_higher_one_that_waits() {
     let peers = Peers::new(id("shop"), with("shop", 1, &[1, 2]), Duration::from_secs(1), 0);
     let versions: [Arc<dyn AnyChoreography>; 2] = [Arc::new(Sale2), Arc::new(Sale)];
     let chosen = |now_ms| {
-        let (index, cast) = peers.choose(session(1), &versions, now_ms, |_, _| true).unwrap().cast.unwrap();
+        let (index, cast) = peers.choose(session(1), &versions, 0, now_ms, |_, _| true).unwrap().cast.unwrap();
         (versions[index].version(), cast.nodes[1].clone())
     };
     peers.learn(&bank(1), with("bank", 2, &[1]), 0);
@@ -365,7 +365,7 @@ fn a_node_that_does_not_serve_begins_nothing() {
 fn a_start_under_way_holds_its_cast_until_it_is_released() {
     let peers = knowing([1]);
     let versions: [Arc<dyn AnyChoreography>; 1] = [Arc::new(Sale)];
-    let cast = |number| peers.choose(session(number), &versions, 0, |_, _| true).unwrap().cast.unwrap().1;
+    let cast = |number| peers.choose(session(number), &versions, 0, 0, |_, _| true).unwrap().cast.unwrap().1;
     let (one, other) = (cast(1), cast(2));
     assert_eq!(peers.placed(), BTreeMap::from([(bank(1), 2), (id("shop"), 2)]));
     let held = one.placed.clone();

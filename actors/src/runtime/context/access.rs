@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use accompanist_core::NodeId;
 use accompanist_core::frame::Header;
+use accompanist_core::{NodeId, RoleNames};
 
 use crate::security::members::watch::CurrentMembers;
 use crate::security::seal::Seal;
@@ -13,7 +13,7 @@ pub(crate) struct Access(pub(crate) Option<Arc<CurrentMembers>>);
 
 impl Access {
     /// Returns why a session with this header is refused, if it is; `roles` are the names of its roles.
-    pub(crate) fn refusal(&self, header: &Header, roles: &[&str]) -> Option<String> {
+    pub(crate) fn refusal(&self, header: &Header, roles: RoleNames) -> Option<String> {
         self.0.as_ref().and_then(|members| members.get().refusal(header, roles))
     }
 

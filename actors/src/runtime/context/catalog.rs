@@ -6,7 +6,7 @@ use std::sync::Arc;
 use accompanist_core::frame::{Advertisement, Header, OfferedChoreography};
 use accompanist_core::id::RoleIndex;
 use accompanist_core::role_instance::AnyChoreography;
-use accompanist_core::{NodeId, Services};
+use accompanist_core::{NodeId, RoleNames, Services};
 
 use crate::runtime::attach::Attach;
 
@@ -40,10 +40,12 @@ impl Catalog {
             ));
         }
         let roles = choreography.roles();
-        if roles.len() != cast.len() || header.initiator.0 as usize >= cast.len() {
-            return Err(format!("`{name}` version {version} has {} roles here, {} there", roles.len(), cast.len()));
+        let single = roles.single().len();
+        if roles.members_in(cast.len()).is_none() || usize::from(header.initiator.0) >= single {
+            let family = roles.family().map_or(String::new(), |family| format!(" and a family `{family}`"));
+            return Err(format!("`{name}` version {version} has {single} roles{family} here, {} there", cast.len()));
         }
-        let role_name = roles.get(usize::from(role.0)).copied();
+        let role_name = roles.provided_as(role).filter(|_| usize::from(role.0) < cast.len());
         let role_name = role_name.ok_or_else(|| format!("`{name}` version {version} has no role {}", role.0))?;
         if header.node_of(role) != Some(&self.node) || !self.roles.contains(&role_name) {
             return Err(format!("role `{role_name}` of `{name}` is not played by node `{}`", self.node));
@@ -52,7 +54,7 @@ impl Catalog {
     }
 
     /// Returns the names of the roles of this header's choreography; none if that is not known here.
-    pub(crate) fn roles_of(&self, header: &Header) -> &[&'static str] {
+    pub(crate) fn roles_of(&self, header: &Header) -> RoleNames {
         let known = self.choreographies.get(&(header.choreography.clone(), header.version));
         known.map(|choreography| choreography.roles()).unwrap_or_default()
     }

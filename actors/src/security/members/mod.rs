@@ -8,8 +8,8 @@ pub(crate) mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use accompanist_core::NodeId;
 use accompanist_core::frame::Header;
+use accompanist_core::{NodeId, RoleNames};
 use serde::{Deserialize, Serialize};
 
 use crate::security::seal::{SEAL_KEYS_MAX, SealKey};
@@ -179,9 +179,8 @@ impl Members {
     }
 
     /// Returns why a session with this header is refused, if it is: its initiator may not start such sessions, or a
-    /// node of its cast may not play its role. `roles` are the names of the choreography's roles, in the order of the
-    /// cast.
-    pub(crate) fn refusal(&self, header: &Header, roles: &[&str]) -> Option<String> {
+    /// node of its cast may not play its role. `roles` are the names of the choreography's roles.
+    pub(crate) fn refusal(&self, header: &Header, roles: RoleNames) -> Option<String> {
         let name = &header.choreography;
         match header.node_of(header.initiator) {
             Some(initiator) if !self.may_start(initiator, name) => {
@@ -189,7 +188,7 @@ impl Members {
             }
             _ => {}
         }
-        let mut played = header.cast.iter().zip(roles);
+        let mut played = header.cast.iter().zip(header.roles().filter_map(|role| roles.provided_as(role)));
         let (node, role) = played.find(|(node, role)| !self.may_play(node, role))?;
         Some(format!("`{node}` may not play role `{role}` of `{name}`"))
     }

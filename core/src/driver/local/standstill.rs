@@ -10,6 +10,7 @@ use std::task::Poll;
 use super::LocalSession;
 use crate::base::abort::Abort;
 use crate::base::message::Payload;
+use crate::base::role_names::role_name;
 use crate::driver::RoleDriver;
 use crate::driver::role_instance::RoleInstance;
 
@@ -44,14 +45,14 @@ impl LocalSession {
     /// operations.
     pub(super) fn foreign_await(&mut self) -> Option<Poll<Result<Payload, Abort>>> {
         let mut yields = false;
-        let roles = self.names.iter().zip(&self.roles).zip(&mut self.patience);
-        for ((name, role), patience) in roles {
-            let Some(what) = role.instance().and_then(RoleInstance::foreign_await) else {
+        for (role, patience) in self.roles.iter().zip(&mut self.patience) {
+            let Some((part, what)) = role.instance().and_then(|part| Some((part, part.foreign_await()?))) else {
                 patience.yields = 0;
                 continue;
             };
             if patience.is_over() {
-                let abort = Abort::uncut(Abort::FOREIGN_AWAIT, format!("the program of role `{name}` {what}"));
+                let name = role_name(self.names, part.id().role);
+                let abort = Abort::uncut(Abort::FOREIGN_AWAIT, format!("the program of role {name} {what}"));
                 return Some(Poll::Ready(Err(abort)));
             }
             yields = true;
@@ -64,15 +65,15 @@ impl LocalSession {
 
     /// Describes what each role waits for.
     pub(super) fn deadlock(&self) -> Abort {
-        let open = self.names.iter().zip(&self.roles).filter_map(|(name, role)| Some((name, role.instance()?)));
-        let roles: Vec<String> = open.map(|(name, part)| format!("role `{name}` {}", part.describe())).collect();
+        let open = self.instances().map(|part| (role_name(self.names, part.id().role), part));
+        let roles: Vec<String> = open.map(|(name, part)| format!("role {name} {}", part.describe())).collect();
         Abort::uncut(Abort::DEADLOCK, format!("no role can go on: {} ({HINT})", roles.join("; ")))
     }
 }
 
 /// Fails if the program of `role` has dropped an operation that waited.
-pub(super) fn check_dropped(name: &str, role: &RoleDriver) -> Result<(), Abort> {
+pub(super) fn check_dropped(name: impl Fn() -> String, role: &RoleDriver) -> Result<(), Abort> {
     let dropped = role.instance().and_then(RoleInstance::dropped_operation);
-    let abort = |what| Abort::uncut(Abort::DROPPED_OPERATION, format!("the program of role `{name}` {what}"));
+    let abort = |what| Abort::uncut(Abort::DROPPED_OPERATION, format!("the program of role {} {what}", name()));
     dropped.map_or(Ok(()), |what| Err(abort(what)))
 }

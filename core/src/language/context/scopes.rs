@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use super::Context;
 use crate::base::abort::Abort;
-use crate::base::id::Path;
+use crate::base::id::{Path, RoleIndex};
 use crate::base::located::{Absent, Located};
 use crate::base::message::{Payload, pack, unpack};
 use crate::base::role::{Includes, RoleSet};
@@ -75,14 +75,15 @@ impl<Roles: RoleSet> Context<Roles> {
             self.engine.clone(),
             SagaPaths::of(self.called(Call::Scoped { scope: Scope::Saga, roles: Sub::NAMES, name: "" })),
         );
+        let (member, roles, all) = (self.member, self.indices_of::<Sub>(), self.indices_of::<Roles>());
         async move {
-            let [decider, ..] = Sub::NAMES else { return Ok(Ok(T::absent())) };
-            if !Sub::NAMES.contains(&engine.role()) {
+            let Some(decider) = roles.first().copied() else { return Ok(Ok(T::absent())) };
+            if !roles.contains(&engine.role()) {
                 let verdict: Verdict = engine.hear(&paths.verdict, Operation::Verdict, decider).await;
                 return Ok(verdict.map(|()| T::absent()));
             }
-            engine.instance().enter_saga(&paths.saga, engine.index_of(decider), &engine.indices_of(Sub::NAMES));
-            let ctx = Context::<Sub>::new(engine.clone(), paths.body.clone());
+            engine.instance().enter_saga(&paths.saga, decider, &roles);
+            let ctx = Context::<Sub>::within(engine.clone(), paths.body.clone(), member);
             let ended = {
                 let mut body = pin!(part(&ctx));
                 poll_fn(|cx| match body.as_mut().poll(cx) {
@@ -95,7 +96,7 @@ impl<Roles: RoleSet> Context<Roles> {
             if let Some(Err(abort)) = &ended {
                 engine.instance().abort_saga(&paths.body, abort.clone());
             }
-            let verdict = engine.settle_saga(&paths, decider, Sub::NAMES, Roles::NAMES).await;
+            let verdict = engine.settle_saga(&paths, decider, &roles, &all).await;
             Ok(verdict.map(|()| ended.and_then(Result::ok).unwrap_or_else(T::absent)))
         }
     }
@@ -153,9 +154,11 @@ impl<Roles: RoleSet> Context<Roles> {
             self.engine.clone(),
             self.called(Call::Scoped { scope: Scope::Perform, roles: C::Roles::NAMES, name: C::NAME }),
         );
-        let part = C::Roles::NAMES
+        let member = self.member;
+        let part = self
+            .indices_of::<C::Roles>()
             .contains(&engine.role())
-            .then(|| (choreography, Context::<C::Roles>::new(engine, path), input));
+            .then(|| (choreography, Context::<C::Roles>::within(engine, path, member), input));
         async move {
             match part {
                 Some((choreography, ctx, input)) => choreography.run(&ctx, input).await,
@@ -215,17 +218,16 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path) =
             (self.engine.clone(), self.called(Call::Scoped { scope: Scope::Repeat, roles: Roles::NAMES, name: "" }));
+        let (member, roles) = (self.member, self.indices_of::<Roles>());
         async move {
             let checkpoints = !engine.instance().is_in_saga(&path);
             let (mut number, mut state) =
-                if checkpoints { engine.enter_loop(&path, Roles::NAMES, state).await } else { (0, state) };
+                if checkpoints { engine.enter_loop(&path, &roles, state).await } else { (0, state) };
             loop {
-                let ctx = Self::new(engine.clone(), path.child(number));
+                let ctx = Self::within(engine.clone(), path.child(number), member);
                 state = match turn.clone()(&ctx, state).await? {
                     ControlFlow::Break(result) => return Ok(result),
-                    ControlFlow::Continue(next) if checkpoints => {
-                        engine.end_turn(&path, number, Roles::NAMES, &next).await
-                    }
+                    ControlFlow::Continue(next) if checkpoints => engine.end_turn(&path, number, &roles, &next).await,
                     ControlFlow::Continue(next) => next,
                 };
                 number += 1;
@@ -239,18 +241,17 @@ impl Engine {
     async fn settle_saga(
         &self,
         paths: &SagaPaths,
-        decider: &'static str,
-        members: &[&'static str],
-        all: &[&'static str],
+        decider: RoleIndex,
+        members: &[RoleIndex],
+        all: &[RoleIndex],
     ) -> Verdict {
         let verdict = if self.plays(decider) {
-            let members = self.indices_of(members);
-            let verdict = self.poll(|instance, cx| instance.poll_verdict(cx, &paths.body, &members)).await;
+            let verdict = self.poll(|instance, cx| instance.poll_verdict(cx, &paths.body, members)).await;
             let payload = self.encoded(&paths.verdict, &verdict).await;
             self.send(&paths.verdict, Operation::Verdict, all, &payload).await;
             verdict
         } else {
-            let vote = self.instance().vote(paths, self.index_of(decider));
+            let vote = self.instance().vote(paths, decider);
             if let Some(vote) = vote {
                 self.send(&paths.vote, Operation::Vote, &[decider], &vote).await;
             }
@@ -265,8 +266,8 @@ impl Engine {
         verdict
     }
 
-    async fn enter_loop<S: LoopState>(&self, path: &Path, members: &[&'static str], first: S) -> (u32, S) {
-        let decider = self.indices_of(members).first().copied().unwrap_or_default();
+    async fn enter_loop<S: LoopState>(&self, path: &Path, members: &[RoleIndex], first: S) -> (u32, S) {
+        let decider = members.first().copied().unwrap_or_default();
         let (turn, state) = self.instance().enter_loop(path, decider);
         let Some(state) = state else { return (turn, first) };
         match unpack(state.as_slice()).and_then(put_together) {
@@ -276,7 +277,7 @@ impl Engine {
     }
 
     /// This role's part of a turn is over: goes on when that of all members is, with what a replay would read.
-    async fn end_turn<S: LoopState>(&self, path: &Path, turn: u32, members: &[&'static str], next: &S) -> S {
+    async fn end_turn<S: LoopState>(&self, path: &Path, turn: u32, members: &[RoleIndex], next: &S) -> S {
         let mut parts = Vec::new();
         let taken = next.take_apart(&mut parts).and_then(|()| pack(&parts));
         let read = taken.and_then(|state| Ok((Payload::from(state), put_together(parts)?)));
@@ -284,11 +285,11 @@ impl Engine {
             Ok(read) => read,
             Err(error) => return self.cannot_write(path, &error).await,
         };
-        let (vote, all) = (path.child(turn).child(TURN_VOTE), self.indices_of(members));
+        let vote = path.child(turn).child(TURN_VOTE);
         let nothing = self.encoded(path, &()).await;
         self.send(&vote, Operation::Vote, members.get(..1).unwrap_or_default(), &nothing).await;
-        self.poll(|instance, cx| instance.poll_turn_over(cx, path, turn, &all)).await;
-        self.instance().checkpoint(path, turn + 1, state, &all);
+        self.poll(|instance, cx| instance.poll_turn_over(cx, path, turn, members)).await;
+        self.instance().checkpoint(path, turn + 1, state, members);
         next
     }
 }

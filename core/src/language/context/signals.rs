@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::Context;
 use crate::base::abort::Abort;
-use crate::base::id::Path;
+use crate::base::id::{Path, RoleIndex};
 use crate::base::located::At;
 use crate::base::message::Message;
 use crate::base::role::{Has, Role, RoleSet};
@@ -76,8 +76,9 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<R, I>,
     {
         let (engine, path) = (self.engine.clone(), self.called(Call::own(R::NAME, SLEEP)));
+        let role = self.index_of::<R>();
         async move {
-            if engine.plays(R::NAME) {
+            if engine.plays(role) {
                 engine.sleep(&path, time).await;
             }
             Ok(())
@@ -139,20 +140,21 @@ impl<Roles: RoleSet> Context<Roles> {
             }),
             value.share(),
         );
+        let (from, to) = (self.index_of::<A>(), self.index_of::<B>());
         async move {
-            if A::NAME == B::NAME {
+            if from == to {
                 // The value is encoded and read back, so that the role gets the same value that another role would
                 // receive.
                 let Some(held) = value else { return Ok(At::held(None)) };
                 let payload = engine.encoded(&path, &*held.value).await;
                 return Ok(At::here(Some(
-                    engine.decoded(&path, ValueOf::Message(Operation::Comm, A::NAME), &payload).await,
+                    engine.decoded(&path, engine.message_of(Operation::Comm, from), &payload).await,
                 )));
             }
-            if engine.plays(B::NAME) {
-                return Ok(At::here(engine.receive_within(&path, A::NAME, time).await));
+            if engine.plays(to) {
+                return Ok(At::here(engine.receive_within(&path, from, time).await));
             }
-            engine.distribute(&path, Operation::Comm, A::NAME, &[B::NAME], value).await;
+            engine.distribute(&path, Operation::Comm, from, &[to], value).await;
             Ok(At::held(None))
         }
     }
@@ -200,8 +202,9 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<R, I>,
     {
         let (engine, path) = (self.engine.clone(), self.called(Call::Own { role: R::NAME, operation: "signal", name }));
+        let role = self.index_of::<R>();
         async move {
-            if !engine.plays(R::NAME) {
+            if !engine.plays(role) {
                 return Ok(At::held(None));
             }
             let payload = engine.poll(|instance, cx| instance.poll_signal(cx, &path, name)).await;
@@ -258,8 +261,9 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path) =
             (self.engine.clone(), self.called(Call::Own { role: R::NAME, operation: "signals", name }));
+        let role = self.index_of::<R>();
         async move {
-            if !engine.plays(R::NAME) {
+            if !engine.plays(role) {
                 return Ok(At::held(None));
             }
             let payloads = engine.poll(|instance, cx| instance.poll_signals(cx, &path, name, count_max)).await;
@@ -301,7 +305,7 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<R, I>,
     {
         let path = self.called(Call::own(R::NAME, "publish"));
-        if let Some(view) = view.share().filter(|_| self.engine.plays(R::NAME)) {
+        if let Some(view) = view.share().filter(|_| self.engine.plays(self.index_of::<R>())) {
             self.engine.publish(&path, &*view.value);
         }
     }
@@ -425,8 +429,9 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<R, I>,
     {
         let (engine, path) = (self.engine.clone(), self.called(Call::own(R::NAME, name)));
+        let role = self.index_of::<R>();
         async move {
-            if !engine.plays(R::NAME) {
+            if !engine.plays(role) {
                 return Ok(At::held(None));
             }
             if let Some(recorded) = engine.observed(&path, name).await {
@@ -469,15 +474,15 @@ impl Engine {
         }
     }
 
-    async fn receive_within<T: Message>(&self, path: &Path, from: &'static str, time: Duration) -> Option<T> {
+    async fn receive_within<T: Message>(&self, path: &Path, from: RoleIndex, time: Duration) -> Option<T> {
         let limit = path.child(LIMIT);
         let mut timer = self.timer(&limit, TIME_LIMIT, time).await;
         if timer.over {
             return None;
         }
-        let (index, until) = (self.index_of(from), timer.until_unix_ms);
-        match self.poll(|instance, cx| instance.poll_receive_within(cx, path, index, until)).await {
-            Some(payload) => Some(self.decoded(path, ValueOf::Message(Operation::Comm, from), &payload).await),
+        let until = timer.until_unix_ms;
+        match self.poll(|instance, cx| instance.poll_receive_within(cx, path, from, until)).await {
+            Some(payload) => Some(self.decoded(path, self.message_of(Operation::Comm, from), &payload).await),
             None => {
                 timer.over = true;
                 self.observe(&limit, TIME_LIMIT, &timer).await;

@@ -45,6 +45,10 @@ impl Run {
         input: <C::Input as Located>::Value,
         mut setup: TestSetup<C>,
     ) -> Result<Self, RunFailure> {
+        if let Some(family) = C::Roles::FAMILY {
+            let what = format!("a diagram has one line per role: role family `{family}` cannot be drawn");
+            return Err(RunFailure::unusable(what));
+        }
         let input =
             encode(&input).map_err(|error| RunFailure::unusable(format!("the input cannot be used: {error}")))?;
         let mut harness = SessionHarness::set(choreography.clone(), input.into(), &mut setup, DeliveryOrder::Disk);

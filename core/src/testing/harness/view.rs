@@ -2,7 +2,7 @@
 //!
 //! This module changes nothing in the run.
 
-use super::{SessionHarness, name_of};
+use super::SessionHarness;
 use crate::driver::role_instance::RoleInstance;
 use crate::frame::{Body, Outcome};
 use crate::language::choreography::Choreography;
@@ -19,7 +19,7 @@ impl<C: Choreography> SessionHarness<C> {
                 (None, Some(_)) => "has closed the session".into(),
                 (None, None) => "does not know the session".into(),
             };
-            format!("role `{}` {standing}", name_of::<C>(index))
+            format!("role `{}` {standing}", self.name_of(index))
         });
         format!("nothing moves any more: {}", roles.collect::<Vec<_>>().join("; "))
     }
@@ -37,6 +37,16 @@ impl<C: Choreography> SessionHarness<C> {
     /// The outcome of each role.
     pub(in crate::testing) fn outcomes(&self) -> Vec<Outcome> {
         self.sites.iter().filter_map(|site| Some(site.disk.closed()?.outcome)).collect()
+    }
+
+    /// The names of the roles for people, by index.
+    pub(in crate::testing) fn names(&self) -> Vec<String> {
+        self.names.names(self.sites.len())
+    }
+
+    /// The names under which the roles are provided, by index.
+    pub(in crate::testing) fn provided_as(&self) -> Vec<&'static str> {
+        (0..self.sites.len()).map(|role| self.provided_as_at(role)).collect()
     }
 
     /// The disks, by role.

@@ -10,7 +10,7 @@ use super::disk::{Fact, Seen};
 use super::{Verdict, require};
 use crate::base::id::{NodeId, Path, RoleIndex, SessionId};
 use crate::base::message::Payload;
-use crate::base::role::role_name;
+use crate::base::role_names::{RoleNames, role_name};
 use crate::frame::{Header, Outcome};
 use crate::record::Record;
 
@@ -170,7 +170,7 @@ impl Facts {
         self.roles.iter().find(|(_, role)| role.closed.is_some()).map(|(role, _)| *role)
     }
 
-    pub(super) fn ended(&self, session: SessionId, names: &[&str]) -> Verdict {
+    pub(super) fn ended(&self, session: SessionId, names: RoleNames) -> Verdict {
         let Some(header) = &self.header else { return Ok(()) };
         let mut outcomes = Vec::new();
         for role in header.roles() {

@@ -6,7 +6,7 @@ use super::session::Message;
 use super::{InvariantMonitor, Verdict, require};
 use crate::base::id::{InstanceId, NodeId, Path, RoleIndex, SessionId};
 use crate::base::message::Fingerprint;
-use crate::base::role::role_name;
+use crate::base::role_names::role_name;
 use crate::frame::{Body, Frame, Operation, Packet, Receipt};
 use crate::machine::CAUSES_OF_DIVERGENCE;
 use crate::record::Record;
