@@ -15,7 +15,7 @@ use crate::security::seal::SealError;
 use crate::writer::WriterFailure;
 
 /// The reasons why a node cannot start or cannot go on.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
     /// The builder lacks a required part.
@@ -121,6 +121,8 @@ pub enum NodeError {
     },
 }
 
+accompanist_core::debug_as_text!(NodeError);
+
 impl From<WriterFailure> for NodeError {
     fn from(failure: WriterFailure) -> Self {
         match failure {
@@ -146,7 +148,7 @@ impl From<TransportError> for NodeError {
 }
 
 /// The reasons why a session cannot be started. No session was started.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The choreography was not given to the builder.
@@ -275,6 +277,8 @@ pub enum StartError {
     NodeStopped,
 }
 
+accompanist_core::debug_as_text!(StartError);
+
 impl StartError {
     /// Returns the error for a node of this membership that takes no new sessions.
     pub(crate) fn not_serving(standing: MemberStatus) -> Self {
@@ -292,7 +296,7 @@ impl StartError {
 }
 
 /// The reasons why draining cannot be waited for.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum DrainError {
     /// The node does not drain.
@@ -303,8 +307,10 @@ pub enum DrainError {
     Store(#[from] StoreError),
 }
 
+accompanist_core::debug_as_text!(DrainError);
+
 /// The reasons why a node cannot leave.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeaveError {
     /// The node does not drain.
@@ -320,6 +326,8 @@ pub enum LeaveError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+accompanist_core::debug_as_text!(LeaveError);
 
 impl From<DrainError> for LeaveError {
     fn from(error: DrainError) -> Self {
@@ -340,7 +348,7 @@ fn needed_text(progress: &DrainProgress) -> String {
 }
 
 /// The reasons why a node cannot be forgotten.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ForgetError {
     /// The node is this one.
@@ -354,8 +362,10 @@ pub enum ForgetError {
     Store(#[from] StoreError),
 }
 
+accompanist_core::debug_as_text!(ForgetError);
+
 /// The reasons why a node cannot be cordoned or uncordoned.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CordonError {
     /// The node is this one.
@@ -369,12 +379,14 @@ pub enum CordonError {
     Store(#[from] StoreError),
 }
 
+accompanist_core::debug_as_text!(CordonError);
+
 fn gaps_text(missing: &[MissingRole]) -> String {
     missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// The reasons why a session cannot be followed.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionLookupError {
     /// The session was not started here, or nothing of it is retained any more: once its retention has ended, the two
@@ -416,6 +428,8 @@ pub enum SessionLookupError {
     NodeStopped,
 }
 
+accompanist_core::debug_as_text!(SessionLookupError);
+
 impl From<StoreError> for SessionLookupError {
     fn from(error: StoreError) -> Self {
         match error {
@@ -426,7 +440,7 @@ impl From<StoreError> for SessionLookupError {
 }
 
 /// The reasons why a session returned no output.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
     /// The session was aborted: what was committed is compensated, or is being compensated.
@@ -447,3 +461,5 @@ pub enum SessionError {
     #[error("the node has stopped: the session goes on when it starts again")]
     NodeStopped,
 }
+
+accompanist_core::debug_as_text!(SessionError);

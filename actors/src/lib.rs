@@ -78,7 +78,9 @@ pub mod record {
 pub use accompanist_core::frame::AdvertisementError;
 pub use base::environment::SystemEnvironment;
 pub use base::metric;
-pub use config::{Actors, Config, ConfigError, Durability, Retention, Settings};
+pub use config::{
+    Actors, Config, ConfigError, ConfigMistake, Durability, NodeConfig, Retention, Settings, StoreConfig,
+};
 pub use error::{
     CordonError, DrainError, ForgetError, LeaveError, NodeError, SessionError, SessionLookupError, StartError,
 };
@@ -99,8 +101,8 @@ pub mod prelude {
     pub use crate::actor::{ActorContext, ActorError, Address, DurableActor};
     pub use crate::store::FjallStore;
     pub use crate::{
-        AskError, Durability, InstanceHandle, Node, NodeError, Retention, Session, SessionError, SessionLookupError,
-        Settings, StartError,
+        AskError, Config, Durability, InstanceHandle, Node, NodeError, Retention, Session, SessionError,
+        SessionLookupError, Settings, StartError,
     };
     pub use accompanist_core::machine::Resolution;
     pub use accompanist_core::{

@@ -21,6 +21,7 @@ mod capabilities;
 mod changes;
 mod channels;
 mod config;
+mod configured;
 mod damage;
 mod damaged_store;
 mod deaf;
