@@ -59,19 +59,23 @@ pub(super) struct Right {
 impl ConfigMistake {
     /// Creates a mistake that has no place, with the usual example for its key.
     pub(crate) fn of_key<K: Into<String>>(key: impl IntoIterator<Item = K>, what: impl Into<String>) -> Self {
-        let key: Vec<String> = key.into_iter().map(Into::into).collect();
         let mistake = Self {
             place: None,
-            key: Vec::new(),
+            key: key.into_iter().map(Into::into).collect(),
             what: what.into(),
             example: None,
             right: None,
             others: Vec::new(),
             reversed: None,
         };
-        let right = examples::value_of(&key);
-        let mistake = Self { key: key.clone(), ..mistake };
-        right.map_or(mistake.clone(), |value| mistake.or_right(key, value))
+        mistake.with_usual_value()
+    }
+
+    fn with_usual_value(self) -> Self {
+        match examples::value_of(&self.key) {
+            Some(value) => self.with_value(value),
+            None => self,
+        }
     }
 
     /// Replaces the example: `value` is TOML.
@@ -98,13 +102,15 @@ impl ConfigMistake {
     /// Moves the mistake of a key into the table that has the key.
     pub(crate) fn within(self, table: &[&str]) -> Self {
         let moved = |key: Vec<String>| table.iter().map(ToString::to_string).chain(key).collect::<Vec<_>>();
-        Self {
+        let mistake = Self {
             key: moved(self.key),
             right: self.right.map(|right| Right { key: moved(right.key), ..right }),
             others: self.others.into_iter().map(moved).collect(),
             reversed: self.reversed.map(|reversed| Box::new(reversed.within(table))),
             ..self
-        }
+        };
+        // Only the whole path leads to a default.
+        if mistake.right.is_none() { mistake.with_usual_value() } else { mistake }
     }
 }
 

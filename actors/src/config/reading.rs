@@ -176,7 +176,10 @@ fn mistake_of(path: Vec<String>, message: &str) -> ConfigMistake {
             let (hint, meant) = wording::hint(word, &known);
             let right = meant.or(known.first().copied()).map(|word| Value::from(word).to_string());
             let mistake = ConfigMistake::of_key(path, format!("there is no such word{hint}"));
-            right.map_or(mistake.clone(), |right| mistake.with_value(right))
+            match right {
+                Some(right) => mistake.with_value(right),
+                None => mistake,
+            }
         }
         Refused::Key(mut known) => {
             if path.len() == 1 {

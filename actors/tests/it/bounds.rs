@@ -287,8 +287,8 @@ async fn settings_that_contradict_each_other_are_refused_with_both_named() {
         ("[limits]\nretry_delay_min_ms = 60000\n", "limits.retry_delay_min_ms", "above `retry_delay_max_ms`, 30000"),
         ("fresh = true\naccept_restore = true\n", "accept_restore", "(`fresh`)"),
         (
-            "[supervision.roles.bank]\ndelay_max = \"1ms\"\n",
-            "supervision.roles.bank.delay_max",
+            "[supervision.roles.front]\ndelay_max = \"1ms\"\n",
+            "supervision.roles.front.delay_max",
             "below `delay_min`, 20ms",
         ),
     ] {

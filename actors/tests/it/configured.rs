@@ -149,10 +149,10 @@ mod zenoh {
         };
         let one = load(folder.path(), &text("one", &format!("listen = [\"{endpoint}\"]\n")));
         let one = within(builder(one).await.start()).await.unwrap();
-        let two =
-            load(folder.path(), &text("two", &format!("connect = [\"{endpoint}\"]\nmode = \"client\"\n")));
+        let two = load(folder.path(), &text("two", &format!("connect = [\"{endpoint}\"]\nmode = \"client\"\n")));
         let two = within(builder(two).await.start()).await.unwrap();
-        until("the nodes know each other", || two.operator().peers().iter().any(|peer| peer.node.as_str() == "one")).await;
+        until("the nodes know each other", || two.operator().peers().iter().any(|peer| peer.node.as_str() == "one"))
+            .await;
         one.shutdown().await;
         two.shutdown().await;
     }
