@@ -15,7 +15,7 @@ use crate::security::seal::SealError;
 use crate::writer::WriterFailure;
 
 /// The reasons why a node cannot start or cannot go on.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
     /// The builder lacks a required part.
@@ -131,6 +131,8 @@ pub enum NodeError {
     },
 }
 
+accompanist_core::debug_as_text!(NodeError);
+
 impl From<WriterFailure> for NodeError {
     fn from(failure: WriterFailure) -> Self {
         match failure {
@@ -156,7 +158,7 @@ impl From<TransportError> for NodeError {
 }
 
 /// The reasons why a session cannot be started. No session was started.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The choreography was not given to the builder.
@@ -289,6 +291,8 @@ pub enum StartError {
     NodeStopped,
 }
 
+accompanist_core::debug_as_text!(StartError);
+
 impl StartError {
     /// Returns the error for a node of this membership that takes no new sessions.
     pub(crate) fn not_serving(standing: MemberStatus) -> Self {
@@ -306,7 +310,7 @@ impl StartError {
 }
 
 /// The reasons why draining cannot be waited for.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum DrainError {
     /// The node does not drain.
@@ -317,8 +321,10 @@ pub enum DrainError {
     Store(#[from] StoreError),
 }
 
+accompanist_core::debug_as_text!(DrainError);
+
 /// The reasons why a node cannot leave.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeaveError {
     /// The node does not drain.
@@ -334,6 +340,8 @@ pub enum LeaveError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+accompanist_core::debug_as_text!(LeaveError);
 
 impl From<DrainError> for LeaveError {
     fn from(error: DrainError) -> Self {
@@ -354,7 +362,7 @@ fn needed_text(progress: &DrainProgress) -> String {
 }
 
 /// The reasons why a node cannot be forgotten.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ForgetError {
     /// The node is this one.
@@ -368,8 +376,10 @@ pub enum ForgetError {
     Store(#[from] StoreError),
 }
 
+accompanist_core::debug_as_text!(ForgetError);
+
 /// The reasons why a node cannot be cordoned or uncordoned.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CordonError {
     /// The node is this one.
@@ -383,12 +393,14 @@ pub enum CordonError {
     Store(#[from] StoreError),
 }
 
+accompanist_core::debug_as_text!(CordonError);
+
 fn gaps_text(missing: &[MissingRole]) -> String {
     missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// The reasons why a session cannot be followed.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionLookupError {
     /// The session was not started here, or nothing of it is retained any more: once its retention has ended, the two
@@ -430,6 +442,8 @@ pub enum SessionLookupError {
     NodeStopped,
 }
 
+accompanist_core::debug_as_text!(SessionLookupError);
+
 impl From<StoreError> for SessionLookupError {
     fn from(error: StoreError) -> Self {
         match error {
@@ -440,7 +454,7 @@ impl From<StoreError> for SessionLookupError {
 }
 
 /// The reasons why a session returned no output.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
     /// The session was aborted: what was committed is compensated, or is being compensated.
@@ -461,3 +475,5 @@ pub enum SessionError {
     #[error("the node has stopped: the session goes on when it starts again")]
     NodeStopped,
 }
+
+accompanist_core::debug_as_text!(SessionError);

@@ -87,7 +87,9 @@ pub mod record {
 pub use accompanist_core::frame::AdvertisementError;
 pub use base::environment::SystemEnvironment;
 pub use base::metric;
-pub use config::{Actors, Config, ConfigError, Durability, Retention, Settings};
+pub use config::{
+    Actors, Config, ConfigError, ConfigMistake, Durability, NodeConfig, Retention, Settings, StoreConfig,
+};
 pub use error::{
     CordonError, DrainError, ForgetError, LeaveError, NodeError, SessionError, SessionLookupError, StartError,
 };
@@ -108,7 +110,7 @@ pub mod prelude {
     pub use crate::actor::{ActorContext, ActorError, Address, DurableActor};
     pub use crate::store::FjallStore;
     pub use crate::{
-        Absent, AskError, Durability, InstanceHandle, Node, NodeError, Retention, Role, Session, SessionError,
+        Absent, AskError, Config, Durability, InstanceHandle, Node, NodeError, Retention, Role, Session, SessionError,
         SessionLookupError, Settings, StartError,
     };
     pub use accompanist_core::machine::Resolution;

@@ -38,6 +38,8 @@ pub mod driver;
 
 pub mod testing;
 
+#[doc(hidden)]
+pub use base::error_text;
 pub use base::{id, message, panics};
 pub use driver::role_instance;
 

@@ -32,3 +32,9 @@ pub use self::zenoh::{
 
 /// The largest packet, in bytes, that a network carries unless configured otherwise: 1 MiB.
 pub const PACKET_BYTES_MAX_DEFAULT: usize = 1 << 20;
+
+/// The least number of bytes that `ZenohConfig::packet_bytes_max` may be.
+pub const ZENOH_PACKET_BYTES_LEAST: usize = 1024;
+
+/// The greatest number of bytes that `ZenohConfig::packet_bytes_max` may be, which is Zenoh's own limit: 1 GiB.
+pub const ZENOH_PACKET_BYTES_GREATEST: usize = 1 << 30;

@@ -10,7 +10,7 @@ use crate::error::StartError;
 use crate::node::handle::AskError;
 
 /// An actor that was not told, or has not answered.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ActorError {
     /// The mailbox on this node is full: the actor, or the way to it, is slower than its senders. The message was not
@@ -132,3 +132,5 @@ pub enum ActorError {
     #[error("the node has stopped: what it has taken in goes on when it starts again")]
     NodeStopped,
 }
+
+accompanist_core::debug_as_text!(ActorError);

@@ -1,4 +1,4 @@
-//! Optional bounds and optional files: in a settings file their absence is the word `none`, since TOML has no null.
+//! Optional bounds, files and choices: in a settings file their absence is the word `none`, since TOML has no null.
 
 const NONE: &str = "none";
 
@@ -61,7 +61,7 @@ pub(crate) mod time {
 pub(crate) mod path {
     use std::path::PathBuf;
 
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
     use super::NONE;
 
@@ -75,6 +75,36 @@ pub(crate) mod path {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
         let path = PathBuf::deserialize(deserializer)?;
+        if path.as_os_str().is_empty() {
+            return Err(de::Error::custom(format!("the path is empty: give one, or `{NONE}`")));
+        }
         Ok(Some(path).filter(|path| path.as_os_str() != NONE))
+    }
+}
+
+/// What is a word or a truth value, or is left to another place.
+pub(crate) mod other {
+    use serde::de::DeserializeOwned;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+    use toml::Value;
+
+    use super::NONE;
+
+    #[expect(clippy::ref_option, reason = "as serde calls it")]
+    pub(crate) fn serialize<T: Serialize, S: Serializer>(given: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        match given {
+            Some(given) => given.serialize(serializer),
+            None => serializer.serialize_str(NONE),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<T>, D::Error> {
+        let given = Value::deserialize(deserializer)?;
+        if given.as_str() == Some(NONE) {
+            return Ok(None);
+        }
+        T::deserialize(given).map(Some).map_err(|error| de::Error::custom(error.message()))
     }
 }

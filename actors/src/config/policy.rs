@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::contradictions::above;
+use super::error::ConfigMistake;
 use super::ranges;
 
 /// The most doublings of a pause: 30 of them turn a nanosecond into a second.
@@ -88,29 +90,35 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Returns what is wrong with the policy: the key, and what to do.
-    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
-        for range in ranges::of_policy(self) {
-            range.check().map_err(|what| (range.key, what))?;
+    /// Returns what is wrong with the policy. The paths of keys begin within the policy.
+    pub(crate) fn mistakes(&self) -> Vec<ConfigMistake> {
+        let mut mistakes = ranges::of_table(&[], &ranges::of_policy(self));
+        if mistakes.is_empty() {
+            mistakes.extend(above("delay_min", self.delay_min, "delay_max", self.delay_max));
+            mistakes.extend(self.never_given_up());
         }
-        if self.delay_min > self.delay_max {
-            let [min, max] = [self.delay_min, self.delay_max].map(humantime::format_duration);
-            return Err(("delay_min", format!("{min} is above `delay_max`, {max}: give a shorter one")));
-        }
+        mistakes
+    }
+
+    /// Checks that more restarts than are allowed can happen within the period.
+    fn never_given_up(&self) -> Option<ConfigMistake> {
         // The sum of the pauses alone, each with the largest jitter.
         let growing = self.restarts_max.min(DOUBLINGS_MAX);
         let pauses = (0..growing).map(|times| self.pause(times, u64::MAX));
         let longest = self.pause(DOUBLINGS_MAX, u64::MAX).saturating_mul(self.restarts_max - growing);
         let all = pauses.fold(longest, Duration::saturating_add);
-        if all >= self.period {
-            let [all, period] = [all, self.period].map(humantime::format_duration);
-            let text = format!(
-                "{} restarts can take {all} in pauses alone, and `period` is {period}: it might never be given up. Give a longer `period`, or a shorter `delay_max`",
-                self.restarts_max
-            );
-            return Err(("period", text));
+        if all < self.period {
+            return None;
         }
-        Ok(())
+        let enough = Duration::from_secs(all.as_secs().saturating_add(1));
+        let [all, period] = [all, self.period].map(humantime::format_duration);
+        let text = format!(
+            "{} restarts can take {all} in pauses alone, and `period` is {period}: it might never be given up. Give a longer `period`, or a shorter `delay_max`",
+            self.restarts_max
+        );
+        let others = ["restarts_max", "delay_min", "delay_max", "jitter"].map(|key| vec![key.to_owned()]);
+        let mistake = ConfigMistake::of_key(["period"], text).against(others);
+        Some(mistake.with_value(format!("\"{}\"", humantime::format_duration(enough))))
     }
 
     /// Returns the pause before the next restart after `times` restarts without a reset of the back-off; `random` is
@@ -198,23 +206,29 @@ impl Supervision {
         self.groups.get(group).map_or_else(|| own.clone(), |change| change.on(own))
     }
 
-    /// Checks all policies, and returns what is wrong: the path of the key, and what to do. A deviation is checked on
-    /// the policy to which it applies, as far as that is known. A group's deviation is checked once the group exists.
-    pub(crate) fn check(&self) -> Result<(), (Vec<String>, String)> {
-        let within = |place: &[&str], policy: &Policy| {
-            policy.check().map_err(|(key, what)| {
-                let place = ["supervision"].iter().chain(place).chain([&key]);
-                (place.map(ToString::to_string).collect(), what)
+    /// Returns what is wrong with the policies. A deviation is checked on the policy to which it applies, as far as
+    /// that is known. A group's deviation is checked once the group exists.
+    pub(crate) fn mistakes(&self) -> Vec<ConfigMistake> {
+        let of_instances = self.instances.mistakes();
+        let is_new = |mistake: &ConfigMistake| !of_instances.contains(mistake);
+        let deviations = [("roles", &self.roles), ("choreographies", &self.choreographies)];
+        let deviations = deviations.into_iter().flat_map(|(table, changes)| {
+            changes.iter().flat_map(move |(name, change)| {
+                let mistakes = change.on(&self.instances).mistakes().into_iter().filter(is_new);
+                mistakes.map(move |mistake| {
+                    // What it does not fit may stand in the policy to which it applies.
+                    let around = [&mistake.key].into_iter().chain(&mistake.others);
+                    let around: Vec<_> = around.map(|key| path_of(&["supervision", "instances"], key)).collect();
+                    mistake.within(&["supervision", table, name]).against(around)
+                })
             })
-        };
-        within(&["tree"], &self.tree)?;
-        within(&["instances"], &self.instances)?;
-        for (role, change) in &self.roles {
-            within(&["roles", role], &change.on(&self.instances))?;
-        }
-        for (choreography, change) in &self.choreographies {
-            within(&["choreographies", choreography], &change.on(&self.instances))?;
-        }
-        Ok(())
+        });
+        let of_tree = self.tree.mistakes().into_iter().map(|mistake| mistake.within(&["supervision", "tree"]));
+        let instances = of_instances.iter().cloned().map(|mistake| mistake.within(&["supervision", "instances"]));
+        of_tree.chain(instances).chain(deviations).collect()
     }
+}
+
+fn path_of(table: &[&str], key: &[String]) -> Vec<String> {
+    table.iter().map(ToString::to_string).chain(key.iter().cloned()).collect()
 }

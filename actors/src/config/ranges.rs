@@ -2,7 +2,7 @@
 //! environment are checked alike.
 //!
 //! Within these ranges no loop spins, and no sum or product of settings overflows. A setting without a range does not
-//! compile. Conditions between two settings are in `mod.rs`, those on a policy as a whole in
+//! compile. Conditions between two settings are in `contradictions.rs`, those on a policy as a whole in
 //! `policy.rs`.
 
 use std::cmp::Ordering;
@@ -11,8 +11,11 @@ use std::time::Duration;
 
 use accompanist_core::contract::VALUE_BYTES_MAX;
 use accompanist_core::machine::{Limits, TAKEN_SIGNALS_MAX};
+use accompanist_transport::{PACKET_BYTES_MAX_DEFAULT, ZENOH_PACKET_BYTES_GREATEST, ZENOH_PACKET_BYTES_LEAST};
 
-use super::{ADVERTISEMENT_DELAY_MIN, Actors, ConfigError, Policy, Retention, Settings};
+use super::error::ConfigMistake;
+use super::sizes::FjallSizes;
+use super::{ADVERTISEMENT_DELAY_MIN, Actors, Config, Policy, Retention, Settings};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 /// The longest pause between two tries of anything: a caller that waits longer has been forgotten.
@@ -79,20 +82,21 @@ fn time(key: &'static str, given: Duration, least: Duration, greatest: Duration)
     Range { key, given: Some(Number::Time(given)), least: Number::Time(least), greatest: Number::Time(greatest) }
 }
 
-/// Checks the settings one by one.
-pub(super) fn check(settings: &Settings) -> Result<(), ConfigError> {
+/// Checks the settings one by one, but for the policies.
+pub(super) fn mistakes(settings: &Settings) -> Vec<ConfigMistake> {
     let tables = [
         (&[][..], of_node(settings)),
         (&["limits"], of_limits(&settings.limits)),
         (&["actors"], of_actors(&settings.actors)),
         (&["retention"], of_retention(&settings.retention)),
     ];
-    for (table, ranges) in tables {
-        for range in ranges {
-            range.check().map_err(|what| ConfigError::of_key(table.iter().copied().chain([range.key]), what))?;
-        }
-    }
-    Ok(())
+    tables.into_iter().flat_map(|(table, ranges)| of_table(table, &ranges)).collect()
+}
+
+/// Checks the values of one table.
+pub(super) fn of_table(table: &[&str], ranges: &[Range]) -> Vec<ConfigMistake> {
+    let refused = ranges.iter().filter_map(|range| Some((range.key, range.check().err()?)));
+    refused.map(|(key, what)| ConfigMistake::of_key(table.iter().copied().chain([key]), what)).collect()
 }
 
 /// Returns all settings that have a range, by their keys.
@@ -109,6 +113,38 @@ fn all(settings: &Settings) -> Vec<(String, Range)> {
     keyed.map(|(table, range)| (format!("{table}{}", range.key), range)).collect()
 }
 
+/// Returns a range as it is written in a file.
+fn written((key, range): (String, Range)) -> (String, String, String) {
+    let number = |number: Number| match number {
+        Number::Time(_) => format!("\"{number}\""),
+        Number::Part(part) => format!("{part:?}"),
+        // Larger numbers cannot be written in TOML.
+        Number::Count(count) => count.min(i64::MAX.unsigned_abs()).to_string(),
+    };
+    (key, number(range.least), number(range.greatest))
+}
+
+impl Config {
+    /// Returns the ranges of all keys of a file: those of [`Settings::ranges`], and those of its other sections.
+    ///
+    /// ```
+    /// use accompanist::Config;
+    ///
+    /// let ranges = Config::ranges();
+    /// assert!(ranges.contains(&("zenoh.packet_bytes_max".into(), "1024".into(), "1073741824".into())));
+    /// ```
+    pub fn ranges() -> Vec<(String, String, String)> {
+        let of_store = FjallSizes::default().ranges().into_iter().map(|range| (format!("store.{}", range.key), range));
+        let of_zenoh = [of_packet(PACKET_BYTES_MAX_DEFAULT)].map(|range| (format!("zenoh.{}", range.key), range));
+        Settings::ranges().into_iter().chain(of_store.chain(of_zenoh).map(written)).collect()
+    }
+}
+
+/// Returns the range of the packets of Zenoh.
+pub(super) fn of_packet(bytes_max: usize) -> Range {
+    count("packet_bytes_max", bytes_max, ZENOH_PACKET_BYTES_LEAST as u64, ZENOH_PACKET_BYTES_GREATEST as u64)
+}
+
 impl Settings {
     /// Returns the key of each setting that is a number or a time, with its least and its greatest value as written
     /// in `accompanist.toml`. The keys of `supervision.tree` stand for those of every policy.
@@ -120,13 +156,7 @@ impl Settings {
     /// assert!(ranges.contains(&("advertisement_period_max".into(), "\"50ms\"".into(), "\"1day\"".into())));
     /// ```
     pub fn ranges() -> Vec<(String, String, String)> {
-        let written = |number: Number| match number {
-            Number::Time(_) => format!("\"{number}\""),
-            Number::Part(part) => format!("{part:?}"),
-            Number::Count(_) => number.to_string(),
-        };
-        let ranges = all(&Self::default()).into_iter();
-        ranges.map(|(key, range)| (key, written(range.least), written(range.greatest))).collect()
+        all(&Self::default()).into_iter().map(written).collect()
     }
 }
 

@@ -18,7 +18,8 @@ use super::bound;
 use super::policy::Supervision;
 
 /// The kind of failure that an acknowledged write survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Durability {
     /// Survives a power cut: every group commit is followed by an fdatasync.
     #[default]
@@ -121,7 +122,8 @@ impl Default for Actors {
 ///
 /// let settings = Settings { group_writes_max: 0, ..Settings::default() };
 /// let error = builder()?.settings(settings).start().await.unwrap_err();
-/// assert_eq!(error.to_string(), "settings: group_writes_max: 0 is too little: give 1 or more");
+/// let text = "settings: group_writes_max: 0 is too little: give 1 or more (for example: group_writes_max = 1024)";
+/// assert_eq!(error.to_string(), text);
 /// # Ok(())
 /// # }
 /// ```

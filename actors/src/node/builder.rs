@@ -17,7 +17,7 @@ use ractor::{Actor, SpawnErr};
 use super::extension::Extension;
 use super::given::Given;
 use super::root::{Root, RootArguments};
-use super::{Node, life};
+use super::{Node, configured, life};
 use crate::base::environment::SystemEnvironment;
 #[cfg(feature = "testing")]
 use crate::base::faults::Forgetting;
@@ -275,9 +275,17 @@ impl NodeBuilder {
     }
 
     /// Replaces the default settings as [`NodeBuilder::settings`] does, from a file: errors of the start name the
-    /// line.
+    /// line. A file that gives the node's name, store or transport, too, is for
+    /// [`Node::from_config`](crate::Node::from_config).
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
+        if let Some(error) = configured::for_whole_nodes(&config) {
+            self.given.refuse(error);
+        }
+        self.settings_of(config)
+    }
+
+    pub(super) fn settings_of(mut self, config: Config) -> Self {
         (self.settings, self.source) = config.into_parts();
         self.given.note("sets of settings", format!("those of `{}`", self.source.file()));
         self
@@ -372,17 +380,17 @@ impl NodeBuilder {
         let advertisement = advertisement_of(&self.roles, &choreographies, false);
         advertisement.check()?;
         let known: BTreeSet<_> = choreographies.keys().map(|(name, _)| name.as_str()).collect();
-        let checked = self.settings.check();
         let groups: Vec<_> = self.groups.iter().map(|group| group.name.as_str()).collect();
-        let checked = checked.and_then(|()| self.settings.check_names(&self.roles, &known, &groups));
-        checked.map_err(|error| self.source.locate(error))?;
+        let mut mistakes = self.settings.mistakes();
+        mistakes.extend(self.settings.unknown_names(&self.roles, &known, &groups));
+        self.source.check(mistakes)?;
         let groups = resolve(self.groups, &self.settings.supervision, &self.source)?;
         let now_ms = self.environment.monotonic_ms();
         let peers = Peers::new(self.name.clone(), advertisement, self.settings.advertisement_period_max, now_ms);
         // Done before the writer owns the store. These few keys may block.
         check_decoded(store.as_ref())?;
         check_format(store.as_mut())?;
-        let system = system_of(&self.settings, transport.as_ref()).map_err(|error| self.source.locate(error))?;
+        let system = system_of(&self.settings, transport.as_ref(), &self.source)?;
         let mut changes = check_owner(store.as_ref(), &self.name, system.as_deref())?;
         let (generation, claimed) = claim(store.as_ref(), self.environment.random_u128(), accept)?;
         changes.extend(claimed);
@@ -468,14 +476,15 @@ fn contradictions(settings: &Settings, seal_key_file: Option<&Path>, begins_twic
 }
 
 /// Returns the system that the node belongs to, according to its settings and its transport.
-fn system_of(settings: &Settings, transport: &dyn Transport) -> Result<Option<String>, ConfigError> {
+fn system_of(settings: &Settings, transport: &dyn Transport, source: &Source) -> Result<Option<String>, ConfigError> {
     let of_transport = transport.system();
     let of_settings = Some(settings.system.as_str()).filter(|system| !system.is_empty());
     match (of_settings, of_transport) {
-        (Some(given), Some(other)) if given != other => Err(ConfigError::of_key(
-            ["system"],
-            format!("it is `{given}`, and the transport connects the nodes of `{other}`: give both the same"),
-        )),
+        (Some(given), Some(other)) if given != other => {
+            let what =
+                format!("it is `{given}`, and the transport connects the nodes of `{other}`: give both the same");
+            Err(source.error(&["system"], &what))
+        }
         (given, other) => Ok(given.or(other).map(Into::into)),
     }
 }
@@ -485,10 +494,8 @@ fn resolve(groups: Vec<Group>, supervision: &Supervision, source: &Source) -> Re
     let mut names = BTreeSet::new();
     let resolved = groups.into_iter().map(|mut group| {
         group.policy = supervision.of_group(&group.name, &group.policy);
-        if let Err((key, what)) = group.policy.check() {
-            let key = ["supervision", "groups", &group.name, key];
-            return Err(source.locate(ConfigError::of_key(key, what)).into());
-        }
+        let table = ["supervision", "groups", &group.name];
+        source.check(group.policy.mistakes().into_iter().map(|mistake| mistake.within(&table)).collect())?;
         if let Some(reason) = group.given_twice() {
             return Err(NodeError::Group { name: group.name, reason });
         }

@@ -24,6 +24,11 @@ impl Given {
         }
     }
 
+    /// Has the start refused with `error`, unless there is an earlier one.
+    pub(super) fn refuse(&mut self, error: impl Into<NodeError>) {
+        self.twice.get_or_insert(error.into());
+    }
+
     /// Returns whether a `what` was given.
     #[cfg(feature = "testing")]
     pub(super) fn has(&self, what: &'static str) -> bool {

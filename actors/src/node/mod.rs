@@ -6,6 +6,7 @@
 //! instances replay and send those frames again.
 
 mod builder;
+mod configured;
 mod extension;
 mod given;
 pub(crate) mod handle;

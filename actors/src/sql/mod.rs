@@ -108,7 +108,7 @@ pub type SqliteSteps = SqlSteps<sqlx::Sqlite>;
 pub const COMPENSATED_BEFORE: &str = "accompanist.compensated-before";
 
 /// The reason why an effect did not succeed. `?` converts both kinds of error: an [`Abort`] and an [`sqlx::Error`].
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum EffectError {
     /// A decision: the step is refused permanently, and its changes are rolled back.
@@ -118,6 +118,8 @@ pub enum EffectError {
     #[error("{0}")]
     Database(sqlx::Error),
 }
+
+accompanist_core::debug_as_text!(EffectError);
 
 // The variants have no sources: their messages contain the sources' texts.
 impl From<Abort> for EffectError {

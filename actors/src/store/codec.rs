@@ -60,7 +60,7 @@ pub trait Codec: Send + Sync + 'static {
 }
 
 /// A value that cannot be encoded or decoded. No error reveals a key or a value.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodecError {
     /// The codec does not have the key.
@@ -76,3 +76,5 @@ pub enum CodecError {
     #[error("{0}")]
     Failed(String),
 }
+
+accompanist_core::debug_as_text!(CodecError);

@@ -36,7 +36,7 @@ impl std::fmt::Debug for KeyRing {
 }
 
 /// Keys that cannot be used. No error reveals a key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyRingError {
     /// The file cannot be read.
@@ -75,6 +75,8 @@ pub enum KeyRingError {
     #[error("two keys have the id {0}: give each new key an id that no other has had")]
     Twice(KeyId),
 }
+
+accompanist_core::debug_as_text!(KeyRingError);
 
 impl KeyRing {
     /// Reads a file that only its owner may read, in TOML, the current key first:

@@ -26,9 +26,10 @@ use accompanist_core::record::{STORE_FORMAT, read_value, value_bytes};
 pub use self::codec::{Codec, CodecError, KeyId, Row};
 pub use self::encoded::EncodedStore;
 pub(crate) use self::encoded::check_decoded;
-pub use self::fjall::{FjallSizes, FjallStore};
+pub use self::fjall::FjallStore;
 #[cfg(feature = "encryption")]
 pub use self::key_ring::{KeyRing, KeyRingError};
+pub use crate::config::FjallSizes;
 pub(crate) use generation::{Halt, claim};
 pub use memory::{MemoryDisk, MemoryStore};
 pub use modes::private_folder;

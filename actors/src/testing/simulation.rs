@@ -60,7 +60,7 @@ impl fmt::Display for Summary {
 
 /// A world in which something is wrong. Its text says what is wrong, shows what happened before, and says how to
 /// reproduce it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Failure {
     /// The world's seed.
@@ -72,6 +72,8 @@ pub struct Failure {
     /// The command that runs the test in which the failure was found, and no other test.
     pub command: String,
 }
+
+accompanist_core::debug_as_text!(Failure);
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,7 +9,7 @@ use accompanist::prelude::*;
 use accompanist::store::{FjallSizes, MemoryDisk};
 use accompanist::supervision::{Group, Policy};
 use accompanist::transport::LocalNetwork;
-use accompanist::{Config, NodeError};
+use accompanist::{Config, ConfigError, ConfigMistake, NodeError};
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -117,6 +117,12 @@ fn set(table: &mut Table, key: &str, value: Value) {
     }
 }
 
+/// The one mistake of an error.
+fn only(error: &ConfigError) -> ConfigMistake {
+    let [mistake] = error.mistakes() else { panic!("{error}") };
+    mistake.clone()
+}
+
 /// What comes of `value` given to `key` in Rust, in a file, and by a variable: the settings, or what is wrong.
 fn ways(key: &str, value: &str) -> [Result<Settings, String>; 3] {
     let (text, mut table): (String, Table) = (companions(key), companions(key).parse().unwrap());
@@ -125,14 +131,16 @@ fn ways(key: &str, value: &str) -> [Result<Settings, String>; 3] {
     let read = |text: &str, variables: Vec<(String, String)>| {
         let read = Config::from_toml("a.toml", text, variables).map(|config| config.settings);
         read.map_err(|error| {
-            assert_eq!(error.key.join("."), key, "{error}");
-            error.what
+            let mistake = only(&error);
+            assert_eq!(mistake.key.join("."), key, "{error}");
+            mistake.what
         })
     };
     let in_rust = Settings::deserialize(table.clone()).unwrap();
     let checked = in_rust.check().map(|()| in_rust).map_err(|error| {
-        assert_eq!((error.key.join("."), error.place), (key.to_owned(), None));
-        error.what
+        let mistake = only(&error);
+        assert_eq!((mistake.key.join("."), mistake.place), (key.to_owned(), None));
+        mistake.what
     });
     let unquoted = value.trim_matches('"').to_owned();
     [checked, read(&toml::to_string(&table).unwrap(), vec![]), read(&text, vec![(variable, unquoted)])]
@@ -257,30 +265,47 @@ async fn the_greatest_number_there_is_is_no_way_to_say_never() {
             continue;
         }
         let Err(NodeError::Config(error)) = started else { panic!("{key}: {started:?}") };
-        assert_eq!(error.key.join("."), key);
-        assert!(error.what.contains("is too much: give"), "{error}");
+        let mistake = only(&error);
+        assert_eq!(mistake.key.join("."), key);
+        assert!(mistake.what.contains("is too much: give") && mistake.example.is_some(), "{error}");
     }
 }
 
 #[tokio::test]
 async fn settings_that_contradict_each_other_are_refused_with_both_named() {
-    for (text, key, other) in [
-        ("retransmission_delay_min = \"3s\"\n", "retransmission_delay_min", "`retransmission_delay_max`, 2s"),
-        ("lazy_write_delay_max = \"1s\"\n", "lazy_write_delay_max", "`retransmission_delay_min`, 80ms"),
-        ("[retention]\nage_min = \"1s\"\n", "retransmission_delay_max", "`retention.age_min`, 1s"),
-        ("[retention]\nage_min = \"8days\"\n", "retention.age_min", "`retention.age_max`, 7days"),
-        ("[retention]\nage_max = \"1m\"\n", "retention.age_min", "`retention.age_max`, 1m"),
-        ("[actors]\nforward_delay_min = \"2s\"\n", "actors.forward_delay_min", "`actors.forward_delay_max`, 1s"),
-        ("[limits]\nnudge_delay_max_ms = 5\n", "limits.nudge_delay_min_ms", "`nudge_delay_max_ms`, 5"),
-        ("[limits]\nretry_delay_min_ms = 60000\n", "limits.retry_delay_min_ms", "`retry_delay_max_ms`, 30000"),
-        ("[supervision.roles.bank]\ndelay_max = \"1ms\"\n", "supervision.roles.bank.delay_min", "`delay_max`, 1ms"),
+    // The key that is set is named, whichever of the two it is.
+    for (text, key, what) in [
+        ("retransmission_delay_min = \"3s\"\n", "retransmission_delay_min", "above `retransmission_delay_max`, 2s"),
+        ("retransmission_delay_max = \"5ms\"\n", "retransmission_delay_max", "below `retransmission_delay_min`, 80ms"),
+        ("lazy_write_delay_max = \"1s\"\n", "lazy_write_delay_max", "above `retransmission_delay_min`, 80ms"),
+        ("retransmission_delay_min = \"2ms\"\n", "retransmission_delay_min", "below `lazy_write_delay_max`, 5ms"),
+        ("[retention]\nage_min = \"1s\"\n", "retention.age_min", "below `retransmission_delay_max`, 2s"),
+        ("[retention]\nage_min = \"8days\"\n", "retention.age_min", "above `age_max`, 7days"),
+        ("[retention]\nage_max = \"1m\"\n", "retention.age_max", "below `age_min`, 20m"),
+        ("[actors]\nforward_delay_min = \"2s\"\n", "actors.forward_delay_min", "above `forward_delay_max`, 1s"),
+        ("[limits]\nnudge_delay_max_ms = 5\n", "limits.nudge_delay_max_ms", "below `nudge_delay_min_ms`, 50"),
+        ("[limits]\nretry_delay_min_ms = 60000\n", "limits.retry_delay_min_ms", "above `retry_delay_max_ms`, 30000"),
+        ("fresh = true\naccept_restore = true\n", "accept_restore", "(`fresh`)"),
+        (
+            "[supervision.roles.front]\ndelay_max = \"1ms\"\n",
+            "supervision.roles.front.delay_max",
+            "below `delay_min`, 20ms",
+        ),
     ] {
         let error = Config::from_toml("a.toml", text, []).unwrap_err();
-        assert_eq!(error.key.join("."), key, "{error}");
-        assert!(error.what.contains(other), "{error}");
+        let mistake = only(&error);
+        assert_eq!(mistake.key.join("."), key, "{error}");
+        assert!(mistake.what.contains(what), "{error}");
+        // The example is as right as it says.
+        let example = mistake.example.unwrap();
+        let table = text.split_inclusive('\n').find(|line| line.starts_with('[')).unwrap_or_default();
+        Config::from_toml("a.toml", &format!("{table}{example}\n"), []).unwrap();
         let in_rust = Settings::deserialize(text.parse::<Table>().unwrap()).unwrap();
-        let Err(NodeError::Config(in_rust)) = works(in_rust).await else { panic!("{text} was taken") };
-        assert_eq!(in_rust.what, error.what);
+        let in_rust = works(in_rust).await.err().unwrap_or_else(|| panic!("{text} was taken"));
+        match in_rust {
+            NodeError::Config(error) => assert_eq!(error.mistakes().len(), 1, "{error}"),
+            other => assert!(matches!(other, NodeError::GivenTwice { .. }), "{other}"),
+        }
     }
 }
 
@@ -302,7 +327,7 @@ async fn a_policy_of_a_role_or_a_group_has_the_same_ranges() {
             let text = format!("[supervision.{table}.bank]\n{key} = {value}\n");
             let error = Config::from_toml("a.toml", &text, []).unwrap_err();
             let expected = format!("a.toml:2: supervision.{table}.bank.{key}: ");
-            assert!(error.to_string().starts_with(&expected) && error.what.contains("give"), "{error}");
+            assert!(error.to_string().starts_with(&expected) && only(&error).what.contains("give"), "{error}");
         }
     }
     let group = Group::new("meters").policy(Policy { reset_after: Duration::MAX, ..Policy::default() });
@@ -379,7 +404,7 @@ fn every_range_is_documented() {
         assert!(!value.is_empty());
         found.push((format!("{table}{key}"), least.to_owned(), greatest.to_owned()));
     }
-    let mut expected = Settings::ranges();
+    let mut expected = Config::ranges();
     found.sort();
     expected.sort();
     assert_eq!(found, expected);

@@ -121,6 +121,44 @@ fn no_error_says_what_its_source_says() {
     }
 }
 
+/// What `main` and `unwrap` print is what users read.
+#[test]
+fn every_error_is_text_where_only_debug_is_asked_for() {
+    for (name, error) in samples() {
+        let mut text = error.to_string();
+        let mut next = error.source();
+        while let Some(cause) = next {
+            text.push_str(&format!(": {cause}"));
+            next = cause.source();
+        }
+        assert_eq!(format!("{error:?}"), text, "{name}");
+        assert!(format!("{error:#?}").starts_with(&format!("{name} {{")), "{error:#?}");
+    }
+}
+
+/// Run as a process of its own by the test below it: what it returns is printed as what `main` returns is.
+#[tokio::test]
+#[ignore = "fails on purpose"]
+async fn a_node_that_cannot_start() -> Result<(), NodeError> {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = FjallStore::open(folder.path())?;
+    FjallStore::open(folder.path()).map(drop).map_err(Into::into)
+}
+
+#[test]
+fn an_error_that_main_returns_is_printed_as_text() {
+    let this = std::env::current_exe().unwrap();
+    let arguments = ["--exact", "errors::a_node_that_cannot_start", "--ignored", "--nocapture"];
+    let output = std::process::Command::new(this).args(arguments).output().unwrap();
+    let printed = String::from_utf8(output.stderr).unwrap();
+    let line = printed.lines().find(|line| line.starts_with("Error: ")).unwrap_or_else(|| panic!("{printed}"));
+    assert!(!output.status.success());
+    assert!(
+        line.starts_with("Error: the store at `") && line.ends_with("give this node a folder of its own"),
+        "{line}"
+    );
+}
+
 /// The sources of the three crates.
 fn sources() -> Vec<(PathBuf, String)> {
     fn below(folder: &Path, found: &mut Vec<(PathBuf, String)>) {

@@ -22,6 +22,7 @@ mod changed_types;
 mod changes;
 mod channels;
 mod config;
+mod configured;
 mod damage;
 mod damaged_store;
 mod deaf;

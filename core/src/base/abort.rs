@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::error_text::debug_as_text;
+
 /// An abort: ends a session for all its roles and compensates every committed step.
 ///
 /// To refuse a [`Transaction`](crate::Transaction), return an abort from its commit. Codes that begin with
@@ -22,11 +24,13 @@ use serde::{Deserialize, Serialize};
 ///     _ => println!("{refusal}"),
 /// }
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Abort {
     code: String,
     message: String,
 }
+
+debug_as_text!(Abort);
 
 /// The result of a step that proved not to have taken effect when the session was aborted.
 pub(crate) const NOT_COMMITTED: &str = "accompanist.not-committed";
@@ -170,12 +174,14 @@ impl std::error::Error for Abort {}
 /// assert!(cancel(404).unwrap_err().is_for_operator());
 /// assert!(!cancel(503).unwrap_err().is_for_operator());
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Retry {
     reason: String,
     needs_operator: bool,
 }
+
+debug_as_text!(Retry);
 
 impl Retry {
     /// Creates an error after which the compensation is retried, up to `tries_max` of

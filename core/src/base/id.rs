@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
+use crate::base::error_text::debug_as_text;
+
 /// The maximum length of a [`NodeId`] in bytes.
 pub const NODE_ID_BYTES_MAX: usize = 64;
 
@@ -20,12 +22,14 @@ pub const NODE_ID_BYTES_MAX: usize = 64;
 pub struct NodeId(Arc<str>);
 
 /// The error for an invalid node name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is no node name: use 1 to {NODE_ID_BYTES_MAX} of the characters a-z, 0-9, `-`, `_` and `.`, the first one a \
      letter or a digit"
 )]
 pub struct InvalidNodeId(String);
+
+debug_as_text!(InvalidNodeId);
 
 /// Whether `name` is a valid name of a node, or of a system of nodes; see [`NodeId::new`].
 pub fn is_name(name: &str) -> bool {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::de::{DeserializeOwned, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::base::error_text::debug_as_text;
 use crate::base::panics;
 use crate::base::value::{self, Encoded, Order};
 
@@ -116,13 +117,15 @@ impl<'de> Deserialize<'de> for Payload {
 }
 
 /// The error for bytes that are not a value of the expected type, or for a value that cannot be encoded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{type_name}` cannot be {action}: {reason}")]
 pub struct CodecError {
     type_name: &'static str,
     action: &'static str,
     reason: String,
 }
+
+debug_as_text!(CodecError);
 
 impl CodecError {
     fn new<T: ?Sized>(action: &'static str, reason: &impl fmt::Display) -> Self {

@@ -2,6 +2,8 @@
 //!
 //! These modules know no store, no network and no protocol.
 
+#[doc(hidden)]
+pub mod error_text;
 pub mod id;
 pub mod message;
 pub mod panics;

@@ -8,6 +8,8 @@ use std::fmt;
 
 use super::range::{Direction, KeyRange};
 
+use crate::base::error_text::debug_as_text;
+
 /// The key spaces of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Space {
@@ -175,7 +177,7 @@ pub trait Store: Send + 'static {
 }
 
 /// The error of a store that cannot be used. Each variant says what to do.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The store was to be opened with a size that cannot work.
@@ -390,6 +392,8 @@ pub enum StoreError {
     #[error("the store is closed: the node has stopped")]
     Closed,
 }
+
+debug_as_text!(StoreError);
 
 #[cfg(test)]
 mod tests {

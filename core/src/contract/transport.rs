@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::base::error_text::debug_as_text;
 use crate::base::id::NodeId;
 
 /// A boxed future, as the contracts return it so that they can be used as `dyn`.
@@ -102,7 +103,7 @@ pub trait Inbox: Send + Sync + 'static {
 }
 
 /// The error of a network that cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
     /// The configuration is refused.
@@ -115,3 +116,5 @@ pub enum TransportError {
     #[error("a node named `{0}` is attached already: give each node its own name")]
     NameTaken(NodeId),
 }
+
+debug_as_text!(TransportError);

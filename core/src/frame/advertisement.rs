@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::epoch::{EPOCH_BYTES, Epoch};
+use crate::base::error_text::debug_as_text;
 use crate::base::id::{NODE_ID_BYTES_MAX, NodeId};
 
 /// The maximum length in bytes of the name of a role, a choreography or a patch. Headers and advertisements contain
@@ -187,7 +188,7 @@ pub struct Reception {
 }
 
 /// The error of an advertisement that exceeds a limit.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdvertisementError {
     /// A name is too long.
@@ -212,6 +213,8 @@ pub enum AdvertisementError {
     #[error("a list of nodes has {0} entries, the limit is {NODES_PER_ADVERTISEMENT_MAX}")]
     ManyNodes(usize),
 }
+
+debug_as_text!(AdvertisementError);
 
 impl Advertisement {
     /// Checks that the advertisement is within its limits.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{Advertisement, Epoch, Frame};
+use crate::base::error_text::debug_as_text;
 use crate::base::id::NodeId;
 use crate::base::message::{CodecError, pack, unpack};
 
@@ -47,7 +48,7 @@ pub struct Packet {
 }
 
 /// The reason why a packet is refused.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum PacketError {
     /// The packet does not have a version byte.
@@ -63,6 +64,8 @@ pub enum PacketError {
     #[error("the packet is garbled: {0}")]
     Garbled(CodecError),
 }
+
+debug_as_text!(PacketError);
 
 // The `CodecError` is not the `source` of the error, because its text is part of the error's text.
 impl From<CodecError> for PacketError {

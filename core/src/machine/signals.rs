@@ -11,6 +11,7 @@ use super::journal::Urgency;
 use super::waiters::Shared;
 use super::waiting::Waiting;
 use super::{Machine, Stop};
+use crate::base::error_text::debug_as_text;
 use crate::base::id::Path;
 use crate::base::message::{Fingerprint, Payload, pack, unpack};
 use crate::record::Record;
@@ -23,7 +24,7 @@ pub const TAKEN_SIGNALS_MAX: usize = 1_024;
 const LENGTH_BYTES_MAX: usize = 10;
 
 /// The reason why a signal is refused. Nothing has happened.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignalError {
     /// Too many signals wait for the program.
@@ -49,6 +50,8 @@ pub enum SignalError {
     #[error("the session is over, or being compensated: nobody waits for the signal")]
     Over,
 }
+
+debug_as_text!(SignalError);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Signal {

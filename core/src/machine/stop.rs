@@ -1,5 +1,6 @@
 //! Why an instance stands still until an operator acts. This module has no behaviour.
 
+use crate::base::error_text::debug_as_text;
 use crate::base::id::Path;
 use crate::base::message::CodecError;
 
@@ -9,7 +10,7 @@ pub(crate) const CAUSES_OF_DIVERGENCE: &str = "The usual causes: a clock, a rand
     open (give it a new version, or a patch)";
 
 /// The reason why an instance is stopped until an operator acts. Nothing is lost or aborted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Stop {
     /// The program did something else than is recorded.
@@ -110,6 +111,8 @@ pub enum Stop {
         reason: String,
     },
 }
+
+debug_as_text!(Stop);
 
 /// Where an operation is; nothing for the session as a whole.
 struct At<'a>(&'a Path);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use crate::base::abort::Abort;
+use crate::base::error_text::debug_as_text;
 use crate::base::located::Located;
 use crate::base::message::{Payload, decode, encode};
 use crate::base::panics;
@@ -41,7 +42,7 @@ pub struct CrashReport {
 }
 
 /// A run that did not end as it should.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub struct RunFailure {
     /// A description of the failure.
@@ -53,6 +54,8 @@ pub struct RunFailure {
     /// The command that runs only the test in which the failure was found.
     pub command: String,
 }
+
+debug_as_text!(RunFailure);
 
 impl fmt::Display for RunFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::error_text::debug_as_text;
 use crate::base::id::{InstanceId, Path};
 use crate::base::message::{CodecError, pack, unpack};
 use crate::base::role::names_of;
@@ -84,7 +85,7 @@ pub struct Replayed {
 }
 
 /// The reason why a history cannot be replayed with the program.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
     /// The program does something else, or cannot continue: a node would stop the session.
@@ -109,6 +110,8 @@ pub enum ReplayError {
     #[error(transparent)]
     Codec(#[from] CodecError),
 }
+
+debug_as_text!(ReplayError);
 
 /// Replays `history` with the current `choreography`. No service is called; only `locally` may read the given
 /// services.

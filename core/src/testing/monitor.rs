@@ -16,13 +16,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::disk::Disk;
 use self::session::Facts;
 use self::wire::SentFrame;
+use crate::base::error_text::debug_as_text;
 use crate::base::id::{IdempotencyKey, InstanceId, NodeId, RoleIndex, SessionId};
 use crate::base::role_names::{RoleNames, role_name};
 use crate::contract::{Batch, Direction, KeyRange, Space, Store};
 use crate::frame::{Header, Receipt};
 
 /// A violated invariant of `docs/invariants.md`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invariant {invariant} ({name}) is violated: {what}")]
 #[non_exhaustive]
 pub struct Violation {
@@ -33,6 +34,8 @@ pub struct Violation {
     /// A description of what was seen.
     pub what: String,
 }
+
+debug_as_text!(Violation);
 
 impl Violation {
     fn new(invariant: u32, what: impl Into<String>) -> Self {

@@ -11,12 +11,8 @@ use accompanist_core::contract::{Exposure, TransportError};
 use accompanist_core::id::{NODE_ID_BYTES_MAX, is_name};
 
 use super::{credentials, exposure, plain};
-use crate::PACKET_BYTES_MAX_DEFAULT;
+use crate::{PACKET_BYTES_MAX_DEFAULT, ZENOH_PACKET_BYTES_GREATEST, ZENOH_PACKET_BYTES_LEAST};
 
-/// The smallest value of [`ZenohConfig::packet_bytes_max`].
-const PACKET_BYTES_MAX_LEAST: usize = 1024;
-/// The largest value of [`ZenohConfig::packet_bytes_max`], which is Zenoh's own limit: 1 GiB.
-const PACKET_BYTES_MAX_GREATEST: usize = 1 << 30;
 /// The bytes that Zenoh's own messages need, and that it adds to ours.
 const MESSAGE_BYTES_EXTRA: usize = 64 * 1024;
 
@@ -241,6 +237,14 @@ impl ZenohConfig {
         self.to_zenoh().map(|(_, exposure)| exposure)
     }
 
+    /// Checks an address for [`ZenohConfig::listen`] or [`ZenohConfig::connect`], as opening does; opens nothing.
+    ///
+    /// # Errors
+    /// [`TransportError::Config`] for an address that Zenoh would retry for ever, with only a line in the log.
+    pub fn check_endpoint(endpoint: &str) -> Result<(), TransportError> {
+        check_endpoint(endpoint)
+    }
+
     /// Returns this configuration in Zenoh's terms, and who can reach a node with it.
     pub(super) fn to_zenoh(&self) -> Result<(Config, Exposure), TransportError> {
         self.check()?;
@@ -329,14 +333,14 @@ impl ZenohConfig {
             )));
         }
         let packet_bytes_max = self.packet_bytes_max;
-        if packet_bytes_max < PACKET_BYTES_MAX_LEAST {
+        if packet_bytes_max < ZENOH_PACKET_BYTES_LEAST {
             return Err(TransportError::Config(format!(
-                "a packet_bytes_max of {packet_bytes_max} is too small: use {PACKET_BYTES_MAX_LEAST} or more"
+                "a packet_bytes_max of {packet_bytes_max} is too small: use {ZENOH_PACKET_BYTES_LEAST} or more"
             )));
         }
-        if packet_bytes_max > PACKET_BYTES_MAX_GREATEST {
+        if packet_bytes_max > ZENOH_PACKET_BYTES_GREATEST {
             return Err(TransportError::Config(format!(
-                "a packet_bytes_max of {packet_bytes_max} is too large: use {PACKET_BYTES_MAX_GREATEST} or less"
+                "a packet_bytes_max of {packet_bytes_max} is too large: use {ZENOH_PACKET_BYTES_GREATEST} or less"
             )));
         }
         self.listen.iter().chain(&self.connect).try_for_each(|endpoint| check_endpoint(endpoint))

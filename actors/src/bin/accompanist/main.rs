@@ -4,10 +4,10 @@
 #[cfg(feature = "security")]
 mod security;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use accompanist::Config;
+use accompanist::{Config, NodeError};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -19,9 +19,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Reads a configuration as a node would, with this environment, and prints the resulting supervision tree.
+    /// Reads a configuration as a node would, with this environment; prints all mistakes in it, or the resulting
+    /// supervision tree.
     ///
-    /// Names of roles, choreographies and groups are only known to the service: it checks them at its start.
+    /// Names of roles, choreographies and groups are only known to the service: it checks them at its start. A
+    /// configuration file of Zenoh that is named is read, too; nothing is opened.
     CheckConfig {
         /// The file, such as accompanist.toml.
         file: PathBuf,
@@ -35,7 +37,7 @@ enum Command {
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::CheckConfig { file } => match Config::load(file) {
+        Command::CheckConfig { file } => match check(&file) {
             Ok(config) => {
                 print!("{}", config.settings.supervision);
                 ExitCode::SUCCESS
@@ -54,4 +56,14 @@ fn main() -> ExitCode {
             }
         },
     }
+}
+
+/// Checks all that can be checked without opening anything.
+fn check(file: &Path) -> Result<Config, NodeError> {
+    let config = Config::load(file)?;
+    #[cfg(feature = "zenoh")]
+    if let Some(zenoh) = &config.zenoh {
+        zenoh.check_exposure()?;
+    }
+    Ok(config)
 }

@@ -18,7 +18,7 @@ use crate::runtime::messages::{InstanceMessage, InstanceRequest, SupervisorMessa
 pub use self::operator::{InstanceOperator, UncompensatedStep};
 
 /// The reasons why an instance cannot be asked.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum AskError {
     /// The instance is not open here.
@@ -63,6 +63,8 @@ pub enum AskError {
     #[error("the node has stopped")]
     NodeStopped,
 }
+
+accompanist_core::debug_as_text!(AskError);
 
 /// A handle on one role's part of one session; see [`Node::instance`](crate::Node::instance).
 ///

@@ -81,7 +81,7 @@ fn is_false(value: &bool) -> bool {
 }
 
 /// A members file that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MembersError {
     /// The file cannot be read.
@@ -112,6 +112,8 @@ pub enum MembersError {
     )]
     Missing,
 }
+
+accompanist_core::debug_as_text!(MembersError);
 
 impl Members {
     /// Reads a file.

@@ -23,7 +23,7 @@ const HEAD: &str =
     "# The secret keys of this node: the first one that the members file names seals, each of them opens.\n";
 
 /// Keys or members with which packets cannot be sealed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealError {
     /// The file of the secret keys cannot be read.
@@ -80,6 +80,8 @@ pub enum SealError {
     #[error("the operating system gives no random numbers: {0}")]
     Random(String),
 }
+
+accompanist_core::debug_as_text!(SealError);
 
 /// A node's public key, as in the members file.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
