@@ -55,7 +55,9 @@ pub use accompanist_core::{
     RoleSet, Service, Services, Targets, run_local,
 };
 // Role families: a number of roles of one kind that a start chooses.
-pub use accompanist_core::{Beside, Each, FamilySizeError, MEMBERS_MAX, Many, Member, Members, Participant, RoleNames};
+pub use accompanist_core::{
+    Beside, Each, FamilyMember, FamilyMembers, FamilySizeError, MEMBERS_MAX, Many, Participant, RoleNames,
+};
 // Steps, and the built-in state that they and durable actors may use.
 pub use accompanist_core::{
     CommitOutcome, Compensation, IdempotencyKey, Kind, LocalTransaction, Retry, State, Step, Table, Transaction,
@@ -106,8 +108,8 @@ pub mod prelude {
     };
     pub use accompanist_core::machine::Resolution;
     pub use accompanist_core::{
-        Abort, At, Choreography, CommitOutcome, Compensation, Context, Each, IdempotencyKey, Kind, Known, Local,
-        LocalTransaction, Many, Member, NodeId, Retry, Role, Services, SessionId, State, Table, Transaction, run_local,
+        Abort, At, Choreography, CommitOutcome, Compensation, Context, Each, FamilyMember, IdempotencyKey, Kind, Known,
+        Local, LocalTransaction, Many, NodeId, Retry, Role, Services, SessionId, State, Table, Transaction, run_local,
     };
 }
 
