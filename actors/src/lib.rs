@@ -58,7 +58,9 @@ pub use accompanist_core::{
 #[cfg(feature = "macros")]
 pub use accompanist_macros::{AccompanistAbsent as Absent, AccompanistRole as Role};
 // Role families: a number of roles of one kind that a start chooses.
-pub use accompanist_core::{Beside, Each, FamilySizeError, MEMBERS_MAX, Many, Member, Members, Participant, RoleNames};
+pub use accompanist_core::{
+    Beside, Each, FamilyMember, FamilyMembers, FamilySizeError, MEMBERS_MAX, Many, Participant, RoleNames,
+};
 // Steps, and the built-in state that they and durable actors may use.
 pub use accompanist_core::{
     CommitOutcome, Compensation, IdempotencyKey, Kind, LocalTransaction, Retry, State, Step, Table, Transaction,
@@ -115,9 +117,9 @@ pub mod prelude {
     };
     pub use accompanist_core::machine::Resolution;
     pub use accompanist_core::{
-        Abort, At, Choreography, CommitOutcome, Compensation, Context, Each, Has, IdempotencyKey, Includes, Kind,
-        Known, Local, LocalTransaction, Many, Member, NodeId, Retry, RoleSet, Services, SessionId, State, Table,
-        Transaction, local_pivot, local_retriable, local_step, name, pivot, retriable, run_local, step,
+        Abort, At, Choreography, CommitOutcome, Compensation, Context, Each, FamilyMember, Has, IdempotencyKey,
+        Includes, Kind, Known, Local, LocalTransaction, Many, NodeId, Retry, RoleSet, Services, SessionId, State,
+        Table, Transaction, local_pivot, local_retriable, local_step, name, pivot, retriable, run_local, step,
     };
 }
 

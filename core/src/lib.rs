@@ -68,7 +68,7 @@ pub use base::role_names::{FamilySizeError, MEMBERS_MAX, RoleNames};
 pub use driver::local::{Services, run_local};
 pub use language::choreography::Choreography;
 pub use language::context::Context;
-pub use language::family::{Beside, Each, Member, Members};
+pub use language::family::{Beside, Each, FamilyMember, FamilyMembers};
 pub use language::group::{Gather, Targets};
 pub use language::loop_state::{Known, LoopState};
 pub use state::{State, Table};

@@ -175,7 +175,7 @@ impl EventRecorder {
         self.seen().watch.role_name(id.session, id.role)
     }
 
-    pub(super) fn note_roles(&self, choreography: &str, version: u32, roles: &'static [&'static str]) {
+    pub(super) fn note_roles(&self, choreography: &str, version: u32, roles: accompanist_core::RoleNames) {
         self.seen().watch.note_roles(choreography, version, roles);
     }
 

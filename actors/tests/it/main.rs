@@ -33,6 +33,7 @@ mod errors;
 mod every_byte_of_a_store;
 mod evolution;
 mod failing;
+mod families;
 mod forgotten;
 mod gone_store;
 mod grace;

@@ -172,7 +172,7 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// The position of a role in its choreography's tuple of roles, from 0.
+/// The index of a role in a session, from 0: the single roles in the order of the tuple, then the members of the family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RoleIndex(pub u8);

@@ -23,7 +23,7 @@ use crate::language::loop_state::LoopState;
 /// #     const NAME: &'static str = "names"; type Roles = (Client, Many<Worker>);
 /// #     type Input = At<Client, ()>; type Output = At<Client, Vec<String>>;
 /// async fn run(&self, ctx: &Context<Self::Roles>, _: At<Client, ()>) -> Result<At<Client, Vec<String>>, Abort> {
-///     let names = ctx.each(Worker, |_, member: Member<Worker>| member.to_string());
+///     let names = ctx.each(Worker, |_, member: FamilyMember<Worker>| member.to_string());
 ///     ctx.gather_each(Worker, Client, &names).await
 /// }
 /// # }
@@ -32,12 +32,12 @@ use crate::language::loop_state::LoopState;
 /// assert_eq!(names, Ok(vec!["worker/0".to_owned(), "worker/1".to_owned()]));
 /// # }
 /// ```
-pub struct Member<R> {
+pub struct FamilyMember<R> {
     number: u8,
     role: PhantomData<fn() -> R>,
 }
 
-impl<R> Member<R> {
+impl<R> FamilyMember<R> {
     pub(crate) fn new(number: u8) -> Self {
         Self { number, role: PhantomData }
     }
@@ -52,29 +52,29 @@ impl<R> Member<R> {
     }
 }
 
-impl<R> Clone for Member<R> {
+impl<R> Clone for FamilyMember<R> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<R> Copy for Member<R> {}
+impl<R> Copy for FamilyMember<R> {}
 
-impl<R> PartialEq for Member<R> {
+impl<R> PartialEq for FamilyMember<R> {
     fn eq(&self, other: &Self) -> bool {
         self.number == other.number
     }
 }
 
-impl<R> Eq for Member<R> {}
+impl<R> Eq for FamilyMember<R> {}
 
-impl<R: Role> fmt::Display for Member<R> {
+impl<R: Role> fmt::Display for FamilyMember<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", R::NAME, self.number)
     }
 }
 
-impl<R: Role> fmt::Debug for Member<R> {
+impl<R: Role> fmt::Debug for FamilyMember<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
     }
@@ -82,27 +82,27 @@ impl<R: Role> fmt::Debug for Member<R> {
 
 /// All members of a role family, in the order of their numbers; [`Context::members`](crate::Context::members) has an
 /// example.
-pub struct Members<R> {
+pub struct FamilyMembers<R> {
     next: u8,
     count: u8,
     role: PhantomData<fn() -> R>,
 }
 
-impl<R> Members<R> {
+impl<R> FamilyMembers<R> {
     pub(crate) fn new(count: u8) -> Self {
         Self { next: 0, count, role: PhantomData }
     }
 
     /// The member of this number, if the family has so many.
-    pub fn get(&self, number: usize) -> Option<Member<R>> {
-        u8::try_from(number).ok().filter(|number| *number < self.count).map(Member::new)
+    pub fn get(&self, number: usize) -> Option<FamilyMember<R>> {
+        u8::try_from(number).ok().filter(|number| *number < self.count).map(FamilyMember::new)
     }
 }
 
-impl<R> Iterator for Members<R> {
-    type Item = Member<R>;
-    fn next(&mut self) -> Option<Member<R>> {
-        let member = (self.next < self.count).then(|| Member::new(self.next))?;
+impl<R> Iterator for FamilyMembers<R> {
+    type Item = FamilyMember<R>;
+    fn next(&mut self) -> Option<FamilyMember<R>> {
+        let member = (self.next < self.count).then(|| FamilyMember::new(self.next))?;
         self.next += 1;
         Some(member)
     }
@@ -112,15 +112,15 @@ impl<R> Iterator for Members<R> {
     }
 }
 
-impl<R> ExactSizeIterator for Members<R> {}
+impl<R> ExactSizeIterator for FamilyMembers<R> {}
 
-impl<R> Clone for Members<R> {
+impl<R> Clone for FamilyMembers<R> {
     fn clone(&self) -> Self {
         Self { next: self.next, count: self.count, role: PhantomData }
     }
 }
 
-impl<R: Role> fmt::Debug for Members<R> {
+impl<R: Role> fmt::Debug for FamilyMembers<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} members of `{}`", self.count, R::NAME)
     }
@@ -148,7 +148,7 @@ impl<R: Role, T> Each<R, T> {
     /// It belongs to parts in which that member takes part: to the closure of [`Context::each`](crate::Context::each)
     /// for that member, or to its [`Context::with_member`](crate::Context::with_member). A read by another member
     /// stops the program there, as [`Local::get`](crate::Local::get) says.
-    pub fn at(&self, member: Member<R>) -> &At<R, T> {
+    pub fn at(&self, member: FamilyMember<R>) -> &At<R, T> {
         if self.number == Some(member.index()) { &self.own } else { &self.nothing }
     }
 

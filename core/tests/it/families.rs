@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use accompanist_core::testing::{TestSetup, check_crashes, lint};
 use accompanist_core::{
-    Abort, At, Choreography, Compensation, Context, Each, IdempotencyKey, Known, Local, LocalTransaction, MEMBERS_MAX,
-    Many, Member, Retry, Role, Services, State, Table, Transaction, run_local,
+    Abort, At, Choreography, Compensation, Context, Each, FamilyMember, IdempotencyKey, Known, Local, LocalTransaction,
+    MEMBERS_MAX, Many, Retry, Role, Services, State, Table, Transaction, run_local,
 };
 use serde::{Deserialize, Serialize};
 
@@ -493,7 +493,7 @@ async fn a_read_of_another_members_value_names_the_member() {
     let _ = run_local(WrongMember, (), &Services::new().members(Worker, 2)).await;
 }
 
-struct Stale(Mutex<Option<Member<Worker>>>);
+struct Stale(Mutex<Option<FamilyMember<Worker>>>);
 
 impl Choreography for Stale {
     const NAME: &'static str = "stale";
@@ -510,7 +510,7 @@ impl Choreography for Stale {
 }
 
 /// Takes a member out of a run, as no program should.
-struct Steal(Arc<Mutex<Option<Member<Worker>>>>);
+struct Steal(Arc<Mutex<Option<FamilyMember<Worker>>>>);
 
 impl Choreography for Steal {
     const NAME: &'static str = "steal";

@@ -17,7 +17,7 @@ use crate::base::role::{Has, Includes, Many, Role, RoleSet, names_of};
 use crate::frame::Operation;
 use crate::language::call::{Call, Scope};
 use crate::language::engine::Engine;
-use crate::language::family::{Beside, Each, Member, Members};
+use crate::language::family::{Beside, Each, FamilyMember, FamilyMembers};
 use crate::step::Step;
 
 impl<Roles: RoleSet> Context<Roles> {
@@ -50,11 +50,11 @@ impl<Roles: RoleSet> Context<Roles> {
     /// assert_eq!(run_local(Pass, 10, &Services::new().members(Worker, 4)).await, Ok(10 + 1 + 2 + 3));
     /// # }
     /// ```
-    pub fn members<R: Role, I>(&self, _role: R) -> Members<R>
+    pub fn members<R: Role, I>(&self, _role: R) -> FamilyMembers<R>
     where
         Roles: Has<Many<R>, I>,
     {
-        Members::new(self.engine.members())
+        FamilyMembers::new(self.engine.members())
     }
 
     /// Computes a value at each member. Like [`Context::locally`], it records and sends nothing.
@@ -79,14 +79,14 @@ impl<Roles: RoleSet> Context<Roles> {
     /// assert_eq!(run_local(Squares, 7, &Services::new().members(Worker, 3)).await, Ok(vec![0, 7, 14]));
     /// # }
     /// ```
-    pub fn each<R: Role, T, I>(&self, _role: R, compute: impl Fn(&Local<R>, Member<R>) -> T) -> Each<R, T>
+    pub fn each<R: Role, T, I>(&self, _role: R, compute: impl Fn(&Local<R>, FamilyMember<R>) -> T) -> Each<R, T>
     where
         Roles: Has<Many<R>, I>,
     {
         let path = self.called(Call::own(R::NAME, "each"));
         self.engine.at_own_member(|number| {
             let here = self.engine.local::<R>(&path.child(u32::from(number)), self.engine.role())?;
-            Some(Held::new(compute(&here, Member::new(number))))
+            Some(Held::new(compute(&here, FamilyMember::new(number))))
         })
     }
 
@@ -244,7 +244,7 @@ impl<Roles: RoleSet> Context<Roles> {
     /// As [`Context::comm`].
     pub fn broadcast_from<R: Role, T: Message, I>(
         &self,
-        from: Member<R>,
+        from: FamilyMember<R>,
         values: &Each<R, T>,
     ) -> impl Future<Output = Result<T, Abort>> + Send + use<R, T, I, Roles>
     where
@@ -303,7 +303,7 @@ impl<Roles: RoleSet> Context<Roles> {
         route: F,
     ) -> impl Future<Output = Result<Each<R, Vec<T>>, Abort>> + Send + use<R, T, F, I, Roles>
     where
-        F: Fn(Member<R>) -> Option<Member<R>>,
+        F: Fn(FamilyMember<R>) -> Option<FamilyMember<R>>,
         Roles: Has<Many<R>, I>,
     {
         let (engine, path, value) = (
@@ -316,7 +316,7 @@ impl<Roles: RoleSet> Context<Roles> {
             }),
             values.own().share(),
         );
-        let routes: Vec<_> = Members::new(engine.members()).map(|from| (from, route(from))).collect();
+        let routes: Vec<_> = FamilyMembers::new(engine.members()).map(|from| (from, route(from))).collect();
         async move {
             let mut received = Vec::new();
             for (from, to) in &routes {
@@ -408,7 +408,7 @@ impl<Roles: RoleSet> Context<Roles> {
     /// Whatever `part` returns, at the roles that take it.
     pub fn with_member<R: Role, Sub: Beside, T: Absent, F, I, J>(
         &self,
-        member: Member<R>,
+        member: FamilyMember<R>,
         _beside: Sub,
         part: F,
     ) -> impl Future<Output = Result<T, Abort>> + use<R, Sub, T, F, I, J, Roles>
@@ -475,14 +475,14 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         Roles: Has<Many<R>, I> + Includes<Sub, J>,
         // Not an `AsyncFn`: the future of a capturing one could not be proved `Send` for the program's.
-        F: AsyncFnOnce(&Context<Sub::With<R>>, Member<R>) -> Result<At<R, T>, Abort> + Clone,
+        F: AsyncFnOnce(&Context<Sub::With<R>>, FamilyMember<R>) -> Result<At<R, T>, Abort> + Clone,
     {
         let (engine, path) = (
             self.engine.clone(),
             self.called(Call::Scoped { scope: Scope::Conclave, roles: const { &[R::NAME] }, name: "" }),
         );
         async move {
-            let parts = Members::<R>::new(engine.members()).filter_map(|member| {
+            let parts = FamilyMembers::<R>::new(engine.members()).filter_map(|member| {
                 let path = path.child(u32::from(member.index()));
                 let ctx = part_of::<Sub::With<R>, R>(&engine, path.clone(), member)?;
                 let (part, engine) = (part.clone(), &engine);
@@ -508,7 +508,7 @@ impl Engine {
     }
 
     /// Stops the instance if the session has no such member: then the handle is of another session.
-    async fn require_member<R: Role>(&self, path: &Path, member: Member<R>) {
+    async fn require_member<R: Role>(&self, path: &Path, member: FamilyMember<R>) {
         if member.index() >= self.members() {
             let members = self.members();
             self.instance().cannot_use(
@@ -522,7 +522,11 @@ impl Engine {
 }
 
 /// Returns the context of a part that `member` takes as a single role, if this role takes part in it.
-fn part_of<Roles: RoleSet, R: Role>(engine: &Arc<Engine>, path: Path, member: Member<R>) -> Option<Context<Roles>> {
+fn part_of<Roles: RoleSet, R: Role>(
+    engine: &Arc<Engine>,
+    path: Path,
+    member: FamilyMember<R>,
+) -> Option<Context<Roles>> {
     let member = engine.member(member.index());
     let roles = engine.indices_of(names_of::<Roles>(), Some(member));
     roles.contains(&engine.role()).then(|| Context::within(engine.clone(), path, Some(member)))
