@@ -323,8 +323,8 @@ impl<R: Money, K: Key + From<u32> + 'static> LocalTransaction for Look<R, K> {
     }
 }
 
-/// A program with a type of its own for each kind of value: input, effect, signal, input of a step, its output, row, key,
-/// state of a loop, message.
+/// A program with a type of its own for each kind of value: input, effect, signal, input of a step, its output, row,
+/// key, state of a loop, message.
 struct Sale<I, E, G, N, O, R, K, L, M>(PhantomData<fn() -> (I, E, G, N, O, R, K, L, M)>);
 impl<I, E, G, N, O, R, K, L, M> Choreography for Sale<I, E, G, N, O, R, K, L, M>
 where
