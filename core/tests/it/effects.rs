@@ -91,7 +91,7 @@ fn the_effects_of_a_turn_show_records_and_no_bytes() {
                 body: Deliver {
                     path: 3,
                     operation: Comm,
-                    payload: 39 bytes,
+                    payload: 51 bytes,
                 },
                 with_header: true,
             },
