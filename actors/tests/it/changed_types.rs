@@ -1,10 +1,13 @@
 //! Nodes that are restarted with other types under the same names: they stop with both shapes, lose nothing, and go on
 //! with the former types. The kinds of values within a session are in `core/tests/it/changed.rs`.
 
+#![allow(clippy::type_complexity, reason = "a type parameter for each kind of value")]
+
 use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use accompanist::Message;
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;

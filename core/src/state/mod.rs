@@ -137,9 +137,8 @@ impl<'a> State<'a> {
         let expected = key::shape_of::<K>();
         if written != expected.as_bytes() {
             let written = String::from_utf8_lossy(&written);
-            let reason = format!(
-                "it has a key of another type: {OTHER_TYPE}; nothing was changed (written was `{written}`, expected is `{expected}`)"
-            );
+            let shapes = format!("written was `{written}`, expected is `{expected}`");
+            let reason = format!("it has a key of another type: {OTHER_TYPE}; nothing was changed ({shapes})");
             return Err(self.failure(table, &reason));
         }
         self.checked_keys.borrow_mut().push(checked);

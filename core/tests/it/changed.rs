@@ -1,6 +1,13 @@
 //! Types that have changed over an existing store. For each kind of value: the session stops with both shapes, nothing
 //! is lost, and the former type resumes it. Which changes are read and which are refused is in the first test.
 
+#![allow(
+    clippy::type_complexity,
+    clippy::items_after_statements,
+    clippy::needless_pass_by_value,
+    reason = "a type parameter for each kind of value, and as it reads better in a call"
+)]
+
 use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
@@ -323,8 +330,8 @@ impl<R: Money, K: Key + From<u32> + 'static> LocalTransaction for Look<R, K> {
     }
 }
 
-/// A program with a type of its own for each kind of value: input, effect, signal, input of a step, its output, row, key,
-/// state of a loop, message.
+/// A program with a type of its own for each kind of value: input, effect, signal, input of a step, its output, row,
+/// key, state of a loop, message.
 struct Sale<I, E, G, N, O, R, K, L, M>(PhantomData<fn() -> (I, E, G, N, O, R, K, L, M)>);
 impl<I, E, G, N, O, R, K, L, M> Choreography for Sale<I, E, G, N, O, R, K, L, M>
 where

@@ -42,7 +42,7 @@ fn the_effects_of_a_turn_show_records_and_no_bytes() {
                     Observed {
                         path: 1,
                         name: "now",
-                        result: 39 bytes,
+                        result: 51 bytes,
                     },
                 ],
                 urgent: true,
@@ -91,7 +91,7 @@ fn the_effects_of_a_turn_show_records_and_no_bytes() {
                 body: Deliver {
                     path: 3,
                     operation: Comm,
-                    payload: 39 bytes,
+                    payload: 51 bytes,
                 },
                 with_header: true,
             },

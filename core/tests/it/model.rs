@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use accompanist_core::contract::{Direction, KeyRange, Space};
+use accompanist_core::contract::{Direction, KeyRange};
 use accompanist_core::state::{ReadState, Writes};
 use accompanist_core::{State, Table};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::rig::Disk;
+use crate::rig::{Disk, rows};
 
 type Key = (String, u8);
 const TABLES: [(&str, Table<Key, u32>); 3] =
@@ -163,7 +163,7 @@ proptest! {
         for steps in &groups {
             group_commit(&mut disk, &mut model, steps);
         }
-        let stored = disk.entries(Space::State).len();
+        let stored = rows(&disk).len();
         prop_assert_eq!(stored, model.len());
         for (at, (role, table)) in TABLES.into_iter().enumerate() {
             let state = State::new(&disk, role);
