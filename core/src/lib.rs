@@ -15,7 +15,7 @@
 //! | `frame` | what travels between roles and nodes, as bytes | `base` |
 //! | `record` | what is written into the store, as bytes | `base`, `contract`, `frame` |
 //! | `state` | the built-in state as a step sees it | `base`, `contract` |
-//! | `step` | saga steps: the users' traits, steps made of functions, and steps with their types erased | `base`, `contract`, `state` |
+//! | `step` | saga steps: the users' traits, functions as steps, steps type-erased | `base`, `contract`, `state` |
 //! | `machine` | the protocol of one role instance, a pure state machine | all of the above |
 //! | `language` | choreographies and the operations of their programs | all of the above |
 //! | `driver` | what polls a program and gives its machine turns | all of the above |

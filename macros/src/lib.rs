@@ -5,7 +5,7 @@
 //! the user depends on: `accompanist` exports the one that names `::accompanist`, `accompanist-core` the one that names
 //! `::accompanist_core`. For a renamed dependency, `crate = ..` gives the path.
 //!
-//! This crate knows no protocol and no runtime: [`role`] and [`absent`] turn a type into the code of its impls.
+//! This crate knows no protocol and no runtime: `role` and `absent` turn a type into the code of its impls.
 
 mod absent;
 mod options;
