@@ -26,6 +26,9 @@
 //! | `sql` | steps on a database outside | `writer`, `error`, `runtime`, `node` |
 //! | `testing` | simulated worlds | `base`, `store`, `error`, `runtime`, `node` |
 
+// On docs.rs each item says which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod base;
 mod config;
 

@@ -21,6 +21,9 @@
 //! | `driver` | what polls a program and gives its machine turns | all of the above |
 //! | `testing` | harness, crash explorer, invariants, lints, diagrams for users' tests | all of the above |
 
+// On docs.rs each item says which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod base;
 pub mod contract;
 pub mod frame;

@@ -11,6 +11,9 @@
 //!
 //! This crate must not know frames, actors or stores. Next: [`LocalNetwork`], the smallest of the three.
 
+// On docs.rs each item says which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod faulty;
 mod local;
 #[cfg(feature = "zenoh")]

@@ -19,14 +19,14 @@ impl Machine {
         self.program.end();
         match result {
             Err(abort) => self.decide_abort(&abort),
-            Ok(_) if let Some((path, recorded)) = self.unvisited() => {
-                self.stop(Stop::Diverged { path, recorded, replayed: "nothing".into() });
+            Ok(output) => {
+                if let Some((path, recorded)) = self.unvisited() {
+                    self.stop(Stop::Diverged { path, recorded, replayed: "nothing".into() });
+                } else if self.phase == Phase::Running {
+                    self.caller.note_output(output);
+                    self.caller.give_output(self.journal.barrier());
+                }
             }
-            Ok(output) if self.phase == Phase::Running => {
-                self.caller.note_output(output);
-                self.caller.give_output(self.journal.barrier());
-            }
-            Ok(_) => {}
         }
     }
 

@@ -14,14 +14,14 @@ pub mod sample;
 pub mod services;
 pub mod steps;
 
-/// The interface of Online Boutique's services, from `proto/hipstershop.proto`.
+/// The interface of Online Boutique's services, from `proto/hipstershop.proto` by `generate/`.
 #[allow(missing_docs, clippy::pedantic, reason = "generated")]
 pub mod hipstershop {
-    tonic::include_proto!("hipstershop");
+    include!("generated/hipstershop.rs");
 }
 
-/// What ours offer besides, from `proto/reversal.proto`.
+/// What ours offer besides, from `proto/reversal.proto` by `generate/`.
 #[allow(missing_docs, clippy::pedantic, reason = "generated")]
 pub mod reversal {
-    tonic::include_proto!("accompanist.boutique");
+    include!("generated/accompanist.boutique.rs");
 }
