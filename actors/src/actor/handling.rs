@@ -206,7 +206,8 @@ impl<A: DurableActor> Handle<A> {
         if reply.len() > limit {
             let found = reply.len();
             let reason = format!(
-                "the reply has {found} bytes, the limit is {limit}: give a reference to it, or raise `payload_bytes_max`"
+                "the reply has {found} bytes, the limit is {limit}: give a reference to it, or raise \
+                 `payload_bytes_max`"
             );
             return Err(Abort::new(REPLY_TOO_LARGE, reason));
         }

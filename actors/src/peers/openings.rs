@@ -12,7 +12,8 @@ use accompanist_core::frame::{Dispute, Generation, Membership};
 use accompanist_core::record::{read_value, value_bytes};
 use serde::{Deserialize, Serialize};
 
-use super::{PEERS_MAX, node_of_key};
+use super::PEERS_MAX;
+use super::peer::node_of_key;
 use crate::store::OPENING_KEY;
 
 /// The least time between two records of the progress of a store that has not been opened anew. A copy that lacks

@@ -65,7 +65,8 @@ impl fmt::Display for Finding {
                 let when = if *after { "comes after it" } else { "can run beside it" };
                 write!(
                     f,
-                    "pivot `{}` at {} and step `{}` at {}, which may refuse and {when}: let it end before, or make it `Kind::Retriable`",
+                    "pivot `{}` at {} and step `{}` at {}, which may refuse and {when}: let it end before, or make it \
+                     `Kind::Retriable`",
                     pivot.0, pivot.1, other.0, other.1
                 )
             }
@@ -77,7 +78,8 @@ impl fmt::Display for Finding {
             }
             Self::NoDeadline { role, path, what } => write!(
                 f,
-                "the session has no deadline, and role `{role}` waits for {what} at {path} for as long as it takes: start it with one, or use `comm_within`"
+                "the session has no deadline, and role `{role}` waits for {what} at {path} for as long as it takes: \
+                 start it with one, or use `comm_within`"
             ),
         }
     }
@@ -125,7 +127,7 @@ pub async fn lint<C: Choreography>(
 ) -> Result<Vec<Finding>, RunFailure> {
     let input = encode(&input).map_err(|error| RunFailure::unusable(format!("the input cannot be used: {error}")))?;
     let has_deadline = setup.deadline.is_some();
-    let mut harness = SessionHarness::set(Arc::new(choreography), input.into(), &mut setup, DeliveryOrder::Disk);
+    let mut harness = SessionHarness::new(Arc::new(choreography), input.into(), &mut setup, DeliveryOrder::Disk);
     let mut seen = Seen::new(C::Roles::NAMES.len());
     while !harness.is_over() {
         let event = next_event(&mut harness).await.map_err(|what| harness.failed(what, String::new()))?;

@@ -17,7 +17,6 @@ use super::reachability::Change;
 use super::{LinkSignal, LinkState};
 use crate::base::dropped::Dropped;
 use crate::base::metric;
-use crate::config::ADVERTISEMENT_DELAY_MIN;
 use crate::peers::{Learned, OwnHeard, PeerStore};
 use crate::runtime::messages::SupervisorMessage;
 use crate::store::Halt;
@@ -37,20 +36,18 @@ impl LinkState {
     /// Advertises this node to all, and schedules the next advertisement.
     pub(super) fn advertise(&mut self, myself: &ActorRef<LinkSignal>) {
         let peers = &self.context.peers;
-        self.receptions.make_room(|node| peers.knows(node));
         self.introductions.make_room(|node| peers.knows(node));
-        for node in self.reachability.begin_round(|node| peers.knows(node)) {
-            self.due.entry(node).or_default().probe = true;
+        for node in self.rounds.begin(|node| peers.knows(node)) {
+            self.due.probe(node);
         }
         self.context.peers.note_contacts(self.context.now_ms());
         self.forget_aged();
-        let advertisement = Advertisement { received: self.receptions.report(), ..self.context.advertisement(None) };
-        let round = Round::Broadcast(self.reachability.round());
+        let advertisement = Advertisement { received: self.rounds.report(), ..self.context.advertisement(None) };
+        let round = Round::Broadcast(self.rounds.number());
         let packet = Packet { advertisement: Some(advertisement), round, ..self.packet() };
         self.put(None, &packet);
-        let round = self.advertise_round;
-        myself.send_after(self.advertise_delay, move || LinkSignal::Advertisement(round));
-        self.advertise_delay = (self.advertise_delay * 2).min(self.context.settings.advertisement_period_max);
+        let (delay, series) = self.schedule.plan(self.context.settings.advertisement_period_max);
+        myself.send_after(delay, move || LinkSignal::Advertisement(series));
         self.count(myself);
     }
 
@@ -65,24 +62,23 @@ impl LinkState {
 
     /// Advertises a change of this node to all now, and soon again.
     pub(super) fn announce(&mut self, myself: &ActorRef<LinkSignal>) {
-        self.advertise_round += 1; // Cancels the advertisement that was due later.
-        self.advertise_delay = ADVERTISEMENT_DELAY_MIN;
+        self.schedule.restart();
         self.advertise(myself);
     }
 
     pub(super) fn advertise_to(&mut self, node: NodeId) {
         let advertisement = self.advertisement_of(&node);
-        self.due.entry(node).or_default().advertisement = Some(advertisement);
+        self.due.advertisement(node, advertisement);
     }
 
     pub(super) fn advertisement_of(&mut self, node: &NodeId) -> Advertisement {
-        Advertisement { received: self.receptions.report(), ..self.context.advertisement(Some(node)) }
+        Advertisement { received: self.rounds.report(), ..self.context.advertisement(Some(node)) }
     }
 
     /// Advertises this node to one that is not introduced, and asks for its advertisement.
     pub(super) fn advertise_asking(&mut self, node: &NodeId) {
         let advertisement = Advertisement { ask: true, ..self.advertisement_of(node) };
-        self.due.entry(node.clone()).or_default().advertisement = Some(advertisement);
+        self.due.advertisement(node.clone(), advertisement);
     }
 
     /// Returns the advertisement that precedes or accompanies the first frame to a node.
@@ -153,20 +149,22 @@ impl LinkState {
         if asks || learned.is_disputed {
             self.answer(myself, from);
         }
-        if let Some(change) = self.reachability.report(from, &received, self.context.now_ms()) {
+        if let Some(change) = self.rounds.note_report(from, &received, self.context.now_ms()) {
             self.note_reachability(from, &change);
         }
         self.believe(myself, from, of_others);
         for node in &learned.hints {
             tracing::warn!(
                 by = %from, %node,
-                "a node says that another one has left, which is not received: it is not cast meanwhile; if it is gone for good, `forget` it here, too"
+                "a node says that another one has left, which is not received: it is not cast meanwhile; if it is gone \
+                 for good, `forget` it here, too"
             );
         }
         if learned.forgets_own {
             tracing::error!(
                 by = %from,
-                "an operator has had this node forgotten there: the two take part in no new session together; `undrain` here joins anew"
+                "an operator has had this node forgotten there: the two take part in no new session together; \
+                 `undrain` here joins anew"
             );
         }
     }
@@ -229,7 +227,10 @@ impl LinkState {
             let _order = self.context.writer.in_order();
             let changes = self.context.peers.note_left(std::slice::from_ref(&left));
             if !changes.is_empty() {
-                tracing::warn!(%by, node = %left.node, "an operator says on another node that a node has left: it is cast no more");
+                tracing::warn!(
+                    %by, node = %left.node,
+                    "an operator says on another node that a node has left: it is cast no more"
+                );
                 self.write_news(myself, by, changes, vec![left], None);
             }
         }
@@ -244,21 +245,22 @@ impl LinkState {
         match &learned.store {
             Some(PeerStore::GoneBack { refused, known }) => tracing::error!(
                 %peer, %refused, %known,
-                "a peer has an older copy of its store, or another one: nothing is taken from it. Give it the store that is known; \
-                 or start it with `--accept-restore`, if that is lost: what was done since is done again there or listed"
+                "a peer has an older copy of its store, or another one: nothing is taken from it. Give it the store \
+                 that is known; or start it with `--accept-restore`, if that is lost: what was done since is done \
+                 again there or listed"
             ),
             Some(PeerStore::TwoOwners { refused, known }) => tracing::error!(
                 %peer, %refused, %known,
-                "two nodes of one name are at work on two copies of one store, and both have to stop: decide which of them goes on, \
-                 and start that one alone, with `--accept-restore`"
+                "two nodes of one name are at work on two copies of one store, and both have to stop: decide which of \
+                 them goes on, and start that one alone, with `--accept-restore`"
             ),
             Some(PeerStore::Known) | None => {}
         }
         if learned.is_restored {
             tracing::warn!(
                 %peer,
-                "a peer goes on with an older copy of its store, as an operator has accepted there: all sessions here that it is \
-                 cast in ask it anew"
+                "a peer goes on with an older copy of its store, as an operator has accepted there: all sessions here \
+                 that it is cast in ask it anew"
             );
             // Between two trees of actors all instances are reactivated anyway.
             let _ = self.context.routes.to_supervisor(SupervisorMessage::NudgeAllOf(peer.clone()));
@@ -324,7 +326,7 @@ impl LinkState {
                     "a peer says that it receives nothing from this node, which receives it: the way to it is made anew"
                 );
                 self.context.peers.note_deaf(peer, Some(self.context.now_ms().saturating_sub(for_ms)));
-                if let Some(wire) = self.wire.upgrade() {
+                if let Some(wire) = self.endpoint.wire() {
                     wire.heal(peer, heal);
                 }
             }
