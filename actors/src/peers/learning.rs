@@ -155,7 +155,7 @@ mod tests {
     use crate::peers::membership::OwnStatus;
 
     #[test]
-    fn strangers_do_not_fill_the_memory() {
+    fn unknown_nodes_are_bounded() {
         let advertisement = |role: &str| Advertisement { roles: vec![role.into()], ..Advertisement::default() };
         let is_stored = |learned: Learned| !learned.changes.is_empty();
         let node = |number: usize| NodeId::new(format!("node-{number}")).unwrap();
@@ -176,7 +176,7 @@ mod tests {
 
     /// Later releases read these bytes from stores.
     #[test]
-    fn the_bytes_of_what_is_stored_stay() {
+    fn the_stored_bytes_of_peers_are_stable() {
         let offered = OfferedChoreography { choreography: "sale".into(), version: 2, patches: vec!["p".into()] };
         let roles = vec!["bank".into()];
         let generation = Generation { restores: 1, number: 2, id: 3, opened: 4, batch: 5 };

@@ -45,7 +45,7 @@ use self::membership::OwnStatus;
 pub use self::membership::{KnownNode, MemberStatus};
 pub use self::missing_role::MissingRole;
 pub use self::openings::PeerStore;
-pub(crate) use self::own_name::OwnHeard;
+pub(crate) use self::own_name::OwnNameUse;
 use self::peer::Peer;
 use crate::writer::Counts;
 
@@ -143,7 +143,7 @@ impl Peers {
         let OwnStatus { membership, change, draining, fresh } = known.own.status();
         (advertisement.membership, advertisement.change, advertisement.draining, advertisement.fresh) =
             (membership, change, draining, fresh);
-        (advertisement.left, advertisement.needs) = (known.left.told(), known.needs());
+        (advertisement.left, advertisement.needs) = (known.left.report(), known.needs());
         advertisement
     }
 

@@ -24,17 +24,17 @@ struct Namesake {
     last_ms: u64,
     advertisements: u64,
     /// Whether this node has received them itself.
-    is_heard: bool,
+    was_received: bool,
 }
 
 impl Namesake {
-    fn new(generation: Generation, is_heard: bool, now_ms: u64) -> Self {
-        Self { generation, since_ms: now_ms, last_ms: now_ms, advertisements: 0, is_heard }
+    fn new(generation: Generation, was_received: bool, now_ms: u64) -> Self {
+        Self { generation, since_ms: now_ms, last_ms: now_ms, advertisements: 0, was_received }
     }
 
     /// Returns whether the namesake was received and did not begin earlier than this node: then both are at work.
-    fn is_heard_later(&self, own: Generation) -> bool {
-        self.is_heard && self.generation.order() >= own.order()
+    fn was_received_later(&self, own: Generation) -> bool {
+        self.was_received && self.generation.order() >= own.order()
     }
 }
 
@@ -95,13 +95,18 @@ impl OwnOpening {
         let own = self.generation;
         let told_ms = self.period_ms.saturating_mul(LIVE_PERIODS);
         let namesake = self.namesake.filter(|namesake| now_ms.saturating_sub(namesake.last_ms) <= told_ms)?;
-        Some(Dispute { membership, refused: namesake.generation, known: own, both_live: namesake.is_heard_later(own) })
+        Some(Dispute {
+            membership,
+            refused: namesake.generation,
+            known: own,
+            both_live: namesake.was_received_later(own),
+        })
     }
 }
 
 /// The result of an advertisement in this node's name.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum OwnHeard {
+pub(crate) enum OwnNameUse {
     /// The advertisement is this node's own.
     Echo,
     /// The advertisement is from another store under this node's name: a node that knows the name informs the newcomer.
@@ -115,25 +120,25 @@ pub(crate) enum OwnHeard {
 
 impl Peers {
     /// Handles an advertisement that another node has sent in this node's name.
-    pub(crate) fn hear_own(&self, advertisement: &Advertisement, now_ms: u64) -> OwnHeard {
+    pub(crate) fn handle_own_name(&self, advertisement: &Advertisement, now_ms: u64) -> OwnNameUse {
         let mut known = self.lock();
         let by = known.node.to_string();
         let membership = known.own.status().membership;
         let opening = &mut known.opening;
         let (own, offered) = (opening.generation, advertisement.generation);
         if advertisement.membership != membership {
-            return OwnHeard::OtherStore;
+            return OwnNameUse::OtherStore;
         }
         if offered.is_same(&own) {
-            return OwnHeard::Echo;
+            return OwnNameUse::Echo;
         }
         let namesake = opening.note_namesake(offered, now_ms);
         let names_own = |dispute: &Dispute| dispute.refused.is_same(&own) || dispute.known.is_same(&own);
         let goes_on = is_at_work(now_ms.saturating_sub(namesake.since_ms), namesake.advertisements, opening.period_ms);
         if offered.order() < own.order() && !advertisement.dispute.as_ref().is_some_and(names_own) && !goes_on {
-            return OwnHeard::Earlier { is_new: namesake.advertisements == 1 };
+            return OwnNameUse::Earlier { is_new: namesake.advertisements == 1 };
         }
-        OwnHeard::Halt(Halt { by, own, other: offered, both_live: true })
+        OwnNameUse::Halt(Halt { by, own, other: offered, both_live: true })
     }
 
     /// Notes why this node stops: all nodes are informed, in particular those that use its name.

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_made_up_make_room_for_nodes_that_are_there() {
+    fn forged_names_make_room_for_real_nodes() {
         let peers = peers();
         assert!(
             learn(&peers, 0, 0) && peers.note_partner(&node(0)).is_some() && peers.note_partner(&node(0)).is_none()
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_taken_part_in_nothing_and_is_silent_is_forgotten_after_an_hour() {
+    fn a_silent_node_without_sessions_is_forgotten_after_an_hour() {
         let peers = peers();
         assert!(learn(&peers, 0, 0) && learn(&peers, 1, 0));
         peers.note_partner(&node(0)).unwrap();

@@ -42,12 +42,12 @@ pub(super) enum Fault {
 
 impl Fault {
     /// Returns the fault as an error of the store at `path`.
-    pub(super) fn told(self, path: &str) -> StoreError {
+    pub(super) fn error_at(self, path: &str) -> StoreError {
         let owned = path.to_owned();
         match self {
             Self::Damage(reason) => StoreError::Damaged { path: owned, reason },
             Self::InUse => StoreError::InUse { path: owned },
-            Self::Unusable(error) => unusable::told(path, &error),
+            Self::Unusable(error) => unusable::error_at(path, &error),
             Self::Newer(found) => {
                 let [.., supported] = journals::MAGIC;
                 StoreError::NewerFormat { found: found.into(), supported: supported.into() }

@@ -63,7 +63,7 @@ fn an_empty_file_is_the_defaults_and_none_is_no_bound() {
 }
 
 #[test]
-fn a_mistake_is_told_with_file_line_and_key() {
+fn a_mistake_is_reported_with_file_line_and_key() {
     check(
         "\n\n[limits]\ntries_max = 5\nsignal_max = 3\n",
         &[],
@@ -188,7 +188,7 @@ node                 rest_for_one, 5 restarts in 1m after 20ms to 10s (+10 %), r
 }
 
 #[tokio::test]
-async fn what_is_named_has_to_be_there_at_the_start() {
+async fn names_in_the_configuration_must_exist_at_the_start() {
     for (text, expected) in [
         (
             "\n[supervision.roles.frint]\n",

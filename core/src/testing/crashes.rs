@@ -347,12 +347,12 @@ fn judge<C: Choreography>(
         }
     }
     if let Some(judge) = setup.judge {
-        let told = match &output {
+        let decoded = match &output {
             Ok(output) => Ok(decode(output.as_slice()).map_err(|error| format!("the output cannot be read: {error}"))?),
             Err(abort) => Err(abort.clone()),
         };
         let disks = C::Roles::NAMES.iter().copied().zip(harness.disks().cloned()).collect();
-        let ended = Ended { output: told, disks };
+        let ended = Ended { output: decoded, disks };
         panics::catch(|| judge(&ended)).map_err(|panic| format!("the test's judge says: {panic}"))?;
     }
     Ok((output, finished))

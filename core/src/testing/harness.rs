@@ -111,8 +111,8 @@ impl<C: Choreography> SessionHarness<C> {
         });
         let choreography = self.choreography.clone();
         let (input, clock) = (opened.input, self.time.clock().clone());
-        let part = choreography.part(instance, input, site.service.clone(), clock, alarm);
-        site.driver.begin(part.with_courier(self.requests.courier()));
+        let instance = choreography.part(instance, input, site.service.clone(), clock, alarm);
+        site.driver.begin(instance.with_courier(self.requests.courier()));
         site.due.store(true, Ordering::SeqCst);
         site.signals = self.signals.iter().filter(|signal| signal.role == role).cloned().collect();
     }
@@ -194,7 +194,7 @@ impl<C: Choreography> SessionHarness<C> {
             verdict = verdict.and(self.checks.monitor.said(&node, frame, receipt.as_ref()));
         }
         if !effects.lacking.is_empty() && site.is_alive() {
-            let rest = site.driver.end().and_then(|part| part.passivation_without(&effects.lacking));
+            let rest = site.driver.end().and_then(|instance| instance.passivation_without(&effects.lacking));
             site.disk.apply(rest.into_iter().collect());
             site.lacking = effects.lacking;
             self.live(index);
@@ -263,10 +263,10 @@ impl<C: Choreography> SessionHarness<C> {
             return self.hear(frame.answered(None), None);
         }
         if let Some(site) = self.sites.get(index)
-            && let Some(part) = site.driver.instance()
+            && let Some(instance) = site.driver.instance()
         {
             if let Some(delivery) = Delivery::of_cast(self.start.header(), frame, receipt) {
-                part.deliver(delivery);
+                instance.deliver(delivery);
             }
             site.due.store(true, Ordering::SeqCst);
         }
@@ -300,7 +300,7 @@ impl<C: Choreography> SessionHarness<C> {
         for Signal { name, key, payload, .. } in &signals {
             // The signal is given again in each life, and recognised by its key. A signal that comes too late changes
             // nothing.
-            let _ = site.driver.instance().map(|part| part.signal(name, key, payload.clone()));
+            let _ = site.driver.instance().map(|instance| instance.signal(name, key, payload.clone()));
         }
         site.due.store(true, Ordering::SeqCst);
         format!("is given {} signals", signals.len())

@@ -211,8 +211,8 @@ impl Seen {
                     self.active.insert(role);
                 }
             }
-            let Some(part) = harness.part(role) else { continue };
-            for step in part.steps() {
+            let Some(instance) = harness.instance(role) else { continue };
+            for step in instance.steps() {
                 let seen = self.steps.entry(step.path).or_insert_with(|| SeenStep {
                     name: step.name,
                     kind: step.kind,
@@ -225,10 +225,10 @@ impl Seen {
                 }
                 self.active.insert(role);
             }
-            if part.has_observed() || part.view().is_some() {
+            if instance.has_observed() || instance.view().is_some() {
                 self.active.insert(role);
             }
-            for (path, what) in part.waits_without_limit() {
+            for (path, what) in instance.waits_without_limit() {
                 self.waits.insert((role, path, what));
             }
         }

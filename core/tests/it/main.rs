@@ -28,6 +28,7 @@ mod operations;
 mod rig;
 mod rooms;
 mod tables;
+mod trade;
 mod ui;
 mod undecided;
 mod unrecorded;

@@ -17,7 +17,7 @@ use super::reachability::Change;
 use super::{LinkSignal, LinkState};
 use crate::base::dropped::Dropped;
 use crate::base::metric;
-use crate::peers::{Learned, OwnHeard, PeerStore};
+use crate::peers::{Learned, OwnNameUse, PeerStore};
 use crate::runtime::messages::SupervisorMessage;
 use crate::store::Halt;
 use crate::writer::{CensusQuery, Counts, Job};
@@ -133,7 +133,7 @@ impl LinkState {
         self.note_store(from, &learned);
         match self.introductions.accept(from, epoch, &learned, is_known) {
             Introduction::Known => {}
-            Introduction::New => self.come_back(from, is_known),
+            Introduction::New => self.note_return(from, is_known),
             Introduction::Refused(reason) => {
                 self.context.note_dropped(reason, || format!("{from} in epoch {epoch} is not heard"));
                 if learned.is_other || learned.is_disputed {
@@ -268,20 +268,20 @@ impl LinkState {
     }
 
     /// Handles an advertisement that another node has sent in this node's name.
-    pub(super) fn hear_own(&mut self, myself: &ActorRef<LinkSignal>, advertisement: &Advertisement) {
-        match self.context.peers.hear_own(advertisement, self.context.now_ms()) {
-            OwnHeard::Echo => {}
-            OwnHeard::OtherStore => {
+    pub(super) fn handle_own_name(&mut self, myself: &ActorRef<LinkSignal>, advertisement: &Advertisement) {
+        match self.context.peers.handle_own_name(advertisement, self.context.now_ms()) {
+            OwnNameUse::Echo => {}
+            OwnNameUse::OtherStore => {
                 let detail = || "another node calls itself as this one, with another store".to_owned();
                 self.context.note_dropped("same name", detail);
             }
-            OwnHeard::Earlier { is_new } => {
+            OwnNameUse::Earlier { is_new } => {
                 counter!(metric::DROPPED, "reason" => "earlier life").increment(1);
                 if is_new {
                     self.announce(myself);
                 }
             }
-            OwnHeard::Halt(halt) => self.halt(myself, &halt),
+            OwnNameUse::Halt(halt) => self.halt(myself, &halt),
         }
     }
 
@@ -303,7 +303,7 @@ impl LinkState {
     }
 
     /// Handles a node that has just joined or returned: frames that wait for it are sent early.
-    fn come_back(&mut self, node: &NodeId, is_known: bool) {
+    fn note_return(&mut self, node: &NodeId, is_known: bool) {
         self.partners.remove(node); // Another node may use the name now.
         let now_ms = self.context.now_ms();
         if self.introductions.hurries(node, is_known, now_ms) {

@@ -52,7 +52,7 @@ use crate::runtime::queue_delay::QueueDelay;
 /// A signal that wakes the link.
 pub(crate) enum LinkSignal {
     /// The link's queue has messages.
-    Told,
+    Queued,
     /// Probe each node that has unacknowledged frames of passivated instances with one instance.
     Probe,
     /// Some frames are due to be resent.
@@ -112,7 +112,7 @@ impl Actor for Link {
         *context.admissions.queue_delay() = QueueDelay::default();
         let own = LinkHandle::new({
             let myself = myself.clone();
-            move || myself.cast(LinkSignal::Told).is_ok()
+            move || myself.cast(LinkSignal::Queued).is_ok()
         });
         let (endpoint, wire) = Endpoint::attach(&context, transport.as_ref(), own.clone()).await?;
         context.routes.set_wire(Some(wire));
@@ -152,11 +152,11 @@ impl Actor for Link {
         state: &mut LinkState,
     ) -> Result<(), ActorProcessingErr> {
         match signal {
-            LinkSignal::Told => {
+            LinkSignal::Queued => {
                 // Let all ready instances send first, so that what is due to one node shares a packet.
                 tokio::task::yield_now().await;
                 for message in state.own.take() {
-                    state.hear(&myself, message)?;
+                    state.handle_message(&myself, message)?;
                 }
             }
             LinkSignal::Probe => state.passivated.probe(),
@@ -183,11 +183,15 @@ impl Actor for Link {
 }
 
 impl LinkState {
-    fn hear(&mut self, myself: &ActorRef<LinkSignal>, message: LinkMessage) -> Result<(), ActorProcessingErr> {
+    fn handle_message(
+        &mut self,
+        myself: &ActorRef<LinkSignal>,
+        message: LinkMessage,
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             LinkMessage::Send { id, frames, acks } => {
                 for outgoing in frames {
-                    self.say(id, outgoing);
+                    self.send(id, outgoing);
                 }
                 for receipt in acks {
                     self.acknowledge(receipt);

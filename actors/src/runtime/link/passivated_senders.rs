@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn they_come_back_as_their_node_hears() {
+    fn instances_are_reactivated_as_their_node_acknowledges() {
         let [bank, shop] = ["bank", "shop"].map(|name| NodeId::new(name).unwrap());
         let id = |number| InstanceId { session: SessionId::fresh(number, 0), role: RoleIndex(0) };
         let mut passivated = PassivatedSenders::default();

@@ -24,7 +24,7 @@ impl LinkState {
             // Only the advertisement in such a packet matters: it tells who else uses this node's name.
             Ok(packet) if *from == self.context.node => {
                 if let Some(advertisement) = packet.advertisement.filter(|_| packet.epoch != self.epoch) {
-                    self.hear_own(myself, &advertisement);
+                    self.handle_own_name(myself, &advertisement);
                 }
                 return;
             }

@@ -20,7 +20,7 @@ impl LinkState {
         }
     }
 
-    pub(super) fn say(&mut self, id: InstanceId, outgoing: Outgoing) {
+    pub(super) fn send(&mut self, id: InstanceId, outgoing: Outgoing) {
         if !outgoing.key.is_acknowledged() {
             return self.transmit(Transmission { node: outgoing.node, number: 0, frame: outgoing.frame });
         }

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_come_at_a_time_and_what_is_due_comes_first() {
+    fn reactivations_are_bounded_and_due_timers_come_first() {
         let mut queue = ReactivationQueue::default();
         assert_eq!(queue.next_page(0, 100), Some((Reading::Recovery, vec![])));
         assert_eq!(queue.next_page(0, 100), None, "it is being read");
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_comes_back_to_nudge_page_by_page_for_ever() {
+    fn open_instances_are_reactivated_to_nudge_page_by_page() {
         let mut queue = ReactivationQueue::default();
         queue.next_page(0, 100);
         queue.found(&Reading::Recovery, page(&[]));

@@ -15,7 +15,7 @@ impl<C: Choreography> SessionHarness<C> {
     pub(in crate::testing) fn standstill(&self) -> String {
         let roles = self.sites.iter().enumerate().map(|(index, site)| {
             let standing = match (site.driver.instance(), site.disk.closed()) {
-                (Some(part), _) => part.describe(),
+                (Some(instance), _) => instance.describe(),
                 (None, Some(_)) => "has closed the session".into(),
                 (None, None) => "does not know the session".into(),
             };
@@ -44,7 +44,7 @@ impl<C: Choreography> SessionHarness<C> {
         self.sites.iter().map(|site| &site.disk)
     }
 
-    pub(in crate::testing) fn part(&self, role: usize) -> Option<&RoleInstance> {
+    pub(in crate::testing) fn instance(&self, role: usize) -> Option<&RoleInstance> {
         self.sites.get(role)?.driver.instance()
     }
 

@@ -42,7 +42,7 @@ async fn an_order_survives_each_pair_of_crashes() {
 }
 
 #[tokio::test]
-async fn the_program_gives_no_cause_for_words() {
+async fn the_program_has_no_lint_findings() {
     let scene = TestSetup::new(services()).deadline(Duration::from_hours(1));
     let findings = lint(WarehouseOrder, Order::sample(1), scene).await.unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(findings, []);

@@ -16,7 +16,7 @@ fn say(outbox: &mut Outbox, number: u128, now_ms: u64) -> u64 {
 }
 
 #[test]
-fn a_node_that_acknowledges_late_is_waited_for() {
+fn a_slow_node_gets_a_longer_retransmission_delay() {
     let mut outbox = Outbox::new(&Settings::default());
     for number in 0..50 {
         let sent = say(&mut outbox, number, 0);
@@ -59,7 +59,7 @@ fn due(outbox: &mut Outbox, now_ms: u64) -> Vec<u64> {
 }
 
 #[test]
-fn a_frame_is_sent_again_after_about_a_round_trip_when_a_later_one_has_arrived() {
+fn a_frame_is_resent_after_about_a_round_trip_when_a_later_one_has_arrived() {
     let mut outbox = usual();
     let [lost, stuck, arrived] = [50, 51, 52].map(|number| say(&mut outbox, number, 100));
     outbox.acknowledge(arrived, 110);
@@ -73,7 +73,7 @@ fn a_frame_is_sent_again_after_about_a_round_trip_when_a_later_one_has_arrived()
 }
 
 #[test]
-fn a_node_that_acknowledges_nothing_is_sent_the_last_and_the_first_again_more_and_more_seldom() {
+fn the_first_and_last_frame_are_resent_to_a_silent_node_at_growing_intervals() {
     let mut outbox = usual();
     let [first, between, last] = [50, 51, 52].map(|number| say(&mut outbox, number, 100));
     assert!(due(&mut outbox, 114).is_empty());
@@ -84,7 +84,7 @@ fn a_node_that_acknowledges_nothing_is_sent_the_last_and_the_first_again_more_an
 }
 
 #[test]
-fn what_a_node_could_not_hear_says_nothing_of_its_pace() {
+fn a_frame_that_could_not_arrive_does_not_change_the_latency() {
     let mut outbox = Outbox::new(&Settings::default());
     let sent = say(&mut outbox, 0, 0);
     outbox.hurry(&NodeId::new("peer").expect("a name"), 60_000);
