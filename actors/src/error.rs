@@ -71,7 +71,8 @@ pub enum NodeError {
     Advertisement(#[from] AdvertisementError),
     /// The process aborts on a panic, so that no supervisor could restart anything.
     #[error(
-        "this binary is built with `panic = \"abort\"`, which takes supervision away: build it with `panic = \"unwind\"`"
+        "this binary is built with `panic = \"abort\"`, which takes supervision away: build it with `panic = \
+         \"unwind\"`"
     )]
     PanicAborts,
     /// The store cannot be used.
@@ -185,24 +186,30 @@ pub enum StartError {
     },
     /// This node drains and takes no new sessions.
     #[error(
-        "this node drains, and takes no new sessions: start it on another node that plays the role, or `undrain` this one"
+        "this node drains, and takes no new sessions: start it on another node that plays the role, or `undrain` this \
+         one"
     )]
     Draining,
     /// This node has left for good, or an operator has had it forgotten.
     #[error(
-        "this node has left, and takes no new sessions: start it on another node, or let this one join anew with `undrain`"
+        "this node has left, and takes no new sessions: start it on another node, or let this one join anew with \
+         `undrain`"
     )]
     HasLeft,
     /// No known node plays a role.
     #[error(
-        "no node is known that plays role `{role}` and takes new sessions: is one running, connected to this one in both directions, not draining, and not cordoned here?"
+        "no node is known that plays role `{role}` and takes new sessions: is one running, connected to this one in \
+         both directions, not draining, and not cordoned here?"
     )]
     NobodyPlays {
         /// The role.
         role: &'static str,
     },
     /// Each version lacks, for some role, a node that plays the role with that version.
-    #[error("no version of `{name}` has a node for each of its roles ({}): upgrade nodes until they have one in common", gaps_text(.missing))]
+    #[error(
+        "no version of `{name}` has a node for each of its roles ({}): upgrade nodes until they have one in common",
+        gaps_text(.missing)
+    )]
     NoCommonVersion {
         /// The choreography.
         name: &'static str,
@@ -211,8 +218,8 @@ pub enum StartError {
     },
     /// The key names a session that was started with a version whose types differ.
     #[error(
-        "session {session} runs version {found} of `{name}`, which is started by another role than version {version}, or \
-         with values of other types: follow it with a choreography that has those of version {found}"
+        "session {session} runs version {found} of `{name}`, which is started by another role than version {version}, \
+         or with values of other types: follow it with a choreography that has those of version {found}"
     )]
     OtherVersion {
         /// The session.
@@ -248,8 +255,8 @@ pub enum StartError {
     /// The key stands for a session that was started with another input, or another number of members of the role
     /// family.
     #[error(
-        "the key stands for session {session} of `{name}`, which was started with another input (fingerprint {first}, this one is \
-         {input}): use another key, or follow that session with `Node::session`"
+        "the key stands for session {session} of `{name}`, which was started with another input (fingerprint {first}, \
+         this one is {input}): use another key, or follow that session with `Node::session`"
     )]
     OtherInput {
         /// The choreography's name.
@@ -272,8 +279,8 @@ pub enum StartError {
     /// Messages wait too long at a node that would be cast, or this start has waited too long for its turn. No
     /// session was started.
     #[error(
-        "what arrives at node `{node}` takes {delay:?} until it is on disk, so that a session would wait for longer than \
-         `queue_delay_max`: try again later"
+        "what arrives at node `{node}` takes {delay:?} until it is on disk, so that a session would wait for longer \
+         than `queue_delay_max`: try again later"
     )]
     QueueTooLong {
         /// The node, which may be this one.
@@ -283,7 +290,8 @@ pub enum StartError {
     },
     /// Too many role instances are open on disk.
     #[error(
-        "{0} role instances are open in the store, which is the limit: try again when some have ended, or raise `open_max`"
+        "{0} role instances are open in the store, which is the limit: try again when some have ended, or raise \
+         `open_max`"
     )]
     TooManyOpen(u64),
     /// The node has stopped.
@@ -424,7 +432,8 @@ pub enum SessionLookupError {
     },
     /// The session runs, or ran, a version that another role starts, or whose types differ.
     #[error(
-        "session {session} is of version {found}, with other types than version {asked}: ask for it as what it was started as"
+        "session {session} is of version {found}, with other types than version {asked}: ask for it as what it was \
+         started as"
     )]
     OtherVersion {
         /// The session.

@@ -249,7 +249,7 @@ async fn a_running_system_refuses_what_it_has_to() {
 
 /// The check is one: a port that is open to all is told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_running_system_that_lets_everybody_in_is_told() {
+async fn an_unprotected_running_system_is_reported() {
     let port = free_port();
     let (listen, plain) = (format!("tls/127.0.0.1:{port}"), format!("tcp/127.0.0.1:{port}"));
     let system = System::new(&listen);

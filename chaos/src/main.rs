@@ -7,12 +7,11 @@
 
 mod attack;
 mod audit;
-#[allow(
+#[expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     unreachable_pub,
-    missing_docs,
-    reason = "written as a part of tests"
+    reason = "written as a part of tests, which allow all of these"
 )]
 #[path = "../../actors/tests/it/changes.rs"]
 mod changes;

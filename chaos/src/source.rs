@@ -72,7 +72,9 @@ impl Source {
             tokio::select! {
                 answer = timeout_at(deadline, self.answers.recv()) => {
                     self.note_progress();
-                    let Ok(Some(answer)) = answer else { bail!("no order has ended for {STALL_MAX:?}; open are {}", self.describe_open()) };
+                    let Ok(Some(answer)) = answer else {
+                        bail!("no order has ended for {STALL_MAX:?}; open are {}", self.describe_open())
+                    };
                     self.take(answer)?;
                 }
                 Ok(()) = lives.changed() => self.say_open_again().await,

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_out_is_said_after_its_minute() {
+    fn suppressed_lines_are_reported_after_their_minute() {
         let (filter, start) = (ZenohLogFilter::default().lines_per_minute(1), Instant::now());
         let (one, other) = (("zenoh::one", 1), ("zenoh::one", 2));
         let passed: Vec<bool> = (0..4).map(|_| filter.admit(one, start).0).collect();

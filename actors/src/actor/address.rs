@@ -13,7 +13,7 @@ use accompanist_core::{Abort, Message, NodeId, SessionId, State};
 use tokio::sync::oneshot;
 
 use super::builder::outbound_of;
-use super::channel::{Answer, Channel, ChannelOpen, Envelope, LETTER, RefusalDecision, ReplyExpected};
+use super::channel::{Answer, Channel, ChannelOpen, ENVELOPE_SIGNAL, Envelope, RefusalDecision, ReplyExpected};
 use super::outbound::Outbound;
 use super::refusals::{self, Refusal};
 use super::reopen::{Place, over_because};
@@ -158,7 +158,8 @@ impl<A: DurableActor> Address<A> {
             return Err(ActorError::NotPlayedHere(A::NAME));
         }
         let instance = handling::state_of(A::NAME, &self.name);
-        let list = self.read_as(handling::BOOKS.to_owned(), move |books| refusals::list(books, &instance)).await?;
+        let list =
+            self.read_as(handling::ACTOR_TABLES.to_owned(), move |books| refusals::list(books, &instance)).await?;
         let list = list.map_err(|abort| ActorError::Refused { actor: self.to_string(), abort })?;
         Ok(list.into_iter().map(RefusedMessage::from).collect())
     }
@@ -342,7 +343,7 @@ impl<M: Message> From<(u64, Refusal)> for RefusedMessage<M> {
 
 /// Checks that a message of `bytes` to the instance `name` can be sent.
 pub(super) fn check_size(name: &str, bytes: usize, limit: usize) -> Result<(), ActorError> {
-    let found = bytes + ENVELOPE_BYTES + LETTER.len();
+    let found = bytes + ENVELOPE_BYTES + ENVELOPE_SIGNAL.len();
     if name.len() > INSTANCE_NAME_BYTES_MAX {
         return Err(ActorError::NameTooLong(name.len()));
     }

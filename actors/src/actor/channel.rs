@@ -21,7 +21,7 @@ use crate::runtime::channel::CHANNEL;
 /// The name of the sending role, at every node that tells or asks.
 pub(crate) const SENDER: &str = "accompanist.sender";
 /// The name of the signals that are messages to an actor.
-pub(super) const LETTER: &str = "letter";
+pub(super) const ENVELOPE_SIGNAL: &str = "letter";
 
 /// The sending role.
 #[derive(Debug, Clone, Copy)]
@@ -153,7 +153,8 @@ impl<A: DurableActor> Choreography for Channel<A> {
 impl<A: DurableActor> Channel<A> {
     /// Takes the messages that wait, and has them handled.
     async fn turn(&self, ctx: &Context<(SenderRole, Played<A>)>, name: &str, sender: &NodeId) -> Result<(), Abort> {
-        let envelopes = ctx.signals::<_, Envelope, _>(SenderRole, LETTER, self.outbound.limits().batch_max).await?;
+        let envelopes =
+            ctx.signals::<_, Envelope, _>(SenderRole, ENVELOPE_SIGNAL, self.outbound.limits().batch_max).await?;
         let envelopes = ctx.broadcast(SenderRole, &envelopes).await?;
         if envelopes.iter().all(|envelope| envelope.wants == ReplyExpected::Nothing) {
             let all = ctx.conclave((Played::<A>::new(),), async |ctx| {

@@ -16,7 +16,8 @@ pub enum ActorError {
     /// The mailbox on this node is full: the actor, or the way to it, is slower than its senders. The message was not
     /// accepted.
     #[error(
-        "{waiting} messages wait for actor `{actor}` on this node, which is the limit (`limits.signals_max`): slow down, and try again"
+        "{waiting} messages wait for actor `{actor}` on this node, which is the limit (`limits.signals_max`): slow \
+         down, and try again"
     )]
     Full {
         /// The actor.
@@ -57,8 +58,8 @@ pub enum ActorError {
     },
     /// The builder of this node was not given the actor.
     #[error(
-        "actor `{name}` version {version} is not known to this node: give its builder `actor` (to play it) or `talks_to` \
-         (to reach it)"
+        "actor `{name}` version {version} is not known to this node: give its builder `actor` (to play it) or \
+         `talks_to` (to reach it)"
     )]
     UnknownActor {
         /// The actor's name.
@@ -99,8 +100,8 @@ pub enum ActorError {
     },
     /// The channel to the actor is over, which the runtime itself never causes. The message was not accepted.
     #[error(
-        "the channel to actor `{actor}` is over ({reason}), and what it had not handled is lost: find out how that came, \
-         and open it anew with `Address::reopen`"
+        "the channel to actor `{actor}` is over ({reason}), and what it had not handled is lost: find out how that \
+         came, and open it anew with `Address::reopen`"
     )]
     ChannelOver {
         /// The actor.

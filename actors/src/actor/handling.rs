@@ -25,7 +25,7 @@ const ANSWER_BYTES: usize = 64;
 /// The name of the step.
 pub(super) const HANDLE: &str = "handle";
 /// The name under which the runtime's own tables are stored.
-pub(super) const BOOKS: &str = "accompanist.actors";
+pub(super) const ACTOR_TABLES: &str = "accompanist.actors";
 /// The code of a refusal because an operator has had the message skipped.
 pub(super) const SKIPPED: &str = "accompanist.skipped";
 /// The number of the latest handled message, by the instance and version of the actor and the channel that caused the
@@ -124,7 +124,7 @@ impl<A: DurableActor> Handle<A> {
     ) -> Result<HandledMessage, Abort> {
         let actor = self.actor.as_ref().ok_or_else(|| Abort::failure("the actor is not played here"))?;
         let name = state_of(A::NAME, &work.name);
-        state.within(BOOKS, |books| {
+        state.within(ACTOR_TABLES, |books| {
             if let Some((cause, number)) = envelope.cause {
                 let known = HANDLED.get(books, (name.as_str(), A::VERSION, cause))?;
                 if known.is_some_and(|known| known >= number) {
@@ -206,7 +206,8 @@ impl<A: DurableActor> Handle<A> {
         if reply.len() > limit {
             let found = reply.len();
             let reason = format!(
-                "the reply has {found} bytes, the limit is {limit}: give a reference to it, or raise `payload_bytes_max`"
+                "the reply has {found} bytes, the limit is {limit}: give a reference to it, or raise \
+                 `payload_bytes_max`"
             );
             return Err(Abort::new(REPLY_TOO_LARGE, reason));
         }
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_again_is_known_by_its_cause_however_much_came_between() {
+    fn a_duplicate_is_recognised_by_its_cause_after_any_number_of_messages() {
         let mut stored = Writes::default();
         let [one, two, three] = [1, 2, 3].map(|number| envelope(Some((7, number)), u32::try_from(number).unwrap()));
         assert_eq!(handle(&mut stored, 1, &[one.clone(), two.clone()]), (2, vec![1, 2]));
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_leaves_what_came_before_it_handled_and_nothing_of_its_own() {
+    fn a_panic_keeps_earlier_messages_handled_and_discards_its_own_changes() {
         let mut stored = Writes::default();
         let envelopes = [envelope(None, 1), envelope(None, 13), envelope(None, 2)];
         assert_eq!(handle(&mut stored, 1, &envelopes), (1, vec![1]));

@@ -238,8 +238,8 @@ impl<'a> ActorContext<'a> {
         let bytes_max = limits.payload_bytes_max.saturating_mul(TOLD_PAYLOADS_MAX);
         if self.told.len() >= limits.tells_max || self.told_bytes > bytes_max {
             return Err(format!(
-                "one message may make an actor tell {} others with {bytes_max} bytes in all: raise `actors.tells_max`, or \
-                 tell less at once",
+                "one message may make an actor tell {} others with {bytes_max} bytes in all: raise `actors.tells_max`, \
+                 or tell less at once",
                 limits.tells_max
             ));
         }

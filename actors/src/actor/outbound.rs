@@ -14,7 +14,7 @@ use accompanist_core::{Abort, Kind, Local, Payload, SessionId, Transaction};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
 
-use super::channel::{Channel, Envelope, LETTER, Played, ReplyExpected};
+use super::channel::{Channel, ENVELOPE_SIGNAL, Envelope, Played, ReplyExpected};
 use super::pending_replies::PendingReplies;
 use super::reopen::over_because;
 use super::tell_queue::{Bounds, TellQueue};
@@ -172,7 +172,7 @@ impl Outbound {
         envelope: &Envelope,
     ) -> Result<(), ActorError> {
         let handle = InstanceHandle::new(channel, node.context().clone());
-        let Err(error) = handle.signal(LETTER, key, envelope).await else { return Ok(()) };
+        let Err(error) = handle.signal(ENVELOPE_SIGNAL, key, envelope).await else { return Ok(()) };
         let actor = actor.to_owned();
         Err(match error {
             AskError::Signal(SignalError::Full(waiting)) => ActorError::Full { actor, waiting },

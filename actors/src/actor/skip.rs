@@ -12,7 +12,7 @@ use accompanist_core::state::Writes;
 use accompanist_core::{Abort, NodeId, Path, Payload, SessionId, State, Table};
 
 use super::channel::{Envelope, ReplyExpected};
-use super::handling::{BOOKS, HANDLE, Handled};
+use super::handling::{ACTOR_TABLES, HANDLE, Handled};
 use crate::node::handle::{AskError, InstanceOperator};
 use crate::runtime::channel::is_channel;
 
@@ -98,7 +98,7 @@ fn message_in_the_way(id: InstanceId, records: &[Record]) -> Option<Result<(Skip
 
 fn skip(channel: SessionId, envelope: &Envelope) -> Result<Change, StoreError> {
     let base = Writes::default();
-    let mut books = State::new(&base, BOOKS);
+    let mut books = State::new(&base, ACTOR_TABLES);
     let put = fingerprint(envelope).and_then(|envelope| SKIPS.put(&mut books, channel, &envelope));
     let failed = |reason: String| StoreError::Failed(format!("a message cannot be skipped: {reason}"));
     put.map_err(|abort| failed(abort.message().to_owned()))?;

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_are_said_and_then_one_a_minute_with_the_count() {
+    fn the_first_drops_are_logged_and_then_one_a_minute_with_the_count() {
         let dropped = Dropped::default();
         let lines: Vec<_> = (0..10_000).filter_map(|number| dropped.left_out("garbled", number)).collect();
         assert_eq!(lines, vec![0; 10]);

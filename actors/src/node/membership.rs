@@ -77,15 +77,15 @@ impl Operator<'_> {
         written.await
     }
 
-    /// Submits `changes` at once and calls `told` once they are written, even if the returned future is dropped.
-    fn change<F>(self, changes: Batch, told: F) -> impl Future<Output = Result<(), StoreError>> + use<F>
+    /// Submits `changes` at once and calls `then` once they are written, even if the returned future is dropped.
+    fn change<F>(self, changes: Batch, then: F) -> impl Future<Output = Result<(), StoreError>> + use<F>
     where
         F: FnOnce() + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let done = Box::new(move |written: Result<(), StoreError>| {
             if written.is_ok() {
-                told();
+                then();
             }
             let _ = reply.send(written); // The caller may have gone.
         });

@@ -11,7 +11,9 @@ use accompanist_core::{NodeId, SessionId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{CastReservation, Known, Liveliness, MissingRole, Peer};
+use super::known::KnownNodes;
+use super::peer::Peer;
+use super::{CastReservation, Liveliness, MissingRole};
 
 /// The options of a start, as far as is known.
 pub(crate) struct CastPlan {
@@ -35,10 +37,10 @@ pub(crate) struct Cast {
     pub(crate) placed: Option<Arc<CastReservation>>,
 }
 
-impl Known {
+impl KnownNodes {
     /// Returns whether a node that plays `role` has not been received since this node's start.
     pub(super) fn has_unacknowledged(&self, role: &str) -> bool {
-        self.peers.iter().any(|(node, peer)| peer.roles.contains(role) && !self.received_ms.contains_key(node))
+        self.peers.iter().any(|(node, peer)| peer.roles.contains(role) && !self.contacts.was_received(node))
     }
 
     /// Returns the cast of `session` from the nodes that have `choreography` and take new sessions, by rendezvous
@@ -80,7 +82,7 @@ impl Known {
 
     /// Returns whether the node takes new sessions from this one.
     fn is_open(&self, node: &NodeId, peer: &Peer) -> bool {
-        peer.mutual && !peer.draining && !self.cordoned.contains(node) && !self.hints.contains_key(node)
+        peer.mutual && !peer.draining && !self.cordoned.contains(node) && !self.hints.has(node)
     }
 
     /// Returns why no node can play `role`; names the node that comes closest.

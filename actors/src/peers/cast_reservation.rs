@@ -4,16 +4,17 @@ use std::sync::{Arc, Mutex};
 
 use accompanist_core::NodeId;
 
-use super::{Known, lock};
+use super::known::KnownNodes;
+use super::lock;
 
 /// Holds the nodes of a start's cast until its session is in the store: a draining one among them is still needed.
 pub(crate) struct CastReservation {
     nodes: Mutex<Vec<NodeId>>,
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<KnownNodes>>,
 }
 
 impl CastReservation {
-    pub(super) fn new(nodes: Vec<NodeId>, known: Arc<Mutex<Known>>) -> Arc<Self> {
+    pub(super) fn new(nodes: Vec<NodeId>, known: Arc<Mutex<KnownNodes>>) -> Arc<Self> {
         Arc::new(Self { nodes: Mutex::new(nodes), known })
     }
 

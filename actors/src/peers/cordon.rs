@@ -6,12 +6,14 @@ use std::collections::BTreeSet;
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Batch, Change, Space, Store, StoreError};
 
-use super::{Known, PEERS_MAX, Peers, node_of_key};
+use super::known::KnownNodes;
+use super::peer::node_of_key;
+use super::{PEERS_MAX, Peers};
 
 /// The prefix of the keys of cordoned nodes in [`Space::Meta`].
 const CORDON_KEY: &[u8] = b"cordon/";
 
-impl Known {
+impl KnownNodes {
     /// Returns the change to store when a peer is cordoned or uncordoned.
     pub(super) fn cordon_change(node: &NodeId, cordoned: bool) -> Change {
         let key = [CORDON_KEY, node.as_str().as_bytes()].concat();
@@ -22,7 +24,7 @@ impl Known {
 impl Peers {
     /// Returns what is to be stored; `None` for an unknown node.
     pub(crate) fn cordon(&self, node: &NodeId, cordoned: bool) -> Option<Batch> {
-        self.knows(node).then(|| Batch::from([Known::cordon_change(node, cordoned)]))
+        self.knows(node).then(|| Batch::from([KnownNodes::cordon_change(node, cordoned)]))
     }
 
     /// Notes that the change is on disk.
@@ -32,7 +34,10 @@ impl Peers {
             if cordoned { known.cordoned.insert(node.clone()) } else { known.cordoned.remove(node) }
         };
         if is_news {
-            tracing::info!(peer = %node, cordoned, "an operator has said whether a peer takes new sessions of this node");
+            tracing::info!(
+                peer = %node, cordoned,
+                "an operator has said whether a peer takes new sessions of this node"
+            );
         }
         self.changed.notify_waiters();
     }

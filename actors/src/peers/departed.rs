@@ -72,16 +72,16 @@ impl DepartedNodes {
     }
 
     /// Returns the nodes for an advertisement: half of it the latest ones, half of it the others in rotation.
-    pub(super) fn told(&mut self) -> Vec<Left> {
+    pub(super) fn report(&mut self) -> Vec<Left> {
         let stored = || self.nodes.iter().rev().filter(|(_, stored)| **stored).map(|(left, _)| left);
-        let mut told: Vec<Left> = stored().take(NODES_PER_ADVERTISEMENT_MAX / 2).cloned().collect();
-        let rest = stored().count() - told.len();
+        let mut report: Vec<Left> = stored().take(NODES_PER_ADVERTISEMENT_MAX / 2).cloned().collect();
+        let rest = stored().count() - report.len();
         if rest > 0 {
-            let others = stored().skip(told.len()).cycle().skip(self.turn % rest);
-            told.extend(others.take(rest.min(NODES_PER_ADVERTISEMENT_MAX / 2)).cloned());
+            let others = stored().skip(report.len()).cycle().skip(self.turn % rest);
+            report.extend(others.take(rest.min(NODES_PER_ADVERTISEMENT_MAX / 2)).cloned());
             self.turn = (self.turn + NODES_PER_ADVERTISEMENT_MAX / 2) % rest;
         }
-        told
+        report
     }
 
     pub(super) fn restore(store: &dyn Store) -> Result<Self, StoreError> {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn all_come_to_the_same_ones_in_whatever_order_they_hear() {
+    fn departed_nodes_converge_in_any_order_of_arrival() {
         let all: Vec<Left> = (0..LEFT_MAX + 100).map(left).collect();
         let mut heard = [DepartedNodes::default(), DepartedNodes::default()];
         for (one, other) in all.iter().zip(all.iter().rev()) {
@@ -124,17 +124,17 @@ mod tests {
     }
 
     #[test]
-    fn all_are_told_in_turn_and_the_latest_always_but_none_before_it_is_stored() {
+    fn departed_nodes_are_advertised_in_rotation_once_stored() {
         let all: Vec<Left> = (0..500).map(left).collect();
         let mut nodes = DepartedNodes::default();
         for left in &all {
             nodes.add(left);
         }
-        assert!(nodes.told().is_empty());
+        assert!(nodes.report().is_empty());
         nodes.stored(&all);
         let mut told = BTreeSet::new();
         for _ in 0..all.len().div_ceil(NODES_PER_ADVERTISEMENT_MAX / 2) {
-            let now = nodes.told();
+            let now = nodes.report();
             assert!(now.len() <= NODES_PER_ADVERTISEMENT_MAX && now.contains(&all[499]), "{}", now.len());
             told.extend(now);
         }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_two_have_forgotten_is_kept_once() {
+    fn a_node_forgotten_twice_is_kept_once() {
         let (early, late) = (left(1), Left { at_unix_ms: 9, ..left(1) });
         let mut nodes = DepartedNodes::default();
         for left in [&early, &late, &early] {

@@ -12,7 +12,8 @@ use accompanist_core::frame::{Dispute, Generation, Membership};
 use accompanist_core::record::{read_value, value_bytes};
 use serde::{Deserialize, Serialize};
 
-use super::{PEERS_MAX, node_of_key};
+use super::PEERS_MAX;
+use super::peer::node_of_key;
 use crate::store::OPENING_KEY;
 
 /// The least time between two records of the progress of a store that has not been opened anew. A copy that lacks
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_word_of_an_opening_that_was_never_heard_makes_no_two_owners() {
+    fn a_late_packet_of_an_unknown_earlier_opening_is_no_second_owner() {
         let mut openings = openings();
         judge(&mut openings, opening(5, 5, 90, 100), 0);
         assert_eq!(judge(&mut openings, opening(4, 4, 70, 80), 1), Verdict::Refused);
@@ -362,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_earlier_is_taken_and_what_has_gone_back_is_refused() {
+    fn a_later_opening_is_accepted_and_an_older_copy_is_refused() {
         check(opening(5, 50, 80, 100), TAKEN);
         check(opening(5, 50, 80, 170), TAKEN);
         check(opening(6, 60, 100, 101), TAKEN);
@@ -386,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_opening_with_fewer_batches_is_late_unless_it_goes_on() {
+    fn the_same_opening_with_fewer_batches_is_late_unless_it_continues() {
         let mut openings = openings();
         judge(&mut openings, opening(5, 50, 80, 100), 0);
         for now_ms in [10, 20, 30, 2 * PERIOD_MS] {
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_life_is_late_unless_it_goes_on_or_names_the_later_one() {
+    fn an_earlier_opening_is_late_unless_it_continues_or_names_the_later_one() {
         let (first, second) = (opening(5, 50, 80, 100), opening(6, 60, 100, 101));
         let mut late = openings();
         judge(&mut late, first, 0);
@@ -436,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_refused_beside_the_one_that_is_known_is_a_second_owner() {
+    fn a_refused_opening_beside_the_known_one_is_a_second_owner() {
         let mut openings = openings();
         let (known, copy) = (opening(5, 50, 80, 100), opening(6, 60, 90, 91));
         judge(&mut openings, known, 0);
@@ -451,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_written_down_at_once_when_it_is_opened_anew_and_else_once_a_minute() {
+    fn an_opening_is_stored_at_once_when_new_and_otherwise_once_a_minute() {
         let mut openings = openings();
         let mut writes = |offered: Generation, now_ms: u64| {
             judge(&mut openings, offered, now_ms);

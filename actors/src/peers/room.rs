@@ -8,23 +8,23 @@
 use accompanist_core::NodeId;
 use accompanist_core::contract::{Batch, Change, Space};
 
+use super::known::KnownNodes;
 use super::membership::MemberStatus;
-use super::{Contact, Known, Peers, key, stored};
+use super::peer::key;
+use super::{Contact, Peers};
 
 /// How long a node is remembered that is not received and has taken part in nothing.
 const AGE_MAX_MS: u64 = 3_600_000;
 
-impl Known {
+impl KnownNodes {
     /// Forgets all that is known of a node, and returns what is to be stored for that.
     pub(super) fn forget(&mut self, node: &NodeId) -> Batch {
         self.peers.remove(node);
-        self.received_ms.remove(node);
-        self.queues.remove(node);
-        self.deaf.remove(node);
-        self.hints.remove(node);
+        self.contacts.forget(node);
+        self.hints.drop_of(node);
         self.stored.remove(node);
-        self.answers.remove(node);
-        self.forgotten_by.remove(node);
+        self.drain.forget_answer(node);
+        self.own.not_forgotten_by(node);
         let mut changes = vec![Change { space: Space::Meta, key: key(node), value: None }];
         changes.extend(self.openings.forget(node));
         if self.cordoned.remove(node) {
@@ -39,7 +39,7 @@ impl Known {
         let idle = self.peers.iter().filter(|(node, peer)| {
             !peer.partner && **node != self.node && !self.placed.contains_key(*node) && !self.cordoned.contains(*node)
         });
-        let silent = idle.filter_map(|(node, _)| match self.contact(node, now_ms) {
+        let silent = idle.filter_map(|(node, _)| match self.contacts.contact(node, now_ms) {
             Contact::Silent(time) => Some((node.clone(), u64::try_from(time.as_millis()).unwrap_or(u64::MAX))),
             Contact::Unknown | Contact::Good | Contact::Deaf(_) => None,
         });
@@ -73,7 +73,7 @@ impl Peers {
         let mut known = self.lock();
         let peer = known.peers.get_mut(node).filter(|peer| !peer.partner)?;
         peer.partner = true;
-        stored(node, peer)
+        peer.stored(node)
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_made_up_make_room_for_nodes_that_are_there() {
+    fn forged_names_make_room_for_real_nodes() {
         let peers = peers();
         assert!(
             learn(&peers, 0, 0) && peers.note_partner(&node(0)).is_some() && peers.note_partner(&node(0)).is_none()
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_taken_part_in_nothing_and_is_silent_is_forgotten_after_an_hour() {
+    fn a_silent_node_without_sessions_is_forgotten_after_an_hour() {
         let peers = peers();
         assert!(learn(&peers, 0, 0) && learn(&peers, 1, 0));
         peers.note_partner(&node(0)).unwrap();

@@ -23,7 +23,7 @@ pub(crate) struct Played {
 struct Entry {
     actor: ActorRef<InstanceMessage>,
     /// The number of messages from outside that it was sent.
-    told: u64,
+    sent: u64,
     /// Known once the instance is loaded.
     played: Option<Played>,
 }
@@ -50,7 +50,7 @@ impl Entry {
             MessagingErr::SendErr(message) => message,
             _ => InstanceMessage::Wake,
         })?;
-        self.told += u64::from(counts);
+        self.sent += u64::from(counts);
         Ok(())
     }
 }
@@ -80,17 +80,17 @@ impl Directory {
         let mut actors = lock(&self.actors);
         let actor = make()?;
         let number = actor.get_id();
-        let mut entry = Entry { actor, told: 0, played: None };
+        let mut entry = Entry { actor, sent: 0, played: None };
         let _ = entry.tell(message); // The actor is new; a failure arrives as an event.
         actors.insert(id, entry);
         Ok(number)
     }
 
-    /// Removes an idle actor, unless it was sent more messages than the `told` that it has handled. No message is
+    /// Removes an idle actor, unless it was sent more messages than it has `received`. No message is
     /// sent to its instance before `farewell` has returned.
-    pub(crate) fn leave(&self, id: InstanceId, actor: ActorId, told: u64, farewell: impl FnOnce()) -> bool {
+    pub(crate) fn leave(&self, id: InstanceId, actor: ActorId, received: u64, farewell: impl FnOnce()) -> bool {
         let mut actors = lock(&self.actors);
-        if !actors.get(&id).is_some_and(|entry| entry.actor.get_id() == actor && entry.told == told) {
+        if !actors.get(&id).is_some_and(|entry| entry.actor.get_id() == actor && entry.sent == received) {
             return false;
         }
         actors.remove(&id);
@@ -156,9 +156,9 @@ impl Directory {
 
     /// Returns whether a caller has asked for an instance and got no answer yet.
     pub(crate) fn is_unanswered(&self, id: InstanceId) -> bool {
-        let told =
+        let is_answered =
             |progress: &InstanceProgress| progress.opened || progress.settled.is_some() || progress.stopped.is_some();
-        lock(&self.watched).get(&id).is_some_and(|sender| !told(&sender.borrow()))
+        lock(&self.watched).get(&id).is_some_and(|sender| !is_answered(&sender.borrow()))
     }
 
     /// Closes all watches: waiting callers learn that the node has stopped.

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_to_no_instance_counts_before_it_is_acknowledged() {
+    fn frames_count_from_their_arrival_on_while_more_than_three_wait() {
         let mut delay = QueueDelay::default();
         for number in 0..20 {
             delay.arrived(arrival(number), number * PAUSE_MS, number * PAUSE_MS);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_handled_is_not_waited_for() {
+    fn frames_that_are_taken_and_never_stored_do_not_count() {
         let mut delay = QueueDelay::default();
         for number in 0..TIMED_MAX as u64 {
             delay.arrived(arrival(number), number * PAUSE_MS, number * PAUSE_MS);

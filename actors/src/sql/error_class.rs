@@ -58,7 +58,8 @@ impl ErrorClass {
                 "nothing to do if whoever holds the lock lets it go: look for a transaction that is left open"
             }
             Self::Constraint if compensates => {
-                "it never succeeds while the constraint is violated: correct the effect of the compensation, or the rows in its way"
+                "it never succeeds while the constraint is violated: correct the effect of the compensation, or the \
+                 rows in its way"
             }
             Self::Constraint => {
                 "it never succeeds if the violated constraint means a refusal: return an `Abort` for it"

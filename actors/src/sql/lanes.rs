@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn those_who_have_waited_are_few_at_a_time() {
+    async fn at_most_a_few_steps_wait_for_locks_at_a_time() {
         for (connections, few) in [(1, 1), (4, 1), (10, 2), (100, 25)] {
             let lanes = Lanes::new(connections);
             let keys: Vec<String> = (0..=2 * few).map(|key| key.to_string()).collect();

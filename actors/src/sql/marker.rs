@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_an_error() {
+    fn an_unreadable_marker_is_an_error() {
         assert!(Kept(vec![2, 0]).decode::<u8>().is_err());
         assert!(Kept(vec![]).decode::<()>().is_err());
         assert!(Kept(vec![1, 0, 0]).decode::<u8>().is_err());

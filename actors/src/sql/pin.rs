@@ -278,29 +278,30 @@ fn lost(older: bool, token: &str) -> String {
     let what = if older {
         "the table `accompanist_steps` is of an earlier time than this node's store: it was restored from an older copy"
     } else {
-        "the table `accompanist_steps` is not there, or was emptied or made anew since this node has used it, or this is \
-         another database"
+        "the table `accompanist_steps` is not there, or was emptied or made anew since this node has used it, or this \
+         is another database"
     };
     format!(
-        "{what}; bring the table back as it was, or connect to the database that has it. If its markers are lost for good: \
-         look by hand for steps that were running, since they run again, and start once with \
-         `.give_up_markers(\"{token}\")` on the steps; each compensation without a marker is then listed for an operator"
+        "{what}; bring the table back as it was, or connect to the database that has it. If its markers are lost for \
+         good: look by hand for steps that were running, since they run again, and start once with \
+         `.give_up_markers(\"{token}\")` on the steps; each compensation without a marker is then listed for an \
+         operator"
     )
 }
 
 /// The reason why a step does not run on these markers.
-pub(super) const GONE: &str = "the table `accompanist_steps` is not the one that this node has started with: it was emptied, \
-    dropped, made anew or restored from a copy, or this node was started elsewhere. Nothing was done. Start the node again, \
-    which says what to do";
+pub(super) const GONE: &str = "the table `accompanist_steps` is not the one that this node has started with: it was \
+    emptied, dropped, made anew or restored from a copy, or this node was started elsewhere. Nothing was done. Start \
+    the node again, which says what to do";
 
 /// The reason why a step does not run at all.
-pub(super) const NOBODYS: &str = "these steps are no node's, so nobody would notice if their markers were lost: give them to \
-    the builder of the node (`NodeBuilder::sql`), or use `SqlSteps::standalone`";
+pub(super) const NOBODYS: &str = "these steps are no node's, so nobody would notice if their markers were lost: give \
+    them to the builder of the node (`NodeBuilder::sql`), or use `SqlSteps::standalone`";
 
 /// The reason why a compensation does not run.
-pub(super) const NO_MARKER: &str = "the step was committed, and its marker is not in the table `accompanist_steps` (any more): \
-    it was deleted, or the database has lost what it had committed. Look whether the step's effect is there; take it back by \
-    hand and `resolve(Compensated)`, or bring the marker back and `resolve(Retry)`";
+pub(super) const NO_MARKER: &str = "the step was committed, and its marker is not in the table `accompanist_steps` \
+    (any more): it was deleted, or the database has lost what it had committed. Look whether the step's effect is \
+    there; take it back by hand and `resolve(Compensated)`, or bring the marker back and `resolve(Retry)`";
 
 #[cfg(test)]
 mod tests {

@@ -68,8 +68,8 @@ pub enum CodecError {
     NoKey(KeyId),
     /// The bytes are not those that were encoded.
     #[error(
-        "it is not what was encrypted with key {0} for this row: it was altered, cut or moved from another row, or the key \
-         is another one of the same id"
+        "it is not what was encrypted with key {0} for this row: it was altered, cut or moved from another row, or the \
+         key is another one of the same id"
     )]
     Altered(KeyId),
     /// The codec failed.

@@ -66,7 +66,9 @@ impl<S: Store> EncodedStore<S> {
         let found = Marker::read(&encoded.store)?;
         if found.is_none() && has_rows(&encoded.store)? {
             return Err(StoreError::Encoding(
-                "its values are in clear, and it was opened with a codec: open it without, or begin with an empty folder".into(),
+                "its values are in clear, and it was opened with a codec: open it without, or begin with an empty \
+                 folder"
+                    .into(),
             ));
         }
         let mut marker = found.clone().unwrap_or_else(|| Marker::new(encoded.codec.name()));
@@ -75,8 +77,8 @@ impl<S: Store> EncodedStore<S> {
             let rows = encoded.rows_by_key()?;
             if let Some((key, rows)) = missing.iter().find_map(|key| rows.get_key_value(key)) {
                 return Err(StoreError::Encoding(format!(
-                    "{rows} of its values are under key {key}, which this node does not have: give it the key file of this \
-                     store, or add the key behind the current one"
+                    "{rows} of its values are under key {key}, which this node does not have: give it the key file of \
+                     this store, or add the key behind the current one"
                 )));
             }
         }

@@ -88,8 +88,8 @@ impl FjallStore {
         let folder = folder.as_ref();
         let path = folder.display().to_string();
         let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };
-        let unusable = |error: std::io::Error| unusable::told(&path, &error);
-        let told = |fault: Fault| fault.told(&path);
+        let unusable = |error: std::io::Error| unusable::error_at(&path, &error);
+        let at_path = |fault: Fault| fault.error_at(&path);
         // Check the folder before anything in it is touched.
         unusable::check(folder)?;
         // Make the folder private before there is a file in it.
@@ -98,10 +98,10 @@ impl FjallStore {
         incomplete_open::clear(folder).map_err(unusable)?;
         // Both fjall and the libraries that read its files here assert invariants that a damaged store may violate.
         let checked = panics::catch(|| opening::check(folder, &found, sizes.verify_bytes_max));
-        checked.map_err(damaged)?.map_err(told)?;
+        checked.map_err(damaged)?.map_err(at_path)?;
         let opened = panics::catch(|| open_spaces(folder, sizes)).map_err(damaged)?;
         let (database, spaces, commits) = opened.map_err(|error| cannot_open(&path, &error))?;
-        let made = made(folder, &spaces, &commits).map_err(told)?;
+        let made = made(folder, &spaces, &commits).map_err(at_path)?;
         let (commit, touched) = last_batch(&path, &found, &spaces, &commits)?;
         let mark = DurabilityMark::open(folder, &found, &made).map_err(unusable)?;
         let ahead = Preallocation::new(folder, sizes.journal_bytes_ahead);
@@ -236,7 +236,7 @@ fn cannot_open(path: &str, error: &fjall::Error) -> StoreError {
         fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error))
             if unusable::is_of_the_system(error.kind()) =>
         {
-            unusable::told(&path, error)
+            unusable::error_at(&path, error)
         }
         error if is_damage(error) => StoreError::Damaged { path, reason },
         _ => StoreError::Open { path, reason },

@@ -49,8 +49,8 @@ pub enum KeyRingError {
     },
     /// Users other than the owner may read the file.
     #[error(
-        "the key file `{file}` can be read by others than its owner (mode {mode:04o}): run `chmod 600 {file}`, and replace the \
-         keys if somebody may have read them"
+        "the key file `{file}` can be read by others than its owner (mode {mode:04o}): run `chmod 600 {file}`, and \
+         replace the keys if somebody may have read them"
     )]
     Exposed {
         /// The file.
@@ -60,7 +60,8 @@ pub enum KeyRingError {
     },
     /// The file cannot be parsed.
     #[error(
-        "{file}:{line}: this is no key file: each key is `[[keys]]` with `id = NUMBER` and `secret = \"64 hexadecimal digits\"`"
+        "{file}:{line}: this is no key file: each key is `[[keys]]` with `id = NUMBER` and `secret = \"64 hexadecimal \
+         digits\"`"
     )]
     Malformed {
         /// The file.

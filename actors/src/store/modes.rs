@@ -33,7 +33,8 @@ pub(super) fn close(folder: &Path) {
     if let Some(error) = open.refused {
         tracing::warn!(
             folder = %path, %error,
-            "others may read the store, and this user may not change that: `chmod -R u=rwX,go= {path}` as its owner does"
+            "others may read the store, and this user may not change that: `chmod -R u=rwX,go= {path}` as its owner \
+             does"
         );
     } else if open.was_open {
         tracing::warn!(folder = %path, "others were allowed to read the store, and are no longer");

@@ -42,12 +42,12 @@ pub(super) enum Fault {
 
 impl Fault {
     /// Returns the fault as an error of the store at `path`.
-    pub(super) fn told(self, path: &str) -> StoreError {
+    pub(super) fn error_at(self, path: &str) -> StoreError {
         let owned = path.to_owned();
         match self {
             Self::Damage(reason) => StoreError::Damaged { path: owned, reason },
             Self::InUse => StoreError::InUse { path: owned },
-            Self::Unusable(error) => unusable::told(path, &error),
+            Self::Unusable(error) => unusable::error_at(path, &error),
             Self::Newer(found) => {
                 let [.., supported] = journals::MAGIC;
                 StoreError::NewerFormat { found: found.into(), supported: supported.into() }
@@ -159,7 +159,10 @@ fn trees(folder: &Path, marked: &Marked, verify_bytes_max: u64) -> Result<Vec<Tr
     }
     if budget.skipped > 0 {
         let (verified, left) = (verify_bytes_max, budget.skipped);
-        tracing::info!(folder = %folder.display(), verified, left, "the rest of the tables is verified when it is read");
+        tracing::info!(
+            folder = %folder.display(), verified, left,
+            "the rest of the tables is verified when it is read"
+        );
     }
     Ok(trees)
 }
@@ -202,8 +205,8 @@ fn hold_all(written: &[u64], keyspaces: &[u64], newest: &[Option<u64>]) -> Resul
         if held < *written {
             let id = keyspaces.get(position).copied().unwrap_or_default();
             return Err(format!(
-                "the tables of its keyspace {id} end with batch {held}, batch {written} was written to it, and the journal \
-                 of that is gone"
+                "the tables of its keyspace {id} end with batch {held}, batch {written} was written to it, and the \
+                 journal of that is gone"
             ));
         }
     }

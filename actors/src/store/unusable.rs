@@ -18,7 +18,7 @@ const FILES: [&str; 5] = ["version", "lock", "synced", "synced.new", "keyspaces"
 const LOST_AND_FOUND: &str = "lost+found";
 
 /// Converts the system's error to an error of the store at `path`, with advice.
-pub(super) fn told(path: &str, error: &io::Error) -> StoreError {
+pub(super) fn error_at(path: &str, error: &io::Error) -> StoreError {
     let (path, reason) = (path.to_owned(), error.to_string());
     match error.kind() {
         ErrorKind::PermissionDenied => StoreError::Denied { path, reason },
@@ -47,11 +47,11 @@ pub(super) fn check(folder: &Path) -> Result<(), StoreError> {
     let path = folder.display().to_string();
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()), // It will be created.
-        entries => entries.map_err(|error| told(&path, &error))?,
+        entries => entries.map_err(|error| error_at(&path, &error))?,
     };
     let mut other = None;
     for entry in entries {
-        let name = entry.map_err(|error| told(&path, &error))?.file_name();
+        let name = entry.map_err(|error| error_at(&path, &error))?.file_name();
         let name = name.to_string_lossy();
         if FILES.contains(&&*name) || Path::new(&*name).extension().is_some_and(|extension| extension == "jnl") {
             return not_anothers(folder).map_err(|found| StoreError::Foreign { path, found: found.into() });
@@ -99,7 +99,7 @@ mod tests {
             (enoent, "make it, or mount"),
             (eio, "what the system's log says of its disk"),
         ] {
-            let error = told("/data/store", &io::Error::from_raw_os_error(number)).to_string();
+            let error = error_at("/data/store", &io::Error::from_raw_os_error(number)).to_string();
             assert!(error.contains(advice) && error.contains("`/data/store`"), "{number}: {error}");
             assert!(!error.contains("damaged"), "{error}");
         }

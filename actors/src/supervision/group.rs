@@ -302,7 +302,10 @@ impl GroupState {
     }
 
     fn note(&self, place: usize, reason: &(dyn Display + Sync)) {
-        tracing::warn!(group = self.group.name, actor = self.name(place), %reason, "an actor failed and is not restarted");
+        tracing::warn!(
+            group = self.group.name, actor = self.name(place), %reason,
+            "an actor failed and is not restarted"
+        );
     }
 
     /// Handles the failure of one actor; the `rest` has not been started yet.
@@ -326,7 +329,10 @@ impl GroupState {
             self.stop(&all).await;
             return Err(text.into());
         };
-        tracing::warn!(group = self.group.name, actor = self.name(place), %reason, times, "an actor failed and is restarted");
+        tracing::warn!(
+            group = self.group.name, actor = self.name(place), %reason, times,
+            "an actor failed and is restarted"
+        );
         let strategy = policy.strategy;
         let mut places: Vec<usize> = (0..self.running.len()).collect();
         places.retain(|other| strategy.concerns(&place, other) || rest.contains(other));

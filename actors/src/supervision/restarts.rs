@@ -49,12 +49,12 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_to_the_longest_and_then_it_is_enough() {
+    fn pauses_double_up_to_the_maximum_until_restarts_are_exhausted() {
         assert_eq!(pauses(&policy(), &[0, 100, 200, 300]), [Some(20), Some(40), Some(60), None]);
     }
 
     #[test]
-    fn what_was_long_ago_does_not_count() {
+    fn failures_before_the_period_do_not_count() {
         let policy = Policy { reset_after: Duration::from_mins(2), ..policy() };
         // At the fourth failure, the first is a minute ago and no longer counts; at the fifth, the second still
         // counts.
@@ -62,12 +62,12 @@ mod tests {
     }
 
     #[test]
-    fn after_calm_the_pause_is_short_again() {
+    fn the_pause_is_reset_after_a_time_without_failures() {
         assert_eq!(pauses(&policy(), &[0, 10, 30_010]), [Some(20), Some(40), Some(20)]);
     }
 
     #[test]
-    fn chance_makes_a_pause_longer_by_its_part_at_most() {
+    fn jitter_lengthens_a_pause_by_at_most_its_share() {
         let policy = Policy { jitter: 0.5, ..policy() };
         for (random, pause_ms) in [(0, 20), (u64::MAX, 30), (u64::MAX / 2, 25)] {
             let pause = Restarts::default().failed(&policy, 0, random).map(|pause| pause.as_millis());
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn none_allowed_is_none() {
+    fn zero_restarts_allow_none() {
         assert_eq!(pauses(&Policy { restarts_max: 0, ..policy() }, &[0]), [None]);
     }
 }

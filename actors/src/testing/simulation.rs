@@ -15,8 +15,8 @@ const SEED: &str = "ACCOMPANIST_SEED";
 /// The environment variable with the number of seeds to run.
 const SEEDS: &str = "ACCOMPANIST_SEEDS";
 /// The usual reasons why two runs of one seed differ.
-const CAUSES: &str = "The usual causes: a clock other than tokio's, a random number that is not drawn from the world, the order of \
-    a HashMap, a static, a thread";
+const CAUSES: &str = "The usual causes: a clock other than tokio's, a random number that is not drawn from the world, \
+    the order of a HashMap, a static, a thread";
 /// The number of lines of the trace that a failure shows.
 const LINES: usize = 40;
 
@@ -155,8 +155,8 @@ impl Simulation {
                 if let Some((one, other)) = trace.difference(&again) {
                     let told = |event: Option<&Event>| event.map_or("it was over".into(), Event::to_string);
                     let reason = format!(
-                        "it ran in two ways: {}, and then {}. Something is not deterministic: it depends on more than the \
-                         seed. {CAUSES}",
+                        "it ran in two ways: {}, and then {}. Something is not deterministic: it depends on more than \
+                         the seed. {CAUSES}",
                         told(one).trim_start(),
                         told(other).trim_start()
                     );

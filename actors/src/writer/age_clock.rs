@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_lasts_counts_once_it_has() {
+    fn a_jump_ahead_that_lasts_counts_after_a_while() {
         let (hands, mut clock) = clock();
         clock.unix_ms();
         assert_eq!(clock.believes_in(), None);

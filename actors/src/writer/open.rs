@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_opens_and_closes_during_the_count_is_counted_once() {
+    fn instances_that_open_or_close_during_the_count_are_counted_once() {
         let mut store = MemoryDisk::default().open().unwrap();
         let pages = u32::try_from(PAGE).unwrap() * 2;
         store.apply((0..pages).map(|number| change(number * 2, true)).collect()).unwrap();

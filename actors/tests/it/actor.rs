@@ -130,7 +130,7 @@ pub async fn until_heard(node: &Node, expected: &[(String, u32)]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_actor_is_told_and_asked_by_name_and_each_of_its_instances_has_a_state_of_its_own() {
+async fn actors_are_told_and_asked_by_name_and_instances_have_separate_states() {
     let place = Place::default();
     let (site, edge) = (place.recorder().await, place.edge().await);
     let recorder = edge.actor::<Recorder>();
@@ -153,7 +153,7 @@ async fn an_actor_is_told_and_asked_by_name_and_each_of_its_instances_has_a_stat
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_actor_refuses_changes_nothing_and_its_asker_hears_why() {
+async fn a_refused_ask_changes_nothing_and_returns_the_reason() {
     let place = Place::default();
     let (site, edge) = (place.recorder().await, place.edge().await);
     let recorder = edge.actor::<Recorder>();
@@ -198,7 +198,7 @@ impl DurableActor for Gate {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_actor_was_told_and_has_refused_is_kept_and_handled_again_once() {
+async fn a_refused_tell_is_kept_and_handled_once_when_retried() {
     let place = Place::default();
     let mut settings = quick();
     settings.actors.refusals_max = 4;
@@ -424,7 +424,7 @@ async fn a_key_is_one_message_and_one_reply_and_another_message_under_it_is_refu
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_stops_waiting_for_a_reply_may_ask_for_it_later() {
+async fn an_abandoned_reply_can_be_fetched_later() {
     let place = Place::default();
     let (site, edge) = (place.recorder().await, place.edge().await);
     let recorder = edge.actor::<Recorder>();
@@ -535,7 +535,7 @@ async fn an_actor_that_two_nodes_play_is_refused_to_new_senders_and_kept_by_old_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_actor_tells_another_one_whatever_waits_on_the_way() {
+async fn tells_of_an_actor_are_delivered_past_waiting_messages() {
     let place = Place::default();
     let mut settings = quick();
     (settings.limits.signals_max, settings.actors.batch_max) = (4, 2);
@@ -558,7 +558,7 @@ async fn an_actor_tells_another_one_whatever_waits_on_the_way() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_actor_that_tells_one_its_node_does_not_know_stands_still_until_it_does() {
+async fn an_actor_that_tells_an_unknown_actor_stops_until_it_is_known() {
     let place = Place::default();
     let site = place.recorder().await;
     let middle = TestNode::start(place.builder("middle").actor(Relay)).await;

@@ -38,7 +38,7 @@ async fn stop((node, network): (TestNode, ZenohTransport)) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_told_over_zenoh_arrives_once_and_in_order_though_nodes_go_and_come_back() {
+async fn tells_over_zenoh_arrive_once_and_in_order_despite_restarts() {
     let sites = Sites { folder: tempfile::tempdir().unwrap(), endpoints: [(); 3].map(|()| free_endpoint()) };
     let (edge, middle, site) = (sites.start(0).await, sites.start(1).await, sites.start(2).await);
     let tell = async |numbers: std::ops::Range<u32>| {

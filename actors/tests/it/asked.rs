@@ -65,7 +65,7 @@ impl Machine {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_answered_outlives_a_power_cut() {
+async fn an_answer_survives_a_power_cut() {
     let machine = Machine::default();
     let (_node, session) = machine.start().await;
     within(session.initiator().signal("go", "1", &1u32)).await.unwrap();
@@ -104,7 +104,7 @@ async fn until_view(session: &Session<Patient>, expected: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_asks_during_a_restart_is_answered_after_it() {
+async fn a_request_during_a_restart_is_answered_after_it() {
     let machine = Machine::default();
     machine.outside.trip("stumble", 1);
     let (_node, session) = machine.start().await;

@@ -255,7 +255,7 @@ fn set_greatest(settings: &mut Settings, key: &str) {
 }
 
 #[tokio::test]
-async fn the_greatest_number_there_is_is_no_way_to_say_never() {
+async fn no_setting_takes_the_greatest_number_for_never() {
     for (key, _, greatest) in Settings::ranges() {
         let mut settings = Settings::default();
         set_greatest(&mut settings, &key);

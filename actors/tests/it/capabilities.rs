@@ -36,7 +36,7 @@ use crate::changes::{CHANGES, Values};
 use crate::delivery::{are_idle, knowing};
 use crate::rogue::{EPOCH, Recorder, Rogue, Sent};
 use crate::support::{TestNode, node_id, on_disk, until, within};
-use crate::trade::{Back, Deal, Front, KEPT, NOTHING, Outside, Side, TAKEN_BACK, Tally, Trade, deal, tally};
+use crate::trade::{Back, COMPENSATED, Deal, Front, KEPT, NOTHING, Outside, Side, Tally, Trade, deal, tally};
 
 const MEMBERS: &str = "system = \"test\"
 [nodes.back]
@@ -344,7 +344,7 @@ async fn check_outsider(seed: u64, is_open: bool, by: &str) {
                 world.outside.of(session),
                 tally(&nodes.front, "dispatch", id).await,
             ];
-            assert_eq!(steps, if kept { [KEPT; 3] } else { [TAKEN_BACK, TAKEN_BACK, NOTHING] }, "{id}");
+            assert_eq!(steps, if kept { [KEPT; 3] } else { [COMPENSATED, COMPENSATED, NOTHING] }, "{id}");
         }
         are_idle(&[&nodes.back, &nodes.front]).await;
         assert!(nodes.stopped().is_empty());
@@ -404,7 +404,7 @@ async fn check_traitor(seed: u64, by: &str) {
 /// Found by these: the back had done its part and waited for ever for its last message to be heard, and nobody listed
 /// that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_that_its_initiator_does_not_know_is_listed_by_who_has_done_its_part() {
+async fn a_session_unknown_to_its_initiator_is_listed_by_roles_that_took_part() {
     let mut world = World::new(9, false);
     let nodes = world.history().await;
     let recorded = world.network.recorder.packets.lock().unwrap().clone();

@@ -88,7 +88,7 @@ async fn a_channel_cannot_be_ended_and_the_message_in_its_way_is_skipped_and_kep
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_of_several_messages_in_the_way_is_skipped_for_itself_and_who_asks_is_refused() {
+async fn blocking_messages_are_skipped_one_by_one_and_their_askers_refused() {
     let place = Place::default();
     let never = Arc::new(AtomicBool::new(false));
     let (site, edge) = (TestNode::start(fragile(&place, &never)).await, place.edge().await);
@@ -150,7 +150,7 @@ async fn turn_is_over(channel: &accompanist::InstanceHandle) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_may_not_be_sent_any_more_waits_and_is_not_thrown_away() {
+async fn messages_that_may_no_longer_be_sent_wait_in_the_channel() {
     let place = Place::default();
     let (site, edge) = (place.recorder().await, place.edge().await);
     within(edge.actor::<Recorder>().tell(&say(0))).await.unwrap();

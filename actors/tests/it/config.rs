@@ -76,7 +76,7 @@ fn an_empty_file_is_the_defaults_and_none_is_no_bound() {
 }
 
 #[test]
-fn a_mistake_is_told_with_file_line_key_and_a_right_value() {
+fn a_mistake_is_reported_with_file_line_key_and_a_right_value() {
     check(
         "\n\n[limits]\ntries_max = 5\nsignal_max = 3\n",
         &[],
@@ -300,7 +300,7 @@ node                 rest_for_one, 5 restarts in 1m after 20ms to 10s (+10 %), r
 }
 
 #[tokio::test]
-async fn all_mistakes_of_a_start_are_told_at_once() {
+async fn all_mistakes_of_a_start_are_reported_at_once() {
     let text = "[supervision.roles.frint]\n[supervision.roles.bank]\n[supervision.choreographies.sale]\n";
     let config = Config::from_toml("a.toml", text, []).unwrap();
     let builder = on_disk("node", &MemoryDisk::default(), LocalNetwork::new()).config(config);
@@ -311,7 +311,7 @@ async fn all_mistakes_of_a_start_are_told_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_named_has_to_be_there_at_the_start() {
+async fn names_in_the_configuration_must_exist_at_the_start() {
     for (text, expected) in [
         (
             "\n[supervision.roles.frint]\n",

@@ -132,7 +132,7 @@ async fn survives_a_disk_that_fails_after<S: Store>(syncs: u32, syncs_of_opening
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_survives_a_disk_that_fails() {
+async fn acknowledged_frames_survive_a_failing_disk() {
     for syncs in [0, 1, 2, 3, 5, 8, 21] {
         survives_a_disk_that_fails_after(syncs, 0, |store| store).await;
     }
@@ -140,7 +140,7 @@ async fn what_was_acknowledged_survives_a_disk_that_fails() {
 
 #[cfg(feature = "encryption")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_survives_a_disk_that_fails_below_an_encrypted_store() {
+async fn acknowledged_frames_survive_a_failing_disk_below_an_encrypted_store() {
     use accompanist::store::EncodedStore;
     for syncs in [0, 1, 2, 3, 5, 8, 21] {
         // One for the marker.

@@ -135,7 +135,7 @@ fn a_mark_that_is_gone_or_damaged_is_refused() {
 }
 
 #[test]
-fn what_was_never_synced_may_be_torn() {
+fn unsynced_bytes_may_be_torn() {
     for cut in [1, 10, 100, 200] {
         let folder = store_of(20);
         let mut store = FjallStore::open(folder.path()).unwrap();

@@ -71,7 +71,7 @@ fn is_deaf(node: &Node, peer: &str) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sessions_end_although_one_direction_carries_nothing_until_it_is_made_anew() {
+async fn sessions_end_although_one_direction_carries_nothing_until_healed() {
     for level in [Heal::Publisher, Heal::Session] {
         for broadcasts_arrive in [true, false] {
             for way in [["front", "back"], ["back", "front"]] {
@@ -105,7 +105,7 @@ async fn a_direction_that_carries_not_even_offers_is_healed_without_any_session(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_healed_is_shown_and_tried_ever_more_seldom() {
+async fn a_deaf_peer_that_stays_deaf_is_listed_and_healed_at_growing_intervals() {
     let numbers = Numbers::default();
     let _recorder = metrics::set_default_local_recorder(&numbers);
     let three = Three::start().await;
@@ -127,7 +127,7 @@ async fn what_cannot_be_healed_is_shown_and_tried_ever_more_seldom() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_goes_silent_and_comes_back_is_shown_and_counted_once_each() {
+async fn a_peer_that_goes_silent_and_returns_is_listed_and_counted_once_each() {
     let numbers = Numbers::default();
     let _recorder = metrics::set_default_local_recorder(&numbers);
     let three = Three::start().await;

@@ -9,7 +9,7 @@ use accompanist::store::MemoryDisk;
 use accompanist::transport::{Faults, FaultyNetwork, LocalNetwork};
 
 use crate::support::{TestNode, has_tombstone, node_id, on_disk, quick, until, within};
-use crate::trade::{Back, Deal, Front, KEPT, NOTHING, Outside, Side, TAKEN_BACK, Tally, Trade, deal, tally};
+use crate::trade::{Back, COMPENSATED, Deal, Front, KEPT, NOTHING, Outside, Side, Tally, Trade, deal, tally};
 
 /// The back speaks first; the side is never reached.
 struct Greeting;
@@ -89,7 +89,7 @@ pub async fn are_idle(nodes: &[&TestNode]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_roles_hear_of_a_session_and_of_its_end() {
+async fn all_roles_learn_of_a_session_and_of_its_end() {
     let (sites, network) = (Sites::default(), LocalNetwork::new());
     let (back, front) = (sites.back(&network).await, sites.front(&network).await);
     let side = sites.side(&network).await;
@@ -103,7 +103,7 @@ async fn all_roles_hear_of_a_session_and_of_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_abort_leaves_a_tombstone_where_nobody_had_heard_of_the_session() {
+async fn an_abort_leaves_a_tombstone_at_a_role_that_did_not_know_the_session() {
     let (sites, network) = (Sites::default(), LocalNetwork::new());
     let (back, front) = (sites.back(&network).await, sites.front(&network).await);
     let side = sites.side(&network).await;
@@ -125,8 +125,8 @@ async fn an_abort_reaches_a_role_that_has_finished() {
     let session = within(front.start(Trade, Deal { id: 3, refused: true })).await.unwrap();
     let told = within(session.settled()).await.unwrap_err();
     assert!(matches!(&told, SessionError::Aborted(abort) if abort.code() == "no-truck"), "{told}");
-    assert_eq!(sites.outside.total(), TAKEN_BACK);
-    assert_eq!([tally(&front, "hold", 3).await, tally(&front, "dispatch", 3).await], [TAKEN_BACK, NOTHING]);
+    assert_eq!(sites.outside.total(), COMPENSATED);
+    assert_eq!([tally(&front, "hold", 3).await, tally(&front, "dispatch", 3).await], [COMPENSATED, NOTHING]);
     are_idle(&[&back, &front]).await;
 }
 

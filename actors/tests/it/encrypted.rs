@@ -320,7 +320,7 @@ fn a_value_that_was_altered_cut_or_moved_is_not_read_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_whose_values_were_exchanged_stands_still_until_they_are_put_back() {
+async fn a_session_whose_values_were_exchanged_stops_until_they_are_restored() {
     let (disk, books) = (MemoryDisk::default(), Arc::default());
     let start = || TestNode::start(all_of_it(open(&disk, [1]).unwrap(), LocalNetwork::new(), &books));
     let node = start().await;

@@ -115,7 +115,7 @@ fn samples() -> Vec<(&'static str, Box<dyn Error>)> {
 const OTHERS: [&str; 4] = ["RunFailure", "Violation", "Failure", "Error"];
 
 #[test]
-fn no_error_says_what_its_source_says() {
+fn no_error_repeats_the_text_of_its_source() {
     for (_, error) in samples() {
         says_each_thing_once(error.as_ref());
     }
@@ -243,7 +243,7 @@ impl Actor for Broken {
 }
 
 #[tokio::test]
-async fn a_node_that_cannot_start_says_why_and_not_who_noticed() {
+async fn a_failed_start_reports_its_cause() {
     let network = LocalNetwork::new();
     let builder = || on_disk("one", &MemoryDisk::default(), network.clone()).role(Front, Arc::new(()));
     let first = TestNode::start(builder()).await;

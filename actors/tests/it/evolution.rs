@@ -131,7 +131,7 @@ async fn a_key_that_was_claimed_for_another_version_begins_with_one_like_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_common_version_the_start_says_who_has_what() {
+async fn a_start_without_a_common_version_lists_the_versions_of_each_node() {
     let sites = Local::default();
     let back = sites.start(0, Two).await;
     let hasty = Settings { cast_wait_max: Duration::from_millis(20), ..quick() };

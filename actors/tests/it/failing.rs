@@ -205,7 +205,7 @@ async fn a_root_that_panics_ends_the_node_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_link_or_a_supervisor_of_roles_that_panics_comes_back_as_often_as_the_policy_allows() {
+async fn a_panicking_link_or_supervisor_is_restarted_as_often_as_the_policy_allows() {
     for actor in [NodeActor::Link, NodeActor::Roles] {
         let middle = in_the_middle(LocalNetwork::new(), &Arc::default()).await;
         middle.node.panic_in(actor);

@@ -8,14 +8,14 @@ use accompanist::id::RoleIndex;
 use accompanist::prelude::*;
 use accompanist_core::frame::{Body, Frame, Outcome, Packet};
 
+use crate::paused::{MINUTE, Parcel, PausedCluster, Round, SYNC, count, none, parcel_once, short};
 use crate::support::{node_id, until, within};
-use crate::town::{MINUTE, Parcel, Round, SYNC, Town, count, none, parcel_once, short};
 use crate::trade::{Tally, deal};
 
 #[tokio::test(start_paused = true)]
 async fn late_duplicates_begin_nothing_below_the_least_age() {
-    let town = Town::new();
-    let (front, back, side) = (town.front(short()).await, town.back(short()).await, town.side(short()).await);
+    let cluster = PausedCluster::new();
+    let (front, back, side) = (cluster.front(short()).await, cluster.back(short()).await, cluster.side(short()).await);
     let session = within(front.start(Round, deal(1))).await.unwrap();
     assert_eq!(within(session.settled()).await.unwrap(), 100);
     for node in [&front, &back, &side] {
@@ -23,10 +23,10 @@ async fn late_duplicates_begin_nothing_below_the_least_age() {
     }
     for _ in 0..9 {
         tokio::time::sleep(MINUTE).await;
-        town.tap.repeat();
+        cluster.tap.repeat();
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!((town.outside.asked(), back.operator().instances()), (1, 0));
+    assert_eq!((cluster.outside.asked(), back.operator().instances()), (1, 0));
     tokio::time::sleep(2 * MINUTE).await;
     assert_eq!([count(&front), count(&back), count(&side)], [0, 0, 0]);
 }
@@ -35,88 +35,88 @@ async fn late_duplicates_begin_nothing_below_the_least_age() {
 /// again.
 #[tokio::test(start_paused = true)]
 async fn a_role_that_has_forgotten_is_not_asked_again() {
-    let town = Town::new();
-    let (front, back, side) = (town.front(none()).await, town.back(none()).await, town.side(none()).await);
-    town.tap.closes_lost.lock().unwrap().insert("side");
+    let cluster = PausedCluster::new();
+    let (front, back, side) = (cluster.front(none()).await, cluster.back(none()).await, cluster.side(none()).await);
+    cluster.tap.closes_lost.lock().unwrap().insert("side");
     let session = within(front.start(Round, deal(1)).key("k")).await.unwrap();
     assert_eq!(within(session.output()).await.unwrap(), 100);
     back.is_idle().await;
     until("nothing left at the back", || count(&back) == 0).await;
     assert_eq!((front.open().await, side.open().await), (1, 1));
     // Not by a life that has forgotten what it heard, either.
-    town.disks["front"].crash(0);
+    cluster.disks["front"].crash(0);
     within(front.kill()).await;
-    let front = town.front(none()).await;
+    let front = cluster.front(none()).await;
     tokio::time::sleep(MINUTE).await;
-    assert_eq!((town.outside.asked(), back.operator().instances()), (1, 0), "the back plays its part again");
-    town.tap.closes_lost.lock().unwrap().clear();
+    assert_eq!((cluster.outside.asked(), back.operator().instances()), (1, 0), "the back plays its part again");
+    cluster.tap.closes_lost.lock().unwrap().clear();
     for node in [&front, &back, &side] {
         node.is_idle().await;
     }
-    assert_eq!((town.outside.asked(), town.outside.total()), (1, Tally { done: 1, undone: 0 }));
+    assert_eq!((cluster.outside.asked(), cluster.outside.total()), (1, Tally { done: 1, undone: 0 }));
     until("nothing left at all", || [&front, &back, &side].iter().all(|node| count(node) == 0)).await;
 }
 
 /// A close for what is forgotten is acknowledged: otherwise its sender could never close.
 #[tokio::test(start_paused = true)]
 async fn a_close_that_is_repeated_to_a_role_that_has_forgotten_ends_the_session() {
-    let town = Town::new();
-    let (front, back, side) = (town.front(none()).await, town.back(none()).await, town.side(none()).await);
-    town.tap.closes_lost.lock().unwrap().insert("side");
+    let cluster = PausedCluster::new();
+    let (front, back, side) = (cluster.front(none()).await, cluster.back(none()).await, cluster.side(none()).await);
+    cluster.tap.closes_lost.lock().unwrap().insert("side");
     let session = within(front.start(Round, deal(1))).await.unwrap();
     within(session.output()).await.unwrap();
     until("nothing left at the back", || back.operator().instances() == 0 && count(&back) == 0).await;
-    town.disks["front"].crash(0);
+    cluster.disks["front"].crash(0);
     within(front.kill()).await;
-    town.tap.closes_lost.lock().unwrap().clear();
-    let front = town.front(none()).await;
+    cluster.tap.closes_lost.lock().unwrap().clear();
+    let front = cluster.front(none()).await;
     let again = within(front.session::<Round>(session.id())).await.unwrap();
     assert_eq!(within(again.settled()).await.unwrap(), 100);
     side.is_idle().await;
-    assert_eq!(town.outside.asked(), 1);
+    assert_eq!(cluster.outside.asked(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn messages_of_an_aborted_session_are_not_sent_again() {
-    let town = Town::new();
-    let (front, back) = (town.front(none()).await, town.back(none()).await);
+    let cluster = PausedCluster::new();
+    let (front, back) = (cluster.front(none()).await, cluster.back(none()).await);
     assert_eq!(parcel_once(&front).await, [7]);
     within(back.shutdown()).await;
     let session = within(front.start(Parcel, 1)).await.unwrap();
     let delivers = |body: &Body| matches!(body, Body::Deliver { .. });
-    until("a message", || town.tap.sent(delivers) > 3).await;
+    until("a message", || cluster.tap.sent(delivers) > 3).await;
     assert!(within(session.cancel("as the test wants")).await.unwrap());
-    until("the abort", || town.tap.sent(|body| matches!(body, Body::Abort(_))) > 0).await;
-    town.tap.clear();
-    until("the abort again", || town.tap.sent(|body| matches!(body, Body::Abort(_))) > 3).await;
-    assert_eq!(town.tap.sent(delivers), 0);
-    let _back = town.back(none()).await;
+    until("the abort", || cluster.tap.sent(|body| matches!(body, Body::Abort(_))) > 0).await;
+    cluster.tap.clear();
+    until("the abort again", || cluster.tap.sent(|body| matches!(body, Body::Abort(_))) > 3).await;
+    assert_eq!(cluster.tap.sent(delivers), 0);
+    let _back = cluster.back(none()).await;
     assert!(matches!(within(session.settled()).await, Err(SessionError::Aborted(_))));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_word_of_a_role_that_has_closed_is_not_sent_again() {
-    let town = Town::new();
-    let (front, back) = (town.front(none()).await, town.back(none()).await);
-    *town.tap.dones_unheard.lock().unwrap() = Some(BTreeSet::new());
+async fn a_closed_role_does_not_resend_its_last_frame() {
+    let cluster = PausedCluster::new();
+    let (front, back) = (cluster.front(none()).await, cluster.back(none()).await);
+    *cluster.tap.dones_unheard.lock().unwrap() = Some(BTreeSet::new());
     assert_eq!(parcel_once(&front).await, [7]);
     front.is_idle().await;
     back.is_idle().await;
-    assert!(town.tap.sent(|body| matches!(body, Body::Done(_))) > 0);
+    assert!(cluster.tap.sent(|body| matches!(body, Body::Done(_))) > 0);
     tokio::time::sleep(SYNC).await;
-    town.tap.clear();
+    cluster.tap.clear();
     tokio::time::sleep(MINUTE).await;
-    assert_eq!(town.tap.sent(|_| true), 0);
+    assert_eq!(cluster.tap.sent(|_| true), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn frames_of_an_end_begin_nothing() {
-    let town = Town::new();
-    let (front, back) = (town.front(none()).await, town.back(none()).await);
+    let cluster = PausedCluster::new();
+    let (front, back) = (cluster.front(none()).await, cluster.back(none()).await);
     assert_eq!(parcel_once(&front).await, [7]);
     front.is_idle().await;
     until("nothing left at the back", || back.operator().instances() == 0 && count(&back) == 0).await;
-    let sent = town.tap.sent.lock().unwrap().clone();
+    let sent = cluster.tap.sent.lock().unwrap().clone();
     let epoch = sent.iter().find(|sent| sent.from.as_str() == "front").unwrap().packet.epoch;
     let mut frames = sent.iter().flat_map(|sent| &sent.packet.frames).map(|(_, frame)| frame);
     let first = frames.find(|frame| frame.header.is_some()).unwrap();
@@ -130,7 +130,7 @@ async fn frames_of_an_end_begin_nothing() {
         let frame = Frame { session, from, to, header: header.clone(), body };
         let packet = Packet { frames: vec![(number << 40, frame)], ..Packet::new(epoch) };
         let [from, to] = ["front", "back"].map(node_id);
-        town.tap.network.inject(&from, Some(&to), &packet.to_bytes(&from, Some(&to)).unwrap());
+        cluster.tap.network.inject(&from, Some(&to), &packet.to_bytes(&from, Some(&to)).unwrap());
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!((back.operator().instances(), count(&back)), (0, 0));
     }

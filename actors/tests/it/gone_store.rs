@@ -87,7 +87,7 @@ fn a_store_whose_files_are_not_where_they_were_opened_acknowledges_nothing() {
 }
 
 #[test]
-fn a_folder_that_another_is_mounted_over_or_that_is_moved_and_put_back_is_told_apart() {
+fn a_mounted_over_folder_is_distinguished_from_a_moved_one() {
     let (above, mut store) = opened();
     let folder = above.path().join("store");
     let away = above.path().join("away");

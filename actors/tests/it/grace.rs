@@ -181,7 +181,7 @@ async fn a_compensation_that_runs_ends_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_outlasts_the_grace_period_is_cut_off_and_runs_again() {
+async fn a_commit_that_outlasts_the_grace_period_is_cancelled_and_retried() {
     let (disk, books) = (MemoryDisk::default(), Arc::new(Books::default()));
     let node = node(&disk, &books, Duration::from_millis(20)).await;
     books.charges.close();

@@ -120,7 +120,7 @@ async fn run(crew: &Crew, strategy: Strategy) -> Node {
 }
 
 #[tokio::test]
-async fn one_for_one_starts_again_whom_it_should() {
+async fn one_for_one_restarts_only_the_failed_child() {
     let crew = Crew::default();
     let node = run(&crew, Strategy::OneForOne).await;
     assert_eq!(crew.log(), "+a +b +c");
@@ -185,7 +185,7 @@ async fn a_group_that_fails_too_often_is_started_again_and_then_the_node_gives_u
 }
 
 #[tokio::test]
-async fn a_group_that_cannot_be_started_is_an_error_that_says_so() {
+async fn a_group_that_cannot_start_is_an_error() {
     let crew = Crew::default();
     crew.unable("b", 1);
     let node = within(builder(Settings::default()).supervise(crew.group(Strategy::OneForOne)).start()).await;

@@ -33,13 +33,13 @@ impl Choreography for Count {
 }
 
 #[derive(Default)]
-struct Street {
+struct Cluster {
     network: LocalNetwork,
     front: MemoryDisk,
     back: MemoryDisk,
 }
 
-impl Street {
+impl Cluster {
     fn builder(&self, name: &str, disk: &MemoryDisk) -> NodeBuilder {
         let builder = Node::builder(node_id(name)).simulated_store(disk.open().unwrap(), Duration::from_millis(1));
         builder.transport(self.network.clone()).settings_unless_given(quick()).choreography(Count)
@@ -71,8 +71,8 @@ impl Street {
 async fn a_message_of_an_unknown_choreography_is_kept_until_a_release_knows_it() {
     let numbers = Numbers::default();
     let _recorder = metrics::set_default_local_recorder(&numbers);
-    let street = Street::default();
-    let (_front, session, back) = street.unknown_there().await;
+    let cluster = Cluster::default();
+    let (_front, session, back) = cluster.unknown_there().await;
     let letter = back.operator().dead_letters().remove(0);
     assert_eq!((letter.session, letter.role, letter.from_role), (session.id(), RoleIndex(1), RoleIndex(0)));
     assert_eq!((letter.from, letter.choreography), (node_id("front"), Some(("hold".to_owned(), 1))));
@@ -89,26 +89,26 @@ async fn a_message_of_an_unknown_choreography_is_kept_until_a_release_knows_it()
     assert!(within(back.operator().replay_dead_letter(letter.number)).await.unwrap());
     until("it to fail again", || back.operator().dead_letters()[0].times > times).await;
     within(back.shutdown()).await;
-    let back = street.back(false).await;
+    let back = cluster.back(false).await;
     assert_eq!(back.operator().dead_letters()[0].number, letter.number);
     assert_eq!(back.operator().dead_letters()[0].first, letter.first);
     within(back.shutdown()).await;
     // Its sender has kept it, too, and nobody has to do anything.
-    let back = street.back(true).await;
+    let back = cluster.back(true).await;
     go(&session).await;
     assert_eq!(within(session.settled()).await.unwrap(), 40);
     until("no dead letter", || back.operator().dead_letters().is_empty()).await;
     within(back.shutdown()).await;
-    assert_eq!(street.back(true).await.operator().dead_letters(), []);
+    assert_eq!(cluster.back(true).await.operator().dead_letters(), []);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_letter_can_be_handled_though_its_sender_is_gone() {
-    let street = Street::default();
-    let (front, session, back) = street.unknown_there().await;
+    let cluster = Cluster::default();
+    let (front, session, back) = cluster.unknown_there().await;
     within(front.kill()).await;
     within(back.shutdown()).await;
-    let back = street.back(true).await;
+    let back = cluster.back(true).await;
     assert_eq!(back.operator().open_instances().unwrap_or_default(), 0);
     let number = back.operator().dead_letters()[0].number;
     assert!(within(back.operator().replay_dead_letter(number)).await.unwrap());
@@ -116,7 +116,7 @@ async fn a_dead_letter_can_be_handled_though_its_sender_is_gone() {
     until("no such letter", || back.operator().dead_letters().iter().all(|letter| letter.number != number)).await;
     assert!(!within(back.operator().replay_dead_letter(number)).await.unwrap(), "it is handled");
     // The front is back, and nothing was done twice or is missing.
-    let front = street.front().await;
+    let front = cluster.front().await;
     let session = within(front.session::<Hold>(session.id())).await.unwrap();
     go(&session).await;
     assert_eq!(within(session.settled()).await.unwrap(), 40);
@@ -124,11 +124,11 @@ async fn a_dead_letter_can_be_handled_though_its_sender_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_is_too_large_here_is_kept_until_the_limit_is_raised() {
-    let street = Street::default();
+    let cluster = Cluster::default();
     let mut settings = quick();
     settings.limits.payload_bytes_max = 1_000;
-    let back = street.builder("back", &street.back).settings(settings).role(Back, Arc::new(Outside::default()));
-    let (front, back) = (street.front().await, TestNode::start(back).await);
+    let back = cluster.builder("back", &cluster.back).settings(settings).role(Back, Arc::new(Outside::default()));
+    let (front, back) = (cluster.front().await, TestNode::start(back).await);
     let small = within(front.start(Count, 900)).await.unwrap();
     assert_eq!(within(small.settled()).await.unwrap(), 900);
     let large = within(front.start(Count, 2_000)).await.unwrap();
@@ -137,16 +137,16 @@ async fn a_message_that_is_too_large_here_is_kept_until_the_limit_is_raised() {
     let [letter] = back.operator().dead_letters().try_into().unwrap();
     assert!(letter.reason.contains("2003 bytes, the limit here is 1000"), "{}", letter.reason);
     within(back.shutdown()).await;
-    let back = street.back(false).await;
+    let back = cluster.back(false).await;
     assert_eq!(within(large.settled()).await.unwrap(), 2_000);
     until("no dead letter", || back.operator().dead_letters().is_empty()).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_of_a_session_that_nobody_knows_is_kept_and_can_be_thrown_away() {
-    let street = Street::default();
-    let back = street.back(true).await;
-    let rogue = Rogue::attach(&street.network).await;
+async fn a_message_of_an_unknown_session_is_a_dead_letter_and_can_be_discarded() {
+    let cluster = Cluster::default();
+    let back = cluster.back(true).await;
+    let rogue = Rogue::attach(&cluster.network).await;
     rogue.is_heard(&["back"]).await;
     let body =
         Body::Deliver { path: Path::root().child(1), operation: Operation::Comm, payload: Payload::from(vec![1, 0]) };
@@ -171,7 +171,7 @@ async fn a_message_of_a_session_that_nobody_knows_is_kept_and_can_be_thrown_away
     assert!(within(back.operator().discard_dead_letter(letter.number)).await.unwrap());
     assert!(!within(back.operator().discard_dead_letter(letter.number)).await.unwrap());
     within(back.shutdown()).await;
-    let back = street.back(true).await;
+    let back = cluster.back(true).await;
     assert_eq!(back.operator().dead_letters(), []);
     rogue.is_heard(&["back"]).await;
     send(frame);

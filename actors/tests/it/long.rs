@@ -14,7 +14,7 @@ use accompanist::testing::{History, ReplayError, replay};
 use accompanist::{AskError, Known};
 
 use crate::support::{Home, TestNode, quick, until, within};
-use crate::trade::{Back, Front, KEPT, Pay, TAKEN_BACK, Trade, deal, tally};
+use crate::trade::{Back, COMPENSATED, Front, KEPT, Pay, Trade, deal, tally};
 
 /// Waits for two signals, shows what it has, and gives their sum.
 struct Listen;
@@ -36,7 +36,7 @@ impl Choreography for Listen {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn signals_are_durable_taken_once_and_in_order() {
+async fn signals_are_durable_and_consumed_once_in_order() {
     let home = Home::new();
     let node = TestNode::start(home.builder().choreography(Listen)).await;
     let session = within(node.start(Listen, 0).key("k")).await.unwrap();
@@ -74,7 +74,7 @@ async fn until_view(front: &accompanist::InstanceHandle, expected: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn signals_that_nobody_takes_are_bounded() {
+async fn unconsumed_signals_are_bounded() {
     let home = Home::new();
     let mut settings = quick();
     settings.limits.signals_max = 3;
@@ -90,7 +90,7 @@ async fn signals_that_nobody_takes_are_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancel_is_durable_takes_back_and_may_come_too_late() {
+async fn a_cancel_is_durable_compensates_and_may_come_too_late() {
     let home = Home::new();
     home.outside.set_gate(false);
     let node = TestNode::start(home.builder().choreography(Trade)).await;
@@ -109,8 +109,8 @@ async fn a_cancel_is_durable_takes_back_and_may_come_too_late() {
     let session = within(node.start(Trade, deal(1)).key("k")).await.unwrap();
     let aborted = within(session.settled()).await.unwrap_err();
     assert!(matches!(&aborted, SessionError::Aborted(abort) if abort.message() == "changed my mind"), "{aborted}");
-    assert_eq!(home.outside.total(), TAKEN_BACK);
-    assert_eq!(tally(&node, "hold", 1).await, TAKEN_BACK);
+    assert_eq!(home.outside.total(), COMPENSATED);
+    assert_eq!(tally(&node, "hold", 1).await, COMPENSATED);
     assert!(!within(session.cancel("too late")).await.unwrap());
 }
 
@@ -225,7 +225,7 @@ impl Choreography for Jam {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_needs_an_operator_says_what_why_and_how_often_and_goes_on_when_told() {
+async fn a_step_in_trouble_is_listed_with_reason_and_attempts_and_continues_when_resolved() {
     for resolution in [Resolution::Retry, Resolution::Compensated] {
         let home = Home::new();
         let builder = || {
@@ -296,7 +296,7 @@ async fn a_quarantine_outlives_the_node_until_an_operator_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_quarantined_session_can_be_aborted_and_takes_back_what_it_has_done() {
+async fn a_quarantined_session_can_be_aborted_and_compensates_its_steps() {
     let home = Home::new();
     home.outside.trip("touchy", u32::MAX);
     let node = TestNode::start(home.builder().choreography(Touchy)).await;
@@ -308,7 +308,7 @@ async fn a_quarantined_session_can_be_aborted_and_takes_back_what_it_has_done() 
     let again = within(node.start(Touchy, 3).key("k")).await.unwrap();
     let Err(SessionError::Aborted(abort)) = within(again.settled()).await else { panic!() };
     assert_eq!((abort.code(), abort.message()), (Abort::CANCELLED, "not to be mended"));
-    assert_eq!((node.operator().stopped_sessions(), home.outside.total()), (Vec::new(), TAKEN_BACK));
+    assert_eq!((node.operator().stopped_sessions(), home.outside.total()), (Vec::new(), COMPENSATED));
     let again = within(touchy.abort("once more")).await.unwrap_err();
     assert!(matches!(again, AskError::NotOpen(_)), "it is over: {again}");
 }
@@ -354,7 +354,7 @@ async fn an_exported_history_replays_and_shows_both_sides_to_a_changed_program()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_asks_where_nothing_is_open_is_told_so() {
+async fn a_request_to_a_session_that_is_not_open_is_an_error() {
     let home = Home::new();
     let node = TestNode::start(home.builder().choreography(Listen)).await;
     let session = SessionId::keyed("no", "such");

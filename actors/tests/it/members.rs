@@ -86,7 +86,7 @@ async fn a_session_begins_if_its_initiator_may_start_it_and_its_cast_may_play_it
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_no_member_is_not_heard() {
+async fn packets_from_non_members_are_dropped() {
     let (network, outside) = (LocalNetwork::new(), Arc::new(Outside::default()));
     let members = members(&[BACK, FRONT]);
     let back = TestNode::start(back(&network, &outside).members(members.clone())).await;
@@ -128,7 +128,7 @@ async fn a_role_that_a_member_may_not_play_is_not_cast_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_is_told_at_its_start_what_it_may_not() {
+async fn a_start_that_exceeds_the_rights_of_the_node_is_reported() {
     let (network, outside) = (LocalNetwork::new(), Arc::new(Outside::default()));
     let refused = |builder: NodeBuilder| async {
         match within(builder.start()).await {
@@ -275,7 +275,7 @@ async fn who_is_forgotten_on_a_node_of_no_operator_is_not_forgotten_by_others() 
 
 /// Nobody makes the node itself leave, or one in another membership than was said; and none but an operator any other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operators_word_counts_for_others_and_their_present_membership() {
+async fn a_forget_by_an_operator_applies_to_the_present_membership() {
     for operator in [false, true] {
         let (network, disk) = (LocalNetwork::new(), MemoryDisk::default());
         let rogue = format!("[nodes.rogue]\nroles = [\"side\"]\noperator = {operator}\n");

@@ -9,7 +9,7 @@ use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
 
 use crate::support::{Home, TestNode, all_roles, node_id, on_disk, quick, until, within};
-use crate::trade::{Back, Deal, Front, KEPT, NOTHING, Outside, Side, TAKEN_BACK, Tally, Trade, deal, tally};
+use crate::trade::{Back, COMPENSATED, Deal, Front, KEPT, NOTHING, Outside, Side, Tally, Trade, deal, tally};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_gives_its_output_and_settles() {
@@ -46,16 +46,16 @@ async fn many_sessions_leave_nothing_in_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_abort_compensates_and_is_told() {
+async fn an_abort_compensates_and_is_returned() {
     let home = Home::new();
     let node = TestNode::start(home.builder().choreography(Trade)).await;
     let session = within(node.start(Trade, Deal { id: 4, refused: true })).await.unwrap();
     for told in [within(session.output()).await, within(session.settled()).await] {
         assert!(matches!(told, Err(SessionError::Aborted(abort)) if abort.code() == "no-truck"));
     }
-    assert_eq!(home.outside.total(), TAKEN_BACK);
+    assert_eq!(home.outside.total(), COMPENSATED);
     // What was refused has changed nothing, though it wrote before it refused.
-    assert_eq!([tally(&node, "hold", 4).await, tally(&node, "dispatch", 4).await], [TAKEN_BACK, NOTHING]);
+    assert_eq!([tally(&node, "hold", 4).await, tally(&node, "dispatch", 4).await], [COMPENSATED, NOTHING]);
     node.is_idle().await;
 }
 
@@ -218,7 +218,7 @@ impl Role for NoName {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_started_says_why() {
+async fn a_refused_start_reports_why() {
     let home = Home::new();
     let mut settings = Settings { cast_wait_max: Duration::from_millis(20), ..quick() };
     settings.limits.payload_bytes_max = 100;
@@ -270,7 +270,7 @@ async fn a_full_node_refuses_and_recovers() {
 }
 
 #[tokio::test]
-async fn a_builder_that_lacks_something_says_what() {
+async fn an_incomplete_builder_reports_what_is_missing() {
     let outside = Arc::new(Outside::default());
     let store = || MemoryDisk::default().open().unwrap();
     let complete = || all_roles("node", store(), LocalNetwork::new(), &outside);

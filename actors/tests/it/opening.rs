@@ -91,7 +91,7 @@ async fn back(outside: &Arc<Outside>, network: impl Transport) -> TestNode {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_has_heard_of_a_session_that_a_crash_forgets() {
+async fn a_session_lost_in_a_crash_has_sent_no_frame() {
     let (outside, network) = (Arc::new(Outside::default()), LocalNetwork::new());
     let (disk, lock) = (MemoryDisk::default(), Arc::new(Lock::default()));
     let back = back(&outside, network.clone()).await;

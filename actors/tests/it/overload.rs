@@ -88,7 +88,7 @@ async fn of_many_starts_at_once_so_many_are_let_in_and_all_those_end() {
 
 /// A slow disk at the back, and a hundred orders a second.
 #[tokio::test(start_paused = true)]
-async fn while_what_arrives_at_a_node_waits_too_long_sessions_with_it_are_refused_and_those_let_in_end() {
+async fn overloaded_nodes_refuse_new_sessions_and_complete_admitted_ones() {
     let network = LocalNetwork::new();
     let described = |name: &str, sync_ms| {
         let store = MemoryDisk::default().open().unwrap();
@@ -187,7 +187,7 @@ impl Choreography for Alone {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_disk_takes_nothing_new_and_goes_on_with_what_it_has() {
+async fn a_full_disk_refuses_new_sessions_and_continues_open_ones() {
     let numbers = Numbers::default();
     let _recorder = metrics::set_default_local_recorder(&numbers);
     let (disks, network) = (<[MemoryDisk; 2]>::default(), LocalNetwork::new());
@@ -250,7 +250,7 @@ async fn who_asks_an_instance_that_has_no_room_in_memory_waits_for_some() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_wait_for_their_turn_and_who_goes_away_gives_it_back() {
+async fn callers_are_admitted_in_turn_and_a_cancelled_one_frees_its_place() {
     let (disk, network) = (MemoryDisk::default(), LocalNetwork::new());
     let node = front(Settings { callers_max: 1, ..quick() }, &disk, &network).await;
     let read = || node.read_state(Front, |_| ());

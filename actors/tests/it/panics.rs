@@ -215,7 +215,7 @@ async fn a_panic_with_any_payload_anywhere_in_a_session_is_counted_and_felt_by_n
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_that_panics_is_told_so_and_the_writer_goes_on() {
+async fn a_panicking_reader_gets_an_error_and_the_writer_continues() {
     let node = within(builder(&MemoryDisk::default(), &Arc::default()).start()).await.unwrap();
     for payload in PAYLOADS {
         let read = within(node.read_state(Shop, move |_| payload.explode())).await;
@@ -256,7 +256,7 @@ impl Choreography for Hoard {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn values_that_panic_when_their_session_leaves_memory_harm_nobody() {
+async fn values_that_panic_on_drop_harm_no_other_session() {
     let builder = builder(&MemoryDisk::default(), &Arc::default()).choreography(Hoard);
     let node = within(builder.start()).await.unwrap();
     for _ in 0..10 {

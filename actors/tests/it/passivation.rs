@@ -55,12 +55,12 @@ fn builder(name: &str, disk: &MemoryDisk, network: &LocalNetwork) -> NodeBuilder
 }
 
 /// One node for each role.
-struct Town {
+struct Cluster {
     network: LocalNetwork,
     disks: [MemoryDisk; 3],
 }
 
-impl Town {
+impl Cluster {
     fn new() -> Self {
         Self { network: LocalNetwork::new(), disks: Default::default() }
     }
@@ -87,9 +87,9 @@ async fn have_left(nodes: &[&TestNode], open: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_leaves_memory_at_all_roles_and_comes_back_on_a_signal() {
-    let town = Town::new();
-    let (front, back, side) = (town.front().await, town.back().await, town.side().await);
+async fn waiting_instances_are_passivated_at_all_roles_and_reactivated_by_a_signal() {
+    let cluster = Cluster::new();
+    let (front, back, side) = (cluster.front().await, cluster.back().await, cluster.side().await);
     let mut sessions = Vec::new();
     for number in 0..20 {
         sessions.push(within(front.start(Approve, number)).await.unwrap());
@@ -107,7 +107,7 @@ async fn who_waits_leaves_memory_at_all_roles_and_comes_back_on_a_signal() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_asked_comes_back_and_knows_what_it_has_shown() {
+async fn a_query_reactivates_an_instance_with_the_same_view() {
     let home = Home::new();
     let node = TestNode::start(home.builder().choreography(Approve)).await;
     let session = within(node.start(Approve, 7)).await.unwrap();
@@ -140,9 +140,9 @@ async fn a_sleep_is_slept_outside_of_memory_and_over_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_nobody_hears_waits_on_disk_until_its_node_is_back() {
-    let town = Town::new();
-    let (front, back, side) = (town.front().await, town.back().await, town.side().await);
+async fn unacknowledged_frames_wait_on_disk_until_their_node_returns() {
+    let cluster = Cluster::new();
+    let (front, back, side) = (cluster.front().await, cluster.back().await, cluster.side().await);
     within(within(front.start(Approve, 1)).await.unwrap().cancel("all know each other")).await.unwrap();
     front.is_idle().await;
     within(back.shutdown()).await;
@@ -156,7 +156,7 @@ async fn what_nobody_hears_waits_on_disk_until_its_node_is_back() {
     // But for the few with which it is tried whether the back hears again.
     until("most have left", || front.operator().instances() < 30).await;
     assert_eq!(front.open().await, 300);
-    let back = town.back().await;
+    let back = cluster.back().await;
     for (number, session) in (0..300).zip(&sessions) {
         let handle = back.instance(Approve, session.id(), Back);
         // It does not know the session before the front has said it again.
@@ -174,7 +174,7 @@ async fn what_nobody_hears_waits_on_disk_until_its_node_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_start_what_is_open_comes_back_so_many_at_a_time() {
+async fn recovery_reactivates_a_bounded_number_of_instances_at_a_time() {
     const SESSIONS: usize = 1_000;
     let home = Home::new();
     let settings = Settings { reactivations_max: 8, passivation_delay: Duration::ZERO, ..quick() };
@@ -250,7 +250,7 @@ impl Wire for ListenedWire {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_who_have_left_are_silent() {
+async fn passivated_instances_send_nothing() {
     let network = Listened { network: LocalNetwork::new(), said: Arc::default(), advertisements: Arc::default() };
     let settings = Settings { advertisement_period_max: Duration::from_millis(100), ..quick() };
     let disks: [MemoryDisk; 3] = Default::default();

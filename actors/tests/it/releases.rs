@@ -16,7 +16,7 @@ use crate::trade::{Back, Deal, Dispatch, Front, Outside, Pay, Side};
 struct Mark<R>(u32, PhantomData<R>);
 
 /// What a mark that was compensated has on top of its version.
-pub const TAKEN_BACK: u32 = 100;
+pub const COMPENSATED: u32 = 100;
 
 impl<R: Role> LocalTransaction for Mark<R> {
     const NAME: &'static str = "mark";
@@ -28,7 +28,7 @@ impl<R: Role> LocalTransaction for Mark<R> {
         Ok(self.0)
     }
     fn compensate(&self, state: &mut State<'_>, deal: &Deal, marked: &u32) -> Result<(), Retry> {
-        Ok(note(state, deal.id, marked + TAKEN_BACK)?)
+        Ok(note(state, deal.id, marked + COMPENSATED)?)
     }
 }
 

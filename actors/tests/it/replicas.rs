@@ -102,13 +102,13 @@ pub async fn notes(node: &Node) -> BTreeMap<u32, u32> {
 
 /// Where nodes live that come and go: a disk for each name. The name says what a node plays: `back-1` plays the back.
 #[derive(Default)]
-pub struct Street {
+pub struct Cluster {
     disks: Mutex<BTreeMap<String, MemoryDisk>>,
     pub outside: Arc<Outside>,
     pub network: LocalNetwork,
 }
 
-impl Street {
+impl Cluster {
     fn disk(&self, name: &str) -> MemoryDisk {
         self.disks.lock().unwrap().entry(name.into()).or_default().clone()
     }
@@ -224,9 +224,9 @@ async fn comes_to(node: &Node, at: &str, open: Option<u64>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_draining_node_takes_no_new_sessions_until_it_is_told_to() {
-    let street = Street::default();
-    let [front, _back, one, other] = street.start_all(["front", "back", "side-1", "side-2"]).await;
+async fn a_draining_node_takes_no_new_sessions_until_undrained() {
+    let cluster = Cluster::default();
+    let [front, _back, one, other] = cluster.start_all(["front", "back", "side-1", "side-2"]).await;
     assert!(matches!(within(one.operator().drained()).await, Err(DrainError::NotDraining)));
     within(one.operator().drain()).await.unwrap();
     within(one.operator().drain()).await.unwrap();
@@ -236,7 +236,7 @@ async fn a_draining_node_takes_no_new_sessions_until_it_is_told_to() {
     assert_eq!([notes(&one).await.len(), notes(&other).await.len()], [0, 30]);
     within(one.operator().drained()).await.unwrap();
     // It stays so after a power cut, here and there.
-    let (one, front) = (street.cut(one).await, street.cut(front).await);
+    let (one, front) = (cluster.cut(one).await, cluster.cut(front).await);
     assert_eq!((one.operator().status(), statuses(&front)["side-1"]), (MemberStatus::Draining, MemberStatus::Draining));
     settled(started(&front, 30..50).await).await;
     assert_eq!([notes(&one).await.len(), notes(&other).await.len()], [0, 50]);
@@ -247,12 +247,12 @@ async fn a_draining_node_takes_no_new_sessions_until_it_is_told_to() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_draining_node_starts_nothing_but_follows_what_it_has_begun() {
-    let street = Street::default();
-    let [front, _back, _side] = street.start_all(["front", "back", "side"]).await;
+async fn a_draining_node_starts_no_session_and_completes_its_own() {
+    let cluster = Cluster::default();
+    let [front, _back, _side] = cluster.start_all(["front", "back", "side"]).await;
     let closed = within(front.start(Late, deal(1)).key("1")).await.unwrap();
     within(closed.settled()).await.unwrap();
-    street.outside.set_gate(false);
+    cluster.outside.set_gate(false);
     let open = within(front.start(Late, deal(2)).key("2")).await.unwrap();
     within(front.operator().drain()).await.unwrap();
     let mut front = front;
@@ -263,10 +263,10 @@ async fn a_draining_node_starts_nothing_but_follows_what_it_has_begun() {
         let again = within(front.start(Late, deal(1)).key("1")).await.unwrap();
         assert_eq!((again.id(), within(again.settled()).await.unwrap()), (closed.id(), 1));
         assert_eq!(within(front.start(Late, deal(2)).key("2")).await.unwrap().id(), open.id());
-        front = street.cut(front).await;
+        front = cluster.cut(front).await;
     }
     let again = within(front.session::<Late>(open.id())).await.unwrap();
-    street.outside.set_gate(true);
+    cluster.outside.set_gate(true);
     assert_eq!(within(again.settled()).await.unwrap(), 2);
     within(front.operator().drained()).await.unwrap();
     within(front.operator().undrain()).await.unwrap();
@@ -274,12 +274,12 @@ async fn a_draining_node_starts_nothing_but_follows_what_it_has_begun() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_is_needed_by_sessions_that_have_not_come_to_it_yet() {
-    let street = Street::default();
-    let [front, back, side] = street.start_all(["front", "back", "side"]).await;
-    street.outside.set_gate(false);
+async fn a_draining_node_waits_for_sessions_that_have_not_reached_it() {
+    let cluster = Cluster::default();
+    let [front, back, side] = cluster.start_all(["front", "back", "side"]).await;
+    cluster.outside.set_gate(false);
     let sessions = started(&front, 0..3).await;
-    within(street.outside.asked_times(3)).await;
+    within(cluster.outside.asked_times(3)).await;
     within(side.operator().drain()).await.unwrap();
     let drained = waits_until_drained(&side);
     for at in ["front", "back"] {
@@ -290,12 +290,12 @@ async fn a_node_is_needed_by_sessions_that_have_not_come_to_it_yet() {
     let text = "3 instances are open at `back`, 3 instances are open at `front`";
     assert!(matches!(&refused, LeaveError::Needed(_)) && refused.to_string().contains(text), "{refused}");
     // Over a crash of each.
-    let (front, side) = (street.cut(front).await, street.cut(side).await);
+    let (front, side) = (cluster.cut(front).await, cluster.cut(side).await);
     assert!(within(drained).await.unwrap().is_err(), "it was stopped");
     let drained = waits_until_drained(&side);
     comes_to(&side, "front", Some(3)).await;
     assert!(!drained.is_finished());
-    street.outside.set_gate(true);
+    cluster.outside.set_gate(true);
     within(drained).await.unwrap().unwrap();
     within(side.operator().leave()).await.unwrap();
     within(side.shutdown()).await;
@@ -307,25 +307,25 @@ async fn a_node_is_needed_by_sessions_that_have_not_come_to_it_yet() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn new_sessions_go_to_those_that_are_received_from_and_open_ones_stay() {
-    let street = Street::default();
-    let [front, back, one, two, three] = street.start_all(["front", "back", "side-1", "side-2", "side-3"]).await;
-    street.outside.set_gate(false);
+async fn new_sessions_avoid_silent_nodes_and_open_ones_stay() {
+    let cluster = Cluster::default();
+    let [front, back, one, two, three] = cluster.start_all(["front", "back", "side-1", "side-2", "side-3"]).await;
+    cluster.outside.set_gate(false);
     let open = started(&front, 0..30).await;
-    within(street.outside.asked_times(30)).await;
+    within(cluster.outside.asked_times(30)).await;
     within(two.shutdown()).await;
     until("silence", || is_silent(&front, "side-2")).await;
     // A key stands for the session that there is, wherever that was cast.
     let again = started(&front, 0..30).await;
     assert!(open.iter().zip(&again).all(|(open, again)| open.id() == again.id()));
-    street.outside.set_gate(true);
+    cluster.outside.set_gate(true);
     settled(started(&front, 100..160).await).await;
     let of = |notes: &BTreeMap<u32, u32>, new: bool| notes.keys().filter(|id| (**id >= 100) == new).count();
     let [ones, threes] = [notes(&one).await, notes(&three).await];
     assert!(of(&ones, true) > 0 && of(&threes, true) > 0);
     assert_eq!(of(&ones, true) + of(&threes, true), 60);
 
-    let two = street.start("side-2").await;
+    let two = cluster.start("side-2").await;
     settled(open).await;
     let twos = notes(&two).await;
     assert!(of(&twos, false) > 0 && of(&twos, true) == 0, "what was cast to it before");
@@ -338,9 +338,9 @@ async fn new_sessions_go_to_those_that_are_received_from_and_open_ones_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_start_works_when_nobody_is_received_from_also_in_the_next_life() {
-    let street = Street::default();
-    let [front, back, one] = street.start_all(["front", "back", "side-1"]).await;
+async fn a_start_succeeds_while_no_peer_is_received_even_after_a_restart() {
+    let cluster = Cluster::default();
+    let [front, back, one] = cluster.start_all(["front", "back", "side-1"]).await;
     // They have heard of the front: before, nothing can be started with them.
     settled(started(&front, [15]).await).await;
     for node in [back, one] {
@@ -349,11 +349,11 @@ async fn a_start_works_when_nobody_is_received_from_also_in_the_next_life() {
     until("silence", || is_silent(&front, "back") && is_silent(&front, "side-1")).await;
     let mut sessions = started(&front, 0..5).await;
     within(front.shutdown()).await;
-    let front = street.start("front").await;
+    let front = cluster.start("front").await;
     sessions.extend(started(&front, 5..10).await);
     until("silence", || is_silent(&front, "back") && is_silent(&front, "side-1")).await;
     sessions.extend(started(&front, 10..15).await);
-    let [_back, one] = street.start_all(["back", "side-1"]).await;
+    let [_back, one] = cluster.start_all(["back", "side-1"]).await;
     for session in sessions {
         let session = within(front.session::<Late>(session.id())).await.unwrap();
         within(session.settled()).await.unwrap();
@@ -363,11 +363,11 @@ async fn a_start_works_when_nobody_is_received_from_also_in_the_next_life() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cordoned_node_keeps_its_sessions_and_gets_no_new_ones() {
-    let street = Street::default();
-    let [front, back, one, other] = street.start_all(["front", "back", "side-1", "side-2"]).await;
-    street.outside.set_gate(false);
+    let cluster = Cluster::default();
+    let [front, back, one, other] = cluster.start_all(["front", "back", "side-1", "side-2"]).await;
+    cluster.outside.set_gate(false);
     let open = started(&front, 0..20).await;
-    within(street.outside.asked_times(20)).await;
+    within(cluster.outside.asked_times(20)).await;
     let name = one.name().clone();
     within(front.operator().cordon(&name)).await.unwrap();
     within(front.operator().cordon(&name)).await.unwrap();
@@ -376,12 +376,12 @@ async fn a_cordoned_node_keeps_its_sessions_and_gets_no_new_ones() {
     let known = seen(&front, "side-1");
     assert_eq!((known.cordoned, known.status), (true, MemberStatus::Serving));
     assert!(!seen(&front, "side-2").cordoned && !seen(&back, "side-1").cordoned, "the front alone says so");
-    street.outside.set_gate(true);
+    cluster.outside.set_gate(true);
     settled(open).await;
     let before = notes(&one).await.len();
     assert!(before > 0);
     settled(started(&front, 20..60).await).await;
-    let front = street.cut(front).await;
+    let front = cluster.cut(front).await;
     assert!(seen(&front, "side-1").cordoned);
     settled(started(&front, 60..100).await).await;
     assert_eq!([notes(&one).await.len(), notes(&other).await.len()], [before, 100 - before]);
@@ -393,7 +393,7 @@ async fn a_cordoned_node_keeps_its_sessions_and_gets_no_new_ones() {
 
 /// What it does not know of it could not ask when it drains.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_has_not_heard_of_the_starter_is_not_cast() {
+async fn a_node_that_does_not_know_the_starter_is_not_cast() {
     let (network, disks) = (FaultyNetwork::new(1, Faults::none()), [MemoryDisk::default(), MemoryDisk::default()]);
     let [front, side] = ["front", "side"].map(node_id);
     network.cut(&front, &side);
@@ -420,8 +420,8 @@ async fn a_node_is_needed_by_a_start_that_is_under_way() {
             SLOW[1].store(true, Ordering::SeqCst);
         }
     }
-    let (street, goes_on) = (Street::default(), GoesOn);
-    let [front, side] = street.start_all(["front", "side"]).await;
+    let (cluster, goes_on) = (Cluster::default(), GoesOn);
+    let [front, side] = cluster.start_all(["front", "side"]).await;
     let starting = {
         let front = Node::clone(&front);
         tokio::spawn(async move { front.start(Slow, deal(1)).key("1").await })
@@ -440,20 +440,20 @@ async fn a_node_is_needed_by_a_start_that_is_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_is_down_holds_up_a_draining_until_it_is_back_or_forgotten() {
-    let street = Street::default();
-    let [front, other, _back, side] = street.start_all(["front-1", "front-2", "back", "side"]).await;
-    street.outside.set_gate(false);
+async fn a_drain_waits_for_a_node_that_is_down_until_it_returns_or_is_forgotten() {
+    let cluster = Cluster::default();
+    let [front, other, _back, side] = cluster.start_all(["front-1", "front-2", "back", "side"]).await;
+    cluster.outside.set_gate(false);
     let session = started(&front, [1]).await.remove(0).id();
-    within(street.outside.asked_times(1)).await;
+    within(cluster.outside.asked_times(1)).await;
     within(front.shutdown()).await;
     within(other.shutdown()).await;
     within(side.operator().drain()).await.unwrap();
     let drained = waits_until_drained(&side);
     comes_to(&side, "back", Some(1)).await;
     assert_eq!([open_at(&side, "front-1").await, open_at(&side, "front-2").await], [None, None]);
-    street.outside.set_gate(true);
-    let front = street.start("front-1").await;
+    cluster.outside.set_gate(true);
+    let front = cluster.start("front-1").await;
     let session = within(front.session::<Late>(session)).await.unwrap();
     within(session.settled()).await.unwrap();
     for at in ["front-1", "back", "side"] {
@@ -470,9 +470,9 @@ async fn a_node_that_is_down_holds_up_a_draining_until_it_is_back_or_forgotten()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_has_left_says_so_itself_to_those_that_were_away_too() {
-    let street = Street::default();
-    let [front, back, one, other] = street.start_all(["front", "back", "side-1", "side-2"]).await;
+async fn a_departed_node_informs_nodes_that_were_away() {
+    let cluster = Cluster::default();
+    let [front, back, one, other] = cluster.start_all(["front", "back", "side-1", "side-2"]).await;
     assert!(matches!(within(one.operator().leave()).await, Err(LeaveError::NotDraining)));
     within(one.operator().drain()).await.unwrap();
     within(one.operator().drained()).await.unwrap();
@@ -488,15 +488,15 @@ async fn who_has_left_says_so_itself_to_those_that_were_away_too() {
     leaving.abort();
     within(one.shutdown()).await;
     // The others remember it in their later lives, and nobody believes them.
-    let (front, back) = (street.cut(front).await, street.cut(back).await);
+    let (front, back) = (cluster.cut(front).await, cluster.cut(back).await);
     assert_eq!(statuses(&front)["side-1"], MemberStatus::Left);
-    let other = street.start("side-2").await;
+    let other = cluster.start("side-2").await;
     settled(started(&front, 0..20).await).await;
     assert_eq!(notes(&other).await.len(), 20);
     assert_eq!(statuses(&other)["side-1"], MemberStatus::Draining);
 
     // The same store again: it knows, and says so.
-    let one = street.start("side-1").await;
+    let one = cluster.start("side-1").await;
     assert_eq!(one.operator().status(), MemberStatus::Left);
     knows_that(&other, "side-1", MemberStatus::Left).await;
     within(one.operator().leave()).await.unwrap();
@@ -507,10 +507,10 @@ async fn who_has_left_says_so_itself_to_those_that_were_away_too() {
     let own = notes(&one).await.len();
     assert!(own > 0);
     leaves(&one).await;
-    street.burn(one).await;
+    cluster.burn(one).await;
 
     // A fresh one of the same name.
-    let one = street.start("side-1").await;
+    let one = cluster.start("side-1").await;
     knows_that(&front, "side-1", MemberStatus::Serving).await;
     settled(started(&front, 60..100).await).await;
     assert!(!notes(&one).await.is_empty());
@@ -521,12 +521,12 @@ async fn who_has_left_says_so_itself_to_those_that_were_away_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_of_a_node_that_burnt_down_are_listed_cancelled_and_ended_by_another_one_of_its_name() {
     const SESSIONS: u32 = 300; // More than a page.
-    let street = Street::default();
-    let [front, back, side] = street.start_all(["front", "back", "side"]).await;
-    street.outside.set_gate(false);
+    let cluster = Cluster::default();
+    let [front, back, side] = cluster.start_all(["front", "back", "side"]).await;
+    cluster.outside.set_gate(false);
     let sessions = started(&front, 0..SESSIONS).await;
-    within(street.outside.asked_times(SESSIONS)).await;
-    street.burn(side).await;
+    within(cluster.outside.asked_times(SESSIONS)).await;
+    cluster.burn(side).await;
     let burnt = node_id("side");
     for node in [&front, &back] {
         within(node.operator().forget(&burnt)).await.unwrap();
@@ -556,11 +556,11 @@ async fn sessions_of_a_node_that_burnt_down_are_listed_cancelled_and_ended_by_an
     for cast in listed {
         within(front.operator().instance(cast.id.session, cast.id.role).cancel("burnt down")).await.unwrap();
     }
-    street.outside.set_gate(true);
+    cluster.outside.set_gate(true);
     // They have been compensated, and wait for the one that is gone.
-    until("all taken back", || street.outside.total() == Tally { done: SESSIONS, undone: SESSIONS }).await;
+    until("all taken back", || cluster.outside.total() == Tally { done: SESSIONS, undone: SESSIONS }).await;
     assert_eq!(within(front.operator().open_versions()).await.unwrap().values().sum::<usize>(), SESSIONS as usize);
-    let side = street.start("side").await;
+    let side = cluster.start("side").await;
     for session in sessions {
         assert!(matches!(within(session.settled()).await, Err(SessionError::Aborted(_))));
     }
@@ -572,18 +572,18 @@ async fn sessions_of_a_node_that_burnt_down_are_listed_cancelled_and_ended_by_an
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_was_forgotten_by_mistake_hears_of_it_and_can_join_anew() {
-    let street = Street::default();
-    let [front, back, _side] = street.start_all(["front", "back", "side"]).await;
-    street.outside.set_gate(false);
+async fn a_node_forgotten_by_mistake_learns_it_and_can_rejoin() {
+    let cluster = Cluster::default();
+    let [front, back, _side] = cluster.start_all(["front", "back", "side"]).await;
+    cluster.outside.set_gate(false);
     let session = started(&front, [1]).await.remove(0);
-    within(street.outside.asked_times(1)).await;
+    within(cluster.outside.asked_times(1)).await;
     within(back.operator().forget(&node_id("front"))).await.unwrap();
     is_forgotten_by_the_back(&front).await;
     // What it has begun goes on.
-    street.outside.set_gate(true);
+    cluster.outside.set_gate(true);
     within(session.settled()).await.unwrap();
-    let front = street.cut(front).await;
+    let front = cluster.cut(front).await;
     is_forgotten_by_the_back(&front).await;
     within(front.operator().undrain()).await.unwrap();
     knows_that(&back, "front", MemberStatus::Serving).await;
@@ -594,7 +594,7 @@ async fn a_node_that_was_forgotten_by_mistake_hears_of_it_and_can_join_anew() {
     })
     .await;
     front.is_idle().await;
-    assert_eq!(street.outside.total().undone, 0);
+    assert_eq!(cluster.outside.total().undone, 0);
 }
 
 /// It still serves, but starts nothing that the back would play in.
@@ -610,17 +610,17 @@ async fn is_forgotten_by_the_back(front: &Node) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_stays_with_its_nodes_over_joins_and_restarts() {
-    let street = Street::default();
-    let [front, back, one] = street.start_all(["front", "back", "side-1"]).await;
-    street.outside.set_gate(false);
+    let cluster = Cluster::default();
+    let [front, back, one] = cluster.start_all(["front", "back", "side-1"]).await;
+    cluster.outside.set_gate(false);
     let ids: Vec<SessionId> = started(&front, 0..30).await.iter().map(Session::id).collect();
-    within(street.outside.asked_times(30)).await;
-    let others = [street.start("side-2").await, street.start("side-3").await];
+    within(cluster.outside.asked_times(30)).await;
+    let others = [cluster.start("side-2").await, cluster.start("side-3").await];
     for name in ["side-2", "side-3"] {
         knows_that(&front, name, MemberStatus::Serving).await;
     }
-    let (front, back, one) = (street.cut(front).await, street.cut(back).await, street.cut(one).await);
-    street.outside.set_gate(true);
+    let (front, back, one) = (cluster.cut(front).await, cluster.cut(back).await, cluster.cut(one).await);
+    cluster.outside.set_gate(true);
     for id in ids {
         within(within(front.session::<Late>(id)).await.unwrap().settled()).await.unwrap();
     }
@@ -636,16 +636,16 @@ async fn a_session_stays_with_its_nodes_over_joins_and_restarts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_known_of_the_others_can_be_seen() {
-    let street = Street::default();
-    let [front, back, side] = street.start_all(["front", "back", "side"]).await;
+async fn known_peers_are_listed() {
+    let cluster = Cluster::default();
+    let [front, back, side] = cluster.start_all(["front", "back", "side"]).await;
     let heard = seen(&front, "back");
     assert_eq!((heard.roles, heard.status), (vec!["back".to_owned()], MemberStatus::Serving));
     assert!(heard.last_heard.is_some());
     within(back.shutdown()).await;
     // Not cut: what it has only heard yet may be lost with its power.
     within(front.shutdown()).await;
-    let front = street.start("front").await;
+    let front = cluster.start("front").await;
     knows(&front, |known| known.len() == 2).await;
     assert_eq!(seen(&front, "back").last_heard, None, "not in this life");
     until("the side to be heard", || seen(&front, "side").last_heard.is_some()).await;
@@ -657,22 +657,22 @@ async fn what_is_known_of_the_others_can_be_seen() {
 
 /// In one thread, where the numbers of a test are its own.
 #[tokio::test(start_paused = true)]
-async fn a_gauge_shows_what_is_still_open() {
+async fn a_gauge_counts_open_instances() {
     let numbers = Numbers::default();
     let _recorder = metrics::set_default_local_recorder(&numbers);
-    let (street, disk) = (Street::default(), MemoryDisk::default());
+    let (cluster, disk) = (Cluster::default(), MemoryDisk::default());
     let builder = Node::builder(node_id("home")).simulated_store(disk.open().unwrap(), Duration::from_millis(1));
-    let builder = builder.transport(street.network.clone()).settings(quick()).choreography(Late);
-    let builder = builder.role(Front, Arc::new(())).role(Back, street.outside.clone()).role(Side, Arc::new(()));
+    let builder = builder.transport(cluster.network.clone()).settings(quick()).choreography(Late);
+    let builder = builder.role(Front, Arc::new(())).role(Back, cluster.outside.clone()).role(Side, Arc::new(()));
     let home = TestNode::start(builder).await;
-    street.outside.set_gate(false);
+    cluster.outside.set_gate(false);
     let sessions = started(&home, 0..5).await;
-    within(street.outside.asked_times(5)).await;
+    within(cluster.outside.asked_times(5)).await;
     assert!(numbers.gauge(metric::DRAINING_INSTANCES).abs() < 0.1);
     within(home.operator().drain()).await.unwrap();
     until("the front's and the back's", || (numbers.gauge(metric::DRAINING_INSTANCES) - 10.0).abs() < 0.1).await;
     assert_eq!(open_at(&home, "home").await, Some(10));
-    street.outside.set_gate(true);
+    cluster.outside.set_gate(true);
     settled(sessions).await;
     within(home.operator().drained()).await.unwrap();
     assert!(numbers.gauge(metric::DRAINING_INSTANCES).abs() < 0.1);
@@ -680,27 +680,27 @@ async fn a_gauge_shows_what_is_still_open() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_with_an_empty_store_under_a_known_name_stops_unless_it_is_told_to_begin_anew() {
-    let street = Street::default();
-    let [front, side] = street.start_all(["front", "side"]).await;
+async fn an_empty_store_under_a_known_name_stops_the_node_unless_declared_fresh() {
+    let cluster = Cluster::default();
+    let [front, side] = cluster.start_all(["front", "side"]).await;
     within(front.shutdown()).await;
-    let front = street.start("front").await; // It has the side on its disk.
-    street.burn(side).await;
+    let front = cluster.start("front").await; // It has the side on its disk.
+    cluster.burn(side).await;
     within(front.shutdown()).await;
-    let front = street.start("front").await;
+    let front = cluster.start("front").await;
     for _ in 0..2 {
-        let error = refusal(street.builder("side")).await;
+        let error = refusal(cluster.builder("side")).await;
         assert!(matches!(&error, StoreError::Replaced { by } if by == "front"), "{error}");
         assert!(error.to_string().contains("--fresh"), "{error}");
         assert_eq!(seen(&front, "side").last_heard, None, "it was heard");
     }
-    let side = TestNode::start(street.builder("side").fresh()).await;
+    let side = TestNode::start(cluster.builder("side").fresh()).await;
     until("the side to be heard", || seen(&front, "side").last_heard.is_some()).await;
     for node in [side, front] {
         within(node.shutdown()).await;
     }
     // Said once: its store keeps it.
-    let [front, _side] = street.start_all(["front", "side"]).await;
+    let [front, _side] = cluster.start_all(["front", "side"]).await;
     until("the side to be heard", || seen(&front, "side").last_heard.is_some()).await;
 }
 
@@ -708,10 +708,10 @@ async fn a_node_with_an_empty_store_under_a_known_name_stops_unless_it_is_told_t
 /// not come to disk after the node was forgotten.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_name_of_a_node_that_was_forgotten_is_free() {
-    let street = Street::default();
+    let cluster = Cluster::default();
     for _ in 0..20 {
-        let front = street.start("front").await;
-        let side = TestNode::start(street.builder("side").fresh()).await;
+        let front = cluster.start("front").await;
+        let side = TestNode::start(cluster.builder("side").fresh()).await;
         within(async {
             while !front.operator().peers().iter().any(|known| known.last_heard.is_some()) {
                 tokio::task::yield_now().await;
@@ -719,11 +719,11 @@ async fn the_name_of_a_node_that_was_forgotten_is_free() {
         })
         .await;
         within(front.operator().forget(&node_id("side"))).await.unwrap();
-        street.burn(side).await;
+        cluster.burn(side).await;
         within(front.shutdown()).await;
-        let [front, side] = street.start_all(["front", "side"]).await;
+        let [front, side] = cluster.start_all(["front", "side"]).await;
         until("the side to be heard", || seen(&front, "side").last_heard.is_some()).await;
-        street.burn(side).await;
+        cluster.burn(side).await;
         within(front.shutdown()).await;
     }
 }

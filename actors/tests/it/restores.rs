@@ -39,7 +39,7 @@ async fn an_older_copy_is_refused_on_both_sides_and_does_nothing() {
 }
 
 #[tokio::test]
-async fn an_older_copy_is_taken_once_an_operator_accepts_it() {
+async fn an_older_copy_is_accepted_once_an_operator_says_so() {
     let place = Place::default();
     let (front, back) = (place.front().await, place.back().await);
     orders(&front, 1..3).await;

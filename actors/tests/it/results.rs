@@ -2,8 +2,8 @@
 
 use accompanist::prelude::*;
 
+use crate::paused::{MINUTE, Parcel, PausedCluster, is_unknown, short};
 use crate::support::within;
-use crate::town::{MINUTE, Parcel, Town, is_unknown, short};
 use crate::trade::{Back, Deal, Front, Tally, Trade, deal};
 
 /// `Trade` as a later release may have it, with an output of another type.
@@ -21,9 +21,9 @@ impl Choreography for TradeInWords {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_whose_session_is_forgotten_starts_a_new_one() {
-    let town = Town::new();
+    let cluster = PausedCluster::new();
     // The back remembers what the front has forgotten.
-    let (front, back) = (town.front(short()).await, town.back(Retention::default()).await);
+    let (front, back) = (cluster.front(short()).await, cluster.back(Retention::default()).await);
     let trade = async |refused| {
         let session = within(front.start(Trade, Deal { id: 1, refused }).key("k")).await.unwrap();
         (session.id(), within(session.settled()).await.is_ok())
@@ -37,16 +37,16 @@ async fn a_key_whose_session_is_forgotten_starts_a_new_one() {
     assert!(completed && second != first);
     assert_eq!(trade(false).await, (second, true));
     // The service was asked under another idempotency key: what was compensated stays so.
-    assert_eq!((town.outside.asked(), town.outside.total()), (2, Tally { done: 2, undone: 1 }));
+    assert_eq!((cluster.outside.asked(), cluster.outside.total()), (2, Tally { done: 2, undone: 1 }));
     front.is_idle().await;
     back.is_idle().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_can_be_asked_for() {
-    let town = Town::new();
-    let node = town.home(short()).await;
-    town.outside.set_gate(false);
+    let cluster = PausedCluster::new();
+    let node = cluster.home(short()).await;
+    cluster.outside.set_gate(false);
     let open = within(node.start(Trade, deal(1))).await.unwrap();
     let (followed, other) = (within(node.session::<Trade>(open.id())).await.unwrap(), open.id());
     assert_eq!(followed.id(), open.id());
@@ -57,11 +57,11 @@ async fn a_session_can_be_asked_for() {
     assert!(matches!(within(followed.settled()).await, Err(SessionError::NodeStopped)));
     let stopped = within(node.session::<Trade>(open.id())).await.unwrap_err();
     assert!(matches!(stopped, SessionLookupError::NodeStopped), "{stopped}");
-    let node = town.home(short()).await;
+    let node = cluster.home(short()).await;
     let followed = within(node.session::<Trade>(open.id())).await.unwrap();
     let again = followed.initiator().waits_for();
     assert!(!within(again).await.unwrap().is_empty(), "it waits to be paid");
-    town.outside.set_gate(true);
+    cluster.outside.set_gate(true);
     assert_eq!(within(followed.output()).await.unwrap(), 101);
     assert_eq!(within(followed.settled()).await.unwrap(), 101);
     node.is_idle().await;
@@ -88,21 +88,21 @@ async fn a_session_can_be_asked_for() {
         assert!(matches!(unknown, SessionLookupError::Unknown { .. }), "{unknown}");
         assert_eq!(node.operator().instances(), 0, "nothing begins by asking");
         within(node.shutdown()).await;
-        nodes.push(town.home(short()).await);
+        nodes.push(cluster.home(short()).await);
     }
     tokio::time::sleep(11 * MINUTE).await;
     for session in [open.id(), refused.id()] {
         let collected = within(nodes[0].session::<Trade>(session)).await.unwrap_err();
         assert!(matches!(collected, SessionLookupError::Unknown { .. }), "{collected}");
     }
-    assert_eq!(town.outside.asked(), 3, "once again in the second life, under its key");
+    assert_eq!(cluster.outside.asked(), 3, "once again in the second life, under its key");
 }
 
 /// A role that did not start the session has no result to give.
 #[tokio::test(start_paused = true)]
 async fn a_session_is_asked_for_where_it_was_started() {
-    let town = Town::new();
-    let (front, back) = (town.front(short()).await, town.back(short()).await);
+    let cluster = PausedCluster::new();
+    let (front, back) = (cluster.front(short()).await, cluster.back(short()).await);
     let session = within(front.start(Parcel, 3)).await.unwrap();
     within(session.settled()).await.unwrap();
     front.is_idle().await;
@@ -112,9 +112,9 @@ async fn a_session_is_asked_for_where_it_was_started() {
 
 /// Whoever asks while a session ends is answered. In real time, which goes on while one asks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_asked_for_while_it_ends_is_told() {
-    let town = Town::new();
-    let node = town.home(short()).await;
+async fn a_lookup_of_an_ending_session_returns_its_result() {
+    let cluster = PausedCluster::new();
+    let node = cluster.home(short()).await;
     for _ in 0..100 {
         let session = within(node.start(Parcel, 2)).await.unwrap();
         let (mut asked, mut asks) = (0, true);

@@ -11,13 +11,13 @@ use accompanist::prelude::*;
 use accompanist::{Tombstones, metric};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
+use crate::paused::{MINUTE, Parcel, PausedCluster, count, is_unknown, parcel, parcels, unbounded};
 use crate::support::{Home, TestNode, quick, until, within};
-use crate::town::{MINUTE, Parcel, Town, count, is_unknown, parcel, parcels, unbounded};
 
 #[tokio::test(start_paused = true)]
 async fn more_than_so_many_are_not_kept() {
-    let town = Town::new();
-    let node = town.home(Retention { count_max: Some(10), ..unbounded() }).await;
+    let cluster = PausedCluster::new();
+    let node = cluster.home(Retention { count_max: Some(10), ..unbounded() }).await;
     let sessions = parcels(&node, 20, 1).await;
     // Two roles each.
     until("ten tombstones", || count(&node) == 10).await;
@@ -28,7 +28,7 @@ async fn more_than_so_many_are_not_kept() {
         assert_eq!(within(within(node.session::<Parcel>(*session)).await.unwrap().settled()).await.unwrap(), [7]);
     }
     within(node.shutdown()).await;
-    let remains = town.remains("home");
+    let remains = cluster.remains("home");
     assert_eq!(remains.tombstones.count, 10);
     assert_eq!(remains.sessions, sessions[15..].iter().copied().collect());
     assert_eq!(remains.keys, 10, "each key, and whose it is");
@@ -36,23 +36,23 @@ async fn more_than_so_many_are_not_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn more_than_so_many_bytes_are_not_kept() {
-    let town = Town::new();
-    let node = town.home(Retention { bytes_max: Some(10_000), ..unbounded() }).await;
+    let cluster = PausedCluster::new();
+    let node = cluster.home(Retention { bytes_max: Some(10_000), ..unbounded() }).await;
     let sessions = parcels(&node, 30, 1_000).await;
     until("ten thousand bytes", || node.operator().tombstones().unwrap().bytes <= 10_000).await;
     assert!(is_unknown(&node, sessions[0]).await && !is_unknown(&node, sessions[29]).await);
     let kept = node.operator().tombstones().unwrap();
     within(node.shutdown()).await;
-    let remains = town.remains("home");
+    let remains = cluster.remains("home");
     assert_eq!(remains.tombstones, kept);
     // One more would not have been too much.
     assert!((8_500..=10_000).contains(&kept.bytes), "{kept:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_too_old_is_not_kept() {
-    let town = Town::new();
-    let node = town.home(Retention { age_max: Some(60 * MINUTE), ..unbounded() }).await;
+async fn tombstones_past_their_age_are_collected() {
+    let cluster = PausedCluster::new();
+    let node = cluster.home(Retention { age_max: Some(60 * MINUTE), ..unbounded() }).await;
     let early = parcels(&node, 3, 1).await;
     tokio::time::sleep(30 * MINUTE).await;
     let late = parcel(&node, "late", 1).await;
@@ -64,14 +64,14 @@ async fn what_is_too_old_is_not_kept() {
     assert!(is_unknown(&node, early[2]).await && !is_unknown(&node, late).await);
     // While the node is down, too.
     within(node.shutdown()).await;
-    assert_eq!(town.remains("home").tombstones.count, 2);
+    assert_eq!(cluster.remains("home").tombstones.count, 2);
     tokio::time::sleep(30 * MINUTE).await;
-    let node = town.home(Retention { age_max: Some(60 * MINUTE), ..unbounded() }).await;
+    let node = cluster.home(Retention { age_max: Some(60 * MINUTE), ..unbounded() }).await;
     until("nothing left", || count(&node) == 0).await;
     assert!(is_unknown(&node, late).await);
     tokio::time::sleep(MINUTE).await; // It is written lazily.
     within(node.shutdown()).await;
-    let remains = town.remains("home");
+    let remains = cluster.remains("home");
     assert_eq!((remains.tombstones, remains.keys), (Tombstones::default(), 0));
 }
 
@@ -110,10 +110,10 @@ impl Recorder for Numbers {
 async fn below_the_least_age_everything_is_kept() {
     let numbers = Numbers::default();
     let _recorder = metrics::set_default_local_recorder(&numbers);
-    let town = Town::new();
+    let cluster = PausedCluster::new();
     let nothing =
         Retention { age_min: 10 * MINUTE, age_max: Some(10 * MINUTE), count_max: Some(0), bytes_max: Some(0) };
-    let node = town.home(nothing).await;
+    let node = cluster.home(nothing).await;
     let sessions = parcels(&node, 20, 1).await;
     tokio::time::sleep(9 * MINUTE).await;
     assert_eq!(count(&node), 40);
@@ -132,13 +132,13 @@ async fn below_the_least_age_everything_is_kept() {
         assert!(is_unknown(&node, session).await);
     }
     within(node.shutdown()).await;
-    assert_eq!(town.remains("home").tombstones.count, 0);
+    assert_eq!(cluster.remains("home").tombstones.count, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_is_bounded_over_many_sessions() {
-    let town = Town::new();
-    let node = town.home(Retention { count_max: Some(100), ..unbounded() }).await;
+    let cluster = PausedCluster::new();
+    let node = cluster.home(Retention { count_max: Some(100), ..unbounded() }).await;
     let mut most = 0;
     for round in 0..50 {
         let starts = (0..100).map(|key| node_start(&node, round * 100 + key));
@@ -153,7 +153,7 @@ async fn a_store_is_bounded_over_many_sessions() {
     // It comes behind a little.
     assert!(most < 1_000, "{most} were kept at a time");
     within(node.shutdown()).await;
-    let remains = town.remains("home");
+    let remains = cluster.remains("home");
     assert_eq!(remains.tombstones.count, 100);
     assert!(remains.keys <= 2 * remains.sessions.len(), "{} entries of keys", remains.keys);
 }
@@ -185,15 +185,15 @@ async fn a_store_on_disk_is_bounded_over_restarts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_kept_is_counted_again_after_a_restart() {
-    let town = Town::new();
-    let node = town.home(unbounded()).await;
+async fn retained_tombstones_are_counted_after_a_restart() {
+    let cluster = PausedCluster::new();
+    let node = cluster.home(unbounded()).await;
     parcels(&node, 30, 100).await;
     let kept = node.operator().tombstones().unwrap();
     assert_eq!(kept.count, 60);
     within(node.shutdown()).await;
-    assert_eq!(town.remains("home").tombstones, kept);
-    let node = town.home(Retention { count_max: Some(40), ..unbounded() }).await;
+    assert_eq!(cluster.remains("home").tombstones, kept);
+    let node = cluster.home(Retention { count_max: Some(40), ..unbounded() }).await;
     until("forty tombstones", || count(&node) == 40).await;
     parcels(&node, 1, 100).await;
     // Now they count as before: the next one drives the first out.
@@ -201,13 +201,13 @@ async fn what_is_kept_is_counted_again_after_a_restart() {
     until("forty tombstones", || count(&node) == 40).await;
     let kept = node.operator().tombstones().unwrap();
     within(node.shutdown()).await;
-    assert_eq!(town.remains("home").tombstones, kept);
+    assert_eq!(cluster.remains("home").tombstones, kept);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_amid_a_collection_loses_nothing_and_counts_nothing_twice() {
-    let town = Town::new();
-    let node = town.home(unbounded()).await;
+    let cluster = PausedCluster::new();
+    let node = cluster.home(unbounded()).await;
     let mut sessions = Vec::new();
     for key in 0..1_300 {
         let session = node_start(&node, key).await;
@@ -216,26 +216,26 @@ async fn a_crash_amid_a_collection_loses_nothing_and_counts_nothing_twice() {
     }
     node.is_idle().await;
     within(node.shutdown()).await;
-    let mut left = town.remains("home").tombstones.count;
+    let mut left = cluster.remains("home").tombstones.count;
     assert_eq!(left, 2_600);
     // Each life gets as far as one page, which a crash undoes or not.
     for kept in [0, 1, 0, 1] {
-        let node = town.home(Retention { count_max: Some(500), ..unbounded() }).await;
-        until("a page on its way to the disk", || town.disks["home"].unsynced() > 0).await;
-        town.disks["home"].crash(kept);
+        let node = cluster.home(Retention { count_max: Some(500), ..unbounded() }).await;
+        until("a page on its way to the disk", || cluster.disks["home"].unsynced() > 0).await;
+        cluster.disks["home"].crash(kept);
         within(node.kill()).await;
-        let remains = town.remains("home");
+        let remains = cluster.remains("home");
         left -= if kept == 0 { 0 } else { 1_024 };
         assert_eq!(remains.tombstones.count, left.max(500));
         left = remains.tombstones.count;
         let latest = sessions.iter().rev().take(250);
         assert!(latest.clone().all(|session| remains.sessions.contains(session)), "collected before its time");
     }
-    let node = town.home(Retention { count_max: Some(500), ..unbounded() }).await;
+    let node = cluster.home(Retention { count_max: Some(500), ..unbounded() }).await;
     until("five hundred tombstones", || count(&node) == 500).await;
     let kept = node.operator().tombstones().unwrap();
     within(node.shutdown()).await;
-    let remains = town.remains("home");
+    let remains = cluster.remains("home");
     assert_eq!(remains.tombstones, kept);
     assert_eq!(remains.sessions, sessions[1_050..].iter().copied().collect());
     assert_eq!(remains.keys, 500);

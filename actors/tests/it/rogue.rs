@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::delivery::{Sites, are_idle};
 use crate::support::{node_id, until, within};
-use crate::trade::{Deal, KEPT, TAKEN_BACK, Tally, Trade, deal, tally};
+use crate::trade::{COMPENSATED, Deal, KEPT, Tally, Trade, deal, tally};
 
 /// An attached stranger who speaks the packets of this release, and others, in its own name or in that of another node.
 pub struct Rogue {
@@ -250,7 +250,7 @@ async fn packets_that_fit_nothing_are_dropped() {
 
 /// What only a node of this session would send, from a role that the session does not have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_that_the_session_does_not_have_is_not_heard() {
+async fn frames_from_a_role_outside_the_session_are_dropped() {
     let bodies = (50..).zip(bodies()).filter(|(_, body)| !matches!(body, Body::Nudge(_)));
     let frames = bodies.map(|(number, body)| Frame { body, ..frame(number, Some(header())) });
     let frames = frames.chain([frame(60, Some(header()))]).map(|frame| Frame { from: RoleIndex(9), ..frame });
@@ -326,5 +326,5 @@ async fn packets_of_closed_sessions_start_nothing() {
     assert_eq!(within(session.settled()).await.unwrap(), 303);
     are_idle(&[&back, &front]).await;
     assert_eq!((sites.outside.asked(), sites.outside.total()), (3, Tally { done: 3, undone: 1 }));
-    assert_eq!([tally(&front, "hold", 1).await, tally(&front, "hold", 2).await], [KEPT, TAKEN_BACK]);
+    assert_eq!([tally(&front, "hold", 1).await, tally(&front, "hold", 2).await], [KEPT, COMPENSATED]);
 }

@@ -12,7 +12,7 @@ use accompanist::{MemberStatus, NodeBuilder};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::replicas::{Late, Street, knows_that, leaves, notes};
+use crate::replicas::{Cluster, Late, knows_that, leaves, notes};
 use crate::saga::{Bank, Ledger, Loyalty, Order, Payment, Warehouse, WarehouseOrder, check_order, ledgers};
 use crate::support::{TestNode, within};
 use crate::trade::{Deal, Tally};
@@ -87,57 +87,57 @@ impl Books {
 }
 
 /// Lets a node leave under load, and burns what it leaves behind.
-async fn retire(street: &Street, load: &Load, node: TestNode, books: &mut Books) {
+async fn retire(cluster: &Cluster, load: &Load, node: TestNode, books: &mut Books) {
     leaves(&node).await;
     if node.name().as_str().starts_with("side") {
         books.add(&node).await;
     }
-    street.burn(node).await;
+    cluster.burn(node).await;
     load.goes_on(20).await;
 }
 
 /// Lets a node drain that loses its power while sessions are open on it.
-async fn drains_over_a_crash(street: &Street, load: &Load, node: TestNode) -> TestNode {
-    street.outside.set_gate(false);
-    let asked = street.outside.asked();
-    within(street.outside.asked_times(asked + 20)).await;
+async fn drains_over_a_crash(cluster: &Cluster, load: &Load, node: TestNode) -> TestNode {
+    cluster.outside.set_gate(false);
+    let asked = cluster.outside.asked();
+    within(cluster.outside.asked_times(asked + 20)).await;
     within(node.operator().drain()).await.unwrap();
     let open = within(node.operator().drain_progress()).await.unwrap().open[node.name()].unwrap();
     assert!(open > 0, "it is in the middle of nothing");
-    let node = street.cut(node).await;
+    let node = cluster.cut(node).await;
     assert_eq!(node.operator().status(), MemberStatus::Draining);
     load.goes_on(10).await;
-    street.outside.set_gate(true);
+    cluster.outside.set_gate(true);
     within(node.operator().drained()).await.unwrap();
     node
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_join_and_leave_under_load_and_no_session_is_lost() {
-    let (street, mut books) = (Street::default(), Books::default());
-    let [front, back, side] = street.start_all(["front-1", "back-1", "side-1"]).await;
+    let (cluster, mut books) = (Cluster::default(), Books::default());
+    let [front, back, side] = cluster.start_all(["front-1", "back-1", "side-1"]).await;
     let load = Load::begin(&front);
     load.goes_on(20).await;
-    let (other_back, other_side) = (street.start("back-2").await, street.start("side-2").await);
+    let (other_back, other_side) = (cluster.start("back-2").await, cluster.start("side-2").await);
     for name in ["back-2", "side-2"] {
         knows_that(&front, name, MemberStatus::Serving).await;
     }
     load.goes_on(50).await;
-    retire(&street, &load, side, &mut books).await;
-    let back = drains_over_a_crash(&street, &load, back).await;
-    retire(&street, &load, back, &mut books).await;
+    retire(&cluster, &load, side, &mut books).await;
+    let back = drains_over_a_crash(&cluster, &load, back).await;
+    retire(&cluster, &load, back, &mut books).await;
 
-    let other_front = street.start("front-2").await;
+    let other_front = cluster.start("front-2").await;
     for name in ["back-2", "side-2"] {
         knows_that(&other_front, name, MemberStatus::Serving).await;
     }
     within(front.operator().drain()).await.unwrap();
     load.door.send_replace(Node::clone(&other_front));
-    retire(&street, &load, front, &mut books).await;
+    retire(&cluster, &load, front, &mut books).await;
     // One of a name that was there before, with nothing on its disk.
-    let side = street.start("side-1").await;
+    let side = cluster.start("side-1").await;
     knows_that(&other_front, "side-1", MemberStatus::Serving).await;
-    let other_side = street.cut(other_side).await;
+    let other_side = cluster.cut(other_side).await;
     load.goes_on(50).await;
 
     let ended = load.end().await;
@@ -161,7 +161,7 @@ async fn nodes_join_and_leave_under_load_and_no_session_is_lost() {
         let noted = u32::from(!deal(id).refused);
         assert_eq!(books.0.get(&id).copied().unwrap_or_default(), noted, "deal {id}");
     }
-    assert_eq!(street.outside.total(), Tally { done: u32::try_from(ended.len()).unwrap(), undone: refused });
+    assert_eq!(cluster.outside.total(), Tally { done: u32::try_from(ended.len()).unwrap(), undone: refused });
 }
 
 /// Lets a node drain and leave, over all its crashes, and takes it away.

@@ -346,7 +346,7 @@ fn lies(session: SessionId, from: &str, epoch: Epoch) -> Vec<Packet> {
 
 /// In one thread, where what is counted is the test's own.
 #[tokio::test]
-async fn a_router_speaks_in_nobodys_name() {
+async fn a_router_cannot_send_in_the_name_of_a_member() {
     let reasons = Reasons::default();
     let _recorder = metrics::set_default_local_recorder(&reasons);
     let (system, router) = (System::new(), Router::new(|_, _| true));
@@ -510,7 +510,7 @@ async fn keys_are_renewed_while_sessions_run() {
 
 /// Those that seal and those that do not are deaf to each other, both say why, and what waits goes on.
 #[tokio::test]
-async fn who_does_not_seal_is_not_heard() {
+async fn unsealed_packets_are_dropped() {
     let reasons = Reasons::default();
     let _recorder = metrics::set_default_local_recorder(&reasons);
     let (system, router) = (System::new(), Router::new(|_, _| true));

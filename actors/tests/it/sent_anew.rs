@@ -83,7 +83,7 @@ async fn sessions_end_although_frames_count_as_acknowledged_that_were_never_sent
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_node_has_acknowledged_and_lost_is_asked_for_once_that_is_known() {
+async fn messages_acknowledged_and_lost_are_requested_after_a_restore() {
     let mut hung = 0;
     for seed in 0..8 {
         let [front, back] = pair(Duration::from_hours(1), |node| node.forgetting(seed, 60, None)).await;

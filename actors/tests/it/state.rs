@@ -255,7 +255,7 @@ async fn a_cake_that_is_put_back_is_there_for_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_cake_is_lost_or_made_while_some_are_put_back_and_others_taken() {
+async fn the_stock_is_exact_under_concurrent_commits_and_compensations() {
     for group_writes_max in [1_024, 5, 1] {
         let bakery = Bakery::open(group_writes_max).await;
         bakery.bake(30, 0).await;
@@ -309,7 +309,7 @@ async fn a_commit_that_panics_leaves_nothing_and_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_that_keeps_panicking_stands_still_alone_until_it_is_resumed() {
+async fn a_panicking_commit_stops_only_its_session_until_resumed() {
     let bakery = Bakery::open(1_024).await;
     bakery.bake(30, 0).await;
     bakery.mishaps.commits.store(u32::MAX, Ordering::SeqCst);
@@ -340,7 +340,7 @@ async fn a_compensation_that_panics_leaves_nothing_and_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_compensation_that_keeps_panicking_stands_still_alone_until_it_is_resumed() {
+async fn a_panicking_compensation_stops_only_its_session_until_resumed() {
     let bakery = Bakery::open(1_024).await;
     bakery.bake(30, 0).await;
     bakery.mishaps.compensations.store(u32::MAX, Ordering::SeqCst);
@@ -384,7 +384,7 @@ async fn a_value_of_another_type_stops_the_session_with_table_and_key_and_loses_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_value_of_another_type_in_a_compensation_needs_an_operator_who_is_told_table_and_key() {
+async fn a_compensation_that_meets_a_row_of_another_type_is_listed_with_table_and_key() {
     use accompanist::machine::Resolution;
 
     let bakery = Bakery::open(1_024).await;
@@ -407,7 +407,7 @@ async fn a_value_of_another_type_in_a_compensation_needs_an_operator_who_is_told
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_that_panics_harms_nobody_else() {
+async fn a_panicking_reader_harms_no_other_reader() {
     let bakery = Bakery::open(1_024).await;
     bakery.bake(1, 0).await;
     let read = |state: &State<'_>| -> u32 { panic!("as the test wants, at {:?}", CAKES.get(state, ())) };

@@ -176,7 +176,7 @@ async fn a_node_can_be_shut_down_within_the_handler_of_an_actor() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shutdown_that_nobody_waits_for_any_more_goes_on() {
+async fn an_abandoned_shutdown_completes() {
     let house = House::new().await;
     {
         let mut stopped = pin!(house.node.shutdown());
@@ -186,7 +186,7 @@ async fn a_shutdown_that_nobody_waits_for_any_more_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn shutdowns_and_kills_at_once_all_come_to_their_end() {
+async fn concurrent_shutdowns_and_kills_all_complete() {
     let house = House::new().await;
     let (first, second) = (house.node.clone(), house.node.clone());
     let shutdowns = async { tokio::join!(first.shutdown(), second.shutdown(), house.node.kill(), second.kill()) };
@@ -196,7 +196,7 @@ async fn shutdowns_and_kills_at_once_all_come_to_their_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kill_that_nobody_waits_for_any_more_goes_on() {
+async fn an_abandoned_kill_completes() {
     let house = House::new().await;
     {
         let mut killed = pin!(house.node.kill());

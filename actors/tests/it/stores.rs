@@ -174,7 +174,7 @@ fn a_crash_loses_exactly_what_is_not_synced() {
 }
 
 #[test]
-fn a_folder_that_is_in_use_says_so() {
+fn a_folder_in_use_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let used = FjallStore::open(folder.path()).unwrap();
     let error = FjallStore::open(folder.path()).unwrap_err();

@@ -20,10 +20,10 @@ use fastrand::Rng;
 
 use crate::changes::bodies;
 use crate::delivery::{Sites, are_idle};
-use crate::replicas::{Street, knows_that, notes, settled, started};
+use crate::replicas::{Cluster, knows_that, notes, settled, started};
 use crate::rogue::{EPOCH, Recorder, Rogue};
 use crate::support::{TestNode, node_id, on_disk, quick, until, within};
-use crate::trade::{Back, Deal, Front, KEPT, Outside, TAKEN_BACK, Tally, Trade, deal, tally};
+use crate::trade::{Back, COMPENSATED, Deal, Front, KEPT, Outside, Tally, Trade, deal, tally};
 
 const BACK: RoleIndex = RoleIndex(0);
 const FRONT: RoleIndex = RoleIndex(1);
@@ -68,7 +68,7 @@ async fn acknowledgements_are_taken_from_the_receiver_only(cancelled: u32) {
     for (id, session) in (1..).zip(sessions) {
         let ended = within(session.settled()).await;
         assert_eq!(ended.is_ok(), id > cancelled, "{id}: {ended:?}");
-        let (held, paid) = if id > cancelled { (KEPT, id * 101) } else { (TAKEN_BACK, 0) };
+        let (held, paid) = if id > cancelled { (KEPT, id * 101) } else { (COMPENSATED, 0) };
         assert_eq!((tally(&front, "hold", id).await, ended.unwrap_or(0)), (held, paid));
     }
     are_idle(&[&back, &front]).await;
@@ -77,17 +77,17 @@ async fn acknowledgements_are_taken_from_the_receiver_only(cancelled: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn forged_acknowledgements_make_nobody_forget_a_message() {
+async fn forged_acknowledgements_do_not_drop_a_message() {
     acknowledgements_are_taken_from_the_receiver_only(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn forged_acknowledgements_make_nobody_forget_an_abort() {
+async fn forged_acknowledgements_do_not_drop_an_abort() {
     acknowledgements_are_taken_from_the_receiver_only(10).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frames_in_the_name_of_a_role_are_taken_from_its_node_only() {
+async fn frames_of_a_role_are_accepted_only_from_its_node() {
     let (sites, network) = (Sites::default(), LocalNetwork::new());
     let (back, front) = (sites.back(&network).await, sites.front(&network).await);
     let _side = sites.side(&network).await;
@@ -120,7 +120,7 @@ async fn frames_in_the_name_of_a_role_are_taken_from_its_node_only() {
     assert_eq!(ended, [Some(101), None]);
     are_idle(&[&back, &front]).await;
     assert_eq!(sites.outside.total(), Tally { done: 2, undone: 1 });
-    assert_eq!([tally(&front, "hold", 1).await, tally(&front, "hold", 2).await], [KEPT, TAKEN_BACK]);
+    assert_eq!([tally(&front, "hold", 1).await, tally(&front, "hold", 2).await], [KEPT, COMPENSATED]);
     // Of what is over, too.
     attack();
     rogue.is_heard(&["back", "front"]).await;
@@ -213,15 +213,15 @@ fn contact(node: &Node, other: &str) -> Option<Contact> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_has_offered_something_once_and_is_silent_gets_no_sessions_also_after_a_restart() {
-    let street = Street::default();
-    let [mut front, _back, side] = street.start_all(["front", "back", "side"]).await;
-    let rogue = Rogue::attach(&street.network).await;
+async fn a_silent_node_known_by_one_advertisement_gets_no_sessions_even_after_a_restart() {
+    let cluster = Cluster::default();
+    let [mut front, _back, side] = cluster.start_all(["front", "back", "side"]).await;
+    let rogue = Rogue::attach(&cluster.network).await;
     ghost(&rogue, "front").await;
     until("the ghost to be silent", || matches!(contact(&front, "ghost"), Some(Contact::Silent(_)))).await;
     settled(started(&front, 0..20).await).await;
     for life in 1..=3 {
-        front = street.cut(front).await;
+        front = cluster.cut(front).await;
         assert!(contact(&front, "ghost").is_some(), "it is on disk");
         settled(started(&front, 20 * life..20 * life + 20).await).await;
     }
@@ -229,10 +229,10 @@ async fn who_has_offered_something_once_and_is_silent_gets_no_sessions_also_afte
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_says_of_another_one_that_it_has_left() {
-    let street = Street::default();
-    let [front, back, side] = street.start_all(["front", "back", "side"]).await;
-    let rogue = Rogue::attach(&street.network).await;
+async fn a_node_cannot_declare_that_another_has_left() {
+    let cluster = Cluster::default();
+    let [front, back, side] = cluster.start_all(["front", "back", "side"]).await;
+    let rogue = Rogue::attach(&cluster.network).await;
     let left = async |node: &str| {
         let Advertisement { membership, .. } = rogue.advertisement_of(node).await;
         Left { at_unix_ms: u64::MAX / 2, node: node_id(node), membership }
@@ -257,7 +257,7 @@ async fn nobody_says_of_another_one_that_it_has_left() {
             node.operator().peers()
         );
     }
-    let front = street.cut(front).await;
+    let front = cluster.cut(front).await;
     assert!(
         front.operator().peers().iter().all(|known| known.status == MemberStatus::Serving),
         "{:?}",
@@ -352,10 +352,10 @@ async fn flipped_bits_delay_sessions_and_change_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_that_are_made_up_are_forgotten_for_nodes_that_are_there() {
-    let street = Street::default();
-    let [front, back, side] = street.start_all(["front", "back", "side-1"]).await;
+    let cluster = Cluster::default();
+    let [front, back, side] = cluster.start_all(["front", "back", "side-1"]).await;
     settled(started(&front, 0..5).await).await;
-    let rogue = Rogue::attach(&street.network).await;
+    let rogue = Rogue::attach(&cluster.network).await;
     rogue.is_heard(&["front"]).await;
     let advertisement = Advertisement { roles: vec!["side".into()], ..Advertisement::default() };
     for number in 0..1_500 {
@@ -372,7 +372,7 @@ async fn names_that_are_made_up_are_forgotten_for_nodes_that_are_there() {
     let made_up =
         |front: &Node| front.operator().peers().into_iter().filter(|known| known.node.as_str().starts_with("made-up"));
     until("them to be silent", || made_up(&front).all(|known| is_gone(&known))).await;
-    let other = street.start("side-2").await;
+    let other = cluster.start("side-2").await;
     knows_that(&front, "side-2", MemberStatus::Serving).await;
     for name in ["back", "side-1"] {
         knows_that(&front, name, MemberStatus::Serving).await;
@@ -390,7 +390,7 @@ async fn names_that_are_made_up_are_forgotten_for_nodes_that_are_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changing_epochs_hurry_what_waits_once_in_a_while() {
+async fn changing_epochs_trigger_early_resends_at_a_bounded_rate() {
     const WAITING: usize = 50;
     let (recorder, outside) = (Recorder::default(), Arc::new(Outside::default()));
     // So long that nothing is sent again by itself.

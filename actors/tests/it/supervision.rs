@@ -125,7 +125,7 @@ impl Choreography for Doomed {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_part_that_panics_before_it_writes_is_quarantined_too() {
+async fn an_instance_that_panics_before_its_first_write_is_quarantined() {
     let outside = Arc::new(Outside::default());
     outside.trip("doomed", u32::MAX);
     let (network, disk) = (LocalNetwork::new(), MemoryDisk::default());

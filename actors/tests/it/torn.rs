@@ -8,7 +8,7 @@ use accompanist::store::MemoryDisk;
 use accompanist::transport::LocalNetwork;
 
 use crate::support::{TestNode, all_roles, within};
-use crate::trade::{Back, Deal, KEPT, Outside, Pay, TAKEN_BACK, deal};
+use crate::trade::{Back, COMPENSATED, Deal, KEPT, Outside, Pay, deal};
 
 /// Waits until its sibling is in the middle of its commit, and refuses.
 pub struct Refuse;
@@ -45,7 +45,7 @@ fn torn(disk: &MemoryDisk, outside: &Arc<Outside>) -> NodeBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_beside_a_refusal_ends_first_and_is_taken_back() {
+async fn a_commit_beside_a_refusal_completes_and_is_compensated() {
     let outside = Arc::new(Outside::default());
     outside.set_gate(false);
     let node = TestNode::start(torn(&MemoryDisk::default(), &outside)).await;
@@ -57,11 +57,11 @@ async fn a_commit_beside_a_refusal_ends_first_and_is_taken_back() {
     assert_eq!(node.operator().instances(), 1);
     outside.set_gate(true);
     assert!(matches!(within(session.settled()).await, Err(SessionError::Aborted(_))));
-    assert_eq!((outside.asked(), outside.total()), (1, TAKEN_BACK));
+    assert_eq!((outside.asked(), outside.total()), (1, COMPENSATED));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_beside_a_refusal_is_taken_back_though_the_power_is_cut() {
+async fn a_commit_beside_a_refusal_is_compensated_after_a_power_cut() {
     let (outside, disk) = (Arc::new(Outside::default()), MemoryDisk::default());
     outside.set_gate(false);
     let node = TestNode::start(torn(&disk, &outside)).await;
@@ -77,6 +77,6 @@ async fn a_commit_beside_a_refusal_is_taken_back_though_the_power_is_cut() {
     let told = within(again.settled()).await.unwrap_err();
     assert!(matches!(&told, SessionError::Aborted(abort) if abort.code() == "refused"), "{told}");
     // Asked again under the same key what had become of it.
-    assert_eq!((outside.asked(), outside.total()), (2, TAKEN_BACK));
+    assert_eq!((outside.asked(), outside.total()), (2, COMPENSATED));
     node.is_idle().await;
 }

@@ -35,7 +35,7 @@ pub struct Tally {
 }
 
 pub const KEPT: Tally = Tally { done: 1, undone: 0 };
-pub const TAKEN_BACK: Tally = Tally { done: 1, undone: 1 };
+pub const COMPENSATED: Tally = Tally { done: 1, undone: 1 };
 pub const NOTHING: Tally = Tally { done: 0, undone: 0 };
 
 /// A service that honours idempotency keys, and fails and waits when it is told to. Outlives every node.

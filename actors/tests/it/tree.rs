@@ -77,7 +77,7 @@ async fn in_the_middle() -> (Pair, Session<Trade>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_link_that_fails_comes_back_with_its_sessions() {
+async fn a_failed_link_is_restarted_with_its_sessions() {
     let (pair, session) = in_the_middle().await;
     pair.broken.panics_left.store(3, Ordering::SeqCst);
     pair.outside.set_gate(true);
@@ -106,7 +106,7 @@ async fn a_link_that_keeps_failing_ends_the_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_network_that_does_not_come_back_ends_the_node() {
+async fn a_network_that_does_not_return_ends_the_node() {
     let (pair, session) = in_the_middle().await;
     pair.broken.refuses.store(u32::MAX, Ordering::SeqCst);
     pair.broken.panics_left.store(1, Ordering::SeqCst);

@@ -32,7 +32,7 @@ fn config(file: &str) -> Config {
 }
 
 #[tokio::test]
-async fn what_a_node_has_one_of_is_given_once() {
+async fn a_builder_refuses_what_is_given_twice() {
     let store = || MemoryDisk::default().open().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let on_disk = FjallStore::open(folder.path()).unwrap();

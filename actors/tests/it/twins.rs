@@ -177,7 +177,7 @@ async fn two_owners_on_copies_both_stop_until_one_is_chosen() {
 
 /// Neither hears the other one, and the front hears both.
 #[tokio::test]
-async fn two_owners_that_do_not_hear_each_other_are_told_by_those_who_hear_both() {
+async fn two_owners_cut_off_from_each_other_are_stopped_by_common_peers() {
     let place = Place::default();
     let (front, back) = (place.front().await, place.back().await);
     orders(&front, 1..6).await;
@@ -230,7 +230,7 @@ async fn a_fork_is_noticed_by_both() {
 
 /// A life that has ended may still be heard for a while, and is no second owner.
 #[tokio::test]
-async fn late_words_of_an_earlier_life_stop_nobody() {
+async fn late_packets_of_an_earlier_opening_stop_no_node() {
     let place = Place::default();
     let front = place.front().await;
     let back = place.back().await;

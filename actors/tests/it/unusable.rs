@@ -80,7 +80,7 @@ fn a_file_is_no_folder() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_folder_that_cannot_be_made_says_so() {
+fn a_folder_that_cannot_be_made_is_reported() {
     for path in ["/proc/accompanist", "/proc/accompanist/store"] {
         let error = refused(Path::new(path));
         assert!(matches!(error, StoreError::NoFolder { .. }), "{error}");
@@ -93,7 +93,7 @@ fn a_folder_that_cannot_be_made_says_so() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_this_user_may_not_use_says_whose_it_should_be() {
+fn a_folder_of_another_user_is_reported() {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
 
@@ -189,7 +189,7 @@ fn a_full_disk_is_no_damage() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_file_system_that_is_read_only_says_so() {
+fn a_read_only_file_system_is_reported() {
     for is_made in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
@@ -231,7 +231,7 @@ fn a_folder_of_another_program_is_left_as_it_is() {
 }
 
 #[test]
-fn what_a_file_system_makes_itself_is_in_nobodys_way() {
+fn entries_made_by_the_file_system_are_ignored() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("lost+found")).unwrap();
     fs::write(folder.path().join(".keep"), "").unwrap();

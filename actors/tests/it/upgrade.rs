@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::releases::Release::{Both, One, Two};
-use crate::releases::{First, Release, Second, Sites, TAKEN_BACK, all_marks, open_everywhere};
+use crate::releases::{COMPENSATED, First, Release, Second, Sites, all_marks, open_everywhere};
 use crate::support::{TestNode, within};
 use crate::trade::{Deal, Tally};
 
@@ -123,7 +123,7 @@ async fn check(nodes: [&Node; 3], id: u32) -> u32 {
         Err(error) => panic!("deal {id}: {error}"),
     }
     let marks = all_marks(nodes, id).await;
-    let taken_back = [version, version + TAKEN_BACK];
+    let taken_back = [version, version + COMPENSATED];
     assert_eq!(marks, if deal(id).refused { &taken_back[..] } else { &taken_back[..1] }, "deal {id}");
     version
 }

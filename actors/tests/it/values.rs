@@ -89,7 +89,7 @@ impl DurableActor for Shelf {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_actor_is_told_no_value_that_has_other_bytes_each_time() {
+async fn a_tell_of_a_type_without_stable_bytes_is_refused() {
     let disk = MemoryDisk::default();
     let node = TestNode::start(on_disk("shelf", &disk, LocalNetwork::new()).actor(Shelf)).await;
     let shelf = node.actor::<Shelf>();

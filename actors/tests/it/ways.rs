@@ -592,27 +592,27 @@ fn each_row_of_the_table_has_its_test() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_way_out_of_a_part_that_moves_is_as_the_table_says() {
+async fn operator_actions_on_a_running_instance_match_the_table() {
     check_rows(MOVING).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_way_out_of_a_part_in_trouble_is_as_the_table_says() {
+async fn operator_actions_on_an_instance_in_trouble_match_the_table() {
     check_rows(TROUBLED).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_way_out_of_a_part_that_stands_still_is_as_the_table_says() {
+async fn operator_actions_on_a_stopped_instance_match_the_table() {
     check_rows(STILL).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_way_out_of_a_part_that_another_one_has_left_behind_is_as_the_table_says() {
+async fn operator_actions_on_an_overtaken_instance_match_the_table() {
     check_rows(LEFT_BEHIND).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_way_out_of_a_channel_that_stands_still_is_as_the_table_says() {
+async fn operator_actions_on_a_stopped_channel_match_the_table() {
     let (_, cells) = rows().into_iter().find(|(state, _)| state == CHANNEL).unwrap();
     for (way, expected) in cells {
         let place = Place::default();

@@ -133,7 +133,7 @@ fn a_service_that_does_not_honour_its_key_is_found_in_one_seed_again_and_again()
 }
 
 #[test]
-fn what_depends_on_more_than_the_seed_is_found() {
+fn a_world_that_depends_on_more_than_its_seed_is_found() {
     let run = AtomicU32::new(0);
     let body = async |world: World| {
         sales(world.clone(), true).await;
@@ -213,7 +213,7 @@ impl Choreography for Wrongs {
 }
 
 #[test]
-fn whatever_ends_a_world_is_told_with_role_node_operation_and_panic() {
+fn a_failed_world_reports_role_node_operation_and_panic() {
     let simulation = Simulation::new().fault_profile(FaultProfile::none()).seeds(1).time_max(Duration::from_mins(2));
     let failed = |wrong: &'static str, waits_for_all: bool| {
         failure(&simulation, async |world: World| {
@@ -253,7 +253,7 @@ fn whatever_ends_a_world_is_told_with_role_node_operation_and_panic() {
 }
 
 #[test]
-fn a_test_that_fails_or_never_ends_says_in_which_world() {
+fn a_failing_or_endless_test_names_its_world() {
     let simulation = Simulation::new().seeds(3).time_max(Duration::from_mins(2));
     let failed = failure(&simulation, async |world: World| assert!(world.draw(0..1) > 0, "drawn too low"));
     assert_eq!((failed.seed, failed.reason.as_str()), (0, "drawn too low"));
@@ -280,7 +280,7 @@ fn a_session_that_stands_still_fails_the_world_unless_it_is_allowed() {
 }
 
 #[test]
-fn worlds_are_as_rough_as_is_said() {
+fn worlds_have_the_faults_of_their_profile() {
     let happens = |fault_profile: FaultProfile| {
         let simulation = Simulation::new().fault_profile(fault_profile);
         let traces = (0..30).map(|seed| simulation.run_seed(seed, &async |world| sales(world, true).await));

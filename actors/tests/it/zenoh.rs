@@ -86,7 +86,7 @@ async fn orders_complete_over_zenoh() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn orders_complete_though_a_node_goes_and_comes_back() {
+async fn orders_complete_although_a_node_restarts() {
     let sites = Sites::new();
     let networks = [sites.open(0).await, sites.open(1).await, sites.open(2).await];
     let warehouse = sites.start(0, &networks[0]).await;

@@ -105,7 +105,7 @@ pub async fn an_output_that_cannot_be_kept_is_rolled_back_and_refused<B: Backend
     assert_eq!(effects(&base).await, [0, 0]);
 }
 
-pub async fn a_compensation_takes_back_once<B: Backend>(base: B) {
+pub async fn a_compensation_takes_effect_once<B: Backend>(base: B) {
     let (steps, key) = (base.steps(), fresh_key());
     commit::<B>(&steps, &key, "first").await.unwrap();
     for _ in 0..3 {

@@ -50,7 +50,7 @@ on_both! {
     contract::many_tries_at_once_have_one_effect,
     contract::a_refusal_is_kept_and_its_changes_are_not,
     contract::an_output_that_cannot_be_kept_is_rolled_back_and_refused,
-    contract::a_compensation_takes_back_once,
+    contract::a_compensation_takes_effect_once,
     contract::many_compensations_at_once_take_back_once,
     contract::a_commit_after_its_compensation_is_refused,
     contract::a_compensation_that_finds_no_marker_is_an_operators,

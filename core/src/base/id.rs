@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_of_one_key_differ_and_can_be_told_from_fresh_ones() {
+    fn keyed_sessions_differ_and_are_distinguishable_from_fresh_ones() {
         let key = SessionId::keyed("a", "b");
         assert_eq!(key.under_key(1), key.under_key(1));
         assert_ne!(key.under_key(1), key.under_key(2));

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_panic_gives_its_result() {
+    fn a_call_without_a_panic_returns_its_result() {
         assert_eq!(catch(|| 7), Ok(7));
         assert_eq!(catch_async(async { 7 }).now_or_never(), Some(Ok(7)));
     }

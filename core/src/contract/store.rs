@@ -196,7 +196,8 @@ pub enum StoreError {
     },
     /// The store was written by a later release.
     #[error(
-        "the store has format {found}, this release reads up to {supported}: run the release that wrote it, or a later one"
+        "the store has format {found}, this release reads up to {supported}: run the release that wrote it, or a later \
+         one"
     )]
     NewerFormat {
         /// The format found in the store.
@@ -215,7 +216,8 @@ pub enum StoreError {
     },
     /// The folder does not exist and cannot be created.
     #[error(
-        "the store's folder `{path}` is not there and cannot be made ({reason}): make it, or mount the volume that it is on"
+        "the store's folder `{path}` is not there and cannot be made ({reason}): make it, or mount the volume that it \
+         is on"
     )]
     NoFolder {
         /// The folder.
@@ -225,8 +227,8 @@ pub enum StoreError {
     },
     /// The user of this process may not access the folder, or a file in it.
     #[error(
-        "the store at `{path}` may not be read and written by this user ({reason}): run the node as the owner of the folder, or \
-         give the folder, with all that is in it, to this user (`chown -R`)"
+        "the store at `{path}` may not be read and written by this user ({reason}): run the node as the owner of the \
+         folder, or give the folder, with all that is in it, to this user (`chown -R`)"
     )]
     Denied {
         /// The folder.
@@ -236,8 +238,8 @@ pub enum StoreError {
     },
     /// The file system is read-only.
     #[error(
-        "the store at `{path}` is on a file system that is read-only ({reason}): mount it for writing; if the system has made it \
-         read-only by itself, look at the disk first"
+        "the store at `{path}` is on a file system that is read-only ({reason}): mount it for writing; if the system \
+         has made it read-only by itself, look at the disk first"
     )]
     ReadOnly {
         /// The folder.
@@ -247,7 +249,8 @@ pub enum StoreError {
     },
     /// The disk is full.
     #[error(
-        "the store at `{path}` has no room on its disk ({reason}): free some, or raise the quota, and open it again; nothing is lost"
+        "the store at `{path}` has no room on its disk ({reason}): free some, or raise the quota, and open it again; \
+         nothing is lost"
     )]
     Full {
         /// The folder.
@@ -286,8 +289,9 @@ pub enum StoreError {
     },
     /// The files of the store are no longer at the place where they were opened.
     #[error(
-        "the store at `{path}` is gone while it was open ({reason}): the node stops, since what it writes now is lost with the \
-         process; put the folder back as it was, or go on with a backup that has all of it, and start the node again"
+        "the store at `{path}` is gone while it was open ({reason}): the node stops, since what it writes now is lost \
+         with the process; put the folder back as it was, or go on with a backup that has all of it, and start the \
+         node again"
     )]
     Gone {
         /// The folder.
@@ -297,8 +301,8 @@ pub enum StoreError {
     },
     /// The store was created for another node.
     #[error(
-        "the store belongs to node `{found}`, and was opened for node `{given}`: give `{given}` the folder of its own store, or \
-         start this one as `{found}`; a store is not renamed, and nothing of it was changed"
+        "the store belongs to node `{found}`, and was opened for node `{given}`: give `{given}` the folder of its own \
+         store, or start this one as `{found}`; a store is not renamed, and nothing of it was changed"
     )]
     OtherNode {
         /// The node that the store belongs to.
@@ -308,8 +312,9 @@ pub enum StoreError {
     },
     /// The store was created in another system.
     #[error(
-        "the store belongs to system `{found}`, and was opened in system `{given}`: give the node the folder of its store in \
-         `{given}`, or connect it to `{found}` (the transport's namespace, or `system` of its settings); nothing of it was changed"
+        "the store belongs to system `{found}`, and was opened in system `{given}`: give the node the folder of its \
+         store in `{given}`, or connect it to `{found}` (the transport's namespace, or `system` of its settings); \
+         nothing of it was changed"
     )]
     OtherSystem {
         /// The system that the store belongs to.
@@ -319,10 +324,10 @@ pub enum StoreError {
     },
     /// Another node knows a node of this name with another store.
     #[error(
-        "`{by}` knows this node by its name with another store, and the one that it was started on has nothing of that: sessions \
-         that are open wait for what the other store has, and what it has done may be done again; give the node its store \
-         back, have the name forgotten (`forget`), give a second node a name of its own, or begin anew knowingly with \
-         `NodeBuilder::fresh` (`--fresh`)"
+        "`{by}` knows this node by its name with another store, and the one that it was started on has nothing of \
+         that: sessions that are open wait for what the other store has, and what it has done may be done again; give \
+         the node its store back, have the name forgotten (`forget`), give a second node a name of its own, or begin \
+         anew knowingly with `NodeBuilder::fresh` (`--fresh`)"
     )]
     Replaced {
         /// The node that knows the other store.
@@ -333,10 +338,10 @@ pub enum StoreError {
     Encoding(String),
     /// Another node knows a later state of this store than the one this node was started on.
     #[error(
-        "`{by}` knows this node with {known}, and the store that it was started on has {own}: it is an older copy, or a second one, \
-         and what was done since is not in it; nothing is taken from it. Give the node the store that is known, or accept the \
-         loss (`NodeBuilder::accept_restore`, `accept_restore` of the settings, `--accept-restore`): what others still have open \
-         is done again or listed, see `docs/operators.md`"
+        "`{by}` knows this node with {known}, and the store that it was started on has {own}: it is an older copy, or \
+         a second one, and what was done since is not in it; nothing is taken from it. Give the node the store that is \
+         known, or accept the loss (`NodeBuilder::accept_restore`, `accept_restore` of the settings, \
+         `--accept-restore`): what others still have open is done again or listed, see `docs/operators.md`"
     )]
     GoneBack {
         /// The node that knows the later state.
@@ -348,9 +353,10 @@ pub enum StoreError {
     },
     /// Another node of this name is running on another copy of this store.
     #[error(
-        "two nodes of this name are at work on two copies of one store, as `{by}` says: this one with {own}, the other one with \
-         {other}. Both stop; find the other one, decide which store is the right one, see that the other is not started again, and \
-         start this one with `NodeBuilder::accept_restore` (`accept_restore` of the settings, `--accept-restore`)"
+        "two nodes of this name are at work on two copies of one store, as `{by}` says: this one with {own}, the other \
+         one with {other}. Both stop; find the other one, decide which store is the right one, see that the other is \
+         not started again, and start this one with `NodeBuilder::accept_restore` (`accept_restore` of the settings, \
+         `--accept-restore`)"
     )]
     TwoOwners {
         /// The node that detected it.
@@ -362,7 +368,8 @@ pub enum StoreError {
     },
     /// A stored value cannot be decoded.
     #[error(
-        "the store holds a value in `{space}` that cannot be read ({reason}): it was damaged, or written by another program; nothing was changed"
+        "the store holds a value in `{space}` that cannot be read ({reason}): it was damaged, or written by another \
+         program; nothing was changed"
     )]
     Corrupt {
         /// The space that contains the value.
@@ -372,7 +379,8 @@ pub enum StoreError {
     },
     /// A change is too large for any store.
     #[error(
-        "a change of `{space}` cannot be stored ({reason}): make keys and values smaller, and keep large ones elsewhere; nothing of it was written"
+        "a change of `{space}` cannot be stored ({reason}): make keys and values smaller, and keep large ones \
+         elsewhere; nothing of it was written"
     )]
     Unstorable {
         /// The space that the change concerns.
@@ -385,7 +393,8 @@ pub enum StoreError {
     Panicked(String),
     /// Reading or writing the store failed.
     #[error(
-        "the store failed ({0}): free disk space or mend the disk, then start the node again; what was acknowledged is kept"
+        "the store failed ({0}): free disk space or mend the disk, then start the node again; what was acknowledged is \
+         kept"
     )]
     Failed(String),
     /// The writer has ended, so nothing is written any more.

@@ -206,7 +206,8 @@ pub enum AdvertisementError {
     },
     /// The names are too large in total.
     #[error(
-        "roles and choreographies take {0} bytes, the limit is {ADVERTISEMENT_BYTES_MAX}: leave out versions that have no open sessions"
+        "roles and choreographies take {0} bytes, the limit is {ADVERTISEMENT_BYTES_MAX}: leave out versions that have \
+         no open sessions"
     )]
     Large(usize),
     /// A list has too many nodes.

@@ -52,7 +52,8 @@ impl Machine {
             let abort = Abort::new(
                 Abort::PAYLOAD_TOO_LARGE,
                 format!(
-                    "a message at {path} has {found} bytes, the limit is {limit}: send a reference to it, or raise `payload_bytes_max`"
+                    "a message at {path} has {found} bytes, the limit is {limit}: send a reference to it, or raise \
+                     `payload_bytes_max`"
                 ),
             );
             self.abort_at(path, &abort);

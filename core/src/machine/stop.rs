@@ -5,9 +5,9 @@ use crate::base::id::Path;
 use crate::base::message::CodecError;
 
 /// The advice in errors about a program that does something else on replay.
-pub(crate) const CAUSES_OF_DIVERGENCE: &str = "The usual causes: a clock, a random number, a static or the order of a HashMap \
-    in the program (take what they give by `now`, `random` or `effect`), or a program that was changed while the session was \
-    open (give it a new version, or a patch)";
+pub(crate) const CAUSES_OF_DIVERGENCE: &str = "The usual causes: a clock, a random number, a static or the order of a \
+    HashMap in the program (take what they give by `now`, `random` or `effect`), or a program that was changed while \
+    the session was open (give it a new version, or a patch)";
 
 /// The reason why an instance is stopped until an operator acts. Nothing is lost or aborted.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +15,8 @@ pub(crate) const CAUSES_OF_DIVERGENCE: &str = "The usual causes: a clock, a rand
 pub enum Stop {
     /// The program did something else than is recorded.
     #[error(
-        "the program is not deterministic at {path}: recorded was {recorded}, the program did {replayed}. {CAUSES_OF_DIVERGENCE}"
+        "the program is not deterministic at {path}: recorded was {recorded}, the program did {replayed}. \
+         {CAUSES_OF_DIVERGENCE}"
     )]
     Diverged {
         /// The path of the operation.
@@ -77,9 +78,9 @@ pub enum Stop {
     /// Another role has continued without this one, which is only possible if the program branched on a value that
     /// one role alone knows, or if one of the two stores went back.
     #[error(
-        "{role} on node `{node}` {what} and this role has not come so far: the program takes two ways, by a value that one role \
-         alone knows, or one of the two stores was restored from an older copy, or has lost what it had; compare what both have \
-         done, then `abort` or `terminate` this part"
+        "{role} on node `{node}` {what} and this role has not come so far: the program takes two ways, by a value that \
+         one role alone knows, or one of the two stores was restored from an older copy, or has lost what it had; \
+         compare what both have done, then `abort` or `terminate` this part"
     )]
     LeftBehind {
         /// The name of the other role, for people.
@@ -91,8 +92,8 @@ pub enum Stop {
     },
     /// The journal contains a record that no run can have written beside the others.
     #[error(
-        "the journal cannot contain {record}: {reason}. The store was damaged, or written by another version: compare what the \
-         other roles have done, then `abort` or `terminate` this part"
+        "the journal cannot contain {record}: {reason}. The store was damaged, or written by another version: compare \
+         what the other roles have done, then `abort` or `terminate` this part"
     )]
     IllegalRecord {
         /// The record.

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_looks_at_every_event_is_woken_by_each() {
+    fn a_waiter_for_every_event_is_woken_by_each() {
         let events: [Event; 3] = [
             |waiters| waiters.wake_at(&path(99)),
             |waiters| waiters.wake_shared(&Shared::Signal("none".into()), 1),

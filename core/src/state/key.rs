@@ -39,7 +39,8 @@ use crate::base::id::SessionId;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the key of a table",
     label = "this type has no bytes whose order is its own",
-    note = "use whole numbers, `String`, `[u8; N]`, `Uuid`, `SessionId`, or a tuple of two to four of these; for a type of your own, implement `accompanist::state::Key` by way of one of them"
+    note = "use whole numbers, `String`, `[u8; N]`, `Uuid`, `SessionId`, or a tuple of two to four of these; for a \
+        type of your own, implement `accompanist::state::Key` by way of one of them"
 )]
 pub trait Key: AsKey<Self> + Sized {
     /// Decodes one key from the front of `bytes`; `None` if the bytes are no such key.

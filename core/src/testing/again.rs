@@ -56,7 +56,8 @@ impl Printed {
         let Ok(text) = std::env::var(AGAIN) else { return Ok(None) };
         let unreadable = || {
             format!(
-                "{AGAIN}={text} is not what a failure of this release gave: run the test without it, and take what it prints"
+                "{AGAIN}={text} is not what a failure of this release gave: run the test without it, and take what it \
+                 prints"
             )
         };
         let printed = Self::read(&text, roles).ok_or_else(unreadable)?;

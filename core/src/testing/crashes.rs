@@ -200,19 +200,20 @@ struct Check<C: Choreography, S> {
 impl<C: Choreography, S: Fn() -> TestSetup<C>> Check<C, S> {
     async fn run(&self, plan: &Plan, base: Option<&Ran>) -> Result<Ran, RunFailure> {
         let mut setup = (self.setup)();
-        let mut harness = SessionHarness::set(self.choreography.clone(), self.input.clone(), &mut setup, plan.first);
+        let mut harness = SessionHarness::new(self.choreography.clone(), self.input.clone(), &mut setup, plan.first);
         let surroundings = setup.fingerprinted(&self.input, &harness.signals);
         let played = play(&mut harness, plan).await;
         let judged = played.and_then(|fits| Ok((fits, judge(&harness, setup, base)?)));
         let calm = |events: &[Event]| again::fingerprint(&surroundings, events);
         let failed = |what: String, harness: &mut SessionHarness<C>| {
-            let base = base.map_or_else(|| calm(&harness.events), |base| base.fingerprint);
-            let printed = Printed::of::<C>(self.call, base, plan, &harness.events, &harness.names());
+            let base = base.map_or_else(|| calm(harness.events()), |base| base.fingerprint);
+            let printed = Printed::of::<C>(self.call, base, plan, harness.events(), &harness.names());
             harness.failed(what, printed.to_string())
         };
         let (fits, (output, finished)) = judged.map_err(|what| failed(what, &mut harness))?;
-        let fingerprint = if base.is_none() { calm(&harness.events) } else { 0 };
-        Ok(Ran { fingerprint, events: harness.events, requests: harness.requests, output, finished, fits })
+        let fingerprint = if base.is_none() { calm(harness.events()) } else { 0 };
+        let (events, requests) = harness.into_events();
+        Ok(Ran { fingerprint, events, requests, output, finished, fits })
     }
 
     /// Repeats a printed run, if this check printed it, and fails if the run is no longer possible.
@@ -221,8 +222,8 @@ impl<C: Choreography, S: Fn() -> TestSetup<C>> Check<C, S> {
         let plan = printed.plan.clone().map_err(|why| unfit(&why))?;
         let base = self.run(&Plan { first: plan.first, faults: Vec::new() }, None).await?;
         if printed.base != base.fingerprint {
-            let why = "without a crash it takes another way than when that was printed (another input, scene or program, or one \
-                       that is not deterministic)";
+            let why = "without a crash it takes another way than when that was printed (another input, scene or \
+                       program, or one that is not deterministic)";
             return if printed.call == self.call { Err(unfit(why)) } else { Ok(()) };
         }
         let ran = self.run(&plan, Some(&base)).await?;
@@ -242,11 +243,11 @@ async fn play<C: Choreography>(harness: &mut SessionHarness<C>, plan: &Plan) -> 
     let mut fits = true;
     let mut faults = plan.faults.iter().peekable();
     while !harness.is_over() {
-        let fault = faults.next_if(|fault| fault.event == harness.events.len()).map(|fault| fault.kind);
+        let fault = faults.next_if(|fault| fault.event == harness.events().len()).map(|fault| fault.kind);
         let event = match fault {
             Some(FaultKind::Crash(role)) => Event::Crash(role),
             Some(FaultKind::Request(number)) => {
-                fits &= harness.requests.len() > number;
+                fits &= harness.requests().count() > number;
                 Event::Request(number)
             }
             Some(FaultKind::Linger) => {
@@ -266,16 +267,16 @@ async fn play<C: Choreography>(harness: &mut SessionHarness<C>, plan: &Plan) -> 
     }
     // After the end, the planned late request arrives, and then every request that has not arrived before.
     if let Some(FaultKind::Request(number)) =
-        faults.next_if(|fault| fault.event == harness.events.len()).map(|fault| fault.kind)
+        faults.next_if(|fault| fault.event == harness.events().len()).map(|fault| fault.kind)
     {
-        fits &= harness.requests.len() > number;
+        fits &= harness.requests().count() > number;
         happen(harness, Event::Request(number))?;
     }
-    while let Some(number) = harness.post.as_ref().and_then(RequestCarrier::next_lingering) {
+    while let Some(number) = harness.requests().carrier().and_then(RequestCarrier::next_lingering) {
         happen(harness, Event::Request(number))?;
     }
-    poll_fn(|cx| harness.poll_post(cx)).await;
-    harness.stuck.take().map_or(Ok(fits && faults.peek().is_none()), Err)
+    poll_fn(|cx| harness.poll_requests(cx)).await;
+    harness.take_failure().map_or(Ok(fits && faults.peek().is_none()), Err)
 }
 
 fn happen<C: Choreography>(harness: &mut SessionHarness<C>, event: Event) -> Result<(), String> {
@@ -285,7 +286,7 @@ fn happen<C: Choreography>(harness: &mut SessionHarness<C>, event: Event) -> Res
 /// Lets a role's turn happen without its requests arriving, and crashes the role. Returns whether the turn made any
 /// request.
 fn linger<C: Choreography>(harness: &mut SessionHarness<C>, event: Event) -> Result<bool, String> {
-    let (Event::Turn(role), Some(post)) = (event, harness.post.clone()) else {
+    let (Event::Turn(role), Some(post)) = (event, harness.requests().carrier().cloned()) else {
         return happen(harness, event).map(|()| false);
     };
     let mut happened = Ok(());
@@ -299,17 +300,17 @@ fn linger<C: Choreography>(harness: &mut SessionHarness<C>, event: Event) -> Res
 
 /// Returns the next event, or the reason why there is none.
 pub(super) async fn next_event<C: Choreography>(harness: &mut SessionHarness<C>) -> Result<Event, String> {
-    if let Some(stuck) = harness.stuck.take() {
+    if let Some(stuck) = harness.take_failure() {
         return Err(stuck);
     }
-    if harness.events.len() > EVENTS_MAX {
+    if harness.events().len() > EVENTS_MAX {
         return Err(format!("it has not ended after {EVENTS_MAX} events; {}", harness.standstill()));
     }
     let next = poll_fn(|cx| {
         harness.wake_later(cx);
         // Time passes only when all requests are carried out.
-        let requested = harness.poll_post(cx);
-        match (harness.stuck.take(), harness.next()) {
+        let requested = harness.poll_requests(cx);
+        match (harness.take_failure(), harness.next()) {
             (Some(stuck), _) => Poll::Ready(Err(stuck)),
             (None, Some(Event::Time)) if requested.is_pending() => Poll::Pending,
             (None, next) => next.map_or(Poll::Pending, |next| Poll::Ready(Ok(next))),
@@ -349,12 +350,12 @@ fn judge<C: Choreography>(
         }
     }
     if let Some(judge) = setup.judge {
-        let told = match &output {
+        let decoded = match &output {
             Ok(output) => Ok(decode(output.as_slice()).map_err(|error| format!("the output cannot be read: {error}"))?),
             Err(abort) => Err(abort.clone()),
         };
         let disks = harness.names().into_iter().zip(harness.disks().cloned()).collect();
-        let ended = Ended { output: told, disks };
+        let ended = Ended { output: decoded, disks };
         panics::catch(|| judge(&ended)).map_err(|panic| format!("the test's judge says: {panic}"))?;
     }
     Ok((output, finished))

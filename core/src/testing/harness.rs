@@ -1,164 +1,116 @@
-//! All roles of one session on one stage: every frame, write and turn is an event, and one event happens at a time.
+//! All roles of one session in one process: every frame, write and turn is an event, and one event happens at a time.
 //!
 //! The harness is pure except for the services: no thread, no network, no disk, and a clock that advances when nothing
-//! else happens. The parts are the same as in the runtime. [`super::crashes`], or a test, decides what happens next.
+//! else happens. The role instances are the same as in the runtime. [`super::crashes`], or a test, decides what
+//! happens next. `session` has what is fixed at the start, `site` one role, `checks` what the run has to satisfy.
 
+mod checks;
 mod event;
+mod log;
+mod requests;
+mod session;
 mod site;
+mod time;
 mod view;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use self::checks::RunChecks;
+pub(super) use self::event::{DeliveryOrder, Event};
+use self::log::EventLog;
+use self::requests::ServiceRequests;
+use self::session::SessionStart;
+use self::site::{RoleSite, is_drawn};
+use self::time::RunTime;
+use super::narration::{self, described};
+use super::setup::{Signal, TestSetup};
+use super::timeline::Line;
 use crate::base::abort::Abort;
-use crate::base::id::{InstanceId, NodeId, RoleIndex, SessionId};
+use crate::base::id::RoleIndex;
 use crate::base::located::Located;
 use crate::base::message::Payload;
 use crate::base::role::{Role, names_of};
 use crate::base::role_names::RoleNames;
 use crate::contract::Environment;
 use crate::driver::local::starter;
-use crate::driver::requests::Courier;
 use crate::driver::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
-use crate::frame::{Delivery, Frame, Header, Receipt};
+use crate::frame::{Delivery, Frame, Receipt};
 use crate::language::choreography::Choreography;
 use crate::machine::{Effects, Limits, Outgoing};
-use crate::record::Opened;
 use crate::step::Compensation;
-
-pub(super) use self::event::{DeliveryOrder, Event};
-use self::site::{RoleSite, is_drawn};
-use super::carrier::RequestCarrier;
-use super::monitor::{InvariantMonitor, Violation};
-use super::narration::{self, described};
-use super::setup::{Signal, TestSetup};
-use super::timeline::{Line, Timeline};
 
 /// The delay after which unacknowledged frames are resent, if nothing else happens meanwhile.
 const RETRANSMISSION_DELAY_MS: u64 = 1_000;
-
-/// The number of times that time passes without effect before the run is assumed to continue through timers only, or
-/// not at all; below, the additional number for each role.
-const QUIET_TIMES_MIN: usize = 16;
-const QUIET_TIMES_PER_ROLE: usize = 8;
-
-/// The time in the harness, and numbers that never repeat.
-#[derive(Debug, Default)]
-struct Clock {
-    passed_ms: AtomicU64,
-    drawn: AtomicU64,
-}
-
-impl Environment for Clock {
-    fn unix_ms(&self) -> u64 {
-        self.passed_ms.load(Ordering::Relaxed).saturating_add(1_700_000_000_000)
-    }
-    fn monotonic_ms(&self) -> u64 {
-        self.passed_ms.load(Ordering::Relaxed)
-    }
-    fn random(&self) -> u64 {
-        self.drawn.fetch_add(1, Ordering::Relaxed)
-    }
-}
 
 /// All roles of one session. See the module's documentation.
 pub(super) struct SessionHarness<C> {
     choreography: Arc<C>,
     names: RoleNames,
-    clock: Arc<Clock>,
+    start: SessionStart,
+    time: RunTime,
     sites: Vec<RoleSite>,
-    /// The nodes' names, by the role that each plays.
-    nodes: Vec<NodeId>,
-    header: Arc<Header>,
-    input: Payload,
     caller: Arc<Mutex<Option<Waker>>>,
-    /// The carrier of the requests to services, if some are late.
-    pub(super) post: Option<RequestCarrier>,
-    /// The event at which each request was made.
-    pub(super) requests: Vec<usize>,
+    requests: ServiceRequests,
+    /// The acknowledgements on their way, each with the role that sends it.
     acks: VecDeque<(usize, Receipt)>,
     pub(super) signals: Vec<Signal>,
     first: DeliveryOrder,
-    watch: InvariantMonitor,
+    checks: RunChecks,
     /// The result that the initiator's caller received.
     pub(super) output: Option<Result<Payload, Abort>>,
-    /// The reason why a role is stopped, or needs an operator.
-    pub(super) stuck: Option<String>,
     /// Whether something was drawn, or depended on time, and may therefore differ in another run.
     pub(super) has_drawn: bool,
-    pub(super) events: Vec<Event>,
-    timeline: Timeline,
-    /// The number of consecutive times that time has passed and caused nothing except nudges.
-    quiet: usize,
+    log: EventLog,
 }
 
 impl<C: Choreography> SessionHarness<C> {
-    pub(super) fn set(choreography: Arc<C>, input: Payload, setup: &mut TestSetup<C>, first: DeliveryOrder) -> Self {
+    pub(super) fn new(choreography: Arc<C>, input: Payload, setup: &mut TestSetup<C>, first: DeliveryOrder) -> Self {
         let names = names_of::<C::Roles>();
         let sized = setup.services.cast_len(names);
         let roles = names.names(sized.clone().unwrap_or_default());
-        let clock = Arc::new(Clock::default());
-        let nodes: Vec<NodeId> = (0..roles.len()).map(|index| node_of(&roles, index)).collect();
         let starter = starter(names, <C::Input as Located>::Role::NAME);
+        let time = RunTime::default();
+        let now_unix_ms = time.clock().unix_ms();
         let initiator = starter.clone().unwrap_or_default();
-        let header = Header {
-            choreography: C::NAME.into(),
-            version: C::VERSION,
-            initiator,
-            cast: nodes.clone(),
-            started_unix_ms: clock.unix_ms(),
-            deadline_unix_ms: setup.deadline.map(|deadline| {
-                clock.unix_ms().saturating_add(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX))
-            }),
-            patches: C::PATCHES.iter().map(ToString::to_string).collect(),
-        };
-        let sites = header.roles().map(|role| RoleSite::new(setup.services.of(names, role))).collect();
+        let start = SessionStart::new::<C>(&roles, initiator, input, setup.deadline, now_unix_ms);
         let mut harness = Self {
             choreography,
             names,
-            clock,
-            sites,
-            nodes,
-            header: Arc::new(header),
-            input,
+            sites: start.header().roles().map(|role| RoleSite::new(setup.services.of(names, role))).collect(),
+            start,
+            time,
             caller: Arc::default(),
-            post: setup.has_late_requests.then(RequestCarrier::default),
-            requests: Vec::new(),
+            requests: ServiceRequests::new(setup.has_late_requests),
             acks: VecDeque::new(),
             signals: std::mem::take(&mut setup.signals),
             first,
-            watch: InvariantMonitor::new(),
+            checks: RunChecks::new(),
             output: None,
-            stuck: sized.err().map(|error| error.to_string()).or(starter.err()),
             has_drawn: false,
-            events: Vec::new(),
-            timeline: Timeline::default(),
-            quiet: 0,
+            log: EventLog::default(),
         };
-        harness.watch.note_roles(C::NAME, C::VERSION, names);
-        if harness.choreography.compensation() == Compensation::Backwards {
-            harness.watch.note_backwards(C::NAME);
+        if let Some(reason) = sized.err().map(|error| error.to_string()).or(starter.err()) {
+            harness.checks.fail(reason);
         }
-        harness.live(usize::from(initiator.0));
+        harness.checks.monitor.note_roles(C::NAME, C::VERSION, names);
+        if harness.choreography.compensation() == Compensation::Backwards {
+            harness.checks.monitor.note_backwards(C::NAME);
+        }
+        harness.live(harness.start.initiator());
         harness
-    }
-
-    fn initiator(&self) -> usize {
-        usize::from(self.header.initiator.0)
     }
 
     /// Starts a new life of a role, from its disk, a start or a frame's header.
     fn live(&mut self, index: usize) {
         let role = self.provided_as_at(index);
-        let input = (index == self.initiator()).then(|| self.input.clone());
         let Some(site) = self.sites.get_mut(index) else { return };
         if site.driver.instance().is_some() || site.disk.closed().is_some() {
             return;
         }
-        let id = InstanceId { session: session(), role: RoleIndex(u8::try_from(index).unwrap_or_default()) };
-        let opened = Opened { header: self.header.clone(), input: input.clone() };
+        let (id, opened) = self.start.opened(index);
         let instance = site.disk.machine(id, role, &opened, Limits::default());
         let instance = instance.resending(std::mem::take(&mut site.lacking));
         let alarm = TurnWaker::new({
@@ -170,9 +122,9 @@ impl<C: Choreography> SessionHarness<C> {
             }
         });
         let choreography = self.choreography.clone();
-        let part = choreography.part(instance, input, site.service.clone(), self.clock.clone(), alarm);
-        let courier = self.post.clone().map(|post| Arc::new(post) as Arc<dyn Courier>);
-        site.driver.begin(part.with_courier(courier));
+        let (input, clock) = (opened.input, self.time.clock().clone());
+        let instance = choreography.part(instance, input, site.service.clone(), clock, alarm);
+        site.driver.begin(instance.with_courier(self.requests.courier()));
         site.due.store(true, Ordering::SeqCst);
         site.signals = self.signals.iter().filter(|signal| signal.role == role).cloned().collect();
     }
@@ -188,7 +140,7 @@ impl<C: Choreography> SessionHarness<C> {
         };
         let acknowledge = || {
             let (from, receipt) = self.acks.front()?;
-            Some(Event::Acknowledge { from: *from, to: self.played_by(&receipt.to) })
+            Some(Event::Acknowledge { from: *from, to: self.start.played_by(&receipt.to) })
         };
         let turn = turn().map(|(index, _)| Event::Turn(index));
         let sync = || sync().map(|(index, _)| Event::Sync(index));
@@ -210,8 +162,7 @@ impl<C: Choreography> SessionHarness<C> {
 
     /// Lets `event` happen. A panic in a user's code propagates from here.
     pub(super) fn happen(&mut self, event: Event) {
-        let number = self.events.len();
-        self.events.push(event);
+        let number = self.log.begin(event);
         let who = match event {
             Event::Arrive { to, .. } => Some(to),
             event => event.roles().next(),
@@ -226,18 +177,17 @@ impl<C: Choreography> SessionHarness<C> {
             Event::Signal(index) => Line::new(self.signal(index)),
             Event::Time => Line::routine(self.pass_time()),
             Event::Crash(index) => Line::telling(self.crash(index)),
-            Event::Request(number) => Line::telling(self.late_request(number)),
+            Event::Request(number) => Line::telling(self.requests.arrive(number)),
         };
-        let made = self.post.as_ref().map_or(0, RequestCarrier::made);
-        self.requests.resize(made.max(self.requests.len()), number);
+        self.requests.note_made(number);
         if !matches!(event, Event::Turn(_) | Event::Arrive { .. } | Event::Time) {
-            self.quiet = 0;
+            self.time.note_progress();
         }
-        self.timeline.push(number, &who, line);
+        self.log.describe(number, &who, line);
     }
 
     fn turn(&mut self, index: usize) -> Line {
-        let (now_ms, node) = (self.clock.monotonic_ms(), self.node(index));
+        let (now_ms, node) = (self.time.now_ms(), self.start.node(index));
         let Some(site) = self.sites.get_mut(index) else { return Line::routine(String::new()) };
         site.due.store(false, Ordering::SeqCst);
         let Some(mut effects) = site.driver.turn(now_ms) else { return Line::routine(String::new()) };
@@ -246,22 +196,22 @@ impl<C: Choreography> SessionHarness<C> {
         for receipt in effects.acks.drain(..) {
             self.send_ack(index, receipt);
         }
-        let is_initiator = index == self.initiator();
+        let is_initiator = index == self.start.initiator();
         self.output = effects.output.take().filter(|_| is_initiator).or(self.output.take());
         let Some(site) = self.sites.get_mut(index) else { return line };
         let mut verdict = Ok(());
         for number in site.driver.carry_out(&mut effects) {
             let Some(Outgoing { frame, .. }) = site.driver.outbox().get(&number) else { break };
             let receipt = site.driver.receipt(number, &node);
-            verdict = verdict.and(self.watch.said(&node, frame, receipt.as_ref()));
+            verdict = verdict.and(self.checks.monitor.said(&node, frame, receipt.as_ref()));
         }
         if !effects.lacking.is_empty() && site.is_alive() {
-            let rest = site.driver.end().and_then(|part| part.passivation_without(&effects.lacking));
+            let rest = site.driver.end().and_then(|instance| instance.passivation_without(&effects.lacking));
             site.disk.apply(rest.into_iter().collect());
             site.lacking = effects.lacking;
             self.live(index);
         }
-        self.require(verdict);
+        self.checks.require(verdict);
         line
     }
 
@@ -269,21 +219,16 @@ impl<C: Choreography> SessionHarness<C> {
     fn note_stuck(&mut self, index: usize, effects: &Effects) {
         let role = self.name_of(index);
         if let Some(stop) = &effects.stopped {
-            self.stuck = Some(format!("role `{role}` is stopped: {stop}"));
+            self.checks.fail(format!("role `{role}` is stopped: {stop}"));
         }
         if let Some((path, trouble)) = effects.troubles.iter().flatten().next() {
-            self.stuck = Some(format!("role `{role}` needs an operator at {path}: {trouble}"));
+            self.checks.fail(format!("role `{role}` needs an operator at {path}: {trouble}"));
         }
-    }
-
-    /// Ends the run with the first invariant that does not hold.
-    fn require(&mut self, verdict: Result<(), Violation>) {
-        self.stuck = self.stuck.take().or(verdict.err().map(|violation| violation.to_string()));
     }
 
     fn send_ack(&mut self, index: usize, receipt: Receipt) {
-        let verdict = self.watch.acked(&self.node(index), &receipt);
-        self.require(verdict);
+        let verdict = self.checks.monitor.acked(&self.start.node(index), &receipt);
+        self.checks.require(verdict);
         self.acks.push_back((index, receipt));
     }
 
@@ -292,15 +237,15 @@ impl<C: Choreography> SessionHarness<C> {
         let Some((number, stored)) = site.sync() else { return String::new() };
         self.has_drawn |= stored.iter().any(is_drawn);
         site.due.store(true, Ordering::SeqCst);
-        let node = self.node(index);
-        let verdict = self.watch.applied(&node, &stored);
-        self.watch.synced(&node);
-        self.require(verdict);
+        let node = self.start.node(index);
+        let verdict = self.checks.monitor.applied(&node, &stored);
+        self.checks.monitor.synced(&node);
+        self.checks.require(verdict);
         format!("syncs write {number}")
     }
 
     fn arrive(&mut self, from: usize, number: u64) -> Line {
-        let node = self.node(from);
+        let node = self.start.node(from);
         let Some(site) = self.sites.get_mut(from) else { return Line::routine(String::new()) };
         let Some((frame, receipt)) = site.driver.transmit(number, &node) else { return Line::routine(String::new()) };
         site.arrived.insert(number);
@@ -330,10 +275,10 @@ impl<C: Choreography> SessionHarness<C> {
             return self.hear(frame.answered(None), None);
         }
         if let Some(site) = self.sites.get(index)
-            && let Some(part) = site.driver.instance()
+            && let Some(instance) = site.driver.instance()
         {
-            if let Some(delivery) = Delivery::of_cast(&self.header, frame, receipt) {
-                part.deliver(delivery);
+            if let Some(delivery) = Delivery::of_cast(self.start.header(), frame, receipt) {
+                instance.deliver(delivery);
             }
             site.due.store(true, Ordering::SeqCst);
         }
@@ -341,7 +286,7 @@ impl<C: Choreography> SessionHarness<C> {
 
     fn acknowledge(&mut self) -> String {
         let Some((_, receipt)) = self.acks.pop_front() else { return String::new() };
-        let to = self.played_by(&receipt.to);
+        let to = self.start.played_by(&receipt.to);
         let role = self.name_of(to);
         let Some(site) = self.sites.get_mut(to).filter(|site| site.driver.has_transmitted(&receipt)) else {
             return format!("has acknowledged what `{role}` sent before its crash");
@@ -357,7 +302,7 @@ impl<C: Choreography> SessionHarness<C> {
         let Some(site) = self.sites.get_mut(from) else { return String::new() };
         let Some(Outgoing { frame, .. }) = site.driver.acked(number) else { return String::new() };
         site.due.store(true, Ordering::SeqCst);
-        self.watch.forgot(&frame);
+        self.checks.monitor.forgot(&frame);
         format!("is told that {} was received, and it was not", described(&frame))
     }
 
@@ -367,65 +312,49 @@ impl<C: Choreography> SessionHarness<C> {
         for Signal { name, key, payload, .. } in &signals {
             // The signal is given again in each life, and recognised by its key. A signal that comes too late changes
             // nothing.
-            let _ = site.driver.instance().map(|part| part.signal(name, key, payload.clone()));
+            let _ = site.driver.instance().map(|instance| instance.signal(name, key, payload.clone()));
         }
         site.due.store(true, Ordering::SeqCst);
         format!("is given {} signals", signals.len())
     }
 
     fn pass_time(&mut self) -> String {
-        let now_ms = self.clock.monotonic_ms();
+        let now_ms = self.time.now_ms();
         let unacknowledged = self.sites.iter().any(|site| !site.driver.outbox().is_empty());
-        self.quiet += 1;
-        let again = unacknowledged.then(|| now_ms.saturating_add(RETRANSMISSION_DELAY_MS)).filter(|_| !self.is_quiet());
+        self.time.note_quiet();
+        let is_quiet = self.time.is_quiet(self.sites.len());
+        let again = unacknowledged.then(|| now_ms.saturating_add(RETRANSMISSION_DELAY_MS)).filter(|_| !is_quiet);
         // When nudges cause nothing any more, only time can.
-        let next = if self.is_quiet() {
+        let next = if is_quiet {
             self.instances().filter_map(RoleInstance::next_due_ms).min()
         } else {
             self.instances().filter_map(RoleInstance::next_wake_ms).chain(again).min()
         };
         let Some(next_ms) = next else {
-            self.stuck = Some(self.standstill());
+            self.checks.fail(self.standstill());
             return "nothing moves any more".into();
         };
-        self.clock.passed_ms.store(next_ms.max(now_ms), Ordering::Relaxed);
+        let passed_ms = self.time.advance(next_ms);
         for site in &mut self.sites {
             site.due.store(true, Ordering::SeqCst);
             if Some(next_ms) == again {
                 site.arrived.clear();
             }
         }
-        format!("{} ms pass", next_ms.saturating_sub(now_ms))
-    }
-
-    /// Whether time has passed without effect often enough that all waiting roles have nudged each other several
-    /// times and learned nothing.
-    fn is_quiet(&self) -> bool {
-        self.quiet > QUIET_TIMES_MIN + QUIET_TIMES_PER_ROLE * self.sites.len()
-    }
-
-    fn late_request(&mut self, number: usize) -> String {
-        let arrives = self.post.as_ref().and_then(|post| post.arrive(number));
-        arrives.unwrap_or_default()
+        format!("{passed_ms} ms pass")
     }
 
     /// Polls late requests. Ready when all are carried out. A panic in one ends the run.
-    pub(super) fn poll_post(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.post.as_ref().map_or(Poll::Ready(Ok(())), |post| post.poll(cx)) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(result) => {
-                self.stuck = self.stuck.take().or(result.err());
-                Poll::Ready(())
-            }
-        }
+    pub(super) fn poll_requests(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.requests.poll(cx).map(|result| self.checks.fail_if(result.err()))
     }
 
     fn crash(&mut self, index: usize) -> String {
-        let node = self.node(index);
-        let initiator = self.initiator();
+        let node = self.start.node(index);
+        let initiator = self.start.initiator();
         let Some(site) = self.sites.get_mut(index) else { return String::new() };
         drop(site.driver.end());
-        self.watch.crashed(&node, 0);
+        self.checks.monitor.crashed(&node, 0);
         // A role with a session on disk, or with a start, recovers by itself.
         if index == initiator || site.disk.opened().is_some() {
             self.live(index);
@@ -437,10 +366,6 @@ impl<C: Choreography> SessionHarness<C> {
         self.sites.iter().filter_map(|site| site.driver.instance())
     }
 
-    fn node(&self, role: usize) -> NodeId {
-        self.nodes.get(role).cloned().unwrap_or_else(|| node_of(&[], role))
-    }
-
     /// The name of a role for people.
     fn name_of(&self, role: usize) -> String {
         self.names.name_of(index_of(role)).unwrap_or_default()
@@ -450,23 +375,8 @@ impl<C: Choreography> SessionHarness<C> {
     fn provided_as_at(&self, role: usize) -> &'static str {
         self.names.provided_as(index_of(role)).unwrap_or_default()
     }
-
-    fn played_by(&self, node: &NodeId) -> usize {
-        self.nodes.iter().position(|known| known == node).unwrap_or_default()
-    }
 }
 
 fn index_of(role: usize) -> RoleIndex {
     RoleIndex(u8::try_from(role).unwrap_or(u8::MAX))
-}
-
-fn session() -> SessionId {
-    SessionId::keyed("stage", "session")
-}
-
-/// Returns the name of the role's node: that of the one role it plays, or its index if that is no valid node name.
-#[expect(clippy::expect_used, reason = "a number is a name")]
-fn node_of(roles: &[String], role: usize) -> NodeId {
-    let named = roles.get(role).and_then(|name| NodeId::new(name).ok());
-    named.unwrap_or_else(|| NodeId::new(role.to_string()).expect("a number is a name"))
 }

@@ -186,10 +186,10 @@ pub fn replay<C: Choreography>(
     let service = services.of(names, id.role);
     let (environment, alarm) = (Arc::new(Standstill), TurnWaker::new(|| {}));
     let input = history.opened.input.clone();
-    let mut part = Arc::new(choreography).part(instance.rehearsing(), input, service, environment, alarm);
-    match part.turn(0).stopped {
+    let mut role = Arc::new(choreography).part(instance.rehearsing(), input, service, environment, alarm);
+    match role.turn(0).stopped {
         Some(stop) => Err(stop.into()),
-        None => Ok(Replayed { ended: part.program_has_ended(), waits_for: part.waits_for() }),
+        None => Ok(Replayed { ended: role.program_has_ended(), waits_for: role.waits_for() }),
     }
 }
 

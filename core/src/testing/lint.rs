@@ -64,7 +64,8 @@ impl fmt::Display for Finding {
                 let when = if *after { "comes after it" } else { "can run beside it" };
                 write!(
                     f,
-                    "pivot `{}` at {} and step `{}` at {}, which may refuse and {when}: let it end before, or make it `Kind::Retriable`",
+                    "pivot `{}` at {} and step `{}` at {}, which may refuse and {when}: let it end before, or make it \
+                     `Kind::Retriable`",
                     pivot.0, pivot.1, other.0, other.1
                 )
             }
@@ -76,7 +77,8 @@ impl fmt::Display for Finding {
             }
             Self::NoDeadline { role, path, what } => write!(
                 f,
-                "the session has no deadline, and role `{role}` waits for {what} at {path} for as long as it takes: start it with one, or use `comm_within`"
+                "the session has no deadline, and role `{role}` waits for {what} at {path} for as long as it takes: \
+                 start it with one, or use `comm_within`"
             ),
         }
     }
@@ -124,7 +126,7 @@ pub async fn lint<C: Choreography>(
 ) -> Result<Vec<Finding>, RunFailure> {
     let input = encode(&input).map_err(|error| RunFailure::unusable(format!("the input cannot be used: {error}")))?;
     let has_deadline = setup.deadline.is_some();
-    let mut harness = SessionHarness::set(Arc::new(choreography), input.into(), &mut setup, DeliveryOrder::Disk);
+    let mut harness = SessionHarness::new(Arc::new(choreography), input.into(), &mut setup, DeliveryOrder::Disk);
     let roles = harness.provided_as();
     let mut seen = Seen::new(roles.len());
     while !harness.is_over() {
@@ -209,8 +211,8 @@ impl Seen {
                     self.active.insert(role);
                 }
             }
-            let Some(part) = harness.part(role) else { continue };
-            for step in part.steps() {
+            let Some(instance) = harness.instance(role) else { continue };
+            for step in instance.steps() {
                 let seen = self.steps.entry(step.path).or_insert_with(|| SeenStep {
                     name: step.name,
                     kind: step.kind,
@@ -223,10 +225,10 @@ impl Seen {
                 }
                 self.active.insert(role);
             }
-            if part.has_observed() || part.view().is_some() {
+            if instance.has_observed() || instance.view().is_some() {
                 self.active.insert(role);
             }
-            for (path, what) in part.waits_without_limit() {
+            for (path, what) in instance.waits_without_limit() {
                 self.waits.insert((role, path, what));
             }
         }

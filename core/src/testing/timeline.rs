@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn routine_is_one_line_and_what_is_still_too_long_is_cut_in_the_middle_but_for_faults() {
+    fn routine_lines_are_merged_and_a_long_timeline_is_cut_in_the_middle_except_for_faults() {
         let routine = |_| Line::routine("a nudge".into());
         let news = |number| Line::new(format!("news {number}"));
         assert_eq!(shown((0..3).map(routine)).len(), 3);

@@ -208,7 +208,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn packets_come_back_and_only_whole(packet in packet(), cut in any::<prop::sample::Index>(), more in 1usize..9) {
+    fn packets_round_trip_and_truncated_ones_are_refused(packet in packet(), cut in any::<prop::sample::Index>(), more in 1usize..9) {
         let mut bytes = to_bytes(&packet);
         prop_assert_eq!(&read(&bytes).unwrap(), &packet);
         let cut = &bytes[..cut.index(bytes.len())];
@@ -219,7 +219,7 @@ proptest! {
     }
 
     #[test]
-    fn records_come_back_and_only_whole(record in record(), cut in any::<prop::sample::Index>(), more in 1usize..9) {
+    fn records_round_trip_and_truncated_ones_are_refused(record in record(), cut in any::<prop::sample::Index>(), more in 1usize..9) {
         let mut bytes = value_bytes(&record).unwrap();
         prop_assert_eq!(&read_value::<Record>(Space::Journal, &bytes).unwrap(), &record);
         let cut = &bytes[..cut.index(bytes.len())];
@@ -229,7 +229,7 @@ proptest! {
     }
 
     #[test]
-    fn openings_and_ends_come_back(header in header(), input in option::of(payload()), outcome in outcome()) {
+    fn openings_and_ends_round_trip(header in header(), input in option::of(payload()), outcome in outcome()) {
         let opened = Opened { header: header.clone(), input: input.clone() };
         let bytes = value_bytes(&opened).unwrap();
         prop_assert_eq!(read_value::<Opened>(Space::Open, &bytes).unwrap(), opened);
@@ -303,7 +303,7 @@ fn a_packet_with_any_one_bit_flipped_is_refused() {
 }
 
 #[test]
-fn another_version_is_told_apart_from_garbage() {
+fn another_version_is_distinguished_from_garbage() {
     let mut bytes = to_bytes(&golden_packet());
     for version in (0..=u8::MAX).filter(|version| *version != WIRE_VERSION) {
         bytes[0] = version;

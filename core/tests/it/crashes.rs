@@ -165,7 +165,7 @@ fn a_printed_line_fails_in_the_same_way_when_it_is_run_again() {
 }
 
 #[test]
-fn a_printed_line_of_what_was_mended_passes_with_all_other_runs() {
+fn the_printed_line_of_a_fixed_failure_passes_with_all_other_runs() {
     let line = child("judged", None)("AGAIN");
     let report = child("mended", Some(&line))("ENDED");
     assert_eq!(report, child("mended", None)("ENDED"));
@@ -173,7 +173,7 @@ fn a_printed_line_of_what_was_mended_passes_with_all_other_runs() {
 }
 
 #[test]
-fn a_line_that_no_longer_fits_says_so() {
+fn a_printed_line_that_no_longer_fits_is_reported() {
     let line = child("judged", None)("AGAIN");
     assert!(line.contains("/disk,seller@7/"), "{line}");
     let stale = [
@@ -267,7 +267,7 @@ choreography!(Foreign: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, 
 });
 
 #[test]
-fn a_run_that_stands_still_says_in_a_few_lines_who_waits_for_what() {
+fn a_stalled_run_reports_what_each_role_waits_for() {
     let failed = |failure: RunFailure, expected: &[&str]| {
         let text = failure.to_string();
         assert!(text.lines().count() < 60 && text.len() < 5_000, "{} lines: {text}", text.lines().count());
@@ -331,7 +331,7 @@ choreography!(Panics: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n
 });
 
 #[test]
-fn a_panic_at_any_role_is_told_with_its_text_its_role_and_its_place() {
+fn a_panic_is_reported_with_its_text_role_and_operation() {
     let expected = [
         "`commit` of step `careful` at 2 panicked at role `seller`: ",
         "`compensate` of step `careful` at 2 panicked at role `seller`: ",
@@ -354,7 +354,7 @@ choreography!(Forgetful: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx
 });
 
 #[test]
-fn another_value_under_one_name_is_told_with_the_roles_and_the_usual_causes() {
+fn two_values_under_one_path_are_reported_with_roles_and_usual_causes() {
     let failure = check(Forgetful, 7, 1, || TestSetup::new(Services::new())).unwrap_err();
     for expected in
         ["`buyer`", "`seller`", "at 1", "not deterministic", "clock", "HashMap", "a program that was changed"]

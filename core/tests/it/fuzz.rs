@@ -5,36 +5,19 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use accompanist_core::contract::Space;
 use accompanist_core::frame::Packet;
 use accompanist_core::machine::Status;
 use accompanist_core::record::{Closed, Opened, Record, read_value, value_bytes};
-use accompanist_core::{At, Service};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
 use crate::codec::{body, golden_packets, golden_records, read, record, to_bytes};
 use crate::harness::Chance;
-use crate::rig::{Bank, Rig, bank_step, choreography, roles};
-
-roles! { Buyer "buyer" (), Seller "seller" Bank }
-
-bank_step!(Charge "charge" Seller);
-
-choreography!(Trade: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
-    let n = ctx.comm(Buyer, Seller, &n).await?;
-    let paid = ctx.transact(Charge, &n).await?;
-    ctx.comm(Seller, Buyer, &paid).await
-});
-
-const SELLER: u8 = 1;
-
-fn service(bank: &Arc<Bank>) -> Service {
-    Service::of::<Seller>(bank.clone())
-}
+use crate::rig::{Bank, Rig};
+use crate::trade::{SELLER, Trade, service};
 
 fn corpus(kind: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(kind)

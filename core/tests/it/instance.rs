@@ -202,7 +202,7 @@ impl Bench {
 }
 
 #[test]
-fn nothing_is_acknowledged_before_it_is_durable() {
+fn acknowledgements_wait_for_durability() {
     let mut bench = Bench::new();
     bench.deliver(number(5), receipt(1));
     let effects = bench.turn();
@@ -217,7 +217,7 @@ fn nothing_is_acknowledged_before_it_is_durable() {
 
 /// Found by the model, whose states had no end otherwise.
 #[test]
-fn what_comes_again_while_a_write_is_under_way_is_kept_once() {
+fn a_duplicate_during_a_write_is_stored_once() {
     let mut bench = Bench::new();
     bench.deliver(number(5), receipt(1));
     let mut effects = bench.turn();
@@ -254,7 +254,7 @@ fn a_commit_waits_for_its_intent_and_a_frame_for_its_results() {
 }
 
 #[test]
-fn other_bytes_under_a_known_id_are_never_taken() {
+fn other_bytes_under_a_known_id_are_refused() {
     let mut bench = Bench::new();
     bench.deliver(number(5), None);
     bench.settle();
@@ -265,7 +265,7 @@ fn other_bytes_under_a_known_id_are_never_taken() {
 }
 
 #[test]
-fn a_replay_says_the_same_and_commits_nothing_twice() {
+fn a_replay_sends_the_same_frames_and_commits_nothing_twice() {
     let mut bench = Bench::new();
     bench.deliver(number(5), None);
     let said = bench.settle().frames;
@@ -299,7 +299,7 @@ fn wherever_the_log_is_cut_the_end_is_the_same() {
 }
 
 #[test]
-fn what_is_in_doubt_is_asked_again_and_then_taken_back() {
+fn a_step_in_doubt_is_looked_up_and_then_compensated() {
     let mut bench = Bench::new();
     bench.deliver(number(5), None);
     let effects = bench.turn();
@@ -331,7 +331,7 @@ fn an_abort_that_comes_first_is_obeyed() {
 }
 
 #[test]
-fn a_finished_role_compensates_when_it_is_told_to_also_after_a_crash() {
+fn a_finished_role_compensates_on_an_abort_even_after_a_crash() {
     for crash in [false, true] {
         let mut bench = Bench::new();
         bench.deliver(number(5), None);
@@ -354,7 +354,7 @@ fn a_finished_role_compensates_when_it_is_told_to_also_after_a_crash() {
 }
 
 #[test]
-fn a_refusal_is_told_to_all_and_taken_back() {
+fn a_refusal_is_sent_to_all_roles_and_compensated() {
     let mut bench = Bench::new();
     bench.deliver(number(13), None);
     let effects = bench.settle();

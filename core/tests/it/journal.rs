@@ -11,23 +11,10 @@ use accompanist_core::id::RoleIndex;
 use accompanist_core::machine::{Effects, Limits, Machine, Status, Stop};
 use accompanist_core::message::Fingerprint;
 use accompanist_core::record::{Opened, Record, StepFailure, Task, read_value};
-use accompanist_core::{Abort, At, Service};
+use accompanist_core::{Abort, Service};
 
-use crate::rig::{Bank, Rig, bank_step, choreography, id, path, payload, roles};
-
-roles! { Buyer "buyer" (), Seller "seller" Bank }
-
-const BUYER: u8 = 0;
-const SELLER: u8 = 1;
-
-bank_step!(Charge "charge" Seller);
-
-// Paths: 0 is the order, 1 the charge, 2 the answer.
-choreography!(Trade: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
-    let n = ctx.comm(Buyer, Seller, &n).await?;
-    let paid = ctx.transact(Charge, &n).await?;
-    ctx.comm(Seller, Buyer, &paid).await
-});
+use crate::rig::{Bank, Rig, id, path, payload};
+use crate::trade::{BUYER, SELLER, Seller, Trade};
 
 fn opened() -> Opened {
     let mut rig = Rig::begin(Trade, BUYER, Some(payload(&7u32)), Service::none());
@@ -144,7 +131,7 @@ fn stop_of(effects: &Effects) -> String {
 }
 
 #[test]
-fn what_no_run_can_have_written_stops_the_instance_and_nothing_is_lost() {
+fn an_impossible_journal_stops_the_instance_and_nothing_is_lost() {
     for (role, records, reason) in illegal() {
         let effects = restored(role, &records).take_effects();
         let stop = stop_of(&effects);
@@ -160,7 +147,7 @@ fn what_no_run_can_have_written_stops_the_instance_and_nothing_is_lost() {
 }
 
 #[test]
-fn an_operator_who_terminates_a_part_overrules_what_cannot_be_in_its_journal() {
+fn an_instance_with_an_impossible_journal_can_be_terminated() {
     for (role, records, _) in illegal() {
         let last = records.last().unwrap().key(id(role));
         let effects = restored(role, &[records, vec![Record::Terminated]].concat()).take_effects();
@@ -171,7 +158,7 @@ fn an_operator_who_terminates_a_part_overrules_what_cannot_be_in_its_journal() {
 }
 
 #[test]
-fn what_can_be_in_a_journal_is_taken() {
+fn every_possible_journal_is_accepted() {
     let legal = [
         // It had finished when the abort came, whatever comes first.
         (SELLER, vec![finished(), aborted(false)], Status::Compensating),

@@ -50,7 +50,7 @@ choreography!(Careful: (Buyer, Seller, Carrier), At<Buyer, u32> => At<Buyer, u32
 });
 
 #[test]
-fn a_careful_program_gives_no_cause_for_words() {
+fn a_careful_program_has_no_findings() {
     assert_eq!(findings(Careful, 7, true), []);
 }
 
@@ -65,7 +65,7 @@ choreography!(Hasty: (Buyer, Seller, Carrier), At<Buyer, u32> => At<Buyer, u32>,
 });
 
 #[test]
-fn what_may_refuse_beside_or_after_a_pivot_is_found() {
+fn a_step_that_may_refuse_beside_or_after_a_pivot_is_found() {
     let found = |at: &[u32], after| Finding::AbortBesidePivot {
         pivot: ("pay".into(), path(&[1])),
         other: ("hold".into(), path(at)),

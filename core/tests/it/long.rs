@@ -155,7 +155,7 @@ choreography!(Tries: (A, B, C), At<A, Plan> => At<A, u32>, |ctx, plan| {
 });
 
 #[test]
-fn a_saga_within_the_session_ends_alike_for_all_and_takes_back_its_own_steps_only() {
+fn a_nested_saga_ends_alike_at_all_roles_and_compensates_only_its_own_steps() {
     over_seeds(500, |seed| {
         let (mut harness, book) = harness(|| Tries, seed, ROUGH);
         harness.play();
@@ -175,7 +175,7 @@ fn a_saga_within_the_session_ends_alike_for_all_and_takes_back_its_own_steps_onl
 }
 
 #[test]
-fn what_counts_as_acknowledged_and_was_never_received_is_sent_again() {
+fn an_acknowledged_frame_that_was_never_received_is_resent() {
     let (kinds, sent_again) = (std::cell::RefCell::new(BTreeSet::new()), std::cell::Cell::new(0));
     over_seeds(300, |seed| {
         let rough = Rough { crashes: 0, lost_in_ten: 2, forgotten: 8 };
@@ -238,7 +238,7 @@ fn a_turn_that_is_over_is_final_for_all_roles_or_for_none() {
 }
 
 #[test]
-fn an_abort_from_outside_finds_all_roles_with_the_same_turns_to_take_back() {
+fn an_external_abort_compensates_the_same_turns_at_all_roles() {
     over_seeds(300, |seed| {
         // A plan without an abort of its own.
         let (mut harness, book) = harness(|| Rounds, seed * 2 + 1, ROUGH);
@@ -286,7 +286,7 @@ choreography!(Naps: (A, B), At<A, Plan> => At<A, (bool, u64)>, |ctx, plan| {
 });
 
 #[test]
-fn timers_outlive_crashes_and_what_is_too_late_stays_so() {
+fn timers_survive_crashes_and_an_expired_wait_stays_expired() {
     let [mut late, mut early] = [0, 0].map(std::cell::Cell::new);
     over_seeds(500, |seed| {
         let (mut harness, book) = harness(|| Naps, seed, ROUGH);
@@ -326,7 +326,7 @@ fn a_crash_does_not_prolong_a_sleep() {
 }
 
 #[test]
-fn a_deadline_aborts_the_session_for_all_however_often_the_role_that_watches_it_crashes() {
+fn a_deadline_aborts_the_session_despite_crashes_of_the_role_that_watches_it() {
     over_seeds(150, |seed| {
         let (harness, book) = harness(|| Naps, seed, ROUGH);
         let mut harness = harness.with_deadline(1_000_000 + 250);
@@ -421,7 +421,7 @@ fn past_the_pivot_a_saga_only_goes_forward() {
 }
 
 #[test]
-fn an_abort_past_the_pivot_needs_an_operator_who_is_told_what_and_why() {
+fn an_abort_past_the_pivot_is_listed_for_an_operator_with_its_reason() {
     let seen = std::sync::Mutex::new(std::collections::BTreeMap::<String, u32>::new());
     let stood = std::sync::Mutex::new(std::collections::BTreeSet::new());
     over_seeds(500, |seed| {

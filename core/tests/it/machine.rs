@@ -21,30 +21,15 @@ use futures_util::future::poll_immediate;
 use futures_util::stream::FuturesUnordered;
 
 use crate::rig::{Bank, Disk, Rig, acked, bank_step, choreography, path, payload, roles, rows, said, session, value};
+use crate::trade::{BUYER, Buyer, Charge, SELLER, Seller, Trade, service};
 
-roles! { Buyer "buyer" (), Seller "seller" Bank, Solo "solo" Bank }
-
-const BUYER: u8 = 0;
-const SELLER: u8 = 1;
-
-bank_step!(Charge "charge" Seller);
-
-// Paths: 0 is the order, 1 the charge, 2 the answer.
-choreography!(Trade: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
-    let n = ctx.comm(Buyer, Seller, &n).await?;
-    let paid = ctx.transact(Charge, &n).await?;
-    ctx.comm(Seller, Buyer, &paid).await
-});
+roles! { Solo "solo" Bank }
 
 // The same without the charge.
 choreography!(TradeForgotten: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
     let n = ctx.comm(Buyer, Seller, &n).await?;
     ctx.comm(Seller, Buyer, &n).await
 });
-
-fn service(bank: &Arc<Bank>) -> Service {
-    Service::of::<Seller>(bank.clone())
-}
 
 fn answer(n: u32) -> (u8, Body) {
     (BUYER, Body::Deliver { path: path(&[2]), operation: Operation::Comm, payload: payload(&n) })
@@ -104,7 +89,7 @@ choreography!(OneTurn: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, 
 });
 
 #[test]
-fn a_vote_waits_for_the_disk_and_the_disk_not_for_company() {
+fn a_vote_waits_for_an_urgent_sync() {
     let mut rig = Rig::begin(OneTurn, SELLER, None, Service::none());
     rig.hear_message(BUYER, &[0, 0, 0], &7u32, 1);
     let effects = rig.turn();
@@ -132,7 +117,7 @@ choreography!(Wide: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| 
 
 /// What one message costs does not grow with what is waited for beside it.
 #[test]
-fn a_message_wakes_nobody_but_the_one_that_waits_for_it() {
+fn a_message_wakes_only_the_future_that_waits_for_it() {
     let mut rig = Rig::begin(Wide, BUYER, Some(payload(&7u32)), Service::none());
     rig.turn_synced();
     assert_eq!((POLLS.load(Ordering::Relaxed), rig.part.waits_for().len()), (WIDTH, WIDTH as usize));
@@ -155,7 +140,7 @@ choreography!(Impatient: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx
 
 /// Nobody is asked for what nobody waits for any more.
 #[test]
-fn what_was_dropped_is_not_waited_for() {
+fn a_dropped_operation_is_not_waited_for() {
     let mut rig = Rig::begin(Impatient, BUYER, Some(payload(&7u32)), Service::none());
     rig.turn_synced();
     let waits: Vec<_> = rig.part.waits_for().into_iter().map(|(at, _)| at).collect();
@@ -163,7 +148,7 @@ fn what_was_dropped_is_not_waited_for() {
 }
 
 #[test]
-fn nobody_hears_of_a_session_that_a_crash_would_forget() {
+fn no_frame_is_sent_before_the_session_is_durable() {
     let mut rig = buyer();
     let effects = rig.turn();
     assert_eq!(said(&effects), []);
@@ -190,7 +175,7 @@ fn an_abort_waits_for_the_disk_before_anybody_learns_of_it() {
 /// Everything that can be said, whether it asks for an acknowledgement or not, by a stranger, by the node of another
 /// role of the session, and in the name of a role that the session does not have.
 #[test]
-fn a_node_is_heard_for_its_own_roles_only() {
+fn frames_are_accepted_only_from_the_node_of_their_role() {
     let bodies = [
         Body::Deliver { path: path(&[1]), operation: Operation::Comm, payload: payload(&8u32) },
         Body::Nudge(Lacks::default()),
@@ -218,7 +203,7 @@ fn a_node_is_heard_for_its_own_roles_only() {
 }
 
 #[test]
-fn the_header_goes_along_until_it_is_known() {
+fn the_header_is_sent_until_the_receiver_knows_it() {
     let bank = Bank::new();
     let mut rig = committed_seller(&bank);
     let effects = rig.turn_synced();
@@ -238,7 +223,7 @@ choreography!(Draw: (Seller, Buyer), At<Seller, ()> => At<Seller, ()>, |ctx, sta
 });
 
 #[test]
-fn what_was_drawn_is_durable_before_it_is_said_and_stays_the_same() {
+fn a_drawn_number_is_durable_before_it_is_sent_and_is_replayed() {
     let bank = Bank::new();
     let mut rig = Rig::begin(Draw, 0, Some(payload(&())), service(&bank));
     let effects = rig.turn();
@@ -258,7 +243,7 @@ choreography!(ShowDrawn: (Seller, Buyer), At<Seller, ()> => At<Seller, ()>, |ctx
 });
 
 #[test]
-fn nobody_sees_a_view_whose_causes_a_crash_could_forget() {
+fn a_view_is_shown_only_once_its_causes_are_durable() {
     let mut rig = Rig::begin(ShowDrawn, 0, Some(payload(&())), service(&Bank::new()));
     let effects = rig.turn();
     assert_eq!(rig.part.view(), None);
@@ -268,7 +253,7 @@ fn nobody_sees_a_view_whose_causes_a_crash_could_forget() {
 }
 
 #[test]
-fn a_duplicate_is_acknowledged_again_and_not_taken_twice() {
+fn duplicate_message_is_acknowledged_but_not_redelivered() {
     let bank = Bank::new();
     let mut rig = seller(&bank);
     rig.hear_message(BUYER, &[0], &7u32, 2);
@@ -343,7 +328,7 @@ fn an_abort_that_comes_before_the_intent_is_durable_lets_no_commit_begin() {
 }
 
 #[test]
-fn a_compensated_end_is_durable_before_it_is_said_and_is_said_again_when_asked() {
+fn a_compensated_end_is_durable_before_it_is_sent_and_resent_on_request() {
     let bank = Bank::new();
     let mut rig = committed_seller(&bank);
     rig.turn_synced();
@@ -370,7 +355,7 @@ fn a_compensated_end_is_durable_before_it_is_said_and_is_said_again_when_asked()
 }
 
 #[test]
-fn a_role_that_finished_takes_back_in_the_life_after_the_abort_too() {
+fn a_finished_role_compensates_after_a_crash_that_follows_the_abort() {
     let bank = Bank::new();
     let mut rig = committed_seller(&bank);
     let effects = rig.turn_synced();
@@ -437,7 +422,7 @@ fn a_replay_that_leaves_a_step_out_stops_the_session() {
 }
 
 #[test]
-fn the_initiator_closes_when_all_have_ended_and_all_have_heard() {
+fn the_initiator_closes_when_all_have_ended_and_acknowledged() {
     let mut rig = buyer();
     let effects = rig.turn_synced();
     rig.ack(&effects);
@@ -459,7 +444,7 @@ fn the_initiator_closes_when_all_have_ended_and_all_have_heard() {
 }
 
 #[test]
-fn an_initiator_that_closes_says_nothing_else_any_more() {
+fn a_closing_initiator_sends_nothing_but_the_close() {
     let mut rig = buyer();
     let effects = rig.turn_synced();
     rig.ack(&effects);
@@ -529,7 +514,7 @@ choreography!(Crowd: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n|
 });
 
 #[test]
-fn a_program_that_polls_only_what_was_woken_goes_on() {
+fn a_program_that_polls_only_woken_futures_makes_progress() {
     let limits = Limits { unacked_max: 2, ..Limits::default() };
     let mut rig = Rig::begin_within(Crowd, BUYER, Some(payload(&1u32)), Service::none(), limits);
     let effects = rig.turn_synced();
@@ -549,7 +534,7 @@ choreography!(ChatterThenNow: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>,
 });
 
 #[test]
-fn a_replay_comes_by_what_is_recorded_however_full_the_window_is() {
+fn a_replay_passes_recorded_operations_with_a_full_window() {
     let mut rig = Rig::begin(ChatterThenNow, BUYER, Some(payload(&1u32)), Service::none());
     rig.turn_synced();
     let limits = Limits { unacked_max: 2, ..Limits::default() };
@@ -768,7 +753,7 @@ impl Choreography for Fickle {
 }
 
 #[test]
-fn nothing_is_taken_back_for_an_abort_that_a_crash_can_forget() {
+fn nothing_is_compensated_before_the_abort_is_durable() {
     let mut outcomes = Vec::new();
     for cut in 0..7 {
         let (looks, bank, mut disk) = (Arc::new(AtomicU32::new(0)), Bank::new(), Disk::default());
@@ -873,7 +858,7 @@ fn a_compensation_that_no_try_will_help_needs_an_operator_at_once() {
 }
 
 #[test]
-fn other_bytes_on_a_decided_session_are_acknowledged_and_not_taken() {
+fn other_bytes_in_a_decided_session_are_acknowledged_and_ignored() {
     let bank = Bank::new();
     let mut rig = Rig::begin(Trade, SELLER, None, service(&bank));
     rig.hear_message(BUYER, &[0], &7u32, 1);
@@ -1007,7 +992,7 @@ choreography!(Pushing: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, 
 });
 
 #[test]
-fn what_only_went_forward_and_was_refused_last_is_let_go_by_an_abort() {
+fn a_retriable_step_refused_last_is_dropped_by_an_abort() {
     for tries_max in [50, 2] {
         let bank = Bank::refusing(7);
         let limits = Limits { tries_max, ..Limits::default() };

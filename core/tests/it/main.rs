@@ -35,6 +35,7 @@ mod rig;
 mod rooms;
 mod standstill;
 mod tables;
+mod trade;
 mod ui;
 mod undecided;
 mod unrecorded;

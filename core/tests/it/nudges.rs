@@ -7,27 +7,10 @@ use accompanist_core::frame::{Body, Lacks, Operation, Outcome};
 use accompanist_core::id::RoleIndex;
 use accompanist_core::machine::{OutgoingKey, Stop};
 use accompanist_core::record::Record;
-use accompanist_core::{Abort, At, Service};
+use accompanist_core::{Abort, Service};
 
-use crate::rig::{Bank, Rig, bank_step, choreography, path, payload, roles, said};
-
-roles! { Buyer "buyer" (), Seller "seller" Bank }
-
-const BUYER: u8 = 0;
-const SELLER: u8 = 1;
-
-bank_step!(Charge "charge" Seller);
-
-// Paths: 0 is the order, 1 the charge, 2 the answer.
-choreography!(Trade: (Buyer, Seller), At<Buyer, u32> => At<Buyer, u32>, |ctx, n| {
-    let n = ctx.comm(Buyer, Seller, &n).await?;
-    let paid = ctx.transact(Charge, &n).await?;
-    ctx.comm(Seller, Buyer, &paid).await
-});
-
-fn service(bank: &Arc<Bank>) -> Service {
-    Service::of::<Seller>(bank.clone())
-}
+use crate::rig::{Bank, Rig, path, payload, said};
+use crate::trade::{BUYER, SELLER, Trade, service};
 
 fn deliver(at: u32, n: u32) -> Body {
     Body::Deliver { path: path(&[at]), operation: Operation::Comm, payload: payload(&n) }
@@ -76,7 +59,7 @@ fn left_behind(stop: Option<Stop>) -> String {
 }
 
 #[test]
-fn a_message_that_counts_as_acknowledged_is_sent_again_to_who_waits_for_it() {
+fn an_acknowledged_message_is_resent_to_a_role_that_lacks_it() {
     let mut rig = waiting_buyer();
     rig.hear_once(SELLER, nudge(&[&[5]], false));
     assert_eq!(rig.turn_synced().lacking, BTreeSet::new(), "it has said nothing there");
@@ -94,7 +77,7 @@ fn a_message_that_counts_as_acknowledged_is_sent_again_to_who_waits_for_it() {
 }
 
 #[test]
-fn a_role_that_has_ended_sends_again_what_is_lacking_and_asks_for_no_acknowledgement() {
+fn an_ended_role_resends_lacking_messages_without_acknowledgement() {
     let bank = Bank::new();
     let mut rig = finished_seller(&bank);
     rig.hear_once(BUYER, nudge(&[&[2], &[9]], false));
@@ -113,7 +96,7 @@ fn a_role_that_has_ended_sends_again_what_is_lacking_and_asks_for_no_acknowledge
 }
 
 #[test]
-fn an_abort_that_counts_as_acknowledged_is_told_again_to_who_does_not_know_it() {
+fn an_acknowledged_abort_is_resent_to_a_role_that_lacks_it() {
     let bank = Bank::new();
     let mut rig = finished_seller(&bank);
     rig.hear(BUYER, Body::Abort(abort()), 9);
@@ -135,7 +118,7 @@ fn an_abort_that_counts_as_acknowledged_is_told_again_to_who_does_not_know_it() 
 }
 
 #[test]
-fn who_does_not_know_of_an_abort_asks_who_does() {
+fn a_role_that_lacks_an_abort_asks_the_roles_that_have_it() {
     let mut rig = waiting_buyer();
     rig.hear_once(SELLER, nudge(&[], true));
     let effects = rig.turn_synced();
@@ -144,7 +127,7 @@ fn who_does_not_know_of_an_abort_asks_who_does() {
 }
 
 #[test]
-fn a_role_that_has_ended_asks_for_the_close_and_closes_when_told_that_all_have() {
+fn an_ended_role_asks_for_the_close_and_closes_on_the_answer() {
     let bank = Bank::new();
     let mut rig = finished_seller(&bank);
     rig.now_ms += 499;
@@ -158,7 +141,7 @@ fn a_role_that_has_ended_asks_for_the_close_and_closes_when_told_that_all_have()
 }
 
 #[test]
-fn an_initiator_that_is_closing_says_so_again_to_who_asks() {
+fn a_closing_initiator_resends_the_close_on_request() {
     let mut rig = waiting_buyer();
     rig.hear_message(SELLER, &[2], &8u32, 1);
     rig.hear(SELLER, Body::Done(Outcome::Finished), 2);
@@ -169,7 +152,7 @@ fn an_initiator_that_is_closing_says_so_again_to_who_asks() {
 }
 
 #[test]
-fn a_role_that_had_finished_compensates_when_it_is_told_that_all_others_have() {
+fn a_finished_role_compensates_on_a_close_that_says_compensated() {
     for closed in
         [|abort| Body::Closed(Some(Outcome::Compensated(abort))), |abort| Body::Close(Outcome::Compensated(abort))]
     {
@@ -187,7 +170,7 @@ fn a_role_that_had_finished_compensates_when_it_is_told_that_all_others_have() {
 }
 
 #[test]
-fn a_role_that_others_have_left_behind_stands_still_and_says_why() {
+fn a_role_that_others_have_overtaken_stops_with_the_reason() {
     let told = |body| {
         let mut rig = waiting_buyer();
         rig.hear_once(SELLER, body);
@@ -217,7 +200,7 @@ fn a_role_that_others_have_left_behind_stands_still_and_says_why() {
 }
 
 #[test]
-fn a_role_that_is_taken_for_known_and_is_not_is_invited() {
+fn a_role_wrongly_assumed_to_know_the_session_is_invited() {
     let bank = Bank::new();
     let mut rig = Rig::begin(Trade, SELLER, None, service(&bank));
     rig.hear_message(BUYER, &[0], &7u32, 1);

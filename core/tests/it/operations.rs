@@ -119,7 +119,7 @@ choreography!(Effect: (A, C), At<A, u32> => At<A, String>, |ctx, n| {
 });
 
 #[tokio::test]
-async fn an_effect_may_await_and_gives_what_it_saw() {
+async fn an_effect_may_await_and_returns_its_result() {
     check(Effect, 7, "7 at c".into()).await;
 }
 
@@ -190,7 +190,7 @@ impl Choreography for Count {
 }
 
 #[tokio::test]
-async fn a_local_step_sees_what_the_one_before_it_wrote() {
+async fn a_local_step_reads_the_writes_of_the_previous_one() {
     check(Count(Log::default()), 5, 5).await;
 }
 
@@ -358,7 +358,7 @@ impl Transaction for Logged {
 }
 
 #[tokio::test]
-async fn an_abort_takes_back_all_steps_of_all_roles_in_reverse_order() {
+async fn an_abort_compensates_all_steps_of_all_roles_in_reverse_order() {
     let (lines, a, b) = (Log::default(), Bank::new(), Bank::refusing(3));
     let services = Services::new().with(A, a.clone()).with(B, b.clone());
     let ended = run_local(Saga(lines.clone()), 1, &services).await;
@@ -565,7 +565,7 @@ impl Choreography for Climb {
 }
 
 #[tokio::test]
-async fn a_local_step_that_only_goes_forward_is_tried_until_it_does() {
+async fn a_retriable_local_step_is_retried_until_it_commits() {
     let tries = Arc::new(AtomicU32::new(0));
     check(Climb(tries.clone()), 5, 10).await;
     assert_eq!(tries.load(Ordering::Relaxed), 5);
@@ -697,7 +697,7 @@ choreography!(Panics: (C, D), At<C, u32> => At<C, u32>, |ctx, n| {
 });
 
 #[tokio::test]
-async fn what_panics_is_named_with_its_role_and_its_place() {
+async fn a_panic_is_reported_with_its_role_and_operation() {
     let run = async |n: u32| {
         let ended = std::panic::AssertUnwindSafe(run_local(Panics, n, &services())).catch_unwind().await;
         ended.map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())

@@ -311,11 +311,11 @@ impl Bank {
     }
 }
 
-/// Declares roles: name in code, name, service.
+/// Declares roles: visibility, name in code, name, service.
 macro_rules! roles {
-    ($($role:ident $name:literal $service:ty),+ $(,)?) => {$(
+    ($($vis:vis $role:ident $name:literal $service:ty),+ $(,)?) => {$(
         #[derive(Debug, Clone, Copy)]
-        struct $role;
+        $vis struct $role;
         impl accompanist_core::Role for $role {
             const NAME: &'static str = $name;
             type Service = $service;
@@ -325,8 +325,8 @@ macro_rules! roles {
 
 /// Declares a choreography without fields.
 macro_rules! choreography {
-    ($name:ident: $roles:ty, $input:ty => $output:ty, |$ctx:ident, $in:ident| $body:block) => {
-        struct $name;
+    ($vis:vis $name:ident: $roles:ty, $input:ty => $output:ty, |$ctx:ident, $in:ident| $body:block) => {
+        $vis struct $name;
         impl accompanist_core::Choreography for $name {
             const NAME: &'static str = stringify!($name);
             type Roles = $roles;
@@ -341,10 +341,10 @@ macro_rules! choreography {
     };
 }
 
-/// Declares a saga step on a [`Bank`]: name in code, name, role.
+/// Declares a saga step on a [`Bank`]: visibility, name in code, name, role.
 macro_rules! bank_step {
-    ($step:ident $name:literal $role:ty) => {
-        struct $step;
+    ($vis:vis $step:ident $name:literal $role:ty) => {
+        $vis struct $step;
         impl accompanist_core::Transaction for $step {
             const NAME: &'static str = $name;
             type Role = $role;

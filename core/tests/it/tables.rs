@@ -199,7 +199,7 @@ fn queue(rows: u64) -> Writes {
 }
 
 #[test]
-fn what_is_not_asked_for_is_not_read() {
+fn only_requested_rows_are_read() {
     let stored = queue(5_000);
     let counted = Counted(&stored, RefCell::new(0));
     let state = &mut shop(&counted);
@@ -262,7 +262,7 @@ fn check_told<T: std::fmt::Debug>(result: Result<T, Abort>, parts: &[&str]) {
 }
 
 #[test]
-fn a_value_of_another_type_is_told_with_table_and_what_to_do() {
+fn a_row_of_another_type_is_reported_with_its_table_and_a_remedy() {
     let base = Writes::default();
     let state = &mut shop(&base);
     STOCK.put(state, "apples", &3).unwrap();
@@ -290,7 +290,7 @@ fn a_value_of_another_type_is_told_with_table_and_what_to_do() {
 }
 
 #[test]
-fn a_key_of_another_type_is_told_too() {
+fn a_key_of_another_type_is_reported() {
     let base = Writes::default();
     let state = &mut shop(&base);
     QUEUE.put(state, 7, &7).unwrap();
@@ -327,7 +327,7 @@ choreography!(Carelessly: (Shop,), At<Shop, u32> => At<Shop, bool>, |ctx, left| 
 });
 
 #[tokio::test]
-async fn an_error_that_a_step_swallows_stops_it_all_the_same() {
+async fn a_table_error_that_a_step_swallows_still_stops_it() {
     for (left, code) in [(3, "accompanist.stopped"), (4, "accompanist.needs-operator")] {
         let error = run_local(Carelessly, left, &Services::new()).await.unwrap_err();
         assert_eq!(error.code(), code);

@@ -122,7 +122,7 @@ fn an_abort_ends_a_commit_without_a_decision() {
 }
 
 #[test]
-fn a_service_that_is_not_there_is_waited_for_as_long_as_it_takes() {
+fn a_step_waits_for_an_unavailable_service_without_limit() {
     let counter = Counter::new(20, unavailable);
     let (mut rig, mut effects) = entering(&counter, 3);
     for _ in 0..20 {
@@ -136,7 +136,7 @@ fn a_service_that_is_not_there_is_waited_for_as_long_as_it_takes() {
 
 /// It may have taken effect before the crash: an abort does not take it for undone while the service cannot tell.
 #[test]
-fn what_may_have_taken_effect_in_an_earlier_life_is_asked_for_by_its_key_before_it_is_given_up() {
+fn a_step_in_doubt_since_an_earlier_life_is_looked_up_by_its_key_before_it_is_refused() {
     let counter = Counter::new(3, unavailable);
     let (rig, _) = entering(&counter, 50);
     let mut rig = Rig::restore(Entering, DESK, rig.disk, Service::of::<Desk>(counter.clone()));
@@ -161,7 +161,7 @@ fn what_may_have_taken_effect_in_an_earlier_life_is_asked_for_by_its_key_before_
 /// Nothing passes and nothing is known, over two lives: it is listed as in doubt, and an abort in a third life asks all
 /// the same.
 #[test]
-fn what_is_listed_and_in_doubt_is_asked_for_by_its_key_after_an_abort_in_a_later_life() {
+fn a_listed_step_in_doubt_is_looked_up_by_its_key_after_an_abort_in_a_later_life() {
     let blocked = || Abort::undecided("no right to read the markers", Undecided { passes: false, is_known: false });
     let counter = Counter::new(3, blocked);
     let limits = || Limits { tries_max: 2, ..Limits::default() };

@@ -170,7 +170,7 @@ fn once_mended_the_commit_is_tried_again_under_its_key() {
 }
 
 #[test]
-fn a_cancel_commits_nothing_and_leaves_it_to_the_operator() {
+fn a_cancelled_step_in_doubt_is_left_to_the_operator() {
     over_all(|next_life, mut rig, books| {
         rig.part.cancel(&Abort::new(Abort::CANCELLED, "mend it")).unwrap();
         rig.turn_synced();

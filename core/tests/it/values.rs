@@ -121,7 +121,7 @@ fn note(text: Option<u32>) -> Note {
 }
 
 #[test]
-fn every_form_of_serde_comes_back() {
+fn every_serde_form_round_trips() {
     for state in [State5::New, State5::Paid, State5::Refunded { cents: 7 }, State5::Lost("x".repeat(40), 200)] {
         check(state);
     }
@@ -198,7 +198,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_nested_too_deep_or_claims_to_be_long_is_refused() {
+fn a_value_nested_too_deep_or_with_a_false_length_is_refused() {
     #[derive(Debug, Serialize, Deserialize)]
     struct Deep(Option<Box<Deep>>);
     let deep = |levels: usize| (0..levels).fold(Deep(None), |deep, _| Deep(Some(Box::new(deep))));
@@ -232,7 +232,7 @@ mod before {
 }
 
 #[test]
-fn a_changed_type_reads_what_it_can_and_never_something_else() {
+fn a_changed_type_reads_compatible_values_and_refuses_others() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(rename = "Order")]
     struct Moved {
@@ -321,7 +321,7 @@ fn check_refused<T: Message>(value: &T, reason: &str) {
 }
 
 #[test]
-fn what_has_other_bytes_each_time_is_refused_by_its_type_also_with_few_entries() {
+fn a_type_without_stable_bytes_is_refused_even_with_few_entries() {
     for entries in 0..3 {
         check_refused(&table(entries, |number| number), "a `HashMap` has another order");
         check_refused(&HashSet::from([entries]), "a `HashSet` has another order");
@@ -421,7 +421,7 @@ mod wide {
 }
 
 #[tokio::test]
-async fn what_cannot_travel_aborts_before_it_is_sent_or_a_step_taken() {
+async fn an_unencodable_value_aborts_before_a_frame_is_sent_or_a_step_runs() {
     check_aborts(|| table(2, |number| number), "`HashMap`").await;
     check_aborts(|| Shuffled(table(3, |number| number)), "without an order").await;
     check_aborts(|| Lopsided { cents: 1 }, "expected u32").await;
@@ -496,7 +496,7 @@ impl Choreography for Keeps {
 }
 
 #[tokio::test]
-async fn a_local_step_whose_value_cannot_be_kept_is_not_taken() {
+async fn a_local_step_with_an_unencodable_value_is_not_committed() {
     for table in [true, false] {
         let abort = run_local(Keeps(table), 1, &Services::new()).await.unwrap_err();
         assert!(abort.code() == "accompanist.stopped" && abort.message().contains("Lopsided"), "{abort}");
@@ -538,7 +538,7 @@ impl Transaction for Echo {
 }
 
 #[tokio::test]
-async fn what_came_as_bytes_is_passed_on_as_these_bytes() {
+async fn a_received_value_is_forwarded_as_the_same_bytes() {
     let services = Services::new().with(Bank, Arc::new(AtomicU32::new(0)));
     assert_eq!(run_local(Passed, table_of(8), &services).await, Ok(table_of(8)));
     for _ in 0..20 {
@@ -557,7 +557,7 @@ async fn what_came_as_bytes_is_passed_on_as_these_bytes() {
 
 /// They go to logs, and what programs work with does not.
 #[test]
-fn what_is_said_of_a_value_shows_nothing_of_it() {
+fn the_debug_output_of_a_payload_shows_no_content() {
     use std::collections::BTreeMap;
     const CANARY: &str = "canary-7f3a";
     #[derive(Debug, Serialize, Deserialize)]

@@ -243,7 +243,7 @@ fn an_aborted_session_is_fine() {
 }
 
 #[test]
-fn what_is_not_synced_may_be_lost_and_come_again() {
+fn unsynced_records_may_be_lost_and_written_again() {
     let play = Play::open().apply(1, records(1, &[committed(1, 0)])).crash(1, 0);
     good(play.apply(1, records(1, &[committed(1, 0)])));
     let kept = Play::open().apply(1, records(1, &[committed(1, 0)])).crash(1, 1);
@@ -251,7 +251,7 @@ fn what_is_not_synced_may_be_lost_and_come_again() {
 }
 
 #[test]
-fn no_1_what_is_on_disk_stays() {
+fn no_1_durable_records_stay() {
     let play = || Play::open().write(1, records(1, &[received(0, 3), intended(1)]));
     good(play().write(1, vec![record::remove(id(1), &intended(1))]));
     breaks(1, play().write(1, vec![record::remove(id(1), &received(0, 3))]));
@@ -270,7 +270,7 @@ fn no_1_a_loop_drops_the_turns_that_are_over() {
 }
 
 #[test]
-fn no_1_a_store_comes_back_with_what_was_durable() {
+fn no_1_a_recovered_store_has_all_durable_records() {
     let batch = [open(1), records(1, &[received(0, 3)])].concat();
     let mut disk = Opening(Disk::default());
     let mut watch = Play::default().write(1, batch.clone()).watch;
@@ -305,7 +305,7 @@ fn no_3_all_or_compensated() {
 }
 
 #[test]
-fn no_3_a_service_has_done_what_is_recorded() {
+fn no_3_recorded_steps_took_effect_at_the_service() {
     let had = [intended(1)];
     let unknown = Play::open().write(1, records(1, &had)).commit(1).close_all(&finished(), [&[], &had]);
     breaks(3, unknown.end());
@@ -330,14 +330,14 @@ fn no_3_turns_that_are_over_stay() {
 }
 
 #[test]
-fn no_4_what_is_received_is_what_was_sent() {
+fn no_4_received_values_equal_sent_values() {
     let play = || Play::open().send(0, message(0, 3));
     good(play().write(1, records(1, &[received(0, 3)])));
     breaks(4, play().write(1, records(1, &[received(0, 4)])));
 }
 
 #[test]
-fn no_8_what_is_said_is_durable() {
+fn no_8_sent_results_are_durable() {
     good(Play::default().write(0, open(0)).send(0, Body::Nudge(Lacks::default())));
     breaks(8, Play::default().apply(0, open(0)).send(0, Body::Nudge(Lacks::default())));
     breaks(8, Play::default().apply(0, open(0)).send(0, message(0, 1)));
@@ -388,7 +388,7 @@ fn no_12_the_state_changes_with_a_step() {
 }
 
 #[test]
-fn no_15_who_has_ended_was_heard() {
+fn no_15_an_ended_instance_has_no_unacknowledged_frame() {
     let play = || Play::open().send(0, message(0, 3)).write(1, records(1, &[received(0, 3)]));
     good(play().hear(1).write(0, records(0, &[ended(finished())])));
     breaks(15, play().write(0, records(0, &[ended(finished())])));
@@ -399,7 +399,7 @@ fn no_15_who_has_ended_was_heard() {
 }
 
 #[test]
-fn no_17_what_is_taken_back_has_an_output() {
+fn no_17_a_compensated_step_has_an_output() {
     let play = || Play::open().write(1, records(1, &[intended(1)])).commit(1);
     good(play().write(1, records(1, &[committed(1, 0)])).compensate(1));
     breaks(17, play().compensate(1));
@@ -407,7 +407,7 @@ fn no_17_what_is_taken_back_has_an_output() {
 }
 
 #[test]
-fn no_18_the_latest_is_taken_back_first() {
+fn no_18_steps_are_compensated_latest_first() {
     let play = || Play::open().write(1, records(1, &[committed(1, 0), committed(2, 1), aborted(true)]));
     good(play().write(1, records(1, &[compensated(2)])).write(1, records(1, &[compensated(1)])));
     let forwards = |play: Play| play.write(1, records(1, &[compensated(1)])).write(1, records(1, &[compensated(2)]));
@@ -448,7 +448,7 @@ fn no_22_the_same_id_has_the_same_bytes() {
 }
 
 #[test]
-fn no_27_what_is_stored_can_be_read() {
+fn no_27_stored_values_are_readable() {
     let garbled = Change { space: Space::Open, key: id(0).to_bytes().to_vec(), value: Some(vec![200]) };
     breaks(27, Play::default().apply(0, vec![garbled]));
 }
@@ -473,7 +473,7 @@ fn no_33_a_key_is_one_session() {
 }
 
 #[test]
-fn no_34_nobody_invites_the_closed() {
+fn no_34_closed_instances_are_not_invited() {
     let closed = || Play::open().close_all(&finished(), [&[], &[]]);
     good(closed().send(0, Body::Close(finished())));
     breaks(34, closed().send(0, Body::Nudge(Lacks::default())));
@@ -494,7 +494,7 @@ fn no_35_a_tombstone_has_its_place() {
 }
 
 #[test]
-fn no_42_an_aborted_saga_is_taken_back() {
+fn no_42_an_aborted_saga_is_compensated() {
     let verdict: Result<(), Abort> = Err(abort());
     let paid = Record::Committed {
         path: path(&[2, 0, 0]),
@@ -512,7 +512,7 @@ fn no_42_an_aborted_saga_is_taken_back() {
 }
 
 #[test]
-fn harnesses_without_packets_say_the_same() {
+fn harnesses_without_packets_agree() {
     let mut play = Play::open();
     let receipt = Receipt { to: node(0), epoch: EPOCH, number: 1 };
     play.watch.said(&node(0), &frame(0, message(0, 3)), Some(&receipt)).unwrap();

@@ -33,7 +33,7 @@ fn is_one(play: &Play, bounds: Bounds) {
 }
 
 #[test]
-fn a_state_that_is_come_to_again_has_the_same_future() {
+fn a_state_reached_again_has_the_same_future() {
     is_one(&programs::there(), Bounds { crashes: 1, any_time: true, ..Bounds::default() });
     is_one(&programs::pair(), Bounds { crashes: 1, busy: 1, ..Bounds::default() });
     is_one(&programs::within(), Bounds::default());

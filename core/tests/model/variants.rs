@@ -26,7 +26,7 @@ fn is_found(play: &Play, bounds: Bounds, broken: Broken, properties: &[(&'static
 }
 
 #[test]
-fn what_is_acknowledged_before_it_is_synced_can_be_lost() {
+fn a_message_acknowledged_before_it_is_synced_can_be_lost() {
     let at_once = (faults::UNDURABLE_ACKNOWLEDGEMENT, 2, "arrives: `comm at 0`");
     is_found(&programs::there(), CRASH, Broken::AckBeforeSync, &[at_once]);
     // What comes of it is healed: the receiver asks for it.
@@ -42,7 +42,7 @@ fn without_a_tombstone_a_late_frame_begins_the_session_again() {
 }
 
 #[test]
-fn without_ids_a_message_that_comes_twice_is_taken_for_the_next_one() {
+fn without_ids_a_duplicate_message_counts_as_the_next_one() {
     let stops = (faults::STOPPED, 4, "arrives: `comm at 0`");
     let taken = (RECEIVED_WAS_SAID, 5, "role 1 is durable");
     is_found(&programs::twice(), Bounds::default(), Broken::NoDedup, &[stops, taken]);
@@ -54,7 +54,7 @@ fn a_service_that_does_not_honour_the_key_commits_twice() {
 }
 
 #[test]
-fn without_its_intent_a_step_in_doubt_is_never_taken_back() {
+fn without_its_intent_a_step_in_doubt_is_never_compensated() {
     let bounds = Bounds { cancel: true, ..CRASH };
     let (begins, stays) = ((faults::NO_INTENT, 3, "role 1 is durable"), (ALL_OR_COMPENSATED, 15, "role 1 is durable"));
     is_found(&programs::lone(), bounds, Broken::LostIntent, &[begins, stays]);
@@ -90,7 +90,7 @@ fn a_close_that_is_not_written_is_forgotten_while_others_obey_it() {
 }
 
 #[test]
-fn what_is_acknowledged_and_lost_hangs_a_session_unless_it_is_sent_again() {
+fn a_message_acknowledged_and_lost_hangs_a_session_unless_it_is_resent() {
     let bounds = Bounds { forgotten: 1, ..Bounds::default() };
     is_found(&programs::there(), bounds, Broken::SendsOnce, &[(CAN_END, 2, "is acknowledged and lost: `comm at 0`")]);
 }

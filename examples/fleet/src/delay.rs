@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_arrives_whole_and_no_sooner_and_the_end_arrives_too() {
+    fn bytes_arrive_complete_and_delayed_and_so_does_the_end() {
         let delay = Duration::from_millis(20);
         let line = DelayLine::start(echo(), delay).expect("a line");
         let mut stream = TcpStream::connect(line.address()).expect("a connection");
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there_is_a_connection_that_ends() {
+    fn an_unreachable_peer_ends_the_connection() {
         let nowhere = TcpListener::bind(("127.0.0.1", 0)).and_then(|held| held.local_addr()).expect("a free port");
         let line = DelayLine::start(nowhere, Duration::ZERO).expect("a line");
         let mut stream = TcpStream::connect(line.address()).expect("a connection");

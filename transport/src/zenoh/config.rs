@@ -328,8 +328,8 @@ impl ZenohConfig {
         let namespace = &self.namespace;
         if !is_name(namespace) {
             return Err(TransportError::Config(format!(
-                "`{namespace}` is no namespace: use 1 to {NODE_ID_BYTES_MAX} of the characters a-z, 0-9, `-`, `_` and `.`, \
-                 the first one a letter or a digit"
+                "`{namespace}` is no namespace: use 1 to {NODE_ID_BYTES_MAX} of the characters a-z, 0-9, `-`, `_` and \
+                 `.`, the first one a letter or a digit"
             )));
         }
         let packet_bytes_max = self.packet_bytes_max;

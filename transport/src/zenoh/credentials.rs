@@ -40,8 +40,8 @@ pub(super) fn check(config: &Config) -> Result<(), TransportError> {
         let refused = |reason: String| {
             let path = path.display();
             TransportError::Config(format!(
-                "the {what} `{path}` (`{key}`) {reason}: put it there, with the rights for this process to read it; `accompanist security \
-                 renew` makes another certificate with its key"
+                "the {what} `{path}` (`{key}`) {reason}: put it there, with the rights for this process to read it; \
+                 `accompanist security renew` makes another certificate with its key"
             ))
         };
         let bytes = std::fs::read(&path).map_err(|error| refused(format!("cannot be read ({error})")))?;
@@ -65,8 +65,8 @@ pub(super) fn explain(error: &str, config: &Config) -> Option<String> {
     let subject = subject(&certificate).unwrap_or_default();
     let (key, certificate) = (key.display(), certificate.display());
     Some(format!(
-        "the private key `{key}` is not that of the certificate `{certificate}` ({subject}): copy both from the same folder, or make \
-         others with `accompanist security renew`"
+        "the private key `{key}` is not that of the certificate `{certificate}` ({subject}): copy both from the same \
+         folder, or make others with `accompanist security renew`"
     ))
 }
 

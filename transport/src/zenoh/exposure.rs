@@ -180,7 +180,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_only_this_machine_reaches_is_allowed() {
+    fn loopback_endpoints_are_allowed() {
         for endpoint in ["tcp/127.0.0.1:7447", "tcp/[::1]:0", "udp/localhost:7", "unixsock-stream//tmp/socket"] {
             let listen = format!("[\"{endpoint}\"]");
             check_refusal(&[(LISTEN, &listen)], &[]);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_anybody_reaches_is_refused() {
+    fn public_endpoints_are_refused() {
         for endpoint in ["tcp/0.0.0.0:7447", "tcp/[::]:7447", "tcp/10.0.0.1:7447", "udp/shop.example:7", "ws/[::]:80"] {
             let list = format!("[\"{endpoint}\"]");
             check_refusal(&[(LISTEN, &list)], &[endpoint, "in the name of any node"]);

@@ -113,8 +113,8 @@ impl Keeper {
     fn warn(&self) {
         if self.shared.upgrade().is_some_and(|shared| shared.exposure == Exposure::Anybody) {
             tracing::warn!(
-                "insecure: whoever reaches this node's network can speak in the name of any node, and read all that they \
-                 send; `accompanist security init` makes certificates and access control"
+                "insecure: whoever reaches this node's network can speak in the name of any node, and read all that \
+                 they send; `accompanist security init` makes certificates and access control"
             );
         }
         if let Some((file, good_for)) = self.files.first_to_expire() {
@@ -124,10 +124,14 @@ impl Keeper {
             if good_for.is_zero() {
                 tracing::error!(
                     %file, subject,
-                    "this node's certificate has expired: all refuse its connections; `accompanist security renew` makes another one"
+                    "this node's certificate has expired: all refuse its connections; `accompanist security renew` \
+                     makes another one"
                 );
             } else if good_for < GOOD_FOR_WARN {
-                tracing::warn!(%file, subject, days, "this node's certificate expires: `accompanist security renew` makes another one");
+                tracing::warn!(
+                    %file, subject, days,
+                    "this node's certificate expires: `accompanist security renew` makes another one"
+                );
             }
         }
     }

@@ -139,8 +139,9 @@ impl Transport for ZenohTransport {
             if let Some((file, name)) = self.shared.certified.as_ref().filter(|(_, name)| name != node.as_str()) {
                 let file = file.display();
                 return Err(TransportError::Config(format!(
-                    "this node is `{node}`, and its certificate `{file}` is that of `{name}`, so that all would refuse what it sends: give it \
-                     its own folder, or make a certificate with `accompanist security add-node {node}`"
+                    "this node is `{node}`, and its certificate `{file}` is that of `{name}`, so that all would refuse \
+                     what it sends: give it its own folder, or make a certificate with `accompanist security add-node \
+                     {node}`"
                 )));
             }
             wire::attach(Arc::clone(&self.shared), node, inbox).await

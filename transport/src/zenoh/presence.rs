@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_connected_without_its_token_is_one_that_is_not_heard() {
+    fn a_connected_peer_without_its_token_is_reported_as_not_received() {
         let peers = Peers::default();
         peers.token("a", true);
         assert!(looks(&peers, &["a"], 20).iter().all(Option::is_none), "it has a token");

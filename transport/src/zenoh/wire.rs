@@ -189,7 +189,10 @@ impl Link {
                         return;
                     }
                     (Err(error), None) => {
-                        tracing::warn!(%error, node = %self.slot.node, "nothing can be received yet; it is tried again");
+                        tracing::warn!(
+                            %error, node = %self.slot.node,
+                            "nothing can be received yet; it is tried again"
+                        );
                         None
                     }
                 };

@@ -141,7 +141,7 @@ async fn arrives(a: &Member, b: &Member) -> [bool; 2] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deafness_is_one_way_and_lasts_until_what_is_needed_is_made_anew() {
+async fn deafness_is_one_way_and_lasts_until_the_needed_part_is_rebuilt() {
     let network = FaultyNetwork::new(1, Faults::none());
     let a = Member::attach(&network, "a").await;
     let b = Member::attach(&network, "b").await;

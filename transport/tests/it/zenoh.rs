@@ -77,7 +77,7 @@ async fn several_nodes_may_share_a_session() {
 
 /// Two processes, each with a node of the same name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_nodes_of_one_name_hear_each_other() {
+async fn two_nodes_of_one_name_receive_each_other() {
     let ends = ends().await;
     let [one, other] = [Member::attach(&*ends[0], "a").await, Member::attach(&*ends[1], "a").await];
     one.broadcast_until_received(&other, b"of one").await;

@@ -87,7 +87,7 @@ async fn an_address_in_use_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_without_a_router_is_told_so() {
+async fn a_client_without_a_router_gets_an_error() {
     let nobody = free_endpoint();
     let config = ZenohConfig::new().mode(ZenohMode::Client).connect(&nobody);
     check(config, Kind::Open, &[&nobody, "router"]).await;

@@ -70,7 +70,7 @@ async fn take_ids(transport: &ZenohTransport, from: &Member) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wire_hears_again_after_a_cut_that_one_end_has_not_noticed() {
+async fn a_wire_receives_again_after_a_cut_unnoticed_by_one_end() {
     let mut pair = Pair::open().await;
     let a = Member::attach(&pair.patient, "a").await;
     take_ids(&pair.hasty, &a).await;
@@ -86,7 +86,7 @@ async fn a_wire_hears_again_after_a_cut_that_one_end_has_not_noticed() {
 
 /// As above, with more nodes on both sessions: all of them are there again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_nodes_of_a_session_hear_again() {
+async fn all_nodes_of_a_session_receive_again() {
     let mut pair = Pair::open().await;
     let a = Member::attach(&pair.patient, "a").await;
     take_ids(&pair.hasty, &a).await;

@@ -150,7 +150,8 @@ fn say(line: &str) {
 fn certificate_name(name: &str) -> Result<NodeId> {
     ensure!(
         !name.contains('.'),
-        "`{name}` has a dot: a public authority of the web could give somebody a certificate of that name; take a name without"
+        "`{name}` has a dot: a public authority of the web could give somebody a certificate of that name; take a name \
+         without"
     );
     Ok(NodeId::new(name)?)
 }
@@ -296,9 +297,8 @@ fn renew(Renew { place, name, days }: &Renew) -> Result<()> {
     update(&folder)?;
     say(&format!("{}: copy it to its machine, the node reads it again by itself", folder.path(name).display()));
     if is_node {
-        say(
-            "the seal keys in the folders of all other nodes have changed, too: copy them before you renew this one again",
-        );
+        say("the seal keys in the folders of all other nodes have changed, too: copy them before you renew this one \
+             again");
     }
     Ok(())
 }

@@ -412,8 +412,8 @@ impl InstanceOperator {
     }
 
     fn channel(&self, way: &'static str) -> AskError {
-        let instead = "its end would throw away what waits in it: where it is stopped, `resume` it when what was in its \
-                       way is gone, or `skip_message`";
+        let instead = "its end would throw away what waits in it: where it is stopped, `resume` it when what was in \
+            its way is gone, or `skip_message`";
         self.does_not_fit(way, "is a channel to a durable actor", instead)
     }
 }

@@ -118,7 +118,7 @@ fn a_node_that_joins_takes_its_share_and_moves_nothing_else() {
 }
 
 #[test]
-fn a_node_that_drains_or_has_left_is_not_cast_until_it_is_back() {
+fn a_draining_or_departed_node_is_not_cast_until_it_serves_again() {
     let peers = knowing([1, 2]);
     let all = || counts(&peers, 100).into_keys().collect::<Vec<_>>();
     assert_eq!(all(), [bank(1), bank(2)]);
@@ -143,7 +143,7 @@ fn a_node_that_drains_or_has_left_is_not_cast_until_it_is_back() {
 
 /// Otherwise the node would leave without knowing which nodes to ask whether it may.
 #[test]
-fn only_who_knows_of_this_node_is_cast() {
+fn only_nodes_that_know_this_one_are_cast() {
     let peers = knowing([]);
     let says = |knows| Advertisement { knows, ..advertisement("bank", 2) };
     peers.learn(&bank(1), says(None), 0);
@@ -296,7 +296,7 @@ fn a_node_that_is_cordoned_is_not_cast_over_restarts_until_it_is_uncordoned_or_h
 }
 
 #[test]
-fn a_node_with_another_store_is_heard_only_if_it_begins_anew_knowingly() {
+fn a_node_with_another_store_is_accepted_only_if_declared_fresh() {
     let peers = knowing([1]);
     peers.stored(&bank(1), Membership(2));
     let other = || Advertisement { membership: Membership(3), ..advertisement("bank", 3) };
@@ -316,7 +316,7 @@ fn a_node_with_another_store_is_heard_only_if_it_begins_anew_knowingly() {
 }
 
 #[test]
-fn a_node_that_another_one_knows_with_another_store_is_told_so_unless_it_began_anew_knowingly() {
+fn a_node_learns_that_another_one_knows_it_with_another_store_unless_declared_fresh() {
     let says = |knows| Advertisement { knows, ..advertisement("bank", 2) };
     let peers = knowing([1]);
     for (knows, knows_other) in [(None, false), (Some(Membership(1)), false), (Some(Membership(7)), true)] {
@@ -383,7 +383,7 @@ proptest! {
     /// The choice depends on the session and on the nodes that are there, not on when they joined. A session moves
     /// only from nodes that leave or to nodes that join.
     #[test]
-    fn a_choice_depends_on_who_is_there(
+    fn a_cast_depends_on_the_present_nodes(
         banks in btree_set(0_u32..1_000, 1..12),
         come in btree_set(1_000_u32..2_000, 0..4),
         order in vec(any::<prop::sample::Index>(), 8),

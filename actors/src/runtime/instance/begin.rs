@@ -37,7 +37,7 @@ impl InstanceState {
         self.give_room_back();
         self.incarnation = self.context.writer.next_incarnation();
         // These messages will be counted once more.
-        self.told = self.told.saturating_sub(waiting.early.len() as u64);
+        self.received = self.received.saturating_sub(waiting.early.len() as u64);
         self.stage = Stage::Unloaded(waiting);
         self.load(myself);
     }

@@ -114,7 +114,8 @@ impl InstanceState {
         for Retried { path, step, task, reason, tries } in retries {
             tracing::warn!(
                 choreography = header.choreography, role, step, session = %self.id.session, %path, tries, reason,
-                "{} did not succeed and is tried again", if task == Task::Compensate { "a compensation" } else { "a step" }
+                "{} did not succeed and is tried again",
+                if task == Task::Compensate { "a compensation" } else { "a step" }
             );
         }
     }

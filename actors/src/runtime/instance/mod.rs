@@ -77,7 +77,7 @@ pub(crate) struct InstanceState {
     incarnation: Incarnation,
     stage: Stage,
     /// The number of messages from outside that the actor has handled.
-    told: u64,
+    received: u64,
     /// Set until the first turn of an instance that the node itself has reactivated.
     returns: Option<Return>,
     /// The messages to resend when the instance is loaded although they counted as acknowledged; and when it last did
@@ -120,7 +120,7 @@ impl Actor for InstanceActor {
             context,
             incarnation,
             stage: Stage::Unloaded(Waiting { first: Some(first), ..Waiting::default() }),
-            told: 0,
+            received: 0,
             returns,
             lacking: BTreeSet::new(),
             sent_anew_ms: BTreeMap::new(),

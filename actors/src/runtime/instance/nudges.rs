@@ -46,7 +46,7 @@ impl InstanceState {
 
     /// Notes a received frame; returns whether the frame may create the instance, if the instance is not proven to be
     /// new here.
-    pub(super) fn note_said(&mut self, delivery: &Delivery) -> bool {
+    pub(super) fn note_delivery(&mut self, delivery: &Delivery) -> bool {
         if !is_nudge(delivery) {
             self.holds_room = false;
             self.context.admissions.nudged.goes_on(self.id);

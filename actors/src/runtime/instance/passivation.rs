@@ -57,7 +57,7 @@ impl InstanceState {
                 self.context.routes.to_supervisor(SupervisorMessage::Wait(self.id, until_unix_ms));
             }
         };
-        if self.context.directory.leave(self.id, myself.get_id(), self.told, farewell) {
+        if self.context.directory.leave(self.id, myself.get_id(), self.received, farewell) {
             counter!(metric::INSTANCES_PASSIVATED).increment(1);
             stop(myself, ends::LEFT);
         }

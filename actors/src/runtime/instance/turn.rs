@@ -15,13 +15,13 @@ impl InstanceState {
         myself: &ActorRef<InstanceMessage>,
         message: InstanceMessage,
     ) -> Result<(), ActorProcessingErr> {
-        self.told += u64::from(message.is_from_outside());
+        self.received += u64::from(message.is_from_outside());
         if let (InstanceMessage::Deliver(delivery), Some(live)) = (&message, self.stage.live()) {
             if !delivery.is_of_cast(&live.part.header()) {
                 self.context.note_not_of_cast(delivery);
                 return Ok(());
             }
-            let may_begin = self.note_said(delivery);
+            let may_begin = self.note_delivery(delivery);
             if let Stage::Unproven { early, .. } = &mut self.stage {
                 early.push(InstanceMessage::Deliver(delivery.clone()));
             }

@@ -17,8 +17,7 @@ use super::reachability::Change;
 use super::{LinkSignal, LinkState};
 use crate::base::dropped::Dropped;
 use crate::base::metric;
-use crate::config::ADVERTISEMENT_DELAY_MIN;
-use crate::peers::{Learned, OwnHeard, PeerStore};
+use crate::peers::{Learned, OwnNameUse, PeerStore};
 use crate::runtime::messages::SupervisorMessage;
 use crate::store::Halt;
 use crate::writer::{CensusQuery, Counts, Job};
@@ -37,20 +36,18 @@ impl LinkState {
     /// Advertises this node to all, and schedules the next advertisement.
     pub(super) fn advertise(&mut self, myself: &ActorRef<LinkSignal>) {
         let peers = &self.context.peers;
-        self.receptions.make_room(|node| peers.knows(node));
         self.introductions.make_room(|node| peers.knows(node));
-        for node in self.reachability.begin_round(|node| peers.knows(node)) {
-            self.due.entry(node).or_default().probe = true;
+        for node in self.rounds.begin(|node| peers.knows(node)) {
+            self.due.probe(node);
         }
         self.context.peers.note_contacts(self.context.now_ms());
         self.forget_aged();
-        let advertisement = Advertisement { received: self.receptions.report(), ..self.context.advertisement(None) };
-        let round = Round::Broadcast(self.reachability.round());
+        let advertisement = Advertisement { received: self.rounds.report(), ..self.context.advertisement(None) };
+        let round = Round::Broadcast(self.rounds.number());
         let packet = Packet { advertisement: Some(advertisement), round, ..self.packet() };
         self.put(None, &packet);
-        let round = self.advertise_round;
-        myself.send_after(self.advertise_delay, move || LinkSignal::Advertisement(round));
-        self.advertise_delay = (self.advertise_delay * 2).min(self.context.settings.advertisement_period_max);
+        let (delay, series) = self.schedule.plan(self.context.settings.advertisement_period_max);
+        myself.send_after(delay, move || LinkSignal::Advertisement(series));
         self.count(myself);
     }
 
@@ -65,24 +62,23 @@ impl LinkState {
 
     /// Advertises a change of this node to all now, and soon again.
     pub(super) fn announce(&mut self, myself: &ActorRef<LinkSignal>) {
-        self.advertise_round += 1; // Cancels the advertisement that was due later.
-        self.advertise_delay = ADVERTISEMENT_DELAY_MIN;
+        self.schedule.restart();
         self.advertise(myself);
     }
 
     pub(super) fn advertise_to(&mut self, node: NodeId) {
         let advertisement = self.advertisement_of(&node);
-        self.due.entry(node).or_default().advertisement = Some(advertisement);
+        self.due.advertisement(node, advertisement);
     }
 
     pub(super) fn advertisement_of(&mut self, node: &NodeId) -> Advertisement {
-        Advertisement { received: self.receptions.report(), ..self.context.advertisement(Some(node)) }
+        Advertisement { received: self.rounds.report(), ..self.context.advertisement(Some(node)) }
     }
 
     /// Advertises this node to one that is not introduced, and asks for its advertisement.
     pub(super) fn advertise_asking(&mut self, node: &NodeId) {
         let advertisement = Advertisement { ask: true, ..self.advertisement_of(node) };
-        self.due.entry(node.clone()).or_default().advertisement = Some(advertisement);
+        self.due.advertisement(node.clone(), advertisement);
     }
 
     /// Returns the advertisement that precedes or accompanies the first frame to a node.
@@ -137,7 +133,7 @@ impl LinkState {
         self.note_store(from, &learned);
         match self.introductions.accept(from, epoch, &learned, is_known) {
             Introduction::Known => {}
-            Introduction::New => self.come_back(from, is_known),
+            Introduction::New => self.note_return(from, is_known),
             Introduction::Refused(reason) => {
                 self.context.note_dropped(reason, || format!("{from} in epoch {epoch} is not heard"));
                 if learned.is_other || learned.is_disputed {
@@ -153,20 +149,22 @@ impl LinkState {
         if asks || learned.is_disputed {
             self.answer(myself, from);
         }
-        if let Some(change) = self.reachability.report(from, &received, self.context.now_ms()) {
+        if let Some(change) = self.rounds.note_report(from, &received, self.context.now_ms()) {
             self.note_reachability(from, &change);
         }
         self.believe(myself, from, of_others);
         for node in &learned.hints {
             tracing::warn!(
                 by = %from, %node,
-                "a node says that another one has left, which is not received: it is not cast meanwhile; if it is gone for good, `forget` it here, too"
+                "a node says that another one has left, which is not received: it is not cast meanwhile; if it is gone \
+                 for good, `forget` it here, too"
             );
         }
         if learned.forgets_own {
             tracing::error!(
                 by = %from,
-                "an operator has had this node forgotten there: the two take part in no new session together; `undrain` here joins anew"
+                "an operator has had this node forgotten there: the two take part in no new session together; \
+                 `undrain` here joins anew"
             );
         }
     }
@@ -229,7 +227,10 @@ impl LinkState {
             let _order = self.context.writer.in_order();
             let changes = self.context.peers.note_left(std::slice::from_ref(&left));
             if !changes.is_empty() {
-                tracing::warn!(%by, node = %left.node, "an operator says on another node that a node has left: it is cast no more");
+                tracing::warn!(
+                    %by, node = %left.node,
+                    "an operator says on another node that a node has left: it is cast no more"
+                );
                 self.write_news(myself, by, changes, vec![left], None);
             }
         }
@@ -244,21 +245,22 @@ impl LinkState {
         match &learned.store {
             Some(PeerStore::GoneBack { refused, known }) => tracing::error!(
                 %peer, %refused, %known,
-                "a peer has an older copy of its store, or another one: nothing is taken from it. Give it the store that is known; \
-                 or start it with `--accept-restore`, if that is lost: what was done since is done again there or listed"
+                "a peer has an older copy of its store, or another one: nothing is taken from it. Give it the store \
+                 that is known; or start it with `--accept-restore`, if that is lost: what was done since is done \
+                 again there or listed"
             ),
             Some(PeerStore::TwoOwners { refused, known }) => tracing::error!(
                 %peer, %refused, %known,
-                "two nodes of one name are at work on two copies of one store, and both have to stop: decide which of them goes on, \
-                 and start that one alone, with `--accept-restore`"
+                "two nodes of one name are at work on two copies of one store, and both have to stop: decide which of \
+                 them goes on, and start that one alone, with `--accept-restore`"
             ),
             Some(PeerStore::Known) | None => {}
         }
         if learned.is_restored {
             tracing::warn!(
                 %peer,
-                "a peer goes on with an older copy of its store, as an operator has accepted there: all sessions here that it is \
-                 cast in ask it anew"
+                "a peer goes on with an older copy of its store, as an operator has accepted there: all sessions here \
+                 that it is cast in ask it anew"
             );
             // Between two trees of actors all instances are reactivated anyway.
             let _ = self.context.routes.to_supervisor(SupervisorMessage::NudgeAllOf(peer.clone()));
@@ -266,20 +268,20 @@ impl LinkState {
     }
 
     /// Handles an advertisement that another node has sent in this node's name.
-    pub(super) fn hear_own(&mut self, myself: &ActorRef<LinkSignal>, advertisement: &Advertisement) {
-        match self.context.peers.hear_own(advertisement, self.context.now_ms()) {
-            OwnHeard::Echo => {}
-            OwnHeard::OtherStore => {
+    pub(super) fn handle_own_name(&mut self, myself: &ActorRef<LinkSignal>, advertisement: &Advertisement) {
+        match self.context.peers.handle_own_name(advertisement, self.context.now_ms()) {
+            OwnNameUse::Echo => {}
+            OwnNameUse::OtherStore => {
                 let detail = || "another node calls itself as this one, with another store".to_owned();
                 self.context.note_dropped("same name", detail);
             }
-            OwnHeard::Earlier { is_new } => {
+            OwnNameUse::Earlier { is_new } => {
                 counter!(metric::DROPPED, "reason" => "earlier life").increment(1);
                 if is_new {
                     self.announce(myself);
                 }
             }
-            OwnHeard::Halt(halt) => self.halt(myself, &halt),
+            OwnNameUse::Halt(halt) => self.halt(myself, &halt),
         }
     }
 
@@ -301,7 +303,7 @@ impl LinkState {
     }
 
     /// Handles a node that has just joined or returned: frames that wait for it are sent early.
-    fn come_back(&mut self, node: &NodeId, is_known: bool) {
+    fn note_return(&mut self, node: &NodeId, is_known: bool) {
         self.partners.remove(node); // Another node may use the name now.
         let now_ms = self.context.now_ms();
         if self.introductions.hurries(node, is_known, now_ms) {
@@ -324,7 +326,7 @@ impl LinkState {
                     "a peer says that it receives nothing from this node, which receives it: the way to it is made anew"
                 );
                 self.context.peers.note_deaf(peer, Some(self.context.now_ms().saturating_sub(for_ms)));
-                if let Some(wire) = self.wire.upgrade() {
+                if let Some(wire) = self.endpoint.wire() {
                     wire.heal(peer, heal);
                 }
             }

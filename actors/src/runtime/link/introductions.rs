@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_heard_in_the_epoch_of_its_last_offer() {
+    fn a_node_is_accepted_only_in_the_epoch_of_its_last_advertisement() {
         let (mut introductions, learned) = (fresh(), Learned::default());
         let bank = node(1);
         assert!(!introductions.has(&bank, Epoch(7)) && !introductions.has_any(&bank));
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_name_or_an_epoch_that_is_made_up_brings_about_is_bounded() {
+    fn the_cost_of_forged_names_and_epochs_is_bounded() {
         let (mut introductions, learned) = (fresh(), Learned::default());
         let asked = (0..5_000).filter(|number| introductions.asks(&node(*number), false, 0)).count();
         assert_eq!(asked, PEERS_MAX);

@@ -4,9 +4,13 @@
 //! acknowledges it, which means that the frame is durable there. All state here is in memory: after a crash the
 //! instances send all unacknowledged frames again. Knows packets and nodes, but no programs or stores.
 //! `introductions` decides which nodes are received, `outbox` holds the frames under way, `passivated_senders` knows
-//! which passivated instances have unacknowledged frames, `reachability` whether packets to a peer arrive at all, and
-//! `sealing` encrypts packets. Next: `sending` and `receiving`.
+//! which passivated instances have unacknowledged frames, `rounds` whether packets to a peer arrive at all,
+//! `due_packets` what is due to each node, `endpoint` has the wire, and `sealing` encrypts packets. Next: `sending` and
+//! `receiving`.
 
+mod advertising;
+mod due_packets;
+mod endpoint;
 mod gossip;
 mod inbox;
 mod introductions;
@@ -16,31 +20,31 @@ mod reachability;
 mod receiving;
 mod reception;
 mod round_trip;
+mod rounds;
 mod sealing;
 mod sending;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Weak};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use accompanist_core::NodeId;
-use accompanist_core::contract::{Transport, Wire};
-use accompanist_core::frame::{ADVERTISEMENT_NODES_BYTES_MAX, Advertisement, Epoch, Frame};
+use accompanist_core::contract::Transport;
+use accompanist_core::frame::Epoch;
 use accompanist_core::machine::Forget;
 use metrics::counter;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use self::advertising::AdvertisementSchedule;
+use self::due_packets::PacketQueue;
+use self::endpoint::Endpoint;
 use self::gossip::Counted;
-use self::inbox::{LinkInbox, Waiting};
 use self::introductions::Introductions;
 use self::outbox::{Outbox, millis};
 use self::passivated_senders::PassivatedSenders;
-use self::reachability::Reachability;
-use self::reception::Receptions;
+use self::rounds::Rounds;
 use self::sealing::Sealing;
-use self::sending::{FRAME_OVERHEAD_BYTES, PACKET_OVERHEAD_BYTES};
 use crate::base::metric;
-use crate::config::ADVERTISEMENT_DELAY_MIN;
 use crate::runtime::context::NodeContext;
 use crate::runtime::messages::{LinkHandle, LinkMessage, SupervisorMessage};
 use crate::runtime::queue_delay::QueueDelay;
@@ -48,12 +52,12 @@ use crate::runtime::queue_delay::QueueDelay;
 /// A signal that wakes the link.
 pub(crate) enum LinkSignal {
     /// The link's queue has messages.
-    Told,
+    Queued,
     /// Probe each node that has unacknowledged frames of passivated instances with one instance.
     Probe,
     /// Some frames are due to be resent.
     Retransmit,
-    /// Advertise this node to all, unless a later round has begun.
+    /// Advertise this node to all, unless a later series of advertisements has begun.
     Advertisement(u64),
     /// Advertise this node to one node.
     AdvertiseTo(NodeId),
@@ -77,39 +81,22 @@ pub(crate) struct LinkState {
     epoch: Epoch,
     /// The handle on this link's own queue.
     own: LinkHandle,
-    /// The packets that have arrived and wait for this link.
-    waiting: Arc<Waiting>,
-    wire: Weak<dyn Wire>,
-    packet_bytes_max: usize,
+    endpoint: Endpoint,
     outbox: Outbox,
     /// The queue delay of this node as last sent.
     queue_ms: u64,
     passivated: PassivatedSenders,
-    probe_asked: bool,
-    /// The content to send to each node once all queued messages have been handled.
-    due: BTreeMap<NodeId, DuePackets>,
-    timer_at_ms: Option<u64>,
-    receptions: Receptions,
-    reachability: Reachability,
+    due: PacketQueue,
+    rounds: Rounds,
     introductions: Introductions,
     sealing: Sealing,
     /// The peers that are known to have acknowledged a frame.
     partners: BTreeSet<NodeId>,
-    advertise_delay: Duration,
-    advertise_round: u64,
+    schedule: AdvertisementSchedule,
     /// Whether the writer counts the open instances that need draining nodes.
     is_counting: bool,
     /// Whether the node is about to stop because its store is not the one that others know.
     is_halted: bool,
-}
-
-#[derive(Default)]
-struct DuePackets {
-    frames: Vec<(u64, Frame)>,
-    acks: BTreeMap<Epoch, Vec<u64>>,
-    advertisement: Option<Advertisement>,
-    /// Whether to send a packet even without content, to learn whether it arrives.
-    probe: bool,
 }
 
 impl Actor for Link {
@@ -125,35 +112,15 @@ impl Actor for Link {
         *context.admissions.queue_delay() = QueueDelay::default();
         let own = LinkHandle::new({
             let myself = myself.clone();
-            move || myself.cast(LinkSignal::Told).is_ok()
+            move || myself.cast(LinkSignal::Queued).is_ok()
         });
-        let waiting = Arc::<Waiting>::default();
-        let inbox = Arc::new(LinkInbox::new(&context, waiting.clone(), own.clone()));
-        let wire = transport.attach(context.node.clone(), inbox).await?;
-        let packet_max = sealing::packet_bytes_max(&context, wire.as_ref());
-        let payload_max = context.settings.limits.payload_bytes_max;
-        if payload_max.saturating_add(FRAME_OVERHEAD_BYTES + PACKET_OVERHEAD_BYTES) > packet_max {
-            let text = format!(
-                "`payload_bytes_max` is {payload_max}, and the transport carries packets of up to {packet_max} bytes: \
-                 lower the one or raise the other"
-            );
-            return Err(text.into());
-        }
-        let advertisement_bytes = context.advertisement(None).size() + ADVERTISEMENT_NODES_BYTES_MAX;
-        if advertisement_bytes + PACKET_OVERHEAD_BYTES > packet_max {
-            let text = format!(
-                "roles and choreographies take {advertisement_bytes} bytes, and the transport carries packets of up to \
-                 {packet_max} bytes: give it larger ones"
-            );
-            return Err(text.into());
-        }
-        context.routes.set_wire(Some(wire.clone()));
+        let (endpoint, wire) = Endpoint::attach(&context, transport.as_ref(), own.clone()).await?;
+        context.routes.set_wire(Some(wire));
         context.routes.set_link(Some(own.clone()));
+        let epoch = Epoch(context.environment.random_u128());
         myself.cast(LinkSignal::Advertisement(0))?;
         let outbox = Outbox::new(&context.settings);
-        let epoch = Epoch(context.environment.random_u128());
-        let reachability =
-            Reachability::new(context.node.clone(), epoch, millis(context.settings.advertisement_period_max));
+        let rounds = Rounds::new(context.node.clone(), epoch, millis(context.settings.advertisement_period_max));
         let introductions = Introductions::new(
             millis(context.settings.retransmission_delay_min),
             millis(context.settings.retransmission_delay_max),
@@ -163,22 +130,16 @@ impl Actor for Link {
             context,
             epoch,
             own,
-            waiting,
-            wire: Arc::downgrade(&wire),
-            packet_bytes_max: packet_max,
+            endpoint,
             outbox,
             queue_ms: 0,
             passivated: PassivatedSenders::default(),
-            probe_asked: false,
-            due: BTreeMap::new(),
-            timer_at_ms: None,
-            receptions: Receptions::default(),
-            reachability,
+            due: PacketQueue::default(),
+            rounds,
             introductions,
             sealing: Sealing::new(epoch),
             partners: BTreeSet::new(),
-            advertise_delay: ADVERTISEMENT_DELAY_MIN,
-            advertise_round: 0,
+            schedule: AdvertisementSchedule::new(),
             is_counting: false,
             is_halted: false,
         })
@@ -191,25 +152,22 @@ impl Actor for Link {
         state: &mut LinkState,
     ) -> Result<(), ActorProcessingErr> {
         match signal {
-            LinkSignal::Told => {
+            LinkSignal::Queued => {
                 // Let all ready instances send first, so that what is due to one node shares a packet.
                 tokio::task::yield_now().await;
                 for message in state.own.take() {
-                    state.hear(&myself, message)?;
+                    state.handle_message(&myself, message)?;
                 }
             }
-            LinkSignal::Probe => {
-                state.probe_asked = false;
-                state.passivated.probe();
-            }
+            LinkSignal::Probe => state.passivated.probe(),
             LinkSignal::Retransmit => {
-                state.timer_at_ms = None;
+                state.outbox.timer_ended();
                 for transmission in state.outbox.take_due(state.context.now_ms(), state.context.environment.as_ref()) {
                     counter!(metric::FRAMES_SENT_AGAIN).increment(1);
                     state.transmit(transmission);
                 }
             }
-            LinkSignal::Advertisement(round) if round == state.advertise_round => state.advertise(&myself),
+            LinkSignal::Advertisement(series) if state.schedule.is_due(series) => state.advertise(&myself),
             LinkSignal::Advertisement(_) => {}
             LinkSignal::AdvertiseTo(node) => {
                 state.introductions.answered(&node);
@@ -225,11 +183,15 @@ impl Actor for Link {
 }
 
 impl LinkState {
-    fn hear(&mut self, myself: &ActorRef<LinkSignal>, message: LinkMessage) -> Result<(), ActorProcessingErr> {
+    fn handle_message(
+        &mut self,
+        myself: &ActorRef<LinkSignal>,
+        message: LinkMessage,
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             LinkMessage::Send { id, frames, acks } => {
                 for outgoing in frames {
-                    self.say(id, outgoing);
+                    self.send(id, outgoing);
                 }
                 for receipt in acks {
                     self.acknowledge(receipt);
@@ -241,7 +203,7 @@ impl LinkState {
                 self.passivated.add(id, unacknowledged);
             }
             LinkMessage::Packet { from, bytes, arrived_ms } => {
-                self.waiting.give_back(bytes.len());
+                self.endpoint.release(bytes.len());
                 if let Some(packet) = self.open(&from, bytes) {
                     self.receive(myself, &from, packet.bytes(), arrived_ms);
                 }
@@ -260,10 +222,9 @@ impl LinkState {
     fn reactivate(&mut self, myself: &ActorRef<LinkSignal>) {
         let back = self.passivated.take(|node| self.outbox.room(node));
         if !back.is_empty() {
-            self.context.routes.to_supervisor(SupervisorMessage::SayAgain(back));
+            self.context.routes.to_supervisor(SupervisorMessage::Resend(back));
         }
-        if !self.passivated.is_empty() && !self.probe_asked {
-            self.probe_asked = true;
+        if self.passivated.plan_probe() {
             myself.send_after(self.context.settings.retransmission_delay_max, || LinkSignal::Probe);
         }
     }
@@ -273,10 +234,7 @@ impl LinkState {
         if !self.passivated.is_empty() {
             self.reactivate(myself);
         }
-        if let Some(at_ms) = self.outbox.next_due_ms()
-            && self.timer_at_ms.is_none_or(|known| at_ms < known)
-        {
-            self.timer_at_ms = Some(at_ms);
+        if let Some(at_ms) = self.outbox.plan_timer() {
             // One millisecond more, because clock readings are truncated.
             let delay = Duration::from_millis(at_ms.saturating_sub(self.context.now_ms()) + 1);
             myself.send_after(delay, || LinkSignal::Retransmit);

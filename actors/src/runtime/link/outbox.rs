@@ -8,7 +8,9 @@
 //!
 //! Pure: time and randomness are arguments, transmissions are results.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod window;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use accompanist_core::contract::Environment;
@@ -17,6 +19,7 @@ use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::machine::{Forget, Outgoing, OutgoingKey};
 use accompanist_core::{NodeId, Path};
 
+use self::window::{FrameKey, Place, UnderWay, Window};
 use super::round_trip::RoundTrip;
 use crate::config::Settings;
 
@@ -25,88 +28,6 @@ pub(super) struct Transmission {
     pub(super) node: NodeId,
     pub(super) number: u64,
     pub(super) frame: Frame,
-}
-
-struct UnderWay {
-    id: InstanceId,
-    outgoing: Outgoing,
-    due_ms: u64,
-    pause_ms: u64,
-    /// When the frame was first sent; `None` once this says nothing about the acknowledgement latency: its receiver
-    /// was away, or the frame was lost.
-    sent_ms: Option<u64>,
-    /// The number of its first transmission among all of this outbox, and that of its last one, with the time of the
-    /// latter.
-    first: u64,
-    last: u64,
-    last_ms: u64,
-    /// The number of times it was resent.
-    repeats: u32,
-    /// Whether it is due because a frame that was sent later is acknowledged.
-    is_overtaken: bool,
-}
-
-impl UnderWay {
-    /// Returns the time after which the frame counts as lost, where `usual_ms` is that of others: doubled once the
-    /// frame was resent twice, and so on, because it may be its receiver that does not accept it.
-    fn loss_ms(&self, usual_ms: u64) -> u64 {
-        usual_ms.saturating_mul(1 << self.repeats.saturating_sub(1).min(16))
-    }
-}
-
-/// The key that identifies a frame among all frames of this node.
-type FrameKey = (InstanceId, OutgoingKey);
-
-/// The place of an unacknowledged frame.
-#[derive(Clone)]
-enum Place {
-    UnderWay(u64),
-    Waiting(NodeId),
-}
-
-#[derive(Default)]
-struct Window {
-    under_way: usize,
-    waiting: VecDeque<(InstanceId, Outgoing)>,
-    /// The number of waiting frames that are useless by now.
-    stale: usize,
-    trip: RoundTrip,
-    /// The frames under way by their last transmission, except those that are known to be overtaken.
-    sent: BTreeMap<u64, u64>,
-    /// The time at which the last frame and the first are resent, to learn whether anything arrives.
-    probe_ms: Option<u64>,
-}
-
-impl Window {
-    /// Returns the next waiting frame that is still useful.
-    fn next(&mut self, known: &BTreeMap<FrameKey, Place>) -> Option<(InstanceId, Outgoing)> {
-        loop {
-            let (id, outgoing) = self.waiting.pop_front()?;
-            if is_waiting(known, id, &outgoing) {
-                return Some((id, outgoing));
-            }
-            self.stale = self.stale.saturating_sub(1);
-        }
-    }
-
-    /// Returns the time after which a frame counts as lost when a later one is acknowledged; `None` while nothing is
-    /// known.
-    fn loss_ms(&self, ack_delay_ms: u64) -> Option<u64> {
-        Some(self.trip.ack_latency_ms().max(self.trip.mean_ms()?.saturating_add(ack_delay_ms)))
-    }
-
-    /// Notes that a waiting frame is useless by now. Such frames are dropped together, once they are half of all.
-    fn forget_one(&mut self, known: &BTreeMap<FrameKey, Place>) {
-        self.stale += 1;
-        if self.stale * 2 > self.waiting.len() {
-            self.waiting.retain(|(id, outgoing)| is_waiting(known, *id, outgoing));
-            self.stale = 0;
-        }
-    }
-}
-
-fn is_waiting(known: &BTreeMap<FrameKey, Place>, id: InstanceId, outgoing: &Outgoing) -> bool {
-    matches!(known.get(&(id, outgoing.key.clone())), Some(Place::Waiting(_)))
 }
 
 /// The frames under way to all nodes; see the module's documentation.
@@ -128,6 +49,8 @@ pub(super) struct Outbox {
     /// How much longer than others an acknowledgement takes that is delayed at its sender to share a sync. The sender
     /// is assumed to have the same settings.
     ack_delay_ms: u64,
+    /// When the timer of the next retransmission ends, if it runs.
+    timer_ms: Option<u64>,
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {
@@ -149,6 +72,7 @@ impl Outbox {
             pause_min_ms: millis(settings.retransmission_delay_min),
             pause_max_ms: millis(settings.retransmission_delay_max),
             ack_delay_ms: millis(settings.lazy_write_delay_max),
+            timer_ms: None,
         }
     }
 
@@ -368,7 +292,22 @@ impl Outbox {
         }
     }
 
-    pub(super) fn next_due_ms(&self) -> Option<u64> {
+    /// Plans a timer if a frame is due to be resent before the present one ends. Returns the time when it has to end.
+    pub(super) fn plan_timer(&mut self) -> Option<u64> {
+        let due_ms = self.next_due_ms()?;
+        if self.timer_ms.is_some_and(|timer_ms| timer_ms <= due_ms) {
+            return None;
+        }
+        self.timer_ms = Some(due_ms);
+        Some(due_ms)
+    }
+
+    /// Notes that a timer has ended.
+    pub(super) fn timer_ended(&mut self) {
+        self.timer_ms = None;
+    }
+
+    fn next_due_ms(&self) -> Option<u64> {
         let due_ms = self.due.first().map(|(due_ms, _)| *due_ms);
         let probe_ms = self.probes.first().map(|(at_ms, _)| *at_ms);
         due_ms.into_iter().chain(probe_ms).min()
@@ -376,98 +315,4 @@ impl Outbox {
 }
 
 #[cfg(test)]
-#[expect(clippy::expect_used, reason = "tests")]
-mod tests {
-    use accompanist_core::SessionId;
-    use accompanist_core::frame::{Body, Lacks};
-
-    use super::*;
-
-    /// Sends a frame of session `number` to the one peer, and returns the frame's number.
-    fn say(outbox: &mut Outbox, number: u128, now_ms: u64) -> u64 {
-        let (session, role) = (SessionId::fresh(0, number << 48), RoleIndex(0));
-        let node = NodeId::new("peer").expect("a name");
-        let frame = Frame { session, from: role, to: RoleIndex(1), header: None, body: Body::Nudge(Lacks::default()) };
-        let outgoing = Outgoing { key: OutgoingKey::Close(RoleIndex(1)), node, frame };
-        outbox.add(InstanceId { session, role }, outgoing, now_ms).expect("the window has room").number
-    }
-
-    #[test]
-    fn a_node_that_acknowledges_late_is_waited_for() {
-        let mut outbox = Outbox::new(&Settings::default());
-        for number in 0..50 {
-            let sent = say(&mut outbox, number, 0);
-            if number == 0 {
-                assert_eq!(outbox.next_due_ms(), Some(80), "nothing is known of it yet");
-            }
-            outbox.acknowledge(sent, 500);
-        }
-        say(&mut outbox, 50, 1_000);
-        assert!((1_500..1_600).contains(&outbox.next_due_ms().unwrap_or(0)), "{:?}", outbox.next_due_ms());
-        assert!((500..600).contains(&outbox.ack_latency_ms()), "{}", outbox.ack_latency_ms());
-    }
-
-    /// An outbox that knows that its peer takes 10 ms.
-    fn usual() -> Outbox {
-        let mut outbox = Outbox::new(&Settings::default());
-        for number in 0..50 {
-            let sent = say(&mut outbox, number, 0);
-            outbox.acknowledge(sent, 10);
-        }
-        outbox
-    }
-
-    struct Unmoved;
-
-    impl Environment for Unmoved {
-        fn unix_ms(&self) -> u64 {
-            0
-        }
-        fn monotonic_ms(&self) -> u64 {
-            0
-        }
-        fn random(&self) -> u64 {
-            0
-        }
-    }
-
-    fn due(outbox: &mut Outbox, now_ms: u64) -> Vec<u64> {
-        outbox.take_due(now_ms, &Unmoved).into_iter().map(|sent| sent.number).collect()
-    }
-
-    #[test]
-    fn a_frame_is_sent_again_after_about_a_round_trip_when_a_later_one_has_arrived() {
-        let mut outbox = usual();
-        let [lost, stuck, arrived] = [50, 51, 52].map(|number| say(&mut outbox, number, 100));
-        outbox.acknowledge(arrived, 110);
-        assert_eq!(outbox.next_due_ms(), Some(115), "the usual 10 ms, and 5 for one that waits for company");
-        assert_eq!(due(&mut outbox, 115), [lost, stuck]);
-        outbox.acknowledge(lost, 125);
-        assert_eq!(outbox.ack_latency_ms(), 13, "what was lost says nothing of the pace");
-        // The stuck frame, which its receiver does not accept.
-        let sent_again: Vec<u64> = (126..1_000).filter(|now_ms| !due(&mut outbox, *now_ms).is_empty()).collect();
-        assert_eq!(sent_again, [130, 160, 220, 300, 340, 500, 820], "more and more seldom");
-    }
-
-    #[test]
-    fn a_node_that_acknowledges_nothing_is_sent_the_last_and_the_first_again_more_and_more_seldom() {
-        let mut outbox = usual();
-        let [first, between, last] = [50, 51, 52].map(|number| say(&mut outbox, number, 100));
-        assert!(due(&mut outbox, 114).is_empty());
-        assert_eq!(due(&mut outbox, 115), [first, last]);
-        assert_eq!(due(&mut outbox, 130), [between, last]);
-        assert!(due(&mut outbox, 159).is_empty());
-        assert_eq!(due(&mut outbox, 160), [first, last]);
-    }
-
-    #[test]
-    fn what_a_node_could_not_hear_says_nothing_of_its_pace() {
-        let mut outbox = Outbox::new(&Settings::default());
-        let sent = say(&mut outbox, 0, 0);
-        outbox.hurry(&NodeId::new("peer").expect("a name"), 60_000);
-        outbox.acknowledge(sent, 60_001);
-        assert_eq!(outbox.ack_latency_ms(), 0);
-        say(&mut outbox, 1, 60_002);
-        assert_eq!(outbox.next_due_ms(), Some(60_082));
-    }
-}
+mod tests;

@@ -12,6 +12,8 @@ use accompanist_core::id::InstanceId;
 #[derive(Default)]
 pub(super) struct PassivatedSenders {
     nodes: BTreeMap<NodeId, Unacknowledged>,
+    /// Whether a [probe](Self::probe) is planned.
+    is_probe_planned: bool,
 }
 
 #[derive(Default)]
@@ -36,8 +38,17 @@ impl PassivatedSenders {
         }
     }
 
+    /// Plans a probe if there are such instances and none is planned. Returns whether to call [`Self::probe`] after
+    /// some time.
+    pub(super) fn plan_probe(&mut self) -> bool {
+        let plans = !self.is_empty() && !self.is_probe_planned;
+        self.is_probe_planned |= plans;
+        plans
+    }
+
     /// Lets each node be tried with one instance, after some time has passed.
     pub(super) fn probe(&mut self) {
+        self.is_probe_planned = false;
         for unacknowledged in self.nodes.values_mut() {
             unacknowledged.credit = unacknowledged.credit.max(1);
         }
@@ -76,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn they_come_back_as_their_node_hears() {
+    fn instances_are_reactivated_as_their_node_acknowledges() {
         let [bank, shop] = ["bank", "shop"].map(|name| NodeId::new(name).unwrap());
         let id = |number| InstanceId { session: SessionId::fresh(number, 0), role: RoleIndex(0) };
         let mut passivated = PassivatedSenders::default();

@@ -24,7 +24,7 @@ impl LinkState {
             // Only the advertisement in such a packet matters: it tells who else uses this node's name.
             Ok(packet) if *from == self.context.node => {
                 if let Some(advertisement) = packet.advertisement.filter(|_| packet.epoch != self.epoch) {
-                    self.hear_own(myself, &advertisement);
+                    self.handle_own_name(myself, &advertisement);
                 }
                 return;
             }
@@ -43,7 +43,7 @@ impl LinkState {
             return;
         }
         self.context.peers.note_received(from, queue_ms, self.context.now_ms());
-        self.receptions.note(from, epoch, round);
+        self.rounds.note_received(from, epoch, round);
         for (epoch, numbers) in acks {
             for number in numbers {
                 self.acknowledged(from, epoch, number);
@@ -76,8 +76,8 @@ impl LinkState {
             && payload.len() > bytes_max
         {
             let reason = format!(
-                "the message at {path} has {} bytes, the limit here is {bytes_max}: raise `payload_bytes_max`, which is larger \
-                 at its sender",
+                "the message at {path} has {} bytes, the limit here is {bytes_max}: raise `payload_bytes_max`, which \
+                 is larger at its sender",
                 payload.len()
             );
             self.context.admissions.note_taken(&delivery);
@@ -96,7 +96,7 @@ impl LinkState {
         if receipt.to == self.context.node {
             self.acknowledged(&receipt.to, receipt.epoch, receipt.number);
         } else {
-            self.due.entry(receipt.to).or_default().acks.entry(receipt.epoch).or_default().push(receipt.number);
+            self.due.acknowledgement(receipt);
         }
     }
 

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_made_up_do_not_fill_the_memory() {
+    fn forged_names_are_bounded() {
         let mut receptions = Receptions::default();
         (0..2 * PEERS_MAX).for_each(|number| receptions.note(&node(number), Epoch(1), Round::Direct(1)));
         assert_eq!(receptions.of.len(), PEERS_MAX);

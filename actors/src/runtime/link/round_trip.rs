@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_is_longer_than_what_is_usual_and_not_much() {
+    fn the_latency_estimate_is_slightly_above_the_usual_one() {
         assert_eq!(after([]), 0);
         assert_eq!(after([10]), 30);
         assert!((500..=520).contains(&after([500; 100])), "{}", after([500; 100]));

@@ -88,7 +88,7 @@ impl LinkState {
             }
             Freshness::OtherLife => {
                 Dropped::count("seal of another epoch");
-                self.tell_life(&seal, from, from_epoch);
+                self.inform_of_epoch(&seal, from, from_epoch);
                 None
             }
         }
@@ -102,8 +102,8 @@ impl LinkState {
             }
             Refusal::Unopened => note(
                 "seal",
-                "has sealed nothing that opens with the keys in the members file, or somebody has changed it: are the files of \
-                 both nodes those of the last `accompanist security renew`?",
+                "has sealed nothing that opens with the keys in the members file, or somebody has changed it: are the \
+                 files of both nodes those of the last `accompanist security renew`?",
             ),
             Refusal::Misdirected => note("seal", "has sealed a packet that says another sender or receiver"),
             Refusal::Stranger => note("not a member", "is not in the members file, or revoked"),
@@ -112,8 +112,8 @@ impl LinkState {
 
     /// Sends a member this link's epoch, addressed to the epoch that its packet names, so that it seals fresh packets
     /// for this link. The member's packet may have been recorded long ago, so nothing else is done with it.
-    fn tell_life(&mut self, seal: &Seal, node: &NodeId, epoch: Epoch) {
-        let Some(wire) = self.wire.upgrade() else { return };
+    fn inform_of_epoch(&mut self, seal: &Seal, node: &NodeId, epoch: Epoch) {
+        let Some(wire) = self.endpoint.wire() else { return };
         if !self.introductions.asks(node, true, self.context.now_ms()) {
             return;
         }

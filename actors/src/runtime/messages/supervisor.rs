@@ -30,7 +30,7 @@ pub(crate) enum SupervisorMessage {
     /// An instance is passivated until this time.
     Wait(InstanceId, u64),
     /// Passivated instances with unacknowledged frames whose receivers may be reachable now.
-    SayAgain(Vec<InstanceId>),
+    Resend(Vec<InstanceId>),
     /// An instance that the node reactivated has had its first turn.
     Returned(InstanceId),
     /// Check which instances are to be reactivated.

@@ -102,13 +102,15 @@ pub enum MembersError {
     },
     /// The node to be started is not in the file, or may not do what it is built for.
     #[error(
-        "the members file does not allow this node to start: {0}; an operator can add it with `accompanist security add-node`"
+        "the members file does not allow this node to start: {0}; an operator can add it with `accompanist security \
+         add-node`"
     )]
     Refused(String),
     /// Other machines can reach the node, and nothing says who they are.
     #[error(
-        "other machines reach this node, and no members file says who may do what: make one with `accompanist security init` \
-         and give it to `NodeBuilder::members`, or allow it with `ZenohConfig::insecure` where nobody else reaches this network"
+        "other machines reach this node, and no members file says who may do what: make one with `accompanist security \
+         init` and give it to `NodeBuilder::members`, or allow it with `ZenohConfig::insecure` where nobody else \
+         reaches this network"
     )]
     Missing,
 }

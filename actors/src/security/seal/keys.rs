@@ -73,7 +73,8 @@ pub enum SealError {
     },
     /// The members file names none of the node's own keys.
     #[error(
-        "the members file names none of the seal keys that `{0}` has: copy both files anew, or call `accompanist security renew {0}`"
+        "the members file names none of the seal keys that `{0}` has: copy both files anew, or call `accompanist \
+         security renew {0}`"
     )]
     NotOwn(NodeId),
     /// The operating system provides no random numbers.

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn each_packet_is_taken_once() {
+    fn each_packet_is_accepted_once() {
         let mut replays = Replays::new(OWN);
         for (number, expected) in [
             (1, Freshness::Fresh),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_that_is_over_does_not_come_back() {
+    fn packets_of_an_ended_epoch_are_refused() {
         let mut replays = Replays::new(OWN);
         for (epoch, number, expected) in [
             (1, 1, Freshness::Fresh),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_for_another_life_changes_nothing() {
+    fn a_packet_sealed_for_another_epoch_changes_nothing() {
         let mut replays = Replays::new(OWN);
         assert_eq!(replays.next(&bank()), (UNKNOWN, 1));
         for to_epoch in [UNKNOWN, Epoch(8)] {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn the_replay_window_is_bounded() {
         let mut replays = Replays::new(OWN);
         for epoch in 1..3_000 {
             replays.check(&bank(), OWN, Epoch(epoch), u64::MAX - 1);
@@ -190,7 +190,7 @@ mod tests {
         /// Compares with a set of all accepted numbers: none is accepted twice, and every number that is not too late
         /// is accepted.
         #[test]
-        fn numbers_in_any_order_are_taken_once(numbers in proptest::collection::vec(1_u64..10_000, 0..200)) {
+        fn numbers_in_any_order_are_accepted_once(numbers in proptest::collection::vec(1_u64..10_000, 0..200)) {
             let (mut replays, mut taken, mut highest) = (Replays::new(OWN), BTreeSet::new(), 0);
             for number in numbers {
                 let is_late = highest >= number + WINDOW as u64;

@@ -36,7 +36,7 @@ fn head(from: &str, to: &str) -> Head {
 }
 
 #[test]
-fn what_is_sealed_opens_at_its_receiver_and_shows_nothing() {
+fn a_sealed_packet_opens_at_its_receiver_and_shows_nothing() {
     let system = System::new(&["a", "b"]);
     let (a, b) = (system.seal("a"), system.seal("b"));
     for packet in [&b""[..], b"canary", &vec![7; 100_000]] {
@@ -88,7 +88,7 @@ fn a_packet_counts_from_its_sender_to_its_receiver_alone() {
 }
 
 #[test]
-fn what_is_for_the_own_name_opens_there_alone() {
+fn a_packet_for_the_own_name_opens_only_there() {
     let system = System::new(&["a", "b"]);
     let [a, twin, b] = ["a", "a", "b"].map(|name| system.seal(name));
     let sealed = a.seal(&Head::to_own_name(node("a"), Epoch(4)), b"a packet").unwrap();
@@ -124,7 +124,7 @@ fn a_renewal_may_reach_the_nodes_and_their_files_in_any_order() {
 }
 
 #[test]
-fn keys_that_do_not_fit_are_told() {
+fn mismatched_keys_are_reported() {
     let system = System::new(&["a", "b"]);
     let (secrets, members) = (&system.0["a"], system.members());
     let error = |change: &dyn Fn(&mut Members)| {

@@ -62,7 +62,8 @@ impl Marker {
                 Err(CodecError::Failed(reason)) => return Err(StoreError::Failed(reason)),
                 Ok(_) | Err(CodecError::Altered(_)) => {
                     return Err(StoreError::Encoding(format!(
-                        "its key {key} is another one than this node's of the same id: give the node the key file of this store"
+                        "its key {key} is another one than this node's of the same id: give the node the key file of \
+                         this store"
                     )));
                 }
             }

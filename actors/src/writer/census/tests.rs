@@ -101,7 +101,7 @@ impl Rig {
 }
 
 #[test]
-fn what_is_written_during_the_count_is_counted_once() {
+fn instances_written_during_the_count_are_counted_once() {
     let casts = [["own", "a"], ["own", "b"], ["a", "b"], ["c", "own"]].map(header);
     for seed in 0..40 {
         let (mut rig, mut random) = (Rig::new(), fastrand::Rng::with_seed(seed));
@@ -143,7 +143,7 @@ fn what_is_written_during_the_count_is_counted_once() {
 }
 
 #[test]
-fn whoever_waits_is_told_when_nothing_is_left() {
+fn a_waiter_is_notified_when_the_count_reaches_zero() {
     let (mut rig, cast) = (Rig::new(), header(["own", "a"]));
     rig.ask(&["a"]);
     rig.count();
@@ -176,7 +176,7 @@ fn an_opening_that_cannot_be_read_holds_its_own_node_only() {
 }
 
 #[test]
-fn who_asks_of_a_writer_that_has_failed_is_told_so() {
+fn a_count_on_a_failed_writer_is_an_error() {
     let mut census = Census::default();
     let told = Arc::new(Mutex::new(None));
     let tell = told.clone();

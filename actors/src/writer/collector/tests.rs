@@ -112,7 +112,7 @@ fn a_page_is_bounded() {
 }
 
 #[test]
-fn what_closes_during_the_count_is_counted_once() {
+fn tombstones_written_during_the_count_are_counted_once() {
     let mut bench = Bench::new(retention(None, None));
     for _ in 0..2_500 {
         bench.close(&[1]);
@@ -178,7 +178,7 @@ fn one_look_at_a_clock_that_is_ahead_collects_nothing() {
 }
 
 #[test]
-fn what_closed_first_goes_first_and_young_ones_stay() {
+fn the_oldest_tombstones_are_collected_first_and_young_ones_stay() {
     let age_min = Duration::from_hours(2);
     let mut bench = Bench::new(Retention { age_min, ..retention(Some(1), Some(1)) });
     bench.pages();

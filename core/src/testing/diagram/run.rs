@@ -51,7 +51,7 @@ impl Run {
         }
         let input =
             encode(&input).map_err(|error| RunFailure::unusable(format!("the input cannot be used: {error}")))?;
-        let mut harness = SessionHarness::set(choreography.clone(), input.into(), &mut setup, DeliveryOrder::Disk);
+        let mut harness = SessionHarness::new(choreography.clone(), input.into(), &mut setup, DeliveryOrder::Disk);
         let mut run = Self::default();
         while !harness.is_over() {
             let event = next_event(&mut harness).await.map_err(|what| harness.failed(what, String::new()))?;
@@ -75,9 +75,9 @@ impl Run {
                 _ => {}
             }
         }
-        let Some(part) = harness.part(role) else { return };
+        let Some(instance) = harness.instance(role) else { return };
         // Of those that are compensated between two events, the latest was compensated first.
-        for step in part.steps().into_iter().rev().filter(|step| step.is_done) {
+        for step in instance.steps().into_iter().rev().filter(|step| step.is_done) {
             if step.is_compensated && !self.compensated.contains(&step.path) {
                 self.compensated.push(step.path.clone());
             }

@@ -2,7 +2,7 @@
 //!
 //! This module changes nothing in the run.
 
-use super::SessionHarness;
+use super::{Event, ServiceRequests, SessionHarness};
 use crate::driver::role_instance::RoleInstance;
 use crate::frame::{Body, Outcome};
 use crate::language::choreography::Choreography;
@@ -15,7 +15,7 @@ impl<C: Choreography> SessionHarness<C> {
     pub(in crate::testing) fn standstill(&self) -> String {
         let roles = self.sites.iter().enumerate().map(|(index, site)| {
             let standing = match (site.driver.instance(), site.disk.closed()) {
-                (Some(part), _) => part.describe(),
+                (Some(instance), _) => instance.describe(),
                 (None, Some(_)) => "has closed the session".into(),
                 (None, None) => "does not know the session".into(),
             };
@@ -26,7 +26,7 @@ impl<C: Choreography> SessionHarness<C> {
 
     /// Checks at the end of the run everything that the monitor can see.
     pub(in crate::testing) fn ended(&self) -> Result<(), Violation> {
-        self.watch.ended()
+        self.checks.monitor.ended()
     }
 
     /// Whether all roles have closed.
@@ -54,7 +54,7 @@ impl<C: Choreography> SessionHarness<C> {
         self.sites.iter().map(|site| &site.disk)
     }
 
-    pub(in crate::testing) fn part(&self, role: usize) -> Option<&RoleInstance> {
+    pub(in crate::testing) fn instance(&self, role: usize) -> Option<&RoleInstance> {
         self.sites.get(role)?.driver.instance()
     }
 
@@ -74,8 +74,28 @@ impl<C: Choreography> SessionHarness<C> {
         Some(&self.sites.get(role)?.driver.outbox().get(&number)?.frame.body)
     }
 
+    /// The events so far.
+    pub(in crate::testing) fn events(&self) -> &[Event] {
+        self.log.events()
+    }
+
+    /// The requests so far, if some of them may be late.
+    pub(in crate::testing) fn requests(&self) -> &ServiceRequests {
+        &self.requests
+    }
+
+    /// Takes the reason why a role is stopped or needs an operator, or the run is wrong otherwise.
+    pub(in crate::testing) fn take_failure(&mut self) -> Option<String> {
+        self.checks.take_failure()
+    }
+
+    /// Returns all events, and for each request the event at which it was made.
+    pub(in crate::testing) fn into_events(self) -> (Vec<Event>, Vec<usize>) {
+        (self.log.into_events(), self.requests.into_made_at())
+    }
+
     /// Returns the report of a run that did not end as it should.
     pub(in crate::testing) fn failed(&mut self, what: String, again: String) -> RunFailure {
-        RunFailure::new(what, self.timeline.lines(), again)
+        RunFailure::new(what, self.log.lines(), again)
     }
 }

@@ -74,7 +74,8 @@ impl InvariantMonitor {
         let begins = before.opened.is_none();
         require(!(begins && (closed || before.closed.is_some())), 21, || {
             format!(
-                "{id} begins at {node} once more, and was closed there (if the tombstone was collected: is `age_min` longer than a packet may travel?)"
+                "{id} begins at {node} once more, and was closed there (if the tombstone was collected: is `age_min` \
+                 longer than a packet may travel?)"
             )
         })
     }
@@ -108,7 +109,8 @@ impl InvariantMonitor {
         require(after.closed.is_some() == after.place, 35, || {
             let [tombstone, place] = [after.closed.is_some(), after.place];
             format!(
-                "{id} at {node}: a tombstone ({tombstone}) without a place in the order of closing ({place}), or the other way"
+                "{id} at {node}: a tombstone ({tombstone}) without a place in the order of closing ({place}), or the \
+                 other way"
             )
         })?;
         let Some(closed) = after.closed.as_ref().filter(|_| before.closed.is_none()) else {

@@ -126,8 +126,8 @@ impl InvariantMonitor {
                     let before = Fingerprint::of(&message.payload);
                     let now = Fingerprint::of(payload);
                     format!(
-                        "{from} on node `{node}` sends another value to {to} at {path} ({now}) than before ({before}): the program is \
-                         not deterministic. {CAUSES_OF_DIVERGENCE} (session {})",
+                        "{from} on node `{node}` sends another value to {to} at {path} ({now}) than before ({before}): \
+                         the program is not deterministic. {CAUSES_OF_DIVERGENCE} (session {})",
                         frame.session
                     )
                 })
@@ -212,8 +212,8 @@ impl InvariantMonitor {
         require(sent.is_none_or(|sent| sent.payload == *payload), 4, || {
             let (from, to) = (self.role_name(session, *from), self.role_name(session, to));
             format!(
-                "{to} has received another value at {path} than {from} has sent last: the program is not deterministic. \
-                 {CAUSES_OF_DIVERGENCE} (session {session})"
+                "{to} has received another value at {path} than {from} has sent last: the program is not \
+                 deterministic. {CAUSES_OF_DIVERGENCE} (session {session})"
             )
         })
     }

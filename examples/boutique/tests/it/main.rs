@@ -126,7 +126,7 @@ async fn an_order_is_placed_alike_in_all_three_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_refused_late_is_taken_back() {
+async fn a_late_refusal_is_compensated() {
     let town = Town::start().await;
     let node = town.node().await;
     let nowhere = sample::wish(7);
@@ -149,7 +149,7 @@ async fn what_is_refused_late_is_taken_back() {
 }
 
 #[tokio::test]
-async fn a_key_is_one_charge_and_what_was_paid_back_is_not_charged_any_more() {
+async fn a_key_is_charged_once_and_never_after_its_refund() {
     let town = Town::start().await;
     let mut payment = PaymentServiceClient::new(town.channel("payment"));
     let card = sample::wish(1).card;

@@ -69,7 +69,7 @@ fn effects(book: &[Effect], order_id: &str, undone: bool) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_crosses_the_border_twice_and_is_whole_or_taken_back_on_both_sides() {
+async fn an_order_across_both_systems_is_committed_or_compensated_on_both_sides() {
     let folder = TempDir::new().unwrap();
     let (served, book) = services(folder.path()).await;
     let (office_listener, office_address) = Served::bind().await;
@@ -105,7 +105,7 @@ async fn an_order_crosses_the_border_twice_and_is_whole_or_taken_back_on_both_si
 }
 
 #[tokio::test]
-async fn a_key_is_one_effect_and_what_was_taken_back_is_not_done_any_more() {
+async fn a_key_takes_effect_once_and_never_after_its_compensation() {
     let folder = TempDir::new().unwrap();
     let (served, book) = services(folder.path()).await;
     let (api, order) = (served.api(), order("o", "mainland"));

@@ -36,7 +36,7 @@ fn judge(atlas: &Atlas, number: u32, expected: &Answer, ended: &Ended<BookTrip>)
 }
 
 #[tokio::test]
-async fn a_trip_survives_each_crash_and_one_that_is_taken_back_each_pair() {
+async fn a_trip_survives_each_crash_and_a_compensated_one_each_pair() {
     let full = Answer::Refused(FULL.into());
     let atlas = Atlas::new(SEED);
     for (atlas, local, expected, crashes) in [
@@ -55,7 +55,7 @@ async fn a_trip_survives_each_crash_and_one_that_is_taken_back_each_pair() {
 }
 
 #[tokio::test]
-async fn the_program_gives_no_cause_for_words() {
+async fn the_program_has_no_lint_findings() {
     let atlas = Atlas::new(SEED);
     let scene = TestSetup::new(services(&atlas)).deadline(Duration::from_hours(1));
     let findings = lint(BookTrip, wish(&atlas, false).1, scene).await.unwrap_or_else(|failure| panic!("{failure}"));

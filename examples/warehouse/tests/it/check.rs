@@ -70,14 +70,14 @@ fn a_step_done_twice() {
 }
 
 #[test]
-fn a_step_taken_back_twice() {
+fn a_step_compensated_twice() {
     finds("order-11", &["no step twice", "all or compensated", "every answer right"], |book, _| {
         take_back(book, Effect::Reserve, "order-11");
     });
 }
 
 #[test]
-fn a_step_done_and_taken_back_twice() {
+fn a_step_committed_and_compensated_twice() {
     // The sums are right: only the counts tell.
     let reserve = Posting::reserve(&Order::sample(11));
     finds("order-11", &["no step twice"], |book, _| {

@@ -53,7 +53,7 @@ async fn the_picture_in_the_readme_is_that_of_the_program() {
 }
 
 #[tokio::test]
-async fn the_program_gives_no_cause_for_words() {
+async fn the_program_has_no_lint_findings() {
     let scene = TestSetup::new(services()).deadline(Duration::from_hours(1));
     let findings = lint(WarehouseOrder, Order::sample(1), scene).await.unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(findings, []);

@@ -64,7 +64,7 @@ async fn a_declined_card_takes_the_reservation_back() {
 }
 
 #[tokio::test]
-async fn what_is_out_of_stock_does_nothing() {
+async fn an_order_out_of_stock_changes_nothing() {
     let order = Order { item: ITEM_SOLD_OUT.into(), ..Order::sample(3) };
     let (answer, book) = run_on_sqlite(&order).await;
     assert_eq!(answer.unwrap_err().code(), "out-of-stock");
@@ -74,7 +74,7 @@ async fn what_is_out_of_stock_does_nothing() {
 
 /// One node plays all roles, on the built-in state.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_built_in_ledger_says_the_same() {
+async fn the_built_in_ledger_agrees() {
     use accompanist::store::MemoryDisk;
     use accompanist::transport::LocalNetwork;
 

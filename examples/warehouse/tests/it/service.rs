@@ -52,7 +52,7 @@ async fn a_refusal_is_recorded_too() {
 }
 
 #[tokio::test]
-async fn a_compensation_takes_back_once() {
+async fn a_compensation_takes_effect_once() {
     let (mut bench, order) = (Bench::new().await, Order::sample(1));
     bench.service.reserve("key", &order).await.unwrap();
     bench.service.release("key", &order.id).await.unwrap();

@@ -109,7 +109,7 @@ fn each_of_the_two_ways_may_be_deaf_alone() {
 }
 
 #[test]
-fn a_session_that_helps_ends_it_and_one_that_helps_for_moments_only_is_not_tried_more_often() {
+fn a_rebuilt_session_that_helps_only_briefly_is_not_rebuilt_more_often() {
     let mut pair = Pair::new();
     let mut sessions = Vec::new();
     for _ in 0..1_500 {
@@ -124,7 +124,7 @@ fn a_session_that_helps_ends_it_and_one_that_helps_for_moments_only_is_not_tried
 }
 
 #[test]
-fn nothing_is_said_of_one_that_is_not_received_or_was_sent_nothing() {
+fn a_peer_that_is_not_received_or_was_sent_nothing_is_not_deaf() {
     let mut pair = Pair::new();
     pair.periods(5, all);
     let bank = pair.bank.name.clone();
@@ -150,7 +150,7 @@ fn nothing_is_said_of_one_that_is_not_received_or_was_sent_nothing() {
 
 /// The shop's process was paused, and then finds everything that has arrived meanwhile.
 #[test]
-fn a_pause_of_the_own_node_makes_nobody_deaf() {
+fn a_pause_of_this_node_makes_no_peer_deaf() {
     let mut pair = Pair::new();
     pair.periods(5, all);
     let (bank, report) = (pair.bank.name.clone(), pair.bank.receptions.report());
@@ -162,7 +162,7 @@ fn a_pause_of_the_own_node_makes_nobody_deaf() {
 }
 
 #[test]
-fn what_was_sent_alone_and_not_reported_is_sent_for_again_in_each_round() {
+fn an_unreported_direct_packet_is_probed_in_each_round() {
     let mut pair = Pair::new();
     let bank = pair.bank.name.clone();
     pair.period(all);
@@ -176,7 +176,7 @@ fn what_was_sent_alone_and_not_reported_is_sent_for_again_in_each_round() {
 }
 
 #[test]
-fn an_earlier_life_and_a_full_list_say_nothing_wrong() {
+fn reports_on_an_earlier_epoch_or_from_a_full_list_are_not_misread() {
     let mut pair = Pair::new();
     let bank = pair.bank.name.clone();
     // The bank has received packets of the shop's earlier epoch only.

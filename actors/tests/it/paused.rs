@@ -131,14 +131,14 @@ impl Tap {
 }
 
 /// What outlives the nodes of a test.
-pub struct Town {
+pub struct PausedCluster {
     pub tap: Tap,
     pub outside: Arc<Outside>,
     environment: Arc<SimulatedClock>,
     pub disks: BTreeMap<&'static str, MemoryDisk>,
 }
 
-impl Town {
+impl PausedCluster {
     pub fn new() -> Self {
         let environment = Arc::new(SimulatedClock::new(7));
         let disks = ["home", "front", "back", "side"].map(|name| (name, MemoryDisk::default())).into();
