@@ -33,8 +33,10 @@ fn alternatives(cases: Vec<Part>) -> Vec<Item> {
     if cases.len() < 2 {
         return cases.into_iter().flat_map(|case| case.items).collect();
     }
-    if let Some(block) = within_one_block(&cases) {
-        return vec![Item::Block(block)];
+    if let Some(block) = one_first_block(&cases) {
+        let rests =
+            cases.into_iter().map(|Part { label, items }| Part { label, items: items.into_iter().skip(1).collect() });
+        return [vec![Item::Block(block)], merged(rests.collect())].concat();
     }
     let parts: Vec<Part> = cases.into_iter().filter(|case| !case.items.is_empty()).collect();
     vec![Item::Block(Block { frame: Frame::Alt, roles: Vec::new(), parts })]
@@ -52,12 +54,12 @@ fn grouped(cases: Vec<Part>) -> Vec<Part> {
     groups
 }
 
-/// The block that all cases consist of, if they differ in one part of it only.
-fn within_one_block(cases: &[Part]) -> Option<Block> {
+/// The block that all cases begin with, if they differ in one part of it only. It has alternatives within.
+fn one_first_block(cases: &[Part]) -> Option<Block> {
     let blocks: Vec<&Block> = cases
         .iter()
         .map(|case| match &case.items[..] {
-            [Item::Block(block)] => Some(block),
+            [Item::Block(block), ..] => Some(block),
             _ => None,
         })
         .collect::<Option<_>>()?;
