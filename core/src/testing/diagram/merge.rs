@@ -3,7 +3,7 @@
 use super::item::{Block, Frame, Item, Part};
 
 /// The items of several runs, each with its label.
-pub(super) fn merged(cases: Vec<Part>) -> Vec<Item> {
+pub(super) fn merged(cases: &[Part]) -> Vec<Item> {
     let lists: Vec<&[Item]> = cases.iter().map(|case| case.items.as_slice()).collect();
     let Some((first, others)) = lists.split_first() else { return Vec::new() };
     let (before, after) = alike(first, others);
@@ -36,7 +36,7 @@ fn alternatives(cases: Vec<Part>) -> Vec<Item> {
     if let Some(block) = one_first_block(&cases) {
         let rests =
             cases.into_iter().map(|Part { label, items }| Part { label, items: items.into_iter().skip(1).collect() });
-        return [vec![Item::Block(block)], merged(rests.collect())].concat();
+        return [vec![Item::Block(block)], merged(&rests.collect::<Vec<_>>())].concat();
     }
     let parts: Vec<Part> = cases.into_iter().filter(|case| !case.items.is_empty()).collect();
     vec![Item::Block(Block { frame: Frame::Alt, roles: Vec::new(), parts })]
@@ -68,7 +68,7 @@ fn one_first_block(cases: &[Part]) -> Option<Block> {
         let counts = other.parts.len() == first.parts.len();
         counts && (&other.frame, &other.roles) == (&first.frame, &first.roles)
     };
-    if first.frame == Frame::Alt || !others.iter().all(|other| is_same(other)) {
+    if first.frame == Frame::Alt || !others.iter().all(is_same) {
         return None;
     }
     let differs = |at: &usize| others.iter().any(|other| other.parts.get(*at) != first.parts.get(*at));
@@ -78,7 +78,7 @@ fn one_first_block(cases: &[Part]) -> Option<Block> {
         let items = block.parts.get(at).map(|part| part.items.clone()).unwrap_or_default();
         Part { label: case.label.clone(), items }
     });
-    let items = merged(inner.collect());
+    let items = merged(&inner.collect::<Vec<_>>());
     let mut block = Block::clone(first);
     block.parts.get_mut(at)?.items = items;
     Some(block)

@@ -32,7 +32,7 @@ pub(super) fn image(title: &str, names: &[&str], items: &[Item]) -> String {
     // Writing to a string cannot fail.
     let _ = write!(
         svg,
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">
 <title>{}</title>
 <style>{STYLE}</style>
 <defs>
@@ -40,7 +40,7 @@ pub(super) fn image(title: &str, names: &[&str], items: &[Item]) -> String {
 <marker id="cross" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="10" markerHeight="10" orient="auto"><path class="cross" d="M1 1L9 9M1 9L9 1"/></marker>
 </defs>
 <rect class="page" width="{width}" height="{height}"/>
-"##,
+"#,
         escaped(title)
     );
     for (x, name) in canvas.layout.columns.iter().zip(names) {
@@ -89,7 +89,7 @@ impl Canvas {
         let _ = writeln!(
             self.marks,
             r#"<text class="{class}" x="{middle}" y="{}">{}</text>"#,
-            line - 9 + BASELINE,
+            line - 11 + BASELINE,
             escaped(text)
         );
         let _ = writeln!(
@@ -151,10 +151,9 @@ fn title_of(frame: &Frame) -> String {
 fn class_of(kind: NoteKind) -> &'static str {
     match kind {
         NoteKind::Step => "step",
-        NoteKind::Refusal => "refusal",
+        NoteKind::Refusal | NoteKind::Abort => "refusal",
         NoteKind::Compensation => "compensation",
         NoteKind::Own => "own",
-        NoteKind::Abort => "refusal",
         NoteKind::Edge => "edge",
     }
 }
