@@ -281,8 +281,10 @@ fn a_stalled_run_reports_what_each_role_waits_for() {
         "the program takes two ways",
     ];
     failed(check(TwoWays, 7, 1, || TestSetup::new(Services::new().with(Seller, Bank::new()))).unwrap_err(), &waits);
-    let waits =
-        ["role `seller` waits for nothing that is an operation", "role `buyer` waits for a comm from `seller` at"];
+    let waits = [
+        "role `seller` awaits something that is no operation, after its operation 1 (`locally`)",
+        "role `buyer` waits for a comm from `seller` at",
+    ];
     failed(check(Foreign, 7, 1, || TestSetup::new(Services::new().with(Seller, Bank::new()))).unwrap_err(), &waits);
 }
 

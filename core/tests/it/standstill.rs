@@ -131,7 +131,7 @@ async fn a_program_that_is_woken_at_once_goes_on() {
 choreography!(Within: (C, D), At<C, u32> => At<C, u32>, |ctx, n| {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (left, right) = (ctx.fork(), ctx.fork());
-    let (_, back) = tokio::try_join!(
+    let ((), back) = tokio::try_join!(
         async {
             let there = left.comm(C, D, &n).await?;
             left.comm(D, C, &there).await?;

@@ -1,6 +1,5 @@
 //! The choreography, and the same trip with an orchestrator in the middle.
 
-use accompanist::Has;
 use accompanist::prelude::*;
 
 use crate::atlas::Atlas;

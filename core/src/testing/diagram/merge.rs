@@ -3,7 +3,7 @@
 use super::item::{Block, Frame, Item, Part};
 
 /// The items of several runs, each with its label.
-pub(super) fn merged(cases: Vec<Part>) -> Vec<Item> {
+pub(super) fn merged(cases: &[Part]) -> Vec<Item> {
     let lists: Vec<&[Item]> = cases.iter().map(|case| case.items.as_slice()).collect();
     let Some((first, others)) = lists.split_first() else { return Vec::new() };
     let (before, after) = alike(first, others);
@@ -33,8 +33,10 @@ fn alternatives(cases: Vec<Part>) -> Vec<Item> {
     if cases.len() < 2 {
         return cases.into_iter().flat_map(|case| case.items).collect();
     }
-    if let Some(block) = within_one_block(&cases) {
-        return vec![Item::Block(block)];
+    if let Some(block) = one_first_block(&cases) {
+        let rests =
+            cases.into_iter().map(|Part { label, items }| Part { label, items: items.into_iter().skip(1).collect() });
+        return [vec![Item::Block(block)], merged(&rests.collect::<Vec<_>>())].concat();
     }
     let parts: Vec<Part> = cases.into_iter().filter(|case| !case.items.is_empty()).collect();
     vec![Item::Block(Block { frame: Frame::Alt, roles: Vec::new(), parts })]
@@ -52,12 +54,12 @@ fn grouped(cases: Vec<Part>) -> Vec<Part> {
     groups
 }
 
-/// The block that all cases consist of, if they differ in one part of it only.
-fn within_one_block(cases: &[Part]) -> Option<Block> {
+/// The block that all cases begin with, if they differ in one part of it only. It has alternatives within.
+fn one_first_block(cases: &[Part]) -> Option<Block> {
     let blocks: Vec<&Block> = cases
         .iter()
         .map(|case| match &case.items[..] {
-            [Item::Block(block)] => Some(block),
+            [Item::Block(block), ..] => Some(block),
             _ => None,
         })
         .collect::<Option<_>>()?;
@@ -66,7 +68,7 @@ fn within_one_block(cases: &[Part]) -> Option<Block> {
         let counts = other.parts.len() == first.parts.len();
         counts && (&other.frame, &other.roles) == (&first.frame, &first.roles)
     };
-    if first.frame == Frame::Alt || !others.iter().all(|other| is_same(other)) {
+    if first.frame == Frame::Alt || !others.iter().all(is_same) {
         return None;
     }
     let differs = |at: &usize| others.iter().any(|other| other.parts.get(*at) != first.parts.get(*at));
@@ -76,7 +78,7 @@ fn within_one_block(cases: &[Part]) -> Option<Block> {
         let items = block.parts.get(at).map(|part| part.items.clone()).unwrap_or_default();
         Part { label: case.label.clone(), items }
     });
-    let items = merged(inner.collect());
+    let items = merged(&inner.collect::<Vec<_>>());
     let mut block = Block::clone(first);
     block.parts.get_mut(at)?.items = items;
     Some(block)

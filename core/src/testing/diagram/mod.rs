@@ -109,7 +109,7 @@ impl Diagram {
             let run = Run::of(&choreography, input, setup).await?;
             parts.push(Part { label: label.to_owned(), items: build::items::<C>(&run) });
         }
-        Ok(Self { title: C::NAME, names: C::Roles::NAMES, items: merge::merged(parts) })
+        Ok(Self { title: C::NAME, names: C::Roles::NAMES, items: merge::merged(&parts) })
     }
 
     /// The diagram in the language of [Mermaid](https://mermaid.js.org), for a fenced block of a document.

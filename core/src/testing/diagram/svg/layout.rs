@@ -62,8 +62,10 @@ impl Layout {
         for (from, to, width) in wanted.spans {
             let Some(between) = gaps.get_mut(from..to).filter(|between| !between.is_empty()) else { continue };
             let lacking = width - between.iter().sum::<i64>();
-            let share = lacking.max(0) / i64::try_from(between.len()).unwrap_or(1) + 1;
-            between.iter_mut().for_each(|gap| *gap += if lacking > 0 { share } else { 0 });
+            let share = lacking / i64::try_from(between.len()).unwrap_or(1) + 1;
+            for gap in between.iter_mut().filter(|_| lacking > 0) {
+                *gap += share;
+            }
         }
         let columns = std::iter::once(0).chain(gaps.into_iter().scan(0, |x, gap| {
             *x += gap;

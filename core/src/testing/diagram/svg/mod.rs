@@ -17,6 +17,8 @@ const NOTE_HEIGHT: i64 = 24;
 const TITLE_HEIGHT: i64 = 22;
 /// The space between two things, one below the other.
 const GAP: i64 = 10;
+/// How far the middle of a text is above its baseline.
+const BASELINE: i64 = 5;
 /// The height of an arrow with its text.
 const ARROW_HEIGHT: i64 = 28;
 
@@ -30,7 +32,7 @@ pub(super) fn image(title: &str, names: &[&str], items: &[Item]) -> String {
     // Writing to a string cannot fail.
     let _ = write!(
         svg,
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">
 <title>{}</title>
 <style>{STYLE}</style>
 <defs>
@@ -38,7 +40,7 @@ pub(super) fn image(title: &str, names: &[&str], items: &[Item]) -> String {
 <marker id="cross" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="10" markerHeight="10" orient="auto"><path class="cross" d="M1 1L9 9M1 9L9 1"/></marker>
 </defs>
 <rect class="page" width="{width}" height="{height}"/>
-"##,
+"#,
         escaped(title)
     );
     for (x, name) in canvas.layout.columns.iter().zip(names) {
@@ -50,7 +52,7 @@ pub(super) fn image(title: &str, names: &[&str], items: &[Item]) -> String {
 
 /// Draws a box around the middle `x`, with a text.
 fn boxed(svg: &mut String, class: &str, (x, y): (i64, i64), width: i64, height: i64, text: &str) {
-    let (left, middle) = (x - width / 2, y + height / 2);
+    let (left, middle) = (x - width / 2, y + height / 2 + BASELINE);
     let _ = writeln!(svg, r#"<rect class="{class}" x="{left}" y="{y}" width="{width}" height="{height}" rx="4"/>"#);
     let _ = writeln!(svg, r#"<text class="{class}" x="{x}" y="{middle}">{}</text>"#, escaped(text));
 }
@@ -84,7 +86,12 @@ impl Canvas {
         let (x1, x2) = (self.layout.column(from), self.layout.column(to));
         let (class, marker) = if is_abort { ("abort", "cross") } else { ("arrow", "head") };
         let (middle, line) = (i64::midpoint(x1, x2), y + ARROW_HEIGHT - GAP);
-        let _ = writeln!(self.marks, r#"<text class="{class}" x="{middle}" y="{}">{}</text>"#, line - 9, escaped(text));
+        let _ = writeln!(
+            self.marks,
+            r#"<text class="{class}" x="{middle}" y="{}">{}</text>"#,
+            line - 11 + BASELINE,
+            escaped(text)
+        );
         let _ = writeln!(
             self.marks,
             r#"<line class="{class}" x1="{x1}" y1="{line}" x2="{x2}" y2="{line}" marker-end="url(#{marker})"/>"#
@@ -104,7 +111,12 @@ impl Canvas {
             }
             if !part.label.is_empty() {
                 let label = escaped(&part.label);
-                let _ = writeln!(self.marks, r#"<text class="label" x="{}" y="{}">{label}</text>"#, left + PAD, y + 6);
+                let _ = writeln!(
+                    self.marks,
+                    r#"<text class="label" x="{}" y="{}">{label}</text>"#,
+                    left + PAD,
+                    y + 6 + BASELINE
+                );
                 y += TITLE_HEIGHT;
             }
             y = self.items(&part.items, y);
@@ -121,7 +133,7 @@ impl Canvas {
 
     /// Draws the title of a frame. Returns its height.
     fn title(&mut self, title: &str, left: i64, top: i64) -> i64 {
-        let (x, y, title) = (left + PAD, top + TITLE_HEIGHT / 2 + 2, escaped(title));
+        let (x, y, title) = (left + PAD, top + TITLE_HEIGHT / 2 + 2 + BASELINE, escaped(title));
         let _ = writeln!(self.marks, r#"<text class="title" x="{x}" y="{y}">{title}</text>"#);
         TITLE_HEIGHT
     }
@@ -139,10 +151,9 @@ fn title_of(frame: &Frame) -> String {
 fn class_of(kind: NoteKind) -> &'static str {
     match kind {
         NoteKind::Step => "step",
-        NoteKind::Refusal => "refusal",
+        NoteKind::Refusal | NoteKind::Abort => "refusal",
         NoteKind::Compensation => "compensation",
         NoteKind::Own => "own",
-        NoteKind::Abort => "refusal",
         NoteKind::Edge => "edge",
     }
 }
