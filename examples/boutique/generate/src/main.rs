@@ -1,7 +1,7 @@
-//! Compiles the gRPC interfaces of the boutique into `src/generated`, by a compiler in Rust: a machine needs no `protoc`.
+//! Compiles the gRPC interfaces of the boutique into `src/generated`, by a compiler in Rust: it needs no `protoc`.
 //!
-//! `cargo run --manifest-path examples/boutique/generate/Cargo.toml` writes the files; with `-- --check` it writes nothing
-//! and fails if they are not what it would write.
+//! `cargo run --manifest-path examples/boutique/generate/Cargo.toml` writes the files. With `-- --check` it writes
+//! nothing, and fails if they are not what it would write.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
