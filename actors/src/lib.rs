@@ -122,6 +122,22 @@ mod programming_model {}
 #[doc = include_str!("../../docs/runtime-semantics.md")]
 mod runtime_semantics {}
 
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/sidecars.md")]
+mod sidecars {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/explanation/orchestrators.md")]
+mod orchestrators {}
+
+#[cfg(all(doctest, feature = "zenoh"))]
+#[doc = include_str!("../../docs/how-to/zenoh.md")]
+mod zenoh_topologies {}
+
+#[cfg(all(doctest, feature = "zenoh", feature = "encryption"))]
+#[doc = include_str!("../../docs/security.md")]
+mod security_documents {}
+
 #[cfg(all(doctest, feature = "testing"))]
 #[doc = include_str!("../../docs/testing.md")]
 mod testing_documents {}
