@@ -64,10 +64,8 @@ async fn start<R: Role<Service = ()>>(role: R, folder: &Path, network: &LocalNet
 async fn main() -> Result<(), Box<dyn Error>> {
     println!("In one process, with no store and no network:");
     for books in [3, 11, 5] {
-        println!(
-            "{books:>4} books? {}",
-            run_local(Sale, books, &Services::new()).await.unwrap_or_else(|no| no.to_string())
-        );
+        let answer = run_local(Sale, books, &Services::new()).await.unwrap_or_else(|no| no.to_string());
+        println!("{books:>4} books? {answer}");
     }
     println!("On two nodes, each with its own store:");
     let (folder, network) = (tempfile::tempdir()?, LocalNetwork::new());
@@ -77,7 +75,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let left = shop.read_state(Shop, |shop| SHELF.get(shop, "books")).await??.unwrap_or(10);
         println!("{books:>4} books? {answer}; {left} on the shelf");
     }
-    shop.shutdown().await;
-    bank.shutdown().await;
+    tokio::join!(shop.shutdown(), bank.shutdown());
     Ok(())
 }
