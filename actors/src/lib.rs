@@ -195,5 +195,9 @@ mod zenoh_topologies {}
 mod security_documents {}
 
 #[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../../docs/how-to/idempotency.md")]
+mod idempotency_page {}
+
+#[cfg(all(doctest, feature = "testing"))]
 #[doc = include_str!("../../docs/testing.md")]
 mod testing_documents {}

@@ -9,7 +9,7 @@ use tutorial::sale::{Sale, Shop};
 
 // ANCHOR: main
 const ORDERS: [(&str, u32); 6] =
-    [("order-1", 2), ("order-2", 3), ("order-3", 9), ("order-4", 1), ("order-5", 20), ("order-6", 4)];
+    [("order-1", 2), ("order-2", 3), ("order-3", 9), ("order-4", 2), ("order-5", 20), ("order-6", 4)];
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
