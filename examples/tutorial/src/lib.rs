@@ -3,7 +3,7 @@
 //!
 //! | chapter | file |
 //! |---|---|
-//! | 1, hello | `src/bin/hello.rs` |
+//! | 1, hello | `src/bin/ask.rs` |
 //! | 2, a saga | `src/sale.rs`, `src/bin/saga.rs` |
 //! | 3, two machines | `src/node.rs`, `src/bin/shop.rs`, `src/bin/bank.rs` |
 //! | 4, crash it | `tests/it/crash_it.rs` |

@@ -14,8 +14,8 @@ fn check(chapter: &str, printed: &str) {
 }
 
 #[test]
-fn chapter_1_shows_what_hello_prints() {
-    check(include_str!("../../../../docs/tutorial/1-hello.md"), &printed(env!("CARGO_BIN_EXE_hello")));
+fn chapter_1_shows_what_ask_prints() {
+    check(include_str!("../../../../docs/tutorial/1-hello.md"), &printed(env!("CARGO_BIN_EXE_ask")));
 }
 
 #[test]

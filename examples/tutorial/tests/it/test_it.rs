@@ -16,11 +16,11 @@ fn nothing_is_lost(sold: u32, ended: &Ended<Sale>) {
 }
 
 #[tokio::test]
-async fn sale_survives_each_pair_of_crashes() {
+async fn sale_survives_a_crash_at_each_point() {
     for (books, sold) in [(2, 2), (15, 0), (21, 0)] {
         let setup = || TestSetup::new(Services::new()).judge(move |ended| nothing_is_lost(sold, ended));
-        let report = check_crashes(Sale, books, 2, setup).await.unwrap_or_else(|failure| panic!("{failure}"));
-        println!("{books} books: {report}");
+        let report = check_crashes(Sale, books, 1, setup).await.unwrap_or_else(|failure| panic!("{failure}"));
+        println!("{books} books: {report:?}");
     }
 }
 // ANCHOR_END: crashes
