@@ -1,7 +1,8 @@
 //! The book in `docs`, and the documents beside it: links, snippets, and the tables that are made from the code.
 //!
-//! `UPDATE_DOCUMENTS=1 cargo test -p accompanist-core --test documents` writes the tables anew. A binary of its own, since
-//! who writes a page does not want to build the tests of the protocol.
+//! `UPDATE_DOCUMENTS=1 cargo test -p accompanist-core --test documents` writes the tables anew.
+//!
+//! A binary of its own: who writes a page does not want to build the tests of the protocol.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 

@@ -2,17 +2,23 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use fleet::Ports;
 
 /// What the shop says of its six orders, whoever is killed meanwhile.
 const TOLD: &str = include_str!("../../../../docs/tutorial/3-two-machines.md");
 
+/// A process that prints nothing for so long has failed.
+const LINE_WAIT_MAX: Duration = Duration::from_mins(2);
+
 /// A process that is killed when the test ends.
 struct Process {
     child: Child,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
+    lines: Receiver<String>,
 }
 
 impl Process {
@@ -20,29 +26,35 @@ impl Process {
         let mut command = Command::new(program);
         command.args(address).arg("--data").arg(data).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (line, lines) = channel();
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|printed| line.send(printed)));
         Self { child, lines }
     }
 
     fn bank(data: &Path, endpoint: &str) -> Self {
-        let mut bank = Self::start(env!("CARGO_BIN_EXE_bank"), data, ["--listen", endpoint]);
+        let bank = Self::start(env!("CARGO_BIN_EXE_bank"), data, ["--listen", endpoint]);
         assert_eq!(bank.line(), "the bank is open");
         bank
     }
 
     fn shop(data: &Path, endpoint: &str) -> Self {
-        let mut shop = Self::start(env!("CARGO_BIN_EXE_shop"), data, ["--connect", endpoint]);
+        let shop = Self::start(env!("CARGO_BIN_EXE_shop"), data, ["--connect", endpoint]);
         assert_eq!(shop.line(), "the shop is open");
         shop
     }
 
     /// The next line that it prints; empty when it has ended.
-    fn line(&mut self) -> String {
-        self.lines.next().map(Result::unwrap).unwrap_or_default()
+    fn line(&self) -> String {
+        match self.lines.recv_timeout(LINE_WAIT_MAX) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Disconnected) => String::new(),
+            Err(RecvTimeoutError::Timeout) => panic!("nothing was printed for {LINE_WAIT_MAX:?}"),
+        }
     }
 
     /// The next lines, as far as the one about that order.
-    fn until(&mut self, order: &str) -> Vec<String> {
+    fn until(&self, order: &str) -> Vec<String> {
         let mut lines = Vec::new();
         while !lines.last().is_some_and(|line: &String| line.starts_with(order)) {
             lines.push(self.line());
@@ -76,7 +88,7 @@ fn six_orders_end_as_told_though_the_bank_and_the_shop_are_killed_in_the_middle(
     let data = tempfile::tempdir().unwrap();
     let endpoint = Ports::default().endpoint().unwrap();
     let bank = Process::bank(data.path(), &endpoint);
-    let mut shop = Process::shop(data.path(), &endpoint);
+    let shop = Process::shop(data.path(), &endpoint);
 
     let mut lines = shop.until("order-1");
     bank.kill(); // In the second that it takes for order 2, or right before it.
