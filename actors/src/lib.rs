@@ -132,12 +132,96 @@ pub mod prelude {
 mod readme {}
 
 #[cfg(doctest)]
-#[doc = include_str!("../../docs/programming-model.md")]
-mod programming_model {}
+#[doc = include_str!("../../docs/language/roles.md")]
+mod roles_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/language/operations.md")]
+mod operations_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/language/parts.md")]
+mod parts_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/language/families.md")]
+mod families_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/language/steps.md")]
+mod steps_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/language/state.md")]
+mod state_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/how-to/sql.md")]
+mod sql_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/language/aborts.md")]
+mod aborts_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/language/loops.md")]
+mod loops_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/language/time.md")]
+mod time_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/language/outside.md")]
+mod outside_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/language/actors.md")]
+mod actors_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/how-to/evolution.md")]
+mod evolution_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/language/results.md")]
+mod results_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/how-to/run-local.md")]
+mod run_local_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/language/supervision.md")]
+mod supervision_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/how-to/replicas.md")]
+mod replicas_page {}
 
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/runtime-semantics.md")]
 mod runtime_semantics {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/sidecars.md")]
+mod sidecars {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/explanation/orchestrators.md")]
+mod orchestrators {}
+
+#[cfg(all(doctest, feature = "zenoh"))]
+#[doc = include_str!("../../docs/how-to/zenoh.md")]
+mod zenoh_topologies {}
+
+#[cfg(all(doctest, feature = "zenoh", feature = "encryption"))]
+#[doc = include_str!("../../docs/security.md")]
+mod security_documents {}
+
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../../docs/how-to/idempotency.md")]
+mod idempotency_page {}
 
 #[cfg(all(doctest, feature = "testing"))]
 #[doc = include_str!("../../docs/testing.md")]
