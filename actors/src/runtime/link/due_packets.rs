@@ -84,15 +84,15 @@ impl DuePackets {
         let Self { frames, acks, advertisement, probe } = self;
         let bytes_max = packet_bytes_max.saturating_sub(PACKET_OVERHEAD_BYTES);
         let mut packets = Vec::new();
-        let (along, alone) = match advertisement {
+        let (shared, separate) = match advertisement {
             Some(small) if has_content && small.size() <= ADVERTISEMENT_ALONG_BYTES_MAX => (Some(small), None),
             advertisement => (None, advertisement),
         };
-        if alone.is_some() || (probe && !has_content) {
-            packets.push(Packet { advertisement: alone, ..empty() });
+        if separate.is_some() || (probe && !has_content) {
+            packets.push(Packet { advertisement: separate, ..empty() });
         }
-        let advertisement_bytes = along.as_ref().map_or(0, Advertisement::size);
-        let mut packet = Packet { advertisement: along, ..empty() };
+        let advertisement_bytes = shared.as_ref().map_or(0, Advertisement::size);
+        let mut packet = Packet { advertisement: shared, ..empty() };
         let mut acks_in_packet = 0;
         for (epoch, numbers) in acks {
             for numbers in numbers.chunks(PACKET_ACKS_MAX) {
