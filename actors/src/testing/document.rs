@@ -9,9 +9,9 @@ use accompanist_core::testing::Diagram;
 /// The environment variable that makes a test write the pictures which it would otherwise compare.
 const UPDATE: &str = "ACCOMPANIST_DIAGRAMS";
 
-/// Fails a test whose diagram is no longer the one in a document, such as a README: the block in the language of Mermaid
-/// that follows the line `<!-- diagram: NAME -->`. With `ACCOMPANIST_DIAGRAMS=update` in the environment, the document is
-/// changed instead.
+/// Fails a test whose diagram is no longer the one in a document, such as a README: the block in the language of
+/// Mermaid that follows the line `<!-- diagram: NAME -->`. With `ACCOMPANIST_DIAGRAMS=update` in the environment, the
+/// document is changed instead.
 ///
 /// ```
 /// use accompanist::testing::{Diagram, TestSetup, keep_diagram};
@@ -32,7 +32,7 @@ const UPDATE: &str = "ACCOMPANIST_DIAGRAMS";
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let readme = folder.path().join("README.md");
-/// # let picture = "sequenceDiagram\n    participant r0 as shop\n    participant r1 as bank\n    Note over r0: starts with u32\n    r0->>r1: u32\n    Note over r0: ends with u32\n";
+/// # let picture = Diagram::of(Pay, 75, TestSetup::new(Services::new())).await.unwrap().mermaid();
 /// # std::fs::write(&readme, format!("# Pay\n\n<!-- diagram: pay -->\n```mermaid\n{picture}```\n")).unwrap();
 /// let diagram = Diagram::of(Pay, 75, TestSetup::new(Services::new())).await.unwrap();
 /// keep_diagram(readme, "pay", &diagram); // In a test: concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")
@@ -49,8 +49,8 @@ pub fn keep_diagram(document: impl AsRef<Path>, name: &str, diagram: &Diagram) {
     }
 }
 
-/// Fails a test whose diagram is no longer the image in a file: as [`keep_diagram`], for [`Diagram::svg`]. A file that does
-/// not exist is written with `ACCOMPANIST_DIAGRAMS=update`, too.
+/// Fails a test whose diagram is no longer the image in a file: as [`keep_diagram`], for [`Diagram::svg`]. A file that
+/// does not exist is written with `ACCOMPANIST_DIAGRAMS=update`, too.
 ///
 /// # Panics
 /// If the image differs, or if the file cannot be read or written.

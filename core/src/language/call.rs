@@ -1,7 +1,7 @@
 //! The calls of a program's operations: what error texts name, and what a diagram is drawn from.
 //!
-//! A call is noted when the program makes it, whether or not its role takes part. Without the feature `testing` only the
-//! latest call is kept. This module knows neither the machine nor messages.
+//! A call is noted when the program makes it, whether or not its role takes part. Without the feature `testing` only
+//! the latest call is kept. This module knows neither the machine nor messages.
 
 use std::fmt;
 

@@ -198,7 +198,13 @@ impl Engine {
         poll_fn(move |cx| {
             let mut instance = self.instance();
             let answer = ask(&mut instance, cx);
-            let before = std::mem::replace(&mut waits.at, instance.take_waits_at());
+            // An operation whose limit is over has begun to wait once more before it was answered.
+            let (over, at) = match (&answer, instance.take_waits_at()) {
+                (Poll::Ready(_), over) => (over, None),
+                (Poll::Pending, at) => (None, at),
+            };
+            over.iter().for_each(|path| instance.forget_waiting(path));
+            let before = std::mem::replace(&mut waits.at, at);
             before.filter(|before| waits.at.as_ref() != Some(before)).inspect(|before| instance.forget_waiting(before));
             answer
         })

@@ -1,8 +1,8 @@
 //! What a program does that is no operation, as far as it can be noticed: it awaits something else, or drops an
 //! operation that waits.
 //!
-//! Either leaves to chance what the program does next, and a replay may go another way. Only [`crate::run_local`] refuses
-//! it; a node describes it (see [`RoleInstance::describe`]).
+//! Either leaves to chance what the program does next, and a replay may go another way. Only [`crate::run_local`]
+//! refuses it; a node describes it (see [`RoleInstance::describe`]).
 
 use std::sync::atomic::Ordering;
 

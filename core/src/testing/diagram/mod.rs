@@ -1,6 +1,6 @@
 //! A choreography as a sequence diagram, drawn from runs of it: [`Diagram`].
 //!
-//! `run` is one run, `build` makes items of it, `merge` joins the items of several runs; `mermaid` and `svg` write them.
+//! `run` is one run, `build` makes items of it, `merge` joins the items of several runs; `mermaid` and `svg` write it.
 
 mod build;
 mod item;

@@ -1,7 +1,7 @@
 //! A diagram as an SVG image.
 //!
-//! `layout` says where columns and frames are; this module draws from top to bottom. Lengths are in pixels. Texts are as
-//! wide as the font of the reader makes them; `layout` reckons with a wide one.
+//! `layout` says where columns and frames are; this module draws from top to bottom. Lengths are in pixels. Texts are
+//! as wide as the font of the reader makes them; `layout` reckons with a wide one.
 
 mod layout;
 
