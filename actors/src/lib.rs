@@ -180,6 +180,10 @@ mod outside_page {}
 mod actors_page {}
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/language/determinism.md")]
+mod determinism_page {}
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/how-to/evolution.md")]
 mod evolution_page {}
 
