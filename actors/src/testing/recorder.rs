@@ -7,7 +7,7 @@ use accompanist_core::frame::{Frame, Header, Packet};
 use accompanist_core::id::InstanceId;
 use accompanist_core::record::{Closed, Opened, read_value};
 use accompanist_core::testing::{InvariantMonitor, Violation};
-use accompanist_core::{IdempotencyKey, NodeId, SessionId};
+use accompanist_core::{IdempotencyKey, NodeId, RoleNames, SessionId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -175,7 +175,7 @@ impl EventRecorder {
         self.seen().watch.role_name(id.session, id.role)
     }
 
-    pub(super) fn note_roles(&self, choreography: &str, version: u32, roles: accompanist_core::RoleNames) {
+    pub(super) fn note_roles(&self, choreography: &str, version: u32, roles: RoleNames) {
         self.seen().watch.note_roles(choreography, version, roles);
     }
 

@@ -22,7 +22,7 @@ impl Role for Client {
 struct Worker;
 impl Role for Worker {
     const NAME: &'static str = "worker";
-    type Service = ();
+    type Service = String; // The name of the node.
 }
 
 /// How often each member has marked a session here.
@@ -65,6 +65,19 @@ impl Choreography for Shift {
     }
 }
 
+/// Which node plays each member.
+struct Who;
+impl Choreography for Who {
+    const NAME: &'static str = "who";
+    type Roles = (Client, Many<Worker>);
+    type Input = At<Client, ()>;
+    type Output = At<Client, Vec<String>>;
+    async fn run(&self, ctx: &Context<Self::Roles>, _: At<Client, ()>) -> Result<Self::Output, Abort> {
+        let nodes = ctx.each(Worker, |worker, _| worker.service().clone());
+        ctx.gather_each(Worker, Client, &nodes).await
+    }
+}
+
 fn number(member: FamilyMember<Worker>) -> u32 {
     u32::try_from(member.number()).unwrap()
 }
@@ -78,8 +91,8 @@ struct Yard {
 
 impl Yard {
     fn builder(&self, name: &str, disk: usize) -> NodeBuilder {
-        let builder = on_disk(name, &self.disks[disk], self.network.clone()).choreography(Shift);
-        if disk == 0 { builder.role(Client, Arc::new(())) } else { builder.role(Worker, Arc::new(())) }
+        let builder = on_disk(name, &self.disks[disk], self.network.clone()).choreography(Shift).choreography(Who);
+        if disk == 0 { builder.role(Client, Arc::new(())) } else { builder.role(Worker, Arc::new(name.to_owned())) }
     }
 
     async fn client(&self) -> TestNode {
@@ -126,6 +139,15 @@ async fn give_tools(session: SessionId, nodes: [&Node; 2], placed: &[BTreeMap<u3
 async fn shift(last_again: bool) -> (Result<Vec<u32>, SessionError>, [BTreeMap<u32, u32>; 2]) {
     let yard = Yard::default();
     let (client, one, two) = (yard.client().await, yard.worker(1).await, yard.worker(2).await);
+    within(async {
+        loop {
+            let nodes = client.start(Who, ()).members(Worker, 2).await.unwrap().settled().await.unwrap();
+            if nodes[0] != nodes[1] {
+                break; // The client can cast both.
+            }
+        }
+    })
+    .await;
     let again = vec![true, true, true, true, last_again];
     let session = within(client.start(Shift, again).members(Worker, 5)).await.unwrap();
     let placed = all_have_marked([&one, &two], 5).await;
@@ -206,6 +228,7 @@ impl Choreography for FromBelow {
 async fn a_choreography_that_a_family_would_start_is_refused_by_the_builder() {
     let disk = MemoryDisk::default();
     let builder = Node::builder(node_id("one")).store(disk.open().unwrap()).transport(LocalNetwork::new());
-    let error = within(builder.role(Worker, Arc::new(())).choreography(FromBelow).start()).await.unwrap_err();
+    let error =
+        within(builder.role(Worker, Arc::new(String::new())).choreography(FromBelow).start()).await.unwrap_err();
     assert!(matches!(error, NodeError::StartedByFamily { role: "worker", .. }), "{error}");
 }
