@@ -203,7 +203,9 @@ impl Engine {
                 (Poll::Ready(_), over) => (over, None),
                 (Poll::Pending, at) => (None, at),
             };
-            over.iter().for_each(|path| instance.forget_waiting(path));
+            if let Some(path) = &over {
+                instance.forget_waiting(path);
+            }
             let before = std::mem::replace(&mut waits.at, at);
             before.filter(|before| waits.at.as_ref() != Some(before)).inspect(|before| instance.forget_waiting(before));
             answer

@@ -4,14 +4,10 @@ use std::{error::Error, path::Path, sync::Arc};
 
 use accompanist::{prelude::*, transport::LocalNetwork};
 
-#[derive(Clone, Copy)]
+#[derive(Role)]
 struct Shop;
-#[rustfmt::skip]
-impl Role for Shop { const NAME: &'static str = "shop"; type Service = (); }
-#[derive(Clone, Copy)]
+#[derive(Role)]
 struct Bank;
-#[rustfmt::skip]
-impl Role for Bank { const NAME: &'static str = "bank"; type Service = (); }
 
 /// A table of a role's built-in state: how many are left, by what they are.
 const SHELF: Table<String, u32> = Table::new("shelf");

@@ -5,20 +5,12 @@ use std::time::Duration;
 use accompanist::prelude::*;
 
 /// The shop.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Role)]
 pub struct Shop;
-impl Role for Shop {
-    const NAME: &'static str = "shop";
-    type Service = ();
-}
 
 /// The bank.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Role)]
 pub struct Bank;
-impl Role for Bank {
-    const NAME: &'static str = "bank";
-    type Service = ();
-}
 
 // ANCHOR: reserve
 /// A table of the shop: how many are left, by what they are.

@@ -516,7 +516,7 @@ impl Engine {
                 format!("{member}"),
                 format!("there are {members} members in this session"),
             );
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

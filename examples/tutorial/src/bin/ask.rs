@@ -3,19 +3,11 @@
 // ANCHOR: roles
 use accompanist::prelude::*;
 
-#[derive(Clone, Copy)]
+#[derive(Role)]
 struct Shop;
-impl Role for Shop {
-    const NAME: &'static str = "shop";
-    type Service = ();
-}
 
-#[derive(Clone, Copy)]
+#[derive(Role)]
 struct Bank;
-impl Role for Bank {
-    const NAME: &'static str = "bank";
-    type Service = ();
-}
 // ANCHOR_END: roles
 
 // ANCHOR: choreography
