@@ -455,7 +455,7 @@ impl Engine {
         if member.index() >= self.members() {
             let members = self.members();
             self.instance().cannot_use(path.clone(), format!("there is no {member} among {members} members"));
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
