@@ -124,13 +124,14 @@ async fn all_have_marked(nodes: [&Node; 2], members: usize) -> [BTreeMap<u32, u3
     .await
 }
 
-/// Gives each member its tool, at the node that plays it.
+/// Gives each member its tool, at the node that plays it: the last member, which may refuse, comes last.
 async fn give_tools(session: SessionId, nodes: [&Node; 2], placed: &[BTreeMap<u32, u32>; 2]) {
-    for (node, members) in nodes.into_iter().zip(placed) {
-        for member in members.keys() {
-            let handle = node.member_instance(Shift, session, Worker, u8::try_from(*member).unwrap());
-            within(handle.signal("tool", "1", &(100 + member))).await.unwrap();
-        }
+    let members =
+        nodes.into_iter().zip(placed).flat_map(|(node, members)| members.keys().map(move |member| (*member, node)));
+    let members: BTreeMap<u32, &Node> = members.collect();
+    for (member, node) in members {
+        let handle = node.member_instance(Shift, session, Worker, u8::try_from(member).unwrap());
+        within(handle.signal("tool", "1", &(100 + member))).await.unwrap();
     }
 }
 
