@@ -99,7 +99,7 @@ impl LocalTransaction for Get {
     type Input = String;
     type Output = Option<u32>;
     fn commit(&self, rows: &mut State<'_>, key: &String) -> Result<Option<u32>, Abort> {
-        Ok(ROWS.get(rows, key.as_str())?)
+        ROWS.get(rows, key.as_str())
     }
     fn compensate(&self, _: &mut State<'_>, _: &String, _: &Option<u32>) -> Result<(), Retry> {
         Ok(())
@@ -325,10 +325,10 @@ async fn members_compensate_backwards_from_the_last_to_the_first() {
     let ledger = Arc::new(Ledger::default());
     let services = Services::new().with(Store, ledger.clone()).members(Store, 4);
     assert_eq!(run_local(Backwards, vec![1; 4], &services).await.unwrap_err().code(), "recalled");
-    let undone = ledger.undone.lock().unwrap();
+    let undone = ledger.undone.lock().unwrap().clone();
     let mut sorted = undone.clone();
     sorted.sort_by(|one, other| other.path.cmp(&one.path));
-    assert_eq!((undone.len(), &*undone), (4, &sorted));
+    assert_eq!((undone.len(), undone), (4, sorted));
     let setup = || TestSetup::new(Services::new().with(Store, Arc::default()).members(Store, 2));
     check_crashes(Backwards, vec![1; 2], 1, setup).await.unwrap_or_else(|failure| panic!("{failure}"));
 }
@@ -392,7 +392,7 @@ choreography!(Deal: Stores, At<Client, u32> => At<Client, Vec<(usize, u32)>>, |c
     // The client deals with all stores side by side; each deal has messages, branches and steps of its own.
     let deals = ctx.for_each(Store, (Client,), async |ctx, member| {
         let offer = ctx.comm(Client, Store, &most).await?;
-        let wanted = ctx.locally(Store, |store| store.get(&offer) + 2 * member.number() as u32);
+        let wanted = ctx.locally(Store, |store| store.get(&offer) + 2 * u32::try_from(member.number()).unwrap());
         let booked = ctx.try_transact(Book, &wanted).await?;
         let agreed = ctx.locally(Store, |store| store.get(&booked).is_ok());
         if ctx.broadcast(Store, &agreed).await? {
