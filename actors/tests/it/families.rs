@@ -199,7 +199,7 @@ async fn a_start_gives_a_family_a_size_that_it_can_have() {
     assert!(matches!(error, StartError::OptionTwice { .. }), "{error}");
     // A family without members needs no node, and one node plays as many as are wanted.
     let none = within(client.start(Shift, Vec::new()).members(Worker, 0)).await.unwrap();
-    assert_eq!(within(none.settled()).await.unwrap(), []);
+    assert_eq!(within(none.settled()).await.unwrap(), Vec::<u32>::new());
     let all =
         within(client.start(Shift, vec![true; MEMBERS_MAX]).key("all").members(Worker, MEMBERS_MAX)).await.unwrap();
     let error = client.start(Shift, vec![true; MEMBERS_MAX]).key("all").members(Worker, 1);
