@@ -62,7 +62,7 @@ impl Settings {
         let what =
             "a node cannot begin with an empty store (`fresh`) and go on with an older one: leave one of the two out";
         let mistake = || ConfigMistake::of_key(["accept_restore"], what).against([vec!["fresh".into()]]);
-        (self.fresh && self.accept_restore).then(|| mistake().with_value(false))
+        (self.fresh && self.accept_restore).then(|| mistake().with_value(&false))
     }
 
     /// Returns the names of roles, choreographies and groups in the settings that the node does not have.
@@ -118,7 +118,7 @@ fn contradiction(keys: [&str; 2], shown: [&dyn Display; 2], written: [impl Displ
     let ([value, bound], [value_written, bound_written]) = (shown, written);
     let of_other = format!("{bound} is below `{}`, {value}: give a longer one", keys[0]);
     let of_key = format!("{value} is above `{}`, {bound}: give a shorter one", keys[1]);
-    let reversed = ConfigMistake::of_key(other.clone(), of_other).with_value(value_written).against([key.clone()]);
-    let mistake = ConfigMistake::of_key(key, of_key).with_value(bound_written).against([other]);
+    let reversed = ConfigMistake::of_key(other.clone(), of_other).with_value(&value_written).against([key.clone()]);
+    let mistake = ConfigMistake::of_key(key, of_key).with_value(&bound_written).against([other]);
     ConfigMistake { reversed: Some(Box::new(reversed)), ..mistake }
 }

@@ -73,13 +73,13 @@ impl ConfigMistake {
 
     fn with_usual_value(self) -> Self {
         match examples::value_of(&self.key) {
-            Some(value) => self.with_value(value),
+            Some(value) => self.with_value(&value),
             None => self,
         }
     }
 
     /// Replaces the example: `value` is TOML.
-    pub(super) fn with_value(self, value: impl ToString) -> Self {
+    pub(super) fn with_value(self, value: &impl ToString) -> Self {
         let key = self.key.clone();
         self.or_right(key, value.to_string())
     }

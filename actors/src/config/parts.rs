@@ -80,7 +80,7 @@ impl ZenohSection {
                 "it is `{system}`, and `zenoh.namespace` is `{namespace}`: give both the same, or leave it out"
             );
             let mistake = ConfigMistake::of_key(["system"], what).against([key("namespace")]);
-            found.push(mistake.with_value(format!("\"{namespace}\"")));
+            found.push(mistake.with_value(&format!("\"{namespace}\"")));
         }
         let (payload, packet) = (settings.limits.payload_bytes_max, self.packet_bytes_max);
         if payload >= packet {
@@ -89,7 +89,7 @@ impl ZenohSection {
                  or raise the other at all nodes"
             );
             let mistake = ConfigMistake::of_key(["limits", "payload_bytes_max"], what);
-            found.push(mistake.with_value(packet / 2).against([key("packet_bytes_max")]));
+            found.push(mistake.with_value(&(packet / 2)).against([key("packet_bytes_max")]));
         }
         found
     }

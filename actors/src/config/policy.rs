@@ -118,7 +118,7 @@ impl Policy {
         );
         let others = ["restarts_max", "delay_min", "delay_max", "jitter"].map(|key| vec![key.to_owned()]);
         let mistake = ConfigMistake::of_key(["period"], text).against(others);
-        Some(mistake.with_value(format!("\"{}\"", humantime::format_duration(enough))))
+        Some(mistake.with_value(&format!("\"{}\"", humantime::format_duration(enough))))
     }
 
     /// Returns the pause before the next restart after `times` restarts without a reset of the back-off; `random` is

@@ -177,7 +177,7 @@ fn mistake_of(path: Vec<String>, message: &str) -> ConfigMistake {
             let right = meant.or(known.first().copied()).map(|word| Value::from(word).to_string());
             let mistake = ConfigMistake::of_key(path, format!("there is no such word{hint}"));
             match right {
-                Some(right) => mistake.with_value(right),
+                Some(right) => mistake.with_value(&right),
                 None => mistake,
             }
         }
