@@ -25,7 +25,9 @@ impl Node {
     /// # impl Choreography for Sale {
     /// #     const NAME: &'static str = "sale"; type Roles = (Seller,);
     /// #     type Input = At<Seller, u32>; type Output = At<Seller, u32>;
-    /// #     async fn run(&self, _: &Context<Self::Roles>, books: At<Seller, u32>) -> Result<At<Seller, u32>, Abort> { Ok(books) }
+    /// #     async fn run(&self, _: &Context<Self::Roles>, books: At<Seller, u32>) -> Result<Self::Output, Abort> {
+    /// #         Ok(books)
+    /// #     }
     /// # }
     /// #[tokio::main]
     /// async fn main() -> Result<(), NodeError> {

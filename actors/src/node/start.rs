@@ -82,7 +82,9 @@ impl<C: Choreography> Start<'_, C> {
     /// # impl Choreography for Squares {
     /// #     const NAME: &'static str = "squares"; type Roles = (Client, Many<Worker>);
     /// #     type Input = At<Client, Vec<u32>>; type Output = At<Client, Vec<u32>>;
-    /// #     async fn run(&self, ctx: &Context<Self::Roles>, numbers: At<Client, Vec<u32>>) -> Result<Self::Output, Abort> {
+    /// #     async fn run(
+    /// #         &self, ctx: &Context<Self::Roles>, numbers: At<Client, Vec<u32>>,
+    /// #     ) -> Result<Self::Output, Abort> {
     /// #         let each = ctx.scatter(Client, Worker, &numbers).await?;
     /// #         let each = ctx.each(Worker, |worker, member| worker.get(each.at(member)).pow(2));
     /// #         ctx.gather_each(Worker, Client, &each).await

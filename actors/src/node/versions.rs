@@ -78,9 +78,9 @@ impl Node {
         if versions.is_empty() { Ok(None) } else { self.cast(id.session, &versions, members).await.map(Some) }
     }
 
-    /// Chooses the highest version that a cast can play, and the cast, in which the role family has `members`; waits a while for nodes that have not been
-    /// received yet. What nodes advertised before this node's last start is no reason to choose a lower version,
-    /// which they may have given up since.
+    /// Chooses the highest version that a cast can play, and the cast, in which the role family has `members`; waits a
+    /// while for nodes that have not been received yet. What nodes advertised before this node's last start is no
+    /// reason to choose a lower version, which they may have given up since.
     pub(super) async fn cast(
         &self,
         session: SessionId,

@@ -172,7 +172,8 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// The index of a role in a session, from 0: the single roles in the order of the tuple, then the members of the family.
+/// The index of a role in a session, from 0: the single roles in the order of the tuple, then the members of the
+/// family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RoleIndex(pub u8);

@@ -20,10 +20,10 @@ const PACKED_BYTES_USUAL: usize = 128;
 /// A type that can be sent between roles or recorded: every `serde` type that owns its data and reads back what it
 /// writes.
 ///
-/// The encoding is self-describing, with the names of types, fields and variants, so all of serde's attributes work, and
-/// a value is not read as one of another type. A value is read back when it is encoded, and refused at that point if
-/// its type cannot do that. A value that a replay encodes again (a message, a step's input) must not contain a
-/// `HashMap` or `HashSet`. `docs/programming-model.md` says which changes of a type are compatible with open sessions.
+/// The encoding is self-describing, with the names of types, fields and variants, so all of serde's attributes work,
+/// and a value is not read as one of another type. A value is read back when it is encoded, and refused at that point
+/// if its type cannot do that. A value that a replay encodes again (a message, a step's input) must not contain a
+/// `HashMap` or `HashSet`. `docs/how-to/evolution.md` says which changes of a type are compatible with open sessions.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent or recorded",
     label = "this type has no bytes",

@@ -129,7 +129,8 @@ impl<R: Role> fmt::Debug for FamilyMembers<R> {
 /// A value of type `T` at each member of the role family of `R`: each member has a value of its own, and all other
 /// roles have none.
 ///
-/// Like an [`At`], it can be read at its place only: [`Each::at`] gives the part of one member, which that member reads.
+/// Like an [`At`], it can be read at its place only: [`Each::at`] gives the part of one member, which that member
+/// reads.
 pub struct Each<R, T> {
     own: At<R, T>,
     /// What this role has of the other members' values.

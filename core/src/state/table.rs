@@ -33,8 +33,9 @@ use crate::contract::{Direction, KeyRange};
 /// ```
 ///
 /// As long as a table has rows, do not change its key type, and change its value type only compatibly
-/// (`docs/programming-model.md`). For another type, use another table name. A read by another type is refused, with
-/// both types in the error. The type of the keys is that of the first row that the table ever had; see [`Key::describe`].
+/// (`docs/how-to/evolution.md`). For another type, use another table name. A read by another type is refused, with
+/// both types in the error. The type of the keys is that of the first row that the table ever had; see
+/// [`Key::describe`].
 ///
 /// # Errors
 /// All operations fail if the store cannot be read, or if a value is of another type. Pass such errors on with `?`:

@@ -15,7 +15,7 @@ use crate::state::State;
 /// The service honours [`Local::key`]: a second commit (or compensation) under the same key has no further effect and
 /// returns the answer of the first. The runtime repeats the request after a crash, because it cannot know how far the
 /// request got. The service keeps what it has committed as long as a session may live, and refuses a commit that
-/// arrives after its compensation. See `docs/programming-model.md`.
+/// arrives after its compensation. See `docs/how-to/services.md`.
 ///
 /// ```
 /// # use std::collections::BTreeMap;

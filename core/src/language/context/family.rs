@@ -69,7 +69,7 @@ impl<Roles: RoleSet> Context<Roles> {
     /// # impl Choreography for Squares {
     /// #     const NAME: &'static str = "squares"; type Roles = (Client, Many<Worker>);
     /// #     type Input = At<Client, u32>; type Output = At<Client, Vec<u32>>;
-    /// async fn run(&self, ctx: &Context<Self::Roles>, number: At<Client, u32>) -> Result<At<Client, Vec<u32>>, Abort> {
+    /// async fn run(&self, ctx: &Context<Self::Roles>, number: At<Client, u32>) -> Result<Self::Output, Abort> {
     ///     let each: Each<Worker, u32> = ctx.multicast_each(Client, Worker, &number).await?;
     ///     let each = ctx.each(Worker, |worker, member| worker.get(each.at(member)) * member.number() as u32);
     ///     ctx.gather_each(Worker, Client, &each).await

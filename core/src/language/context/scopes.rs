@@ -176,7 +176,7 @@ impl<Roles: RoleSet> Context<Roles> {
     /// conclave), and that role's answer. The steps of an ended turn are final: a later abort compensates the steps
     /// before the loop and those of the current turn, but not those of ended turns. The turn that breaks does not end
     /// in this sense: its steps belong to whatever follows the loop. Within a [`Context::saga`], `repeat` is a plain
-    /// loop without checkpoints, which the saga can compensate as a whole. See `docs/programming-model.md` for more.
+    /// loop without checkpoints, which the saga can compensate as a whole. See `docs/language/loops.md` for more.
     ///
     /// ```
     /// # use std::ops::ControlFlow;
