@@ -89,7 +89,10 @@ mod tests {
         let committed = Marker::committed(&("a", 300_u32).1).unwrap();
         assert_eq!(committed.columns(), ("committed", Some(&[1, 0xa5, 0xac, 0x02][..])));
         let refused = Marker::refused(&Abort::new("no", "why")).unwrap();
-        assert_eq!(refused.columns(), ("refused", Some(&b"\x01\xb7\x05Abort\xb0\x02\x04code\x82no\x07message\x83why"[..])));
+        assert_eq!(
+            refused.columns(),
+            ("refused", Some(&b"\x01\xb7\x05Abort\xb0\x02\x04code\x82no\x07message\x83why"[..]))
+        );
         assert_eq!(Marker::Compensated.columns(), ("compensated", None));
     }
 

@@ -17,7 +17,7 @@ use accompanist::ractor::{Actor, ActorProcessingErr, ActorRef};
 use accompanist::store::MemoryDisk;
 use accompanist::supervision::{Group, Restart};
 use accompanist::transport::LocalNetwork;
-use accompanist::{Config, CordonError, DrainError, ForgetError, LeaveError, MembersError, SealError};
+use accompanist::{Config, CordonError, DrainError, FamilySizeError, ForgetError, LeaveError, MembersError, SealError};
 use accompanist_core::frame::{AdvertisementError, Packet, PacketError};
 
 use crate::support::{TestNode, node_id, on_disk, within};
@@ -84,6 +84,8 @@ fn samples() -> Vec<(&'static str, Box<dyn Error>)> {
         of(NodeError::from(SealError::NoMembers)),
         of(NodeError::from(TransportError::NameTaken(node_id("shop")))),
         of(start()),
+        of(FamilySizeError::NoFamily),
+        of(StartError::Family(FamilySizeError::TooLarge { family: "worker", members: 65 })),
         of(DrainError::from(store())),
         of(LeaveError::from(store())),
         of(LeaveError::from(DrainError::from(store()))),

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use crate::base::error_text::debug_as_text;
 use crate::base::id::RoleIndex;
 
 /// The maximum number of members of a role family in one session. It bounds what a header, an abort and backwards
@@ -120,7 +121,8 @@ pub(crate) fn role_name(names: RoleNames, role: RoleIndex) -> String {
 }
 
 /// The error for the size of a role family that a session cannot have.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum FamilySizeError {
     /// The choreography has a role family, and the caller gave no number of members.
     #[error("the role family `{family}` has no size: give the number of its members with `members`")]
@@ -140,6 +142,8 @@ pub enum FamilySizeError {
     #[error("the choreography has no role family whose members could be counted: leave `members` out")]
     NoFamily,
 }
+
+debug_as_text!(FamilySizeError);
 
 #[cfg(test)]
 mod tests {
