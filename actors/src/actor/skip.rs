@@ -62,14 +62,14 @@ impl InstanceOperator {
             return Err(self.does_not_fit(WAY, "is stopped with no message in its way", instead));
         };
         tracing::warn!(id = %self.id(), ?message, "an operator has a message skipped");
-        self.try_again(vec![skip]).await?;
+        self.try_again(skip).await?;
         Ok(message)
     }
 }
 
 /// Finds, in its journal, the message that the actor's end of the channel `id` handles next, and returns it with the
-/// change that has it skipped. Returns `None` if no message has arrived.
-fn message_in_the_way(id: InstanceId, records: &[Record]) -> Option<Result<(SkippedMessage, Change), StoreError>> {
+/// changes that have it skipped. Returns `None` if no message has arrived.
+fn message_in_the_way(id: InstanceId, records: &[Record]) -> Option<Result<(SkippedMessage, Vec<Change>), StoreError>> {
     let broadcast = |record: &'_ Record| match record {
         Record::Received { path, from: SENDER, operation: Operation::Broadcast, payload } => {
             Some((path.clone(), payload.clone()))
@@ -96,13 +96,14 @@ fn message_in_the_way(id: InstanceId, records: &[Record]) -> Option<Result<(Skip
     Some(skip(id.session, envelope).map(|change| (message, change)))
 }
 
-fn skip(channel: SessionId, envelope: &Envelope) -> Result<Change, StoreError> {
+/// The changes that have the message skipped: the request, and, as it may be the table's first row, the type of its keys.
+fn skip(channel: SessionId, envelope: &Envelope) -> Result<Vec<Change>, StoreError> {
     let base = Writes::default();
     let mut books = State::new(&base, ACTOR_TABLES);
     let put = fingerprint(envelope).and_then(|envelope| SKIPS.put(&mut books, channel, &envelope));
     let failed = |reason: String| StoreError::Failed(format!("a message cannot be skipped: {reason}"));
     put.map_err(|abort| failed(abort.message().to_owned()))?;
-    books.into_writes().into_batch().pop().ok_or_else(|| failed("nothing was written".into()))
+    Ok(books.into_writes().into_batch())
 }
 
 fn fingerprint(envelope: &Envelope) -> Result<Fingerprint, Abort> {

@@ -217,6 +217,11 @@ impl Machine {
         self.stop(Stop::Undecodable { role, path, of, reason });
     }
 
+    /// Stops the instance because the session has no such member of its role family.
+    pub(crate) fn has_no_member(&mut self, path: Path, member: String, members: u8) {
+        self.stop(Stop::UnknownMember { path, member, members });
+    }
+
     /// Aborts because a value of the program cannot be sent or recorded. Nothing has been done with that value yet.
     pub(crate) fn refuse_value(&mut self, path: &Path, error: &CodecError) {
         self.abort_at(path, &Abort::new(Abort::NOT_ENCODABLE, format!("a value at {path} cannot be used: {error}")));

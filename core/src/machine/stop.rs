@@ -41,6 +41,19 @@ pub enum Stop {
         /// A description of the error.
         reason: String,
     },
+    /// The program names a member of a role family that the session does not have.
+    #[error(
+        "there is no {member} among {members} members, at {path}: the handle is of another session, so take it from \
+         `members` of this one"
+    )]
+    UnknownMember {
+        /// The path of the operation.
+        path: Path,
+        /// The member, for people.
+        member: String,
+        /// The number of members that the session has.
+        members: u8,
+    },
     /// The role has no service, or one of another type than [`Role::Service`](crate::Role::Service).
     #[error("role `{role}` has no service of the type it works with: give it one where the role is played")]
     NoService {

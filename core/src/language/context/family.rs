@@ -511,11 +511,7 @@ impl Engine {
     async fn require_member<R: Role>(&self, path: &Path, member: FamilyMember<R>) {
         if member.index() >= self.members() {
             let members = self.members();
-            self.instance().cannot_use(
-                path.clone(),
-                format!("{member}"),
-                format!("there are {members} members in this session"),
-            );
+            self.instance().has_no_member(path.clone(), member.to_string(), members);
             std::future::pending::<()>().await;
         }
     }
