@@ -127,6 +127,14 @@ impl<'a> State<'a> {
         bytes
     }
 
+    /// Whether a key of the store is that of a row, and not that of a table's key type.
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_row(key: &[u8]) -> bool {
+        let length = |bytes: &[u8]| bytes.first_chunk().map(|length| u16::from_be_bytes(*length));
+        let table = length(key).and_then(|role| length(key.get(2 + usize::from(role)..)?));
+        table != Some(u16::MAX)
+    }
+
     /// Checks that the rows of `table`, if there are any, have keys of type `K`. Returns whether the type is recorded.
     fn check_keys<K: Key>(&self, table: &'static str) -> Result<bool, Abort> {
         let checked = (table, std::any::type_name::<K>());

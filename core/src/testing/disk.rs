@@ -6,7 +6,7 @@ use crate::base::id::{InstanceId, Path};
 use crate::contract::{Batch, Change, Direction, Entry, KeyRange, Space, StoreError};
 use crate::machine::{Limits, LocalResult, Machine, Write};
 use crate::record::{Closed, Opened, Record, read_value};
-use crate::state::ReadState;
+use crate::state::{ReadState, State};
 
 /// The data that one role has made durable, by space and key.
 ///
@@ -76,6 +76,11 @@ impl Disk {
     pub fn entries(&self, space: Space) -> Vec<Entry> {
         let entries = self.0.iter().filter(|((of, _), _)| *of == space);
         entries.map(|((_, key), value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Returns the rows of the built-in state, in order, without what is recorded of the tables themselves.
+    pub fn rows(&self) -> Vec<Entry> {
+        self.entries(Space::State).into_iter().filter(|(key, _)| State::is_row(key)).collect()
     }
 
     /// Returns the opening record of the one session on this disk.

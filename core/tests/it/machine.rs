@@ -20,7 +20,7 @@ use futures_util::TryStreamExt;
 use futures_util::future::poll_immediate;
 use futures_util::stream::FuturesUnordered;
 
-use crate::rig::{Bank, Disk, Rig, acked, bank_step, choreography, path, payload, roles, rows, said, session, value};
+use crate::rig::{Bank, Disk, Rig, acked, bank_step, choreography, path, payload, roles, said, session, value};
 use crate::trade::{BUYER, Buyer, Charge, SELLER, Seller, Trade, service};
 
 roles! { Solo "solo" Bank }
@@ -675,7 +675,7 @@ impl World {
         assert_eq!(self.bank.keys().len(), 2, "{story}: a step was run under another key");
         if self.n == 0 {
             assert_eq!(closed.outcome, Outcome::Compensated(Abort::new("zero", "at the end")), "{story}");
-            assert_eq!(rows(&self.disk), [], "{story}: the state is not as before");
+            assert_eq!(self.disk.rows(), [], "{story}: the state is not as before");
             assert_eq!(self.bank.balance(), 0, "{story}");
             return;
         }
@@ -683,7 +683,7 @@ impl World {
         let (drawn, count, paid): (u64, u32, u32) = value(&closed.output.expect("an output"));
         assert_eq!((count, paid), (2, self.n + 2), "{story}: a local step was not taken exactly once");
         assert_eq!(self.bank.balance(), self.n + self.n + 1, "{story}");
-        let state = rows(&self.disk);
+        let state = self.disk.rows();
         let (_, kept) = state.iter().find(|(key, _)| key.ends_with(b"drawn")).expect("kept");
         assert_eq!(kept, payload(&drawn).as_slice(), "{story}: the number changed from one life to the next");
     }

@@ -8,7 +8,7 @@ use accompanist_core::{State, Table};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::rig::{Disk, rows};
+use crate::rig::Disk;
 
 type Key = (String, u8);
 const TABLES: [(&str, Table<Key, u32>); 3] =
@@ -163,7 +163,7 @@ proptest! {
         for steps in &groups {
             group_commit(&mut disk, &mut model, steps);
         }
-        let stored = rows(&disk).len();
+        let stored = disk.rows().len();
         prop_assert_eq!(stored, model.len());
         for (at, (role, table)) in TABLES.into_iter().enumerate() {
             let state = State::new(&disk, role);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
-use accompanist_core::contract::{Change, Environment, Space};
+use accompanist_core::contract::{Change, Environment};
 use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Header, Operation, Receipt};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::machine::{Effects, Limits, Machine, Write};
@@ -212,15 +212,6 @@ pub fn gather(all: &mut Effects, later: Effects) -> Vec<Write> {
     all.lacking.extend(later.lacking);
     all.retries.extend(later.retries);
     later.writes
-}
-
-/// The rows of the built-in state, without what is recorded of the keys of tables (after the role, the length 65535).
-pub fn rows(disk: &Disk) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let is_row = |key: &[u8]| {
-        let role = usize::from(u16::from_be_bytes([key[0], key[1]]));
-        key[2 + role..4 + role] != [u8::MAX; 2]
-    };
-    disk.entries(Space::State).into_iter().filter(|(key, _)| is_row(key)).collect()
 }
 
 pub fn id(role: u8) -> InstanceId {

@@ -3,7 +3,6 @@
 use std::sync::OnceLock;
 
 use accompanist_core::Path;
-use accompanist_core::contract::Space;
 use accompanist_core::frame::{Body, Outcome};
 use accompanist_core::record::Record;
 use stateright::Property;
@@ -162,7 +161,7 @@ fn same_bytes(state: &State) -> bool {
 /// Steps on the built-in state count one up, and down again.
 fn one_batch(state: &State) -> bool {
     state.seats.iter().all(|seat| {
-        let rows = seat.stored.disk.entries(Space::State);
+        let rows = seat.stored.disk.rows();
         if rows.iter().any(|(_, value)| value.last() != Some(&1)) {
             return false; // It ran twice.
         }
