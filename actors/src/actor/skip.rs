@@ -96,7 +96,8 @@ fn message_in_the_way(id: InstanceId, records: &[Record]) -> Option<Result<(Skip
     Some(skip(id.session, envelope).map(|change| (message, change)))
 }
 
-/// The changes that have the message skipped: the request, and, as it may be the table's first row, the type of its keys.
+/// The changes that have the message skipped: the request, and, as it may be the table's first row, the type of its
+/// keys.
 fn skip(channel: SessionId, envelope: &Envelope) -> Result<Vec<Change>, StoreError> {
     let base = Writes::default();
     let mut books = State::new(&base, ACTOR_TABLES);
