@@ -54,7 +54,8 @@ impl Node {
         }
         #[cfg(feature = "zenoh")]
         if let Some(zenoh) = config.zenoh.clone() {
-            builder = builder.transport(ZenohTransport::open(zenoh).await?);
+            // Boxed, since it is large and the caller's future would hold it all the time.
+            builder = builder.transport(Box::pin(ZenohTransport::open(zenoh)).await?);
         }
         Ok(builder.settings_of(config))
     }

@@ -130,7 +130,7 @@ fn every_error_is_text_where_only_debug_is_asked_for() {
         let mut text = error.to_string();
         let mut next = error.source();
         while let Some(cause) = next {
-            text.push_str(&format!(": {cause}"));
+            text = format!("{text}: {cause}");
             next = cause.source();
         }
         assert_eq!(format!("{error:?}"), text, "{name}");

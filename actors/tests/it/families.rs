@@ -166,7 +166,7 @@ async fn shift(last_again: bool) -> (Result<Vec<u32>, SessionError>, [BTreeMap<u
         node.is_idle().await;
     }
     let end = [marks(&one).await, marks(&two).await];
-    assert_eq!(end.each_ref().map(|marks| marks.len()), placed.each_ref().map(|marks| marks.len()), "nobody has moved");
+    assert_eq!(end.each_ref().map(BTreeMap::len), placed.each_ref().map(BTreeMap::len), "nobody has moved");
     for node in [client, one, two] {
         within(node.shutdown()).await;
     }
