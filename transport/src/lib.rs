@@ -36,6 +36,9 @@ pub use self::zenoh::{
 /// The largest packet, in bytes, that a network carries unless configured otherwise: 1 MiB.
 pub const PACKET_BYTES_MAX_DEFAULT: usize = 1 << 20;
 
+/// The namespace of a `ZenohConfig` that is given none.
+pub const ZENOH_NAMESPACE_DEFAULT: &str = "accompanist";
+
 /// The least number of bytes that `ZenohConfig::packet_bytes_max` may be.
 pub const ZENOH_PACKET_BYTES_LEAST: usize = 1024;
 

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use accompanist_core::NodeId;
-use accompanist_transport::PACKET_BYTES_MAX_DEFAULT;
+use accompanist_transport::{PACKET_BYTES_MAX_DEFAULT, ZENOH_NAMESPACE_DEFAULT};
 #[cfg(feature = "zenoh")]
 use accompanist_transport::{ZenohConfig, ZenohMode};
 use serde::{Deserialize, Serialize};
@@ -109,7 +109,7 @@ impl Default for ZenohSection {
             mode: None,
             gossip: None,
             config_file: None,
-            namespace: "accompanist".into(),
+            namespace: ZENOH_NAMESPACE_DEFAULT.into(),
             packet_bytes_max: PACKET_BYTES_MAX_DEFAULT,
             insecure: false,
         }

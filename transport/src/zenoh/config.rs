@@ -11,7 +11,7 @@ use accompanist_core::contract::{Exposure, TransportError};
 use accompanist_core::id::{NODE_ID_BYTES_MAX, is_name};
 
 use super::{credentials, exposure, plain};
-use crate::{PACKET_BYTES_MAX_DEFAULT, ZENOH_PACKET_BYTES_GREATEST, ZENOH_PACKET_BYTES_LEAST};
+use crate::{PACKET_BYTES_MAX_DEFAULT, ZENOH_NAMESPACE_DEFAULT, ZENOH_PACKET_BYTES_GREATEST, ZENOH_PACKET_BYTES_LEAST};
 
 /// The bytes that Zenoh's own messages need, and that it adds to ours.
 const MESSAGE_BYTES_EXTRA: usize = 64 * 1024;
@@ -99,7 +99,7 @@ impl Default for ZenohConfig {
             mode: None,
             gossip: None,
             config_file: None,
-            namespace: "accompanist".into(),
+            namespace: ZENOH_NAMESPACE_DEFAULT.into(),
             packet_bytes_max: PACKET_BYTES_MAX_DEFAULT,
             insecure: false,
             given: Vec::new(),
