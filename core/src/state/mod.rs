@@ -105,12 +105,8 @@ impl<'a> State<'a> {
     /// another.
     fn prefix(&self, table: &str) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.role.len() + table.len() + 4);
-        for part in [self.role, table] {
-            // No sane schema has longer names. The capped length is still unambiguous, because the whole name
-            // follows.
-            bytes.extend_from_slice(&u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());
-            bytes.extend_from_slice(part.as_bytes());
-        }
+        push_name(&mut bytes, self.role);
+        push_name(&mut bytes, table);
         bytes
     }
 
@@ -120,8 +116,7 @@ impl<'a> State<'a> {
     fn key_type_key(&self, table: &str) -> Vec<u8> {
         let role = self.role.split('\0').next().unwrap_or_default();
         let mut bytes = Vec::with_capacity(role.len() + table.len() + 4);
-        bytes.extend_from_slice(&u16::try_from(role.len()).unwrap_or(u16::MAX).to_be_bytes());
-        bytes.extend_from_slice(role.as_bytes());
+        push_name(&mut bytes, role);
         bytes.extend_from_slice(&u16::MAX.to_be_bytes());
         bytes.extend_from_slice(table.as_bytes());
         bytes
@@ -205,6 +200,13 @@ impl<'a> State<'a> {
         let reason = format!("the value under {key} is of another type: {OTHER_TYPE}; nothing was changed ({error})");
         self.failure(table, &reason)
     }
+}
+
+/// Adds a name to a key, with its length before it.
+fn push_name(key: &mut Vec<u8>, name: &str) {
+    // No sane schema has longer names. The capped length is still unambiguous, because the whole name follows.
+    key.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_be_bytes());
+    key.extend_from_slice(name.as_bytes());
 }
 
 /// The advice in errors about a row whose type is not that of its table.
