@@ -3,12 +3,19 @@
 //! A call is noted when the program makes it, whether or not its role takes part. Without the feature `testing` only
 //! the latest call is kept. This module knows neither the machine nor messages.
 
+use std::any::type_name;
 use std::fmt;
 
+use crate::base::role::Role;
 use crate::frame::Operation;
 
 /// The names of roles, as [`RoleSet::NAMES`](crate::RoleSet::NAMES) has them.
 type Names = &'static [&'static str];
+
+/// The name of one role.
+pub(crate) const fn single<R: Role>() -> Names {
+    const { &[R::NAME] }
+}
 
 /// An operation with which other operations begin their paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +43,16 @@ pub(crate) enum Call {
 }
 
 impl Call {
+    /// A value of type `T` goes from each of `from` to each of `to`.
+    pub(crate) fn message<T>(operation: Operation, from: Names, to: Names) -> Self {
+        Self::Message { operation, from, to, what: type_name::<T>() }
+    }
+
+    /// Some roles enter a scope that has no name.
+    pub(crate) const fn scoped(scope: Scope, roles: Names) -> Self {
+        Self::Scoped { scope, roles, name: "" }
+    }
+
     pub(crate) const fn own(role: &'static str, operation: &'static str) -> Self {
         Self::Own { role, operation, name: "" }
     }

@@ -11,7 +11,6 @@ mod signals;
 #[cfg(feature = "testing")]
 pub(crate) use signals::is_timer;
 
-use std::any::type_name;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -25,7 +24,7 @@ use crate::base::located::{Absent, At, Held, Local};
 use crate::base::message::Message;
 use crate::base::role::{Has, Includes, Role, RoleSet, names_of};
 use crate::frame::Operation;
-use crate::language::call::{Call, Scope as Scoping};
+use crate::language::call::{Call, Scope as Scoping, single};
 use crate::language::engine::{Engine, Indices};
 use crate::language::group::{Gather, Targets};
 use crate::step::Step;
@@ -104,19 +103,13 @@ impl<Roles: RoleSet> Context<Roles> {
         self.engine.indices_of(names_of::<Some>(), self.member)
     }
 
-    /// Takes the next path, for the operation that is being called. Every role counts every operation, so all roles
-    /// assign the same path.
-    fn take_path(&self) -> Path {
+    /// Takes the next path, for the operation that is being called, and notes the call. Every role counts every
+    /// operation, so all roles assign the same path.
+    fn called(&self, call: Call) -> Path {
         let path = self.scope.path.child(self.scope.next.fetch_add(1, Ordering::Relaxed));
         if path.depth() > Path::DEPTH_MAX {
             self.engine.instance().is_too_deep();
         }
-        path
-    }
-
-    /// Takes the path of an operation, and notes the call.
-    fn called(&self, call: Call) -> Path {
-        let path = self.take_path();
         self.engine.note_call(&path, call);
         path
     }
@@ -237,12 +230,7 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path, value) = (
             self.engine.clone(),
-            self.called(Call::Message {
-                operation: Operation::Comm,
-                from: const { &[A::NAME] },
-                to: const { &[B::NAME] },
-                what: type_name::<T>(),
-            }),
+            self.called(Call::message::<T>(Operation::Comm, single::<A>(), single::<B>())),
             value.share(),
         );
         let (from, to) = (self.index_of::<A>(), self.index_of::<B>());
@@ -296,12 +284,7 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path, value) = (
             self.engine.clone(),
-            self.called(Call::Message {
-                operation: Operation::Multicast,
-                from: const { &[A::NAME] },
-                to: To::NAMES,
-                what: type_name::<T>(),
-            }),
+            self.called(Call::message::<T>(Operation::Multicast, single::<A>(), To::NAMES)),
             value.share(),
         );
         let (from, to) = (self.index_of::<A>(), self.indices_of::<To>());
@@ -352,12 +335,7 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path, value) = (
             self.engine.clone(),
-            self.called(Call::Message {
-                operation: Operation::Broadcast,
-                from: const { &[A::NAME] },
-                to: Roles::NAMES,
-                what: type_name::<T>(),
-            }),
+            self.called(Call::message::<T>(Operation::Broadcast, single::<A>(), Roles::NAMES)),
             value.share(),
         );
         let (from, to) = (self.index_of::<A>(), self.indices_of::<Roles>());
@@ -407,12 +385,7 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path, values) = (
             self.engine.clone(),
-            self.called(Call::Message {
-                operation: Operation::Gather,
-                from: From::NAMES,
-                to: const { &[C::NAME] },
-                what: type_name::<V::Values>(),
-            }),
+            self.called(Call::message::<V::Values>(Operation::Gather, From::NAMES, single::<C>())),
             values.share(),
         );
         let (from, to) = (self.indices_of::<From>(), self.index_of::<C>());
@@ -663,8 +636,7 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Includes<Sub, I>,
         F: AsyncFnOnce(&Context<Sub>) -> Result<T, Abort>,
     {
-        let (engine, path) =
-            (self.engine.clone(), self.called(Call::Scoped { scope: Scoping::Conclave, roles: Sub::NAMES, name: "" }));
+        let (engine, path) = (self.engine.clone(), self.called(Call::scoped(Scoping::Conclave, Sub::NAMES)));
         let (roles, member) = (self.indices_of::<Sub>(), self.member);
         async move {
             if !roles.contains(&engine.role()) {
@@ -711,7 +683,7 @@ impl<Roles: RoleSet> Context<Roles> {
     /// ```
     #[must_use]
     pub fn fork(&self) -> Self {
-        let call = Call::Scoped { scope: Scoping::Fork, roles: Roles::NAMES, name: "" };
+        let call = Call::scoped(Scoping::Fork, Roles::NAMES);
         Self::within(self.engine.clone(), self.called(call), self.member)
     }
 

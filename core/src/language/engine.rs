@@ -235,9 +235,9 @@ impl Engine {
     /// Encodes a value for which every replay must produce the same bytes: with the bytes it was received in, or else
     /// with an encoding that is the same each time.
     async fn repeatable<T: Message>(&self, path: &Path, held: &Held<T>) -> Payload {
-        match held.bytes.clone().map_or_else(|| encode_repeatable(&*held.value).map(Payload::from), Ok) {
-            Ok(bytes) => bytes,
-            Err(error) => self.cannot_write(path, &error).await,
+        match &held.bytes {
+            Some(bytes) => bytes.clone(),
+            None => self.encoded_repeatably(path, &*held.value).await,
         }
     }
 

@@ -13,12 +13,6 @@ use crate::base::id::Path;
 const INSTEAD: &str = "what is awaited belongs into an `effect`, a pause into `sleep`, a limit into `comm_within`";
 
 impl RoleInstance {
-    /// Whether the program waited in no operation after its latest turn, so that nobody here knows whether it will
-    /// continue.
-    pub(crate) fn awaits_no_operation(&self) -> bool {
-        self.awaits_elsewhere
-    }
-
     /// Notes at the end of a turn whether the program waits in no operation. Between turns, what an operation waits
     /// for may have come while the program has not been polled yet.
     pub(super) fn note_foreign_await(&mut self) {
@@ -28,7 +22,7 @@ impl RoleInstance {
 
     /// Describes, for people, that the program awaits no operation. `None` if it does not.
     pub(crate) fn foreign_await(&self) -> Option<String> {
-        self.awaits_no_operation().then(|| {
+        self.awaits_elsewhere.then(|| {
             let place = self.engine.latest_call().map_or_else(
                 || "before its first operation".into(),
                 |(path, call)| format!("after its operation {path} ({call})"),

@@ -2,7 +2,6 @@
 //!
 //! A step or an effect of a member has a path of its own, because the key that its service gets is session and path.
 
-use std::any::type_name;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use crate::base::located::{Absent, At, Held, Local};
 use crate::base::message::Message;
 use crate::base::role::{Has, Includes, Many, Role, RoleSet, names_of};
 use crate::frame::Operation;
-use crate::language::call::{Call, Scope};
+use crate::language::call::{Call, Scope, single};
 use crate::language::engine::Engine;
 use crate::language::family::{Beside, Each, FamilyMember, FamilyMembers};
 use crate::step::Step;
@@ -107,12 +106,7 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path, values) = (
             self.engine.clone(),
-            self.called(Call::Message {
-                operation: Operation::Multicast,
-                from: const { &[A::NAME] },
-                to: const { &[R::NAME] },
-                what: type_name::<T>(),
-            }),
+            self.called(Call::message::<T>(Operation::Multicast, single::<A>(), single::<R>())),
             values.share(),
         );
         let from = self.index_of::<A>();
@@ -154,12 +148,7 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path, value) = (
             self.engine.clone(),
-            self.called(Call::Message {
-                operation: Operation::Multicast,
-                from: const { &[A::NAME] },
-                to: const { &[R::NAME] },
-                what: type_name::<T>(),
-            }),
+            self.called(Call::message::<T>(Operation::Multicast, single::<A>(), single::<R>())),
             value.share(),
         );
         let from = self.index_of::<A>();
@@ -186,12 +175,7 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path, value) = (
             self.engine.clone(),
-            self.called(Call::Message {
-                operation: Operation::Gather,
-                from: const { &[R::NAME] },
-                to: const { &[C::NAME] },
-                what: type_name::<T>(),
-            }),
+            self.called(Call::message::<T>(Operation::Gather, single::<R>(), single::<C>())),
             values.own().share(),
         );
         let to = self.index_of::<C>();
@@ -252,12 +236,7 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path, value) = (
             self.engine.clone(),
-            self.called(Call::Message {
-                operation: Operation::Broadcast,
-                from: const { &[R::NAME] },
-                to: Roles::NAMES,
-                what: type_name::<T>(),
-            }),
+            self.called(Call::message::<T>(Operation::Broadcast, single::<R>(), Roles::NAMES)),
             values.at(from).share(),
         );
         let to = self.indices_of::<Roles>();
@@ -308,27 +287,23 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path, value) = (
             self.engine.clone(),
-            self.called(Call::Message {
-                operation: Operation::Gather,
-                from: const { &[R::NAME] },
-                to: const { &[R::NAME] },
-                what: type_name::<T>(),
-            }),
+            self.called(Call::message::<T>(Operation::Gather, single::<R>(), single::<R>())),
             values.own().share(),
         );
         let routes: Vec<_> = FamilyMembers::new(engine.members()).map(|from| (from, route(from))).collect();
         async move {
             let mut received = Vec::new();
+            // Each sender has a path of its own, because a member sends and receives here.
+            let of = |from: FamilyMember<R>| (path.child(u32::from(from.index())), engine.member(from.index()));
             for (from, to) in &routes {
                 let Some(to) = to else { continue };
                 engine.require_member(&path, *to).await;
-                // Each sender has a path of its own, because a member sends and receives here.
-                let (path, sender) = (path.child(u32::from(from.index())), engine.member(from.index()));
+                let (path, sender) = of(*from);
                 engine.contribute(&path, sender, engine.member(to.index()), value.as_ref()).await;
             }
             let to_here = routes.iter().filter(|(_, to)| to.is_some_and(|to| engine.number() == Some(to.index())));
             for (from, _) in to_here {
-                let (path, sender) = (path.child(u32::from(from.index())), engine.member(from.index()));
+                let (path, sender) = of(*from);
                 received.push(engine.collect(&path, sender, value.as_ref()).await);
             }
             Ok(engine.at_own_member(|_| Some(Held::new(received))))
@@ -416,10 +391,7 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<Many<R>, I> + Includes<Sub, J>,
         F: AsyncFnOnce(&Context<Sub::With<R>>) -> Result<T, Abort>,
     {
-        let (engine, path) = (
-            self.engine.clone(),
-            self.called(Call::Scoped { scope: Scope::Conclave, roles: const { &[R::NAME] }, name: "" }),
-        );
+        let (engine, path) = (self.engine.clone(), self.called(Call::scoped(Scope::Conclave, single::<R>())));
         async move {
             engine.require_member(&path, member).await;
             match part_of::<Sub::With<R>, R>(&engine, path, member) {
@@ -477,10 +449,7 @@ impl<Roles: RoleSet> Context<Roles> {
         // Not an `AsyncFn`: the future of a capturing one could not be proved `Send` for the program's.
         F: AsyncFnOnce(&Context<Sub::With<R>>, FamilyMember<R>) -> Result<At<R, T>, Abort> + Clone,
     {
-        let (engine, path) = (
-            self.engine.clone(),
-            self.called(Call::Scoped { scope: Scope::Conclave, roles: const { &[R::NAME] }, name: "" }),
-        );
+        let (engine, path) = (self.engine.clone(), self.called(Call::scoped(Scope::Conclave, single::<R>())));
         async move {
             let parts = FamilyMembers::<R>::new(engine.members()).filter_map(|member| {
                 let path = path.child(u32::from(member.index()));

@@ -71,10 +71,7 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Includes<Sub, I>,
         F: AsyncFnOnce(&Context<Sub>) -> Result<T, Abort>,
     {
-        let (engine, paths) = (
-            self.engine.clone(),
-            SagaPaths::of(self.called(Call::Scoped { scope: Scope::Saga, roles: Sub::NAMES, name: "" })),
-        );
+        let (engine, paths) = (self.engine.clone(), SagaPaths::of(self.called(Call::scoped(Scope::Saga, Sub::NAMES))));
         let (member, roles, all) = (self.member, self.indices_of::<Sub>(), self.indices_of::<Roles>());
         async move {
             let Some(decider) = roles.first().copied() else { return Ok(Ok(T::absent())) };
@@ -216,8 +213,7 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         F: AsyncFnOnce(&Self, S) -> Result<ControlFlow<T, S>, Abort> + Clone,
     {
-        let (engine, path) =
-            (self.engine.clone(), self.called(Call::Scoped { scope: Scope::Repeat, roles: Roles::NAMES, name: "" }));
+        let (engine, path) = (self.engine.clone(), self.called(Call::scoped(Scope::Repeat, Roles::NAMES)));
         let (member, roles) = (self.member, self.indices_of::<Roles>());
         async move {
             let checkpoints = !engine.instance().is_in_saga(&path);

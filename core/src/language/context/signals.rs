@@ -1,6 +1,5 @@
 //! Operations on time, and on the world outside of the choreography.
 
-use std::any::type_name;
 use std::future::Future;
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +13,7 @@ use crate::base::located::At;
 use crate::base::message::Message;
 use crate::base::role::{Has, Role, RoleSet};
 use crate::frame::Operation;
-use crate::language::call::Call;
+use crate::language::call::{Call, single};
 use crate::language::engine::Engine;
 use crate::language::value_of::ValueOf;
 
@@ -132,12 +131,7 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path, value) = (
             self.engine.clone(),
-            self.called(Call::Message {
-                operation: Operation::Comm,
-                from: const { &[A::NAME] },
-                to: const { &[B::NAME] },
-                what: type_name::<T>(),
-            }),
+            self.called(Call::message::<T>(Operation::Comm, single::<A>(), single::<B>())),
             value.share(),
         );
         let (from, to) = (self.index_of::<A>(), self.index_of::<B>());
