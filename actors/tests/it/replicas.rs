@@ -81,9 +81,12 @@ impl Choreography for Slow {
         let id = ctx.locally(Front, |here| {
             let [reached, goes_on] = &SLOW;
             reached.store(true, Ordering::SeqCst);
-            while !goes_on.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            // A task that this turn woke waits in the worker's LIFO slot, which no other worker can take from.
+            tokio::task::block_in_place(|| {
+                while !goes_on.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
             here.get(&deal).id
         });
         let order = ctx.comm(Front, Side, &deal).await?;
