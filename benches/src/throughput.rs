@@ -195,6 +195,9 @@ const MARGIN: f64 = 0.05;
 /// The same for the bytes of packets: what leaves at one time shares a packet and its head, and when that is depends on
 /// who was quicker. The number of packets is told, and not looked at, for the same reason.
 const PACKETS_MARGIN: f64 = 0.25;
+/// With more frames sent again per saga than this, the bytes of packets are not looked at: on a machine that is busy with
+/// something else ours sends again what comes late, and acknowledgements travel alone.
+const AGAIN_MAX: f64 = 0.02;
 
 /// The most orders in flight with which it is looked at: with more, ours asks and says again what comes late, the floor
 /// does not.
@@ -202,12 +205,13 @@ const CHECKED_MAX: u64 = 16;
 
 /// The floor is a yardstick only for as long as it does the same work.
 fn check(ours: &Line, floor: &Line) -> Result<()> {
+    let packets_margin = if ours.frames_again <= AGAIN_MAX { PACKETS_MARGIN } else { f64::INFINITY };
     for (what, ours, floor, margin) in [
         ("frames", ours.frames, floor.frames, MARGIN),
         ("writes", ours.writes, floor.writes, MARGIN),
         ("rows", ours.rows, floor.rows, MARGIN),
         ("bytes of rows", ours.row_bytes, floor.row_bytes, MARGIN),
-        ("bytes of packets", ours.packet_bytes, floor.packet_bytes, PACKETS_MARGIN),
+        ("bytes of packets", ours.packet_bytes, floor.packet_bytes, packets_margin),
     ] {
         ensure!(
             (ours - floor).abs() <= margin * floor,
