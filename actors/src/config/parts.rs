@@ -85,8 +85,8 @@ impl ZenohSection {
         let (payload, packet) = (settings.limits.payload_bytes_max, self.packet_bytes_max);
         if payload >= packet {
             let what = format!(
-                "{payload} is not below `zenoh.packet_bytes_max`, {packet}: a message travels in one packet; lower the one, \
-                 or raise the other at all nodes"
+                "{payload} is not below `zenoh.packet_bytes_max`, {packet}: a message travels in one packet; lower the \
+                 one, or raise the other at all nodes"
             );
             let mistake = ConfigMistake::of_key(["limits", "payload_bytes_max"], what);
             found.push(mistake.with_value(&(packet / 2)).against([key("packet_bytes_max")]));

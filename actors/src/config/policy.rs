@@ -113,7 +113,8 @@ impl Policy {
         let enough = Duration::from_secs(all.as_secs().saturating_add(1));
         let [all, period] = [all, self.period].map(humantime::format_duration);
         let text = format!(
-            "{} restarts can take {all} in pauses alone, and `period` is {period}: it might never be given up. Give a longer `period`, or a shorter `delay_max`",
+            "{} restarts can take {all} in pauses alone, and `period` is {period}: it might never be given up. Give a \
+             longer `period`, or a shorter `delay_max`",
             self.restarts_max
         );
         let others = ["restarts_max", "delay_min", "delay_max", "jitter"].map(|key| vec![key.to_owned()]);

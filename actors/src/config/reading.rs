@@ -148,7 +148,8 @@ fn checked(key: &[String], value: Value) -> Result<(), (Vec<String>, String)> {
         "node" => attempt::<NodeSection>(rest, value),
         "store" => attempt::<StoreSection>(rest, value),
         "zenoh" if cfg!(not(feature = "zenoh")) => {
-            let what = "this binary is built without Zenoh: build `accompanist` with its feature `zenoh`, or leave the section out";
+            let what = "this binary is built without Zenoh: build `accompanist` with its feature `zenoh`, or leave the \
+                        section out";
             return Err((vec![first.clone()], what.into()));
         }
         "zenoh" => attempt::<ZenohSection>(rest, value),

@@ -12,7 +12,8 @@ impl fmt::Display for Policy {
         let percent = self.jitter * 100.0;
         write!(
             f,
-            "{strategy}, {restarts} restarts in {period} after {min} to {max} (+{percent:.0} %), reset after {reset_after}"
+            "{strategy}, {restarts} restarts in {period} after {min} to {max} (+{percent:.0} %), \
+             reset after {reset_after}"
         )
     }
 }

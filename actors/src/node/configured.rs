@@ -72,7 +72,7 @@ async fn open_store(config: StoreConfig) -> Result<FjallStore, StoreError> {
 /// Returns the error of a file that says more than the settings, where only those are taken from it.
 pub(super) fn for_whole_nodes(config: &Config) -> Option<ConfigError> {
     let section = config.given_section()?;
-    let what = "only the settings of this file are used here (`NodeBuilder::config`): start the node with `Node::from_config`, \
-                or leave the section out";
+    let what = "only the settings of this file are used here (`NodeBuilder::config`): start the node with \
+                `Node::from_config`, or leave the section out";
     Some(config.error(&[section], what))
 }

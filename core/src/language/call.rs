@@ -6,7 +6,8 @@
 use std::any::type_name;
 use std::fmt;
 
-use crate::base::role::Role;
+use crate::base::role::{Role, RoleSet, names_of};
+use crate::base::role_names::RoleNames;
 use crate::frame::Operation;
 
 /// The names of roles, as [`RoleSet::NAMES`](crate::RoleSet::NAMES) has them.
@@ -25,19 +26,24 @@ pub(crate) enum Scope {
     Perform,
     Repeat,
     Saga,
+    /// A part that one member of the role family takes, by its number.
+    Member(u8),
+    /// Such a part for each member, at a child of the path with the member's number.
+    EachMember,
 }
 
 /// An operation, as the program calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
-    /// A value of type `what` goes from each of `from` to each of `to`.
+    /// A value of type `what` goes from each of `from` to each of `to`. Of a gather, `what` is the tuple of what each
+    /// of `from` sends.
     Message { operation: Operation, from: Names, to: Names, what: &'static str },
     /// `role` runs the step `name`.
     Step { role: &'static str, name: &'static str },
     /// `role` does something by itself: `locally`, `now`, `effect`, .. with the name that the program gives it.
     Own { role: &'static str, operation: &'static str, name: &'static str },
     /// Some roles enter a scope.
-    Scoped { scope: Scope, roles: Names, name: &'static str },
+    Scoped { scope: Scope, roles: RoleNames, name: &'static str },
     /// Every role that calls it aborts.
     Abort,
 }
@@ -49,8 +55,8 @@ impl Call {
     }
 
     /// Some roles enter a scope that has no name.
-    pub(crate) const fn scoped(scope: Scope, roles: Names) -> Self {
-        Self::Scoped { scope, roles, name: "" }
+    pub(crate) const fn scoped<Roles: RoleSet>(scope: Scope) -> Self {
+        Self::Scoped { scope, roles: names_of::<Roles>(), name: "" }
     }
 
     pub(crate) const fn own(role: &'static str, operation: &'static str) -> Self {
@@ -66,6 +72,8 @@ impl fmt::Display for Scope {
             Self::Perform => "perform",
             Self::Repeat => "repeat",
             Self::Saga => "saga",
+            Self::Member(_) => "part of one member",
+            Self::EachMember => "part for each member",
         })
     }
 }
@@ -94,7 +102,7 @@ fn listed(roles: Names) -> String {
 pub(crate) use listening::{Called, Calls, called, listen, saga_ended};
 
 #[cfg(not(feature = "testing"))]
-pub(crate) fn called(_: &'static str, _: &crate::base::id::Path, _: &Call) {}
+pub(crate) fn called(_: crate::base::id::RoleIndex, _: &crate::base::id::Path, _: &Call) {}
 
 #[cfg(not(feature = "testing"))]
 pub(crate) fn saga_ended(_: &crate::base::id::Path, _: Option<&crate::base::abort::Abort>) {}
@@ -106,13 +114,13 @@ mod listening {
 
     use super::Call;
     use crate::base::abort::Abort;
-    use crate::base::id::Path;
+    use crate::base::id::{Path, RoleIndex};
 
     /// A call, and the roles that have made it.
     #[derive(Debug)]
     pub(crate) struct Called {
         pub(crate) call: Call,
-        pub(crate) by: BTreeSet<&'static str>,
+        pub(crate) by: BTreeSet<RoleIndex>,
     }
 
     /// What all roles of a session have called, in the order of the program.
@@ -137,7 +145,7 @@ mod listening {
     }
 
     /// Notes that `role` calls the operation at `path`.
-    pub(crate) fn called(role: &'static str, path: &Path, call: &Call) {
+    pub(crate) fn called(role: RoleIndex, path: &Path, call: &Call) {
         CALLS.with_borrow_mut(|calls| {
             let Some(calls) = calls else { return };
             let known = calls.by_path.entry(path.clone());

@@ -636,7 +636,7 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Includes<Sub, I>,
         F: AsyncFnOnce(&Context<Sub>) -> Result<T, Abort>,
     {
-        let (engine, path) = (self.engine.clone(), self.called(Call::scoped(Scoping::Conclave, Sub::NAMES)));
+        let (engine, path) = (self.engine.clone(), self.called(Call::scoped::<Sub>(Scoping::Conclave)));
         let (roles, member) = (self.indices_of::<Sub>(), self.member);
         async move {
             if !roles.contains(&engine.role()) {
@@ -683,7 +683,7 @@ impl<Roles: RoleSet> Context<Roles> {
     /// ```
     #[must_use]
     pub fn fork(&self) -> Self {
-        let call = Call::scoped(Scoping::Fork, Roles::NAMES);
+        let call = Call::scoped::<Roles>(Scoping::Fork);
         Self::within(self.engine.clone(), self.called(call), self.member)
     }
 

@@ -97,7 +97,7 @@ impl Engine {
 
     /// Notes that the program calls the operation `path`.
     pub(crate) fn note_call(&self, path: &Path, called: Call) {
-        call::called(self.names.provided_as(self.role).unwrap_or_default(), path, &called);
+        call::called(self.role, path, &called);
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some((path.clone(), called));
     }
 

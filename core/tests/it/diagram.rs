@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use accompanist_core::testing::{Diagram, TestSetup};
 use accompanist_core::{
-    Abort, At, Choreography, Context, Known, LocalTransaction, Located, Retry, Role, Services, State,
+    Abort, At, Choreography, Context, FamilyMember, Known, LocalTransaction, Located, Many, Retry, Role, Services,
+    State,
 };
 
 use crate::rig::{choreography, roles};
 
-roles! { Buyer "buyer" (), Seller "seller" (), Carrier "carrier" () }
+roles! { Buyer "buyer" (), Seller "seller" (), Carrier "carrier" (), Worker "worker" () }
 
 type All = (Buyer, Seller, Carrier);
 
@@ -212,6 +213,84 @@ async fn what_mermaid_and_svg_would_interpret_is_escaped() {
     ");
     let svg = diagram.svg();
     assert!(svg.contains(">Vec&lt;u8&gt;</text>") && !svg.contains("Vec<u8>"), "{svg}");
+}
+
+// Worker 0 takes as many as it is told, each other one more than the one before.
+choreography!(Families: (Buyer, Many<Worker>), At<Buyer, u32> => At<Buyer, Vec<u32>>, |ctx, n| {
+    let each = ctx.multicast_each(Buyer, Worker, &n).await?;
+    let each = ctx.each(Worker, |here, member| here.get(each.at(member)) + u32::try_from(member.number()).unwrap_or(0));
+    let each = ctx.transact_each(Take("", Worker), &each).await?;
+    let all = ctx.members(Worker);
+    ctx.exchange(Worker, &each, |member: FamilyMember<Worker>| all.get(member.number() + 1)).await?;
+    if let Some(last) = all.last() {
+        ctx.broadcast_from(last, &ctx.each(Worker, |_, _| true)).await?;
+        ctx.with_member(last, (Buyer,), async |ctx| {
+            ctx.comm(Worker, Buyer, &ctx.locally(Worker, |_| 7u8)).await
+        }).await?;
+    }
+    ctx.for_each(Worker, (), async |ctx, _| ctx.effect(Worker, "rest", async |_| ()).await).await?;
+    let asked = ctx.for_each(Worker, (Buyer,), async |ctx, _| ctx.comm(Buyer, Worker, &n).await).await?;
+    ctx.gather_each(Worker, Buyer, &asked).await
+});
+
+#[tokio::test]
+async fn each_member_of_a_role_family_has_a_line() {
+    let setup = |members| TestSetup::new(Services::new().members(Worker, members));
+    let cases = [("all have enough", 9, setup(2)), ("one has not", 10, setup(2))];
+    let diagram = Diagram::of_cases(Families, cases).await.unwrap_or_else(|failure| panic!("{failure}"));
+    insta::assert_snapshot!(diagram.mermaid(), @r"
+    sequenceDiagram
+        participant r0 as buyer
+        participant r1 as worker/0
+        participant r2 as worker/1
+        Note over r0: starts with u32
+        r0->>r1: u32
+        r0->>r2: u32
+        Note over r1: worker
+        alt all have enough
+            Note over r2: worker
+            r1->>r2: u32
+            r2->>r0: bool
+            r2->>r1: bool
+            rect rgba(128, 128, 128, 0.12)
+                Note over r0,r2: conclave: buyer, worker/1
+                r2->>r0: u8
+            end
+            par
+                Note over r1: rest
+            and
+                Note over r2: rest
+            end
+            par
+                rect rgba(128, 128, 128, 0.12)
+                    Note over r0,r1: conclave: buyer, worker/0
+                    r0->>r1: u32
+                end
+            and
+                rect rgba(128, 128, 128, 0.12)
+                    Note over r0,r2: conclave: buyer, worker/1
+                    r0->>r2: u32
+                end
+            end
+            r1->>r0: u32
+            r2->>r0: u32
+            Note over r0: ends with Vec#lt;u32#gt;
+        else one has not
+            Note over r2: worker refuses: too-many
+            r1->>r2: u32
+            r2--xr0: abort: too-many
+            r2--xr1: abort: too-many
+            Note over r1: compensate worker
+            Note over r0: aborted: too-many
+        end
+    ");
+    let none = Diagram::of(Families, 9, setup(0)).await.unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(!none.mermaid().contains("worker"), "{}", none.mermaid());
+    let cases = [("one", 9, setup(1)), ("three", 9, setup(3))];
+    let several = Diagram::of_cases(Families, cases).await.unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(several.mermaid().contains("participant r3 as worker/2"), "{}", several.mermaid());
+    let unsized_family = Diagram::of(Families, 9, TestSetup::new(Services::new())).await.unwrap_err();
+    assert!(unsized_family.what.contains("`worker` has no size"), "{unsized_family}");
 }
 
 /// Every text of the Mermaid form is in the image, too, and every frame of it.

@@ -5,11 +5,9 @@
 //! |---|---|
 //! | 1, hello | `src/bin/ask.rs` |
 //! | 2, a saga | `src/sale.rs`, `src/bin/saga.rs` |
-//! | 3, two machines | `src/node.rs`, `src/bin/shop.rs`, `src/bin/bank.rs` |
+//! | 3, two machines | `src/bin/bank.rs`, `bank.toml`, `src/bin/shop.rs`, `shop.toml` |
 //! | 4, crash it | `tests/it/crash_it.rs` |
 //! | 5, test it | `tests/it/test_it.rs` |
-//! | 6, ship it | `src/node.rs`, `ship-it`, `accompanist.toml` |
+//! | 6, ship it | `accompanist.toml`, `ship-it` |
 
-#[cfg(feature = "zenoh")]
-pub mod node;
 pub mod sale;

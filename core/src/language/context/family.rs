@@ -175,7 +175,7 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path, value) = (
             self.engine.clone(),
-            self.called(Call::message::<T>(Operation::Gather, single::<R>(), single::<C>())),
+            self.called(Call::message::<(T,)>(Operation::Gather, single::<R>(), single::<C>())),
             values.own().share(),
         );
         let to = self.index_of::<C>();
@@ -287,7 +287,7 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path, value) = (
             self.engine.clone(),
-            self.called(Call::message::<T>(Operation::Gather, single::<R>(), single::<R>())),
+            self.called(Call::message::<(T,)>(Operation::Gather, single::<R>(), single::<R>())),
             values.own().share(),
         );
         let routes: Vec<_> = FamilyMembers::new(engine.members()).map(|from| (from, route(from))).collect();
@@ -391,7 +391,8 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Has<Many<R>, I> + Includes<Sub, J>,
         F: AsyncFnOnce(&Context<Sub::With<R>>) -> Result<T, Abort>,
     {
-        let (engine, path) = (self.engine.clone(), self.called(Call::scoped(Scope::Conclave, single::<R>())));
+        let (engine, path) =
+            (self.engine.clone(), self.called(Call::scoped::<Sub::With<R>>(Scope::Member(member.index()))));
         async move {
             engine.require_member(&path, member).await;
             match part_of::<Sub::With<R>, R>(&engine, path, member) {
@@ -449,7 +450,7 @@ impl<Roles: RoleSet> Context<Roles> {
         // Not an `AsyncFn`: the future of a capturing one could not be proved `Send` for the program's.
         F: AsyncFnOnce(&Context<Sub::With<R>>, FamilyMember<R>) -> Result<At<R, T>, Abort> + Clone,
     {
-        let (engine, path) = (self.engine.clone(), self.called(Call::scoped(Scope::Conclave, single::<R>())));
+        let (engine, path) = (self.engine.clone(), self.called(Call::scoped::<Sub::With<R>>(Scope::EachMember)));
         async move {
             let parts = FamilyMembers::<R>::new(engine.members()).filter_map(|member| {
                 let path = path.child(u32::from(member.index()));

@@ -10,7 +10,7 @@ use crate::base::abort::Abort;
 use crate::base::id::{Path, RoleIndex};
 use crate::base::located::{Absent, Located};
 use crate::base::message::{Payload, pack, unpack};
-use crate::base::role::{Includes, RoleSet};
+use crate::base::role::{Includes, RoleSet, names_of};
 use crate::frame::Operation;
 use crate::language::call::{self, Call, Scope};
 use crate::language::choreography::Choreography;
@@ -71,7 +71,7 @@ impl<Roles: RoleSet> Context<Roles> {
         Roles: Includes<Sub, I>,
         F: AsyncFnOnce(&Context<Sub>) -> Result<T, Abort>,
     {
-        let (engine, paths) = (self.engine.clone(), SagaPaths::of(self.called(Call::scoped(Scope::Saga, Sub::NAMES))));
+        let (engine, paths) = (self.engine.clone(), SagaPaths::of(self.called(Call::scoped::<Sub>(Scope::Saga))));
         let (member, roles, all) = (self.member, self.indices_of::<Sub>(), self.indices_of::<Roles>());
         async move {
             let Some(decider) = roles.first().copied() else { return Ok(Ok(T::absent())) };
@@ -149,7 +149,7 @@ impl<Roles: RoleSet> Context<Roles> {
     {
         let (engine, path) = (
             self.engine.clone(),
-            self.called(Call::Scoped { scope: Scope::Perform, roles: C::Roles::NAMES, name: C::NAME }),
+            self.called(Call::Scoped { scope: Scope::Perform, roles: names_of::<C::Roles>(), name: C::NAME }),
         );
         let member = self.member;
         let part = self
@@ -213,7 +213,7 @@ impl<Roles: RoleSet> Context<Roles> {
     where
         F: AsyncFnOnce(&Self, S) -> Result<ControlFlow<T, S>, Abort> + Clone,
     {
-        let (engine, path) = (self.engine.clone(), self.called(Call::scoped(Scope::Repeat, Roles::NAMES)));
+        let (engine, path) = (self.engine.clone(), self.called(Call::scoped::<Roles>(Scope::Repeat)));
         let (member, roles) = (self.member, self.indices_of::<Roles>());
         async move {
             let checkpoints = !engine.instance().is_in_saga(&path);

@@ -1,12 +1,13 @@
 //! A choreography as a sequence diagram, drawn from runs of it: [`Diagram`].
 //!
-//! `run` is one run, `build` makes items of it, `merge` joins the items of several runs; `mermaid` and `svg` write it.
+//! `run` is one run, `build` and `scopes` make items of it, `merge` joins the items of several runs; `mermaid` and `svg` write it.
 
 mod build;
 mod item;
 mod merge;
 mod mermaid;
 mod run;
+mod scopes;
 mod svg;
 
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use super::setup::TestSetup;
 
 /// A sequence diagram of a choreography, from runs without faults: messages with their types, steps, refusals, aborts,
 /// compensations, effects, sleeps and signals; scopes, forks and loops as frames. Operations are in the order of the
-/// program, whichever happened first.
+/// program, whichever happened first. A role family has a line for each member, as many as
+/// [`Services::members`](crate::Services::members) says.
 ///
 /// It shows what the given inputs lead to, and no branch that none of them takes. A test can keep a picture in a
 /// document from going stale; `accompanist::testing::keep_diagram` does.
@@ -77,7 +79,8 @@ use super::setup::TestSetup;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagram {
     title: &'static str,
-    names: &'static [&'static str],
+    /// The names of the roles, by index.
+    names: Vec<String>,
     items: Vec<Item>,
 }
 
@@ -104,21 +107,28 @@ impl Diagram {
         cases: impl IntoIterator<Item = (&str, <C::Input as Located>::Value, TestSetup<C>)>,
     ) -> Result<Self, RunFailure> {
         let choreography = Arc::new(choreography);
+        let mut names: Vec<String> = C::Roles::NAMES.iter().map(ToString::to_string).collect();
         let mut parts = Vec::new();
         for (label, input, setup) in cases {
             let run = Run::of(&choreography, input, setup).await?;
             parts.push(Part { label: label.to_owned(), items: build::items::<C>(&run) });
+            // A role family may have more members in one run than in another; an index means the same role in all.
+            names = if run.names.len() > names.len() { run.names } else { names };
         }
-        Ok(Self { title: C::NAME, names: C::Roles::NAMES, items: merge::merged(&parts) })
+        Ok(Self { title: C::NAME, names, items: merge::merged(&parts) })
     }
 
     /// The diagram in the language of [Mermaid](https://mermaid.js.org), for a fenced block of a document.
     pub fn mermaid(&self) -> String {
-        mermaid::text(self.names, &self.items)
+        mermaid::text(&self.names(), &self.items)
     }
 
     /// The diagram as an SVG image, with colours for light and for dark surroundings.
     pub fn svg(&self) -> String {
-        svg::image(self.title, self.names, &self.items)
+        svg::image(self.title, &self.names(), &self.items)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.names.iter().map(String::as_str).collect()
     }
 }

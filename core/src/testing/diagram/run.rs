@@ -9,7 +9,6 @@ use crate::base::abort::Abort;
 use crate::base::id::Path;
 use crate::base::located::Located;
 use crate::base::message::encode;
-use crate::base::role::RoleSet;
 use crate::frame::Body;
 use crate::language::call::{self, Calls};
 use crate::language::choreography::Choreography;
@@ -28,6 +27,8 @@ pub(super) struct StepRun {
 /// See the module's documentation.
 #[derive(Default)]
 pub(super) struct Run {
+    /// The names of the roles for people, by index.
+    pub(super) names: Vec<String>,
     pub(super) calls: Calls,
     /// The messages that were sent: path, sender, receiver.
     pub(super) sent: BTreeSet<(Path, usize, usize)>,
@@ -45,18 +46,14 @@ impl Run {
         input: <C::Input as Located>::Value,
         mut setup: TestSetup<C>,
     ) -> Result<Self, RunFailure> {
-        if let Some(family) = C::Roles::FAMILY {
-            let what = format!("a diagram has one line per role: role family `{family}` cannot be drawn");
-            return Err(RunFailure::unusable(what));
-        }
         let input =
             encode(&input).map_err(|error| RunFailure::unusable(format!("the input cannot be used: {error}")))?;
         let mut harness = SessionHarness::new(choreography.clone(), input.into(), &mut setup, DeliveryOrder::Disk);
-        let mut run = Self::default();
+        let mut run = Self { names: harness.names(), ..Self::default() };
         while !harness.is_over() {
             let event = next_event(&mut harness).await.map_err(|what| harness.failed(what, String::new()))?;
             call::listen(&mut run.calls, || harness.happen(event));
-            (0..C::Roles::NAMES.len()).for_each(|role| run.note(&harness, role));
+            (0..run.names.len()).for_each(|role| run.note(&harness, role));
         }
         run.abort = harness.output.and_then(Result::err);
         Ok(run)

@@ -1,10 +1,10 @@
 //! Chapter 3: the shop's process. It takes six orders, one after the other, and ends.
 
+use std::env::args;
 use std::error::Error;
+use std::sync::Arc;
 
 use accompanist::prelude::*;
-use clap::Parser;
-use tutorial::node::{self, Arguments};
 use tutorial::sale::{Sale, Shop};
 
 // ANCHOR: main
@@ -13,7 +13,8 @@ const ORDERS: [(&str, u32); 6] =
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let node = node::start(Shop, Arguments::parse()).await?;
+    let config = Config::load(args().nth(1).unwrap_or_else(|| "shop.toml".into()))?;
+    let node = Node::from_config(config).await?.role(Shop, Arc::new(())).choreography(Sale).start().await?;
     println!("the shop is open");
     for (order, books) in ORDERS {
         match sell(&node, order, books).await? {

@@ -1,7 +1,7 @@
 //! Chapters 3 and 4: two processes over Zenoh, each killed with SIGKILL in the middle of a sale and started again.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -22,9 +22,11 @@ struct Process {
 }
 
 impl Process {
-    fn start(program: &str, data: &Path, address: [&str; 2]) -> Self {
+    /// Starts a program with the chapter's file, with the data and the endpoint of this test.
+    fn start(program: &str, file: &str, data: PathBuf, [key, endpoint]: [&str; 2]) -> Self {
         let mut command = Command::new(program);
-        command.args(address).arg("--data").arg(data).stdout(Stdio::piped());
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).stdout(Stdio::piped());
+        command.env("ACCOMPANIST__STORE__FOLDER", data).env(key, format!("[\"{endpoint}\"]"));
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (line, lines) = channel();
@@ -33,13 +35,15 @@ impl Process {
     }
 
     fn bank(data: &Path, endpoint: &str) -> Self {
-        let bank = Self::start(env!("CARGO_BIN_EXE_bank"), data, ["--listen", endpoint]);
+        let listen = ["ACCOMPANIST__ZENOH__LISTEN", endpoint];
+        let bank = Self::start(env!("CARGO_BIN_EXE_bank"), "bank.toml", data.join("bank"), listen);
         assert_eq!(bank.line(), "the bank is open");
         bank
     }
 
     fn shop(data: &Path, endpoint: &str) -> Self {
-        let shop = Self::start(env!("CARGO_BIN_EXE_shop"), data, ["--connect", endpoint]);
+        let connect = ["ACCOMPANIST__ZENOH__CONNECT", endpoint];
+        let shop = Self::start(env!("CARGO_BIN_EXE_shop"), "shop.toml", data.join("shop"), connect);
         assert_eq!(shop.line(), "the shop is open");
         shop
     }
