@@ -21,8 +21,10 @@
 //! | `peers` | the known nodes, and the cast of a new session | `base`, `store`, `writer` |
 //! | `error` | what callers are told, and what to do about it | `config`, `security`, `writer`, `peers` |
 //! | `runtime` | the actors, and what they share | all of the above |
-//! | `node` | the node and its handles | all of the above |
-//! | `actor` | durable actors | `base`, `config`, `writer`, `error`, `runtime`, `node` |
+//! | `operator` | what operators see and do; handles on role instances | all of the above |
+//! | `admin` | the administrative interface | `base`, `config`, `error`, `runtime`, `operator` |
+//! | `node` | the node and its sessions | all of the above |
+//! | `actor` | durable actors | `base`, `config`, `writer`, `error`, `runtime`, `operator`, `node` |
 //! | `sql` | steps on a database outside | `writer`, `error`, `runtime`, `node` |
 //! | `testing` | simulated worlds | `base`, `store`, `error`, `runtime`, `node` |
 
@@ -43,6 +45,10 @@ mod peers;
 mod error;
 
 mod runtime;
+
+mod operator;
+
+pub mod admin;
 
 mod node;
 
@@ -93,14 +99,16 @@ pub use accompanist_core::frame::AdvertisementError;
 pub use base::environment::SystemEnvironment;
 pub use base::metric;
 pub use config::{
-    Actors, Config, ConfigError, ConfigMistake, Durability, NodeConfig, Retention, Settings, StoreConfig,
+    Actors, AdminNetworkAccess, AdminSettings, Config, ConfigError, ConfigMistake, Durability, NodeConfig, Retention,
+    Settings, StoreConfig,
 };
 pub use error::{
     CordonError, DrainError, ForgetError, LeaveError, NodeError, SessionError, SessionLookupError, StartError,
 };
-pub use node::handle::{AskError, InstanceHandle, InstanceOperator, UncompensatedStep};
 pub use node::session::Session;
-pub use node::{CastSession, Node, NodeBuilder, Operator, Start};
+pub use node::{Node, NodeBuilder, Start};
+pub use operator::handle::{AskError, InstanceHandle, InstanceOperator, UncompensatedStep};
+pub use operator::{CastSession, Operator};
 pub use peers::{Contact, DrainProgress, KnownNode, MemberStatus, MissingRole, PeerStore};
 pub use ractor;
 pub use runtime::attach::DatabaseState;

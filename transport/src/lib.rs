@@ -30,7 +30,7 @@ pub use local::LocalNetwork;
 pub use self::log::ZenohLogFilter;
 #[cfg(feature = "zenoh")]
 pub use self::zenoh::{
-    CA_FILE, CERTIFICATE_FILE, KEY_FILE, ZenohAccess, ZenohConfig, ZenohMode, ZenohTransport, probe,
+    CA_FILE, CERTIFICATE_FILE, KEY_FILE, ZenohAccess, ZenohAdmin, ZenohConfig, ZenohMode, ZenohTransport, probe,
 };
 
 /// The largest packet, in bytes, that a network carries unless configured otherwise: 1 MiB.

@@ -21,7 +21,7 @@ use super::sends::{Ask, Tell, callers};
 use super::{ActorError, DurableActor, INSTANCE_NAME_BYTES_MAX, handling, replies};
 use crate::error::StartError;
 use crate::node::Node;
-use crate::node::handle::{AskError, InstanceHandle};
+use crate::operator::handle::{AskError, InstanceHandle};
 use crate::runtime::context::NodeContext;
 use crate::writer::{self, Job};
 

@@ -7,7 +7,7 @@ use accompanist_core::{Abort, NodeId};
 
 use super::INSTANCE_NAME_BYTES_MAX;
 use crate::error::StartError;
-use crate::node::handle::AskError;
+use crate::operator::handle::AskError;
 
 /// An actor that was not told, or has not answered.
 #[derive(Clone, thiserror::Error)]

@@ -20,8 +20,8 @@ use super::reopen::over_because;
 use super::tell_queue::{Bounds, TellQueue};
 use super::{ActorError, DurableActor, address, sends};
 use crate::config::Settings;
-use crate::node::handle::{AskError, InstanceHandle};
 use crate::node::{Extension, Node, WeakNode};
+use crate::operator::handle::{AskError, InstanceHandle};
 use crate::writer::Job;
 
 /// How many channels are found without asking the store. When more are used, the cache is cleared and all are looked

@@ -13,7 +13,7 @@ use accompanist_core::{Abort, NodeId, Path, Payload, SessionId, State, Table};
 
 use super::channel::{Envelope, ReplyExpected};
 use super::handling::{ACTOR_TABLES, HANDLE, Handled};
-use crate::node::handle::{AskError, InstanceOperator};
+use crate::operator::handle::{AskError, InstanceOperator};
 use crate::runtime::channel::is_channel;
 
 /// The message to skip when it comes next, by channel.

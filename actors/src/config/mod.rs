@@ -30,7 +30,7 @@ pub use self::error::{ConfigError, ConfigMistake};
 pub use self::policy::{Policy, PolicyChange, Strategy, Supervision};
 use self::reading::{Parts, Reading};
 pub use self::sections::{NodeConfig, StoreConfig};
-pub use self::settings::{Actors, Durability, Retention, Settings};
+pub use self::settings::{Actors, AdminNetworkAccess, AdminSettings, Durability, Retention, Settings};
 pub use self::sizes::FjallSizes;
 pub(crate) use self::source::Source;
 

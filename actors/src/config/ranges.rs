@@ -186,6 +186,7 @@ fn of_node(settings: &Settings) -> Vec<Range> {
         shutdown_grace,
         cast_wait_max,
         advertisement_period_max,
+        admin: _,
         limits: _,
         actors: _,
         retention: _,

@@ -2,7 +2,7 @@
 //!
 //! Public enums and structs that may grow are `#[non_exhaustive]`, with two exceptions:
 //! - What users write as `Settings { .., ..Settings::default() }`, which would no longer compile: [`Settings`],
-//!   [`Actors`], [`Retention`], `Limits`, `Policy`, `PolicyChange`, `Supervision`, `FjallSizes`, `Faults` and
+//!   [`Actors`], [`Retention`], [`AdminSettings`], `Limits`, `Policy`, `PolicyChange`, `Supervision`, `FjallSizes`, `Faults` and
 //!   `FaultProfile`. A new field breaks nobody who ends the literal like that.
 //! - What has to be matched completely, so that the compiler shows each place where a new variant is missing:
 //!   [`Durability`], `Kind`, `CommitOutcome`, `Compensation`, `Resolution`, and the enums of `contract` that are no
@@ -95,6 +95,40 @@ impl Default for Actors {
             forward_delay_max: Duration::from_secs(1),
         }
     }
+}
+
+/// What operators' tools may do over the node's network; see [`admin`](crate::admin).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AdminNetworkAccess {
+    /// Nothing.
+    Off,
+    /// Read what the node knows.
+    Read,
+    /// Also change something: end sessions, drain the node.
+    #[default]
+    Write,
+}
+
+impl AdminNetworkAccess {
+    /// The value's name in a file.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
+/// The administrative interface of a node; see [`admin`](crate::admin).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminSettings {
+    /// What operators' tools may do over the node's network. With a members file only those in the name of a member
+    /// with `operator = true` are answered.
+    pub network: AdminNetworkAccess,
 }
 
 /// Bounds and pauses of a node. `accompanist.toml` uses the same names, see [`Config`](crate::Config). Each has a
@@ -216,6 +250,8 @@ pub struct Settings {
     /// is deaf. Use the same value on all nodes.
     #[serde(with = "humantime_serde")]
     pub advertisement_period_max: Duration,
+    /// The administrative interface.
+    pub admin: AdminSettings,
     /// Bounds and pauses of each role instance.
     pub limits: Limits,
     /// Bounds and pauses of durable actors.
@@ -254,6 +290,7 @@ impl Default for Settings {
             shutdown_grace: Duration::from_secs(5),
             cast_wait_max: Duration::from_secs(10),
             advertisement_period_max: Duration::from_secs(3),
+            admin: AdminSettings::default(),
             actors: Actors::default(),
             retention: Retention::default(),
             supervision: Supervision::default(),

@@ -18,6 +18,7 @@ use super::extension::Extension;
 use super::given::Given;
 use super::root::{Root, RootArguments};
 use super::{Node, configured, life};
+use crate::admin::answer_network;
 use crate::base::environment::SystemEnvironment;
 #[cfg(feature = "testing")]
 use crate::base::faults::Forgetting;
@@ -422,6 +423,7 @@ impl NodeBuilder {
             Ok((root, task)) => {
                 life::watch(&context, root.clone(), task);
                 follow(&context);
+                answer_network(&context);
                 context.access.0.iter().for_each(|members| members.follow(context.lifecycle.end.wait()));
                 let node = Node { context, root };
                 self.extensions.iter().for_each(|extension| extension.started(node.downgrade()));

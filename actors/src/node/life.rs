@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Weak};
 
-use accompanist_core::contract::{BoxFuture, StoreError};
+use accompanist_core::contract::BoxFuture;
 use accompanist_core::panics;
 use ractor::ActorRef;
 use tokio::sync::oneshot;
@@ -29,16 +29,6 @@ impl NodeContext {
         self.routes.set_wire(None);
         self.directory.close();
         is_first
-    }
-
-    /// Waits for `change`, unless the node stops first.
-    pub(super) async fn unless_stopped(&self, change: impl Future<Output = ()>) -> Result<(), StoreError> {
-        tokio::select! {
-            biased;
-            // Closed also after a shutdown: then there is no further reason to give.
-            _ = self.lifecycle.end.wait() => Err(StoreError::Closed),
-            () = change => Ok(()),
-        }
     }
 }
 

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 
 use super::Node;
 use crate::error::{SessionLookupError, StartError};
-use crate::node::handle::InstanceHandle;
 use crate::node::session::Session;
+use crate::operator::handle::InstanceHandle;
 use crate::runtime::messages::SupervisorMessage;
 use crate::writer::{Claimed, Job};
 

@@ -9,12 +9,8 @@ mod builder;
 mod configured;
 mod extension;
 mod given;
-pub(crate) mod handle;
-mod letters;
 mod life;
 mod lookup;
-mod membership;
-mod operator;
 mod root;
 pub(crate) mod session;
 mod start;
@@ -30,12 +26,12 @@ use ractor::ActorRef;
 
 pub use self::builder::NodeBuilder;
 pub(crate) use self::extension::Extension;
-pub use self::membership::CastSession;
-pub use self::operator::Operator;
 use self::root::RootMessage;
 pub use self::start::Start;
 pub(crate) use self::weak::WeakNode;
-use crate::node::handle::InstanceHandle;
+use crate::admin::Admin;
+use crate::operator::Operator;
+use crate::operator::handle::InstanceHandle;
 use crate::runtime::context::NodeContext;
 
 /// A running node. Clones are handles on the same node. A node runs until [`Node::shutdown`] or [`Node::kill`], or
@@ -153,6 +149,11 @@ impl Node {
     {
         let role = RoleNames::new(C::Roles::NAMES, C::Roles::FAMILY).member(number);
         InstanceHandle::new(InstanceId { session, role }, self.context.clone())
+    }
+
+    /// Returns the administrative interface of this node, with which operators' tools speak.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.context.clone())
     }
 
     /// Returns what an operator of this node can see and do.

@@ -8,7 +8,7 @@ use accompanist_core::{Abort, Choreography, Located, Payload, SessionId};
 use tokio::sync::watch;
 
 use crate::error::SessionError;
-use crate::node::handle::{AskError, InstanceHandle};
+use crate::operator::handle::{AskError, InstanceHandle};
 use crate::runtime::messages::InstanceProgress;
 
 /// A session that was started on this node.

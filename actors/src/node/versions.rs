@@ -105,7 +105,7 @@ impl Node {
                 (None, _) => deadline,
             };
             // Choose again on a change or at `until`, whichever comes first, unless the node stops.
-            if let Ok(Err(_)) = tokio::time::timeout_at(until, self.context.unless_stopped(change)).await {
+            if let Ok(Err(_)) = tokio::time::timeout_at(until, self.context.lifecycle.unless_stopped(change)).await {
                 return Err(StartError::NodeStopped);
             }
         }

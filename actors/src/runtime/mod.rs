@@ -3,6 +3,7 @@
 //!
 //! | room | what | may use |
 //! |---|---|---|
+//! | `admin_route` | the way of operators' requests | |
 //! | `attach` | databases that steps run on | |
 //! | `channel` | which sessions are channels to durable actors | |
 //! | `dead_letters` | messages that could not be handled | |
@@ -12,10 +13,11 @@
 //! | `messages` | what the actors tell each other | |
 //! | `directory` | instances in memory, and those who watch them | `messages` |
 //! | `context` | what the actors share | all of the above |
-//! | `link` | frames between nodes | `queue_delay`, `messages`, `context` |
+//! | `link` | frames between nodes | `admin_route`, `queue_delay`, `messages`, `context` |
 //! | `instance` | instances | `channel`, `nudged`, `queue_delay`, `under_way`, `messages`, `directory`, `context` |
 //! | `supervisor` | starts, restarts and reactivates instances | `messages`, `directory`, `context`, `instance` |
 
+pub(crate) mod admin_route;
 pub(crate) mod attach;
 pub(crate) mod channel;
 pub(crate) mod dead_letters;

@@ -3,6 +3,7 @@
 //! This module does not know messages or storage. Next: [`crate::frame`].
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::de::{Error, Visitor};
@@ -97,6 +98,14 @@ impl<'de> Deserialize<'de> for NodeId {
     }
 }
 
+impl FromStr for NodeId {
+    type Err = InvalidNodeId;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::new(name)
+    }
+}
+
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -157,6 +166,15 @@ impl SessionId {
     /// Creates the id from its sixteen bytes.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = uuid::Error;
+
+    /// Reads an id as [`Display`](fmt::Display) writes it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
     }
 }
 

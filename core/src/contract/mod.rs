@@ -12,4 +12,4 @@ pub use environment::Environment;
 pub use range::{ByteBounds, Direction, KeyRange};
 pub(crate) use store::unstorable;
 pub use store::{Batch, Change, Entry, KEY_BYTES_MAX, Space, Store, StoreError, VALUE_BYTES_MAX};
-pub use transport::{BoxFuture, Exposure, Heal, Inbox, Transport, TransportError, Wire};
+pub use transport::{AdminAccess, AdminCall, BoxFuture, Exposure, Heal, Inbox, Transport, TransportError, Wire};

@@ -3,6 +3,7 @@
 //! The contract is deliberately weak. Reliability is the task of the link (acknowledge, resend, deduplicate), so that
 //! a transport is small and the faulty transport of the tests is realistic. This module does not know frames.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -89,10 +90,54 @@ pub enum Heal {
     Session,
 }
 
+/// What a request of an operator's tool may do, so that networks can permit the one and not the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AdminAccess {
+    /// Read what the node knows.
+    Read,
+    /// Change something.
+    Write,
+}
+
+impl AdminAccess {
+    /// The word for it in keys and addresses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
+/// A request of an operator's tool to a node, which arrived over the network.
+pub struct AdminCall {
+    /// The name in which it was sent, as the network knows it.
+    pub caller: NodeId,
+    /// What the network lets the caller do.
+    pub access: AdminAccess,
+    /// The request.
+    pub request: Vec<u8>,
+    /// Sends the response. Must be called at most once, and returns at once; without it the caller waits in vain.
+    pub respond: Box<dyn FnOnce(Vec<u8>) + Send>,
+}
+
+impl fmt::Debug for AdminCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { caller, access, request, .. } = self;
+        write!(f, "AdminCall({caller}, {}, {} bytes)", access.name(), request.len())
+    }
+}
+
 /// The receiver of a node's packets.
 pub trait Inbox: Send + Sync + 'static {
     /// Receives one packet from node `from`. Must not block: it is called on the network's own thread.
     fn receive(&self, from: &NodeId, packet: &[u8]);
+
+    /// Receives a request of an operator's tool. Must not block: it is called on the network's own thread. The default
+    /// leaves it without a response.
+    fn admin(&self, call: AdminCall) {
+        drop(call);
+    }
 
     /// Called when the wire has ended by itself (because its thread has ended, say) and carries nothing any more, so
     /// that the node is not silent for ever. The node then attaches again. A wire that was dropped does not report

@@ -11,6 +11,7 @@
 use std::path::Path;
 
 use accompanist_core::NodeId;
+use accompanist_core::contract::AdminAccess;
 use serde_json::{Value, json};
 
 use super::keys::Keys;
@@ -56,12 +57,23 @@ const ANY: &str = "*";
 struct Allowed {
     puts: Vec<String>,
     subscribes: Vec<String>,
+    /// Requests of operators. Whether the caller is one is decided by each node, by its members file.
+    queries: Vec<String>,
+    /// The operators' requests that it answers.
+    answers: Vec<String>,
 }
 
 impl Allowed {
     /// Returns what may go from `from` to `to`, each of which is a node or [`ANY`].
     fn new(keys: &Keys<'_>, from: &str, to: &str) -> Self {
-        Self { puts: vec![keys.node(to, from), keys.all(from)], subscribes: vec![keys.node(from, ANY), keys.all(ANY)] }
+        let admin =
+            |node, caller| [AdminAccess::Read, AdminAccess::Write].map(|access| keys.admin(node, access, caller));
+        Self {
+            puts: vec![keys.node(to, from), keys.all(from)],
+            subscribes: vec![keys.node(from, ANY), keys.all(ANY)],
+            queries: admin(ANY, from).into(),
+            answers: admin(from, ANY).into(),
+        }
     }
 }
 
@@ -91,7 +103,14 @@ fn access_control(keys: &Keys<'_>, ends: &[(&NodeId, Allowed, Allowed)]) -> Valu
     for (end, from, to) in ends {
         let mut of_end = Vec::new();
         for (flow, allowed) in [("ingress", from), ("egress", to)] {
-            for (message, key_exprs) in [("put", &allowed.puts), ("declare_subscriber", &allowed.subscribes)] {
+            let Allowed { puts, subscribes, queries, answers } = allowed;
+            for (message, key_exprs) in [
+                ("put", puts),
+                ("declare_subscriber", subscribes),
+                ("query", queries),
+                ("declare_queryable", answers),
+                ("reply", answers),
+            ] {
                 let id = format!("{end} {flow} {message}");
                 rules.push(json!({
                     "id": id, "permission": "allow", "flows": [flow], "messages": [message], "key_exprs": key_exprs

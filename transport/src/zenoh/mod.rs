@@ -12,6 +12,7 @@
 //! Next: [`wire`] for sending and receiving, [`config`] for Zenoh's configuration.
 
 mod access;
+mod admin;
 mod config;
 mod credentials;
 mod exposure;
@@ -32,11 +33,12 @@ use std::thread;
 use std::time::Duration;
 
 use ::zenoh::Wait;
-use accompanist_core::contract::{BoxFuture, Exposure, Inbox, Transport, TransportError, Wire};
+use accompanist_core::contract::{AdminAccess, BoxFuture, Exposure, Inbox, Transport, TransportError, Wire};
 use accompanist_core::id::NodeId;
 use tokio::sync::oneshot;
 
 pub use self::access::{CA_FILE, CERTIFICATE_FILE, KEY_FILE, ZenohAccess};
+pub use self::admin::ZenohAdmin;
 pub use self::config::{ZenohConfig, ZenohMode};
 use self::keeper::Reopen;
 use self::keys::Keys;
@@ -54,7 +56,8 @@ const CLOSE_WAIT_MAX: Duration = Duration::from_secs(3);
 /// it, and each receives the broadcasts of the other. Within one transport a name in use is refused.
 ///
 /// Packets go to `<namespace>/node/<receiver>/<sender>` and `<namespace>/all/<sender>`. The sender of a packet is
-/// read only from its key, so that Zenoh's access control decides who may send in whose name.
+/// read only from its key, so that Zenoh's access control decides who may send in whose name. Operators' requests go to
+/// `<namespace>/admin/<node>/read/<caller>` and `<namespace>/admin/<node>/write/<caller>` ([`ZenohAdmin`]).
 #[derive(Clone)]
 pub struct ZenohTransport {
     shared: Arc<Shared>,
@@ -181,6 +184,12 @@ impl Shared {
     fn keys_for(&self, node: &NodeId) -> [String; 2] {
         let keys = Keys::new(&self.namespace);
         [keys.node(node.as_str(), "*"), keys.all("*")]
+    }
+
+    /// Returns the key expressions of operators' requests to `node`: to read, and to write.
+    fn admin_keys(&self, node: &NodeId) -> [(AdminAccess, String); 2] {
+        let keys = Keys::new(&self.namespace);
+        [AdminAccess::Read, AdminAccess::Write].map(|access| (access, keys.admin(node.as_str(), access, "*")))
     }
 
     fn attached(&self) -> MutexGuard<'_, BTreeMap<NodeId, mpsc::SyncSender<Job>>> {

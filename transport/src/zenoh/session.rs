@@ -17,6 +17,10 @@ use super::plain;
 pub(super) struct Kept(Option<Session>);
 
 impl Kept {
+    pub(super) fn new(session: Session) -> Self {
+        Self(Some(session))
+    }
+
     /// Returns the session; `None` only while it is being dropped.
     pub(super) fn get(&self) -> Option<&Session> {
         self.0.as_ref()
@@ -60,7 +64,7 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn new(session: Session) -> Self {
-        let state = RwLock::new(State::Open(Arc::new(Kept(Some(session)))));
+        let state = RwLock::new(State::Open(Arc::new(Kept::new(session))));
         Self { state, life: AtomicU64::new(0), changing: Mutex::default() }
     }
 
@@ -110,7 +114,7 @@ impl Sessions {
         if matches!(*state, State::Closed) {
             return Err(session);
         }
-        *state = State::Open(Arc::new(Kept(Some(session))));
+        *state = State::Open(Arc::new(Kept::new(session)));
         drop(state);
         self.life.fetch_add(1, Ordering::AcqRel);
         Ok(())

@@ -23,16 +23,17 @@ use std::time::Duration;
 
 use ::zenoh::pubsub::Subscriber;
 use ::zenoh::qos::{CongestionControl, Priority};
+use ::zenoh::query::{Query, Queryable};
 use ::zenoh::sample::Sample;
 use ::zenoh::{Session, Wait};
-use accompanist_core::contract::{Heal, Inbox, TransportError, Wire};
+use accompanist_core::contract::{AdminAccess, Heal, Inbox, TransportError, Wire};
 use accompanist_core::id::NodeId;
 use accompanist_core::panics;
 use tokio::sync::oneshot;
 
 use super::publishers::{Addressee, Publishers};
 use super::session::{Found, Kept};
-use super::{Shared, plain};
+use super::{Shared, admin, plain};
 use crate::metric;
 
 /// The largest packet, in bytes, that the caller sends: it fits into one of Zenoh's batches of 64 KiB.
@@ -167,10 +168,11 @@ enum Put {
     Refused,
 }
 
-/// The subscribers of one life of the session; dropping them undeclares them.
+/// The subscribers of one life of the session, and what answers operators' requests; dropping them undeclares them.
 struct Subscribed {
     life: u64,
     _subscribers: [Subscriber<()>; 2],
+    _queryables: [Queryable<()>; 2],
 }
 
 impl Link {
@@ -241,7 +243,14 @@ impl Link {
         let Some(session) = session.get() else { return Ok(None) };
         let [node, all] = self.shared.keys_for(&self.slot.node);
         let (node, all) = (self.subscribe_to(session, node)?, self.subscribe_to(session, all)?);
-        Ok(Some(Subscribed { life, _subscribers: [node, all] }))
+        let [read, write] = self.shared.admin_keys(&self.slot.node).map(|keys| self.answer(session, keys));
+        Ok(Some(Subscribed { life, _subscribers: [node, all], _queryables: [read?, write?] }))
+    }
+
+    fn answer(&self, session: &Session, (access, key): (AdminAccess, String)) -> Result<Queryable<()>, TransportError> {
+        let slot = Arc::clone(&self.slot);
+        let declared = session.declare_queryable(key).callback(move |query| slot.receive_call(access, query)).wait();
+        declared.map_err(|error| TransportError::Open(format!("zenoh refuses a queryable: {}", plain(&error))))
     }
 
     fn subscribe_to(&self, session: &Session, key: String) -> Result<Subscriber<()>, TransportError> {
@@ -317,12 +326,30 @@ fn sender(key: &str) -> Option<NodeId> {
     if to.contains('*') { None } else { NodeId::new(from).ok() }
 }
 
+/// Returns the caller of a request with this key expression: its last part. One request may go to many nodes, but
+/// only in one name.
+fn caller(key: &str) -> Option<NodeId> {
+    NodeId::new(key.rsplit_once('/')?.1).ok()
+}
+
 impl Slot {
     /// Reports that the wire's thread has ended. If the wire was dropped, nobody is informed.
     fn closed(&self, reason: &str) {
         let inbox = self.inbox.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(inbox) = inbox {
             inbox.closed(reason);
+        }
+    }
+
+    /// Called on Zenoh's thread.
+    fn receive_call(&self, access: AdminAccess, query: Query) {
+        let Some(caller) = caller(query.key_expr().as_str()) else {
+            metric::dropped(metric::Drop::NoSender);
+            return;
+        };
+        let inbox = self.inbox.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(inbox) = inbox {
+            inbox.admin(admin::call(&self.node, caller, access, query));
         }
     }
 

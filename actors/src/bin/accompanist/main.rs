@@ -1,24 +1,160 @@
-//! The command line, for operators: it checks a configuration and shows the resulting supervision tree, and manages
-//! certificates, access control and members.
+//! The command line, for operators: shows the nodes and sessions of a running system, acts on them, checks a
+//! configuration, and manages certificates, access control and members.
+//!
+//! It exits with 0 if all is well, 1 if something failed or was refused, 2 if it is used wrongly, and 3 if no node
+//! answers.
 
+mod act;
+mod connect;
+mod nodes;
 #[cfg(feature = "security")]
 mod security;
+mod sessions;
+mod text;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use accompanist::{Config, NodeError};
-use clap::{Parser, Subcommand};
+use accompanist::admin::{AuditRequest, NodeAction, PartAction, ReadReply, ReadRequest};
+use accompanist::{Config, NodeError, NodeId};
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+use serde::Serialize;
+
+use self::act::Which;
+use self::connect::{Client, Connection};
+use self::nodes::Nodes;
+use self::sessions::Filter;
+use self::text::{line, row, table};
+
+/// No node has answered.
+const NOBODY: u8 = 3;
+/// The pause between two views of `--watch`.
+const WATCH_PAUSE: Duration = Duration::from_secs(2);
 
 #[derive(Parser)]
 #[command(version, about = "For operators of Accompanist nodes")]
 struct Arguments {
+    #[command(flatten)]
+    connection: Connection,
+    /// Print JSON: what the nodes reply, unshortened.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Show it again every two seconds, until interrupted.
+    #[arg(long, global = true)]
+    watch: bool,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    /// Lists the nodes: what each plays, how much is open, and whether it sees the others.
+    Nodes,
+    /// Checks a running system: nodes that are away, clocks, releases, databases, sessions in trouble. Exits with 1 if
+    /// it finds something.
+    Doctor,
+    /// Lists open sessions, each with the part that most needs help.
+    Sessions {
+        #[command(flatten)]
+        filter: Filter,
+        /// The most parts of sessions from each node.
+        #[arg(long, default_value_t = 200)]
+        limit: usize,
+    },
+    /// Shows one session at all its roles: state, what each waits for and on whom, steps, journal.
+    Show {
+        /// The session, by its id or the beginning of it.
+        session: String,
+        /// Also list the records on disk.
+        #[arg(long)]
+        journal: bool,
+    },
+    /// Aborts running sessions; everything that is committed is compensated.
+    Cancel {
+        #[command(flatten)]
+        which: Which,
+        /// The reason, which all roles see.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Tries steps that need an operator again.
+    Retry(Which),
+    /// Counts steps that need an operator as compensated, once somebody has compensated them by hand.
+    Resolve(Which),
+    /// Lets stopped parts try again, once the cause is removed.
+    Resume(Which),
+    /// Aborts sessions from stopped parts, which replay what is on disk and compensate.
+    Abort {
+        #[command(flatten)]
+        which: Which,
+        /// The reason, which all roles see.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Ends stopped parts without their program, and lists what has to be compensated by hand. The last resort.
+    Terminate {
+        #[command(flatten)]
+        which: Which,
+        /// The reason, which all roles see.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Lets stopped channels to durable actors go on without the message that is in the way.
+    Skip(Which),
+    /// Lets a node take no new sessions.
+    Drain {
+        /// The node.
+        node: NodeId,
+    },
+    /// Lets a node take new sessions again.
+    Undrain {
+        /// The node.
+        node: NodeId,
+    },
+    /// Takes a drained node out for good.
+    Leave {
+        /// The node.
+        node: NodeId,
+    },
+    /// Lets a node give another one no new sessions.
+    Cordon {
+        /// The node that is told.
+        #[arg(long)]
+        at: NodeId,
+        /// The other node.
+        node: NodeId,
+        /// Give it new sessions again.
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Lets a node forget another one that is lost for good.
+    Forget {
+        /// The node that is told.
+        #[arg(long)]
+        at: NodeId,
+        /// The lost node.
+        node: NodeId,
+    },
+    /// Lists the messages that could not be handled, or handles or discards one.
+    DeadLetters {
+        /// The node of the message to handle or discard.
+        #[arg(long, requires = "which")]
+        at: Option<NodeId>,
+        /// Handle this one again.
+        #[arg(long, group = "which", requires = "at")]
+        replay: Option<u64>,
+        /// Discard this one.
+        #[arg(long, group = "which", requires = "at")]
+        discard: Option<u64>,
+    },
+    /// Lists what operators have changed, the latest first.
+    Audit {
+        /// The most entries from each node.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
     /// Reads a configuration as a node would, with this environment; prints all mistakes in it, or the resulting
     /// supervision tree.
     ///
@@ -32,36 +168,221 @@ enum Command {
     #[cfg(feature = "security")]
     #[command(subcommand)]
     Security(security::Command),
+    /// Prints a script that completes commands in a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page.
+    Man,
+}
+
+/// What a command prints, and whether all is well.
+struct Output {
+    text: String,
+    warnings: Vec<String>,
+    code: u8,
+}
+
+impl Output {
+    fn new(text: String) -> Self {
+        Self { text, warnings: Vec::new(), code: 0 }
+    }
+
+    /// The values as JSON, or as text.
+    fn of(json: bool, values: &impl Serialize, text: impl FnOnce() -> String) -> Result<Self> {
+        Ok(Self::new(if json { serde_json::to_string_pretty(values)? + "\n" } else { text() }))
+    }
+
+    fn warnings(self, warnings: Vec<String>) -> Self {
+        Self { warnings, ..self }
+    }
+
+    fn failed(self, failed: bool) -> Self {
+        Self { code: if failed { 1 } else { self.code }, ..self }
+    }
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
 fn main() -> ExitCode {
-    match Arguments::parse().command {
-        Command::CheckConfig { file } => match check(&file) {
-            Ok(config) => {
-                print!("{}", config.settings.supervision);
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                eprintln!("{error}");
-                ExitCode::FAILURE
-            }
-        },
-        #[cfg(feature = "security")]
-        Command::Security(command) => match security::run(&command) {
-            Ok(code) => code,
+    let arguments = Arguments::parse();
+    loop {
+        let output = match run(&arguments) {
+            Ok(output) => output,
             Err(error) => {
                 eprintln!("{error:#}");
-                ExitCode::FAILURE
+                return ExitCode::FAILURE;
             }
-        },
+        };
+        if arguments.watch {
+            print!("\u{1b}[2J\u{1b}[H");
+        }
+        print!("{}", output.text);
+        for warning in &output.warnings {
+            eprintln!("warning: {}", line(warning, 400));
+        }
+        if !arguments.watch {
+            return ExitCode::from(output.code);
+        }
+        std::thread::sleep(WATCH_PAUSE);
     }
+}
+
+fn run(arguments: &Arguments) -> Result<Output> {
+    match &arguments.command {
+        Command::CheckConfig { file } => Ok(Output::new(check(file)?.settings.supervision.to_string())),
+        #[cfg(feature = "security")]
+        Command::Security(command) => {
+            let code = security::run(command)?;
+            Ok(Output { text: String::new(), warnings: Vec::new(), code: u8::from(code != ExitCode::SUCCESS) })
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "accompanist", &mut script);
+            Ok(Output::new(String::from_utf8(script)?))
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Arguments::command()).render(&mut page)?;
+            Ok(Output::new(String::from_utf8(page)?))
+        }
+        command => ask(&arguments.connection.open()?, command, arguments.json),
+    }
+}
+
+/// Carries out a command that concerns a running system.
+fn ask(client: &Client, command: &Command, json: bool) -> Result<Output> {
+    match command {
+        Command::Nodes | Command::Doctor => {
+            let nodes = Nodes::ask(client)?;
+            if nodes.here.is_empty() {
+                return Ok(nobody(nodes.warnings()));
+            }
+            if matches!(command, Command::Nodes) {
+                return Ok(Output::of(json, &nodes.here, || nodes.text())?.warnings(nodes.warnings()));
+            }
+            let findings = nodes.findings();
+            let text = || match findings.as_slice() {
+                [] => format!("{} nodes answer, and all is well\n", nodes.here.len()),
+                _ => findings.iter().map(|finding| format!("- {finding}\n")).collect(),
+            };
+            Ok(Output::of(json, &findings, text)?.failed(!findings.is_empty()))
+        }
+        Command::Sessions { filter, limit } => {
+            let (parts, warnings) = sessions::find(client, &filter.to_request(), *limit)?;
+            if parts.is_empty() && client.read(None, &ReadRequest::Node)?.is_empty() {
+                return Ok(nobody(warnings));
+            }
+            Ok(Output::of(json, &parts, || sessions::text(&parts))?.warnings(warnings))
+        }
+        Command::Show { session, journal } => {
+            let session = sessions::resolve(client, session)?;
+            let (parts, warnings) = sessions::parts_of(client, &session)?;
+            let none = parts.is_empty();
+            let text = || match none {
+                true => format!("session {session} is not open at any node that answers\n"),
+                false => sessions::show(&parts, *journal),
+            };
+            Ok(Output::of(json, &parts, text)?.warnings(warnings).failed(none))
+        }
+        Command::Cancel { which, reason } => act(client, which, &PartAction::Cancel { reason: reason.clone() }, json),
+        Command::Abort { which, reason } => act(client, which, &PartAction::Abort { reason: reason.clone() }, json),
+        Command::Terminate { which, reason } => {
+            act(client, which, &PartAction::Terminate { reason: reason.clone() }, json)
+        }
+        Command::Retry(which) => act(client, which, &PartAction::Retry, json),
+        Command::Resolve(which) => act(client, which, &PartAction::Resolve, json),
+        Command::Resume(which) => act(client, which, &PartAction::Resume, json),
+        Command::Skip(which) => act(client, which, &PartAction::SkipMessage, json),
+        Command::Drain { node } => on_node(client, node, NodeAction::Drain),
+        Command::Undrain { node } => on_node(client, node, NodeAction::Undrain),
+        Command::Leave { node } => on_node(client, node, NodeAction::Leave),
+        Command::Cordon { at, node, undo: false } => on_node(client, at, NodeAction::Cordon { node: node.to_string() }),
+        Command::Cordon { at, node, undo: true } => {
+            on_node(client, at, NodeAction::Uncordon { node: node.to_string() })
+        }
+        Command::Forget { at, node } => on_node(client, at, NodeAction::Forget { node: node.to_string() }),
+        Command::DeadLetters { at: Some(at), replay: Some(number), .. } => {
+            on_node(client, at, NodeAction::ReplayDeadLetter { number: *number })
+        }
+        Command::DeadLetters { at: Some(at), discard: Some(number), .. } => {
+            on_node(client, at, NodeAction::DiscardDeadLetter { number: *number })
+        }
+        Command::DeadLetters { .. } => dead_letters(client, json),
+        Command::Audit { limit } => audit(client, *limit, json),
+        // Answered without a connection.
+        _ => Ok(Output::new(String::new())),
+    }
+}
+
+fn nobody(mut warnings: Vec<String>) -> Output {
+    if warnings.is_empty() {
+        warnings.push("no node answers: check the address and the namespace, or wait longer (`--wait`)".to_owned());
+    }
+    Output { text: String::new(), warnings, code: NOBODY }
+}
+
+fn act(client: &Client, which: &Which, action: &PartAction, json: bool) -> Result<Output> {
+    let acted = act::on_sessions(client, which, action)?;
+    let failed = acted.failed();
+    Ok(Output::of(json, &acted.parts, || acted.text(which.is_dry_run()))?.warnings(acted.warnings).failed(failed))
+}
+
+fn on_node(client: &Client, node: &NodeId, action: NodeAction) -> Result<Output> {
+    act::on_node(client, node, action)?;
+    Ok(Output::new("done\n".to_owned()))
+}
+
+fn dead_letters(client: &Client, json: bool) -> Result<Output> {
+    let (mut letters, mut warnings) = (Vec::new(), Vec::new());
+    for answer in client.read(None, &ReadRequest::DeadLetters)? {
+        match answer.result {
+            Ok(ReadReply::DeadLetters(found)) => letters.extend(found.into_iter().map(|it| (answer.node.clone(), it))),
+            Ok(_) => warnings.push(format!("node `{}` answers something else", answer.node)),
+            Err(error) => warnings.push(error.to_string()),
+        }
+    }
+    let text = || {
+        let mut rows = vec![row(["NODE", "NUMBER", "FROM", "SESSION", "ROLE", "TIMES", "WHY"])];
+        rows.extend(letters.iter().map(|(node, letter)| {
+            let (number, times) = (letter.number.to_string(), letter.times.to_string());
+            let (role, why) = (letter.role_index.to_string(), line(&letter.reason, 160));
+            vec![node.clone(), number, letter.from.clone(), letter.session.clone(), role, times, why]
+        }));
+        table(&rows)
+    };
+    Ok(Output::of(json, &letters, text)?.warnings(warnings))
+}
+
+fn audit(client: &Client, limit: usize, json: bool) -> Result<Output> {
+    let (mut entries, mut warnings) = (Vec::new(), Vec::new());
+    for answer in client.read(None, &ReadRequest::Audit(AuditRequest { before: None, limit: Some(limit) }))? {
+        match answer.result {
+            Ok(ReadReply::Audit(found)) => {
+                entries.extend(found.entries.into_iter().map(|entry| (answer.node.clone(), entry)));
+            }
+            Ok(_) => warnings.push(format!("node `{}` answers something else", answer.node)),
+            Err(error) => warnings.push(error.to_string()),
+        }
+    }
+    entries.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.unix_ms));
+    let text = || {
+        let mut rows = vec![row(["WHEN", "NODE", "WHO", "WHAT", "RESULT"])];
+        rows.extend(entries.iter().map(|(node, entry)| {
+            let when = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_millis(entry.unix_ms));
+            let by = entry.by.as_ref().map(|by| format!(" ({by})")).unwrap_or_default();
+            let result = entry.result.as_deref().unwrap_or("under way, or cut off");
+            let who = line(&format!("{}{by}", entry.caller), 60);
+            vec![when.to_string(), node.clone(), who, line(&entry.request, 160), line(result, 160)]
+        }));
+        table(&rows)
+    };
+    Ok(Output::of(json, &entries, text)?.warnings(warnings))
 }
 
 /// Checks all that can be checked without opening anything.
 fn check(file: &Path) -> Result<Config, NodeError> {
     let config = Config::load(file)?;
-    #[cfg(feature = "zenoh")]
     if let Some(zenoh) = &config.zenoh {
         zenoh.check_exposure()?;
     }

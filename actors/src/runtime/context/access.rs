@@ -17,6 +17,11 @@ impl Access {
         self.0.as_ref().and_then(|members| members.get().refusal(header, roles))
     }
 
+    /// Returns whether a members file says who may do what.
+    pub(crate) fn has_members(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Returns whether `node` belongs to the system.
     pub(crate) fn is_member(&self, node: &NodeId) -> bool {
         self.0.as_ref().is_none_or(|members| members.get().has(node))

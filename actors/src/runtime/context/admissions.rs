@@ -25,6 +25,8 @@ pub(crate) struct Admissions {
     /// A permit for each call on an instance that waits for its answer.
     pub(crate) askers: Semaphore,
     pub(crate) nudged: Nudged,
+    /// Held while an entry of the audit trail gets its number.
+    pub(crate) audit: tokio::sync::Mutex<()>,
     queue_delay: Mutex<QueueDelay>,
 }
 
@@ -34,6 +36,7 @@ impl Admissions {
             starts: Semaphore::new(STARTS_AT_ONCE),
             askers: Semaphore::new(settings.callers_max.min(Semaphore::MAX_PERMITS)),
             nudged: Nudged::default(),
+            audit: tokio::sync::Mutex::default(),
             queue_delay: Mutex::default(),
         }
     }

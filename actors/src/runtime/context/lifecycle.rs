@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use accompanist_core::contract::StoreError;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
@@ -30,6 +31,16 @@ pub(crate) struct Lifecycle {
 }
 
 impl Lifecycle {
+    /// Waits for `change`, unless the node stops first.
+    pub(crate) async fn unless_stopped(&self, change: impl Future<Output = ()>) -> Result<(), StoreError> {
+        tokio::select! {
+            biased;
+            // Closed also after a shutdown: then there is no further reason to give.
+            _ = self.end.wait() => Err(StoreError::Closed),
+            () = change => Ok(()),
+        }
+    }
+
     /// Begins a life on the current runtime.
     pub(crate) fn begin() -> Self {
         let (under_way, stopping, end) = (Arc::default(), Mutex::default(), Latch::default());

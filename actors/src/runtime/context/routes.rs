@@ -9,6 +9,7 @@ use accompanist_core::panics;
 use ractor::ActorRef;
 use tokio::task::{JoinError, JoinHandle};
 
+use crate::runtime::admin_route::AdminRoute;
 use crate::runtime::messages::{LinkHandle, LinkMessage, SupervisorMessage};
 
 /// The ways to the actors; see the module's documentation.
@@ -21,6 +22,7 @@ pub(crate) struct Routes {
     wire: Mutex<Option<Arc<dyn Wire>>>,
     /// How long the nodes take to acknowledge frames at present.
     ack_latency_ms: AtomicU64,
+    admin: Arc<AdminRoute>,
 }
 
 impl Routes {
@@ -68,6 +70,11 @@ impl Routes {
     pub(crate) fn to_supervisor(&self, message: SupervisorMessage) -> bool {
         let supervisor = self.supervisor.read().unwrap_or_else(PoisonError::into_inner).clone();
         supervisor.is_some_and(|supervisor| supervisor.cast(message).is_ok())
+    }
+
+    /// Returns the way of operators' requests.
+    pub(crate) fn admin(&self) -> Arc<AdminRoute> {
+        self.admin.clone()
     }
 
     pub(crate) fn note_ack_latency(&self, ack_latency_ms: u64) {

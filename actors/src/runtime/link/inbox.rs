@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use accompanist_core::NodeId;
-use accompanist_core::contract::{Environment, Inbox};
+use accompanist_core::contract::{AdminCall, Environment, Inbox};
 
 use crate::base::dropped::Dropped;
 use crate::config::Settings;
+use crate::runtime::admin_route::AdminRoute;
 use crate::runtime::context::NodeContext;
 use crate::runtime::messages::{LinkHandle, LinkMessage};
 
@@ -47,12 +48,14 @@ pub(super) struct LinkInbox {
     bytes_max: usize,
     environment: Arc<dyn Environment>,
     link: LinkHandle,
+    admin: Arc<AdminRoute>,
 }
 
 impl LinkInbox {
     pub(super) fn new(context: &NodeContext, waiting: Arc<Waiting>, link: LinkHandle) -> Self {
         let Settings { inbox_packets_max: packets_max, inbox_bytes_max: bytes_max, .. } = context.settings;
-        Self { waiting, packets_max, bytes_max, environment: context.environment.clone(), link }
+        let (environment, admin) = (context.environment.clone(), context.routes.admin());
+        Self { waiting, packets_max, bytes_max, environment, link, admin }
     }
 }
 
@@ -66,6 +69,10 @@ impl Inbox for LinkInbox {
         if !self.link.tell(LinkMessage::Packet { from: from.clone(), bytes: packet.to_vec(), arrived_ms }) {
             self.waiting.give_back(packet.len());
         }
+    }
+
+    fn admin(&self, call: AdminCall) {
+        self.admin.pass(call);
     }
 
     fn closed(&self, reason: &str) {

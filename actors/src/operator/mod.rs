@@ -2,7 +2,11 @@
 //!
 //! A service needs none of this for its daily work. `docs/operators.md` says when to use it. The submodules add the
 //! operator's actions: `membership` those on nodes, `letters` those on dead letters; `handle::operator` has those on
-//! one role's part of a session.
+//! one role's part of a session. Knows the context of a node, and not the node that holds it.
+
+pub(crate) mod handle;
+mod letters;
+mod membership;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +17,8 @@ use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::record::{Opened, read_value};
 use accompanist_core::{NodeId, SessionId};
 
-use super::handle::InstanceOperator;
+use self::handle::InstanceOperator;
+pub use self::membership::CastSession;
 use crate::runtime::attach::DatabaseState;
 use crate::runtime::context::{NodeContext, Recovery, StoppedSession, TroubledSession};
 use crate::runtime::messages::SupervisorMessage;
@@ -83,7 +88,7 @@ impl fmt::Debug for Operator<'_> {
 }
 
 impl<'a> Operator<'a> {
-    pub(super) fn new(context: &'a Arc<NodeContext>) -> Self {
+    pub(crate) fn new(context: &'a Arc<NodeContext>) -> Self {
         Self { context }
     }
 

@@ -3,7 +3,7 @@
 use accompanist_core::contract::StoreError;
 use tokio::sync::oneshot;
 
-use super::operator::Operator;
+use super::Operator;
 use crate::runtime::dead_letters::{DeadLetter, DeadLetters};
 use crate::runtime::messages::SupervisorMessage;
 use crate::writer::Job;

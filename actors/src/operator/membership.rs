@@ -13,7 +13,7 @@ use accompanist_core::id::InstanceId;
 use accompanist_core::record::{Opened, read_value};
 use tokio::sync::oneshot;
 
-use super::operator::{COUNT_PAGE, Operator};
+use super::{COUNT_PAGE, Operator};
 use crate::error::{CordonError, DrainError, ForgetError, LeaveError};
 use crate::peers::{DrainProgress, KnownNode, MemberStatus};
 use crate::runtime::messages::LinkMessage;
@@ -110,7 +110,7 @@ impl Operator<'_> {
             if self.context.peers.drain_progress().ok_or(DrainError::NotDraining)?.is_over() {
                 return Ok(());
             }
-            self.context.unless_stopped(change).await?;
+            self.context.lifecycle.unless_stopped(change).await?;
         }
     }
 
@@ -162,7 +162,7 @@ impl Operator<'_> {
             if self.context.peers.unaware(self.context.now_ms()).is_empty() {
                 return Ok(());
             }
-            self.context.unless_stopped(change).await?;
+            self.context.lifecycle.unless_stopped(change).await?;
         }
     }
 
