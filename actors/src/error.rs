@@ -86,6 +86,14 @@ pub enum NodeError {
         /// The reason, and what to do.
         reason: String,
     },
+    /// The administrative interface cannot be served over HTTP.
+    #[error("the administrative interface over HTTP at `{address}` (`admin.http_listen`): {reason}")]
+    AdminHttp {
+        /// The address in the settings.
+        address: String,
+        /// The reason, and what to do.
+        reason: String,
+    },
     /// The members file cannot be used, or does not allow this node.
     #[error(transparent)]
     Members(#[from] MembersError),

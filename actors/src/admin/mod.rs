@@ -12,6 +12,8 @@ mod audit;
 mod authority;
 mod error;
 mod filter;
+#[cfg(feature = "admin-http")]
+pub(crate) mod http;
 mod inspect;
 mod message;
 mod network;

@@ -42,6 +42,12 @@ impl<T: Clone> Latch<T> {
         is_first
     }
 
+    /// Whether the value is set.
+    #[cfg(feature = "admin-http")]
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.value.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Waits until the value is set.
     pub(crate) fn wait(&self) -> impl Future<Output = T> + use<T> {
         let inner = self.0.clone();

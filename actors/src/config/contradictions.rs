@@ -2,11 +2,33 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::error::{ConfigError, ConfigMistake};
-use super::settings::Settings;
+use super::settings::{AdminSettings, Settings};
 use super::{ranges, wording};
+
+impl AdminSettings {
+    fn mistake(&self) -> Option<ConfigMistake> {
+        let of_key = |key: &str, what: String| Some(ConfigMistake::of_key([key], what));
+        if self.http_listen.is_empty() {
+            return None;
+        }
+        if !cfg!(feature = "admin-http") {
+            let what = "this build does not serve HTTP: build `accompanist` with its feature `admin-http`, or leave it out";
+            return of_key("http_listen", what.to_owned());
+        }
+        match self.http_listen.parse::<SocketAddr>() {
+            Err(_) => of_key("http_listen", format!("`{}` is not an address with a port", self.http_listen)),
+            Ok(address) if !address.ip().is_loopback() && self.http_token_file.is_none() => of_key(
+                "http_token_file",
+                format!("other machines reach `{address}`: give a file with a token that they need, or listen on 127.0.0.1"),
+            ),
+            Ok(_) => None,
+        }
+    }
+}
 
 impl Settings {
     /// Checks each number and each time, and those that must fit together. The start of a node and the reading of a
@@ -24,6 +46,7 @@ impl Settings {
         let wrong: Vec<Vec<String>> = mistakes.iter().map(|mistake| mistake.key.clone()).collect();
         mistakes.extend(without(self.contradictions(), &wrong));
         mistakes.extend(self.supervision.mistakes());
+        mistakes.extend(self.admin.mistake().map(|mistake| mistake.within(&["admin"])));
         mistakes
     }
 

@@ -129,6 +129,13 @@ pub struct AdminSettings {
     /// What operators' tools may do over the node's network. With a members file only those in the name of a member
     /// with `operator = true` are answered.
     pub network: AdminNetworkAccess,
+    /// The address on which the interface is served over HTTP, such as `127.0.0.1:8181`, with `/livez`, `/readyz` and
+    /// `/metrics`; empty for none. Needs the cargo feature `admin-http`.
+    pub http_listen: String,
+    /// The file with the bearer token that changes over HTTP need; `none` forbids them. An address that other machines
+    /// reach needs a token, also to read.
+    #[serde(with = "bound::path")]
+    pub http_token_file: Option<PathBuf>,
 }
 
 /// Bounds and pauses of a node. `accompanist.toml` uses the same names, see [`Config`](crate::Config). Each has a

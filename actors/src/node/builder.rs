@@ -408,6 +408,8 @@ impl NodeBuilder {
         let (letters_max, bytes_max) = (settings.dead_letters_max, settings.dead_letter_bytes_max);
         let dead_letters = DeadLetters::restore(store.as_ref(), letters_max, bytes_max)?;
         self.extensions.iter().for_each(|extension| extension.configure(&settings));
+        #[cfg(feature = "admin-http")]
+        let http = crate::admin::http::bind(&settings.admin).await?;
         let collector = Collector::new(settings.retention.clone(), self.environment.clone());
         let writer = writer::start(store, self.mode, &settings, collector)
             .map_err(|error| StoreError::Failed(format!("the writer's thread cannot be started: {error}")))?;
@@ -424,6 +426,8 @@ impl NodeBuilder {
                 life::watch(&context, root.clone(), task);
                 follow(&context);
                 answer_network(&context);
+                #[cfg(feature = "admin-http")]
+                http.into_iter().for_each(|door| door.answer(&context));
                 context.access.0.iter().for_each(|members| members.follow(context.lifecycle.end.wait()));
                 let node = Node { context, root };
                 self.extensions.iter().for_each(|extension| extension.started(node.downgrade()));

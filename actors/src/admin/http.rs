@@ -1,0 +1,267 @@
+//! The HTTP door of the administrative interface: for machines that do not speak Zenoh, for probes and for Prometheus.
+//!
+//! It takes the same messages as the network. Whoever reaches the address may read, so it is loopback by default; what
+//! changes something needs a bearer token from a file, and with an address that others reach reading needs it, too. A
+//! browser's page from elsewhere cannot use it: requests must be JSON, which makes a browser ask first, and name this
+//! machine as their host.
+
+use std::future::IntoFuture;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use accompanist_core::contract::AdminAccess;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
+
+use super::error::{AdminError, AdminErrorCode};
+use super::message::{AdminMessage, AdminResponse};
+use super::Admin;
+use crate::config::AdminSettings;
+use crate::error::NodeError;
+use crate::runtime::context::NodeContext;
+
+/// The largest request, in bytes.
+const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// The shortest token, in bytes: one that cannot be guessed.
+const TOKEN_BYTES_MIN: usize = 16;
+/// How often the histograms of the metrics are drained.
+const METRICS_UPKEEP: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What all handlers share.
+struct Door {
+    context: std::sync::Weak<NodeContext>,
+    token: Option<String>,
+    /// Whether the token is needed to read as well.
+    is_reachable: bool,
+    /// Absent if the service has a recorder of its own.
+    metrics: Option<PrometheusHandle>,
+}
+
+/// A bound address that is not answered yet.
+pub(crate) struct HttpDoor {
+    listener: TcpListener,
+    token: Option<String>,
+    address: SocketAddr,
+}
+
+/// Binds the address of the settings, if there is one.
+pub(crate) async fn bind(settings: &AdminSettings) -> Result<Option<HttpDoor>, NodeError> {
+    let AdminSettings { http_listen, http_token_file, .. } = settings;
+    if http_listen.is_empty() {
+        return Ok(None);
+    }
+    let refused = |reason: String| NodeError::AdminHttp { address: http_listen.clone(), reason };
+    let token = match http_token_file {
+        None => None,
+        Some(file) => {
+            let text = std::fs::read_to_string(file);
+            let text = text.map_err(|error| {
+                refused(format!("the token file `{}` cannot be read ({error}): make one", file.display()))
+            })?;
+            let token = text.trim().to_owned();
+            if token.len() < TOKEN_BYTES_MIN {
+                let file = file.display();
+                return Err(refused(format!(
+                    "the token in `{file}` has fewer than {TOKEN_BYTES_MIN} characters: make one with `openssl rand -hex \
+                     32 > {file}`"
+                )));
+            }
+            Some(token)
+        }
+    };
+    let listener = TcpListener::bind(http_listen).await;
+    let listener = listener.map_err(|error| refused(format!("it cannot be listened on ({error}): give another one")))?;
+    let address = listener.local_addr().map_err(|error| refused(error.to_string()))?;
+    Ok(Some(HttpDoor { listener, token, address }))
+}
+
+impl HttpDoor {
+    /// Answers requests until the node ends.
+    pub(crate) fn answer(self, context: &Arc<NodeContext>) {
+        let Self { listener, token, address } = self;
+        let metrics = install_metrics(context);
+        let is_reachable = !address.ip().is_loopback();
+        let door = Arc::new(Door { context: Arc::downgrade(context), token, is_reachable, metrics });
+        let messages = Router::new()
+            .route("/v1/{access}", post(message))
+            .layer(middleware::from_fn_with_state(door.clone(), from_this_machine))
+            .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX));
+        let probes =
+            Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(metrics_text));
+        let router = messages.merge(probes).with_state(door);
+        let end = context.lifecycle.end.clone();
+        tracing::info!(%address, "the administrative interface answers over HTTP");
+        context.lifecycle.runtime.spawn(async move {
+            tokio::select! {
+                _ = end.wait() => {}
+                served = axum::serve(listener, router).into_future() => {
+                    if let Err(error) = served {
+                        tracing::error!(%error, "the administrative interface over HTTP has ended");
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Installs a recorder for Prometheus, unless the service has one.
+fn install_metrics(context: &NodeContext) -> Option<PrometheusHandle> {
+    let handle = PrometheusBuilder::new().install_recorder().ok()?;
+    crate::base::metric::describe();
+    accompanist_transport::metric::describe();
+    let (upkeep, end) = (handle.clone(), context.lifecycle.end.clone());
+    context.lifecycle.runtime.spawn(async move {
+        let mut ticks = tokio::time::interval(METRICS_UPKEEP);
+        loop {
+            tokio::select! {
+                _ = end.wait() => return,
+                _ = ticks.tick() => upkeep.run_upkeep(),
+            }
+        }
+    });
+    Some(handle)
+}
+
+/// Refuses what a browser sends for a page from elsewhere.
+async fn from_this_machine(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let refused = |text: &str| (StatusCode::FORBIDDEN, format!("{text}\n")).into_response();
+    let headers = request.headers();
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    if !text(header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json")) {
+        return refused("send the message as `Content-Type: application/json`");
+    }
+    let host = text(header::HOST).unwrap_or_default();
+    if !door.is_reachable && !names_this_machine(host) {
+        return refused("this address is for this machine: its host is `localhost` or an address");
+    }
+    next.run(request).await
+}
+
+/// Whether a `Host` names a loopback address, so that no other name was made to point here.
+fn names_this_machine(host: &str) -> bool {
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|digit| digit.is_ascii_digit()));
+    let name = name.map_or(host, |(name, _)| name).trim_matches(['[', ']']);
+    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+impl Door {
+    fn admin(&self) -> Result<Admin, Response> {
+        let context = self.context.upgrade();
+        let context = context.filter(|context| !context.lifecycle.end.is_set());
+        context.map(Admin::new).ok_or_else(|| (StatusCode::SERVICE_UNAVAILABLE, "the node has stopped\n").into_response())
+    }
+
+    /// Checks the token, where one is needed.
+    fn check(&self, headers: &HeaderMap, access: AdminAccess) -> Result<(), AdminError> {
+        if access == AdminAccess::Read && !self.is_reachable {
+            return Ok(());
+        }
+        let forbidden = |text: &str| AdminError::new(AdminErrorCode::Forbidden, text.to_owned());
+        let Some(token) = &self.token else {
+            return Err(forbidden("set `admin.http_token_file` to allow changes over HTTP, or use the network"));
+        };
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        let is_it = bool::from(given.as_bytes().ct_eq(token.as_bytes()));
+        is_it.then_some(()).ok_or_else(|| forbidden("the bearer token is missing or wrong: see `admin.http_token_file`"))
+    }
+}
+
+async fn message(
+    State(door): State<Arc<Door>>,
+    Path(access): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let access = match access.as_str() {
+        "read" => AdminAccess::Read,
+        "write" => AdminAccess::Write,
+        _ => return (StatusCode::NOT_FOUND, "post to /v1/read or /v1/write\n").into_response(),
+    };
+    let admin = match door.admin() {
+        Ok(admin) => admin,
+        Err(response) => return response,
+    };
+    let allowed = door.check(&headers, access);
+    let node = admin.context().node.to_string();
+    match access {
+        AdminAccess::Read => {
+            let reply = async {
+                allowed?;
+                admin.read(AdminMessage::from_json(&body)?.request).await
+            };
+            respond(&AdminResponse::new(&node, reply.await))
+        }
+        AdminAccess::Write => {
+            let reply = async {
+                allowed?;
+                let message = AdminMessage::from_json(&body)?;
+                admin.write_as("http", message.by.as_deref(), message.request).await
+            };
+            respond(&AdminResponse::new(&node, reply.await))
+        }
+    }
+}
+
+fn respond<T: serde::Serialize>(response: &AdminResponse<T>) -> Response {
+    let status = match response.error.as_ref().map(|error| error.code) {
+        None => StatusCode::OK,
+        Some(AdminErrorCode::Version | AdminErrorCode::Malformed) => StatusCode::BAD_REQUEST,
+        Some(AdminErrorCode::Forbidden) => StatusCode::FORBIDDEN,
+        Some(AdminErrorCode::NotFound) => StatusCode::NOT_FOUND,
+        Some(AdminErrorCode::DoesNotFit) => StatusCode::CONFLICT,
+        Some(AdminErrorCode::Busy) => StatusCode::TOO_MANY_REQUESTS,
+        Some(AdminErrorCode::Failed) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, [(header::CONTENT_TYPE, "application/json")], response.to_json()).into_response()
+}
+
+/// Whether the node runs: if not, its process is to be started again.
+async fn livez(State(door): State<Arc<Door>>) -> Response {
+    door.admin().map_or_else(|response| response, |_| "the node runs\n".into_response())
+}
+
+/// Whether the node takes new sessions.
+async fn readyz(State(door): State<Arc<Door>>) -> Response {
+    let admin = match door.admin() {
+        Ok(admin) => admin,
+        Err(response) => return response,
+    };
+    match admin.lacks() {
+        None => "ready\n".into_response(),
+        Some(lacks) => (StatusCode::SERVICE_UNAVAILABLE, format!("{lacks}\n")).into_response(),
+    }
+}
+
+async fn metrics_text(State(door): State<Arc<Door>>) -> Response {
+    match &door.metrics {
+        Some(metrics) => metrics.render().into_response(),
+        None => {
+            let text = "the service has installed a metrics recorder of its own: its exporter has the metrics\n";
+            (StatusCode::NOT_FOUND, text).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_names_are_this_machine() {
+        for host in ["localhost", "localhost:8181", "127.0.0.1:8181", "127.0.0.1", "[::1]:8181", "[::1]"] {
+            assert!(names_this_machine(host), "{host}");
+        }
+        for host in ["", "evil.example", "evil.example:8181", "127.0.0.1.evil.example", "10.0.0.1:8181", "localhost:x"] {
+            assert!(!names_this_machine(host), "{host}");
+        }
+    }
+}
