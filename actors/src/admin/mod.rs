@@ -5,7 +5,7 @@
 //! node answers for itself; a tool asks all nodes and puts the answers together. The command line `accompanist` is
 //! such a tool. `docs/how-to/admin.md` describes the interface for other clients.
 //!
-//! Knows the node by its [`Operator`](crate::Operator), and no actors.
+//! Acts through [`Operator`](crate::Operator) and [`InstanceOperator`](crate::InstanceOperator). Knows no actors.
 
 mod actions;
 mod audit;
