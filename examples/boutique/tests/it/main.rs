@@ -1,12 +1,13 @@
 //! Services, sidecars and the three ways to place an order in one process, over gRPC; cards, money, and the check.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
+use accompanist::testing::{Diagram, TestSetup, keep_diagram};
 use accompanist::transport::LocalNetwork;
 use boutique::call::{channel, with_key};
 use boutique::check::{EFFECTS, check};
@@ -80,6 +81,15 @@ impl Town {
         all
     }
 
+    /// What the sidecars work with.
+    fn sidecars(&self) -> Services {
+        let service = |name| Arc::new(self.channel(name));
+        let services = Services::new().with(Client, Arc::new(())).with(Cart, service("cart"));
+        let services = services.with(Catalog, service("catalog")).with(Currency, service("currency"));
+        let services = services.with(Payment, service("payment")).with(Shipping, service("shipping"));
+        services.with(Email, service("email"))
+    }
+
     /// A node with all roles.
     async fn node(&self) -> Node {
         let service = |name| Arc::new(self.channel(name));
@@ -146,6 +156,17 @@ async fn a_late_refusal_is_compensated() {
     let refused = node.start(PlaceOrder, sample::wish(8)).await.unwrap().settled().await.unwrap_err();
     assert!(refused.to_string().contains("nothing in the cart"), "{refused}");
     node.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_picture_in_the_readme_is_that_of_the_program() {
+    let (town, mut cases) = (Town::start().await, Vec::new());
+    for (label, number) in [("it is sent there", 1), ("it is not", 7), ("the card is not taken", 5)] {
+        town.fill_cart(&sample::wish(number)).await;
+        cases.push((label, sample::wish(number), TestSetup::new(town.sidecars())));
+    }
+    let diagram = Diagram::of_cases(PlaceOrder, cases).await.unwrap_or_else(|failure| panic!("{failure}"));
+    keep_diagram(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"), "order", &diagram);
 }
 
 #[tokio::test]

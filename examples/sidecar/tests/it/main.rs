@@ -1,12 +1,13 @@
 //! The services, the office and the choreography in one process, over HTTP; and the check of the books.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::path::Path;
 use std::sync::Arc;
 
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
+use accompanist::testing::{Diagram, TestSetup, keep_diagram};
 use accompanist::transport::LocalNetwork;
 use axum::Router;
 use fleet::{Book, Effect};
@@ -52,6 +53,19 @@ async fn services(folder: &Path) -> (Served, Book) {
     let book = Book::open(&folder.join("book")).await.unwrap();
     let (listener, address) = Served::bind().await;
     (Served::on(listener, address, service::router(book.clone())), book)
+}
+
+/// What the sidecars work with, in a folder: the services, and the office.
+async fn beside(folder: &Path) -> (accompanist::Services, [Served; 2]) {
+    let (served, _) = services(folder).await;
+    let (listener, address) = Served::bind().await;
+    // The office itself starts no delivery here.
+    let services = Services { billing: served.api(), customs: served.api(), deliveries: served.api() };
+    let office = Office::open(&folder.join("journal"), services).await.unwrap();
+    let office = Served::on(listener, address, office.router());
+    let depot = DepotServices { depot: served.api(), office: office.api() };
+    let services = accompanist::Services::new().with(Depot, Arc::new(depot)).with(Carrier, Arc::new(served.api()));
+    (services, [served, office])
 }
 
 fn order(id: &str, to: &str) -> Order {
@@ -102,6 +116,20 @@ async fn an_order_across_both_systems_is_committed_or_compensated_on_both_sides(
     assert!(effects(&book, "bad", false).is_empty(), "{book:?}");
     assert_eq!(effects(&book, "bad", true), ["charge", "declare", "pack", "stamp"]);
     assert!(check(&book, &[(good, first), (bad, refused)]).iter().all(|check| check.faults.is_empty()));
+}
+
+#[tokio::test]
+async fn the_picture_in_the_readme_is_that_of_the_program() {
+    let (mut cases, mut served) = (Vec::new(), Vec::new());
+    for (label, to) in [("the carrier goes there", "mainland"), ("it does not", ISLAND)] {
+        // Books of its own for each run: the keys of all runs are the same.
+        let folder = TempDir::new().unwrap();
+        let (services, kept) = beside(folder.path()).await;
+        cases.push((label, order("order-7", to), TestSetup::new(services)));
+        served.push((kept, folder));
+    }
+    let diagram = Diagram::of_cases(Delivery, cases).await.unwrap_or_else(|failure| panic!("{failure}"));
+    keep_diagram(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"), "delivery", &diagram);
 }
 
 #[tokio::test]
