@@ -151,7 +151,7 @@ mod operations_page {}
 #[doc = include_str!("../../docs/language/parts.md")]
 mod parts_page {}
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "testing"))]
 #[doc = include_str!("../../docs/language/families.md")]
 mod families_page {}
 
