@@ -1,6 +1,13 @@
 //! The HTTP door of the administrative interface: probes, metrics, requests, and who may do what.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "tests"
+)]
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -62,9 +69,8 @@ async fn get(address: &str, path: &str) -> (u16, String) {
 }
 
 async fn post(address: &str, path: &str, headers: &[&str], body: &str) -> (u16, String) {
-    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
-    let length = body.len();
-    let head = format!("POST {path} HTTP/1.1\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n");
+    let (headers, length) = (headers.join("\r\n"), body.len());
+    let head = format!("POST {path} HTTP/1.1\r\n{headers}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
     send(address, &format!("{head}{body}")).await
 }
 

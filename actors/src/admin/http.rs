@@ -21,9 +21,9 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 
+use super::Admin;
 use super::error::{AdminError, AdminErrorCode};
 use super::message::{AdminMessage, AdminResponse};
-use super::Admin;
 use crate::config::AdminSettings;
 use crate::error::NodeError;
 use crate::runtime::context::NodeContext;
@@ -78,7 +78,8 @@ pub(crate) async fn bind(settings: &AdminSettings) -> Result<Option<HttpDoor>, N
         }
     };
     let listener = TcpListener::bind(http_listen).await;
-    let listener = listener.map_err(|error| refused(format!("it cannot be listened on ({error}): give another one")))?;
+    let listener =
+        listener.map_err(|error| refused(format!("it cannot be listened on ({error}): give another one")))?;
     let address = listener.local_addr().map_err(|error| refused(error.to_string()))?;
     Ok(Some(HttpDoor { listener, token, address }))
 }
@@ -94,8 +95,10 @@ impl HttpDoor {
             .route("/v1/{access}", post(message))
             .layer(middleware::from_fn_with_state(door.clone(), from_this_machine))
             .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX));
-        let probes =
-            Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(metrics_text));
+        let probes = Router::new()
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics_text));
         let router = messages.merge(probes).with_state(door);
         let end = context.lifecycle.end.clone();
         tracing::info!(%address, "the administrative interface answers over HTTP");
@@ -153,10 +156,10 @@ fn names_this_machine(host: &str) -> bool {
 }
 
 impl Door {
-    fn admin(&self) -> Result<Admin, Response> {
+    /// Returns the node's interface, unless the node has stopped.
+    fn admin(&self) -> Option<Admin> {
         let context = self.context.upgrade();
-        let context = context.filter(|context| !context.lifecycle.end.is_set());
-        context.map(Admin::new).ok_or_else(|| (StatusCode::SERVICE_UNAVAILABLE, "the node has stopped\n").into_response())
+        context.filter(|context| !context.lifecycle.end.is_set()).map(Admin::new)
     }
 
     /// Checks the token, where one is needed.
@@ -171,7 +174,9 @@ impl Door {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
         let is_it = bool::from(given.as_bytes().ct_eq(token.as_bytes()));
-        is_it.then_some(()).ok_or_else(|| forbidden("the bearer token is missing or wrong: see `admin.http_token_file`"))
+        is_it
+            .then_some(())
+            .ok_or_else(|| forbidden("the bearer token is missing or wrong: see `admin.http_token_file`"))
     }
 }
 
@@ -186,10 +191,7 @@ async fn message(
         "write" => AdminAccess::Write,
         _ => return (StatusCode::NOT_FOUND, "post to /v1/read or /v1/write\n").into_response(),
     };
-    let admin = match door.admin() {
-        Ok(admin) => admin,
-        Err(response) => return response,
-    };
+    let Some(admin) = door.admin() else { return stopped() };
     let allowed = door.check(&headers, access);
     let node = admin.context().node.to_string();
     match access {
@@ -224,17 +226,18 @@ fn respond<T: serde::Serialize>(response: &AdminResponse<T>) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], response.to_json()).into_response()
 }
 
+fn stopped() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "the node has stopped\n").into_response()
+}
+
 /// Whether the node runs: if not, its process is to be started again.
 async fn livez(State(door): State<Arc<Door>>) -> Response {
-    door.admin().map_or_else(|response| response, |_| "the node runs\n".into_response())
+    door.admin().map_or_else(stopped, |_| "the node runs\n".into_response())
 }
 
 /// Whether the node takes new sessions.
 async fn readyz(State(door): State<Arc<Door>>) -> Response {
-    let admin = match door.admin() {
-        Ok(admin) => admin,
-        Err(response) => return response,
-    };
+    let Some(admin) = door.admin() else { return stopped() };
     match admin.lacks() {
         None => "ready\n".into_response(),
         Some(lacks) => (StatusCode::SERVICE_UNAVAILABLE, format!("{lacks}\n")).into_response(),
@@ -260,7 +263,8 @@ mod tests {
         for host in ["localhost", "localhost:8181", "127.0.0.1:8181", "127.0.0.1", "[::1]:8181", "[::1]"] {
             assert!(names_this_machine(host), "{host}");
         }
-        for host in ["", "evil.example", "evil.example:8181", "127.0.0.1.evil.example", "10.0.0.1:8181", "localhost:x"] {
+        for host in ["", "evil.example", "evil.example:8181", "127.0.0.1.evil.example", "10.0.0.1:8181", "localhost:x"]
+        {
             assert!(!names_this_machine(host), "{host}");
         }
     }

@@ -118,7 +118,7 @@ pub enum Target {
     /// The parts that a filter fits, a page at a time.
     Filter {
         /// The parts.
-        filter: SessionFilter,
+        filter: Box<SessionFilter>,
         /// Where the page begins: `next` of the reply before it.
         #[serde(default)]
         after: Option<String>,

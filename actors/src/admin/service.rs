@@ -228,13 +228,13 @@ fn node(context: &Arc<NodeContext>) -> NodeReply {
         stopped: true,
         reason: stopped.reason,
     });
-    let troubled = operator.troubled_sessions().into_iter().map(|troubled| TroubleReply {
+    let in_trouble = operator.troubled_sessions().into_iter().map(|troubled| TroubleReply {
         session: troubled.session.to_string(),
         role_index: troubled.role.0,
         stopped: false,
         reason: troubled.steps.first().map(|(_, failure)| failure.to_string()).unwrap_or_default(),
     });
-    let mut troubles: Vec<_> = stopped.chain(troubled).collect();
+    let mut troubles: Vec<_> = stopped.chain(in_trouble).collect();
     let troubles_left_out = troubles.len().saturating_sub(TROUBLES_MAX) as u64;
     troubles.truncate(TROUBLES_MAX);
     let databases = operator.databases().into_iter();

@@ -427,7 +427,9 @@ impl NodeBuilder {
                 follow(&context);
                 answer_network(&context);
                 #[cfg(feature = "admin-http")]
-                http.into_iter().for_each(|door| door.answer(&context));
+                if let Some(http) = http {
+                    http.answer(&context);
+                }
                 context.access.0.iter().for_each(|members| members.follow(context.lifecycle.end.wait()));
                 let node = Node { context, root };
                 self.extensions.iter().for_each(|extension| extension.started(node.downgrade()));

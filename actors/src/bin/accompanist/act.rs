@@ -143,7 +143,7 @@ fn page_through(
         let mut after = None;
         loop {
             let limit = usize::try_from(per_second).ok().filter(|limit| *limit < 100);
-            let target = Target::Filter { filter: filter.clone(), after, limit };
+            let target = Target::Filter { filter: Box::new(filter.clone()), after, limit };
             let before = acted.parts.len();
             after = acted.ask(client, &answer.node, PartsAction { action: action.clone(), target, dry_run });
             let count = u32::try_from(acted.parts.len() - before).unwrap_or(u32::MAX);

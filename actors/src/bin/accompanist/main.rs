@@ -264,7 +264,7 @@ fn ask(client: &Client, command: &Command, json: bool) -> Result<Output> {
             let findings = nodes.findings();
             let text = || match findings.as_slice() {
                 [] => format!("{} nodes answer, and all is well\n", nodes.here.len()),
-                _ => findings.iter().map(|finding| format!("- {finding}\n")).collect(),
+                _ => format!("- {}\n", findings.join("\n- ")),
             };
             Ok(Output::of(json, &findings, text)?.failed(!findings.is_empty()))
         }
@@ -279,9 +279,9 @@ fn ask(client: &Client, command: &Command, json: bool) -> Result<Output> {
             let session = sessions::resolve(client, session)?;
             let (parts, warnings) = sessions::parts_of(client, &session)?;
             let none = parts.is_empty();
-            let text = || match none {
-                true => format!("session {session} is not open at any node that answers\n"),
-                false => sessions::show(&parts, *journal),
+            let text = || match parts.as_slice() {
+                [] => format!("session {session} is not open at any node that answers\n"),
+                parts => sessions::show(parts, *journal),
             };
             Ok(Output::of(json, &parts, text)?.warnings(warnings).failed(none))
         }

@@ -1,6 +1,6 @@
 //! `sessions` and `show`: open sessions, put together from the parts at all nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use accompanist::NodeId;
@@ -207,7 +207,7 @@ pub(crate) fn resolve(client: &Client, beginning: &str) -> Result<String> {
     }
     let filter = SessionFilter { session: Some(beginning.to_owned()), ..SessionFilter::default() };
     let (parts, _) = find(client, &filter, 20)?;
-    let ids: std::collections::BTreeSet<_> = parts.into_iter().map(|part| part.session).collect();
+    let ids: BTreeSet<_> = parts.into_iter().map(|part| part.session).collect();
     match ids.len() {
         0 => bail!("no open session begins with `{beginning}`: closed ones are no longer listed"),
         1 => Ok(ids.into_iter().next().unwrap_or_default()),
@@ -235,33 +235,25 @@ pub(crate) fn parts_of(client: &Client, session: &str) -> Result<(Vec<PartReply>
 /// Returns a session with all its parts; roles whose node does not answer, or whose part is over, are named as such.
 pub(crate) fn show(parts: &[PartReply], with_journal: bool) -> String {
     let Some(first) = parts.first() else { return String::new() };
-    let mut text = format!(
-        "session {}\n{} v{}, started {} ago by {}@{}\n",
-        first.session,
-        first.choreography,
-        first.version,
-        age(first),
-        first.initiator,
-        first.initiator_node
-    );
+    let started = format!("started {} ago by {}@{}", age(first), first.initiator, first.initiator_node);
+    let mut lines =
+        vec![format!("session {}", first.session), format!("{} v{}, {started}", first.choreography, first.version)];
     if let Some(deadline) = first.deadline_unix_ms {
         let left = deadline.saturating_sub(now_ms());
-        text += &if left == 0 { "its deadline has passed\n".to_owned() } else { format!("{} left\n", lasting(left)) };
+        lines.push(if left == 0 { "its deadline has passed".to_owned() } else { format!("{} left", lasting(left)) });
     }
-    let mut roles: Vec<(String, String)> = first.cast.clone();
-    roles.extend(parts.iter().map(|part| (part.role.clone(), part.node.clone())));
-    roles.dedup();
-    let mut shown = std::collections::BTreeSet::new();
-    for (role, node) in roles {
+    let played = parts.iter().map(|part| (part.role.clone(), part.node.clone()));
+    let mut shown = BTreeSet::new();
+    for (role, node) in first.cast.iter().cloned().chain(played) {
         if !shown.insert(role.clone()) {
             continue;
         }
-        match parts.iter().find(|part| part.role == role) {
-            Some(part) => text += &part_text(part, with_journal),
-            None => text += &format!("\n{role}@{node}\n  not open there, or its node does not answer\n"),
-        }
+        lines.push(match parts.iter().find(|part| part.role == role) {
+            Some(part) => part_text(part, with_journal),
+            None => format!("\n{role}@{node}\n  not open there, or its node does not answer"),
+        });
     }
-    text
+    lines.join("\n") + "\n"
 }
 
 fn part_text(part: &PartReply, with_journal: bool) -> String {
@@ -284,5 +276,5 @@ fn part_text(part: &PartReply, with_journal: bool) -> String {
     } else if !part.journal.is_empty() {
         lines.push(format!("  {} records on disk (`--journal` lists them)", part.journal.len()));
     }
-    lines.join("\n") + "\n"
+    lines.join("\n")
 }
