@@ -5,11 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use super::item::{Block, Frame, Item, NoteKind, Part, short_type, tuple_types};
 use super::run::Run;
+use super::types::{short_type, tuple_types};
 use crate::base::id::Path;
 use crate::base::located::Located;
 use crate::base::role::{Role, RoleSet};
+use crate::drawing::item::{ArrowKind, Block, Frame, Item, NoteKind, Part};
 use crate::frame::Operation;
 use crate::language::call::{Call, Called, Scope};
 use crate::language::choreography::Choreography;
@@ -101,7 +102,7 @@ impl Builder<'_> {
         let pairs =
             senders.flat_map(|(from, text)| self.indices_of(to).into_iter().map(move |to| (from, to, text.clone())));
         let sent = pairs.filter(|(from, to, _)| self.run.sent.contains(&(path.clone(), *from, *to)));
-        sent.map(|(from, to, text)| Item::Arrow { from, to, text, is_abort: false }).collect()
+        sent.map(|(from, to, text)| Item::Arrow { from, to, text, kind: ArrowKind::Message }).collect()
     }
 
     fn step(&self, path: &Path) -> Option<Item> {
@@ -169,7 +170,7 @@ impl Builder<'_> {
             calls.flat_map(|(_, called)| called.by.iter().map(|role| self.index_of(role))).collect();
         let text = format!("abort: {}", abort.code());
         let told = told.iter().filter(|to| !own.contains(to));
-        told.map(|to| Item::Arrow { from: *from, to: *to, text: text.clone(), is_abort: true }).collect()
+        told.map(|to| Item::Arrow { from: *from, to: *to, text: text.clone(), kind: ArrowKind::Abort }).collect()
     }
 
     /// The compensations because of an abort of the session, or of the saga at a path.
