@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 
 use super::event::{Arrival, EventKind, ShownValue, Values};
 use super::export::{Knowledge, KnownPart, SessionExport, SessionPart};
-use super::scopes::{SagaEnd, Scopes, saga_end, verdict};
-use crate::base::abort::Abort;
+use super::scopes::{SagaEnd, Scopes, saga_end};
 use crate::base::id::{Path, RoleIndex};
 use crate::base::message::{Payload, unpack};
-use crate::frame::{Header, Operation};
+use crate::frame::{Header, Operation, Outcome};
 use crate::machine::{SagaPaths, Status};
 use crate::record::{Record, StepFailure, Task};
 
@@ -20,6 +19,8 @@ use crate::record::{Record, StepFailure, Task};
 pub(super) enum Stage {
     Start,
     Program,
+    /// The end of a part that has finished before the session was aborted.
+    Finish,
     Abort,
     Compensation,
     /// A signal that the program has not taken.
@@ -70,8 +71,6 @@ pub(super) enum Detail {
     None,
     /// The aborted saga within the session because of which a step was compensated, or is in trouble.
     Saga(Path),
-    /// The reason of a received vote against a saga; `None` in a vote for it.
-    Vote(Option<Abort>),
     /// The name and the numbers of the signals that an operation has taken.
     Taken(String, Vec<u64>),
 }
@@ -270,9 +269,7 @@ impl<'a> PartDrafts<'a> {
         Some(match record {
             Record::Received { path, from, operation, payload } => {
                 let kind = EventKind::Received { from: *from, operation: *operation, value: self.value(payload) };
-                let draft = self.at(path, Phase::Receive, kind).numbered(u64::from(from.0));
-                let vote = Some(payload).filter(|_| *operation == Operation::Vote).and_then(verdict);
-                draft.detailed(vote.map_or(Detail::None, |vote| Detail::Vote(vote.err())))
+                self.at(path, Phase::Receive, kind).numbered(u64::from(from.0))
             }
             Record::Observed { path, name, result } => self.observed(path, name, result),
             Record::Intended { path, name, .. } => {
@@ -302,7 +299,9 @@ impl<'a> PartDrafts<'a> {
             }
             Record::Ended { outcome, output } => {
                 let output = output.as_ref().map(|output| self.value(output));
-                self.ends(Stage::End, Phase::First, EventKind::Ended { outcome: outcome.clone(), output })
+                let is_aborted = self.part.records.iter().any(|record| matches!(record, Record::Aborted { .. }));
+                let stage = if is_aborted && *outcome == Outcome::Finished { Stage::Finish } else { Stage::End };
+                self.ends(stage, Phase::First, EventKind::Ended { outcome: outcome.clone(), output })
             }
             Record::Quarantined { reason, failures } => {
                 let kind = EventKind::Quarantined { reason: reason.clone(), failures: *failures };

@@ -27,6 +27,9 @@ use crate::base::id::{RoleIndex, SessionId};
 pub use self::event::{Arrival, Event, EventKind, Lane, ShownValue, Values};
 pub use self::export::{ExportError, Knowledge, KnownPart, SessionExport, SessionPart};
 pub use self::text::{Colors, TextStyle};
+// What events and parts are made of.
+pub use crate::frame::{Operation, Outcome};
+pub use crate::record::Closed;
 
 use self::draft::Draft;
 use self::order::Order;

@@ -5,7 +5,8 @@
 //! that scope only if the inner one is known to be a saga or a loop, since any other may be a fork.
 //!
 //! A message may arrive long before the program takes it, so it comes after nothing that its receiver did, and before
-//! what its receiver calls after the operation that takes it.
+//! what its receiver calls after the operation that takes it. Where the program may go on without a message (an aborted
+//! saga, a time limit), the message comes before nothing either.
 
 use std::mem;
 
@@ -31,17 +32,27 @@ enum Stand {
     /// It may happen while the scope still runs: a vote against a saga.
     Early,
     /// It comes after nothing of its own role.
-    Arrival,
+    Apart,
+    /// As `Apart`: the arrival of a message.
+    Message,
+}
+
+/// An event that is before others.
+#[derive(Clone, Copy)]
+struct Latest {
+    event: usize,
+    is_message: bool,
 }
 
 /// A scope, while the events in it are gone through.
 #[derive(Default)]
 struct Frame {
     is_sequential: bool,
+    is_aborted_body: bool,
     /// The latest events that come before whatever is called next in the scope.
-    frontier: Vec<usize>,
+    frontier: Vec<Latest>,
     /// The latest events that may go on beside it.
-    loose: Vec<usize>,
+    loose: Vec<Latest>,
     /// Whether the frontier comes after those of the scopes around this one.
     is_anchored: bool,
 }
@@ -84,19 +95,21 @@ impl Sweep<'_> {
         self.add(&Stand::Called, &is(|kind| matches!(kind, EventKind::Observed { .. } | EventKind::Checkpoint { .. })));
         let sends = if is_vote(path, self.scopes) { Stand::Ends } else { Stand::Called };
         self.add(&sends, &is(|kind| matches!(kind, EventKind::Sent { .. })));
-        self.add(&Stand::Arrival, &is(|kind| matches!(kind, EventKind::Received { .. })));
+        if !self.scopes.may_go_on_without(path) {
+            self.add(&Stand::Message, &is(|kind| matches!(kind, EventKind::Received { .. })));
+        }
         self.add(&Stand::Called, &is(|kind| matches!(kind, EventKind::Intended { .. })));
         self.commit(&is(|kind| matches!(kind, EventKind::Committed { .. })), events);
         self.add(&Stand::Early, &is(|kind| matches!(kind, EventKind::Decided { abort: Some(_) })));
         self.add(&Stand::Ends, &is(|kind| matches!(kind, EventKind::Decided { abort: None })));
-        self.add(&Stand::Arrival, &is(|kind| matches!(kind, EventKind::Compensated { .. })));
+        self.add(&Stand::Apart, &is(|kind| matches!(kind, EventKind::Compensated { .. })));
     }
 
     /// The result of a step takes the place of its intent, which it comes after. A built-in step has no intent.
     fn commit(&mut self, committed: &[usize], events: &[(usize, &Draft)]) {
         let is_intended = events.iter().any(|(_, draft)| matches!(draft.kind, EventKind::Intended { .. }));
         match self.frames.last_mut() {
-            Some(frame) if is_intended && !committed.is_empty() => frame.frontier = committed.to_vec(),
+            Some(frame) if is_intended && !committed.is_empty() => frame.frontier = latest(committed, false),
             _ => self.add(&Stand::Called, committed),
         }
     }
@@ -106,7 +119,7 @@ impl Sweep<'_> {
             return;
         }
         let before = match stand {
-            Stand::Arrival => Vec::new(),
+            Stand::Apart | Stand::Message => Vec::new(),
             Stand::Early => self.before(1),
             Stand::Called => self.before(0),
             Stand::Ends => {
@@ -116,21 +129,22 @@ impl Sweep<'_> {
                 before
             }
         };
-        for from in before {
+        for Latest { event: from, .. } in before {
             self.edges.extend(events.iter().map(|to| Edge { from, to: *to, bond: Bond::Program }));
         }
         let Some(frame) = self.frames.last_mut() else { return };
         match stand {
-            Stand::Arrival | Stand::Early => extend(&mut frame.frontier, events.to_vec()),
+            Stand::Apart | Stand::Early => extend(&mut frame.frontier, latest(events, false)),
+            Stand::Message => extend(&mut frame.frontier, latest(events, true)),
             Stand::Called | Stand::Ends => {
-                frame.frontier = events.to_vec();
+                frame.frontier = latest(events, false);
                 frame.is_anchored = true;
             }
         }
     }
 
     /// The latest events before whatever is called next, without those in the innermost `skipped` scopes.
-    fn before(&self, skipped: usize) -> Vec<usize> {
+    fn before(&self, skipped: usize) -> Vec<Latest> {
         let mut before = Vec::new();
         for frame in self.frames.iter().rev().skip(skipped) {
             before.splice(0..0, frame.frontier.iter().copied());
@@ -151,21 +165,30 @@ impl Sweep<'_> {
         for counter in scope.iter().skip(common) {
             self.scope.push(*counter);
             let is_sequential = self.scopes.is_sequential(&self.scope);
-            self.frames.push(Frame { is_sequential, ..Frame::default() });
+            let is_aborted_body = self.scopes.is_aborted_body(&self.scope);
+            self.frames.push(Frame { is_sequential, is_aborted_body, ..Frame::default() });
         }
     }
 
     fn leave(&mut self) {
         self.scope.pop();
-        let (Some(inner), Some(outer)) = (self.frames.pop(), self.frames.last_mut()) else { return };
+        let (Some(mut inner), Some(outer)) = (self.frames.pop(), self.frames.last_mut()) else { return };
+        if inner.is_aborted_body {
+            inner.frontier.retain(|latest| !latest.is_message);
+            inner.loose.retain(|latest| !latest.is_message);
+        }
         let into = if inner.is_sequential { &mut outer.frontier } else { &mut outer.loose };
         extend(into, inner.frontier);
         extend(into, inner.loose);
     }
 }
 
+fn latest(events: &[usize], is_message: bool) -> Vec<Latest> {
+    events.iter().map(|event| Latest { event: *event, is_message }).collect()
+}
+
 /// Adds the latest events. Of too many, the first are left out.
-fn extend(events: &mut Vec<usize>, later: Vec<usize>) {
+fn extend(events: &mut Vec<Latest>, later: Vec<Latest>) {
     events.extend(later);
     let surplus = events.len().saturating_sub(FRONTIER_MAX);
     events.drain(..surplus);

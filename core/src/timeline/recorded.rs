@@ -7,11 +7,11 @@
 //! | a step is committed | the step that its role committed before it |
 //! | a step is compensated | it was committed, or intended; the abort, as its role knows it |
 //! | a vote against a saga is sent | the role has recorded it |
-//! | a saga is decided | the votes for it; the one vote against it |
+//! | a saga is committed | the votes for it |
 //! | a signal is taken | it arrived |
 //! | a signal arrived | the signal that arrived before it |
 //! | another role knows of the abort | the one role that has decided it |
-//! | a part ends | all that its role did |
+//! | a part ends | all that its role did; the abort, unless it had finished before |
 //! | the session closes | all roles have ended in the same way |
 //!
 //! Each leads to a later place ([`Place`](super::draft::Place)), except those between numbers of one role. So they have no
@@ -46,8 +46,6 @@ struct RoleEvents<'a> {
     ended: Option<(usize, &'a Outcome)>,
     /// The compensations, and the troubles with them.
     undone: Vec<(usize, &'a Draft)>,
-    /// The received votes, by the saga's path: each with the reason of one against it.
-    votes: BTreeMap<Path, Vec<(usize, &'a Option<Abort>)>>,
     /// The operations that have taken signals, with the signals' name and numbers.
     taken: Vec<(usize, &'a str, &'a [u64])>,
     all: Vec<(usize, &'a Draft)>,
@@ -60,10 +58,6 @@ impl<'a> RoleEvents<'a> {
         self.all.push((event, draft));
         match (&draft.detail, &draft.path) {
             (Detail::Saga(_), _) => self.undone.push((event, draft)),
-            (Detail::Vote(vote), Some(path)) => {
-                let saga = saga_voted_at(path);
-                saga.into_iter().for_each(|saga| self.votes.entry(saga).or_default().push((event, vote)));
-            }
             (Detail::Taken(name, numbers), _) => self.taken.push((event, name, numbers)),
             _ if draft.place.stage == Stage::Compensation && draft.path.is_some() => self.undone.push((event, draft)),
             _ => {}
@@ -173,13 +167,11 @@ fn sagas(own: &RoleEvents<'_>, edges: &mut Edges<'_>) {
         let sent = own.sent.iter().filter(|((at, _), _)| **at == path);
         sent.for_each(|(_, sent)| edges.recorded(*voted, *sent));
     }
-    for (saga, (decided, abort)) in &own.decided {
-        let votes = own.votes.get(*saga).map(Vec::as_slice).unwrap_or_default();
-        let counting: Vec<_> = votes.iter().filter(|(_, vote)| vote.as_ref() == *abort).collect();
-        // Of several votes with the reason of the decision, any may have come first.
-        if abort.is_none() || counting.len() == 1 {
-            counting.into_iter().for_each(|(vote, _)| edges.recorded(*vote, *decided));
-        }
+    // A decision against a saga may have its reason from the own part of the saga, even if a vote has the same reason.
+    for (saga, (decided, _)) in own.decided.iter().filter(|(_, (_, abort))| abort.is_none()) {
+        let path = SagaPaths::of((*saga).clone()).vote;
+        let votes = own.received.iter().filter(|(_, at, _)| **at == path);
+        votes.for_each(|(vote, ..)| edges.recorded(*vote, *decided));
     }
 }
 
@@ -192,7 +184,7 @@ fn signals(own: &RoleEvents<'_>, edges: &mut Edges<'_>) {
     }
 }
 
-/// An aborted part may have finished before the abort, in which case its end is followed by compensations.
+/// An aborted part that has ended as finished did so before the abort.
 fn end(own: &RoleEvents<'_>, edges: &mut Edges<'_>) {
     let Some((ended, outcome)) = own.ended else { return };
     let is_compensated = matches!(outcome, Outcome::Compensated(_));
@@ -207,6 +199,9 @@ fn end(own: &RoleEvents<'_>, edges: &mut Edges<'_>) {
         if precedes {
             edges.recorded(*event, ended);
         }
+    }
+    if let (Some((aborted, ..)), false) = (own.aborted, is_compensated) {
+        edges.recorded(ended, aborted);
     }
 }
 

@@ -15,6 +15,8 @@ use crate::record::Record;
 /// The names under which a role records its vote to abort a saga, and the saga's verdict if it decides it.
 const VOTE: &str = "vote";
 const DECISION: &str = "saga";
+/// The name of the time limit of a receive, which is recorded within the receive's path.
+const TIME_LIMIT: &str = "time limit";
 
 /// What a role has recorded about the end of a saga within the session.
 pub(super) enum SagaEnd {
@@ -35,7 +37,7 @@ pub(super) fn saga_end(path: &Path, name: &str, result: &Payload) -> Option<Saga
 }
 
 /// The outcome that a vote or a verdict carries.
-pub(super) fn verdict(payload: &Payload) -> Option<Verdict> {
+fn verdict(payload: &Payload) -> Option<Verdict> {
     decode(payload.as_slice()).ok()
 }
 
@@ -60,6 +62,10 @@ pub(super) struct Scopes {
     loops: BTreeSet<Vec<u32>>,
     /// The sagas that each role knows to be aborted, by the paths of their bodies.
     aborted: BTreeMap<RoleIndex, BTreeMap<Path, Path>>,
+    /// The counters of the bodies of all aborted sagas.
+    aborted_bodies: BTreeSet<Vec<u32>>,
+    /// The counters of the receives with a time limit.
+    limited: BTreeSet<Vec<u32>>,
 }
 
 impl Scopes {
@@ -88,6 +94,9 @@ impl Scopes {
             Record::Observed { path, name, result } => match saga_end(path, name, result) {
                 Some(SagaEnd::Voted(saga, _)) => self.note_saga(role, &saga, true),
                 Some(SagaEnd::Decided(saga, abort)) => self.note_saga(role, &saga, abort.is_some()),
+                None if name == TIME_LIMIT => {
+                    self.limited.extend(path.counters().split_last().map(|(_, receive)| receive.to_vec()));
+                }
                 None => {}
             },
             _ => {}
@@ -98,6 +107,7 @@ impl Scopes {
         self.sagas.insert(saga.counters().to_vec());
         if is_aborted {
             let SagaPaths { saga, body, .. } = SagaPaths::of(saga.clone());
+            self.aborted_bodies.insert(body.counters().to_vec());
             self.aborted.entry(role).or_default().insert(body, saga);
         }
     }
@@ -118,6 +128,19 @@ impl Scopes {
     pub(super) fn is_sequential(&self, scope: &[u32]) -> bool {
         let is_turn = || scope.split_last().is_some_and(|(_, of_loop)| self.loops.contains(of_loop));
         self.is_saga(scope) || self.loops.contains(scope) || is_turn()
+    }
+
+    /// Whether a part of the program may have ended in this scope without the messages that it waited for: in the body of
+    /// an aborted saga.
+    pub(super) fn is_aborted_body(&self, scope: &[u32]) -> bool {
+        self.aborted_bodies.contains(scope)
+    }
+
+    /// Whether the program may go on without the message at this path: a vote on a saga that another one has decided
+    /// already, or a message that may come too late.
+    pub(super) fn may_go_on_without(&self, path: &Path) -> bool {
+        let is_vote = || saga_voted_at(path).is_some_and(|saga| self.is_saga(saga.counters()));
+        self.limited.contains(path.counters()) || is_vote()
     }
 
     /// The innermost saga around `path` that `role` knows to be aborted.
