@@ -1,9 +1,9 @@
 //! The records of all roles of a session in one causal order: [`Timeline`].
 //!
 //! Sender and receiver know a message by the same id before it is sent, so the journals alone say what came before what
-//! at all sites, without a clock and without a collector. `export` is a session as one value; `draft` makes events of
-//! it, `scopes`, `recorded` and `program` say which comes after which, and `order` puts them into one order; `label`,
-//! `text` and `picture` show them.
+//! at all sites, without a clock and without a collector. `export` is a session as one value; `draft` and `part` make
+//! events of it; `scopes`, `recorded` and `program` say which comes after which, and `order` puts them into one order;
+//! `label`, `text` and `picture` show them.
 //!
 //! This room runs nothing and asks nobody. Decision 0059 has the reasons.
 
@@ -12,6 +12,7 @@ mod event;
 mod export;
 mod label;
 mod order;
+mod part;
 mod picture;
 mod program;
 mod recorded;

@@ -71,7 +71,9 @@ fn sorted(count: usize, edges: &[Edge]) -> Vec<usize> {
     let mut nodes = sorted_as_far_as_possible(count, edges);
     if nodes.len() < count {
         let mut is_sorted = vec![false; count];
-        nodes.iter().for_each(|node| mark(&mut is_sorted, *node));
+        for node in &nodes {
+            mark(&mut is_sorted, *node);
+        }
         nodes.extend((0..count).filter(|node| is_sorted.get(*node) == Some(&false)));
     }
     nodes

@@ -109,8 +109,9 @@ pub(super) fn edges(drafts: &[Draft], is_whole: bool, edges: &mut Vec<Edge>) {
 struct Edges<'a>(&'a mut Vec<Edge>);
 
 impl Edges<'_> {
-    fn recorded(&mut self, from: usize, to: usize) {
-        self.0.push(Edge { from, to, bond: Bond::Recorded });
+    /// Adds an edge from each event to `to`.
+    fn recorded(&mut self, from: impl IntoIterator<Item = usize>, to: usize) {
+        self.0.extend(from.into_iter().map(|from| Edge { from, to, bond: Bond::Recorded }));
     }
 
     /// Adds edges from each event to the next.
@@ -123,13 +124,13 @@ impl Edges<'_> {
 fn messages(role: RoleIndex, own: &RoleEvents<'_>, roles: &BTreeMap<RoleIndex, RoleEvents<'_>>, edges: &mut Edges<'_>) {
     for (received, path, from) in &own.received {
         let sent = roles.get(from).and_then(|sender| sender.sent.get(&(*path, role)));
-        sent.into_iter().for_each(|sent| edges.recorded(*sent, *received));
+        edges.recorded(sent.copied(), *received);
     }
 }
 
 fn steps(own: &RoleEvents<'_>, edges: &mut Edges<'_>) {
     for (path, committed) in &own.committed {
-        own.intended.get(path).into_iter().for_each(|intended| edges.recorded(*intended, *committed));
+        edges.recorded(own.intended.get(path).copied(), *committed);
     }
     edges.sequence(own.commits.values().copied());
 }
@@ -137,13 +138,13 @@ fn steps(own: &RoleEvents<'_>, edges: &mut Edges<'_>) {
 fn compensations(own: &RoleEvents<'_>, edges: &mut Edges<'_>) {
     for (event, draft) in &own.undone {
         let step = draft.path.as_ref().and_then(|path| own.committed.get(path).or_else(|| own.intended.get(path)));
-        step.into_iter().for_each(|step| edges.recorded(*step, *event));
+        edges.recorded(step.copied(), *event);
         let cause = match &draft.detail {
             Detail::Saga(saga) => own.known_abort(saga),
             // An operator who terminates a part counts its steps as compensated without any abort.
             _ => own.aborted.filter(|_| !own.is_terminated).map(|(aborted, ..)| aborted),
         };
-        cause.into_iter().for_each(|cause| edges.recorded(cause, *event));
+        edges.recorded(cause, *event);
     }
 }
 
@@ -165,13 +166,13 @@ fn sagas(own: &RoleEvents<'_>, edges: &mut Edges<'_>) {
     for (saga, voted) in &own.voted {
         let path = SagaPaths::of(saga.clone()).vote;
         let sent = own.sent.iter().filter(|((at, _), _)| **at == path);
-        sent.for_each(|(_, sent)| edges.recorded(*voted, *sent));
+        sent.for_each(|(_, sent)| edges.recorded([*voted], *sent));
     }
     // A decision against a saga may have its reason from the own part of the saga, even if a vote has the same reason.
     for (saga, (decided, _)) in own.decided.iter().filter(|(_, (_, abort))| abort.is_none()) {
         let path = SagaPaths::of((*saga).clone()).vote;
         let votes = own.received.iter().filter(|(_, at, _)| **at == path);
-        votes.for_each(|(vote, ..)| edges.recorded(*vote, *decided));
+        edges.recorded(votes.map(|(vote, ..)| *vote), *decided);
     }
 }
 
@@ -180,7 +181,7 @@ fn signals(own: &RoleEvents<'_>, edges: &mut Edges<'_>) {
     for (taken, name, numbers) in &own.taken {
         let arrived = numbers.iter().filter_map(|number| own.signals.get(number));
         let arrived = arrived.filter(|(of, _)| of == name);
-        arrived.for_each(|(_, arrived)| edges.recorded(*arrived, *taken));
+        edges.recorded(arrived.map(|(_, arrived)| *arrived), *taken);
     }
 }
 
@@ -188,20 +189,19 @@ fn signals(own: &RoleEvents<'_>, edges: &mut Edges<'_>) {
 fn end(own: &RoleEvents<'_>, edges: &mut Edges<'_>) {
     let Some((ended, outcome)) = own.ended else { return };
     let is_compensated = matches!(outcome, Outcome::Compensated(_));
-    for (event, draft) in &own.all {
-        let precedes = match &draft.kind {
-            EventKind::Sent { .. } | EventKind::Intended { .. } | EventKind::Committed { .. } => true,
-            EventKind::Decided { .. } | EventKind::Voted { .. } => true,
-            EventKind::Compensated { .. } => is_compensated || matches!(draft.detail, Detail::Saga(_)),
-            EventKind::Aborted { .. } => is_compensated,
-            _ => false,
-        };
-        if precedes {
-            edges.recorded(*event, ended);
-        }
-    }
+    let precedes = |draft: &Draft| match &draft.kind {
+        EventKind::Sent { .. }
+        | EventKind::Intended { .. }
+        | EventKind::Committed { .. }
+        | EventKind::Decided { .. }
+        | EventKind::Voted { .. } => true,
+        EventKind::Compensated { .. } => is_compensated || matches!(draft.detail, Detail::Saga(_)),
+        EventKind::Aborted { .. } => is_compensated,
+        _ => false,
+    };
+    edges.recorded(own.all.iter().filter(|(_, draft)| precedes(draft)).map(|(event, _)| *event), ended);
     if let (Some((aborted, ..)), false) = (own.aborted, is_compensated) {
-        edges.recorded(ended, aborted);
+        edges.recorded([ended], aborted);
     }
 }
 
@@ -211,7 +211,7 @@ fn aborts(roles: &BTreeMap<RoleIndex, RoleEvents<'_>>, is_whole: bool, edges: &m
     let own: Vec<_> = aborted().filter(|(_, _, own)| *own).collect();
     let [(decided, reason, _)] = own[..] else { return };
     let others = aborted().filter(|(_, abort, own)| !own && *abort == reason);
-    others.for_each(|(learned, ..)| edges.recorded(decided, learned));
+    others.for_each(|(learned, ..)| edges.recorded([decided], learned));
 }
 
 /// The initiator closes after all have ended in the same way, and the others after it.
@@ -222,13 +222,13 @@ fn closes(roles: &BTreeMap<RoleIndex, RoleEvents<'_>>, edges: &mut Edges<'_>) {
         ended.map(|(ended, _)| ended).collect::<Vec<_>>()
     };
     if let Some((closing, outcome)) = closing {
-        ended(outcome).into_iter().for_each(|ended| edges.recorded(ended, closing));
+        edges.recorded(ended(outcome), closing);
     }
     for role in roles.values() {
         let Some(closed) = role.closed else { continue };
         match (closing, role.ended) {
-            (Some((closing, _)), _) => edges.recorded(closing, closed),
-            (None, Some((_, outcome))) => ended(outcome).into_iter().for_each(|ended| edges.recorded(ended, closed)),
+            (Some((closing, _)), _) => edges.recorded([closing], closed),
+            (None, Some((_, outcome))) => edges.recorded(ended(outcome), closed),
             (None, None) => {}
         }
     }

@@ -115,7 +115,10 @@ impl Drawing<'_> {
         }
         head.push('\n');
         if self.pitch > 0 {
-            let numbers: String = self.lanes.iter().map(|lane| format!("{:<1$}", lane.role.0, self.pitch)).collect();
+            let mut numbers = String::new();
+            for lane in self.lanes {
+                let _ = write!(numbers, "{:<1$}", lane.role.0, self.pitch);
+            }
             self.line(&mut head, &numbers, Tone::Message);
         }
         head
@@ -182,10 +185,8 @@ impl Drawing<'_> {
             let line = if is_unknown { '\u{2504}' } else { '\u{2500}' };
             put(cells, at, if crosses { '\u{253c}' } else { line });
         }
-        let (begin, beside, head) = match from < to {
-            true => ('\u{251c}', end.saturating_sub(1), '\u{25b6}'),
-            false => ('\u{2524}', end + 1, '\u{25c0}'),
-        };
+        let (begin, beside, head) =
+            if from < to { ('\u{251c}', end.saturating_sub(1), '\u{25b6}') } else { ('\u{2524}', end + 1, '\u{25c0}') };
         put(cells, start, begin);
         put(cells, beside, if is_unknown { '?' } else { head });
     }

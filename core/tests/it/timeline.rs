@@ -162,8 +162,50 @@ fn text(export: &SessionExport) -> String {
 fn a_saga_that_commits() {
     let export = ordered(Office::default());
     let timeline = Timeline::of(&export, Values::Shown);
-    insta::assert_snapshot!(timeline.text(TextStyle::default()), @"");
-    insta::assert_snapshot!(timeline.mermaid(), @"");
+    insta::assert_snapshot!(timeline.text(TextStyle::default()), @r#"
+    session f307ad86-9865-5e4b-b087-596cdcd9563a: Order version 1
+
+      0  shop at shop: closed
+      1  bank at bank: closed
+      2  carrier at carrier: closed
+
+    0   1   2
+    ◆   │   │     shop: starts Order version 1 with Purchase {book: "Sagas", price:
+    │   │   │     75} [customer=c-17] at 1970-01-01T00:00:00Z
+    ├──▶│   │   0 comm from shop to bank: Purchase {book: "Sagas", price: 75}
+    │   ○   │   1 bank: observes look up the price: 75
+    │   ●   │   2 bank: commits charge: 76
+    │   ├──▶│   3 comm from bank to carrier: 76
+    │   │   ●   4 carrier: commits ship: 77
+    │◀──┼───┤   5 comm from carrier to shop: 77
+    ◆   │   │     shop: finishes with 77
+    │   ◆   │     bank: finishes
+    │   │   ◆     carrier: finishes
+    ◆   │   │     shop: knows that all have ended alike
+    ◆   │   │     shop: closes
+    │   ◆   │     bank: closes
+    │   │   ◆     carrier: closes
+    "#);
+    insta::assert_snapshot!(timeline.mermaid(), @r#"
+    sequenceDiagram
+        participant r0 as shop at shop
+        participant r1 as bank at bank
+        participant r2 as carrier at carrier
+        Note over r0: starts Order version 1 with Purchase {book: "Sagas", price: 75} [custome..
+        r0->>r1: 0 comm: Purchase {book: "Sagas", price: 75}
+        Note over r1: 1 observes look up the price: 75
+        Note over r1: 2 commits charge: 76
+        r1->>r2: 3 comm: 76
+        Note over r2: 4 commits ship: 77
+        r2->>r0: 5 comm: 77
+        Note over r0: finishes with 77
+        Note over r1: finishes
+        Note over r2: finishes
+        Note over r0: knows that all have ended alike
+        Note over r0: closes
+        Note over r1: closes
+        Note over r2: closes
+    "#);
     assert_eq!(timeline.contradictions, 0);
 }
 
@@ -171,7 +213,33 @@ fn a_saga_that_commits() {
 fn a_saga_that_is_compensated() {
     let export = ordered(Office { refuses: "ship", keeps: "" });
     let timeline = Timeline::of(&export, Values::Shown);
-    insta::assert_snapshot!(timeline.text(TextStyle::default()), @"");
+    insta::assert_snapshot!(timeline.text(TextStyle::default()), @r#"
+    session f307ad86-9865-5e4b-b087-596cdcd9563a: Order version 1
+
+      0  shop at shop: closed
+      1  bank at bank: closed
+      2  carrier at carrier: closed
+
+    0   1   2
+    ◆   │   │     shop: starts Order version 1 with Purchase {book: "Sagas", price:
+    │   │   │     75} [customer=c-17] at 1970-01-01T00:00:00Z
+    ├──▶│   │   0 comm from shop to bank: Purchase {book: "Sagas", price: 75}
+    │   ○   │   1 bank: observes look up the price: 75
+    │   ●   │   2 bank: commits charge: 76
+    │   ├──▶│   3 comm from bank to carrier: 76
+    │   │   ✗   4 carrier: ship refuses: not today (refused)
+    │   │   ✗     carrier: aborts the session: not today (refused)
+    ✗   │   │     shop: learns of the abort: not today (refused)
+    │   ✗   │     bank: learns of the abort: not today (refused)
+    │   ↺   │   2 bank: compensates charge
+    ◆   │   │     shop: has compensated
+    │   ◆   │     bank: has compensated
+    │   │   ◆     carrier: has compensated
+    ◆   │   │     shop: knows that all have ended alike
+    ◆   │   │     shop: closes
+    │   ◆   │     bank: closes
+    │   │   ◆     carrier: closes
+    "#);
     let svg = timeline.svg();
     let compensation = svg.lines().filter(|line| line.contains("class=\"compensation\""));
     assert_eq!(compensation.count(), 2, "a box and its text, in a colour of their own: {svg}");
@@ -186,7 +254,29 @@ fn in_trouble() -> SessionExport {
 
 #[test]
 fn a_step_in_trouble() {
-    insta::assert_snapshot!(text(&in_trouble()), @"");
+    insta::assert_snapshot!(text(&in_trouble()), @r#"
+    session f307ad86-9865-5e4b-b087-596cdcd9563a: Order version 1
+
+      0  shop at shop: compensated
+      1  bank at bank: needs an operator
+      2  carrier at carrier: compensating
+
+    0   1   2
+    ◆   │   │     shop: starts Order version 1 with Purchase {book: "Sagas", price:
+    │   │   │     75} at 1970-01-01T00:00:00Z
+    ├──▶│   │   0 comm from shop to bank: Purchase {book: "Sagas", price: 75}
+    │   ○   │   1 bank: observes look up the price: 75
+    │   ●   │   2 bank: commits charge: 76
+    │   ├──▶│   3 comm from bank to carrier: 76
+    │   │   ✗   4 carrier: ship refuses: not today (refused)
+    │   ◆   │     bank: finishes
+    │   │   ✗     carrier: aborts the session: not today (refused)
+    ✗   │   │     shop: learns of the abort: not today (refused)
+    │   ✗   │     bank: learns of the abort: not today (refused)
+    │   !   │   2 bank: needs an operator: step `charge` has to be compensated,
+    │   │   │     which failed 1 times, the last time with: the books are closed
+    ◆   │   │     shop: has compensated
+    "#);
 }
 
 #[test]
@@ -206,7 +296,25 @@ fn a_site_that_is_away() {
     shop.status = Status::Running;
     shop.waits_for.push((path(&[5]), "a comm from `carrier`".into()));
     let timeline = Timeline::of(&export, Values::Shown);
-    insta::assert_snapshot!(timeline.text(TextStyle::default()), @"");
+    insta::assert_snapshot!(timeline.text(TextStyle::default()), @r#"
+    session f307ad86-9865-5e4b-b087-596cdcd9563a: Order version 1
+
+      0  shop at shop: running
+      1  bank at bank: running
+      2  carrier at carrier: the node is away: no answer for 12 s
+
+    0   1   2
+    ◆   │   ┊     shop: starts Order version 1 with Purchase {book: "Sagas", price:
+    │   │   ┊     75} [customer=c-17] at 1970-01-01T00:00:00Z
+    ├──▶│   ┊   0 comm from shop to bank: Purchase {book: "Sagas", price: 75}
+    │   ○   ┊   1 bank: observes look up the price: 75
+    │   ●   ┊   2 bank: commits charge: 76
+    │   ├┄┄?┊   3 message from bank to carrier, sent: it is not known whether it
+    │   │   ┊     arrived
+    │   │   ?     carrier: the node is away: no answer for 12 s; what it did is not
+    │   │   ┊     known
+    …   │   ┊   5 shop: waits for a comm from `carrier`
+    "#);
     assert!(timeline.mermaid().contains("participant r2 as carrier at carrier (missing)\n"));
     assert!(timeline.mermaid().contains("r1--)r2: 3 message, sent: it is not known whether it arrived\n"));
     assert!(timeline.svg().contains("class=\"unknown\"") && timeline.svg().contains("class=\"missing\""));
@@ -260,7 +368,47 @@ choreography!(pub Rounds: (Shop, Bank, Carrier), At<Shop, Purchase> => At<Shop, 
 #[test]
 fn loops_and_nested_sagas() {
     let export = filmed(|| Rounds, Office { refuses: "ship", keeps: "" }, |_| false).export();
-    insta::assert_snapshot!(text(&export), @"");
+    insta::assert_snapshot!(text(&export), @r#"
+    session f307ad86-9865-5e4b-b087-596cdcd9563a: Rounds version 1
+
+      0  shop at shop: closed
+      1  bank at bank: closed
+      2  carrier at carrier: closed
+
+    0   1   2
+    ◆   │   │             shop: starts Rounds version 1 with Purchase {book:
+    │   │   │             "Sagas", price: 75} at 1970-01-01T00:00:00Z
+    ○   │   │   1         shop: turn 2 begins, those before it are final (9 bytes of
+    │   │   │             state)
+    │   ○   │   1         bank: turn 2 begins, those before it are final (7 bytes of
+    │   │   │             state)
+    │   │   ○   1         carrier: turn 2 begins, those before it are final (7 bytes
+    │   │   │             of state)
+    ├──▶│   │   1.2.0     comm from shop to bank: 77
+    │   ●   │   1.2.1     bank: commits charge: 78
+    │◀──┤   │   1.2.2     comm from bank to shop: 78
+    │   ●   │   2.0.1     bank: commits charge: 2
+    │   ├──▶│   2.0.2     comm from bank to carrier: 2
+    │   │   ●   2.0.3.0.1 carrier: commits pack: 3
+    │   │   ●   2.0.3     carrier: decides that saga 2.0.3 is committed
+    │   │◀──┤   2.0.3.2   verdict from carrier to bank
+    │   │   ✗   2.0.4     carrier: ship refuses: not today (refused)
+    │   │   ✗   2.1       carrier: votes to abort the saga: not today (refused)
+    │   │◀──┤   2.1       vote from carrier to bank
+    │   ✗   │   2         bank: decides that saga 2 is aborted: not today (refused)
+    │◀──┤   │   2.2       verdict from bank to shop
+    │   ├──▶│   2.2       verdict from bank to carrier
+    │   ↺   │   2.0.1     bank: compensates charge
+    │   │   ↺   2.0.3.0.1 carrier: compensates pack
+    ●   │   │   3         shop: commits bill: 79
+    ◆   │   │             shop: finishes with 79
+    │   ◆   │             bank: finishes
+    │   │   ◆             carrier: finishes
+    ◆   │   │             shop: knows that all have ended alike
+    ◆   │   │             shop: closes
+    │   ◆   │             bank: closes
+    │   │   ◆             carrier: closes
+    "#);
 }
 
 #[test]
@@ -305,7 +453,22 @@ fn a_closed_part_without_a_journal_shows_its_outcome() {
         *known = KnownPart::closed(Closed { header: known.opened.header.clone(), outcome, output });
     }
     assert_eq!(export.histories(), []);
-    insta::assert_snapshot!(text(&export), @"");
+    insta::assert_snapshot!(text(&export), @r"
+    session f307ad86-9865-5e4b-b087-596cdcd9563a: Order version 1
+
+      0  shop at shop: closed
+      1  bank at bank: closed
+      2  carrier at carrier: closed
+
+    0   1   2
+    ◆   │   │   shop: starts Order version 1 [customer=c-17] at 1970-01-01T00:00:00Z
+    ◆   │   │   shop: finishes with 77
+    │   ◆   │   bank: finishes
+    │   │   ◆   carrier: finishes
+    ◆   │   │   shop: closes
+    │   ◆   │   bank: closes
+    │   │   ◆   carrier: closes
+    ");
 }
 
 #[test]
