@@ -82,7 +82,7 @@ pub use accompanist_core::{
 pub use accompanist_core::{NodeId, Path, SessionId, name};
 // What a user may implement or look into; `contract` is for stores, transports and environments of one's own. What the
 // runtime alone needs of `accompanist-core` (frames, jobs, the state machine) is not exported again.
-pub use accompanist_core::{contract, id, message, state};
+pub use accompanist_core::{contract, id, message, state, timeline};
 pub use accompanist_transport as transport;
 
 /// What is set of, and seen from, the state machine that runs a role's part.
@@ -198,6 +198,10 @@ mod evolution_page {}
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/language/results.md")]
 mod results_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/how-to/timeline.md")]
+mod timeline_page {}
 
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/how-to/run-local.md")]

@@ -19,6 +19,8 @@
 //! | `machine` | the protocol of one role instance, a pure state machine | all of the above |
 //! | `language` | choreographies and the operations of their programs | all of the above |
 //! | `driver` | what polls a program and gives its machine turns | all of the above |
+//! | `drawing` | sequence diagrams as pictures | |
+//! | `timeline` | the records of all roles of a session in one causal order | `base`, `contract`, `frame`, `record`, `machine`, `drawing` |
 //! | `testing` | harness, crash explorer, invariants, lints, diagrams for users' tests | all of the above |
 
 // On docs.rs each item says which feature it needs.
@@ -38,6 +40,12 @@ mod language;
 
 #[doc(hidden)]
 pub mod driver;
+
+// Frames around parts of a picture are only in diagrams of choreographies.
+#[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "timelines have no frames"))]
+mod drawing;
+
+pub mod timeline;
 
 pub mod testing;
 

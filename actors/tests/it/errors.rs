@@ -76,6 +76,8 @@ fn samples() -> Vec<(&'static str, Box<dyn Error>)> {
         of(Stop::NoService { role: "shop" }),
         of(accompanist::testing::ReplayError::from(codec())),
         of(accompanist::testing::ReplayError::from(Stop::NoService { role: "shop" })),
+        of(accompanist::timeline::ExportError::Version(9)),
+        of(accompanist::timeline::ExportError::from(codec())),
         of(config()),
         of(NodeError::from(config())),
         of(NodeError::from(store())),

@@ -297,6 +297,11 @@ impl Path {
         (0..self.0.len()).rev().filter_map(|depth| self.0.get(..depth).map(|scope| Self(scope.into())))
     }
 
+    /// The counters, from the outermost scope to the operation.
+    pub(crate) fn counters(&self) -> &[u32] {
+        &self.0
+    }
+
     /// Encodes the path so that the order of the bytes is the order of the paths: a scope's operations are adjacent,
     /// and each turn of a loop comes before the next.
     pub fn to_key(&self) -> Vec<u8> {

@@ -239,6 +239,17 @@ fn with_shapes<T: DeserializeOwned>(error: &value::Error, bytes: &[u8]) -> Strin
     format!("{error}; written was `{written}`, expected is `{expected}`")
 }
 
+/// Returns what an encoded value contains, for people: at most `characters_max` characters. `None` if the bytes are no
+/// value. Not for logs, which must not contain users' data.
+pub(crate) fn rendered(bytes: &[u8], characters_max: usize) -> Option<String> {
+    value::rendered(bytes, characters_max)
+}
+
+/// Returns the names and kinds in an encoded value, and nothing of its content.
+pub(crate) fn shape(bytes: &[u8]) -> String {
+    value::written_shape(bytes)
+}
+
 /// Encodes a type of the runtime itself, such as a frame or a record. The encoding is positional (postcard), without
 /// names, so variants and fields may only be appended.
 ///

@@ -18,6 +18,7 @@ use crate::driver::role_instance::{AnyChoreography, TurnWaker};
 use crate::language::choreography::Choreography;
 use crate::machine::{Limits, Machine, Status, Stop};
 use crate::record::{Opened, Record};
+use crate::timeline::{KnownPart, SessionExport, SessionPart};
 
 /// The first byte of an encoded history.
 const HISTORY_VERSION: u8 = 1;
@@ -59,6 +60,19 @@ impl History {
     /// The status of the instance.
     pub fn status(&self) -> Status {
         Status::of(&self.records)
+    }
+}
+
+impl SessionExport {
+    /// The histories of the parts that are known and have not been reduced to a tombstone, for [`replay`].
+    pub fn histories(&self) -> Vec<History> {
+        let history = |part: &SessionPart| {
+            let is_tombstone = |known: &&KnownPart| known.status == Status::Closed && known.records.is_empty();
+            let known = part.as_known().filter(|known| !is_tombstone(known))?;
+            let instance = InstanceId { session: self.session, role: part.role };
+            Some(History { instance, opened: known.opened.clone(), records: known.records.clone() })
+        };
+        self.parts.iter().filter_map(history).collect()
     }
 }
 

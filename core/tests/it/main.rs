@@ -35,6 +35,8 @@ mod rig;
 mod rooms;
 mod standstill;
 mod tables;
+mod timeline;
+mod timeline_order;
 mod trade;
 mod ui;
 mod undecided;

@@ -3,13 +3,14 @@
 //! Structs and enums are encoded with their own names and those of their fields and variants, so that a value is read
 //! as what it was written as, or refused, even if its type has changed since (decisions 0028 and 0052). This module
 //! knows serde, not messages; next: `encoder.rs`, `decoder.rs`, `names.rs` for the names of types, `written.rs` and
-//! `expected.rs` for the shapes in errors, and `order.rs` for values whose encoding differs each time.
+//! `expected.rs` for the shapes in errors, `rendered.rs` for values as people read them, and `order.rs` for values whose encoding differs each time.
 
 mod decoder;
 mod encoder;
 mod expected;
 mod names;
 mod order;
+mod rendered;
 mod written;
 
 use std::fmt::Display;
@@ -20,6 +21,7 @@ pub(crate) use decoder::{decode, read_back};
 pub(crate) use encoder::{Encoded, encode};
 pub(crate) use expected::expected_shape;
 pub(crate) use order::Order;
+pub(crate) use rendered::rendered;
 pub(crate) use written::written_shape;
 
 /// The maximum nesting depth of a value. Values come from other nodes, and must not exhaust the stack.

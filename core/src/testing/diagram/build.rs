@@ -5,12 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use super::item::{Item, NoteKind, short_type, tuple_types};
 use super::run::{Run, StepRun};
+use super::types::{short_type, tuple_types};
 use crate::base::id::{Path, RoleIndex};
 use crate::base::located::Located;
 use crate::base::role::{Role, names_of};
 use crate::base::role_names::RoleNames;
+use crate::drawing::item::{ArrowKind, Item, NoteKind};
 use crate::frame::Operation;
 use crate::language::call::{Call, Called};
 use crate::language::choreography::Choreography;
@@ -101,7 +102,7 @@ impl Builder<'_> {
         sent.sort_unstable();
         let text = |position| texts.get(position).or_else(|| texts.first()).cloned().unwrap_or_default();
         let arrows = sent.into_iter().map(|(position, from, _, to)| (from, to, text(position)));
-        arrows.map(|(from, to, text)| Item::Arrow { from, to, text, is_abort: false }).collect()
+        arrows.map(|(from, to, text)| Item::Arrow { from, to, text, kind: ArrowKind::Message }).collect()
     }
 
     /// A step, or one of each member of a role family.
@@ -135,7 +136,7 @@ impl Builder<'_> {
         let own: BTreeSet<usize> = calls.flat_map(|(_, called)| called.by.iter().copied().map(place)).collect();
         let text = format!("abort: {}", abort.code());
         let told = told.iter().filter(|to| !own.contains(to));
-        told.map(|to| Item::Arrow { from: *from, to: *to, text: text.clone(), is_abort: true }).collect()
+        told.map(|to| Item::Arrow { from: *from, to: *to, text: text.clone(), kind: ArrowKind::Abort }).collect()
     }
 
     /// The compensations because of an abort of the session, or of the saga at a path.

@@ -1,6 +1,6 @@
 //! Makes one list of items of the runs with several inputs: what is alike is shown once, the rest as alternatives.
 
-use super::item::{Block, Frame, Item, Part};
+use crate::drawing::item::{Block, Frame, Item, Part};
 
 /// The items of several runs, each with its label.
 pub(super) fn merged(cases: &[Part]) -> Vec<Item> {

@@ -1,22 +1,22 @@
 //! A choreography as a sequence diagram, drawn from runs of it: [`Diagram`].
 //!
-//! `run` is one run, `build` and `scopes` make items of it, `merge` joins the items of several runs; `mermaid` and `svg` write it.
+//! `run` is one run, `build` and `scopes` make items of it, `merge` joins the items of several runs; `drawing` writes
+//! them.
 
 mod build;
-mod item;
 mod merge;
-mod mermaid;
 mod run;
 mod scopes;
-mod svg;
+mod types;
 
 use std::sync::Arc;
 
 use crate::base::located::Located;
 use crate::base::role::RoleSet;
+use crate::drawing::item::{Item, Part};
+use crate::drawing::{mermaid, svg};
 use crate::language::choreography::Choreography;
 
-use self::item::{Item, Part};
 use self::run::Run;
 use super::crashes::RunFailure;
 use super::setup::TestSetup;

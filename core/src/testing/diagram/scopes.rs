@@ -1,9 +1,9 @@
 //! The items of operations that contain others: conclaves, sagas, forks, loops, and parts of members of a role family.
 
 use super::build::{Builder, Entry};
-use super::item::{Block, Frame, Item, Part};
 use crate::base::id::Path;
 use crate::base::role_names::RoleNames;
+use crate::drawing::item::{Block, Frame, Item, Part};
 use crate::language::call::{Call, Scope};
 
 impl Builder<'_> {

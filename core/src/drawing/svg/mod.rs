@@ -1,4 +1,4 @@
-//! A diagram as an SVG image.
+//! A picture as an SVG image.
 //!
 //! `layout` says where columns and frames are; this module draws from top to bottom. Lengths are in pixels. Texts are
 //! as wide as the font of the reader makes them; `layout` reckons with a wide one.
@@ -8,7 +8,8 @@ mod layout;
 use std::fmt::Write;
 
 use self::layout::{Layout, PAD, text_width};
-use super::item::{Block, Frame, Item, NoteKind};
+use super::item::{ArrowKind, Block, Frame, Item, NoteKind};
+use super::plain;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -22,7 +23,7 @@ const BASELINE: i64 = 5;
 /// The height of an arrow with its text.
 const ARROW_HEIGHT: i64 = 28;
 
-pub(super) fn image(title: &str, names: &[&str], items: &[Item]) -> String {
+pub(crate) fn image(title: &str, names: &[&str], items: &[Item]) -> String {
     let layout = Layout::of(names, items);
     let top = PAD + HEAD_HEIGHT;
     let mut canvas = Canvas { layout, frames: String::new(), marks: String::new() };
@@ -69,7 +70,7 @@ impl Canvas {
     fn items(&mut self, items: &[Item], mut y: i64) -> i64 {
         for item in items {
             y = match item {
-                Item::Arrow { from, to, text, is_abort } => self.arrow((*from, *to), text, *is_abort, y),
+                Item::Arrow { from, to, text, kind } => self.arrow((*from, *to), text, *kind, y),
                 Item::Note { from, to, text, kind } => {
                     let (left, right) = self.layout.note(*from, *to, text);
                     let class = class_of(*kind);
@@ -82,9 +83,13 @@ impl Canvas {
         y
     }
 
-    fn arrow(&mut self, (from, to): (usize, usize), text: &str, is_abort: bool, y: i64) -> i64 {
+    fn arrow(&mut self, (from, to): (usize, usize), text: &str, kind: ArrowKind, y: i64) -> i64 {
         let (x1, x2) = (self.layout.column(from), self.layout.column(to));
-        let (class, marker) = if is_abort { ("abort", "cross") } else { ("arrow", "head") };
+        let (class, marker) = match kind {
+            ArrowKind::Message => ("arrow", "head"),
+            ArrowKind::Abort => ("abort", "cross"),
+            ArrowKind::Unknown => ("unknown", "head"),
+        };
         let (middle, line) = (i64::midpoint(x1, x2), y + ARROW_HEIGHT - GAP);
         let _ = writeln!(
             self.marks,
@@ -155,9 +160,11 @@ fn class_of(kind: NoteKind) -> &'static str {
         NoteKind::Compensation => "compensation",
         NoteKind::Own => "own",
         NoteKind::Edge => "edge",
+        NoteKind::Trouble => "trouble",
+        NoteKind::Missing => "missing",
     }
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    plain(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

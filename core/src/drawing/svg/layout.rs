@@ -1,4 +1,4 @@
-//! Where the columns of a diagram are, how wide its notes are, and where its frames begin and end.
+//! Where the columns of a picture are, how wide its notes are, and where its frames begin and end.
 
 use super::super::item::{Block, Item};
 use super::title_of;

@@ -1,13 +1,14 @@
-//! A diagram as text in the language of Mermaid.
+//! A picture as text in the language of Mermaid.
 
 use std::fmt::Write;
 
-use super::item::{Block, Frame, Item};
+use super::item::{ArrowKind, Block, Frame, Item};
+use super::plain;
 
 /// The background of a scope: visible on a light page and on a dark one.
 const SCOPE: &str = "rect rgba(128, 128, 128, 0.12)";
 
-pub(super) fn text(names: &[&str], items: &[Item]) -> String {
+pub(crate) fn text(names: &[&str], items: &[Item]) -> String {
     let mut text = "sequenceDiagram\n".to_owned();
     for (index, name) in names.iter().enumerate() {
         push(&mut text, 1, &format!("participant r{index} as {}", escaped(name)));
@@ -24,8 +25,12 @@ fn push(text: &mut String, depth: usize, line: &str) {
 fn write(text: &mut String, depth: usize, items: &[Item], names: &[&str]) {
     for item in items {
         match item {
-            Item::Arrow { from, to, text: what, is_abort } => {
-                let arrow = if *is_abort { "--x" } else { "->>" };
+            Item::Arrow { from, to, text: what, kind } => {
+                let arrow = match kind {
+                    ArrowKind::Message => "->>",
+                    ArrowKind::Abort => "--x",
+                    ArrowKind::Unknown => "--)",
+                };
                 push(text, depth, &format!("r{from}{arrow}r{to}: {}", escaped(what)));
             }
             Item::Note { from, to, text: what, .. } => push(text, depth, &note(*from, *to, what)),
@@ -64,16 +69,19 @@ fn write_block(text: &mut String, depth: usize, block: &Block, names: &[&str]) {
     push(text, depth, "end");
 }
 
-/// Writes the characters that Mermaid, or the page around it, would interpret as entities.
+/// Writes the characters that Mermaid, or the page around it, would interpret as entities. `%%{` would begin a
+/// directive, and backquotes could end the fenced block that the text stands in.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
-    for c in text.chars() {
+    for c in plain(text).chars() {
         match c {
             '#' => escaped.push_str("#35;"),
             ';' => escaped.push_str("#59;"),
             '<' => escaped.push_str("#lt;"),
             '>' => escaped.push_str("#gt;"),
-            '\n' | '\r' => escaped.push(' '),
+            '%' => escaped.push_str("#37;"),
+            '&' => escaped.push_str("#amp;"),
+            '`' => escaped.push_str("#96;"),
             c => escaped.push(c),
         }
     }
