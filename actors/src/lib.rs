@@ -81,6 +81,11 @@ pub use accompanist_transport as transport;
 
 /// What is set of, and seen from, the state machine that runs a role's part.
 pub mod machine {
+    pub use accompanist_core::frame::RoleTrouble;
+    pub use accompanist_core::machine::{
+        INSPECTED_MAX, InspectedSignal, InspectedStep, InspectedWait, Inspection, SessionRole, SessionTrouble, StepState,
+        UnacknowledgedFrames, WaitKind,
+    };
     pub use accompanist_core::machine::{Limits, Resolution, SignalError, Status, Stop};
 }
 
