@@ -56,8 +56,7 @@ impl Machine {
     }
 
     fn describe_awaited_ends(&self) -> Option<String> {
-        let names: Vec<String> =
-            self.awaited_ends().into_iter().map(|role| self.identity.name_of(role)).collect();
+        let names: Vec<String> = self.awaited_ends().into_iter().map(|role| self.identity.name_of(role)).collect();
         let done = if self.phase.is_aborted() { "has compensated" } else { "has finished its part" };
         (!names.is_empty()).then(|| format!("{done}, and waits for the end of {}", names.join(", ")))
     }

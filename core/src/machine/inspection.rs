@@ -7,9 +7,9 @@
 mod data;
 mod display;
 
+use super::Machine;
 use super::steps::StepEntry;
 use super::waiting::{Waiting, WaitingFor};
-use super::Machine;
 use crate::base::id::{Path, RoleIndex};
 
 pub use self::data::{

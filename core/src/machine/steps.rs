@@ -125,8 +125,20 @@ impl StepEntry {
     }
 
     fn digest(&self, since: Since, hasher: &mut impl Hasher) {
-        let Self { name, input, result, order, compensated, step, running, tries, pause, in_doubt, trouble, attempt: _ } =
-            self;
+        let Self {
+            name,
+            input,
+            result,
+            order,
+            compensated,
+            step,
+            running,
+            tries,
+            pause,
+            in_doubt,
+            trouble,
+            attempt: _,
+        } = self;
         (name, input, result, order, compensated, step.is_some()).hash(hasher);
         (running, tries, since.left(*pause), in_doubt, trouble).hash(hasher);
     }

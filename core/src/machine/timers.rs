@@ -41,14 +41,7 @@ pub(super) struct Timers {
 
 impl Default for Timers {
     fn default() -> Self {
-        Self {
-            now_ms: 0,
-            unix_ms: 0,
-            nudge: None,
-            nudges_due: 1,
-            loaded_unix_ms: 0,
-            passivated_since: BTreeMap::new(),
-        }
+        Self { now_ms: 0, unix_ms: 0, nudge: None, nudges_due: 1, loaded_unix_ms: 0, passivated_since: BTreeMap::new() }
     }
 }
 

@@ -82,8 +82,8 @@ impl Machine {
     /// Gives a restored initiator the reports that its driver has kept. The initiator asks these roles again.
     #[must_use]
     pub fn knowing(mut self, troubles: impl IntoIterator<Item = (RoleIndex, RoleTrouble)>) -> Self {
-        for (role, trouble) in troubles {
-            self.note_peer_trouble(role, Some(trouble));
+        for (role, trouble) in troubles.into_iter().filter(|_| self.identity.initiates()) {
+            self.peers.note_trouble(role, Some(trouble.cut()));
         }
         self
     }
