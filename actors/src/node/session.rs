@@ -144,8 +144,8 @@ impl<C: Choreography> Session<C> {
         self.wait(|progress| progress.settled.clone(), Patience::Any).await
     }
 
-    /// Waits like [`Session::settled`], but not for an operator: returns [`SessionError::InTrouble`] as soon as any role
-    /// of the session reports that its part cannot continue without one, with the role, its node and the reason.
+    /// Waits like [`Session::settled`], but not for an operator: returns [`SessionError::InTrouble`] as soon as any
+    /// role of the session reports that its part cannot continue without one, with the role, its node and the reason.
     ///
     /// A report is a hint that arrives a little late: an operator may have acted meanwhile, so a later call may wait
     /// again, and return the output.

@@ -1,4 +1,5 @@
-//! The initiator knows: what a shop learns, from its own node alone, of a bank that cannot continue without an operator.
+//! The initiator knows: what a shop learns, from its own node alone, of a bank that cannot continue without an
+//! operator.
 
 use std::collections::BTreeSet;
 use std::io;

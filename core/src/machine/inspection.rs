@@ -62,13 +62,13 @@ impl Machine {
 
     fn inspect_wait(&self, path: &Path, waiting: &Waiting) -> InspectedWait {
         let (kind, on) = match &waiting.what {
-            WaitingFor::Message(_, from) => (WaitKind::Message, Some(*from)),
+            WaitingFor::Message(_, from) => (WaitKind::Receive, Some(*from)),
             WaitingFor::TurnOver(decider) => (WaitKind::TurnEnd, Some(*decider)),
             WaitingFor::Room(to) => (WaitKind::Room, Some(*to)),
             WaitingFor::Time => (WaitKind::Time, None),
             WaitingFor::Signal(_) => (WaitKind::Signal, None),
-            WaitingFor::Step(_) => (WaitKind::Step, None),
-            WaitingFor::Effect(_) => (WaitKind::Effect, None),
+            WaitingFor::Step(_) => (WaitKind::StepEnd, None),
+            WaitingFor::Effect(_) => (WaitKind::EffectEnd, None),
             WaitingFor::Writes => (WaitKind::Disk, None),
         };
         InspectedWait {

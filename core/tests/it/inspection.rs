@@ -50,7 +50,7 @@ fn a_wait_is_shown_with_the_role_its_node_and_since_when_however_often_it_is_pol
         let inspection = rig.part.inspect();
         assert_eq!((inspection.status, inspection.now_unix_ms), (Status::Running, unix_ms));
         let [wait] = &inspection.waits[..] else { panic!("{inspection:?}") };
-        assert_eq!((&wait.path, wait.kind, wait.since_unix_ms), (&path(&[2]), WaitKind::Message, BEGIN_MS));
+        assert_eq!((&wait.path, wait.kind, wait.since_unix_ms), (&path(&[2]), WaitKind::Receive, BEGIN_MS));
         assert_eq!(wait.on.as_ref().map(ToString::to_string).unwrap(), "role `seller` at node `seller`");
         assert_eq!(inspection.to_string(), "running, waits for a comm from `seller` at node `seller` (operation 2)");
     }

@@ -229,7 +229,7 @@ impl InstanceHandle {
     /// let session = node.start(Sale, 3).await?;
     /// let inspection = session.initiator().inspect().await?;
     /// let wait = &inspection.waits[0];
-    /// assert_eq!((wait.kind, wait.text.as_str()), (WaitKind::Message, "a comm from `seller`"));
+    /// assert_eq!((wait.kind, wait.text.as_str()), (WaitKind::Receive, "a comm from `seller`"));
     /// assert_eq!(
     ///     inspection.to_string(),
     ///     "running, waits for a comm from `seller` at node `shop-1` (operation 2)"

@@ -1,5 +1,6 @@
-//! What waits for an operator: stopped and troubled instances, here and at the other roles of sessions that were started
-//! here, and dead letters; and how far the recovery is. Knows no actors. Next: `trouble.rs`, which tells initiators.
+//! What waits for an operator: stopped and troubled instances, here and at the other roles of sessions that were
+//! started here, and dead letters; and how far the recovery is. Knows no actors. Next: `trouble.rs`, which tells
+//! initiators.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,5 @@
-//! Tells initiators that a part of their session is stopped on this node: when it stops, when a frame arrives for it, and
-//! when an operator lets it run again. A part in memory tells by itself when its steps need an operator. Knows no
+//! Tells initiators that a part of their session is stopped on this node: when it stops, when a frame arrives for it,
+//! and when an operator lets it run again. A part in memory tells by itself when its steps need an operator. Knows no
 //! actors.
 
 use std::sync::Arc;
@@ -23,8 +23,8 @@ impl NodeContext {
         self.operator.add_stopped(id, reason, header);
     }
 
-    /// Lists an instance as stopped whose records cannot be read. Its opening may be readable: then the initiator of its
-    /// session is told.
+    /// Lists an instance as stopped whose records cannot be read. Its opening may be readable: then the initiator of
+    /// its session is told.
     pub(crate) fn note_unreadable(self: &Arc<Self>, id: InstanceId, reason: String) {
         self.operator.add_stopped(id, reason.clone(), None);
         let context = self.clone();

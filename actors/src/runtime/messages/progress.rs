@@ -5,7 +5,8 @@ use accompanist_core::machine::SessionTrouble;
 use accompanist_core::record::Closed;
 use accompanist_core::{Abort, Payload};
 
-/// The progress that the initiating instance has reported. Each fact is set once and stays, except what an operator ends.
+/// The progress that the initiating instance has reported. Each fact is set once and stays, except what an operator
+/// ends.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct InstanceProgress {
     pub(crate) opened: bool,

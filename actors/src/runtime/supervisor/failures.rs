@@ -84,7 +84,8 @@ impl SupervisorState {
         let writer = self.context.writer.clone();
         let done = Box::new(move |loaded| match loaded {
             Ok(Loaded::Open(opened, _)) => {
-                let done = Box::new(move |_| tell(Some(opened.header))); // The writer itself reports a failure to the node.
+                // The writer itself reports a failure to the node.
+                let done = Box::new(move |_| tell(Some(opened.header)));
                 writer.submit(Job::Change { changes: vec![change], done });
             }
             // An instance that failed before anything of it was written leaves nothing to quarantine.

@@ -127,7 +127,7 @@ impl InspectedWait {
 #[non_exhaustive]
 pub enum WaitKind {
     /// A message of another role.
-    Message,
+    Receive,
     /// The end of a turn of a loop, as another role decides it.
     TurnEnd,
     /// Room for a message to another role, which has not acknowledged enough of the earlier ones.
@@ -136,10 +136,10 @@ pub enum WaitKind {
     Time,
     /// A signal from outside.
     Signal,
-    /// A step of this role, which is among the `steps`.
-    Step,
-    /// An effect of this role.
-    Effect,
+    /// The end of a step of this role, which is among the `steps`.
+    StepEnd,
+    /// The end of an effect of this role.
+    EffectEnd,
     /// The own disk.
     Disk,
     /// Something that is no operation, and of which nothing is known.

@@ -80,7 +80,7 @@ impl Inspection {
         let others = self.troubles.iter().filter(|trouble| !is_awaited(&trouble.role));
         reasons.extend(others.map(|trouble| format!("waits for {trouble}")));
         // A step that is waited for is listed as a step.
-        reasons.extend(self.waits.iter().filter(|wait| wait.kind != WaitKind::Step).map(ToString::to_string));
+        reasons.extend(self.waits.iter().filter(|wait| wait.kind != WaitKind::StepEnd).map(ToString::to_string));
         if reasons.is_empty() {
             let frames = self.unacknowledged.iter().map(|open| match open.frames {
                 1 => format!("waits for {} to acknowledge a frame", open.role),
