@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use accompanist_core::contract::{StoreError, TransportError};
 use accompanist_core::frame::AdvertisementError;
+use accompanist_core::machine::SessionTrouble;
 use accompanist_core::message::{CodecError, Fingerprint};
 use accompanist_core::{Abort, FamilySizeError, NodeId, SessionId};
 
@@ -485,6 +486,20 @@ pub enum SessionError {
         /// The reason.
         reason: String,
     },
+    /// Roles of the session cannot continue without an operator; returned by
+    /// [`Session::settled_or_trouble`](crate::Session::settled_or_trouble) alone. The session continues when an
+    /// operator has acted.
+    #[error(
+        "session {session} waits for an operator ({}): at that node, `resolve` the step, or `resume`, `abort` or \
+         `terminate` the stopped part",
+        troubles_text(troubles)
+    )]
+    InTrouble {
+        /// The session.
+        session: SessionId,
+        /// The roles, with their nodes and the problem of each.
+        troubles: Vec<SessionTrouble>,
+    },
     /// The session has ended, and its output cannot be decoded.
     #[error(transparent)]
     Codec(#[from] CodecError),
@@ -494,3 +509,7 @@ pub enum SessionError {
 }
 
 accompanist_core::debug_as_text!(SessionError);
+
+fn troubles_text(troubles: &[SessionTrouble]) -> String {
+    troubles.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

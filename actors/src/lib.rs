@@ -87,6 +87,11 @@ pub use accompanist_transport as transport;
 
 /// What is set of, and seen from, the state machine that runs a role's part.
 pub mod machine {
+    pub use accompanist_core::frame::RoleTrouble;
+    pub use accompanist_core::machine::{
+        INSPECTED_MAX, InspectedSignal, InspectedStep, InspectedWait, Inspection, SessionRole, SessionTrouble,
+        StepState, UnacknowledgedFrames, WaitKind,
+    };
     pub use accompanist_core::machine::{Limits, Resolution, SignalError, Status, Stop};
 }
 
@@ -112,7 +117,7 @@ pub use operator::{CastSession, Operator};
 pub use peers::{Contact, DrainProgress, KnownNode, MemberStatus, MissingRole, PeerStore};
 pub use ractor;
 pub use runtime::attach::DatabaseState;
-pub use runtime::context::{Recovery, StoppedSession, TroubledSession};
+pub use runtime::context::{Recovery, SessionInTrouble, StoppedSession, TroubledSession};
 pub use runtime::dead_letters::DeadLetter;
 pub use security::members::{Member, Members, MembersError};
 pub use security::seal::{SEAL_KEY_FILE, SEAL_KEYS_MAX, SealError, SealKey, SealSecrets};

@@ -7,6 +7,7 @@
 mod advertisement;
 mod epoch;
 mod packet;
+mod trouble;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ pub use self::advertisement::{
 };
 pub use self::epoch::Epoch;
 pub use self::packet::{Packet, PacketError, Round, WIRE_VERSION};
+pub use self::trouble::RoleTrouble;
 
 /// The facts about a session that every role knows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -137,6 +139,12 @@ pub enum Body {
     /// The sender has no message for the receiver at this path and never will. Sent in answer to a nudge. Not
     /// acknowledged.
     Gone(Path),
+    /// The sender's part cannot continue without an operator, or (`None`) it can again. Sent to the initiator when
+    /// that changes, and again whenever a role nudges the sender. Not acknowledged.
+    Trouble(Option<RoleTrouble>),
+    /// The initiator believes that the receiver is in trouble. The receiver answers with its `Trouble`. Sent as often
+    /// as a nudge. Not acknowledged.
+    TroubleAsked,
 }
 
 /// The maximum number of paths in a nudge.
@@ -189,6 +197,14 @@ impl Frame {
     #[must_use]
     pub fn answered(&self, outcome: Option<Outcome>) -> Self {
         Self { session: self.session, from: self.to, to: self.from, header: None, body: Body::Closed(outcome) }
+    }
+
+    /// The report of `from` to the session's initiator that it is in trouble, or (`None`) not any more, with the node
+    /// that receives it: for an instance that is not in memory. `None` if `from` is the initiator.
+    pub fn about_trouble(from: InstanceId, header: &Header, trouble: Option<RoleTrouble>) -> Option<(NodeId, Self)> {
+        let to = Some(header.initiator).filter(|initiator| *initiator != from.role)?;
+        let body = Body::Trouble(trouble);
+        Some((header.node_of(to)?.clone(), Self { session: from.session, from: from.role, to, header: None, body }))
     }
 
     /// The instance that this frame is for.

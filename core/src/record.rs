@@ -164,6 +164,8 @@ pub struct PassivatedState {
     pub done: Vec<(RoleIndex, Outcome)>,
     /// The own outcome that the initiator has acknowledged.
     pub announced: Option<Outcome>,
+    /// Since when operations wait, and steps are in trouble, in milliseconds since 1970: for people.
+    pub since: Vec<(Path, u64)>,
 }
 
 /// Why a step needs an operator.

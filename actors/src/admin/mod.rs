@@ -28,7 +28,7 @@ pub use self::message::{ADMIN_VERSION, AdminMessage, AdminResponse};
 pub(crate) use self::network::answer_network;
 pub use self::reply::{
     ActedOn, ActionReply, AuditReply, DatabaseReply, DeadLetterReply, NodeReply, PartReply, PartState, PeerReply,
-    ReadReply, SessionsReply, StepReply, TroubleReply, WaitReply, WriteReply,
+    ReadReply, ReportReply, SessionsReply, StepReply, TroubleReply, WaitReply, WriteReply,
 };
 pub use self::request::{
     ACTIONS_MAX, AuditRequest, NodeAction, PartAction, PartsAction, ReadRequest, SESSIONS_MAX, SessionFilter,

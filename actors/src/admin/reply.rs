@@ -197,8 +197,22 @@ pub struct PartReply {
     pub steps: Vec<StepReply>,
     /// Its records on disk, one line each: only in the reply to a request for one session.
     pub journal: Vec<String>,
-    /// What other roles have reported to this one, which started the session.
-    pub reported: Vec<TroubleReply>,
+    /// Why the session is aborted, if it is.
+    pub abort: Option<String>,
+    /// The roles that have reported to this one, which started the session, that they need an operator.
+    pub reported: Vec<ReportReply>,
+}
+
+/// What a role has reported to the one that started the session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ReportReply {
+    /// The role that needs an operator.
+    pub role: String,
+    /// The node that plays it.
+    pub node: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// What a program waits for.
@@ -235,6 +249,8 @@ pub struct StepReply {
     pub tries: u64,
     /// What the last try failed with.
     pub last_error: Option<String>,
+    /// Since when it is tried, as far as is known since the part was last loaded.
+    pub since_unix_ms: Option<u64>,
     /// When it is tried again.
     pub next_try_unix_ms: Option<u64>,
 }

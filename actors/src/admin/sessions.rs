@@ -150,7 +150,7 @@ pub(super) async fn part(
     let needs_records = with_journal || matches!(inspection, Inspected::Absent);
     let records = if needs_records { records(context, id).await? } else { Vec::new() };
     match inspection {
-        Inspected::As(inspection) => inspection.describe(&mut part),
+        Inspected::As(inspection) => inspect::describe(&inspection, &mut part),
         Inspected::Late => part.reason = Some(inspect::late()),
         Inspected::Absent if found.header.is_some() => part.state = state_of(Status::of(&records)),
         Inspected::Absent => {}
@@ -195,6 +195,7 @@ fn outline(context: &NodeContext, found: &Found) -> PartReply {
         waits: Vec::new(),
         steps: Vec::new(),
         journal: Vec::new(),
+        abort: None,
         reported: Vec::new(),
     };
     if let Some(header) = &found.header {
@@ -250,6 +251,7 @@ fn step_in_trouble((path, failure): &(Path, StepFailure)) -> StepReply {
         needs_operator: true,
         tries: u64::from(failure.tries),
         last_error: Some(failure.reason.clone()),
+        since_unix_ms: None,
         next_try_unix_ms: None,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use accompanist_core::machine::Inspection;
 use accompanist_core::message::decode;
 use accompanist_core::record::Closed;
 use accompanist_core::{Abort, Choreography, Located, Payload, SessionId};
@@ -67,6 +68,15 @@ impl<C: Choreography> std::fmt::Debug for Session<C> {
     }
 }
 
+/// How long a caller waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// However long it takes, also for an operator.
+    Any,
+    /// Until only an operator can help.
+    UntilTrouble,
+}
+
 type Output<C> = <<C as Choreography>::Output as Located>::Value;
 
 impl<C: Choreography> Session<C> {
@@ -122,7 +132,7 @@ impl<C: Choreography> Session<C> {
     /// # Errors
     /// Returns [`SessionError`] when the session was aborted or is stopped.
     pub async fn output(&self) -> Result<Output<C>, SessionError> {
-        self.wait(|progress| progress.output.clone()).await
+        self.wait(|progress| progress.output.clone(), Patience::Any).await
     }
 
     /// Waits for the output until the session is settled: all roles have finished, or all have compensated.
@@ -131,20 +141,53 @@ impl<C: Choreography> Session<C> {
     /// Returns [`SessionError::Aborted`] when the session was aborted and everything is compensated, or another
     /// [`SessionError`].
     pub async fn settled(&self) -> Result<Output<C>, SessionError> {
-        self.wait(|progress| progress.settled.clone()).await
+        self.wait(|progress| progress.settled.clone(), Patience::Any).await
+    }
+
+    /// Waits like [`Session::settled`], but not for an operator: returns [`SessionError::InTrouble`] as soon as any
+    /// role of the session reports that its part cannot continue without one, with the role, its node and the reason.
+    ///
+    /// A report is a hint that arrives a little late: an operator may have acted meanwhile, so a later call may wait
+    /// again, and return the output.
+    ///
+    /// # Errors
+    /// As [`Session::settled`], and [`SessionError::InTrouble`].
+    pub async fn settled_or_trouble(&self) -> Result<Output<C>, SessionError> {
+        self.wait(|progress| progress.settled.clone(), Patience::UntilTrouble).await
+    }
+
+    /// Returns what the session waits for, as its initiating role knows: the operations and steps of the initiating
+    /// part, the roles whose end it waits for, and those that need an operator, with their nodes and reasons. Its text
+    /// form is one sentence. `None` once the session is settled.
+    ///
+    /// # Errors
+    /// Returns [`AskError`]; [`AskError::Stopped`] if the initiating part is stopped.
+    pub async fn progress(&self) -> Result<Option<Inspection>, AskError> {
+        match self.initiator.inspect().await {
+            Ok(inspection) => Ok(Some(inspection)),
+            Err(AskError::NotOpen(_)) if self.progress.borrow().settled.is_some() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn wait(
         &self,
         fact: impl Fn(&InstanceProgress) -> Option<Result<Payload, Abort>>,
+        patience: Patience,
     ) -> Result<Output<C>, SessionError> {
         let mut progress = self.progress.clone();
-        let known = progress.wait_for(|progress| fact(progress).is_some() || progress.stopped.is_some()).await;
-        let known = known.map_err(|_| SessionError::NodeStopped)?.clone();
+        let is_in_trouble =
+            |progress: &InstanceProgress| patience == Patience::UntilTrouble && !progress.troubles.is_empty();
+        let is_over = |progress: &InstanceProgress| {
+            fact(progress).is_some() || progress.stopped.is_some() || is_in_trouble(progress)
+        };
+        let known = progress.wait_for(is_over).await.map_err(|_| SessionError::NodeStopped)?.clone();
+        let session = self.id();
         match (fact(&known), known.stopped) {
             (Some(Ok(output)), _) => Ok(decode(output.as_slice())?),
             (Some(Err(abort)), _) => Err(SessionError::Aborted(abort)),
-            (None, reason) => Err(SessionError::Stopped { session: self.id(), reason: reason.unwrap_or_default() }),
+            (None, Some(reason)) => Err(SessionError::Stopped { session, reason }),
+            (None, None) => Err(SessionError::InTrouble { session, troubles: known.troubles }),
         }
     }
 }

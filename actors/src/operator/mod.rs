@@ -20,7 +20,7 @@ use accompanist_core::{NodeId, SessionId};
 use self::handle::InstanceOperator;
 pub use self::membership::CastSession;
 use crate::runtime::attach::DatabaseState;
-use crate::runtime::context::{NodeContext, Recovery, StoppedSession, TroubledSession};
+use crate::runtime::context::{NodeContext, Recovery, SessionInTrouble, StoppedSession, TroubledSession};
 use crate::runtime::messages::SupervisorMessage;
 use crate::writer::{Open, Tombstones};
 
@@ -136,6 +136,12 @@ impl<'a> Operator<'a> {
     /// [`InstanceOperator::resolve`].
     pub fn troubled_sessions(self) -> Vec<TroubledSession> {
         self.context.operator.troubled_sessions()
+    }
+
+    /// Returns the sessions that were started here and in which other roles need an operator, with the node and the
+    /// problem of each such role, as these have reported. At most 10 000 sessions are listed.
+    pub fn sessions_in_trouble_elsewhere(self) -> Vec<SessionInTrouble> {
+        self.context.operator.sessions_in_trouble_elsewhere()
     }
 
     /// Returns how many role instances are open here, by name and version of their choreography.

@@ -236,7 +236,9 @@ pub(crate) fn is_letter(frame: &Frame) -> bool {
         | Body::Turns { .. }
         | Body::Compensating(_)
         | Body::Closed(_)
-        | Body::Gone(_) => false,
+        | Body::Gone(_)
+        | Body::Trouble(_)
+        | Body::TroubleAsked => false,
     }
 }
 

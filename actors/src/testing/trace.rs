@@ -178,6 +178,9 @@ pub(super) fn described(packet: &Packet, name: impl Fn(SessionId, RoleIndex) -> 
             Body::Compensating(_) => "undoing".into(),
             Body::Closed(_) => "closed".into(),
             Body::Gone(path) => format!("nothing at {path}"),
+            Body::Trouble(Some(_)) => "in trouble".into(),
+            Body::Trouble(None) => "out of trouble".into(),
+            Body::TroubleAsked => "in trouble?".into(),
         };
         let [from, to] = [frame.from, frame.to].map(|role| name(frame.session, role));
         words.push(format!("{number} {says} of {from} to {to} in {}", Short(frame.session)));

@@ -10,7 +10,7 @@ use accompanist::prelude::*;
 use accompanist_core::frame::{
     Advertisement, Body, Dispute, DrainBlocker, Epoch, Frame, Generation, Header, Lacks, Left, OfferedChoreography,
 };
-use accompanist_core::frame::{Operation, Outcome, Packet, Reception, Round};
+use accompanist_core::frame::{Operation, Outcome, Packet, Reception, RoleTrouble, Round};
 use fastrand::Rng;
 
 /// What a change may put in the place of what is there: all that was recorded, and what nobody has said.
@@ -31,6 +31,9 @@ pub fn bodies() -> Vec<Body> {
     let paths = (0..4).map(|at| Path::root().child(at));
     let ends = [Outcome::Finished, Outcome::Compensated(abort.clone())];
     let mut bodies = vec![Body::Abort(abort), Body::Compensating(None), Body::Turns { finals: vec![], aborted: true }];
+    let troubles = [RoleTrouble::needs_operator("step", "as it likes", 2), RoleTrouble::stopped("as it likes")];
+    bodies.extend(troubles.into_iter().map(Some).chain([None]).map(Body::Trouble));
+    bodies.push(Body::TroubleAsked);
     bodies.extend(ends.iter().cloned().map(Body::Done));
     bodies.extend(paths.map(deliver));
     bodies.extend(ends.into_iter().map(Body::Close));

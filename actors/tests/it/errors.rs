@@ -95,6 +95,7 @@ fn samples() -> Vec<(&'static str, Box<dyn Error>)> {
         of(CordonError::from(store())),
         of(SessionLookupError::from(store())),
         of(SessionError::Aborted(abort())),
+        of(SessionError::InTrouble { session: id.session, troubles: Vec::new() }),
         of(SessionError::from(codec())),
         of(AskError::from(codec())),
         of(AskError::from(store())),

@@ -159,6 +159,8 @@ async fn a_message_of_an_unknown_session_is_a_dead_letter_and_can_be_discarded()
     for body in [
         Body::Nudge(Lacks::default()),
         Body::Compensating(None),
+        Body::Trouble(None),
+        Body::TroubleAsked,
         Body::Done(accompanist_core::frame::Outcome::Finished),
     ] {
         send(Frame { body, ..frame.clone() });

@@ -72,6 +72,7 @@ mod support;
 mod torn;
 mod trade;
 mod tree;
+mod trouble;
 mod twice;
 mod twins;
 mod unusable;

@@ -410,7 +410,7 @@ async fn other_bytes(kind: &str, at: usize) -> World {
 }
 
 /// Overwrites the record of a step's result with what is no record.
-fn damage(disk: &MemoryDisk, session: SessionId) {
+pub fn damage(disk: &MemoryDisk, session: SessionId) {
     let (mut store, prefix) = (disk.open().unwrap(), InstanceId { session, role: RoleIndex(1) }.to_bytes());
     let records = store.scan(Space::Journal, &prefix, None, usize::MAX).unwrap();
     let (key, _) = records.into_iter().find(|(key, _)| key.last() == Some(&b'c')).unwrap();

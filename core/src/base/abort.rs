@@ -63,7 +63,8 @@ pub struct Undecided {
 /// The maximum number of characters of a failure's message.
 const FAILURE_CHARACTERS_MAX: usize = 1_600;
 
-fn cut_off(mut text: String, characters_max: usize) -> String {
+/// Cuts `text` off after so many characters.
+pub(crate) fn cut_off(mut text: String, characters_max: usize) -> String {
     if let Some((end, _)) = text.char_indices().nth(characters_max) {
         text.truncate(end);
     }

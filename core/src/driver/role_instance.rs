@@ -33,7 +33,8 @@ use crate::language::value_of::ValueOf;
 #[cfg(feature = "testing")]
 use crate::machine::StepSeen;
 use crate::machine::{
-    Effects, Idle, Job, JobResult, LocalResult, Machine, OutgoingKey, Resolution, SignalError, Status,
+    Effects, Idle, InspectedWait, Inspection, Job, JobResult, LocalResult, Machine, OutgoingKey, Resolution,
+    SessionTrouble, SignalError, Status,
 };
 use crate::step::Compensation;
 
@@ -182,6 +183,8 @@ pub struct RoleInstance {
     dropped: Option<Path>,
     /// Whether the program waits in no operation, as of the latest turn.
     awaits_elsewhere: bool,
+    /// The wall-clock time since which it does.
+    elsewhere_since_unix_ms: Option<u64>,
     alarm: Arc<TurnWaker>,
     #[cfg(feature = "testing")]
     courier: Option<Arc<dyn Courier>>,
@@ -207,6 +210,7 @@ impl RoleInstance {
             holds_steps: false,
             dropped: None,
             awaits_elsewhere: false,
+            elsewhere_since_unix_ms: None,
             alarm,
             #[cfg(feature = "testing")]
             courier: None,
@@ -295,6 +299,23 @@ impl RoleInstance {
     pub fn waits_for(&self) -> Vec<(Path, String)> {
         let waits = self.engine.instance().waits_for();
         waits.into_iter().chain(self.waits_elsewhere()).collect()
+    }
+
+    /// Returns what the part waits for, on whom and since when; see [`Machine::inspect`].
+    pub fn inspect(&self) -> Inspection {
+        let mut inspection = self.engine.instance().inspect();
+        if let Some((path, text)) = self.waits_elsewhere() {
+            let since_unix_ms = self.elsewhere_since_unix_ms.unwrap_or(inspection.now_unix_ms);
+            inspection.waits.push(InspectedWait::elsewhere(path, text, since_unix_ms));
+        }
+        inspection
+    }
+
+    /// The trouble of the part, and the troubles of the other roles that the initiator knows of; see
+    /// [`Machine::named_trouble`] and [`Machine::peer_troubles`].
+    pub fn troubles(&self) -> Vec<SessionTrouble> {
+        let instance = self.engine.instance();
+        instance.named_trouble().into_iter().chain(instance.peer_troubles()).collect()
     }
 
     /// Describes, for people, what keeps the part from continuing.

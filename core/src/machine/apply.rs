@@ -113,6 +113,7 @@ impl Machine {
         for (role, outcome) in &passivated.done {
             self.peers.note_closed(*role, outcome.clone());
         }
+        self.timers.passivated_since = passivated.since.iter().cloned().collect();
         self.outbox.restore(passivated);
         if self.phase != Phase::Running {
             self.outbox.forget_sent();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::journal::Urgency;
 use super::phase::Phase;
-use super::steps::StepEntry;
+use super::steps::{Attempt, StepEntry};
 use super::timers::Pause;
 use super::{JobTask, LocalJob, Machine, Retried, Stop};
 use crate::base::abort::{Abort, Retry};
@@ -77,6 +77,7 @@ impl Machine {
     /// Runs a step or its compensation, once everything it depends on is durable.
     pub(super) fn run_step(&mut self, path: &Path, AnyStep { kind, place }: AnyStep, task: JobTask) {
         self.steps.set_running(path, true);
+        self.note_attempt(path, task.task());
         let after = match task {
             // The intent of the step is already durable.
             JobTask::Commit => 0,
@@ -122,13 +123,21 @@ impl Machine {
     }
 
     fn try_after_pause(&mut self, path: &Path, task: Task, reason: String) {
-        let (now_ms, limits) = (self.timers.now_ms, &self.identity.limits);
+        let (now_ms, unix_ms, limits) = (self.timers.now_ms, self.timers.unix_ms, &self.identity.limits);
         let Some(entry) = self.steps.get_mut(path) else { return };
         let next = entry.pause.map(|pause| pause.next(now_ms, limits.retry_delay_max_ms));
-        entry.pause = Some(next.unwrap_or(Pause::first(now_ms, limits.retry_delay_min_ms)));
-        let (step, tries) = (entry.name.clone(), entry.tries);
-        self.effects.retries.push(Retried { path: path.clone(), step, task, reason, tries });
+        let pause = next.unwrap_or(Pause::first(now_ms, limits.retry_delay_min_ms));
+        entry.pause = Some(pause);
+        let failures = entry.attempt.get_or_insert_with(|| Attempt::new(task, unix_ms)).failed(&reason);
+        let (step, tries, pause_ms) = (entry.name.clone(), entry.tries, pause.length_ms);
+        self.effects.retries.push(Retried { path: path.clone(), step, task, reason, tries, failures, pause_ms });
         self.steps.retry(path.clone());
+    }
+
+    /// Notes, for people, that a step begins to be tried.
+    pub(super) fn note_attempt(&mut self, path: &Path, task: Task) {
+        let unix_ms = self.timers.begins_unix_ms(path);
+        self.steps.note_attempt(path, task, unix_ms);
     }
 
     pub(super) fn note_trouble(&mut self, path: &Path, task: Task, reason: &str) {
@@ -139,11 +148,13 @@ impl Machine {
         let trouble = StepFailure { step, task, reason, tries, in_doubt };
         let input = entry.input;
         self.commit(&Record::Troubled { path: path.clone(), input, trouble }, Urgency::Lazy);
+        self.note_attempt(path, task);
         self.report_troubles();
     }
 
     pub(super) fn report_troubles(&mut self) {
         self.effects.troubles = Some(self.troubles());
+        self.tell_trouble();
     }
 
     /// The steps that need an operator.
@@ -187,6 +198,7 @@ impl Machine {
     /// Resets the tries of a step, which starts over or is done.
     pub(super) fn forget_tries(&mut self, path: &Path) {
         if let Some(trouble) = self.steps.forget_tries(path) {
+            self.timers.passivated_since.remove(path);
             let troubled = Record::Troubled { path: path.clone(), input: Fingerprint::default(), trouble };
             self.journal.unrecord(&troubled);
             self.report_troubles();

@@ -20,10 +20,11 @@ impl Debug for Effects {
             closed,
             stopped,
             troubles,
+            peer_troubles,
             long_journal,
             lacking,
         } = self;
-        let fields: [(&str, bool, &dyn Debug); 12] = [
+        let fields: [(&str, bool, &dyn Debug); 13] = [
             ("retries", !retries.is_empty(), retries),
             ("writes", !writes.is_empty(), writes),
             ("forget", forget.is_some(), forget),
@@ -34,6 +35,7 @@ impl Debug for Effects {
             ("closed", closed.is_some(), closed),
             ("stopped", stopped.is_some(), stopped),
             ("troubles", troubles.is_some(), troubles),
+            ("peer_troubles", peer_troubles.is_some(), peer_troubles),
             ("long_journal", long_journal.is_some(), long_journal),
             ("lacking", !lacking.is_empty(), lacking),
         ];

@@ -65,6 +65,9 @@ impl Machine {
             }
             Body::Closed(outcome) => self.note_closed(frame.from, outcome),
             Body::Gone(path) => self.note_gone(frame.from, &path),
+            // Nothing of the program waits for these.
+            Body::Trouble(trouble) => return self.note_peer_trouble(frame.from, trouble),
+            Body::TroubleAsked => return self.answer_trouble_asked(frame.from),
         }
         self.wake();
     }

@@ -28,7 +28,7 @@ impl Machine {
         if self.runs() {
             parts.extend(self.open_waits());
         }
-        parts.extend(self.awaited_ends());
+        parts.extend(self.describe_awaited_ends());
         match parts.is_empty() {
             true if self.runs() => {
                 "waits for nothing that is an operation (what else is awaited belongs into an `effect`)".into()
@@ -47,15 +47,16 @@ impl Machine {
     }
 
     /// The roles that the instance waits for after its own part has ended.
-    fn awaited_ends(&self) -> Option<String> {
-        if self.runs() || matches!(self.phase, Phase::Closed { .. }) {
-            return None;
-        }
-        let awaited: Vec<RoleIndex> = match self.phase.end() {
+    pub(super) fn awaited_ends(&self) -> Vec<RoleIndex> {
+        match self.phase.end() {
+            _ if self.runs() || matches!(self.phase, Phase::Closed { .. }) => Vec::new(),
             Some(_) if !self.identity.initiates() => vec![self.identity.header.initiator],
             _ => self.awaited(),
-        };
-        let names: Vec<String> = awaited.into_iter().map(|role| self.identity.name_of(role)).collect();
+        }
+    }
+
+    fn describe_awaited_ends(&self) -> Option<String> {
+        let names: Vec<String> = self.awaited_ends().into_iter().map(|role| self.identity.name_of(role)).collect();
         let done = if self.phase.is_aborted() { "has compensated" } else { "has finished its part" };
         (!names.is_empty()).then(|| format!("{done}, and waits for the end of {}", names.join(", ")))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{LocalJob, Stop};
+use super::{LocalJob, SessionTrouble, Stop};
 use crate::base::abort::Abort;
 use crate::base::id::{NodeId, Path, RoleIndex};
 use crate::base::message::Payload;
@@ -66,12 +66,32 @@ pub struct Retried {
     pub reason: String,
     /// The number of unsuccessful tries. A transient obstacle is not counted.
     pub tries: u32,
+    /// The number of failures in a row since the instance was loaded, transient obstacles included.
+    pub failures: u32,
+    /// The pause before the next try, in milliseconds.
+    pub pause_ms: u64,
+}
+
+impl Retried {
+    /// Whether the failure is one to warn about: the first in a row, and then at growing intervals (the second, the
+    /// fourth, the eighth), so that a service that is down neither fills a log nor is silent.
+    pub fn is_for_the_log(&self) -> bool {
+        self.failures.is_power_of_two()
+    }
 }
 
 impl OutgoingKey {
     /// Whether the frame is resent until its receiver has acknowledged it.
     pub fn is_acknowledged(&self) -> bool {
         !matches!(self, Self::Nudge(_))
+    }
+
+    /// The role that receives the frame, in a session that `initiator` has started.
+    pub(super) fn receiver(&self, initiator: RoleIndex) -> RoleIndex {
+        match self {
+            Self::Deliver(_, to) | Self::Abort(to) | Self::Close(to) | Self::Nudge(to) | Self::Invite(to) => *to,
+            Self::Done { .. } => initiator,
+        }
     }
 }
 
@@ -115,6 +135,8 @@ pub struct Effects {
     pub stopped: Option<Stop>,
     /// The steps that need an operator, if that has changed.
     pub troubles: Option<Vec<(Path, StepFailure)>>,
+    /// The other roles of the session that are in trouble, as the initiator knows, if that has changed.
+    pub peer_troubles: Option<Vec<SessionTrouble>>,
     /// The number of records in the journal, if it has just exceeded the warning limit. Set at most once.
     pub long_journal: Option<usize>,
     /// Messages that count as acknowledged but that their receivers lack. The instance must be passivated (see

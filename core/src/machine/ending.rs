@@ -100,6 +100,10 @@ impl Machine {
             self.obey(abort);
             self.peers.note_compensating(role, None);
         }
+        // A role that has just ended is in no trouble. What it reports once more says nothing of what happened since.
+        if !self.peers.is_like(role, &outcome) {
+            self.note_peer_trouble(role, None);
+        }
         self.peers.note_done(role, outcome);
     }
 

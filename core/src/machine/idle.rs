@@ -36,7 +36,7 @@ impl Machine {
     /// Returns the record that an idle instance writes before it is passivated, if that record has changed. With the
     /// record, the reactivated instance need not send everything again. Nothing is lost if the record is not written.
     pub fn passivation(&mut self) -> Option<Change> {
-        let passivated = self.outbox.passivated(self.peers.done().collect());
+        let passivated = self.outbox.passivated(self.peers.done().collect(), self.since());
         let nothing = PassivatedState::default();
         if passivated == *self.outbox.last_passivated().unwrap_or(&nothing) {
             return None;

@@ -10,7 +10,7 @@ use crate::base::id::{InstanceId, Path};
 use crate::base::message::{CodecError, Fingerprint, Payload};
 use crate::base::panics;
 use crate::contract::{BoxFuture, Change};
-use crate::record::Record;
+use crate::record::{Record, Task};
 use crate::state::{ReadState, State, Writes};
 use crate::step::{BuiltInStep, CommitOutcome, ExternalStep, Kind};
 
@@ -125,6 +125,15 @@ pub(crate) enum JobTask {
 }
 
 impl JobTask {
+    /// What is done for the step.
+    pub(super) fn task(&self) -> Task {
+        match self {
+            Self::Commit => Task::Commit,
+            Self::Compensate(_) => Task::Compensate,
+            Self::FindOut => Task::FindOut,
+        }
+    }
+
     /// The name of the step's method that is called.
     pub(crate) fn call(&self) -> &'static str {
         match self {

@@ -11,7 +11,8 @@
 //! that reads it back), `program` the program's operations (`waiting`, `nested_saga`, `turns` and `signals` those that
 //! take long), `results` what steps come to, `ending` the end of a session, `nudges` what a waiting role asks of the
 //! others and how they answer, `compensation` the compensation of steps, `idle` and `restore` passivation and
-//! reactivation. `description` describes for people what an instance waits for.
+//! reactivation, `trouble` what the roles tell the initiator about steps and parts that need an operator.
+//! `description` and `inspection` show people what an instance waits for: as a sentence, and as data.
 
 mod apply;
 mod caller;
@@ -25,6 +26,7 @@ mod ending;
 mod identity;
 mod idle;
 mod inputs;
+mod inspection;
 mod jobs;
 mod journal;
 mod limits;
@@ -41,6 +43,7 @@ mod status;
 mod steps;
 mod stop;
 mod timers;
+mod trouble;
 mod turns;
 mod waiters;
 mod waiting;
@@ -70,6 +73,10 @@ use self::waiters::Waiters;
 pub use compensation::Resolution;
 pub use effects::{Effects, Forget, Outgoing, OutgoingKey, Retried, Write};
 pub use idle::Idle;
+pub use inspection::{
+    INSPECTED_MAX, InspectedSignal, InspectedStep, InspectedWait, Inspection, SessionRole, SessionTrouble, StepState,
+    UnacknowledgedFrames, WaitKind,
+};
 pub(crate) use jobs::{Job, JobResult, JobTask};
 pub use jobs::{LocalJob, LocalResult};
 pub use limits::Limits;
@@ -185,7 +192,7 @@ impl Machine {
     /// Does whatever is due, given the time and the events so far. The first clock never goes back; the second is the
     /// wall clock.
     pub fn settle(&mut self, now_ms: u64, unix_ms: u64) {
-        (self.timers.now_ms, self.timers.unix_ms) = (now_ms, unix_ms);
+        self.timers.note(now_ms, unix_ms);
         if self.stopped.is_none() && !self.identity.rehearsing {
             self.abort_at_deadline();
             self.wake_when_due();

@@ -98,9 +98,9 @@ impl Machine {
 
     /// Nudges the awaited roles, with growing pauses.
     pub(super) fn nudge_when_due(&mut self) {
-        let (awaited, ended) = (self.awaited(), self.asks_for_the_close());
+        let (awaited, ended, troubled) = (self.awaited(), self.asks_for_the_close(), self.troubled_peers());
         match self.timers.nudge {
-            _ if awaited.is_empty() && ended.is_none() => self.timers.nudge = None,
+            _ if awaited.is_empty() && ended.is_none() && troubled.is_empty() => self.timers.nudge = None,
             None => {
                 let pauses = if ended.is_some() { CLOSE_PAUSES } else { 1 };
                 let limits = &self.identity.limits;
@@ -110,6 +110,9 @@ impl Machine {
             Some(pause) if pause.until_ms <= self.timers.now_ms => {
                 for to in awaited {
                     self.nudge(to);
+                }
+                for to in troubled {
+                    self.answer(to, Body::TroubleAsked);
                 }
                 self.timers.nudges_due = self.timers.nudges_due.saturating_sub(1);
                 if let Some(End { outcome, after }) = ended {
@@ -152,6 +155,8 @@ impl Machine {
 
     /// Answers the nudge of a waiting role: resends what that role lacks.
     pub(super) fn answer_nudge(&mut self, from: RoleIndex, lacks: Lacks) {
+        // Whoever waits for this role may wait for an operator, and it is the initiator that says so.
+        self.tell_trouble_again();
         if !self.loops.is_empty() || self.phase.is_aborted() {
             self.send_turns(from);
         }

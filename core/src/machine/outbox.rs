@@ -153,15 +153,18 @@ impl Outbox {
 
     /// The nodes that have not acknowledged everything.
     pub(super) fn unacknowledged(&self, header: &Header) -> BTreeSet<NodeId> {
-        let receiver = |key: &OutgoingKey| match key {
-            OutgoingKey::Deliver(_, to)
-            | OutgoingKey::Abort(to)
-            | OutgoingKey::Close(to)
-            | OutgoingKey::Nudge(to)
-            | OutgoingKey::Invite(to) => *to,
-            OutgoingKey::Done { .. } => header.initiator,
-        };
-        self.unacked.iter().filter_map(|key| header.node_of(receiver(key)).cloned()).collect()
+        let receivers = self.unacked.iter().map(|key| key.receiver(header.initiator));
+        receivers.filter_map(|role| header.node_of(role).cloned()).collect()
+    }
+
+    /// The number of unacknowledged frames to each role that has not acknowledged all, in a session that `initiator`
+    /// has started.
+    pub(super) fn unacknowledged_by(&self, initiator: RoleIndex) -> BTreeMap<RoleIndex, usize> {
+        let mut frames = BTreeMap::new();
+        for key in &self.unacked {
+            *frames.entry(key.receiver(initiator)).or_default() += 1;
+        }
+        frames
     }
 
     /// Whether `role` is known to have the session on disk.
@@ -275,14 +278,16 @@ impl Outbox {
         new
     }
 
-    /// What passivation puts on disk of this part; `done` is what the others have reported.
-    pub(super) fn passivated(&self, done: Vec<(RoleIndex, Outcome)>) -> PassivatedState {
+    /// What passivation puts on disk of this part; `done` is what the others have reported, and `since` the time since
+    /// which operations wait.
+    pub(super) fn passivated(&self, done: Vec<(RoleIndex, Outcome)>, since: Vec<(Path, u64)>) -> PassivatedState {
         let acknowledged = self.sent.iter().filter(|(_, sent)| sent.acknowledged);
         PassivatedState {
             acknowledged: acknowledged.map(|((path, to), sent)| (path.clone(), *to, sent.fingerprint)).collect(),
             acquainted: self.acquainted.iter().copied().collect(),
             done,
             announced: self.announced.clone(),
+            since,
         }
     }
 
@@ -293,7 +298,7 @@ impl Outbox {
 
     /// Takes up what a passivation puts, or has put, on disk.
     pub(super) fn restore(&mut self, passivated: PassivatedState) {
-        let PassivatedState { acknowledged, acquainted, done: _, announced } = passivated.clone();
+        let PassivatedState { acknowledged, acquainted, done: _, announced, since: _ } = passivated.clone();
         self.passivated = Some(passivated);
         let acknowledged = acknowledged
             .into_iter()

@@ -1,11 +1,12 @@
-//! What the other roles have reported about themselves: their outcomes, and how far they have compensated.
+//! What the other roles have reported about themselves: their outcomes, how far they have compensated, and whether they
+//! are in trouble.
 //!
 //! This module does not know what the reports are good for. Next: `ending` and `compensation`, which ask.
 
 use std::collections::BTreeMap;
 
 use crate::base::id::{Path, RoleIndex};
-use crate::frame::Outcome;
+use crate::frame::{Outcome, RoleTrouble};
 
 /// See the module's documentation.
 #[derive(Default, Hash)]
@@ -13,6 +14,8 @@ pub(super) struct Peers {
     done: BTreeMap<RoleIndex, Outcome>,
     /// The latest step that each role still has to compensate.
     compensating: BTreeMap<RoleIndex, Option<Path>>,
+    /// The roles that cannot continue without an operator; known to the initiator.
+    troubles: BTreeMap<RoleIndex, RoleTrouble>,
 }
 
 impl Peers {
@@ -36,6 +39,19 @@ impl Peers {
 
     pub(super) fn done(&self) -> impl Iterator<Item = (RoleIndex, Outcome)> {
         self.done.iter().map(|(role, outcome)| (*role, outcome.clone()))
+    }
+
+    /// Notes whether `role` is in trouble. Returns whether that is new.
+    pub(super) fn note_trouble(&mut self, role: RoleIndex, trouble: Option<RoleTrouble>) -> bool {
+        let known = match trouble.clone() {
+            Some(trouble) => self.troubles.insert(role, trouble),
+            None => self.troubles.remove(&role),
+        };
+        known != trouble
+    }
+
+    pub(super) fn troubles(&self) -> impl Iterator<Item = (RoleIndex, &RoleTrouble)> {
+        self.troubles.iter().map(|(role, trouble)| (*role, trouble))
     }
 
     pub(super) fn note_compensating(&mut self, role: RoleIndex, next: Option<Path>) {

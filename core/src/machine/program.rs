@@ -188,6 +188,7 @@ impl Machine {
         match step.place {
             StepPlace::External(step) => {
                 self.steps.set_running(path, true);
+                self.note_attempt(path, Task::Commit);
                 self.push_job(self.journal.next(), path, step, JobTask::Commit);
             }
             StepPlace::BuiltIn(_) => self.run_step(path, step, JobTask::Commit),

@@ -101,6 +101,12 @@ impl Signals {
         Some(record)
     }
 
+    /// The names and keys of the signals that the program has not taken, in the order of arrival.
+    pub(super) fn untaken_keys(&self) -> impl Iterator<Item = (&str, &str)> {
+        let waiting = self.entries.values().filter(|signal| signal.payload.is_some());
+        waiting.map(|signal| (signal.name.as_str(), signal.key.as_str()))
+    }
+
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
         self.entries.iter().map(|(number, signal)| signal.record(*number))
     }

@@ -10,7 +10,8 @@ use crate::record::Record;
 ///
 /// The order is `Running -> Finished -> Closed`, or `Running` or `Finished` `-> Compensating -> Compensated ->
 /// Closed`. The other two statuses are interruptions, which end when an operator has acted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Status {
     /// The program runs or waits, or some of what it sent is unacknowledged.

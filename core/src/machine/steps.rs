@@ -34,6 +34,31 @@ pub(super) struct StepEntry {
     /// Whether the commit was started in an earlier life, and no try since then has shown whether it took effect.
     pub(super) in_doubt: bool,
     pub(super) trouble: Option<StepFailure>,
+    /// What is being done for the step, from its first try to its success: for people, nothing depends on it.
+    pub(super) attempt: Option<Attempt>,
+}
+
+/// What is being done for a step.
+pub(super) struct Attempt {
+    pub(super) task: Task,
+    /// The wall-clock time of the first try.
+    pub(super) since_unix_ms: u64,
+    /// The number of failures in a row, and the reason of the last one.
+    pub(super) failures: u32,
+    pub(super) reason: Option<String>,
+}
+
+impl Attempt {
+    pub(super) fn new(task: Task, since_unix_ms: u64) -> Self {
+        Self { task, since_unix_ms, failures: 0, reason: None }
+    }
+
+    /// Notes a failure. Returns the number of failures in a row.
+    pub(super) fn failed(&mut self, reason: &str) -> u32 {
+        self.failures = self.failures.saturating_add(1);
+        self.reason = Some(Abort::new("", reason).message().to_owned());
+        self.failures
+    }
 }
 
 impl StepEntry {
@@ -50,6 +75,7 @@ impl StepEntry {
             pause: None,
             in_doubt: false,
             trouble: None,
+            attempt: None,
         }
     }
 
@@ -99,7 +125,20 @@ impl StepEntry {
     }
 
     fn digest(&self, since: Since, hasher: &mut impl Hasher) {
-        let Self { name, input, result, order, compensated, step, running, tries, pause, in_doubt, trouble } = self;
+        let Self {
+            name,
+            input,
+            result,
+            order,
+            compensated,
+            step,
+            running,
+            tries,
+            pause,
+            in_doubt,
+            trouble,
+            attempt: _,
+        } = self;
         (name, input, result, order, compensated, step.is_some()).hash(hasher);
         (running, tries, since.left(*pause), in_doubt, trouble).hash(hasher);
     }
@@ -259,8 +298,17 @@ impl Steps {
     pub(super) fn forget_tries(&mut self, path: &Path) -> Option<StepFailure> {
         self.retrying.remove(path);
         let entry = self.entries.get_mut(path)?;
-        (entry.tries, entry.pause) = (0, None);
+        (entry.tries, entry.pause, entry.attempt) = (0, None, None);
         entry.trouble.take()
+    }
+
+    /// Notes that the step at `path` begins to be tried, at `unix_ms`, unless a try of the same is under way.
+    pub(super) fn note_attempt(&mut self, path: &Path, task: Task, unix_ms: u64) {
+        if let Some(entry) = self.entries.get_mut(path)
+            && entry.attempt.as_ref().is_none_or(|attempt| attempt.task != task)
+        {
+            entry.attempt = Some(Attempt::new(task, unix_ms));
+        }
     }
 
     pub(super) fn has_jobs(&self) -> bool {
@@ -326,6 +374,12 @@ impl Steps {
             !loops.is_final(path) && matches!(entry.task(), Some(Task::Compensate | Task::FindOut))
         };
         self.of(scope).filter(open).last().map(|(path, _)| path.clone())
+    }
+
+    /// The number of steps that an abort leaves to be compensated, outside of the turns that are final.
+    pub(super) fn compensations_left(&self, loops: &Loops) -> usize {
+        let left = self.entries.iter().filter(|(_, entry)| entry.task() == Some(Task::Compensate));
+        left.filter(|(path, _)| !loops.is_final(path)).count()
     }
 
     /// The steps that need an operator.

@@ -38,6 +38,8 @@ impl Shared {
 struct Waiter {
     waiting: Waiting,
     waker: Waker,
+    /// The wall-clock time since which the operation waits; see [`Waiters::since_unix_ms`].
+    since_unix_ms: u64,
 }
 
 /// See the module's documentation.
@@ -54,9 +56,13 @@ pub(super) struct Waiters {
     of_any: Vec<Waker>,
     /// The path at which the last polled operation waits.
     latest: Option<Path>,
+    /// What the woken operations waited for, and since when: an operation that is polled in vain waits on. Operations
+    /// that have their result or were dropped are removed.
+    woken: BTreeMap<Path, (WaitingFor, u64)>,
 }
 
-/// The hash covers what is waited for. The wakers and the indices follow from that.
+/// The hash covers what is waited for. The wakers and the indices follow from that, and nothing depends on the times
+/// since when.
 impl Hash for Waiters {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         hasher.write_usize(self.by_path.len());
@@ -97,8 +103,15 @@ impl Waiters {
         self.times.first().map(|(unix_ms, _)| *unix_ms)
     }
 
-    pub(super) fn insert(&mut self, path: Path, waiting: Waiting, waker: Waker) {
-        self.remove(&path);
+    /// Lets the operation at `path` wait, since `unix_ms` if it has not waited for the same before.
+    pub(super) fn insert(&mut self, path: Path, waiting: Waiting, waker: Waker, unix_ms: u64) {
+        let before = match self.take(&path) {
+            Some((_, Waiter { waiting, since_unix_ms, .. })) => Some((waiting.what, since_unix_ms)),
+            None if self.woken.is_empty() => None,
+            None => self.woken.remove(&path),
+        };
+        let before = before.filter(|(what, _)| *what == waiting.what);
+        let since_unix_ms = before.map_or(unix_ms, |(_, since_unix_ms)| since_unix_ms);
         if let Some(shared) = Shared::of(&waiting.what) {
             self.shared.entry(shared).or_default().insert(path.clone());
         }
@@ -110,7 +123,13 @@ impl Waiters {
         }
         self.own += usize::from(!waiting.what.is_by_others());
         self.latest = Some(path.clone());
-        self.by_path.insert(path, Waiter { waiting, waker });
+        self.by_path.insert(path, Waiter { waiting, waker, since_unix_ms });
+    }
+
+    /// The wall-clock time, in milliseconds since 1970, since which the operation at `path` waits, however often it
+    /// was polled since then.
+    pub(super) fn since_unix_ms(&self, path: &Path) -> Option<u64> {
+        self.by_path.get(path).map(|waiter| waiter.since_unix_ms)
     }
 
     /// Takes the path of the last wait, if it is new.
@@ -123,13 +142,26 @@ impl Waiters {
         self.of_any.push(waker);
     }
 
-    /// Removes the wait at `path`. Returns its waker.
-    pub(super) fn remove(&mut self, path: &Path) -> Option<Waker> {
-        let Waiter { waiting, waker } = self.by_path.remove(path)?;
+    /// Removes the wait at `path`, because its operation has its result or was dropped. Returns whether it waited.
+    pub(super) fn remove(&mut self, path: &Path) -> bool {
+        self.woken.remove(path);
+        self.take(path).is_some()
+    }
+
+    /// Ends the wait at `path`, whose operation is polled next. Returns its waker.
+    fn wake(&mut self, path: &Path) -> Option<Waker> {
+        let (path, Waiter { waiting, waker, since_unix_ms }) = self.take(path)?;
+        self.woken.insert(path, (waiting.what, since_unix_ms));
+        Some(waker)
+    }
+
+    fn take(&mut self, path: &Path) -> Option<(Path, Waiter)> {
+        let (path, waiter) = self.by_path.remove_entry(path)?;
+        let waiting = &waiter.waiting;
         if let Some(shared) = Shared::of(&waiting.what)
             && let Some(paths) = self.shared.get_mut(&shared)
         {
-            paths.remove(path);
+            paths.remove(&path);
             if paths.is_empty() {
                 self.shared.remove(&shared);
             }
@@ -146,12 +178,12 @@ impl Waiters {
             }
         }
         self.own -= usize::from(!waiting.what.is_by_others());
-        Some(waker)
+        Some((path, waiter))
     }
 
     /// Wakes the operation that waits at `path`, and the wakers of every event.
     pub(super) fn wake_at(&mut self, path: &Path) {
-        self.remove(path).into_iter().for_each(Waker::wake);
+        self.wake(path).into_iter().for_each(Waker::wake);
         self.wake_any();
     }
 
@@ -159,7 +191,7 @@ impl Waiters {
     pub(super) fn wake_shared(&mut self, shared: &Shared, count_max: usize) {
         let paths = self.shared.get(shared).into_iter().flatten().take(count_max);
         let paths: Vec<Path> = paths.cloned().collect();
-        paths.iter().filter_map(|path| self.remove(path)).for_each(Waker::wake);
+        paths.iter().filter_map(|path| self.wake(path)).for_each(Waker::wake);
         self.wake_any();
     }
 
@@ -168,15 +200,20 @@ impl Waiters {
         let mut some = false;
         while let Some((_, path)) = self.times.first().filter(|(until, _)| *until <= unix_ms).cloned() {
             some = true;
-            self.remove(&path).into_iter().for_each(Waker::wake);
+            self.wake(&path).into_iter().for_each(Waker::wake);
         }
         some
     }
 
     /// Wakes everything.
     pub(super) fn wake_all(&mut self) {
-        let Self { by_path, of_any, .. } = std::mem::take(self);
-        by_path.into_values().map(|waiter| waiter.waker).chain(of_any).for_each(Waker::wake);
+        let Self { by_path, of_any, woken, .. } = std::mem::take(self);
+        self.woken = woken;
+        for (path, Waiter { waiting, waker, since_unix_ms }) in by_path {
+            self.woken.insert(path, (waiting.what, since_unix_ms));
+            waker.wake();
+        }
+        of_any.into_iter().for_each(Waker::wake);
     }
 
     fn wake_any(&mut self) {
@@ -185,7 +222,7 @@ impl Waiters {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#[expect(clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -223,7 +260,7 @@ mod tests {
         ];
         let counts: Vec<Arc<Count>> = all.iter().map(|_| Arc::default()).collect();
         for (number, waiting) in (0..).zip(all) {
-            waiters.insert(path(number), waiting, counts[number as usize].clone().into());
+            waiters.insert(path(number), waiting, counts[number as usize].clone().into(), 0);
         }
         (waiters, counts)
     }
@@ -270,6 +307,28 @@ mod tests {
         }
     }
 
+    /// An operation that is woken for nothing waits on, and one that begins to wait for something else does not.
+    #[test]
+    fn an_operation_that_is_woken_in_vain_waits_since_the_first_time() {
+        type Case = (Event, Waiting, u64);
+        let cases: [Case; 4] = [
+            (|waiters| waiters.wake_at(&path(0)), Waiting::for_signal("s"), 100),
+            (Waiters::wake_all, Waiting::for_signal("s"), 100),
+            (Waiters::wake_all, Waiting::for_signal("t"), 200),
+            (|waiters| assert!(waiters.remove(&path(0))), Waiting::for_signal("s"), 200),
+        ];
+        for (event, waiting, since_unix_ms) in cases {
+            let mut waiters = Waiters::default();
+            let waker = || Arc::<Count>::default().into();
+            waiters.insert(path(0), Waiting::for_signal("s"), waker(), 100);
+            event(&mut waiters);
+            assert_eq!(waiters.since_unix_ms(&path(0)), None);
+            waiters.insert(path(0), waiting, waker(), 200);
+            assert_eq!(waiters.since_unix_ms(&path(0)), Some(since_unix_ms));
+            assert!(waiters.woken.is_empty());
+        }
+    }
+
     /// All indices are empty after all waits were removed, whatever the order.
     #[test]
     fn nothing_is_left_of_those_that_wait_no_more() {
@@ -278,14 +337,14 @@ mod tests {
         assert_eq!(waiters.speakers().collect::<Vec<_>>(), [RoleIndex(1), RoleIndex(3)]);
         assert_eq!(waiters.first_time_unix_ms(), Some(50));
         // A second wait at the same path replaces the first.
-        waiters.insert(path(1), Waiting::for_time(60), counts[0].clone().into());
+        waiters.insert(path(1), Waiting::for_time(60), counts[0].clone().into(), 0);
         assert_eq!(waiters.first_time_unix_ms(), Some(60));
         for number in [3, 1, 9, 0, 7, 2, 8, 6, 5, 4] {
-            waiters.remove(&path(number)).unwrap();
+            assert!(waiters.remove(&path(number)));
         }
         assert!(waiters.is_empty() && !waiters.has_own() && waiters.first_time_unix_ms().is_none());
         assert_eq!(waiters.speakers().count(), 0);
-        assert!(waiters.shared.is_empty() && waiters.times.is_empty());
+        assert!(waiters.shared.is_empty() && waiters.times.is_empty() && waiters.woken.is_empty());
         assert_eq!(woken(&counts), Vec::<usize>::new());
     }
 }

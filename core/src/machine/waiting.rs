@@ -91,7 +91,7 @@ impl Waiting {
 
 impl Waiting {
     /// Describes the wait for people, with role names from `roles`.
-    fn described(&self, roles: RoleNames) -> String {
+    pub(super) fn described(&self, roles: RoleNames) -> String {
         let name = |role: RoleIndex| role_name(roles, role);
         match &self.what {
             WaitingFor::Message(operation, from) => format!("a {operation} from {}", name(*from)),
@@ -110,7 +110,8 @@ impl Machine {
     /// Lets the operation at `path` wait. The operation is polled again when the event happens, or when much has
     /// changed.
     pub(super) fn wait<T>(&mut self, cx: &Context<'_>, path: &Path, waiting: Waiting) -> Poll<T> {
-        self.waits.insert(path.clone(), waiting, cx.waker().clone());
+        let unix_ms = self.timers.begins_unix_ms(path);
+        self.waits.insert(path.clone(), waiting, cx.waker().clone(), unix_ms);
         Poll::Pending
     }
 

@@ -33,5 +33,8 @@ pub(super) fn described(frame: &Frame) -> String {
         Body::Gone(path) => format!("that there is nothing at {path}"),
         Body::Turns { .. } => "its turns".into(),
         Body::Compensating(_) => "what it undoes next".into(),
+        Body::Trouble(Some(trouble)) => format!("its trouble ({trouble})"),
+        Body::Trouble(None) => "that it is in no trouble any more".into(),
+        Body::TroubleAsked => "the question whether it is in trouble".into(),
     }
 }

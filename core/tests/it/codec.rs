@@ -11,7 +11,7 @@ use accompanist_core::frame::{
     ADVERTISEMENT_BYTES_MAX, ADVERTISEMENT_NODES_BYTES_MAX, Advertisement, AdvertisementError, Body, Dispute,
     DrainBlocker, Epoch, Frame, Generation, Header, Lacks, Left, Membership, NAME_BYTES_MAX,
     NODES_PER_ADVERTISEMENT_MAX, OfferedChoreography, Operation, Outcome, PATCHES_MAX, Packet, PacketError, Reception,
-    Round, WIRE_VERSION,
+    RoleTrouble, Round, WIRE_VERSION,
 };
 use accompanist_core::id::RoleIndex;
 use accompanist_core::message::Fingerprint;
@@ -67,9 +67,25 @@ fn fingerprint() -> impl Strategy<Value = Fingerprint> {
 
 fn passivated() -> impl Strategy<Value = PassivatedState> {
     let acknowledged = vec((path(), role(), fingerprint()), 0..3);
-    (acknowledged, vec(role(), 0..3), vec((role(), outcome()), 0..3), option::of(outcome())).prop_map(
-        |(acknowledged, acquainted, done, announced)| PassivatedState { acknowledged, acquainted, done, announced },
+    let done = vec((role(), outcome()), 0..3);
+    let since = vec((path(), any::<u64>()), 0..3);
+    (acknowledged, vec(role(), 0..3), done, option::of(outcome()), since).prop_map(
+        |(acknowledged, acquainted, done, announced, since)| PassivatedState {
+            acknowledged,
+            acquainted,
+            done,
+            announced,
+            since,
+        },
     )
+}
+
+fn role_trouble() -> impl Strategy<Value = RoleTrouble> {
+    prop_oneof![
+        (any::<String>(), any::<String>(), any::<u32>())
+            .prop_map(|(step, reason, steps)| RoleTrouble::needs_operator(step, reason, steps)),
+        any::<String>().prop_map(RoleTrouble::stopped),
+    ]
 }
 
 fn trouble() -> impl Strategy<Value = StepFailure> {
@@ -91,6 +107,8 @@ pub fn body() -> impl Strategy<Value = Body> {
         (vec(path(), 0..3), any::<bool>()).prop_map(|(awaits, aborted)| Body::Nudge(Lacks { awaits, aborted })),
         option::of(outcome()).prop_map(Body::Closed),
         path().prop_map(Body::Gone),
+        option::of(role_trouble()).prop_map(Body::Trouble),
+        Just(Body::TroubleAsked),
         abort().prop_map(Body::Abort),
         outcome().prop_map(Body::Done),
         outcome().prop_map(Body::Close),
@@ -450,6 +468,10 @@ fn golden_packet() -> Packet {
         Body::Closed(None),
         Body::Closed(Some(Outcome::Finished)),
         Body::Gone(golden_path()),
+        Body::Trouble(Some(RoleTrouble::needs_operator("s", "why", 300))),
+        Body::Trouble(Some(RoleTrouble::stopped("why"))),
+        Body::Trouble(None),
+        Body::TroubleAsked,
     ];
     let operations = [
         Operation::Comm,
@@ -564,6 +586,7 @@ pub fn golden_records() -> Vec<Record> {
             acquainted: vec![RoleIndex(1), RoleIndex(2)],
             done: vec![(RoleIndex(2), Outcome::Finished)],
             announced: Some(Outcome::Finished),
+            since: vec![(golden_path(), 300)],
         }),
         Record::Terminated,
     ]

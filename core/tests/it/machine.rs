@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use accompanist_core::contract::Space;
-use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Lacks, Operation, Outcome, Receipt};
+use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Lacks, Operation, Outcome, Receipt, RoleTrouble};
 use accompanist_core::id::RoleIndex;
 use accompanist_core::machine::{Limits, OutgoingKey, Resolution, Stop};
 use accompanist_core::record::{Record, Task};
@@ -184,6 +184,8 @@ fn frames_are_accepted_only_from_the_node_of_their_role() {
         Body::Close(Outcome::Finished),
         Body::Turns { finals: vec![(path(&[0]), 1)], aborted: true },
         Body::Compensating(None),
+        Body::Trouble(Some(RoleTrouble::stopped("as a stranger says"))),
+        Body::TroubleAsked,
     ];
     let mut rig = buyer();
     rig.turn_synced();
@@ -198,6 +200,7 @@ fn frames_are_accepted_only_from_the_node_of_their_role() {
             assert!(!rig.part.deliver(Delivery { from: from.clone(), frame, receipt }), "{from}: {body:?}");
             let effects = rig.turn_synced();
             assert_eq!((effects.acks.len(), said(&effects), effects.writes.len()), (0, vec![], 0), "{from}: {body:?}");
+            assert_eq!(effects.peer_troubles, None);
         }
     }
 }
@@ -812,12 +815,14 @@ fn a_pivot_in_doubt_on_an_aborted_session_is_not_run_again_and_needs_an_operator
     let mut next_life = Rig::restore(Crossing, SELLER, rig.disk, service(&bank));
     next_life.hear(BUYER, Body::Abort(aborted()), 2);
     let effects = next_life.turn_synced();
+    assert!(matches!(said(&effects)[..], [(BUYER, Body::Trouble(Some(_)))]), "{:?}", said(&effects));
     let [(at, trouble)] = &effects.troubles.expect("it is in trouble")[..] else { panic!("in one place") };
     assert_eq!((at, trouble.task, trouble.step.as_str()), (&path(&[1]), Task::FindOut, "cross"));
-    assert!(effects.frames.is_empty() && ended(&next_life.disk).is_empty());
+    assert!(ended(&next_life.disk).is_empty());
     assert_eq!(next_life.part.resolve(Resolution::Compensated).0, 1);
     let effects = next_life.turn_synced();
-    assert_eq!(said(&effects), [(BUYER, Body::Done(Outcome::Compensated(aborted())))]);
+    let over = [(BUYER, Body::Trouble(None)), (BUYER, Body::Done(Outcome::Compensated(aborted())))];
+    assert_eq!(said(&effects), over);
     assert_eq!(effects.troubles, Some(Vec::new()));
     assert_eq!(bank.calls(), ["charge 7"]);
 }
@@ -1005,7 +1010,8 @@ fn a_retriable_step_refused_last_is_dropped_by_an_abort() {
         assert_eq!(troubles.is_some(), tries_max == 2);
         rig.hear(BUYER, Body::Abort(aborted()), 2);
         let effects = rig.turn_synced();
-        assert_eq!(said(&effects), [(BUYER, Body::Done(Outcome::Compensated(aborted())))]);
+        let over = [(BUYER, Body::Trouble(None)), (BUYER, Body::Done(Outcome::Compensated(aborted())))];
+        assert_eq!(said(&effects), over[usize::from(tries_max != 2)..], "it tells only if it was in trouble");
         assert!(effects.troubles.as_ref().is_none_or(Vec::is_empty));
         rig.ack(&effects);
         rig.hear(BUYER, Body::Close(Outcome::Compensated(aborted())), 3);

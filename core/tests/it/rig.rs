@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use accompanist_core::contract::{Change, Environment};
-use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Header, Operation, Receipt};
+use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Header, Operation, Receipt, RoleTrouble};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::machine::{Effects, Limits, Machine, Write};
 use accompanist_core::message::{decode, encode};
@@ -16,12 +16,20 @@ use accompanist_core::role_instance::{AnyChoreography, RoleInstance, TurnWaker};
 pub use accompanist_core::testing::Disk;
 use accompanist_core::{Choreography, IdempotencyKey, Message, NodeId, Path, Payload, RoleSet, Service, SessionId};
 
-/// A clock that stands still, and numbers that never come twice, in whichever life of an instance.
-struct Counting;
+/// A wall clock that a test moves, and numbers that never come twice, in whichever life of an instance.
+struct Counting(Arc<AtomicU64>);
+
+impl Counting {
+    /// Environment and clock of one life, which begins in second 1.
+    fn new() -> (Arc<Self>, Arc<AtomicU64>) {
+        let unix_ms = Arc::new(AtomicU64::new(1_000));
+        (Arc::new(Self(unix_ms.clone())), unix_ms)
+    }
+}
 
 impl Environment for Counting {
     fn unix_ms(&self) -> u64 {
-        1_000
+        self.0.load(Ordering::Relaxed)
     }
     fn monotonic_ms(&self) -> u64 {
         0
@@ -58,6 +66,7 @@ pub struct Rig {
     /// The roles' names, which are their nodes', too.
     names: &'static [&'static str],
     pub now_ms: u64,
+    unix_ms: Arc<AtomicU64>,
 }
 
 impl Rig {
@@ -105,6 +114,19 @@ impl Rig {
         Self::set(choreography, role, instance, opened.input, service, disk)
     }
 
+    /// The next life of the initiator, whose driver has kept these troubles of other roles.
+    pub fn restore_knowing<C: Choreography>(
+        choreography: C,
+        disk: Disk,
+        service: Service,
+        troubles: impl IntoIterator<Item = (RoleIndex, RoleTrouble)>,
+    ) -> Self {
+        let opened = disk.opened().expect("the instance was never opened");
+        let (name, limits) = (C::Roles::NAMES[0], Limits::default());
+        let instance = Machine::restore(id(0), name, &opened, disk.records(), limits).knowing(troubles);
+        Self::set(choreography, 0, instance, opened.input, service, disk)
+    }
+
     fn set<C: Choreography>(
         choreography: C,
         role: u8,
@@ -113,8 +135,14 @@ impl Rig {
         service: Service,
         disk: Disk,
     ) -> Self {
-        let part = Arc::new(choreography).part(instance, input, service, Arc::new(Counting), TurnWaker::new(|| {}));
-        Self { part, disk, role, names: C::Roles::NAMES, now_ms: 0 }
+        let (environment, unix_ms) = Counting::new();
+        let part = Arc::new(choreography).part(instance, input, service, environment, TurnWaker::new(|| {}));
+        Self { part, disk, role, names: C::Roles::NAMES, now_ms: 0, unix_ms }
+    }
+
+    /// Sets the wall clock, before the next turn.
+    pub fn set_clock(&self, unix_ms: u64) {
+        self.unix_ms.store(unix_ms, Ordering::Relaxed);
     }
 
     pub fn turn(&mut self) -> Effects {
@@ -162,8 +190,9 @@ impl Rig {
     pub fn terminated<C: Choreography>(role: u8, disk: Disk) -> Self {
         let opened = disk.opened().expect("the instance was never opened");
         let instance = Machine::restore(id(role), "", &opened, disk.records(), Limits::default());
-        let part = RoleInstance::terminated(instance, Arc::new(Counting), TurnWaker::new(|| {}));
-        Self { part, disk, role, names: C::Roles::NAMES, now_ms: 0 }
+        let (environment, unix_ms) = Counting::new();
+        let part = RoleInstance::terminated(instance, environment, TurnWaker::new(|| {}));
+        Self { part, disk, role, names: C::Roles::NAMES, now_ms: 0, unix_ms }
     }
 
     /// `from` says `body`; it arrives under the receipt `number`.
@@ -208,6 +237,7 @@ pub fn gather(all: &mut Effects, later: Effects) -> Vec<Write> {
     all.closed = later.closed.or(all.closed.take());
     all.stopped = later.stopped.or(all.stopped.take());
     all.troubles = later.troubles.or(all.troubles.take());
+    all.peer_troubles = later.peer_troubles.or(all.peer_troubles.take());
     all.long_journal = later.long_journal.or(all.long_journal);
     all.lacking.extend(later.lacking);
     all.retries.extend(later.retries);

@@ -188,7 +188,7 @@ fn why(part: &PartReply) -> String {
         return format!("tries to {} step `{}` again ({} tries): {error}", step.task, step.step, step.tries);
     }
     if let Some(reported) = part.reported.first() {
-        return reported.reason.clone();
+        return format!("`{}` at `{}`: {}", reported.role, reported.node, reported.reason);
     }
     let waits: Vec<_> = part.waits.iter().map(wait).collect();
     if waits.is_empty() && !part.in_memory { "waits, and is passivated".to_owned() } else { waits.join("; ") }
@@ -260,6 +260,7 @@ fn part_text(part: &PartReply, with_journal: bool) -> String {
     let passivated = if part.in_memory { "" } else { ", passivated" };
     let mut lines = vec![format!("\n{}@{}", part.role, part.node)];
     lines.push(format!("  {}{passivated}", part.state.name().replace('_', " ")));
+    lines.extend(part.abort.iter().map(|abort| format!("  aborted: {}", line(abort, 400))));
     lines.extend(part.reason.iter().map(|reason| format!("  {}", line(reason, 400))));
     lines.extend(part.waits.iter().map(|waiting| format!("  {} at {}", line(&wait(waiting), 200), waiting.path)));
     for step in &part.steps {
@@ -269,7 +270,7 @@ fn part_text(part: &PartReply, with_journal: bool) -> String {
         lines.push(format!("  step `{name}` at {path}: {task}, {tries} tries{}{error}", next.unwrap_or_default()));
     }
     for reported in &part.reported {
-        lines.push(format!("  reported by role {}: {}", reported.role_index, line(&reported.reason, 200)));
+        lines.push(format!("  {}@{} reports: {}", reported.role, reported.node, line(&reported.reason, 200)));
     }
     if with_journal {
         lines.extend(part.journal.iter().map(|record| format!("    {}", line(record, 400))));

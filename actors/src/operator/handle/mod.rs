@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use accompanist_core::contract::StoreError;
 use accompanist_core::id::InstanceId;
-use accompanist_core::machine::{SignalError, Status};
+use accompanist_core::machine::{Inspection, SignalError, Status};
 use accompanist_core::message::{CodecError, decode, encode_repeatable};
 use accompanist_core::{Message, Path, Payload, SessionId};
 use tokio::sync::oneshot;
@@ -194,6 +194,55 @@ impl InstanceHandle {
     /// Returns [`AskError`].
     pub async fn waits_for(&self) -> Result<Vec<(Path, String)>, AskError> {
         self.ask(InstanceRequest::Waits).await
+    }
+
+    /// Returns what the instance waits for, on whom and since when: its program's operations, its steps with tries and
+    /// last errors, signals that nobody has taken, roles that have not acknowledged or not ended, and, at the
+    /// initiating role, the roles that cannot continue without an operator. For operators and their tools; the text
+    /// form is one sentence. A passivated instance is loaded for it.
+    ///
+    /// ```
+    /// use accompanist::machine::WaitKind;
+    /// # use std::sync::Arc;
+    /// # use accompanist::prelude::*;
+    /// # use accompanist::store::MemoryDisk;
+    /// # use accompanist::transport::LocalNetwork;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # #[derive(Clone, Copy)] struct Seller;
+    /// # impl Role for Seller { const NAME: &'static str = "seller"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer, Seller);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+    /// # async fn run(&self, ctx: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+    /// #     ctx.comm(Buyer, Seller, &books).await?;
+    /// #     let price: At<Seller, u32> = ctx.signal(Seller, "price").await?;
+    /// #     ctx.comm(Seller, Buyer, &price).await
+    /// # }
+    /// # }
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let node = Node::builder(NodeId::new("shop-1")?)
+    /// #     .store(MemoryDisk::default().open()?).transport(LocalNetwork::new())
+    /// #     .role(Buyer, Arc::new(())).role(Seller, Arc::new(())).choreography(Sale)
+    /// #     .start().await?;
+    /// let session = node.start(Sale, 3).await?;
+    /// let inspection = session.initiator().inspect().await?;
+    /// let wait = &inspection.waits[0];
+    /// assert_eq!((wait.kind, wait.text.as_str()), (WaitKind::Receive, "a comm from `seller`"));
+    /// assert_eq!(
+    ///     inspection.to_string(),
+    ///     "running, waits for a comm from `seller` at node `shop-1` (operation 2)"
+    /// );
+    /// # node.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Returns [`AskError`]; [`AskError::Stopped`] for an instance that is stopped.
+    pub async fn inspect(&self) -> Result<Inspection, AskError> {
+        Ok(*self.ask(InstanceRequest::Inspect).await?)
     }
 
     /// Returns in one sentence what keeps the instance from progressing: for tests.

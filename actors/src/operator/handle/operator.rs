@@ -343,7 +343,7 @@ impl InstanceOperator {
         let done = Box::new(move |written| drop(reply.send(written)));
         self.context.writer.submit(Job::Change { changes, done });
         answer.await.map_err(|_| AskError::NodeStopped)??;
-        self.context.operator.forget_stopped(self.id);
+        self.context.forget_stopped(self.id);
         let resumed = self.context.routes.to_supervisor(SupervisorMessage::Resume(self.id));
         resumed.then_some(()).ok_or(AskError::NodeStopped)
     }

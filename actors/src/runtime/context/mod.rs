@@ -9,6 +9,7 @@ mod faults;
 mod lifecycle;
 mod operator;
 mod routes;
+mod trouble;
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ pub(crate) use self::catalog::{Catalog, Choreographies, advertisement_of};
 pub(crate) use self::faults::Faults;
 pub(crate) use self::lifecycle::{End, Lifecycle};
 use self::operator::OperatorLists;
-pub use self::operator::{Recovery, StoppedSession, TroubledSession};
+pub use self::operator::{Recovery, SessionInTrouble, StoppedSession, TroubledSession};
 use self::routes::Routes;
 use crate::base::dropped::Dropped;
 use crate::config::Settings;

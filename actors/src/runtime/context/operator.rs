@@ -1,12 +1,14 @@
-//! What waits for an operator: stopped and troubled instances, and dead letters; and how far the recovery is. Knows no
-//! actors.
+//! What waits for an operator: stopped and troubled instances, here and at the other roles of sessions that were
+//! started here, and dead letters; and how far the recovery is. Knows no actors. Next: `trouble.rs`, which tells
+//! initiators.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use accompanist_core::contract::Environment;
-use accompanist_core::frame::Delivery;
+use accompanist_core::frame::{Delivery, Header};
 use accompanist_core::id::{InstanceId, RoleIndex};
+use accompanist_core::machine::SessionTrouble;
 use accompanist_core::record::StepFailure;
 use accompanist_core::{Path, SessionId};
 use metrics::counter;
@@ -41,6 +43,21 @@ pub struct TroubledSession {
     pub steps: Vec<(Path, StepFailure)>,
 }
 
+/// A session that was started here and that continues only with an operator's help elsewhere; see
+/// [`Operator::sessions_in_trouble_elsewhere`](crate::Operator::sessions_in_trouble_elsewhere).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionInTrouble {
+    /// The session.
+    pub session: SessionId,
+    /// The roles that need an operator, with their nodes and the problem of each.
+    pub troubles: Vec<SessionTrouble>,
+}
+
+/// The maximum number of sessions whose troubles at other roles are kept. Those of further sessions are not: their
+/// initiators learn them anew when they are loaded and nudge.
+const SESSIONS_IN_TROUBLE_MAX: usize = 10_000;
+
 /// A node's progress in recovering what was open when it started; see
 /// [`Operator::recovery`](crate::Operator::recovery).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,7 +71,9 @@ pub struct Recovery {
 
 /// The lists for an operator; see the module's documentation.
 pub(crate) struct OperatorLists {
-    stopped: Mutex<BTreeMap<InstanceId, String>>,
+    stopped: Mutex<BTreeMap<InstanceId, Stopped>>,
+    /// The troubles of other roles that the initiators here know of. Kept while an initiator is passivated.
+    elsewhere: Mutex<BTreeMap<InstanceId, Vec<SessionTrouble>>>,
     troubled: Mutex<BTreeMap<InstanceId, Vec<(Path, StepFailure)>>>,
     recovery: Mutex<Recovery>,
     pub(crate) dead_letters: Arc<DeadLetters>,
@@ -62,6 +81,15 @@ pub(crate) struct OperatorLists {
     directory: Arc<Directory>,
     writer: WriterHandle,
     environment: Arc<dyn Environment>,
+}
+
+/// An instance that is stopped.
+struct Stopped {
+    reason: String,
+    /// The header of its session, as far as it can be read: it names who has to be told.
+    header: Option<Arc<Header>>,
+    /// When the session's initiator was told last, by the clock that never goes back.
+    told_ms: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -76,8 +104,16 @@ impl OperatorLists {
         writer: WriterHandle,
         environment: Arc<dyn Environment>,
     ) -> Self {
-        let (stopped, troubled, recovery) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { stopped, troubled, recovery, dead_letters: Arc::new(dead_letters), directory, writer, environment }
+        Self {
+            stopped: Mutex::default(),
+            elsewhere: Mutex::default(),
+            troubled: Mutex::default(),
+            recovery: Mutex::default(),
+            dead_letters: Arc::new(dead_letters),
+            directory,
+            writer,
+            environment,
+        }
     }
 
     pub(crate) fn recovery(&self) -> Recovery {
@@ -123,19 +159,70 @@ impl OperatorLists {
         }
     }
 
-    /// Removes an instance from the list of stopped ones; returns whether it was on it.
-    pub(crate) fn forget_stopped(&self, id: InstanceId) -> bool {
+    /// Updates the troubles of other roles that an initiator here knows of.
+    pub(crate) fn note_elsewhere(&self, id: InstanceId, troubles: Vec<SessionTrouble>) {
+        let mut elsewhere = lock(&self.elsewhere);
+        let known = elsewhere.remove(&id).unwrap_or_default();
+        for SessionTrouble { role, trouble, .. } in troubles.iter().filter(|trouble| !known.contains(trouble)) {
+            tracing::warn!(session = %id.session, %role, %trouble, "another role of a session needs an operator");
+        }
+        if !troubles.is_empty() && elsewhere.len() < SESSIONS_IN_TROUBLE_MAX {
+            elsewhere.insert(id, troubles);
+        }
+    }
+
+    /// Returns the troubles of other roles that an initiator here knew of when it was last in memory.
+    pub(crate) fn elsewhere(&self, id: InstanceId) -> Vec<SessionTrouble> {
+        lock(&self.elsewhere).get(&id).cloned().unwrap_or_default()
+    }
+
+    /// Returns the sessions that were started here and in which other roles need an operator.
+    pub(crate) fn sessions_in_trouble_elsewhere(&self) -> Vec<SessionInTrouble> {
+        let listed = |(id, troubles): (&InstanceId, &Vec<_>)| SessionInTrouble {
+            session: id.session,
+            troubles: troubles.clone(),
+        };
+        lock(&self.elsewhere).iter().map(listed).collect()
+    }
+
+    /// Removes an instance from the list of stopped ones. Returns the header of its session, if that is known.
+    pub(super) fn remove_stopped(&self, id: InstanceId) -> Option<Arc<Header>> {
         let known = lock(&self.stopped).remove(&id);
         self.directory.publish(id, |progress| progress.stopped = None);
-        known.is_some()
+        known?.header
     }
 
     /// Adds an instance to the list of stopped ones.
-    pub(crate) fn note_stopped(&self, id: InstanceId, reason: String) {
+    pub(super) fn add_stopped(&self, id: InstanceId, reason: String, header: Option<Arc<Header>>) {
         tracing::error!(%id, reason, "a session is stopped");
         counter!(metric::INSTANCES_STOPPED).increment(1);
         self.directory.publish(id, |progress| progress.stopped = Some(reason.clone()));
-        lock(&self.stopped).insert(id, reason);
+        let told_ms = self.environment.monotonic_ms();
+        lock(&self.stopped).insert(id, Stopped { reason, header, told_ms });
+    }
+
+    /// Notes the header of a stopped instance's session. Returns whether the instance is still stopped.
+    pub(super) fn note_header(&self, id: InstanceId, header: &Arc<Header>) -> bool {
+        let mut stopped = lock(&self.stopped);
+        stopped.get_mut(&id).is_some_and(|stopped| {
+            stopped.header = Some(header.clone());
+            true
+        })
+    }
+
+    /// Returns the header of a stopped instance's session, if that is known.
+    pub(super) fn header_of_stopped(&self, id: InstanceId) -> Option<Arc<Header>> {
+        lock(&self.stopped).get(&id)?.header.clone()
+    }
+
+    /// Returns the reason of a stopped instance whose initiator was not told for `pause_ms`, and notes that it is told
+    /// now.
+    pub(super) fn take_due(&self, id: InstanceId, pause_ms: u64) -> Option<String> {
+        let now_ms = self.environment.monotonic_ms();
+        let mut stopped = lock(&self.stopped);
+        let stopped = stopped.get_mut(&id).filter(|stopped| stopped.told_ms.saturating_add(pause_ms) <= now_ms)?;
+        stopped.told_ms = now_ms;
+        Some(stopped.reason.clone())
     }
 
     /// Returns the steps of an instance that need an operator.
@@ -144,7 +231,7 @@ impl OperatorLists {
     }
 
     pub(crate) fn stopped_because(&self, id: InstanceId) -> Option<String> {
-        lock(&self.stopped).get(&id).cloned()
+        lock(&self.stopped).get(&id).map(|stopped| stopped.reason.clone())
     }
 
     /// Returns whether an instance is stopped; if so, publishes it to its watchers.
@@ -156,10 +243,10 @@ impl OperatorLists {
 
     /// Returns the stopped sessions, with the reason of each.
     pub(crate) fn stopped_sessions(&self) -> Vec<StoppedSession> {
-        let listed = |(id, reason): (&InstanceId, &String)| StoppedSession {
+        let listed = |(id, stopped): (&InstanceId, &Stopped)| StoppedSession {
             session: id.session,
             role: id.role,
-            reason: reason.clone(),
+            reason: stopped.reason.clone(),
         };
         lock(&self.stopped).iter().map(listed).collect()
     }

@@ -4,7 +4,7 @@
 use accompanist_core::Service;
 use accompanist_core::contract::Space;
 use accompanist_core::frame::{Body, Delivery, Header};
-use accompanist_core::machine::Machine;
+use accompanist_core::machine::{Machine, SessionTrouble};
 use accompanist_core::record::{Opened, Record};
 use accompanist_core::role_instance::{RoleInstance, TurnWaker};
 use ractor::ActorRef;
@@ -55,7 +55,7 @@ impl InstanceState {
         match loaded {
             Loaded::Closed(closed) => self.answer_closed(myself, &closed, early),
             Loaded::Open(opened, records) => match quarantine(&records) {
-                Some(reason) => self.stop_listed(myself, reason),
+                Some(reason) => self.stop_listed(myself, reason, &opened),
                 None => self.play(myself, opened, Some(records), early, true),
             },
             Loaded::Nothing => match opened.or_else(|| opened_by(&early)) {
@@ -96,8 +96,8 @@ impl InstanceState {
         stop(myself, ends::DROPPED);
     }
 
-    fn stop_listed(&self, myself: &ActorRef<InstanceMessage>, reason: String) {
-        self.context.operator.note_stopped(self.id, reason);
+    fn stop_listed(&self, myself: &ActorRef<InstanceMessage>, reason: String, opened: &Opened) {
+        self.context.note_stopped(self.id, reason, Some(opened.header.clone()));
         stop(myself, ends::IS_STOPPED);
     }
 
@@ -128,7 +128,7 @@ impl InstanceState {
                 self.look(myself);
             }
             // The instance is not dropped: it waits for a release that can play it.
-            Err(reason) if restored || opened.input.is_some() => self.stop_listed(myself, reason),
+            Err(reason) if restored || opened.input.is_some() => self.stop_listed(myself, reason, &opened),
             Err(reason) => {
                 self.context.note_dropped("cannot be played", || format!("{}: {reason}", self.id));
                 self.note_dead(&early, &reason);
@@ -158,7 +158,14 @@ impl InstanceState {
     ) -> Result<LoadedInstance, String> {
         let limits = self.context.limits();
         let version = Some(opened.header.version);
-        let progress = InstanceProgress { opened: records.is_some(), version, ..InstanceProgress::default() };
+        let troubles = self.context.operator.elsewhere(self.id);
+        let progress = InstanceProgress {
+            opened: records.is_some(),
+            version,
+            troubles: troubles.clone(),
+            ..InstanceProgress::default()
+        };
+        let troubles = troubles.into_iter().map(|SessionTrouble { role, trouble, .. }| (role.index, trouble));
         let alarm = TurnWaker::new({
             let myself = myself.clone();
             move || drop(myself.cast(InstanceMessage::Wake))
@@ -173,7 +180,7 @@ impl InstanceState {
         };
         let records = match records {
             Some(records) if records.contains(&Record::Terminated) => {
-                let instance = Machine::restore(self.id, "", opened, records, limits);
+                let instance = Machine::restore(self.id, "", opened, records, limits).knowing(troubles);
                 return Ok(live(RoleInstance::terminated(instance, environment, alarm)));
             }
             records => records,
@@ -181,7 +188,8 @@ impl InstanceState {
         let (choreography, role) = self.context.catalog.choreography_of(&opened.header, self.id.role)?;
         let instance = match records {
             Some(records) => {
-                Machine::restore(self.id, role, opened, records, limits).resending(std::mem::take(&mut self.lacking))
+                let instance = Machine::restore(self.id, role, opened, records, limits).knowing(troubles);
+                instance.resending(std::mem::take(&mut self.lacking))
             }
             None => Machine::begin(self.id, role, opened, limits),
         };

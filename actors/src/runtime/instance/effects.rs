@@ -1,11 +1,12 @@
 //! Carries out the effects of a turn: writes, frames, what is published and what is listed for an operator. Knows no
 //! messages.
 
+use accompanist_core::Path;
 use accompanist_core::frame::Outcome;
 #[cfg(feature = "testing")]
 use accompanist_core::machine::Outgoing;
-use accompanist_core::machine::{Effects, Retried};
-use accompanist_core::record::Task;
+use accompanist_core::machine::{Effects, Retried, SessionTrouble};
+use accompanist_core::record::{StepFailure, Task};
 use metrics::counter;
 use ractor::ActorRef;
 
@@ -29,6 +30,7 @@ impl InstanceState {
             closed,
             stopped,
             troubles,
+            peer_troubles,
             long_journal,
             lacking: _,
         } = effects;
@@ -60,9 +62,7 @@ impl InstanceState {
         if let Some(output) = output {
             self.publish(|progress| progress.output = Some(output));
         }
-        if let Some(troubles) = troubles {
-            self.context.operator.note_troubled(self.id, troubles);
-        }
+        self.list_troubles(troubles, peer_troubles);
         self.log_retries(retries);
         if let Some(records) = long_journal {
             tracing::warn!(id = %self.id, records, "a journal is long: make the program's loops `repeat`s");
@@ -73,12 +73,14 @@ impl InstanceState {
                 // The store may know the instance in a later state, in which, for example, a close is valid.
                 return self.load_instead(myself);
             }
-            self.context.operator.note_stopped(self.id, reason.to_string());
+            let header = self.stage.live().map(|live| live.part.header());
+            self.context.note_stopped(self.id, reason.to_string(), header);
             stop(myself, ends::IS_STOPPED);
         }
         if let Some(closed) = closed {
             self.context.operator.forget_dead(self.context.operator.dead_letters.of(self.id));
             self.context.admissions.nudged.goes_on(self.id);
+            self.context.operator.note_elsewhere(self.id, Vec::new());
             if is_channel(&closed.header) {
                 tracing::error!(id = %self.id, "a channel to a durable actor is over; `Address::reopen` opens it anew");
             }
@@ -106,17 +108,43 @@ impl InstanceState {
         frames
     }
 
-    /// Logs steps that did not succeed and are retried, with step, session and reason.
+    /// Lists the steps and roles that need an operator, where that has changed, and publishes them.
+    fn list_troubles(&mut self, own: Option<Vec<(Path, StepFailure)>>, peers: Option<Vec<SessionTrouble>>) {
+        if own.is_none() && peers.is_none() {
+            return;
+        }
+        if let Some(own) = own {
+            self.context.operator.note_troubled(self.id, own);
+        }
+        if let Some(peers) = peers {
+            self.context.operator.note_elsewhere(self.id, peers);
+        }
+        let troubles = self.stage.live().map(|live| live.part.troubles()).unwrap_or_default();
+        self.publish(|progress| progress.troubles = troubles);
+    }
+
+    /// Logs steps that did not succeed and are retried, with step, session and reason: as a warning the first time, and
+    /// then at growing intervals.
     fn log_retries(&self, retries: Vec<Retried>) {
         let Some(live) = self.stage.live().filter(|_| !retries.is_empty()) else { return };
         let header = live.part.header();
         let role = self.context.catalog.choreography_of(&header, self.id.role).map_or("", |(_, role)| role);
-        for Retried { path, step, task, reason, tries } in retries {
-            tracing::warn!(
-                choreography = header.choreography, role, step, session = %self.id.session, %path, tries, reason,
-                "{} did not succeed and is tried again",
-                if task == Task::Compensate { "a compensation" } else { "a step" }
-            );
+        for retried in retries {
+            let is_for_the_log = retried.is_for_the_log();
+            let Retried { path, step, task, reason, tries, failures, pause_ms } = retried;
+            let what = if task == Task::Compensate { "a compensation" } else { "a step" };
+            let (choreography, session) = (&header.choreography, self.id.session);
+            if is_for_the_log {
+                tracing::warn!(
+                    choreography, role, step, %session, %path, tries, failures, reason, next_try_in_ms = pause_ms,
+                    "{what} did not succeed and is tried again"
+                );
+            } else {
+                tracing::debug!(
+                    choreography, role, step, %session, %path, tries, failures, reason, next_try_in_ms = pause_ms,
+                    "{what} did not succeed and is tried again"
+                );
+            }
         }
     }
 

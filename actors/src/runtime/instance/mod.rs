@@ -198,7 +198,7 @@ impl InstanceState {
 
     fn store_failed(&self, myself: &ActorRef<InstanceMessage>, error: &StoreError) {
         if let StoreError::Corrupt { .. } | StoreError::Unstorable { .. } = error {
-            self.context.operator.note_stopped(self.id, error.to_string());
+            self.context.note_unreadable(self.id, error.to_string());
             stop(myself, ends::IS_STOPPED);
         } else {
             // The whole node stops, or another actor has taken over.

@@ -46,6 +46,7 @@ impl PendingAnswers {
             InstanceRequest::View(reply) => drop(reply.send(part.view())),
             InstanceRequest::Status(reply) => drop(reply.send(part.status())),
             InstanceRequest::Waits(reply) => drop(reply.send(part.waits_for())),
+            InstanceRequest::Inspect(reply) => drop(reply.send(Box::new(part.inspect()))),
             #[cfg(feature = "testing")]
             InstanceRequest::Describe(reply) => drop(reply.send(part.describe())),
         }

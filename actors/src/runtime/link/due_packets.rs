@@ -128,6 +128,7 @@ fn frame_bytes(frame: &Frame) -> usize {
         }
         // A path has at most five bytes for each enclosing scope, and scopes are few.
         Body::Turns { finals, .. } => finals.len() * 64,
+        Body::Trouble(Some(trouble)) => trouble.text_bytes(),
         _ => 0,
     };
     payload + FRAME_OVERHEAD_BYTES

@@ -2,7 +2,7 @@
 //! `instance/request.rs`, which answers them.
 
 use accompanist_core::id::RoleIndex;
-use accompanist_core::machine::{Resolution, SignalError, Status};
+use accompanist_core::machine::{Inspection, Resolution, SignalError, Status};
 use accompanist_core::{Abort, NodeId, Path, Payload};
 use tokio::sync::oneshot;
 
@@ -20,6 +20,8 @@ pub(crate) enum InstanceRequest {
     Status(oneshot::Sender<Status>),
     /// Return what the program waits for.
     Waits(oneshot::Sender<Vec<(Path, String)>>),
+    /// Return what the instance waits for, on whom and since when.
+    Inspect(oneshot::Sender<Box<Inspection>>),
     /// Return in one sentence what keeps the instance from progressing.
     #[cfg(feature = "testing")]
     Describe(oneshot::Sender<String>),

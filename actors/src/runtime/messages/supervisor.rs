@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use accompanist_core::NodeId;
-use accompanist_core::frame::Delivery;
+use accompanist_core::frame::{Delivery, Header};
 use accompanist_core::id::InstanceId;
 use accompanist_core::record::Opened;
 
@@ -37,8 +37,8 @@ pub(crate) enum SupervisorMessage {
     Look,
     /// The pause of a failed instance is over.
     Restart(InstanceId),
-    /// An instance is quarantined with this reason, and the quarantine is on disk.
-    Quarantined(InstanceId, String),
+    /// An instance of the session with this header is quarantined with this reason, and the quarantine is on disk.
+    Quarantined(InstanceId, String, Option<Arc<Header>>),
     /// A caller asks an instance a question.
     Ask(InstanceId, InstanceRequest),
     /// An operator lets a stopped instance try again.

@@ -71,23 +71,25 @@ impl SupervisorState {
         let quarantine = Record::Quarantined { reason: Abort::new("", reason).message().to_owned(), failures };
         let tell = {
             let (myself, reason) = (myself.clone(), quarantined(failures, reason));
-            move || drop(myself.cast(SupervisorMessage::Quarantined(id, reason))) // Fails only when the node is gone.
+            // Fails only when the node is gone.
+            move |header| drop(myself.cast(SupervisorMessage::Quarantined(id, reason, header)))
         };
         let change = match quarantine.change(id) {
             Ok(change) => change,
             Err(error) => {
                 tracing::error!(%id, %error, "a quarantine cannot be recorded");
-                return tell();
+                return tell(None);
             }
         };
         let writer = self.context.writer.clone();
         let done = Box::new(move |loaded| match loaded {
-            Ok(Loaded::Open(..)) => {
-                let done = Box::new(move |_| tell()); // The writer itself reports a failure to the node.
+            Ok(Loaded::Open(opened, _)) => {
+                // The writer itself reports a failure to the node.
+                let done = Box::new(move |_| tell(Some(opened.header)));
                 writer.submit(Job::Change { changes: vec![change], done });
             }
             // An instance that failed before anything of it was written leaves nothing to quarantine.
-            _ => tell(),
+            _ => tell(None),
         });
         // Loading first ensures that the failed actor's writes come before the quarantine, and none after.
         self.context.writer.submit(Job::Load { id, incarnation: self.context.writer.next_incarnation(), done });

@@ -128,11 +128,11 @@ impl Actor for Roles {
                 }
                 state.start_again(&myself, id);
             }
-            SupervisorMessage::Quarantined(id, reason) => {
+            SupervisorMessage::Quarantined(id, reason, header) => {
                 if let Some(failures) = state.failures.get_mut(&id) {
                     failures.restart_due = false;
                 }
-                state.context.operator.note_stopped(id, reason);
+                state.context.note_stopped(id, reason, header);
             }
             SupervisorMessage::Ask(id, question) if state.is_full_for(id) => {
                 myself.send_after(ROOM_LOOK, move || SupervisorMessage::Ask(id, question));
@@ -194,6 +194,9 @@ impl SupervisorState {
             && !(delivery.is_of_cast(header) && header.node_of(id.role) == Some(&self.context.node))
         {
             return self.context.note_not_of_cast(&delivery);
+        }
+        if self.context.operator.is_stopped(id) {
+            return self.context.tell_stopped_again(&delivery);
         }
         if self.is_full_for(id) {
             return self.context.note_dropped("too many instances", || id.to_string());

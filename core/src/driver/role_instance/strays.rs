@@ -18,6 +18,9 @@ impl RoleInstance {
     pub(super) fn note_foreign_await(&mut self) {
         let may_await = self.program.is_some() && !self.is_busy();
         self.awaits_elsewhere = may_await && self.engine.instance().awaits_no_operation();
+        let since_unix_ms = self.elsewhere_since_unix_ms;
+        let since_unix_ms = || since_unix_ms.unwrap_or_else(|| self.engine.environment().unix_ms());
+        self.elsewhere_since_unix_ms = self.awaits_elsewhere.then(since_unix_ms);
     }
 
     /// Describes, for people, that the program awaits no operation. `None` if it does not.
