@@ -22,6 +22,7 @@ impl Debug for Effects {
             troubles,
             long_journal,
             lacking,
+            calls: _,
         } = self;
         let fields: [(&str, bool, &dyn Debug); 12] = [
             ("retries", !retries.is_empty(), retries),
