@@ -12,7 +12,7 @@
 //!
 //! | room | what | may use |
 //! |---|---|---|
-//! | `base` | names of metrics, a latch, the log of drops, the clock, injected faults | |
+//! | `base` | metrics, a latch, the log of drops, the clock, injected faults | |
 //! | `config` | settings and policies as data, their ranges, and the file that has them | |
 //! | `security` | the members of a system, and the sealing of packets | |
 //! | `store` | the databases that hold all durable data | `config` |
@@ -100,7 +100,7 @@ pub use error::{
 };
 pub use node::handle::{AskError, InstanceHandle, InstanceOperator, UncompensatedStep};
 pub use node::session::Session;
-pub use node::{CastSession, Node, NodeBuilder, Operator, Start};
+pub use node::{CastSession, Node, NodeBuilder, Operator, Readiness, Start};
 pub use peers::{Contact, DrainProgress, KnownNode, MemberStatus, MissingRole, PeerStore};
 pub use ractor;
 pub use runtime::attach::DatabaseState;

@@ -42,6 +42,11 @@ impl<T: Clone> Latch<T> {
         is_first
     }
 
+    /// Returns the value, if it is set.
+    pub(crate) fn get(&self) -> Option<T> {
+        self.0.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Waits until the value is set.
     pub(crate) fn wait(&self) -> impl Future<Output = T> + use<T> {
         let inner = self.0.clone();

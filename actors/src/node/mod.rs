@@ -10,6 +10,7 @@ mod configured;
 mod extension;
 mod given;
 pub(crate) mod handle;
+mod health;
 mod letters;
 mod life;
 mod lookup;
@@ -30,6 +31,7 @@ use ractor::ActorRef;
 
 pub use self::builder::NodeBuilder;
 pub(crate) use self::extension::Extension;
+pub use self::health::Readiness;
 pub use self::membership::CastSession;
 pub use self::operator::Operator;
 use self::root::RootMessage;

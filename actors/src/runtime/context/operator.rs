@@ -11,6 +11,7 @@ use accompanist_core::record::StepFailure;
 use accompanist_core::{Path, SessionId};
 use metrics::counter;
 
+use crate::base::gauge_share::GaugeShare;
 use crate::base::metric;
 use crate::runtime::dead_letters::{DeadLetters, is_letter};
 use crate::runtime::directory::Directory;
@@ -52,10 +53,33 @@ pub struct Recovery {
     pub finished: bool,
 }
 
+/// A list of instances, whose length a gauge shows.
+struct Listed<T> {
+    entries: BTreeMap<InstanceId, T>,
+    gauge: GaugeShare,
+}
+
+impl<T> Listed<T> {
+    fn new(gauge: &'static str) -> Mutex<Self> {
+        Mutex::new(Self { entries: BTreeMap::new(), gauge: GaugeShare::new(gauge) })
+    }
+
+    fn insert(&mut self, id: InstanceId, entry: T) {
+        self.entries.insert(id, entry);
+        self.gauge.set(self.entries.len());
+    }
+
+    fn remove(&mut self, id: InstanceId) -> Option<T> {
+        let known = self.entries.remove(&id);
+        self.gauge.set(self.entries.len());
+        known
+    }
+}
+
 /// The lists for an operator; see the module's documentation.
 pub(crate) struct OperatorLists {
-    stopped: Mutex<BTreeMap<InstanceId, String>>,
-    troubled: Mutex<BTreeMap<InstanceId, Vec<(Path, StepFailure)>>>,
+    stopped: Mutex<Listed<String>>,
+    troubled: Mutex<Listed<Vec<(Path, StepFailure)>>>,
     recovery: Mutex<Recovery>,
     pub(crate) dead_letters: Arc<DeadLetters>,
     /// Those who wait for an instance learn from here that it is stopped.
@@ -76,8 +100,10 @@ impl OperatorLists {
         writer: WriterHandle,
         environment: Arc<dyn Environment>,
     ) -> Self {
-        let (stopped, troubled, recovery) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { stopped, troubled, recovery, dead_letters: Arc::new(dead_letters), directory, writer, environment }
+        let stopped = Listed::new(metric::INSTANCES_STOPPED_NOW);
+        let troubled = Listed::new(metric::INSTANCES_IN_TROUBLE_NOW);
+        let (dead_letters, recovery) = (Arc::new(dead_letters), Mutex::default());
+        Self { stopped, troubled, recovery, dead_letters, directory, writer, environment }
     }
 
     pub(crate) fn recovery(&self) -> Recovery {
@@ -113,19 +139,21 @@ impl OperatorLists {
     /// Updates the list of steps that need an operator.
     pub(crate) fn note_troubled(&self, id: InstanceId, steps: Vec<(Path, StepFailure)>) {
         let mut troubled = lock(&self.troubled);
-        let known = troubled.remove(&id).unwrap_or_default();
+        let known = troubled.entries.get(&id).cloned().unwrap_or_default();
         for (path, trouble) in steps.iter().filter(|step| !known.contains(step)) {
             tracing::error!(%id, %path, %trouble, "a session needs an operator");
             counter!(metric::STEPS_IN_TROUBLE).increment(1);
         }
-        if !steps.is_empty() {
+        if steps.is_empty() {
+            troubled.remove(id);
+        } else {
             troubled.insert(id, steps);
         }
     }
 
     /// Removes an instance from the list of stopped ones; returns whether it was on it.
     pub(crate) fn forget_stopped(&self, id: InstanceId) -> bool {
-        let known = lock(&self.stopped).remove(&id);
+        let known = lock(&self.stopped).remove(id);
         self.directory.publish(id, |progress| progress.stopped = None);
         known.is_some()
     }
@@ -140,11 +168,11 @@ impl OperatorLists {
 
     /// Returns the steps of an instance that need an operator.
     pub(crate) fn troubled_at(&self, id: InstanceId) -> Vec<(Path, StepFailure)> {
-        lock(&self.troubled).get(&id).cloned().unwrap_or_default()
+        lock(&self.troubled).entries.get(&id).cloned().unwrap_or_default()
     }
 
     pub(crate) fn stopped_because(&self, id: InstanceId) -> Option<String> {
-        lock(&self.stopped).get(&id).cloned()
+        lock(&self.stopped).entries.get(&id).cloned()
     }
 
     /// Returns whether an instance is stopped; if so, publishes it to its watchers.
@@ -161,7 +189,7 @@ impl OperatorLists {
             role: id.role,
             reason: reason.clone(),
         };
-        lock(&self.stopped).iter().map(listed).collect()
+        lock(&self.stopped).entries.iter().map(listed).collect()
     }
 
     /// Returns the sessions with steps that need an operator.
@@ -171,6 +199,6 @@ impl OperatorLists {
             role: id.role,
             steps: steps.clone(),
         };
-        lock(&self.troubled).iter().map(listed).collect()
+        lock(&self.troubled).entries.iter().map(listed).collect()
     }
 }
