@@ -204,6 +204,14 @@ mod supervision_page {}
 mod replicas_page {}
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/observability.md")]
+mod observability_page {}
+
+#[cfg(all(doctest, feature = "macros", unix))]
+#[doc = include_str!("../../docs/how-to/service.md")]
+mod service_page {}
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/runtime-semantics.md")]
 mod runtime_semantics {}
 

@@ -7,7 +7,6 @@ use metrics::counter;
 #[cfg(feature = "zenoh")]
 use metrics::gauge;
 
-
 /// Makes, from one text each, the constants that name metrics and the function `describe_own` that describes them to
 /// the installed recorder. A condition comes before the text.
 #[doc(hidden)]

@@ -30,7 +30,14 @@ fn instance() -> InstanceId {
 fn submit(writer: &WriterHandle, incarnation: u64, write: Write) -> oneshot::Receiver<Result<Written, StoreError>> {
     let (reply, answer) = oneshot::channel();
     let done = Box::new(move |written| drop(reply.send(written)));
-    writer.submit(Job::Write { id: instance(), incarnation: Incarnation(incarnation), begins: false, write, done, since: Instant::now() });
+    writer.submit(Job::Write {
+        id: instance(),
+        incarnation: Incarnation(incarnation),
+        begins: false,
+        write,
+        done,
+        since: Instant::now(),
+    });
     answer
 }
 

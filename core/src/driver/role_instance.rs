@@ -34,9 +34,7 @@ use crate::language::engine::Engine;
 use crate::language::value_of::ValueOf;
 #[cfg(feature = "testing")]
 use crate::machine::StepSeen;
-use crate::machine::{
-    Effects, Idle, Job, LocalResult, Machine, OutgoingKey, Resolution, SignalError, Status,
-};
+use crate::machine::{Effects, Idle, Job, LocalResult, Machine, OutgoingKey, Resolution, SignalError, Status};
 use crate::step::Compensation;
 
 /// A choreography's interface for the caller who starts it. Versions with equal interfaces can replace each other.
