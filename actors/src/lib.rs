@@ -12,7 +12,7 @@
 //!
 //! | room | what | may use |
 //! |---|---|---|
-//! | `base` | names of metrics, a latch, the log of drops, the clock, injected faults | |
+//! | `base` | metrics, a latch, the log of drops, the clock, injected faults | |
 //! | `config` | settings and policies as data, their ranges, and the file that has them | |
 //! | `security` | the members of a system, and the sealing of packets | |
 //! | `store` | the databases that hold all durable data | `config` |
@@ -113,7 +113,7 @@ pub use error::{
 pub use node::session::Session;
 pub use node::{Node, NodeBuilder, Start};
 pub use operator::handle::{AskError, InstanceHandle, InstanceOperator, UncompensatedStep};
-pub use operator::{CastSession, Operator};
+pub use operator::{CastSession, Operator, Readiness};
 pub use peers::{Contact, DrainProgress, KnownNode, MemberStatus, MissingRole, PeerStore};
 pub use ractor;
 pub use runtime::attach::DatabaseState;
@@ -219,6 +219,14 @@ mod supervision_page {}
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/how-to/replicas.md")]
 mod replicas_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/observability.md")]
+mod observability_page {}
+
+#[cfg(all(doctest, feature = "macros", unix))]
+#[doc = include_str!("../../docs/how-to/service.md")]
+mod service_page {}
 
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/runtime-semantics.md")]

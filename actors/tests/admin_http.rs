@@ -98,7 +98,7 @@ async fn a_node_is_read_over_http_and_changed_only_with_the_token() {
     let (status, body) = post(&address, "/v1/write", &[usual[0], usual[1], &bearer], drain).await;
     assert_eq!(status, 200, "{body}");
     let (status, body) = get(&address, "/readyz").await;
-    assert!(status == 503 && body.contains("draining"), "{status} {body}");
+    assert!(status == 503 && body.contains("it drains"), "{status} {body}");
     assert_eq!(get(&address, "/livez").await.0, 200, "a node that drains is not to be restarted");
     let (_, body) = post(&address, "/v1/read", &usual, r#"{"version":1,"request":{"audit":{}}}"#).await;
     assert!(body.contains(r#""caller":"http","by":"ada""#) && body.contains("drain"), "{body}");

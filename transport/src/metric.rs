@@ -1,30 +1,65 @@
 //! The counters that every network of this crate updates, through the `metrics` facade.
 //!
-//! This module knows no exporter: an application installs one and may call [`describe`] after it. Next:
-//! [`crate::LocalNetwork`] for the places where they are counted.
+//! This module knows no exporter: an application installs one. A node that starts describes them to it; an application
+//! that installs it later calls [`describe`]. Next: [`crate::LocalNetwork`] for the places where they are counted.
 
-use metrics::{counter, describe_counter};
+use metrics::counter;
 #[cfg(feature = "zenoh")]
-use metrics::{describe_gauge, gauge};
+use metrics::gauge;
 
-/// Packets handed to the network. A packet that is sent need not arrive.
-pub const PACKETS_SENT: &str = "accompanist_transport_packets_sent_total";
-/// Packets that were passed to an inbox.
-pub const PACKETS_RECEIVED: &str = "accompanist_transport_packets_received_total";
-/// Packets dropped on this side of the network, by [`REASON`].
-pub const PACKETS_DROPPED: &str = "accompanist_transport_packets_dropped_total";
-/// Bytes of the packets sent.
-pub const BYTES_SENT: &str = "accompanist_transport_bytes_sent_total";
-/// Bytes of the packets received.
-pub const BYTES_RECEIVED: &str = "accompanist_transport_bytes_received_total";
-/// Sessions of the network that were closed and reopened while nodes were attached, by [`REASON`].
-pub const SESSIONS_REOPENED: &str = "accompanist_transport_sessions_reopened_total";
-/// Log lines of Zenoh that [`crate::ZenohLogFilter`] left out, since they repeat earlier lines.
-#[cfg(feature = "zenoh")]
-pub const LOG_LINES_LEFT_OUT: &str = "accompanist_transport_log_lines_left_out_total";
-/// For how many seconds the certificate of this node is still valid.
-#[cfg(feature = "zenoh")]
-pub const CERTIFICATE_GOOD_FOR: &str = "accompanist_transport_certificate_good_for_seconds";
+/// Makes, from one text each, the constants that name metrics and the function `describe_own` that describes them to
+/// the installed recorder. A condition comes before the text.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! described_metrics {
+    (@describe counter $($what:tt)*) => { ::metrics::describe_counter!($($what)*) };
+    (@describe gauge $($what:tt)*) => { ::metrics::describe_gauge!($($what)*) };
+    (@describe histogram $($what:tt)*) => { ::metrics::describe_histogram!($($what)*) };
+    ($(
+        $(#[cfg($($condition:tt)*)])?
+        $(#[doc = $text:literal])+
+        $kind:ident $constant:ident = $name:literal $(in $unit:ident)?;
+    )+) => {
+        $(
+            $(#[cfg($($condition)*)])?
+            $(#[doc = $text])+
+            #[doc = ""]
+            #[doc = concat!("A ", stringify!($kind), ".")]
+            pub const $constant: &str = $name;
+        )+
+
+        fn describe_own() {
+            $(
+                $(#[cfg($($condition)*)])?
+                $crate::described_metrics!(
+                    @describe $kind $constant, $(::metrics::Unit::$unit,)? concat!($($text),+).trim_start()
+                );
+            )+
+        }
+    };
+}
+
+described_metrics! {
+    /// Packets handed to the network. A packet that is sent need not arrive.
+    counter PACKETS_SENT = "accompanist_transport_packets_sent_total";
+    /// Packets that were passed to an inbox.
+    counter PACKETS_RECEIVED = "accompanist_transport_packets_received_total";
+    /// Packets dropped on this side of the network, by `reason`.
+    counter PACKETS_DROPPED = "accompanist_transport_packets_dropped_total";
+    /// Bytes of the packets sent.
+    counter BYTES_SENT = "accompanist_transport_bytes_sent_total" in Bytes;
+    /// Bytes of the packets received.
+    counter BYTES_RECEIVED = "accompanist_transport_bytes_received_total" in Bytes;
+    /// Sessions of the network that were closed and reopened while nodes were attached, by `reason`.
+    counter SESSIONS_REOPENED = "accompanist_transport_sessions_reopened_total";
+    #[cfg(feature = "zenoh")]
+    /// Log lines of Zenoh that `ZenohLogFilter` left out, since they repeat earlier lines.
+    counter LOG_LINES_LEFT_OUT = "accompanist_transport_log_lines_left_out_total";
+    #[cfg(feature = "zenoh")]
+    /// For how many seconds the certificate of this node is still valid.
+    gauge CERTIFICATE_GOOD_FOR = "accompanist_transport_certificate_good_for_seconds" in Seconds;
+}
+
 /// The label of [`PACKETS_DROPPED`] and [`SESSIONS_REOPENED`] that says why.
 pub const REASON: &str = "reason";
 
@@ -87,18 +122,9 @@ impl Reopening {
     }
 }
 
-/// Describes the counters to the installed recorder.
+/// Describes the metrics of networks to the installed recorder. May be repeated.
 pub fn describe() {
-    describe_counter!(PACKETS_SENT, "packets handed to the network");
-    describe_counter!(PACKETS_RECEIVED, "packets given to an inbox");
-    describe_counter!(PACKETS_DROPPED, "packets dropped before they left or arrived, by reason");
-    describe_counter!(SESSIONS_REOPENED, "network sessions closed and opened anew under attached nodes, by reason");
-    #[cfg(feature = "zenoh")]
-    describe_counter!(LOG_LINES_LEFT_OUT, "repeated log lines of zenoh that were left out");
-    #[cfg(feature = "zenoh")]
-    describe_gauge!(CERTIFICATE_GOOD_FOR, metrics::Unit::Seconds, "time until the node's certificate expires");
-    describe_counter!(BYTES_SENT, metrics::Unit::Bytes, "bytes of the packets sent");
-    describe_counter!(BYTES_RECEIVED, metrics::Unit::Bytes, "bytes of the packets received");
+    describe_own();
 }
 
 pub(crate) fn sent(bytes: usize) {

@@ -159,7 +159,7 @@ impl Door {
     /// Returns the node's interface, unless the node has stopped.
     fn admin(&self) -> Option<Admin> {
         let context = self.context.upgrade();
-        context.filter(|context| !context.lifecycle.end.is_set()).map(Admin::new)
+        context.filter(|context| context.is_alive()).map(Admin::new)
     }
 
     /// Checks the token, where one is needed.
@@ -238,10 +238,9 @@ async fn livez(State(door): State<Arc<Door>>) -> Response {
 /// Whether the node takes new sessions.
 async fn readyz(State(door): State<Arc<Door>>) -> Response {
     let Some(admin) = door.admin() else { return stopped() };
-    match admin.lacks() {
-        None => "ready\n".into_response(),
-        Some(lacks) => (StatusCode::SERVICE_UNAVAILABLE, format!("{lacks}\n")).into_response(),
-    }
+    let readiness = admin.context().readiness();
+    let status = if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, format!("{readiness}\n")).into_response()
 }
 
 async fn metrics_text(State(door): State<Arc<Door>>) -> Response {

@@ -99,17 +99,6 @@ impl Admin {
         })
     }
 
-    /// Returns what the node lacks to take new sessions; `None` if nothing.
-    #[cfg(feature = "admin-http")]
-    pub(super) fn lacks(&self) -> Option<String> {
-        let operator = Operator::new(&self.context);
-        match (operator.recovery().finished, operator.status()) {
-            (false, _) => Some("the node still recovers what was open at its start".to_owned()),
-            (true, MemberStatus::Serving) => None,
-            (true, status) => Some(format!("the node is {}", status_name(status))),
-        }
-    }
-
     /// Carries out a request of `caller` in this process, and records it in the audit trail.
     ///
     /// # Errors

@@ -42,10 +42,9 @@ impl<T: Clone> Latch<T> {
         is_first
     }
 
-    /// Whether the value is set.
-    #[cfg(feature = "admin-http")]
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.value.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    /// Returns the value, if it is set.
+    pub(crate) fn get(&self) -> Option<T> {
+        self.0.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until the value is set.

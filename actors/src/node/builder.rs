@@ -22,6 +22,7 @@ use crate::admin::answer_network;
 use crate::base::environment::SystemEnvironment;
 #[cfg(feature = "testing")]
 use crate::base::faults::Forgetting;
+use crate::base::metric;
 use crate::config::Settings;
 use crate::config::{Config, ConfigError, Source};
 use crate::error::NodeError;
@@ -31,6 +32,7 @@ use crate::runtime::attach::Attach;
 use crate::runtime::context::Faults;
 use crate::runtime::context::{Access, Catalog, Choreographies, NodeContext, advertisement_of};
 use crate::runtime::dead_letters::DeadLetters;
+use crate::runtime::oldest;
 use crate::security::members::watch::{CurrentMembers, MembersSource};
 use crate::security::members::{Members, MembersError};
 use crate::security::seal::SealError;
@@ -404,6 +406,8 @@ impl NodeBuilder {
         for attached in &self.attached {
             attached.attach(store.as_mut(), self.environment.clone()).await?;
         }
+        // Before the first value is counted.
+        metric::describe();
         let settings = self.settings;
         let (letters_max, bytes_max) = (settings.dead_letters_max, settings.dead_letter_bytes_max);
         let dead_letters = DeadLetters::restore(store.as_ref(), letters_max, bytes_max)?;
@@ -430,6 +434,7 @@ impl NodeBuilder {
                 if let Some(http) = http {
                     http.answer(&context);
                 }
+                oldest::follow(&context);
                 context.access.0.iter().for_each(|members| members.follow(context.lifecycle.end.wait()));
                 let node = Node { context, root };
                 self.extensions.iter().for_each(|extension| extension.started(node.downgrade()));

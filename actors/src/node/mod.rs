@@ -9,6 +9,7 @@ mod builder;
 mod configured;
 mod extension;
 mod given;
+mod health;
 mod life;
 mod lookup;
 mod root;

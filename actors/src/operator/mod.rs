@@ -5,6 +5,7 @@
 //! one role's part of a session. Knows the context of a node, and not the node that holds it.
 
 pub(crate) mod handle;
+mod health;
 mod letters;
 mod membership;
 
@@ -18,6 +19,7 @@ use accompanist_core::record::{Opened, read_value};
 use accompanist_core::{NodeId, SessionId};
 
 use self::handle::InstanceOperator;
+pub use self::health::Readiness;
 pub use self::membership::CastSession;
 use crate::runtime::attach::DatabaseState;
 use crate::runtime::context::{NodeContext, Recovery, SessionInTrouble, StoppedSession, TroubledSession};

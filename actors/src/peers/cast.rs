@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::known::KnownNodes;
 use super::peer::Peer;
-use super::{CastReservation, Liveliness, MissingRole};
+use super::{CastReservation, Liveliness, MissingRole, Peers};
 
 /// The options of a start, as far as is known.
 pub(crate) struct CastPlan {
@@ -35,6 +35,21 @@ pub(crate) struct Cast {
     pub(super) is_guess: bool,
     /// Holds the nodes until the session is in the store.
     pub(crate) placed: Option<Arc<CastReservation>>,
+}
+
+impl Peers {
+    /// Returns a role of `choreography` that no known node plays, if there is one. Whether the nodes are up does not
+    /// matter: sessions that cast a node that is away wait for it.
+    pub(crate) fn missing_role(
+        &self,
+        choreography: &dyn AnyChoreography,
+        may_play: impl Fn(&NodeId, &str) -> bool,
+    ) -> Option<MissingRole> {
+        let known = self.lock();
+        // Any session would do, and a family of one member needs the same nodes as a larger one.
+        let session = SessionId::from_bytes([0; 16]);
+        known.cast(session, choreography, 1, &known.node, |_| Liveliness::Heard, may_play).err()
+    }
 }
 
 impl KnownNodes {

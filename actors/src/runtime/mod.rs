@@ -13,6 +13,7 @@
 //! | `messages` | what the actors tell each other | |
 //! | `directory` | instances in memory, and those who watch them | `messages` |
 //! | `context` | what the actors share | all of the above |
+//! | `oldest` | how long the oldest session is open | `channel`, `context` |
 //! | `link` | frames between nodes | `admin_route`, `queue_delay`, `messages`, `context` |
 //! | `instance` | instances | `channel`, `nudged`, `queue_delay`, `under_way`, `messages`, `directory`, `context` |
 //! | `supervisor` | starts, restarts and reactivates instances | `messages`, `directory`, `context`, `instance` |
@@ -30,6 +31,8 @@ pub(crate) mod messages;
 pub(crate) mod directory;
 
 pub(crate) mod context;
+
+pub(crate) mod oldest;
 
 pub(crate) mod link;
 

@@ -9,7 +9,7 @@ use accompanist_core::id::InstanceId;
 use accompanist_core::machine::{LocalResult, Write};
 use accompanist_core::panics;
 use accompanist_core::state::Writes;
-use metrics::counter;
+use metrics::{counter, histogram};
 use tokio::time::Instant;
 
 use super::Writer;
@@ -23,14 +23,20 @@ const CHANGES_BESIDE: usize = 2;
 
 /// A write or change of the group that is being collected.
 pub(super) enum Member {
-    Write { id: InstanceId, write: Write, done: Done<Written> },
+    Write { id: InstanceId, write: Write, done: Done<Written>, since: Instant },
     Passivate { id: InstanceId, change: Change },
     Change { changes: Batch, done: Done<()> },
 }
 
 enum Reply {
-    Write(Done<Written>, Option<(Path, LocalResult)>),
+    Write(Done<Written>, Option<(Path, LocalResult)>, Waited),
     Change(Done<()>),
+}
+
+/// How long a write has waited.
+struct Waited {
+    since: Instant,
+    is_urgent: bool,
 }
 
 impl Writer {
@@ -61,6 +67,7 @@ impl Writer {
         }
         counter!(metric::GROUP_COMMITS).increment(1);
         counter!(metric::WRITES).increment(self.group.len() as u64);
+        histogram!(metric::GROUP_COMMIT_WRITES).record(f64::from(u32::try_from(self.group.len()).unwrap_or(u32::MAX)));
         let (batch, replies) = self.collect();
         let is_note = |change: &Change| change.space == Space::Meta && change.key.starts_with(OPENING_KEY);
         let is_told = !batch.iter().all(is_note);
@@ -74,10 +81,19 @@ impl Writer {
             self.census.committed();
             self.open_count.committed();
         }
+        // Asked for once, since a group may be large.
+        let [urgent, lazy] = [
+            histogram!(metric::COMMIT_WAIT, "urgency" => "urgent"),
+            histogram!(metric::COMMIT_WAIT, "urgency" => "lazy"),
+        ];
+        let now = Instant::now();
         for reply in replies {
             match (reply, &written) {
-                (Reply::Write(done, result), Ok(())) => done(Ok(Written::Durable(result))),
-                (Reply::Write(done, _), Err(error)) => done(Err(error.clone())),
+                (Reply::Write(done, result, Waited { since, is_urgent }), Ok(())) => {
+                    (if is_urgent { &urgent } else { &lazy }).record(now.saturating_duration_since(since));
+                    done(Ok(Written::Durable(result)));
+                }
+                (Reply::Write(done, ..), Err(error)) => done(Err(error.clone())),
                 (Reply::Change(done), written) => done(written.clone()),
             }
         }
@@ -106,7 +122,8 @@ impl Writer {
                     batch.extend(changes);
                     replies.push(Reply::Change(done));
                 }
-                Member::Write { id, write, done } => {
+                Member::Write { id, write, done, since } => {
+                    let waited = Waited { since, is_urgent: write.urgent };
                     if let Some(tombstone) = write.changes.iter().find(|change| change.space == Space::Closed) {
                         self.owners.remove(&id);
                         batch.extend(self.collector.note_closed(id, tombstone));
@@ -124,7 +141,7 @@ impl Writer {
                         let _ = panics::catch(|| drop(job));
                         (path, result)
                     });
-                    replies.push(Reply::Write(done, result));
+                    replies.push(Reply::Write(done, result, waited));
                 }
             }
         }
@@ -134,10 +151,13 @@ impl Writer {
 
     async fn write(&mut self, batch: Batch) -> Result<(), StoreError> {
         self.store.apply(batch)?;
+        let begun = Instant::now();
         if let Some(delay) = self.sync_delay {
             tokio::time::sleep(delay).await;
         }
-        self.store.sync()
+        self.store.sync()?;
+        histogram!(metric::SYNC).record(begun.elapsed());
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ use accompanist_core::panics;
 use accompanist_core::record::{Closed, Opened, Record};
 use accompanist_core::{Path, SessionId};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::census::CensusQuery;
 use super::collector::Tombstones;
@@ -57,6 +58,8 @@ pub(crate) enum Job {
         /// Write only if the store does not know the instance: its actor has not checked.
         begins: bool,
         done: Done<Written>,
+        /// When the actor handed it over.
+        since: Instant,
     },
     /// The actor has been passivated, and sends nothing after this.
     Passivate {
@@ -147,6 +150,11 @@ impl WriterHandle {
     /// Returns the number of an actor that is about to load or write an instance: above those of all earlier actors.
     pub(crate) fn next_incarnation(&self) -> Incarnation {
         Incarnation(self.incarnations.fetch_add(1, Ordering::SeqCst))
+    }
+
+    /// Returns whether the writer runs and its store has not failed.
+    pub(crate) fn takes_writes(&self) -> bool {
+        self.failed.get().is_none() && self.ended.get().is_none()
     }
 
     /// Waits for the failure that ends the writer.

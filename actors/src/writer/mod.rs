@@ -232,7 +232,7 @@ impl Writer {
                 *owner = (*owner).max(next);
                 done(Ok(Written::Known));
             }
-            Job::Write { id, incarnation, write, done, .. } => {
+            Job::Write { id, incarnation, write, done, since, .. } => {
                 let owner = self.owners.entry(id).or_insert(incarnation);
                 if *owner > incarnation {
                     // This is no error. Usually a frame has begun an instance that had been passivated, and its actor
@@ -248,7 +248,7 @@ impl Writer {
                     *owner = incarnation;
                     self.company.note(id.session, Instant::now());
                     self.join(write.urgent);
-                    self.group.push(Member::Write { id, write, done });
+                    self.group.push(Member::Write { id, write, done, since });
                 }
             }
             Job::Passivate { id, incarnation, passivation } if self.owners.get(&id) == Some(&incarnation) => {

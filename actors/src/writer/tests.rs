@@ -30,7 +30,14 @@ fn instance() -> InstanceId {
 fn submit(writer: &WriterHandle, incarnation: u64, write: Write) -> oneshot::Receiver<Result<Written, StoreError>> {
     let (reply, answer) = oneshot::channel();
     let done = Box::new(move |written| drop(reply.send(written)));
-    writer.submit(Job::Write { id: instance(), incarnation: Incarnation(incarnation), begins: false, write, done });
+    writer.submit(Job::Write {
+        id: instance(),
+        incarnation: Incarnation(incarnation),
+        begins: false,
+        write,
+        done,
+        since: Instant::now(),
+    });
     answer
 }
 
@@ -70,7 +77,7 @@ async fn an_instance_begins_once() {
         let change = Change { space, key: instance().to_bytes().to_vec(), value: Some(vec![key]) };
         let write = Write { number: 1, changes: vec![change], local: None, urgent: true };
         let incarnation = Incarnation(incarnation);
-        writer.submit(Job::Write { id: instance(), incarnation, begins: true, write, done });
+        writer.submit(Job::Write { id: instance(), incarnation, begins: true, write, done, since: Instant::now() });
         answer
     };
     // Twice in one group, and again when the first is durable.

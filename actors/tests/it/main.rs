@@ -27,6 +27,7 @@ mod damage;
 mod damaged_store;
 mod deaf;
 mod delivery;
+mod deploy;
 #[cfg(feature = "encryption")]
 mod encrypted;
 mod errors;
@@ -38,12 +39,14 @@ mod forgotten;
 mod gone_store;
 mod grace;
 mod groups;
+mod health;
 #[cfg(target_os = "linux")]
 mod leaks;
 mod letters;
 mod long;
 mod loss;
 mod members;
+mod metrics;
 mod node;
 mod opening;
 mod overload;

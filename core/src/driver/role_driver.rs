@@ -83,7 +83,7 @@ impl RoleDriver {
         let write = self.writes.pop_front()?;
         let number = write.number;
         let local = store(write);
-        if let Some(instance) = &self.instance {
+        if let Some(instance) = &mut self.instance {
             instance.synced(number, local);
         }
         Some(number)

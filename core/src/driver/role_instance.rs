@@ -3,6 +3,7 @@
 //! A driver (an actor, the simulator, [`crate::run_local`]) tells a part what happened, gives it a turn, and carries
 //! out the effects. This module knows no driver.
 
+mod calls;
 mod strays;
 
 use std::any::TypeId;
@@ -15,6 +16,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::stream::{FuturesUnordered, Stream};
 
+use self::calls::{Calls, FinishedCall, RunningCall};
 use crate::base::abort::Abort;
 use crate::base::id::{InstanceId, Path, RoleIndex};
 use crate::base::located::{Located, Service};
@@ -33,8 +35,8 @@ use crate::language::value_of::ValueOf;
 #[cfg(feature = "testing")]
 use crate::machine::StepSeen;
 use crate::machine::{
-    Effects, Idle, InspectedWait, Inspection, Job, JobResult, LocalResult, Machine, OutgoingKey, Resolution,
-    SessionTrouble, SignalError, Status,
+    Effects, Idle, InspectedWait, Inspection, Job, LocalResult, Machine, OutgoingKey, Resolution, SessionTrouble,
+    SignalError, Status,
 };
 use crate::step::Compensation;
 
@@ -177,7 +179,8 @@ type Program = BoxFuture<'static, Result<Option<Payload>, Abort>>;
 pub struct RoleInstance {
     engine: Arc<Engine>,
     program: Option<Program>,
-    jobs: FuturesUnordered<BoxFuture<'static, (Path, JobResult)>>,
+    jobs: FuturesUnordered<RunningCall>,
+    calls: Calls,
     holds_steps: bool,
     /// The operation that the program has dropped while it waited.
     dropped: Option<Path>,
@@ -207,6 +210,7 @@ impl RoleInstance {
             engine,
             program,
             jobs: FuturesUnordered::new(),
+            calls: Calls::default(),
             holds_steps: false,
             dropped: None,
             awaits_elsewhere: false,
@@ -241,8 +245,12 @@ impl RoleInstance {
     }
 
     /// Reports that a write is durable; see [`Machine::synced`].
-    pub fn synced(&self, number: u64, local: Option<(Path, LocalResult)>) {
-        self.engine.instance().synced(number, local);
+    pub fn synced(&mut self, number: u64, local: Option<(Path, LocalResult)>) {
+        let mut instance = self.engine.instance();
+        if let Some((path, result)) = &local {
+            self.calls.local_ended(number, path.clone(), instance.outcome_of_local(path, result));
+        }
+        instance.synced(number, local);
     }
 
     /// Reports that a frame was acknowledged; see [`Machine::acked`].
@@ -346,6 +354,11 @@ impl RoleInstance {
         self.engine.instance().waits_without_limit()
     }
 
+    /// The number of steps whose last call has failed and that are called again.
+    pub fn retried_steps(&self) -> usize {
+        self.engine.instance().retried_steps()
+    }
+
     /// Whether commits or effects are running, so that something will happen without any message.
     pub fn is_busy(&self) -> bool {
         !self.jobs.is_empty() || self.engine.has_effects()
@@ -403,7 +416,7 @@ impl RoleInstance {
             self.poll_program(&mut cx);
             let unix_ms = self.engine.environment().unix_ms();
             self.engine.instance().settle(now_ms, unix_ms);
-            self.poll_jobs(&mut cx);
+            self.poll_jobs(&mut cx, now_ms);
             if !self.alarm.rung.load(Ordering::SeqCst) {
                 break;
             }
@@ -413,7 +426,9 @@ impl RoleInstance {
         if self.alarm.rung.load(Ordering::SeqCst) {
             (self.alarm.notify)(); // The alarm rang after the last check.
         }
-        self.engine.instance().take_effects()
+        let mut effects = self.engine.instance().take_effects();
+        effects.calls = self.calls.take(now_ms, &effects.writes);
+        effects
     }
 
     /// Drops the part piece by piece, so that a user's value that panics when dropped affects nothing else. Returns
@@ -455,22 +470,28 @@ impl RoleInstance {
         }
     }
 
-    fn begun(&self, job: Job) -> BoxFuture<'static, (Path, JobResult)> {
+    fn begun(&self, job: Job, since_ms: u64) -> RunningCall {
+        let step = job.name.clone();
         #[cfg(feature = "testing")]
         if let Some(courier) = &self.courier {
-            return carried(courier.as_ref(), self.id(), job);
+            return RunningCall { call: carried(courier.as_ref(), self.id(), job), step, since_ms };
         }
         let _ = self;
-        job.run()
+        RunningCall { call: job.run(), step, since_ms }
     }
 
-    fn poll_jobs(&mut self, cx: &mut Context<'_>) {
+    fn poll_jobs(&mut self, cx: &mut Context<'_>, now_ms: u64) {
         let ready = if self.holds_steps { Vec::new() } else { self.engine.instance().take_jobs() };
         for job in ready {
-            self.jobs.push(self.begun(job));
+            self.jobs.push(self.begun(job, now_ms));
         }
-        while let Poll::Ready(Some((path, result))) = Pin::new(&mut self.jobs).poll_next(cx) {
-            self.engine.instance().job_ended(&path, result);
+        while let Poll::Ready(Some(ended)) = Pin::new(&mut self.jobs).poll_next(cx) {
+            let FinishedCall { path, result, step, since_ms } = ended;
+            let mut instance = self.engine.instance();
+            let outcome = instance.outcome_of(&path, &result);
+            instance.job_ended(&path, result);
+            drop(instance);
+            self.calls.ended(path, step, outcome, now_ms.saturating_sub(since_ms));
             // The result may let the program, or the saga, continue.
             self.alarm.rung.store(true, Ordering::SeqCst);
         }

@@ -23,6 +23,7 @@ impl Debug for Effects {
             peer_troubles,
             long_journal,
             lacking,
+            calls: _,
         } = self;
         let fields: [(&str, bool, &dyn Debug); 13] = [
             ("retries", !retries.is_empty(), retries),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{LocalJob, SessionTrouble, Stop};
+use super::{EndedCall, LocalJob, SessionTrouble, Stop};
 use crate::base::abort::Abort;
 use crate::base::id::{NodeId, Path, RoleIndex};
 use crate::base::message::Payload;
@@ -144,4 +144,6 @@ pub struct Effects {
     /// with [`Machine::resending`](super::Machine::resending) these messages, so that its program sends them again.
     /// Nothing is lost if that is not done: a role that lacks a message nudges again.
     pub lacking: BTreeSet<(Path, RoleIndex)>,
+    /// The calls of steps that have ended, for statistics. Nothing is to be done about them.
+    pub calls: Vec<EndedCall>,
 }

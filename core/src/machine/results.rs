@@ -95,7 +95,7 @@ impl Machine {
 
     /// Whether a refusal of the step does not count as an answer. On an aborted session it does count: nothing has
     /// taken effect.
-    fn only_goes_forward(&self, path: &Path) -> bool {
+    pub(super) fn only_goes_forward(&self, path: &Path) -> bool {
         self.steps.get(path).and_then(StepEntry::kind) == Some(Kind::Retriable) && !self.is_aborted(path)
     }
 

@@ -77,6 +77,6 @@ fn book() -> Vec<Page> {
 /// The book, and the documents of the folders.
 fn documents() -> Vec<Page> {
     let beside = ["README.md", "CONTRIBUTING.md"].map(PathBuf::from).into_iter();
-    let of_folders = ["examples", "benches", "chaos"].into_iter().flat_map(|folder| files(folder, "md"));
+    let of_folders = ["examples", "benches", "chaos", "deploy"].into_iter().flat_map(|folder| files(folder, "md"));
     book().into_iter().chain(beside.chain(of_folders).map(Page::read)).collect()
 }

@@ -1,5 +1,6 @@
 //! The effects of a turn, as people see them.
 
+use accompanist_core::machine::CallOutcome;
 use accompanist_core::{At, LocalTransaction, Retry, Service, State};
 
 use crate::rig::{Rig, choreography, payload, roles};
@@ -104,4 +105,17 @@ fn the_effects_of_a_turn_show_records_and_no_bytes() {
         opened: true,
     }
     ");
+}
+
+#[test]
+fn a_call_of_a_step_that_has_ended_is_reported_once_with_the_time_it_took() {
+    let mut rig = Rig::begin(Deposits, 0, Some(payload(&7u32)), Service::none());
+    let begun = rig.turn();
+    assert_eq!(begun.calls, []);
+    rig.now_ms += 40;
+    rig.sync(begun.writes);
+    let calls = rig.turn().calls;
+    let reported = calls.iter().map(|call| (call.step.as_str(), call.outcome, call.took_ms));
+    assert_eq!(reported.collect::<Vec<_>>(), [("deposit", CallOutcome::Committed, 40)]);
+    assert_eq!(rig.turn().calls, []);
 }

@@ -13,6 +13,7 @@ use accompanist_core::record::StepFailure;
 use accompanist_core::{Path, SessionId};
 use metrics::counter;
 
+use crate::base::gauge_share::GaugeShare;
 use crate::base::metric;
 use crate::runtime::dead_letters::{DeadLetters, is_letter};
 use crate::runtime::directory::Directory;
@@ -69,12 +70,35 @@ pub struct Recovery {
     pub finished: bool,
 }
 
+/// A list of instances, whose length a gauge shows.
+struct Listed<T> {
+    entries: BTreeMap<InstanceId, T>,
+    gauge: GaugeShare,
+}
+
+impl<T> Listed<T> {
+    fn new(gauge: &'static str) -> Mutex<Self> {
+        Mutex::new(Self { entries: BTreeMap::new(), gauge: GaugeShare::new(gauge) })
+    }
+
+    fn insert(&mut self, id: InstanceId, entry: T) {
+        self.entries.insert(id, entry);
+        self.gauge.set(self.entries.len());
+    }
+
+    fn remove(&mut self, id: InstanceId) -> Option<T> {
+        let known = self.entries.remove(&id);
+        self.gauge.set(self.entries.len());
+        known
+    }
+}
+
 /// The lists for an operator; see the module's documentation.
 pub(crate) struct OperatorLists {
-    stopped: Mutex<BTreeMap<InstanceId, Stopped>>,
+    stopped: Mutex<Listed<Stopped>>,
     /// The troubles of other roles that the initiators here know of. Kept while an initiator is passivated.
     elsewhere: Mutex<BTreeMap<InstanceId, Vec<SessionTrouble>>>,
-    troubled: Mutex<BTreeMap<InstanceId, Vec<(Path, StepFailure)>>>,
+    troubled: Mutex<Listed<Vec<(Path, StepFailure)>>>,
     recovery: Mutex<Recovery>,
     pub(crate) dead_letters: Arc<DeadLetters>,
     /// Those who wait for an instance learn from here that it is stopped.
@@ -105,9 +129,9 @@ impl OperatorLists {
         environment: Arc<dyn Environment>,
     ) -> Self {
         Self {
-            stopped: Mutex::default(),
+            stopped: Listed::new(metric::INSTANCES_STOPPED_NOW),
             elsewhere: Mutex::default(),
-            troubled: Mutex::default(),
+            troubled: Listed::new(metric::INSTANCES_IN_TROUBLE_NOW),
             recovery: Mutex::default(),
             dead_letters: Arc::new(dead_letters),
             directory,
@@ -149,12 +173,14 @@ impl OperatorLists {
     /// Updates the list of steps that need an operator.
     pub(crate) fn note_troubled(&self, id: InstanceId, steps: Vec<(Path, StepFailure)>) {
         let mut troubled = lock(&self.troubled);
-        let known = troubled.remove(&id).unwrap_or_default();
+        let known = troubled.entries.get(&id).cloned().unwrap_or_default();
         for (path, trouble) in steps.iter().filter(|step| !known.contains(step)) {
             tracing::error!(%id, %path, %trouble, "a session needs an operator");
             counter!(metric::STEPS_IN_TROUBLE).increment(1);
         }
-        if !steps.is_empty() {
+        if steps.is_empty() {
+            troubled.remove(id);
+        } else {
             troubled.insert(id, steps);
         }
     }
@@ -187,7 +213,7 @@ impl OperatorLists {
 
     /// Removes an instance from the list of stopped ones. Returns the header of its session, if that is known.
     pub(super) fn remove_stopped(&self, id: InstanceId) -> Option<Arc<Header>> {
-        let known = lock(&self.stopped).remove(&id);
+        let known = lock(&self.stopped).remove(id);
         self.directory.publish(id, |progress| progress.stopped = None);
         known?.header
     }
@@ -204,7 +230,7 @@ impl OperatorLists {
     /// Notes the header of a stopped instance's session. Returns whether the instance is still stopped.
     pub(super) fn note_header(&self, id: InstanceId, header: &Arc<Header>) -> bool {
         let mut stopped = lock(&self.stopped);
-        stopped.get_mut(&id).is_some_and(|stopped| {
+        stopped.entries.get_mut(&id).is_some_and(|stopped| {
             stopped.header = Some(header.clone());
             true
         })
@@ -212,7 +238,7 @@ impl OperatorLists {
 
     /// Returns the header of a stopped instance's session, if that is known.
     pub(super) fn header_of_stopped(&self, id: InstanceId) -> Option<Arc<Header>> {
-        lock(&self.stopped).get(&id)?.header.clone()
+        lock(&self.stopped).entries.get(&id)?.header.clone()
     }
 
     /// Returns the reason of a stopped instance whose initiator was not told for `pause_ms`, and notes that it is told
@@ -220,18 +246,19 @@ impl OperatorLists {
     pub(super) fn take_due(&self, id: InstanceId, pause_ms: u64) -> Option<String> {
         let now_ms = self.environment.monotonic_ms();
         let mut stopped = lock(&self.stopped);
-        let stopped = stopped.get_mut(&id).filter(|stopped| stopped.told_ms.saturating_add(pause_ms) <= now_ms)?;
+        let stopped =
+            stopped.entries.get_mut(&id).filter(|stopped| stopped.told_ms.saturating_add(pause_ms) <= now_ms)?;
         stopped.told_ms = now_ms;
         Some(stopped.reason.clone())
     }
 
     /// Returns the steps of an instance that need an operator.
     pub(crate) fn troubled_at(&self, id: InstanceId) -> Vec<(Path, StepFailure)> {
-        lock(&self.troubled).get(&id).cloned().unwrap_or_default()
+        lock(&self.troubled).entries.get(&id).cloned().unwrap_or_default()
     }
 
     pub(crate) fn stopped_because(&self, id: InstanceId) -> Option<String> {
-        lock(&self.stopped).get(&id).map(|stopped| stopped.reason.clone())
+        lock(&self.stopped).entries.get(&id).map(|stopped| stopped.reason.clone())
     }
 
     /// Returns whether an instance is stopped; if so, publishes it to its watchers.
@@ -248,7 +275,7 @@ impl OperatorLists {
             role: id.role,
             reason: stopped.reason.clone(),
         };
-        lock(&self.stopped).iter().map(listed).collect()
+        lock(&self.stopped).entries.iter().map(listed).collect()
     }
 
     /// Returns the sessions with steps that need an operator.
@@ -258,6 +285,6 @@ impl OperatorLists {
             role: id.role,
             steps: steps.clone(),
         };
-        lock(&self.troubled).iter().map(listed).collect()
+        lock(&self.troubled).entries.iter().map(listed).collect()
     }
 }

@@ -77,6 +77,12 @@ impl Routes {
         self.admin.clone()
     }
 
+    /// Returns whether there is a tree of actors: a link and a supervisor of roles.
+    pub(crate) fn are_open(&self) -> bool {
+        let has_link = self.link.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        has_link && self.supervisor.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     pub(crate) fn note_ack_latency(&self, ack_latency_ms: u64) {
         self.ack_latency_ms.store(ack_latency_ms, Ordering::Relaxed);
     }

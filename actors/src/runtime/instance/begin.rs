@@ -12,6 +12,7 @@ use ractor::ActorRef;
 use super::answers::is_close;
 use super::request::PendingAnswers;
 use super::stage::{LoadedInstance, Stage, Waiting};
+use super::statistics::Statistics;
 use super::{InstanceState, ends, stop};
 use crate::runtime::directory::Played;
 use crate::runtime::messages::{InstanceMessage, InstanceProgress, LinkMessage};
@@ -186,6 +187,9 @@ impl InstanceState {
             records => records,
         };
         let (choreography, role) = self.context.catalog.choreography_of(&opened.header, self.id.role)?;
+        let played = Played { choreography: choreography.name(), role };
+        let initiates = opened.header.initiator == self.id.role;
+        self.statistics = Statistics::new(played, &opened.header, initiates, records.as_deref().unwrap_or_default());
         let instance = match records {
             Some(records) => {
                 let instance = Machine::restore(self.id, role, opened, records, limits).knowing(troubles);
@@ -194,7 +198,7 @@ impl InstanceState {
             None => Machine::begin(self.id, role, opened, limits),
         };
         let service = self.context.catalog.services.get(role).cloned().unwrap_or_else(Service::none);
-        self.context.directory.note_played(self.id, Played { choreography: choreography.name(), role });
+        self.context.directory.note_played(self.id, played);
         let part = choreography.part(instance, opened.input.clone(), service, environment, alarm);
         #[cfg(feature = "testing")]
         let part = part.with_courier(self.context.faults.courier.clone());

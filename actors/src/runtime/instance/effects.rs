@@ -2,14 +2,15 @@
 //! messages.
 
 use accompanist_core::Path;
-use accompanist_core::frame::Outcome;
 #[cfg(feature = "testing")]
 use accompanist_core::machine::Outgoing;
 use accompanist_core::machine::{Effects, Retried, SessionTrouble};
 use accompanist_core::record::{StepFailure, Task};
 use metrics::counter;
 use ractor::ActorRef;
+use tokio::time::Instant;
 
+use super::statistics::outcome_name;
 use super::{InstanceState, ends, stop};
 use crate::base::metric;
 use crate::runtime::channel::is_channel;
@@ -19,6 +20,9 @@ use crate::writer::Job;
 
 impl InstanceState {
     pub(super) fn carry_out(&mut self, myself: &ActorRef<InstanceMessage>, effects: Effects) {
+        if let Some(live) = self.stage.live() {
+            self.statistics.observe(&live.part, &effects, self.context.environment.unix_ms());
+        }
         let Effects {
             retries,
             writes,
@@ -33,6 +37,7 @@ impl InstanceState {
             peer_troubles,
             long_journal,
             lacking: _,
+            calls: _,
         } = effects;
         for write in writes {
             let (myself, number) = (myself.clone(), write.number);
@@ -44,8 +49,8 @@ impl InstanceState {
                     Err(error) => InstanceMessage::Refused(incarnation, error),
                 });
             });
-            let begins = self.stage.ask();
-            self.context.writer.submit(Job::Write { id, incarnation, begins, write, done });
+            let (begins, since) = (self.stage.ask(), Instant::now());
+            self.context.writer.submit(Job::Write { id, incarnation, begins, write, done, since });
         }
         if let Some(what) = forget {
             self.context.routes.to_link(LinkMessage::Forget { id: self.id, what });
@@ -85,11 +90,7 @@ impl InstanceState {
                 tracing::error!(id = %self.id, "a channel to a durable actor is over; `Address::reopen` opens it anew");
             }
             self.publish(|progress| progress.settle(&closed));
-            let outcome = match closed.outcome {
-                Outcome::Finished => "finished",
-                Outcome::Compensated(_) => "compensated",
-            };
-            counter!(metric::INSTANCES_CLOSED, "outcome" => outcome).increment(1);
+            counter!(metric::INSTANCES_CLOSED, "outcome" => outcome_name(&closed.outcome)).increment(1);
             stop(myself, ends::CLOSED);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A panic in user code is a failure of this actor; its supervisor starts another one, which replays. Knows no wire
 //! and no database, only the link's and the writer's messages. Next: `stage.rs`, `begin.rs`, `turn.rs`, `effects.rs`,
-//! `passivation.rs`; `answers.rs` for sessions that are over.
+//! `passivation.rs`, `statistics.rs`; `answers.rs` for sessions that are over.
 
 mod answers;
 mod begin;
@@ -11,6 +11,7 @@ mod nudges;
 mod passivation;
 mod request;
 mod stage;
+mod statistics;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 pub(crate) use self::begin::{opened_by_delivery, quarantined};
 use self::stage::{FirstTurn, Stage, Waiting};
+use self::statistics::Statistics;
 use crate::runtime::context::NodeContext;
 use crate::runtime::messages::InstanceMessage;
 use crate::runtime::under_way::Counted;
@@ -90,6 +92,7 @@ pub(crate) struct InstanceState {
     under_way: Option<Counted>,
     /// Whether the instance counts against the peer whose nudge created it, because it is not on disk yet.
     holds_room: bool,
+    statistics: Statistics,
 }
 
 pub(crate) struct InstanceArguments {
@@ -127,6 +130,7 @@ impl Actor for InstanceActor {
             letters: BTreeSet::new(),
             under_way: None,
             holds_room: false,
+            statistics: Statistics::default(),
         })
     }
 
@@ -181,6 +185,7 @@ impl InstanceState {
     /// this actor, and even less of its supervisor, which receives the state of a stopped actor.
     fn discard(&mut self) -> Waiting {
         self.under_way = None;
+        self.statistics = Statistics::default();
         let (live, waiting) = self.stage.unload();
         for panic in live.into_iter().flat_map(|live| live.part.discard()) {
             tracing::error!(id = %self.id, reason = panic, "a value of a program panicked when it was dropped");

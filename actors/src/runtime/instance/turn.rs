@@ -38,6 +38,7 @@ impl InstanceState {
         match message {
             InstanceMessage::Deliver(delivery) => {
                 self.letters.extend(self.context.operator.dead_letters.number_of(&delivery.frame));
+                self.statistics.arrived(&delivery);
                 live.part.deliver(delivery);
             }
             InstanceMessage::Acked(key) => live.part.acked(&key),

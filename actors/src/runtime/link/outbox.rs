@@ -146,6 +146,12 @@ impl Outbox {
         self.under_way.get(&number).is_none_or(|frame| frame.outgoing.node == *node)
     }
 
+    /// Returns how long the frame `number` was under way, unless it is not any more or was probably lost.
+    pub(super) fn took(&self, number: u64, now_ms: u64) -> Option<Duration> {
+        let sent_ms = self.under_way.get(&number)?.sent_ms?;
+        Some(Duration::from_millis(now_ms.saturating_sub(sent_ms)))
+    }
+
     /// Handles the acknowledgement of the frame `number`; returns the frame's instance, key and receiver, and the
     /// frame that may be sent in its place.
     pub(super) fn acknowledge(

@@ -2,10 +2,12 @@
 
 use accompanist_core::NodeId;
 use accompanist_core::frame::{Body, Delivery, Epoch, Frame, Packet, Receipt};
+use metrics::histogram;
 use ractor::ActorRef;
 
 use super::{LinkSignal, LinkState};
 use crate::base::dropped::Dropped;
+use crate::base::metric;
 use crate::runtime::messages::{InstanceMessage, SupervisorMessage};
 use crate::runtime::queue_delay::Arrival;
 use crate::writer::Job;
@@ -110,7 +112,11 @@ impl LinkState {
             let detail = || format!("{by} acknowledges frame {number}, which went to another node");
             return self.context.note_dropped("acknowledgement of another node", detail);
         }
-        let (acked, next) = self.outbox.acknowledge(number, self.context.now_ms());
+        let now_ms = self.context.now_ms();
+        if let Some(took) = self.outbox.took(number, now_ms).filter(|_| *by != self.context.node) {
+            histogram!(metric::ACKNOWLEDGEMENT).record(took);
+        }
+        let (acked, next) = self.outbox.acknowledge(number, now_ms);
         self.context.routes.note_ack_latency(self.outbox.ack_latency_ms());
         if let Some((id, key, node)) = acked {
             self.passivated.acknowledged(&node);
