@@ -12,7 +12,9 @@ use accompanist_core::testing::replay;
 use accompanist_core::timeline::{
     Arrival, Colors, Event, EventKind, ExportError, KnownPart, SessionExport, SessionPart, TextStyle, Timeline, Values,
 };
-use accompanist_core::{Abort, At, Choreography, Known, Local, Retry, RoleSet, Service, Services, Transaction};
+use accompanist_core::{
+    Abort, At, Choreography, Known, Local, NodeId, Retry, RoleSet, Service, Services, SessionId, Transaction,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::harness::{Rough, Stage};
@@ -488,6 +490,18 @@ fn an_export_is_a_file_and_json() {
     assert!(matches!(SessionExport::from_bytes(&[2, 0]), Err(ExportError::Version(2))));
     assert!(matches!(SessionExport::from_bytes(&[]), Err(ExportError::Version(0))));
     assert!(matches!(SessionExport::from_bytes(&file[..file.len() - 1]), Err(ExportError::Codec(_))));
+}
+
+#[test]
+fn the_bytes_of_an_export_stay_the_same() {
+    let mut export = SessionExport::new(SessionId::from_bytes([7; 16]));
+    export.attributes.insert("a".into(), "b".into());
+    export.parts.push(SessionPart::away(RoleIndex(0), "shop", NodeId::new("n").unwrap(), "r"));
+    export.parts.push(SessionPart::unknown(RoleIndex(1), "bank", NodeId::new("m").unwrap()));
+    let session = [&[1, 16][..], &[7; 16]].concat();
+    let attributes = b"\x01\x01a\x01b";
+    let parts = b"\x02\x00\x04shop\x01n\x02\x01r\x01\x04bank\x01m\x01";
+    assert_eq!(export.to_bytes().unwrap(), [&session[..], attributes, parts].concat());
 }
 
 /// What was exported at a site is replayed on a developer's machine.
