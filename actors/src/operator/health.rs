@@ -11,6 +11,7 @@ use crate::writer::Open;
 /// Whether a node is ready for its callers, and if not, what it lacks; see [`Node::readiness`]. Its text names all that
 /// is lacking.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 #[non_exhaustive]
 pub struct Readiness {
     /// Whether the node has not ended, and its link and its supervisor of roles run.

@@ -157,8 +157,7 @@ fn the_nodes_are_a_stateful_set_with_volumes_probes_a_hook_and_a_budget() {
     }
 }
 
-/// The settings in the ConfigMap, as a pod reads them.
-#[cfg(feature = "zenoh")]
+/// The settings in the `ConfigMap`, as a pod reads them.
 #[test]
 fn the_settings_of_the_nodes_are_settings_and_fit_their_manifest() {
     let found = manifests("deploy/kubernetes/bank.yaml");
@@ -241,7 +240,6 @@ fn alerts() -> Vec<Yaml> {
     groups.flat_map(|group| list(group, "rules").iter().cloned()).collect()
 }
 
-#[cfg(feature = "zenoh")]
 #[test]
 fn each_alert_asks_for_metrics_that_exist_and_says_what_it_means() {
     let (known, mut names) = (known_metrics(), BTreeSet::new());
@@ -286,7 +284,6 @@ fn the_runbook_has_an_entry_for_each_alert_and_for_no_other() {
     }
 }
 
-#[cfg(feature = "zenoh")]
 #[test]
 fn the_dashboard_shows_metrics_that_exist_in_panels_that_do_not_overlap() {
     let text = text("deploy/grafana/accompanist.json");

@@ -27,6 +27,7 @@ mod damage;
 mod damaged_store;
 mod deaf;
 mod delivery;
+#[cfg(feature = "zenoh")]
 mod deploy;
 #[cfg(feature = "encryption")]
 mod encrypted;

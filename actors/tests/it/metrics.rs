@@ -235,8 +235,8 @@ async fn a_node_that_starts_describes_all_metrics() {
     let _recorder = metrics::set_default_local_recorder(&observed);
     let town = Town::new();
     let (shop, bank) = (town.shop().await, town.bank().await);
+    assert!(observed.kinds().len() > 40, "{:?}", observed.kinds());
     let described = std::mem::take(&mut observed.0.lock().unwrap().described);
-    assert!(described.len() > 40, "{}", described.len());
     for (name, (kind, unit, text)) in &described {
         assert!(text.starts_with(|first: char| first.is_ascii_uppercase()) && text.ends_with('.'), "{name}: {text}");
         assert_eq!(name.ends_with("_total"), *kind == "counter", "{name}");
@@ -271,10 +271,10 @@ async fn a_session_its_steps_and_what_they_wait_for_are_measured() {
     let output = one(of_sale(metric::SESSION_OUTPUT, "outcome=finished"));
     let settled = one(of_sale(metric::SESSION_SETTLED, "outcome=finished"));
     let charge = one(of_sale(metric::STEP, "step=charge,outcome=committed"));
-    let ship = one(of_sale(metric::STEP, "step=ship,outcome=committed"));
+    let shipping = one(of_sale(metric::STEP, "step=ship,outcome=committed"));
     // The charge takes ten milliseconds, and each sync two.
-    assert!((0.010..1.0).contains(&charge) && (0.002..1.0).contains(&ship), "{charge} {ship}");
-    assert!(output >= charge + ship && settled >= output && settled < 60.0, "{output} {settled}");
+    assert!((0.010..1.0).contains(&charge) && (0.002..1.0).contains(&shipping), "{charge} {shipping}");
+    assert!(output >= charge + shipping && settled >= output && settled < 60.0, "{output} {settled}");
     let syncs = observed.samples(metric::SYNC);
     assert!(syncs.len() > 3 && syncs.iter().all(|sync| (0.002..0.1).contains(sync)), "{syncs:?}");
     let groups = observed.samples(metric::GROUP_COMMIT_WRITES);
