@@ -22,7 +22,7 @@ use crate::base::message::{Payload, decode};
 use crate::base::panics;
 use crate::base::role::{Role, RoleSet, names_of};
 use crate::base::role_names::RoleNames;
-use crate::contract::{BoxFuture, Change, Environment};
+use crate::contract::{BoxFuture, CallObserver, Change, Environment};
 #[cfg(feature = "testing")]
 use crate::driver::requests::{Courier, carried};
 use crate::frame::{Delivery, Header};
@@ -33,7 +33,7 @@ use crate::language::value_of::ValueOf;
 #[cfg(feature = "testing")]
 use crate::machine::StepSeen;
 use crate::machine::{
-    Effects, Idle, Job, JobResult, LocalResult, Machine, OutgoingKey, Resolution, SignalError, Status,
+    Effects, Idle, Job, JobResult, LocalResult, Machine, OutgoingKey, Resolution, SignalError, Status, followed,
 };
 use crate::step::Compensation;
 
@@ -183,6 +183,8 @@ pub struct RoleInstance {
     /// Whether the program waits in no operation, as of the latest turn.
     awaits_elsewhere: bool,
     alarm: Arc<TurnWaker>,
+    /// Who follows the calls of steps.
+    observer: Option<Arc<dyn CallObserver>>,
     #[cfg(feature = "testing")]
     courier: Option<Arc<dyn Courier>>,
 }
@@ -208,9 +210,17 @@ impl RoleInstance {
             dropped: None,
             awaits_elsewhere: false,
             alarm,
+            observer: None,
             #[cfg(feature = "testing")]
             courier: None,
         }
+    }
+
+    /// Lets `observer` follow the calls that steps make.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Option<Arc<dyn CallObserver>>) -> Self {
+        self.observer = observer;
+        self
     }
 
     /// Lets `courier` decide how the requests of this part's steps travel.
@@ -392,7 +402,12 @@ impl RoleInstance {
         if self.alarm.rung.load(Ordering::SeqCst) {
             (self.alarm.notify)(); // The alarm rang after the last check.
         }
-        self.engine.instance().take_effects()
+        let mut effects = self.engine.instance().take_effects();
+        if let Some(observer) = &self.observer {
+            let locals = effects.writes.iter_mut().filter_map(|write| write.local.as_mut());
+            locals.for_each(|local| local.observe(observer));
+        }
+        effects
     }
 
     /// Drops the part piece by piece, so that a user's value that panics when dropped affects nothing else. Returns
@@ -435,6 +450,15 @@ impl RoleInstance {
     }
 
     fn begun(&self, job: Job) -> BoxFuture<'static, (Path, JobResult)> {
+        let observed = self.observer.as_ref().and_then(|observer| job.observed(observer.as_ref()));
+        let work = self.carried_out(job);
+        match observed {
+            Some(observed) => followed(observed, work),
+            None => work,
+        }
+    }
+
+    fn carried_out(&self, job: Job) -> BoxFuture<'static, (Path, JobResult)> {
         #[cfg(feature = "testing")]
         if let Some(courier) = &self.courier {
             return carried(courier.as_ref(), self.id(), job);

@@ -70,7 +70,7 @@ use self::waiters::Waiters;
 pub use compensation::Resolution;
 pub use effects::{Effects, Forget, Outgoing, OutgoingKey, Retried, Write};
 pub use idle::Idle;
-pub(crate) use jobs::{Job, JobResult, JobTask};
+pub(crate) use jobs::{Job, JobResult, JobTask, followed};
 pub use jobs::{LocalJob, LocalResult};
 pub use limits::Limits;
 pub(crate) use nested_saga::{SagaPaths, Verdict};

@@ -35,6 +35,7 @@ mod rig;
 mod rooms;
 mod standstill;
 mod tables;
+mod traceparent;
 mod trade;
 mod ui;
 mod undecided;
