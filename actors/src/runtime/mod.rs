@@ -8,17 +8,19 @@
 //! | `dead_letters` | messages that could not be handled | |
 //! | `nudged` | sessions that nudges have created | |
 //! | `queue_delay` | how long what arrives takes until it is on disk | |
+//! | `names` | what a role's part of a session is called in logs and spans | |
 //! | `under_way` | running steps on services | |
 //! | `messages` | what the actors tell each other | |
-//! | `directory` | instances in memory, and those who watch them | `messages` |
+//! | `directory` | instances in memory, and those who watch them | `names`, `messages` |
 //! | `context` | what the actors share | all of the above |
 //! | `link` | frames between nodes | `queue_delay`, `messages`, `context` |
-//! | `instance` | instances | `channel`, `nudged`, `queue_delay`, `under_way`, `messages`, `directory`, `context` |
-//! | `supervisor` | starts, restarts and reactivates instances | `messages`, `directory`, `context`, `instance` |
+//! | `instance` | instances | `channel`, `names`, `nudged`, `queue_delay`, `under_way`, `messages`, `directory`, `context` |
+//! | `supervisor` | starts, restarts and reactivates instances | `names`, `messages`, `directory`, `context`, `instance` |
 
 pub(crate) mod attach;
 pub(crate) mod channel;
 pub(crate) mod dead_letters;
+pub(crate) mod names;
 pub(crate) mod nudged;
 pub(crate) mod queue_delay;
 pub(crate) mod under_way;

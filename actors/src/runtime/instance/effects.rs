@@ -1,19 +1,24 @@
 //! Carries out the effects of a turn: writes, frames, what is published and what is listed for an operator. Knows no
 //! messages.
 
-use accompanist_core::frame::Outcome;
+use std::fmt::Display;
+
+use accompanist_core::frame::{Header, Outcome};
 #[cfg(feature = "testing")]
 use accompanist_core::machine::Outgoing;
 use accompanist_core::machine::{Effects, Retried};
-use accompanist_core::record::Task;
+use accompanist_core::record::{Closed, Task};
 use metrics::counter;
 use ractor::ActorRef;
+use tracing::Level;
 
 use super::{InstanceState, ends, stop};
 use crate::base::metric;
 use crate::runtime::channel::is_channel;
 use crate::runtime::messages::{InstanceMessage, InstanceProgress, LinkMessage};
+use crate::runtime::names::log_part;
 use crate::runtime::queue_delay::Arrival;
+use crate::telemetry::SESSIONS;
 use crate::writer::Job;
 
 impl InstanceState {
@@ -46,16 +51,19 @@ impl InstanceState {
             self.context.writer.submit(Job::Write { id, incarnation, begins, write, done });
         }
         if let Some(what) = forget {
+            self.stage.live_mut().into_iter().for_each(|live| live.spans.forgotten(what));
             self.context.routes.to_link(LinkMessage::Forget { id: self.id, what });
         }
         #[cfg(feature = "testing")]
         let frames = self.forget_some(myself, frames);
         if !frames.is_empty() || !acks.is_empty() {
+            self.stage.live_mut().into_iter().for_each(|live| live.spans.sent(&frames));
             self.context.routes.to_link(LinkMessage::Send { id: self.id, frames, acks });
         }
         if opened {
             self.context.admissions.queue_delay().stored(&Arrival::Start(self.id), self.context.now_ms());
             self.publish(|progress| progress.opened = true);
+            self.log_begin();
         }
         if let Some(output) = output {
             self.publish(|progress| progress.output = Some(output));
@@ -65,7 +73,8 @@ impl InstanceState {
         }
         self.log_retries(retries);
         if let Some(records) = long_journal {
-            tracing::warn!(id = %self.id, records, "a journal is long: make the program's loops `repeat`s");
+            let name = self.context.directory.name(self.id);
+            log_part!(warn, name, self.context.node, records, "a journal is long: make the program's loops `repeat`s");
             counter!(metric::LONG_JOURNALS).increment(1);
         }
         if let Some(reason) = stopped {
@@ -73,20 +82,21 @@ impl InstanceState {
                 // The store may know the instance in a later state, in which, for example, a close is valid.
                 return self.load_instead(myself);
             }
-            self.context.operator.note_stopped(self.id, reason.to_string());
+            let reason = reason.to_string();
+            self.stage.live().iter().for_each(|live| live.spans.stopped(&reason));
+            self.context.operator.note_stopped(self.id, reason);
             stop(myself, ends::IS_STOPPED);
         }
         if let Some(closed) = closed {
             self.context.operator.forget_dead(self.context.operator.dead_letters.of(self.id));
             self.context.admissions.nudged.goes_on(self.id);
             if is_channel(&closed.header) {
-                tracing::error!(id = %self.id, "a channel to a durable actor is over; `Address::reopen` opens it anew");
+                let name = self.context.directory.name(self.id);
+                let node = &self.context.node;
+                log_part!(error, name, node, "a channel to a durable actor is over; `Address::reopen` opens it anew");
             }
             self.publish(|progress| progress.settle(&closed));
-            let outcome = match closed.outcome {
-                Outcome::Finished => "finished",
-                Outcome::Compensated(_) => "compensated",
-            };
+            let outcome = self.log_end(&closed);
             counter!(metric::INSTANCES_CLOSED, "outcome" => outcome).increment(1);
             stop(myself, ends::CLOSED);
         }
@@ -99,11 +109,56 @@ impl InstanceState {
             .into_iter()
             .partition(|Outgoing { key, frame, .. }| key.is_acknowledged() && self.context.faults.forgets(frame));
         for Outgoing { key, .. } in forgotten {
-            tracing::debug!(id = %self.id, ?key, "a frame is forgotten");
+            tracing::debug!(session = %self.id.session, ?key, "a frame is forgotten");
             self.stage.live().iter().for_each(|live| live.part.acked(&key));
             let _ = myself.cast(InstanceMessage::Wake); // Sent to itself, so it cannot fail.
         }
         frames
+    }
+
+    /// Whether anybody reads the log's lines about this part.
+    fn logs_sessions(&self, header: &Header) -> bool {
+        if header.initiator == self.id.role {
+            tracing::enabled!(target: SESSIONS, Level::INFO)
+        } else {
+            tracing::enabled!(target: SESSIONS, Level::DEBUG)
+        }
+    }
+
+    /// Logs that the part has begun, and is on disk: at the initiator, that its session has.
+    fn log_begin(&self) {
+        let Some(live) = self.stage.live() else { return };
+        let header = live.part.header();
+        if !self.logs_sessions(&header) {
+            return;
+        }
+        let (name, node, version) = (self.context.directory.name(self.id), &self.context.node, header.version);
+        if header.initiator == self.id.role {
+            log_part!(target: SESSIONS, info, name, node, version, "a session is started");
+        } else {
+            log_part!(target: SESSIONS, debug, name, node, version, "a part of a session has begun");
+        }
+    }
+
+    /// Logs the end of the part: at the initiator, that of its session. Returns the outcome's name.
+    fn log_end(&self, Closed { header, outcome, .. }: &Closed) -> &'static str {
+        let (outcome, abort) = match outcome {
+            Outcome::Finished => ("finished", None),
+            Outcome::Compensated(abort) => ("compensated", Some(abort)),
+        };
+        self.stage.live().iter().for_each(|live| live.spans.ended(outcome, abort.map(|abort| abort as &dyn Display)));
+        if !self.logs_sessions(header) {
+            return outcome;
+        }
+        let (name, node) = (self.context.directory.name(self.id), &self.context.node);
+        let error = abort.map(tracing::field::display);
+        let duration_ms = self.context.environment.unix_ms().saturating_sub(header.started_unix_ms);
+        if header.initiator == self.id.role {
+            log_part!(target: SESSIONS, info, name, node, outcome, error, duration_ms, "a session has ended");
+        } else {
+            log_part!(target: SESSIONS, debug, name, node, outcome, error, duration_ms, "a part of a session has ended");
+        }
+        outcome
     }
 
     /// Logs steps that did not succeed and are retried, with step, session and reason.
