@@ -14,8 +14,8 @@
 //! | `directory` | instances in memory, and those who watch them | `names`, `messages` |
 //! | `context` | what the actors share | all of the above |
 //! | `link` | frames between nodes | `queue_delay`, `messages`, `context` |
-//! | `instance` | instances | `channel`, `names`, `nudged`, `queue_delay`, `under_way`, `messages`, `directory`, `context` |
-//! | `supervisor` | starts, restarts and reactivates instances | `names`, `messages`, `directory`, `context`, `instance` |
+//! | `instance` | part | `channel`, `names`, `nudged`, `queue_delay`, `under_way`, `messages`, `directory`, `context` |
+//! | `supervisor` | starts and restarts instances | `names`, `messages`, `directory`, `context`, `instance` |
 
 pub(crate) mod attach;
 pub(crate) mod channel;

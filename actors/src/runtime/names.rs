@@ -20,7 +20,7 @@ pub(crate) struct Played {
 pub(crate) struct PartName {
     pub(crate) id: InstanceId,
     pub(crate) choreography: Option<&'static str>,
-    /// The name of the role, with its number if it is a member of a family; or the index of a role without a known name.
+    /// The name of the role, with its number if it is a member of a family; the index of a role of unknown name.
     pub(crate) role: String,
 }
 

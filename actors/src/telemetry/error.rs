@@ -8,7 +8,8 @@ use accompanist_core::debug_as_text;
 pub enum TelemetryError {
     /// The collector's address, or another setting of the exporter, cannot be used.
     #[error(
-        "traces cannot be sent: {0}; give the collector's address as `http://host:4317`, in the program or in OTEL_EXPORTER_OTLP_ENDPOINT"
+        "traces cannot be sent: {0}; give the collector's address as `http://host:4317`, in the program or in \
+         OTEL_EXPORTER_OTLP_ENDPOINT"
     )]
     Exporter(String),
     /// The share of traces to send is none.
@@ -16,7 +17,8 @@ pub enum TelemetryError {
     Share(f64),
     /// The process has a subscriber of `tracing` already.
     #[error(
-        "the process has a `tracing` subscriber already: add the layer of `Telemetry::builder(..).build()` to it instead of `init`"
+        "the process has a `tracing` subscriber already: add the layer of `Telemetry::builder(..).build()` to it instead \
+         of `init`"
     )]
     Subscriber,
     /// The system gives no thread for the exporter.

@@ -36,9 +36,9 @@ const OWN_TARGETS: [&str; 5] = ["h2", "hyper", "opentelemetry", "tonic", "tower"
 
 /// Sends the traces of this process to a collector, and prints its log.
 ///
-/// The collector is at `OTEL_EXPORTER_OTLP_ENDPOINT`, or at `http://localhost:4317`. Lines of the log go to the standard
-/// output, from `info` on or as `RUST_LOG` says, in the form `warn,accompanist=info`. [`Telemetry::builder`] is for all
-/// other cases. `service` is the name under which a collector shows the process.
+/// The collector is at `OTEL_EXPORTER_OTLP_ENDPOINT`, or at `http://localhost:4317`. Lines of the log go to the
+/// standard output, from `info` on or as `RUST_LOG` says, in the form `warn,accompanist=info`. [`Telemetry::builder`]
+/// is for all other cases. `service` is the name under which a collector shows the process.
 ///
 /// # Errors
 /// Returns [`TelemetryError`]. A collector that cannot be reached is no error: the spans are lost, with a warning.
@@ -92,7 +92,7 @@ impl TelemetryBuilder {
         if let Some(share) = self.share.filter(|share| !(0.0..=1.0).contains(share)) {
             return Err(TelemetryError::Share(share));
         }
-        // Not that of the service: the end of this value waits for the last spans, perhaps on the service's only worker.
+        // Not that of the service: the end of this value waits for the last spans, perhaps on its only worker.
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("telemetry").enable_all().build();
         let runtime = runtime.map_err(|error| TelemetryError::Thread(error.to_string()))?;
         let provider = {
@@ -160,8 +160,8 @@ impl Telemetry {
         TelemetryBuilder { service: service.into(), endpoint: None, share: None, messages: false }
     }
 
-    /// Returns the layer that sends spans, with its filter: the spans of sessions ([`SPANS`]), and all others from `info`
-    /// on, so that those of the service's own code join them.
+    /// Returns the layer that sends spans, with its filter: the spans of sessions ([`SPANS`]), and all others from
+    /// `info` on, so that those of the service's own code join them.
     pub fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,

@@ -41,6 +41,7 @@ mod groups;
 #[cfg(target_os = "linux")]
 mod leaks;
 mod letters;
+mod log;
 mod long;
 mod loss;
 mod members;

@@ -1,5 +1,5 @@
-//! A sale at three nodes: the shop reserves on its built-in state, the carrier books a seat outside, and the bank charges
-//! a card, which may be declined.
+//! A sale at three nodes: the shop reserves on its built-in state, the carrier books a seat outside, and the bank
+//! charges a card, which may be declined.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -47,9 +47,11 @@ fn check_declined(spans: &[Seen], lives_of_shop: usize) {
         assert!(!step.is("path").is_empty() && !step.is_error, "{name}: {step:?}");
     }
     assert!(one(spans, "charge").is("error").contains("the card is declined"));
-    for (name, role, peer) in
-        [("comm to carrier", "shop", "carrier-1"), ("comm to shop", "carrier", "shop-1"), ("comm to bank", "shop", "bank-1")]
-    {
+    for (name, role, peer) in [
+        ("comm to carrier", "shop", "carrier-1"),
+        ("comm to shop", "carrier", "shop-1"),
+        ("comm to bank", "shop", "bank-1"),
+    ] {
         let message = one(spans, name);
         assert!(ids_of(role).contains(&message.parent), "{name} lies under the part of {role}");
         assert_eq!((message.is("role"), message.is("peer")), (role, peer));
