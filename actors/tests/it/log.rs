@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use accompanist::prelude::*;
 use accompanist::store::MemoryDisk;
@@ -12,7 +12,7 @@ use accompanist::transport::LocalNetwork;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Level, Subscriber, span};
+use tracing::{Dispatch, Event, Level, Subscriber, span};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
@@ -42,6 +42,13 @@ impl Line {
     }
 }
 
+/// A second subscriber. While there is one alone, whoever comes first to a span, on a thread without any, would turn it
+/// off for all.
+static ELSEWHERE: LazyLock<Dispatch> = LazyLock::new(|| {
+    let spans = Targets::new().with_target(SPANS, LevelFilter::TRACE);
+    Dispatch::new(tracing_subscriber::registry().with(Log::default().with_filter(spans)))
+});
+
 /// Keeps what is logged on the test's thread, which runs its nodes.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<Line>>>);
@@ -65,6 +72,7 @@ impl<S: Subscriber> Layer<S> for Log {
 impl Log {
     /// Begins to keep what passes the filter.
     fn begin(filter: Targets) -> (Self, DefaultGuard) {
+        LazyLock::force(&ELSEWHERE);
         let log = Self::default();
         let guard =
             tracing::subscriber::set_default(tracing_subscriber::registry().with(log.clone().with_filter(filter)));

@@ -11,6 +11,7 @@ use accompanist_core::record::{Closed, Task};
 use metrics::counter;
 use ractor::ActorRef;
 use tracing::Level;
+use tracing::level_filters::LevelFilter;
 
 use super::{InstanceState, ends, stop};
 use crate::base::metric;
@@ -116,13 +117,10 @@ impl InstanceState {
         frames
     }
 
-    /// Whether anybody reads the log's lines about this part.
+    /// Whether anybody might read the log's lines about this part.
     fn logs_sessions(&self, header: &Header) -> bool {
-        if header.initiator == self.id.role {
-            tracing::enabled!(target: SESSIONS, Level::INFO)
-        } else {
-            tracing::enabled!(target: SESSIONS, Level::DEBUG)
-        }
+        let level = if header.initiator == self.id.role { Level::INFO } else { Level::DEBUG };
+        LevelFilter::current() >= level
     }
 
     /// Logs that the part has begun, and is on disk: at the initiator, that its session has.

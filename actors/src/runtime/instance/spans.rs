@@ -12,6 +12,7 @@ use accompanist_core::frame::{Body, Header, Operation, Traceparent};
 use accompanist_core::machine::{Forget, Outgoing, OutgoingKey};
 use accompanist_core::{NodeId, RoleNames};
 use tracing::field::Empty;
+use tracing::level_filters::LevelFilter;
 use tracing::{Level, Span};
 
 use crate::runtime::names::PartName;
@@ -37,7 +38,7 @@ enum SentMessage {
 
 /// The spans of one life of an instance; see the module's documentation.
 pub(super) struct PartSpans {
-    /// Present if anybody asked for spans when the life began.
+    /// Present if anybody might have asked for spans when the life began.
     part: Option<Arc<PartSpan>>,
     life: Life,
     /// At most as many as an instance may have unacknowledged.
@@ -48,7 +49,8 @@ impl PartSpans {
     /// Begins a life: of an instance that the store is known not to have (`is_proven`), of one that it may have, or of
     /// one that is restored.
     pub(super) fn begin(part: impl FnOnce() -> PartSpan, is_proven: bool, is_restored: bool) -> Self {
-        let part = tracing::enabled!(target: SPANS, Level::DEBUG).then(|| Arc::new(part()));
+        // `tracing::enabled!` would ask for the target, too, and have another layer lose its next event.
+        let part = (LevelFilter::current() >= Level::DEBUG).then(|| Arc::new(part()));
         let life = match (is_restored, is_proven) {
             (true, _) => Life::Replaying,
             (false, true) => Life::Live,
@@ -92,7 +94,8 @@ impl PartSpans {
     /// Notes the messages that leave.
     pub(super) fn sent(&mut self, frames: &[Outgoing]) {
         let Some(part) = self.part.as_ref().filter(|_| self.life != Life::Replaying) else { return };
-        if !tracing::enabled!(target: SPANS, Level::TRACE) {
+        // Unlike those of calls, nothing can lie under them, so a trace that nobody exports does without.
+        if LevelFilter::current() < Level::TRACE || part.parent.is_some_and(|parent| !parent.is_sampled()) {
             return;
         }
         for Outgoing { key, node, frame } in frames {
