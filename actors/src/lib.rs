@@ -16,6 +16,7 @@
 //! | `config` | settings and policies as data, their ranges, and the file that has them | |
 //! | `security` | the members of a system, and the sealing of packets | |
 //! | `store` | the databases that hold all durable data | `config` |
+//! | `telemetry` | where spans meet OpenTelemetry, and the way to a collector | |
 //! | `supervision` | restarts after failures, and the service's own actors | `config` |
 //! | `writer` | the one owner of the store: group commits, tombstones, callers' keys | `base`, `config`, `store` |
 //! | `peers` | the known nodes, and the cast of a new session | `base`, `store`, `writer` |
@@ -37,6 +38,7 @@ mod config;
 mod security;
 pub mod store;
 pub mod supervision;
+pub mod telemetry;
 
 mod writer;
 
@@ -215,6 +217,10 @@ mod run_local_page {}
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/language/supervision.md")]
 mod supervision_page {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/how-to/traces.md")]
+mod traces_page {}
 
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/how-to/replicas.md")]

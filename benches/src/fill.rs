@@ -31,6 +31,7 @@ pub(crate) fn closed(folder: &Path, count: u64) -> Result<()> {
         started_unix_ms: unix_ms(),
         deadline_unix_ms: None,
         patches: Vec::new(),
+        traceparent: None,
     });
     for (role, name) in (0..).map(RoleIndex).zip(cast) {
         let mut store = FjallStore::open(folder.join(name))?.durability(Durability::Process);

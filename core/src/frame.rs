@@ -7,6 +7,7 @@
 mod advertisement;
 mod epoch;
 mod packet;
+mod traceparent;
 mod trouble;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use self::advertisement::{
 };
 pub use self::epoch::Epoch;
 pub use self::packet::{Packet, PacketError, Round, WIRE_VERSION};
+pub use self::traceparent::{InvalidTraceparent, Traceparent};
 pub use self::trouble::RoleTrouble;
 
 /// The facts about a session that every role knows.
@@ -43,6 +45,9 @@ pub struct Header {
     pub deadline_unix_ms: Option<u64>,
     /// The patches that the session runs with: those that every node of the cast advertised.
     pub patches: Vec<String>,
+    /// The place of the session in a trace, if it is traced. One that is malformed is read as none.
+    #[serde(default, deserialize_with = "traceparent::valid_or_none")]
+    pub traceparent: Option<Traceparent>,
 }
 
 impl Header {

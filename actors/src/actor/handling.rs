@@ -173,7 +173,7 @@ impl<A: DurableActor> Handle<A> {
                 Err(failure) if failure.is_failure() => Err(failure),
                 Err(abort) if envelope.wants == ReplyExpected::Nothing => {
                     counter!(metric::ACTOR_REFUSALS, "actor" => A::NAME).increment(1);
-                    tracing::warn!(actor = %name, %sender, %abort, "an actor refuses what it was told");
+                    tracing::warn!(actor = %name, peer = %sender, error = %abort, "an actor refuses what it was told");
                     let refusal = Refusal { sender, body, abort };
                     match envelope.refused {
                         Some(RefusalDecision::Handle(number)) => refusals::put(books, &name, number, &refusal)?,

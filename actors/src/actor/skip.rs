@@ -61,7 +61,7 @@ impl InstanceOperator {
             let instead = "`resume` it when what was in its way is gone";
             return Err(self.does_not_fit(WAY, "is stopped with no message in its way", instead));
         };
-        tracing::warn!(id = %self.id(), ?message, "an operator has a message skipped");
+        tracing::warn!(session = %self.id().session, ?message, "an operator has a message skipped");
         self.try_again(skip).await?;
         Ok(message)
     }

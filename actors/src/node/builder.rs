@@ -436,6 +436,7 @@ impl NodeBuilder {
                 }
                 oldest::follow(&context);
                 context.access.0.iter().for_each(|members| members.follow(context.lifecycle.end.wait()));
+                log_start(&context);
                 let node = Node { context, root };
                 self.extensions.iter().for_each(|extension| extension.started(node.downgrade()));
                 Ok(node)
@@ -457,6 +458,17 @@ fn not_started(error: SpawnErr) -> NodeError {
         },
         error => NodeError::Transport(why_not_started(&error)),
     }
+}
+
+/// Logs what the node plays.
+fn log_start(context: &NodeContext) {
+    let choreographies = context.catalog.choreographies.keys();
+    let choreographies = choreographies.map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>();
+    tracing::info!(
+        node = %context.node, roles = context.catalog.roles.join(", "), choreographies = choreographies.join(", "),
+        release = env!("CARGO_PKG_VERSION"),
+        "the node has started"
+    );
 }
 
 /// Continues, while the node runs, the work that the start could not wait for.

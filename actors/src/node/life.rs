@@ -14,6 +14,7 @@ use super::Node;
 use super::root::RootMessage;
 use crate::error::NodeError;
 use crate::runtime::context::{End, Lifecycle, NodeContext};
+use crate::runtime::names::log_part;
 
 impl NodeContext {
     /// Ends the node, which cannot go on: nothing is sent, started or answered any more, and all waiting callers are
@@ -22,7 +23,7 @@ impl NodeContext {
         let text = error.to_string();
         let is_first = self.lifecycle.end.set(End::Failed(error));
         if is_first {
-            tracing::error!(error = text, "the node stops");
+            tracing::error!(node = %self.node, error = text, "the node stops");
         }
         self.routes.set_link(None);
         self.routes.set_supervisor(None);
@@ -124,8 +125,11 @@ impl Node {
                     _ = root.wait(None) => {}
                 }
             }
-            node.stop_actors().await;
+            let is_first = node.stop_actors().await;
             node.context.writer.end().await;
+            if is_first {
+                tracing::info!(node = %node.context.node, "the node has stopped: it was shut down");
+            }
         })
         .await;
     }
@@ -139,7 +143,8 @@ impl Node {
             _ = end.wait() => {} // The node has failed, and its steps with it.
             () = tokio::time::sleep(grace) => {
                 for id in under_way.instances() {
-                    tracing::warn!(%id, ?grace, "a step is cut off by the shutdown, and runs again in the next life");
+                    let (name, node) = (self.context.directory.name(id), &self.context.node);
+                    log_part!(warn, name, node, ?grace, "a step is cut off by the shutdown, and runs again in the next life");
                 }
             }
         }
@@ -150,8 +155,14 @@ impl Node {
     /// [`Node::shutdown`] does.
     pub async fn kill(&self) {
         // Silence the node at once, whenever the task gets to run.
-        self.silence();
-        self.apart(|node| async move { node.stop_actors().await }).await;
+        let is_first = self.silence();
+        self.apart(|node| async move {
+            node.stop_actors().await;
+            if is_first {
+                tracing::info!(node = %node.context.node, "the node has stopped: it was killed");
+            }
+        })
+        .await;
     }
 
     /// Makes one of the node's own actors panic when it handles the message: for tests.
@@ -170,20 +181,24 @@ impl Node {
         }
     }
 
-    fn silence(&self) {
-        self.context.lifecycle.end.set(End::Stopped);
+    /// Returns whether the node ran until now.
+    fn silence(&self) -> bool {
+        let is_first = self.context.lifecycle.end.set(End::Stopped);
         self.context.routes.set_link(None);
         self.context.routes.set_supervisor(None);
+        is_first
     }
 
-    async fn stop_actors(&self) {
+    /// Returns whether the node ran until now.
+    async fn stop_actors(&self) -> bool {
         // One call after the other, so that each has an end to wait for.
         let _turn = self.context.lifecycle.stopping.lock().await;
-        self.silence();
+        let is_first = self.silence();
         // An error means that the root has already stopped.
         let _ = self.root.get_cell().kill_and_wait(None).await;
         self.context.routes.link_left().await;
         self.context.directory.close();
+        is_first
     }
 
     /// Runs `work` in a separate task, which survives its caller: the caller may be what the task stops.
@@ -194,7 +209,7 @@ impl Node {
         }
         if let Err(error) = task.await {
             if let Ok(panic) = error.try_into_panic() {
-                tracing::error!(reason = panics::text(panic), "stopping the node panicked");
+                tracing::error!(error = panics::text(panic), "stopping the node panicked");
             }
             // The runtime is gone, and with it everything that has to be stopped on it.
             work(self.clone()).await;

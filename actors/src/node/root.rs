@@ -213,7 +213,7 @@ impl RootState {
             let period_s = policy.period.as_secs();
             return self.give_up(root, NodeError::RestartedTooOften { part, times, period_s, reason });
         };
-        tracing::error!(part, reason, times, "failed, and is restarted");
+        tracing::error!(node = %context.node, part, error = reason, times, "failed, and is restarted");
         let mut places: Vec<usize> = (OWN..=self.groups.len()).collect();
         places.retain(|other| policy.strategy.concerns(&place, other) || rest.contains(other));
         self.stop(&places).await;

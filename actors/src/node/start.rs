@@ -8,11 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use accompanist_core::contract::BoxFuture;
+use accompanist_core::frame::Traceparent;
 use accompanist_core::id::InstanceId;
 use accompanist_core::message::{Fingerprint, encode, encode_repeatable};
 use accompanist_core::record::Opened;
 use accompanist_core::{Choreography, Has, Located, Many, Message, Payload, Role, RoleNames, RoleSet, SessionId};
 use metrics::counter;
+use tracing::field::{Empty, display};
+use tracing::{Instrument, Span};
 
 use super::Node;
 use crate::base::metric;
@@ -21,6 +24,7 @@ use crate::node::session::Session;
 use crate::operator::handle::InstanceHandle;
 use crate::runtime::context::Starting;
 use crate::runtime::messages::SupervisorMessage;
+use crate::telemetry::{SPANS, context};
 use crate::writer::Claimed;
 
 type Input<C> = <<C as Choreography>::Input as Located>::Value;
@@ -39,6 +43,8 @@ struct Options {
     deadline: Option<Duration>,
     /// The number of members of the role family.
     members: Option<usize>,
+    /// The place of the caller in a trace.
+    traceparent: Option<Traceparent>,
     /// The first option that was given twice, with both values.
     twice: Option<[String; 3]>,
 }
@@ -108,6 +114,44 @@ impl<C: Choreography> Start<'_, C> {
         if let Some(first) = self.options.members.replace(count).filter(|first| *first != count) {
             self.options.twice.get_or_insert(["members".into(), first.to_string(), count.to_string()]);
         }
+        self
+    }
+
+    /// Sets the place of the caller in a trace, as an HTTP request brings it in its header `traceparent`. The session's
+    /// spans at all nodes lie under it. Without it, they lie under the span that is current where the start is awaited,
+    /// if it is exported ([`telemetry`](crate::telemetry)).
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use accompanist::prelude::*;
+    /// # use accompanist::store::MemoryDisk;
+    /// # use accompanist::telemetry::Traceparent;
+    /// # use accompanist::transport::LocalNetwork;
+    /// # #[derive(Clone, Copy)] struct Buyer;
+    /// # impl Role for Buyer { const NAME: &'static str = "buyer"; type Service = (); }
+    /// # struct Sale;
+    /// # impl Choreography for Sale {
+    /// #     const NAME: &'static str = "sale"; type Roles = (Buyer,);
+    /// #     type Input = At<Buyer, u32>; type Output = At<Buyer, u32>;
+    /// #     async fn run(&self, _: &Context<Self::Roles>, books: At<Buyer, u32>) -> Result<At<Buyer, u32>, Abort> {
+    /// #         Ok(books)
+    /// #     }
+    /// # }
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let node = Node::builder(NodeId::new("shop-1")?)
+    /// #     .store(MemoryDisk::default().open()?).transport(LocalNetwork::new())
+    /// #     .role(Buyer, Arc::new(())).choreography(Sale)
+    /// #     .start().await?;
+    /// # let header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    /// // A header that is none is no reason to refuse the request.
+    /// let sale = node.start(Sale, 3).traceparent(header.parse::<Traceparent>().ok()).await?;
+    /// # assert_eq!(sale.settled().await?, 3);
+    /// # node.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn traceparent(mut self, traceparent: impl Into<Option<Traceparent>>) -> Self {
+        self.options.traceparent = traceparent.into().or(self.options.traceparent);
         self
     }
 
@@ -204,7 +248,19 @@ impl Node {
             Some(key) => SessionId::keyed(C::NAME, key).under_key(random),
             None => SessionId::fresh(environment.unix_ms(), random),
         };
-        self.begin(session, input, &options).await
+        let span = tracing::debug_span!(
+            target: SPANS, "start",
+            otel.name = %format_args!("start {}", C::NAME), otel.kind = "producer",
+            session = %session, choreography = C::NAME, node = %self.context.node, error = Empty,
+        );
+        let traceparent = place_of(&span, options.traceparent);
+        let started = self.begin(session, input, &options, traceparent).instrument(span.clone()).await;
+        match &started {
+            // Under a key it may be an earlier one.
+            Ok(started) => span.record("session", display(started.id())),
+            Err(error) => span.record("error", display(error)),
+        };
+        started
     }
 
     async fn begin<C: Choreography>(
@@ -212,6 +268,7 @@ impl Node {
         session: SessionId,
         input: Input<C>,
         options: &Options,
+        traceparent: Option<Traceparent>,
     ) -> Result<Session<C>, StartError> {
         let context = &self.context;
         let versions = self.versions::<C>()?;
@@ -240,6 +297,7 @@ impl Node {
         }
         let deadline = options.deadline.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
         header.deadline_unix_ms = deadline.map(|after_ms| header.started_unix_ms.saturating_add(after_ms));
+        header.traceparent = traceparent;
         let opened = Opened { header: Arc::new(header), input: Some(input) };
         let mut progress = context.directory.watch(id);
         let (fresh, placed_too) = (options.key.is_none(), placed.clone());
@@ -265,6 +323,18 @@ impl Node {
         let (found, limit) = (input.len(), self.context.settings.limits.payload_bytes_max);
         if found > limit { Err(StartError::InputTooLarge { found, limit }) } else { Ok(input) }
     }
+}
+
+/// Returns the place in a trace that the parts of a session lie under: the `span` of the start, itself under the place
+/// that the caller gives, if there is one. If nobody exports that span, it is the caller's.
+fn place_of(span: &Span, given: Option<Traceparent>) -> Option<Traceparent> {
+    if span.is_disabled() {
+        return given.or_else(|| context::traceparent_of(&Span::current()));
+    }
+    if let Some(given) = &given {
+        context::set_parent(span, given);
+    }
+    context::traceparent_of(span).or(given)
 }
 
 /// The fingerprint of what a start under a key must repeat: the input, and the number of members of a role family.

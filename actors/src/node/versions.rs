@@ -171,6 +171,7 @@ impl Node {
             started_unix_ms: self.context.environment.unix_ms(),
             deadline_unix_ms: None,
             patches: cast.patches,
+            traceparent: None,
         }
     }
 }

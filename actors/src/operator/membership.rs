@@ -71,6 +71,12 @@ impl Operator<'_> {
             let context = self.context.clone();
             self.change(own.stored(), move || {
                 context.peers.stand(own);
+                let node = &context.node;
+                if draining {
+                    tracing::info!(%node, "the node drains: it takes no new sessions");
+                } else {
+                    tracing::info!(%node, "the node takes new sessions again");
+                }
                 context.routes.to_link(LinkMessage::Announce);
             })
         };
@@ -225,6 +231,11 @@ impl Operator<'_> {
             };
             let context = self.context.clone();
             self.change(changes, move || {
+                if left.node == context.node {
+                    tracing::info!(node = %left.node, "the node has left for good");
+                } else {
+                    tracing::info!(node = %context.node, peer = %left.node, "an operator has a peer forgotten");
+                }
                 context.peers.left_stored(&[left]);
                 context.routes.to_link(LinkMessage::Announce);
             })

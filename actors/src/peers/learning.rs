@@ -126,7 +126,7 @@ impl KnownNodes {
                 return Batch::new(); // The advertisement is late.
             }
             if before.membership != peer.membership {
-                tracing::warn!(%node, "a node begins anew under its name with another store");
+                tracing::warn!(peer = %node, "a node begins anew under its name with another store");
                 self.drain.forget_answer(node);
                 self.own.not_aware(node);
                 self.stored.remove(node);

@@ -62,7 +62,7 @@ impl Peers {
             && let Some((node, silent_ms)) = known.least(now_ms)
             && silent_ms >= AGE_MAX_MS
         {
-            tracing::info!(%node, "a node that has taken part in nothing is not received any more, and is forgotten");
+            tracing::info!(peer = %node, "a node that has taken part in nothing is not received any more, and is forgotten");
             changes.extend(known.forget(&node));
         }
         changes

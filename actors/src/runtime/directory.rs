@@ -12,13 +12,7 @@ use ractor::{ActorId, ActorRef, MessagingErr};
 use tokio::sync::watch;
 
 use super::messages::{Admission, InstanceMessage, InstanceProgress};
-
-/// The names of the choreography and of the role that an instance plays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Played {
-    pub(crate) choreography: &'static str,
-    pub(crate) role: &'static str,
-}
+use super::names::{PartName, Played};
 
 struct Entry {
     actor: ActorRef<InstanceMessage>,
@@ -107,6 +101,11 @@ impl Directory {
         if let Some(entry) = lock(&self.actors).get_mut(&id) {
             entry.played = Some(played);
         }
+    }
+
+    /// Returns what logs call an instance. Its names are known while it is in memory.
+    pub(crate) fn name(&self, id: InstanceId) -> PartName {
+        PartName::new(id, lock(&self.actors).get(&id).and_then(|entry| entry.played))
     }
 
     /// Returns the actors of all instances that play the same role of the same choreography.

@@ -9,19 +9,21 @@
 //! | `dead_letters` | messages that could not be handled | |
 //! | `nudged` | sessions that nudges have created | |
 //! | `queue_delay` | how long what arrives takes until it is on disk | |
+//! | `names` | what a role's part of a session is called in logs and spans | |
 //! | `under_way` | running steps on services | |
 //! | `messages` | what the actors tell each other | |
-//! | `directory` | instances in memory, and those who watch them | `messages` |
+//! | `directory` | instances in memory, and those who watch them | `names`, `messages` |
 //! | `context` | what the actors share | all of the above |
 //! | `oldest` | how long the oldest session is open | `channel`, `context` |
 //! | `link` | frames between nodes | `admin_route`, `queue_delay`, `messages`, `context` |
-//! | `instance` | instances | `channel`, `nudged`, `queue_delay`, `under_way`, `messages`, `directory`, `context` |
-//! | `supervisor` | starts, restarts and reactivates instances | `messages`, `directory`, `context`, `instance` |
+//! | `instance` | part | `channel`, `names`, `nudged`, `queue_delay`, `under_way`, `messages`, `directory`, `context` |
+//! | `supervisor` | starts and restarts instances | `names`, `messages`, `directory`, `context`, `instance` |
 
 pub(crate) mod admin_route;
 pub(crate) mod attach;
 pub(crate) mod channel;
 pub(crate) mod dead_letters;
+pub(crate) mod names;
 pub(crate) mod nudged;
 pub(crate) mod queue_delay;
 pub(crate) mod under_way;

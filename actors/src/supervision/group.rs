@@ -241,7 +241,7 @@ impl Actor for GroupSupervisor {
                 if let Err(panic) = panics::catch(|| drop(kept)) {
                     tracing::error!(
                         group = state.group.name,
-                        reason = panic,
+                        error = panic,
                         "the state of an actor panicked when it was dropped"
                     );
                 }
@@ -303,7 +303,7 @@ impl GroupState {
 
     fn note(&self, place: usize, reason: &(dyn Display + Sync)) {
         tracing::warn!(
-            group = self.group.name, actor = self.name(place), %reason,
+            group = self.group.name, actor = self.name(place), error = %reason,
             "an actor failed and is not restarted"
         );
     }
@@ -330,7 +330,7 @@ impl GroupState {
             return Err(text.into());
         };
         tracing::warn!(
-            group = self.group.name, actor = self.name(place), %reason, times,
+            group = self.group.name, actor = self.name(place), error = %reason, times,
             "an actor failed and is restarted"
         );
         let strategy = policy.strategy;

@@ -48,14 +48,14 @@ pub(super) async fn run(mut writer: Writer, mut end: End) {
         tracing::error!(%error, "the writer has failed, the node stops");
         end.failed.set(error);
         if let Err(panic) = panics::catch_async(writer.refuse(&refusal)).await {
-            tracing::error!(reason = panic, "the writer panicked again, and refuses nothing any more");
+            tracing::error!(error = panic, "the writer panicked again, and refuses nothing any more");
         }
     }
     if let Err(panic) = panics::catch_async(writer.let_go()).await {
-        tracing::error!(reason = panic, "the writer panicked while it let its callers go");
+        tracing::error!(error = panic, "the writer panicked while it let its callers go");
     }
     if let Err(panic) = panics::catch(|| drop(writer)) {
-        tracing::error!(reason = panic, "the store panicked when it was closed");
+        tracing::error!(error = panic, "the store panicked when it was closed");
     }
     end.is_orderly = true;
 }

@@ -237,7 +237,7 @@ impl Writer {
                 if *owner > incarnation {
                     // This is no error. Usually a frame has begun an instance that had been passivated, and its actor
                     // wrote again before it learned that the store knows the instance.
-                    tracing::debug!(%id, "dropped a write of an actor that has been replaced");
+                    tracing::debug!(session = %id.session, role = id.role.0, "dropped a write of an actor that has been replaced");
                     done(Err(StoreError::Closed));
                 } else if let Err(error) = check(&write.changes) {
                     // Refuse this write alone, since the others of its group are not at fault; and refuse later

@@ -109,6 +109,9 @@ fn samples() -> Vec<(&'static str, Box<dyn Error>)> {
         of(MembersError::Missing),
         of(SealError::NoMembers),
         of(accompanist::store::CodecError::Failed("no".into())),
+        of("00-no-trace".parse::<accompanist::telemetry::Traceparent>().unwrap_err()),
+        #[cfg(feature = "telemetry")]
+        of(accompanist::telemetry::Telemetry::builder("shop").share(1.5).build().unwrap_err()),
         #[cfg(feature = "encryption")]
         of(accompanist::store::KeyRingError::Malformed { file: "keys".into(), line: 7 }),
         #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -44,6 +44,7 @@ mod health;
 #[cfg(target_os = "linux")]
 mod leaks;
 mod letters;
+mod log;
 mod long;
 mod loss;
 mod members;

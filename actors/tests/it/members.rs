@@ -48,6 +48,7 @@ fn order(number: u64) -> Packet {
         started_unix_ms: 0,
         deadline_unix_ms: None,
         patches: vec![],
+        traceparent: None,
     };
     let session = SessionId::fresh(1, u128::from(number) << 64);
     let (from, to, header) = (RoleIndex(1), RoleIndex(0), Some(Arc::new(header)));

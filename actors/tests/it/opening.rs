@@ -139,6 +139,7 @@ async fn a_frame_does_not_begin_an_initiator() {
         started_unix_ms: 0,
         deadline_unix_ms: None,
         patches: vec![],
+        traceparent: None,
     });
     // Of sessions that nobody has started here, one of them as if under a key.
     let keyed = SessionId::keyed("hop", "k").under_key(1);

@@ -125,6 +125,7 @@ fn header() -> Header {
         started_unix_ms: 0,
         deadline_unix_ms: None,
         patches: vec![],
+        traceparent: None,
     }
 }
 

@@ -136,6 +136,7 @@ fn header(cast: [&str; 2]) -> Header {
         started_unix_ms: 0,
         deadline_unix_ms: None,
         patches: vec![],
+        traceparent: None,
     }
 }
 

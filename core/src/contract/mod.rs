@@ -3,11 +3,13 @@
 //! The implementations live in other crates, so that a simulator can replace each of them. The contracts know bytes
 //! and ids, never choreographies.
 
+mod calls;
 mod environment;
 mod range;
 mod store;
 mod transport;
 
+pub use calls::{CallEnd, CallKind, CallObserver, ObservedCall, StepCall};
 pub use environment::Environment;
 pub use range::{ByteBounds, Direction, KeyRange};
 pub(crate) use store::unstorable;

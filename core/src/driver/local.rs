@@ -197,6 +197,7 @@ impl LocalSession {
             started_unix_ms: environment.unix_ms(),
             deadline_unix_ms: None,
             patches: C::PATCHES.iter().map(ToString::to_string).collect(),
+            traceparent: None,
         });
         let session = SessionId::fresh(environment.unix_ms(), environment.random_u128());
         let caller = Arc::new(Caller::default());

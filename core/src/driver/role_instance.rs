@@ -24,7 +24,7 @@ use crate::base::message::{Payload, decode};
 use crate::base::panics;
 use crate::base::role::{Role, RoleSet, names_of};
 use crate::base::role_names::RoleNames;
-use crate::contract::{BoxFuture, Change, Environment};
+use crate::contract::{BoxFuture, CallObserver, Change, Environment};
 #[cfg(feature = "testing")]
 use crate::driver::requests::{Courier, carried};
 use crate::frame::{Delivery, Header};
@@ -35,8 +35,8 @@ use crate::language::value_of::ValueOf;
 #[cfg(feature = "testing")]
 use crate::machine::StepSeen;
 use crate::machine::{
-    Effects, Idle, InspectedWait, Inspection, Job, LocalResult, Machine, OutgoingKey, Resolution, SessionTrouble,
-    SignalError, Status,
+    Effects, Idle, InspectedWait, Inspection, Job, JobResult, LocalResult, Machine, OutgoingKey, Resolution,
+    SessionTrouble, SignalError, Status, followed,
 };
 use crate::step::Compensation;
 
@@ -189,6 +189,8 @@ pub struct RoleInstance {
     /// The wall-clock time since which it does.
     elsewhere_since_unix_ms: Option<u64>,
     alarm: Arc<TurnWaker>,
+    /// Who follows the calls of steps.
+    observer: Option<Arc<dyn CallObserver>>,
     #[cfg(feature = "testing")]
     courier: Option<Arc<dyn Courier>>,
 }
@@ -216,9 +218,17 @@ impl RoleInstance {
             awaits_elsewhere: false,
             elsewhere_since_unix_ms: None,
             alarm,
+            observer: None,
             #[cfg(feature = "testing")]
             courier: None,
         }
+    }
+
+    /// Lets `observer` follow the calls that steps make.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Option<Arc<dyn CallObserver>>) -> Self {
+        self.observer = observer;
+        self
     }
 
     /// Lets `courier` decide how the requests of this part's steps travel.
@@ -428,6 +438,10 @@ impl RoleInstance {
         }
         let mut effects = self.engine.instance().take_effects();
         effects.calls = self.calls.take(now_ms, &effects.writes);
+        if let Some(observer) = &self.observer {
+            let locals = effects.writes.iter_mut().filter_map(|write| write.local.as_mut());
+            locals.for_each(|local| local.observe(observer));
+        }
         effects
     }
 
@@ -472,12 +486,22 @@ impl RoleInstance {
 
     fn begun(&self, job: Job, since_ms: u64) -> RunningCall {
         let step = job.name.clone();
+        let observed = self.observer.as_ref().and_then(|observer| job.observed(observer.as_ref()));
+        let work = self.carried_out(job);
+        let call = match observed {
+            Some(observed) => followed(observed, work),
+            None => work,
+        };
+        RunningCall { call, step, since_ms }
+    }
+
+    fn carried_out(&self, job: Job) -> BoxFuture<'static, (Path, JobResult)> {
         #[cfg(feature = "testing")]
         if let Some(courier) = &self.courier {
-            return RunningCall { call: carried(courier.as_ref(), self.id(), job), step, since_ms };
+            return carried(courier.as_ref(), self.id(), job);
         }
         let _ = self;
-        RunningCall { call: job.run(), step, since_ms }
+        job.run()
     }
 
     fn poll_jobs(&mut self, cx: &mut Context<'_>, now_ms: u64) {

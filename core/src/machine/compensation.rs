@@ -100,7 +100,8 @@ impl Machine {
         }
         let (instance, role, path, order) = (self.identity.id, self.identity.role, path.clone(), entry.order);
         let (name, input) = (entry.name.clone(), entry.input);
-        self.flush(Some(LocalJob { instance, role, path, name, input, kind, order, step, compensates }));
+        let observer = None;
+        self.flush(Some(LocalJob { instance, role, path, name, input, kind, order, step, compensates, observer }));
     }
 
     /// Handles an unsuccessful try of a step: retries it after a pause, or requires an operator if it was tried often

@@ -3,13 +3,15 @@
 //!
 //! This module knows no instance. Next: `results`, what an instance makes of the results.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use crate::base::abort::{Abort, Retry};
 use crate::base::id::{InstanceId, Path};
 use crate::base::message::{CodecError, Fingerprint, Payload};
 use crate::base::panics;
-use crate::contract::{BoxFuture, Change};
+use crate::contract::{BoxFuture, CallEnd, CallKind, CallObserver, Change, ObservedCall, StepCall};
 use crate::record::{Record, Task};
 use crate::state::{ReadState, State, Writes};
 use crate::step::{BuiltInStep, CommitOutcome, ExternalStep, Kind};
@@ -26,6 +28,8 @@ pub struct LocalJob {
     pub(super) step: Arc<dyn BuiltInStep>,
     /// The output to compensate, if this is a compensation.
     pub(super) compensates: Option<Payload>,
+    /// Who follows the call.
+    pub(super) observer: Option<Arc<dyn CallObserver>>,
 }
 
 /// The result of a local transaction.
@@ -43,15 +47,46 @@ pub enum LocalResult {
     Panicked(String),
 }
 
+impl LocalResult {
+    fn end(&self) -> CallEnd {
+        match self {
+            Self::Committed(Ok(_)) | Self::Compensated(Ok(())) => CallEnd::Done,
+            Self::Committed(Err(refusal)) | Self::Refused(refusal) => CallEnd::Refused(refusal.to_string()),
+            Self::Compensated(Err(retry)) => CallEnd::Failed(retry.to_string()),
+            Self::Failed(reason) | Self::Panicked(reason) => CallEnd::Failed(reason.clone()),
+        }
+    }
+}
+
 impl LocalJob {
     /// The path of the step.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Lets `observer` follow the call. It begins when the writer runs the job: one that the store answers is none.
+    pub(crate) fn observe(&mut self, observer: &Arc<dyn CallObserver>) {
+        self.observer = Some(observer.clone());
+    }
+
+    fn observed(&self) -> Option<Box<dyn ObservedCall>> {
+        let kind = if self.compensates.is_none() { CallKind::Commit } else { CallKind::Compensate };
+        self.observer.as_ref()?.begin(&StepCall { step: &self.name, path: &self.path, kind })
+    }
+
     /// Runs the transaction over `base`. Returns the state's writes and the record, which belong into one batch, and
     /// the result.
     pub fn run(&self, base: &dyn ReadState) -> (Writes, Option<Change>, LocalResult) {
+        let Some(observed) = self.observed() else { return self.run_unobserved(base) };
+        let mut ran = None;
+        observed.within(&mut || ran = Some(self.run_unobserved(base)));
+        // An observer that runs nothing must not lose the transaction.
+        let ran = ran.unwrap_or_else(|| self.run_unobserved(base));
+        observed.ended(ran.2.end());
+        ran
+    }
+
+    fn run_unobserved(&self, base: &dyn ReadState) -> (Writes, Option<Change>, LocalResult) {
         let mut state = State::new(base, self.role);
         // The writer must survive a panic in a user's code; the actor that requested the transaction panics in its
         // place.
@@ -153,7 +188,52 @@ pub(crate) enum JobResult {
     FoundOut(Result<CommitOutcome<Payload>, Retry>),
 }
 
+impl JobResult {
+    fn end(&self) -> CallEnd {
+        match self {
+            Self::Committed(Ok(_)) | Self::Compensated(Ok(())) | Self::FoundOut(Ok(CommitOutcome::Committed(_))) => {
+                CallEnd::Done
+            }
+            Self::Committed(Err(abort)) if abort.as_undecided().is_some() || abort.is_failure() => {
+                CallEnd::Failed(abort.message().to_owned())
+            }
+            Self::Committed(Err(refusal)) => CallEnd::Refused(refusal.to_string()),
+            Self::CommittedUnrecorded(error) => CallEnd::Failed(error.to_string()),
+            Self::Compensated(Err(retry)) | Self::FoundOut(Err(retry)) => CallEnd::Failed(retry.to_string()),
+            Self::FoundOut(Ok(CommitOutcome::NotCommitted)) => CallEnd::Refused("it was not committed".into()),
+            Self::FoundOut(Ok(CommitOutcome::Unknown)) => CallEnd::Failed("its service does not know".into()),
+        }
+    }
+}
+
+/// Runs `work`, which is a job's, while `observed` follows it.
+pub(crate) fn followed(
+    observed: Box<dyn ObservedCall>,
+    mut work: BoxFuture<'static, (Path, JobResult)>,
+) -> BoxFuture<'static, (Path, JobResult)> {
+    Box::pin(async move {
+        let (path, result) = poll_fn(|cx| {
+            let mut polled = Poll::Pending;
+            observed.within(&mut || polled = work.as_mut().poll(cx));
+            polled
+        })
+        .await;
+        observed.ended(result.end());
+        (path, result)
+    })
+}
+
 impl Job {
+    /// Lets `observer` follow the call, unless it is of no interest to it.
+    pub(crate) fn observed(&self, observer: &dyn CallObserver) -> Option<Box<dyn ObservedCall>> {
+        let kind = match self.task {
+            JobTask::Commit => CallKind::Commit,
+            JobTask::Compensate(_) => CallKind::Compensate,
+            JobTask::FindOut => CallKind::FindOut,
+        };
+        observer.begin(&StepCall { step: &self.name, path: &self.path, kind })
+    }
+
     /// Runs the job. If the step's code panics, the panic's text names the step.
     pub(crate) fn run(self) -> BoxFuture<'static, (Path, JobResult)> {
         Box::pin(async move {

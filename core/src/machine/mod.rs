@@ -79,7 +79,7 @@ pub use inspection::{
     INSPECTED_MAX, InspectedSignal, InspectedStep, InspectedWait, Inspection, SessionRole, SessionTrouble, StepState,
     UnacknowledgedFrames, WaitKind,
 };
-pub(crate) use jobs::{Job, JobResult, JobTask};
+pub(crate) use jobs::{Job, JobResult, JobTask, followed};
 pub use jobs::{LocalJob, LocalResult};
 pub use limits::Limits;
 pub(crate) use nested_saga::{SagaPaths, Verdict};

@@ -158,7 +158,7 @@ debug_as_text!(ReplayError);
 ///
 /// # let header = Header {
 /// #     choreography: "sale".into(), version: 1, initiator: RoleIndex(0), cast: vec![NodeId::new("seller-1")?],
-/// #     started_unix_ms: 0, deadline_unix_ms: None, patches: Vec::new(),
+/// #     started_unix_ms: 0, deadline_unix_ms: None, patches: Vec::new(), traceparent: None,
 /// # };
 /// # let rate = Record::Observed {
 /// #     path: Path::root().child(0), name: "read the rate".into(), result: encode(&4_u32)?.into(),

@@ -11,7 +11,7 @@ use accompanist_core::frame::{
     ADVERTISEMENT_BYTES_MAX, ADVERTISEMENT_NODES_BYTES_MAX, Advertisement, AdvertisementError, Body, Dispute,
     DrainBlocker, Epoch, Frame, Generation, Header, Lacks, Left, Membership, NAME_BYTES_MAX,
     NODES_PER_ADVERTISEMENT_MAX, OfferedChoreography, Operation, Outcome, PATCHES_MAX, Packet, PacketError, Reception,
-    RoleTrouble, Round, WIRE_VERSION,
+    RoleTrouble, Round, Traceparent, WIRE_VERSION,
 };
 use accompanist_core::id::RoleIndex;
 use accompanist_core::message::Fingerprint;
@@ -48,12 +48,26 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 fn header() -> impl Strategy<Value = Arc<Header>> {
     let names = || vec(any::<String>(), 0..3);
-    (any::<String>(), any::<u32>(), role(), vec(node(), 0..5), any::<u64>(), names()).prop_map(
-        |(choreography, version, initiator, cast, started_unix_ms, patches)| {
+    (any::<String>(), any::<u32>(), role(), vec(node(), 0..5), any::<u64>(), names(), traceparent()).prop_map(
+        |(choreography, version, initiator, cast, started_unix_ms, patches, traceparent)| {
             let deadline_unix_ms = started_unix_ms.is_multiple_of(2).then_some(started_unix_ms);
-            Arc::new(Header { choreography, version, initiator, cast, started_unix_ms, deadline_unix_ms, patches })
+            Arc::new(Header {
+                choreography,
+                version,
+                initiator,
+                cast,
+                started_unix_ms,
+                deadline_unix_ms,
+                patches,
+                traceparent,
+            })
         },
     )
+}
+
+fn traceparent() -> impl Strategy<Value = Option<Traceparent>> {
+    (any::<[u8; 16]>(), any::<[u8; 8]>(), any::<u8>())
+        .prop_map(|(trace, span, flags)| Traceparent::new(trace, span, flags))
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -441,6 +455,7 @@ fn golden_header() -> Arc<Header> {
         started_unix_ms: 1_700_000_000_000,
         deadline_unix_ms: Some(5),
         patches: vec!["p".into()],
+        traceparent: Traceparent::new([0xaa; 16], [0xbb; 8], 1),
     })
 }
 

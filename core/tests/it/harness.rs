@@ -189,6 +189,7 @@ impl<C: Choreography> Stage<C> {
             started_unix_ms: 1,
             deadline_unix_ms: None,
             patches: Vec::new(),
+            traceparent: None,
         });
         Self {
             choreography,

@@ -110,6 +110,7 @@ fn opened() -> Opened {
         started_unix_ms: 0,
         deadline_unix_ms: None,
         patches: vec![],
+        traceparent: None,
     };
     Opened { header: Arc::new(header), input: None }
 }

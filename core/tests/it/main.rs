@@ -38,6 +38,7 @@ mod standstill;
 mod tables;
 mod timeline;
 mod timeline_order;
+mod traceparent;
 mod trade;
 mod trouble;
 mod ui;

@@ -90,6 +90,7 @@ impl Rig {
             started_unix_ms: 1,
             deadline_unix_ms: None,
             patches: Vec::new(),
+            traceparent: None,
         });
         let opened = Opened { header, input };
         let instance = Machine::begin(id(role), C::Roles::NAMES[usize::from(role)], &opened, limits);

@@ -260,6 +260,7 @@ fn alone(records: Vec<Record>) -> SessionExport {
         started_unix_ms: 0,
         deadline_unix_ms: None,
         patches: Vec::new(),
+        traceparent: None,
     };
     let status = Status::of(&records);
     let part = KnownPart::new(Opened { header: Arc::new(header), input: None }, records, status);

@@ -27,6 +27,7 @@ fn header() -> Arc<Header> {
         started_unix_ms: 1,
         deadline_unix_ms: None,
         patches: Vec::new(),
+        traceparent: None,
     })
 }
 

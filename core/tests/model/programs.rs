@@ -137,6 +137,7 @@ fn play<Ch: Choreography>(choreography: Ch) -> Play {
         started_unix_ms: 1,
         deadline_unix_ms: None,
         patches: Vec::new(),
+        traceparent: None,
     });
     // All roles have services of one type, so one serves for any.
     let service = |desk| Service::of::<A>(desk);

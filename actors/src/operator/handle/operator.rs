@@ -20,6 +20,7 @@ use super::{AskError, InstanceHandle};
 use crate::runtime::channel::is_channel;
 use crate::runtime::context::NodeContext;
 use crate::runtime::messages::{InstanceRequest, NotCancelled, SupervisorMessage};
+use crate::runtime::names::{PartName, log_part};
 use crate::writer::{Job, Loaded, Readable, load, load_readable};
 
 /// A step that was not compensated when its part was terminated; see [`InstanceOperator::terminate`].
@@ -83,8 +84,10 @@ impl StoppedInstance {
         for UncompensatedStep { path, step, .. } in
             self.left_steps().iter().filter(|left| !left.committed && !is_troubled(&left.path))
         {
-            tracing::warn!(%session, step, %path,
-                "an abort runs a commit in doubt once more under its key, to compensate it, unless it is a pivot");
+            tracing::warn!(
+                %session, choreography = self.header().choreography, step, %path,
+                "an abort runs a commit in doubt once more under its key, to compensate it, unless it is a pivot"
+            );
         }
     }
 
@@ -207,7 +210,11 @@ impl InstanceOperator {
         let concerned = self.handle().ask(|reply| InstanceRequest::Resolution(resolution, reply)).await?;
         match concerned {
             0 => Err(self.moves(way).await?),
-            concerned => Ok(concerned),
+            steps => {
+                let (name, node) = (self.context.directory.name(self.id), &self.context.node);
+                log_part!(info, name, node, way, steps, "an operator has resolved steps in trouble");
+                Ok(steps)
+            }
         }
     }
 
@@ -305,7 +312,8 @@ impl InstanceOperator {
             let troubled = still.readable.records.iter().filter(|record| matches!(record, Record::Troubled { .. }));
             changes.extend(troubled.map(|record| remove(self.id, record)));
         }
-        tracing::warn!(id = %self.id, reason, ?left, "an operator ends a part of a session without its program");
+        let (name, node) = (self.context.directory.name(self.id), &self.context.node);
+        log_part!(warn, name, node, reason, ?left, "an operator ends a part of a session without its program");
         self.try_again(changes).await?;
         Ok(left)
     }
@@ -344,6 +352,8 @@ impl InstanceOperator {
         self.context.writer.submit(Job::Change { changes, done });
         answer.await.map_err(|_| AskError::NodeStopped)??;
         self.context.forget_stopped(self.id);
+        let (name, node) = (PartName::new(self.id, None), &self.context.node);
+        log_part!(info, name, node, "an operator lets a stopped part try again");
         let resumed = self.context.routes.to_supervisor(SupervisorMessage::Resume(self.id));
         resumed.then_some(()).ok_or(AskError::NodeStopped)
     }

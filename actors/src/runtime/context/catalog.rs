@@ -9,6 +9,7 @@ use accompanist_core::role_instance::AnyChoreography;
 use accompanist_core::{NodeId, RoleNames, Services};
 
 use crate::runtime::attach::Attach;
+use crate::runtime::names::Played;
 
 /// Choreographies, by name and version.
 pub(crate) type Choreographies = BTreeMap<(String, u32), Arc<dyn AnyChoreography>>;
@@ -51,6 +52,13 @@ impl Catalog {
             return Err(format!("role `{role_name}` of `{name}` is not played by node `{}`", self.node));
         }
         Ok((choreography.clone(), role_name))
+    }
+
+    /// Returns what a role of this header plays, for logs; `None` if the choreography is not known here.
+    pub(crate) fn played(&self, header: &Header, role: RoleIndex) -> Option<Played> {
+        let choreography = self.choreographies.get(&(header.choreography.clone(), header.version))?;
+        let roles = choreography.roles();
+        Some(Played { choreography: choreography.name(), role: roles.provided_as(role)?, roles })
     }
 
     /// Returns the names of the roles of this header's choreography; none if that is not known here.

@@ -68,7 +68,13 @@ impl NodeContext {
         let directory = Arc::<Directory>::default();
         Self {
             node: catalog.node.clone(),
-            operator: OperatorLists::new(dead_letters, directory.clone(), writer.clone(), environment.clone()),
+            operator: OperatorLists::new(
+                dead_letters,
+                directory.clone(),
+                writer.clone(),
+                environment.clone(),
+                catalog.node.clone(),
+            ),
             admissions: Admissions::new(&settings),
             routes: Routes::default(),
             lifecycle: Lifecycle::begin(),

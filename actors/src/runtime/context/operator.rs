@@ -10,13 +10,14 @@ use accompanist_core::frame::{Delivery, Header};
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::machine::SessionTrouble;
 use accompanist_core::record::StepFailure;
-use accompanist_core::{Path, SessionId};
+use accompanist_core::{NodeId, Path, SessionId};
 use metrics::counter;
 
 use crate::base::gauge_share::GaugeShare;
 use crate::base::metric;
 use crate::runtime::dead_letters::{DeadLetters, is_letter};
 use crate::runtime::directory::Directory;
+use crate::runtime::names::log_part;
 use crate::writer::{Job, WriterHandle};
 
 /// A session that is stopped on a node until an operator acts.
@@ -105,6 +106,7 @@ pub(crate) struct OperatorLists {
     directory: Arc<Directory>,
     writer: WriterHandle,
     environment: Arc<dyn Environment>,
+    node: NodeId,
 }
 
 /// An instance that is stopped.
@@ -127,6 +129,7 @@ impl OperatorLists {
         directory: Arc<Directory>,
         writer: WriterHandle,
         environment: Arc<dyn Environment>,
+        node: NodeId,
     ) -> Self {
         Self {
             stopped: Listed::new(metric::INSTANCES_STOPPED_NOW),
@@ -137,6 +140,7 @@ impl OperatorLists {
             directory,
             writer,
             environment,
+            node,
         }
     }
 
@@ -174,8 +178,13 @@ impl OperatorLists {
     pub(crate) fn note_troubled(&self, id: InstanceId, steps: Vec<(Path, StepFailure)>) {
         let mut troubled = lock(&self.troubled);
         let known = troubled.entries.get(&id).cloned().unwrap_or_default();
+        for (path, trouble) in known.iter().filter(|(path, _)| !steps.iter().any(|(still, _)| still == path)) {
+            let (name, step) = (self.directory.name(id), &trouble.step);
+            log_part!(info, name, self.node, step, %path, "a step needs no operator any more");
+        }
         for (path, trouble) in steps.iter().filter(|step| !known.contains(step)) {
-            tracing::error!(%id, %path, %trouble, "a session needs an operator");
+            let name = self.directory.name(id);
+            log_part!(error, name, self.node, step = trouble.step, %path, error = %trouble, "a session needs an operator");
             counter!(metric::STEPS_IN_TROUBLE).increment(1);
         }
         if steps.is_empty() {
@@ -220,7 +229,7 @@ impl OperatorLists {
 
     /// Adds an instance to the list of stopped ones.
     pub(super) fn add_stopped(&self, id: InstanceId, reason: String, header: Option<Arc<Header>>) {
-        tracing::error!(%id, reason, "a session is stopped");
+        log_part!(error, self.directory.name(id), self.node, error = reason, "a session is stopped");
         counter!(metric::INSTANCES_STOPPED).increment(1);
         self.directory.publish(id, |progress| progress.stopped = Some(reason.clone()));
         let told_ms = self.environment.monotonic_ms();

@@ -37,7 +37,7 @@ impl Routes {
     pub(crate) fn set_wire(&self, wire: Option<Arc<dyn Wire>>) {
         let before = std::mem::replace(&mut *self.wire.lock().unwrap_or_else(PoisonError::into_inner), wire);
         if let Err(panic) = panics::catch(|| drop(before)) {
-            tracing::error!(reason = panic, "the wire panicked when it was dropped");
+            tracing::error!(error = panic, "the wire panicked when it was dropped");
         }
     }
 

@@ -11,11 +11,12 @@ use ractor::ActorRef;
 
 use super::answers::is_close;
 use super::request::PendingAnswers;
+use super::spans::{PartSpan, PartSpans};
 use super::stage::{LoadedInstance, Stage, Waiting};
 use super::statistics::Statistics;
 use super::{InstanceState, ends, stop};
-use crate::runtime::directory::Played;
 use crate::runtime::messages::{InstanceMessage, InstanceProgress, LinkMessage};
+use crate::runtime::names::{PartName, Played};
 use crate::writer::{Job, Loaded, Written};
 
 impl InstanceState {
@@ -55,10 +56,15 @@ impl InstanceState {
         let Waiting { opened, early, .. } = self.discard();
         match loaded {
             Loaded::Closed(closed) => self.answer_closed(myself, &closed, early),
-            Loaded::Open(opened, records) => match quarantine(&records) {
-                Some(reason) => self.stop_listed(myself, reason, &opened),
-                None => self.play(myself, opened, Some(records), early, true),
-            },
+            Loaded::Open(opened, records) => {
+                // Before anything can stop the instance: an operator reads its names in the log.
+                let played = self.context.catalog.played(&opened.header, self.id.role);
+                played.inspect(|played| self.context.directory.note_played(self.id, *played));
+                match quarantine(&records) {
+                    Some(reason) => self.stop_listed(myself, reason, &opened),
+                    None => self.play(myself, opened, Some(records), early, true),
+                }
+            }
             Loaded::Nothing => match opened.or_else(|| opened_by(&early)) {
                 Some(opened) => self.begin(myself, opened, early, true),
                 None if early.iter().any(is_close) => self.answer_collected(myself, early),
@@ -112,7 +118,7 @@ impl InstanceState {
         is_proven: bool,
     ) {
         let restored = records.is_some();
-        match self.live(myself, &opened, records) {
+        match self.live(myself, &opened, records, is_proven) {
             Ok(live) => {
                 self.stage = if is_proven {
                     Stage::Proven(live)
@@ -156,6 +162,7 @@ impl InstanceState {
         myself: &ActorRef<InstanceMessage>,
         opened: &Opened,
         records: Option<Vec<Record>>,
+        is_proven: bool,
     ) -> Result<LoadedInstance, String> {
         let limits = self.context.limits();
         let version = Some(opened.header.version);
@@ -172,11 +179,14 @@ impl InstanceState {
             move || drop(myself.cast(InstanceMessage::Wake))
         });
         let environment = self.context.environment.clone();
+        let spans = self.spans(&opened.header, is_proven, records.is_some());
+        let observer = spans.observer();
         let live = |part| LoadedInstance {
             part,
             progress,
             timer: None,
             answers: PendingAnswers::default(),
+            spans,
             idle_since_ms: None,
         };
         let records = match records {
@@ -187,7 +197,7 @@ impl InstanceState {
             records => records,
         };
         let (choreography, role) = self.context.catalog.choreography_of(&opened.header, self.id.role)?;
-        let played = Played { choreography: choreography.name(), role };
+        let played = Played { choreography: choreography.name(), role, roles: choreography.roles() };
         let initiates = opened.header.initiator == self.id.role;
         self.statistics = Statistics::new(played, &opened.header, initiates, records.as_deref().unwrap_or_default());
         let instance = match records {
@@ -200,9 +210,19 @@ impl InstanceState {
         let service = self.context.catalog.services.get(role).cloned().unwrap_or_else(Service::none);
         self.context.directory.note_played(self.id, played);
         let part = choreography.part(instance, opened.input.clone(), service, environment, alarm);
+        let part = part.with_observer(observer);
         #[cfg(feature = "testing")]
         let part = part.with_courier(self.context.faults.courier.clone());
         Ok(live(part))
+    }
+
+    fn spans(&self, header: &Header, is_proven: bool, is_restored: bool) -> PartSpans {
+        let part = || {
+            let (id, node, catalog) = (self.id, self.context.node.clone(), &self.context.catalog);
+            let name = PartName::new(id, catalog.played(header, id.role));
+            PartSpan::new(name, header, catalog.roles_of(header), node, is_restored)
+        };
+        PartSpans::begin(part, is_proven, is_restored)
     }
 
     /// Asks the store whether it knows an instance that cannot be played here, as closed or as stopped. The store is

@@ -1,21 +1,28 @@
 //! Carries out the effects of a turn: writes, frames, what is published and what is listed for an operator. Knows no
 //! messages.
 
+use std::fmt::Display;
+
 use accompanist_core::Path;
+use accompanist_core::frame::{Header, Outcome};
 #[cfg(feature = "testing")]
 use accompanist_core::machine::Outgoing;
 use accompanist_core::machine::{Effects, Retried, SessionTrouble};
-use accompanist_core::record::{StepFailure, Task};
+use accompanist_core::record::{Closed, StepFailure, Task};
 use metrics::counter;
 use ractor::ActorRef;
 use tokio::time::Instant;
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
 
 use super::statistics::outcome_name;
 use super::{InstanceState, ends, stop};
 use crate::base::metric;
 use crate::runtime::channel::is_channel;
 use crate::runtime::messages::{InstanceMessage, InstanceProgress, LinkMessage};
+use crate::runtime::names::log_part;
 use crate::runtime::queue_delay::Arrival;
+use crate::telemetry::SESSIONS;
 use crate::writer::Job;
 
 impl InstanceState {
@@ -53,16 +60,19 @@ impl InstanceState {
             self.context.writer.submit(Job::Write { id, incarnation, begins, write, done, since });
         }
         if let Some(what) = forget {
+            self.stage.live_mut().into_iter().for_each(|live| live.spans.forgotten(what));
             self.context.routes.to_link(LinkMessage::Forget { id: self.id, what });
         }
         #[cfg(feature = "testing")]
         let frames = self.forget_some(myself, frames);
         if !frames.is_empty() || !acks.is_empty() {
+            self.stage.live_mut().into_iter().for_each(|live| live.spans.sent(&frames));
             self.context.routes.to_link(LinkMessage::Send { id: self.id, frames, acks });
         }
         if opened {
             self.context.admissions.queue_delay().stored(&Arrival::Start(self.id), self.context.now_ms());
             self.publish(|progress| progress.opened = true);
+            self.log_begin();
         }
         if let Some(output) = output {
             self.publish(|progress| progress.output = Some(output));
@@ -70,7 +80,8 @@ impl InstanceState {
         self.list_troubles(troubles, peer_troubles);
         self.log_retries(retries);
         if let Some(records) = long_journal {
-            tracing::warn!(id = %self.id, records, "a journal is long: make the program's loops `repeat`s");
+            let name = self.context.directory.name(self.id);
+            log_part!(warn, name, self.context.node, records, "a journal is long: make the program's loops `repeat`s");
             counter!(metric::LONG_JOURNALS).increment(1);
         }
         if let Some(reason) = stopped {
@@ -79,7 +90,9 @@ impl InstanceState {
                 return self.load_instead(myself);
             }
             let header = self.stage.live().map(|live| live.part.header());
-            self.context.note_stopped(self.id, reason.to_string(), header);
+            let reason = reason.to_string();
+            self.stage.live().iter().for_each(|live| live.spans.stopped(&reason));
+            self.context.note_stopped(self.id, reason, header);
             stop(myself, ends::IS_STOPPED);
         }
         if let Some(closed) = closed {
@@ -87,10 +100,13 @@ impl InstanceState {
             self.context.admissions.nudged.goes_on(self.id);
             self.context.operator.note_elsewhere(self.id, Vec::new());
             if is_channel(&closed.header) {
-                tracing::error!(id = %self.id, "a channel to a durable actor is over; `Address::reopen` opens it anew");
+                let name = self.context.directory.name(self.id);
+                let node = &self.context.node;
+                log_part!(error, name, node, "a channel to a durable actor is over; `Address::reopen` opens it anew");
             }
             self.publish(|progress| progress.settle(&closed));
-            counter!(metric::INSTANCES_CLOSED, "outcome" => outcome_name(&closed.outcome)).increment(1);
+            let outcome = self.log_end(&closed);
+            counter!(metric::INSTANCES_CLOSED, "outcome" => outcome).increment(1);
             stop(myself, ends::CLOSED);
         }
     }
@@ -102,7 +118,7 @@ impl InstanceState {
             .into_iter()
             .partition(|Outgoing { key, frame, .. }| key.is_acknowledged() && self.context.faults.forgets(frame));
         for Outgoing { key, .. } in forgotten {
-            tracing::debug!(id = %self.id, ?key, "a frame is forgotten");
+            tracing::debug!(session = %self.id.session, ?key, "a frame is forgotten");
             self.stage.live().iter().for_each(|live| live.part.acked(&key));
             let _ = myself.cast(InstanceMessage::Wake); // Sent to itself, so it cannot fail.
         }
@@ -122,6 +138,49 @@ impl InstanceState {
         }
         let troubles = self.stage.live().map(|live| live.part.troubles()).unwrap_or_default();
         self.publish(|progress| progress.troubles = troubles);
+    }
+
+    /// Whether anybody might read the log's lines about this part.
+    fn logs_sessions(&self, header: &Header) -> bool {
+        let level = if header.initiator == self.id.role { Level::INFO } else { Level::DEBUG };
+        LevelFilter::current() >= level
+    }
+
+    /// Logs that the part has begun, and is on disk: at the initiator, that its session has.
+    fn log_begin(&self) {
+        let Some(live) = self.stage.live() else { return };
+        let header = live.part.header();
+        if !self.logs_sessions(&header) {
+            return;
+        }
+        let (name, node, version) = (self.context.directory.name(self.id), &self.context.node, header.version);
+        if header.initiator == self.id.role {
+            log_part!(target: SESSIONS, info, name, node, version, "a session is started");
+        } else {
+            log_part!(target: SESSIONS, debug, name, node, version, "a part of a session has begun");
+        }
+    }
+
+    /// Logs the end of the part: at the initiator, that of its session. Returns the outcome's name.
+    fn log_end(&self, Closed { header, outcome, .. }: &Closed) -> &'static str {
+        let abort = match outcome {
+            Outcome::Finished => None,
+            Outcome::Compensated(abort) => Some(abort),
+        };
+        let outcome = outcome_name(outcome);
+        self.stage.live().iter().for_each(|live| live.spans.ended(outcome, abort.map(|abort| abort as &dyn Display)));
+        if !self.logs_sessions(header) {
+            return outcome;
+        }
+        let (name, node) = (self.context.directory.name(self.id), &self.context.node);
+        let error = abort.map(tracing::field::display);
+        let duration_ms = self.context.environment.unix_ms().saturating_sub(header.started_unix_ms);
+        if header.initiator == self.id.role {
+            log_part!(target: SESSIONS, info, name, node, outcome, error, duration_ms, "a session has ended");
+        } else {
+            log_part!(target: SESSIONS, debug, name, node, outcome, error, duration_ms, "a part of a session has ended");
+        }
+        outcome
     }
 
     /// Logs steps that did not succeed and are retried, with step, session and reason: as a warning the first time, and

@@ -10,6 +10,7 @@ mod effects;
 mod nudges;
 mod passivation;
 mod request;
+mod spans;
 mod stage;
 mod statistics;
 mod turn;
@@ -27,6 +28,7 @@ use self::stage::{FirstTurn, Stage, Waiting};
 use self::statistics::Statistics;
 use crate::runtime::context::NodeContext;
 use crate::runtime::messages::InstanceMessage;
+use crate::runtime::names::log_part;
 use crate::runtime::under_way::Counted;
 use crate::writer::{Incarnation, Written};
 
@@ -188,7 +190,14 @@ impl InstanceState {
         self.statistics = Statistics::default();
         let (live, waiting) = self.stage.unload();
         for panic in live.into_iter().flat_map(|live| live.part.discard()) {
-            tracing::error!(id = %self.id, reason = panic, "a value of a program panicked when it was dropped");
+            let name = self.context.directory.name(self.id);
+            log_part!(
+                error,
+                name,
+                self.context.node,
+                error = panic,
+                "a value of a program panicked when it was dropped"
+            );
         }
         waiting
     }

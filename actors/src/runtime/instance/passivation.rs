@@ -14,6 +14,7 @@ use super::{InstanceState, ends, stop};
 use crate::base::metric;
 use crate::config::Settings;
 use crate::runtime::messages::{InstanceMessage, LinkMessage, SupervisorMessage};
+use crate::runtime::names::log_part;
 use crate::writer::Job;
 
 /// The least number of times a frame is sent before its instance may be passivated with the frame unacknowledged.
@@ -59,6 +60,7 @@ impl InstanceState {
         };
         if self.context.directory.leave(self.id, myself.get_id(), self.received, farewell) {
             counter!(metric::INSTANCES_PASSIVATED).increment(1);
+            self.stage.live().iter().for_each(|live| live.spans.passivated());
             stop(myself, ends::LEFT);
         }
     }
@@ -74,10 +76,19 @@ impl InstanceState {
         let Some(live) = self.stage.live().filter(|live| !lacking.is_empty() && live.answers.is_empty()) else {
             return;
         };
+        let name = self.context.directory.name(self.id);
+        let roles = self.context.catalog.roles_of(&live.part.header());
         for role in lacking.iter().map(|(_, role)| *role).collect::<BTreeSet<_>>() {
             let messages = lacking.iter().filter(|(_, to)| *to == role).count();
-            tracing::info!(id = %self.id, role = role.0, messages,
-                "sends messages again that counted as acknowledged: their receiver lacks them");
+            let to = roles.name_of(role).unwrap_or_else(|| role.0.to_string());
+            log_part!(
+                info,
+                name,
+                self.context.node,
+                to,
+                messages,
+                "sends messages again that counted as acknowledged: their receiver lacks them"
+            );
             self.sent_anew_ms.insert(role, now_ms);
         }
         counter!(metric::MESSAGES_SENT_ANEW).increment(lacking.len() as u64);

@@ -8,6 +8,7 @@ use accompanist_core::role_instance::RoleInstance;
 use tokio::time::Sleep;
 
 use super::request::PendingAnswers;
+use super::spans::PartSpans;
 use crate::runtime::messages::{InstanceMessage, InstanceProgress};
 
 /// The stage of an instance; see the module's documentation.
@@ -50,6 +51,7 @@ pub(super) struct LoadedInstance {
     pub(super) progress: InstanceProgress,
     pub(super) timer: Option<(u64, Pin<Box<Sleep>>)>,
     pub(super) answers: PendingAnswers,
+    pub(super) spans: PartSpans,
     /// The time since which the instance only waits.
     pub(super) idle_since_ms: Option<u64>,
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::base::gauge_share::GaugeShare;
 use crate::base::metric;
 use crate::runtime::channel::is_channel;
-use crate::runtime::directory::Played;
+use crate::runtime::names::Played;
 
 /// How many batches for a durable actor are measured at a time. If more wait, the oldest are left out.
 const ARRIVALS_MAX: usize = 1_024;
@@ -86,7 +86,7 @@ impl Statistics {
         if !effects.retries.is_empty() || self.retried.value() > 0 {
             self.retried.set(part.retried_steps());
         }
-        let Some(Played { choreography, role }) = self.played else { return };
+        let Some(Played { choreography, role, .. }) = self.played else { return };
         for call in &effects.calls {
             let (step, outcome, took) = (call.step.clone(), call.outcome.name(), Duration::from_millis(call.took_ms));
             histogram!(metric::STEP, "choreography" => choreography, "step" => step, "outcome" => outcome).record(took);

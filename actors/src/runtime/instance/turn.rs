@@ -3,6 +3,7 @@
 
 use accompanist_core::machine::{Effects, LocalResult};
 use ractor::{ActorProcessingErr, ActorRef};
+use tracing::Span;
 
 use super::stage::Stage;
 use super::{InstanceState, Return};
@@ -31,17 +32,26 @@ impl InstanceState {
                 return Ok(());
             }
         }
-        if let InstanceMessage::Written(_, Written::Durable(_)) = &message {
+        let is_durable = matches!(&message, InstanceMessage::Written(_, Written::Durable(_)));
+        if is_durable {
             self.stage.prove();
         }
         let Some(live) = self.stage.live_mut() else { return Ok(()) };
+        if is_durable {
+            live.spans.proven();
+        }
+        let span = live.spans.of_turn();
+        let _within = span.as_ref().map(Span::enter);
         match message {
             InstanceMessage::Deliver(delivery) => {
                 self.letters.extend(self.context.operator.dead_letters.number_of(&delivery.frame));
                 self.statistics.arrived(&delivery);
                 live.part.deliver(delivery);
             }
-            InstanceMessage::Acked(key) => live.part.acked(&key),
+            InstanceMessage::Acked(key) => {
+                live.part.acked(&key);
+                live.spans.acknowledged(&key);
+            }
             InstanceMessage::Written(_, Written::Durable(Some((path, LocalResult::Panicked(text))))) => {
                 return Err(format!("the local transaction at {path} panicked: {text}").into());
             }
@@ -67,6 +77,9 @@ impl InstanceState {
         let mut effects = self.turn();
         let lacking = std::mem::take(&mut effects.lacking);
         self.carry_out(myself, effects);
+        if let Some(live) = self.stage.live_mut() {
+            live.spans.turned();
+        }
         if self.returns == Some(Return::ToNudge)
             && let Some(live) = self.stage.live_mut()
         {

@@ -155,14 +155,14 @@ impl LinkState {
         self.believe(myself, from, of_others);
         for node in &learned.hints {
             tracing::warn!(
-                by = %from, %node,
+                node = %self.context.node, by = %from, peer = %node,
                 "a node says that another one has left, which is not received: it is not cast meanwhile; if it is gone \
                  for good, `forget` it here, too"
             );
         }
         if learned.forgets_own {
             tracing::error!(
-                by = %from,
+                node = %self.context.node, by = %from,
                 "an operator has had this node forgotten there: the two take part in no new session together; \
                  `undrain` here joins anew"
             );
@@ -197,6 +197,9 @@ impl LinkState {
             if written.is_err() {
                 return; // The writer itself reports a failure to the node.
             }
+            for Left { node: peer, .. } in &left {
+                tracing::info!(node = %context.node, %peer, "a peer has left for good: it is cast no more");
+            }
             context.peers.left_stored(&left);
             if let Some(membership) = unstored {
                 context.peers.stored(&from, membership);
@@ -228,7 +231,7 @@ impl LinkState {
             let changes = self.context.peers.note_left(std::slice::from_ref(&left));
             if !changes.is_empty() {
                 tracing::warn!(
-                    %by, node = %left.node,
+                    node = %self.context.node, %by, peer = %left.node,
                     "an operator says on another node that a node has left: it is cast no more"
                 );
                 self.write_news(myself, by, changes, vec![left], None);
@@ -244,13 +247,13 @@ impl LinkState {
         }
         match &learned.store {
             Some(PeerStore::GoneBack { refused, known }) => tracing::error!(
-                %peer, %refused, %known,
+                node = %self.context.node, %peer, %refused, %known,
                 "a peer has an older copy of its store, or another one: nothing is taken from it. Give it the store \
                  that is known; or start it with `--accept-restore`, if that is lost: what was done since is done \
                  again there or listed"
             ),
             Some(PeerStore::TwoOwners { refused, known }) => tracing::error!(
-                %peer, %refused, %known,
+                node = %self.context.node, %peer, %refused, %known,
                 "two nodes of one name are at work on two copies of one store, and both have to stop: decide which of \
                  them goes on, and start that one alone, with `--accept-restore`"
             ),
@@ -258,7 +261,7 @@ impl LinkState {
         }
         if learned.is_restored {
             tracing::warn!(
-                %peer,
+                node = %self.context.node, %peer,
                 "a peer goes on with an older copy of its store, as an operator has accepted there: all sessions here \
                  that it is cast in ask it anew"
             );
@@ -291,7 +294,7 @@ impl LinkState {
             return;
         }
         let error = halt.error();
-        tracing::error!(%error, "the node has to stop");
+        tracing::error!(node = %self.context.node, %error, "the node has to stop");
         self.context.peers.note_halt(halt, self.context.now_ms());
         for _ in 0..HALT_ADVERTISEMENTS {
             self.announce(myself);
@@ -307,6 +310,7 @@ impl LinkState {
         self.partners.remove(node); // Another node may use the name now.
         let now_ms = self.context.now_ms();
         if self.introductions.hurries(node, is_known, now_ms) {
+            tracing::info!(node = %self.context.node, peer = %node, is_known, "a peer has appeared, or has started anew");
             self.outbox.hurry(node, now_ms);
             self.passivated.hurry(node, self.context.settings.reactivations_max);
         }
@@ -322,7 +326,7 @@ impl LinkState {
                 };
                 counter!(metric::HEALS, "level" => level).increment(1);
                 tracing::warn!(
-                    %peer, for_ms, level,
+                    node = %self.context.node, %peer, for_ms, level,
                     "a peer says that it receives nothing from this node, which receives it: the way to it is made anew"
                 );
                 self.context.peers.note_deaf(peer, Some(self.context.now_ms().saturating_sub(for_ms)));
@@ -331,7 +335,7 @@ impl LinkState {
                 }
             }
             Change::Receives { after_ms } => {
-                tracing::info!(%peer, after_ms, "a peer receives again what this node sends");
+                tracing::info!(node = %self.context.node, %peer, after_ms, "a peer receives again what this node sends");
                 self.context.peers.note_deaf(peer, None);
             }
         }

@@ -9,9 +9,9 @@ use ractor::{ActorId, ActorRef};
 
 use super::{SupervisorState, WITH_ANOTHER};
 use crate::base::metric;
-use crate::runtime::directory::Played;
 use crate::runtime::instance::quarantined;
 use crate::runtime::messages::SupervisorMessage;
+use crate::runtime::names::{PartName, Played, log_part};
 use crate::supervision::{Restarts, Strategy};
 use crate::writer::{Job, Loaded};
 
@@ -51,7 +51,8 @@ impl SupervisorState {
             failures.restart_due = true;
             return self.record_quarantine(myself, id, reason, times);
         };
-        tracing::warn!(%id, reason, times, "an instance failed and is restarted");
+        let name = PartName::new(id, played);
+        log_part!(warn, name, self.context.node, error = reason, times, "an instance failed and is restarted");
         counter!(metric::INSTANCES_RESTARTED).increment(1);
         failures.restart_due = true;
         myself.send_after(pause, move || SupervisorMessage::Restart(id));
@@ -77,7 +78,8 @@ impl SupervisorState {
         let change = match quarantine.change(id) {
             Ok(change) => change,
             Err(error) => {
-                tracing::error!(%id, %error, "a quarantine cannot be recorded");
+                let name = self.context.directory.name(id);
+                log_part!(error, name, self.context.node, %error, "a quarantine cannot be recorded");
                 return tell(None);
             }
         };

@@ -22,9 +22,9 @@ use self::failures::Failures;
 use self::queue::ReactivationQueue;
 use crate::peers::CastReservation;
 use crate::runtime::context::NodeContext;
-use crate::runtime::directory::Played;
 use crate::runtime::instance::{InstanceActor, InstanceArguments, Origin, ends, opened_by_delivery};
 use crate::runtime::messages::{InstanceMessage, SupervisorMessage};
+use crate::runtime::names::Played;
 use crate::supervision::Guarded;
 
 /// The pause before room in memory is checked again.

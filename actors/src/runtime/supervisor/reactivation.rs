@@ -81,15 +81,15 @@ impl SupervisorState {
         let (instances, finished) = self.queue.recovered();
         let known = self.context.operator.recovery();
         if finished && !known.finished && instances > 0 {
-            tracing::info!(instances, "all that was open is taken up again");
+            tracing::info!(node = %self.context.node, instances, "all that was open is taken up again");
         } else if instances / RECOVERY_NEWS > known.instances / RECOVERY_NEWS {
-            tracing::info!(instances, "what was open is being taken up again");
+            tracing::info!(node = %self.context.node, instances, "what was open is being taken up again");
         }
         self.context.operator.note_recovery(Recovery { instances, finished });
     }
 
     fn read_page(&self, myself: &ActorRef<SupervisorMessage>, reading: Reading, after: Vec<u8>) {
-        let myself = myself.clone();
+        let (myself, node) = (myself.clone(), self.context.node.clone());
         self.context.writer.submit(Job::Read(Box::new(move |store| {
             let after = Some(after.as_slice()).filter(|after| !after.is_empty());
             let page = store.and_then(|store| store.scan(Space::Open, &[], after, RECOVERY_PAGE));
@@ -98,7 +98,7 @@ impl SupervisorState {
                     let page = page_of(&reading, &entries);
                     let _ = myself.cast(SupervisorMessage::Found(reading, page)); // Fails only when the node is gone.
                 }
-                Err(error) => tracing::error!(%error, "open sessions cannot be read"),
+                Err(error) => tracing::error!(%node, %error, "open sessions cannot be read"),
             }
         })));
     }

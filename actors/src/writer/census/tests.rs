@@ -25,6 +25,7 @@ fn header(cast: [&str; 2]) -> Arc<Header> {
         started_unix_ms: 0,
         deadline_unix_ms: None,
         patches: Vec::new(),
+        traceparent: None,
     })
 }
 

@@ -38,6 +38,7 @@ impl SessionStart {
             started_unix_ms: now_unix_ms,
             deadline_unix_ms: deadline.map(deadline_of),
             patches: C::PATCHES.iter().map(ToString::to_string).collect(),
+            traceparent: None,
         };
         Self { nodes, header: Arc::new(header), input }
     }
