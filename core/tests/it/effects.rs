@@ -39,7 +39,7 @@ fn the_effects_of_a_turn_show_records_and_no_bytes() {
             Write {
                 number: 1,
                 changes: [
-                    31 bytes in `open`,
+                    32 bytes in `open`,
                     Observed {
                         path: 1,
                         name: "now",
