@@ -175,6 +175,13 @@ async fn an_operator_finds_the_sessions_in_trouble_and_ends_them_in_one_command(
             assert!(shown.contains(word), "{word}: {shown}");
         }
 
+        let traced = system.ok(&["trace", &first]).await;
+        for word in ["shop", "bank-1", "charge", "sold-out"] {
+            assert!(traced.contains(word), "{word}: {traced}");
+        }
+        assert!(system.ok(&["trace", &first, "--mermaid"]).await.starts_with("sequenceDiagram"));
+        assert!(system.ok(&["trace", &first, "--svg"]).await.starts_with("<svg"));
+
         // It is tried again in vain, then somebody pays back by hand.
         let tried = system.ok(&["retry", &first]).await;
         assert!(tried.contains("1 step tried again"), "{tried}");

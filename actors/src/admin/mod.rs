@@ -17,6 +17,7 @@ pub(crate) mod http;
 mod inspect;
 mod message;
 mod network;
+mod records;
 mod reply;
 mod request;
 mod service;
@@ -28,7 +29,7 @@ pub use self::message::{ADMIN_VERSION, AdminMessage, AdminResponse};
 pub(crate) use self::network::answer_network;
 pub use self::reply::{
     ActedOn, ActionReply, AuditReply, DatabaseReply, DeadLetterReply, NodeReply, PartReply, PartState, PeerReply,
-    ReadReply, ReportReply, SessionsReply, StepReply, TroubleReply, WaitReply, WriteReply,
+    ReadReply, RecordsReply, ReportReply, RoleReply, SessionsReply, StepReply, TroubleReply, WaitReply, WriteReply,
 };
 pub use self::request::{
     ACTIONS_MAX, AuditRequest, NodeAction, PartAction, PartsAction, ReadRequest, SESSIONS_MAX, SessionFilter,

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::audit::AuditEntry;
+use accompanist_core::timeline::SessionPart;
 
 /// The reply to a [`ReadRequest`](super::ReadRequest), of the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,8 @@ pub enum ReadReply {
     Sessions(SessionsReply),
     /// The parts of one session here; none if it is not open here.
     Session(SessionsReply),
+    /// The records of one session here.
+    Records(RecordsReply),
     /// The messages that could not be handled, the oldest first.
     DeadLetters(Vec<DeadLetterReply>),
     /// A page of the audit trail, the latest entry first.
@@ -253,6 +256,28 @@ pub struct StepReply {
     pub since_unix_ms: Option<u64>,
     /// When it is tried again.
     pub next_try_unix_ms: Option<u64>,
+}
+
+/// The records of one session at a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RecordsReply {
+    /// The parts that are open here, or closed and not forgotten.
+    pub parts: Vec<SessionPart>,
+    /// All roles of the session, as far as a part here says: for those that are elsewhere.
+    pub roles: Vec<RoleReply>,
+}
+
+/// A role of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RoleReply {
+    /// The role's index in the session.
+    pub index: u8,
+    /// The role's name.
+    pub name: String,
+    /// The node that plays it.
+    pub node: String,
 }
 
 /// A message that could not be handled.

@@ -24,6 +24,11 @@ pub enum ReadRequest {
         /// The session's id in full.
         session: String,
     },
+    /// The records of one session here, from which a timeline is made.
+    Records {
+        /// The session's id in full.
+        session: String,
+    },
     /// The messages that could not be handled.
     DeadLetters,
     /// A page of the audit trail.

@@ -12,7 +12,7 @@ use super::reply::{
     AuditReply, DatabaseReply, DeadLetterReply, NodeReply, PeerReply, ReadReply, TroubleReply, WriteReply,
 };
 use super::request::{NodeAction, ReadRequest, WriteRequest};
-use super::{actions, audit, sessions};
+use super::{actions, audit, records, sessions};
 use crate::error::{CordonError, ForgetError};
 use crate::operator::Operator;
 use crate::peers::{Contact, KnownNode, MemberStatus, PeerStore};
@@ -86,6 +86,9 @@ impl Admin {
             ReadRequest::Sessions(request) => ReadReply::Sessions(sessions::page(&self.context, &request).await?),
             ReadRequest::Session { session } => {
                 ReadReply::Session(sessions::of_session(&self.context, sessions::session_id(&session)?).await?)
+            }
+            ReadRequest::Records { session } => {
+                ReadReply::Records(records::of_session(&self.context, sessions::session_id(&session)?).await?)
             }
             ReadRequest::DeadLetters => {
                 ReadReply::DeadLetters(operator.dead_letters().iter().map(dead_letter).collect())

@@ -130,7 +130,7 @@ pub(super) async fn found_of(context: &NodeContext, session: SessionId) -> Resul
 }
 
 /// The name of a role, or its index if its choreography is not known here.
-fn role_name(context: &NodeContext, header: &Header, role: RoleIndex) -> String {
+pub(super) fn role_name(context: &NodeContext, header: &Header, role: RoleIndex) -> String {
     context.catalog.roles_of(header).name_of(role).unwrap_or_else(|| format!("role {}", role.0))
 }
 

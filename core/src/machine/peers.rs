@@ -43,11 +43,14 @@ impl Peers {
 
     /// Notes whether `role` is in trouble. Returns whether that is new.
     pub(super) fn note_trouble(&mut self, role: RoleIndex, trouble: Option<RoleTrouble>) -> bool {
-        let known = match trouble.clone() {
-            Some(trouble) => self.troubles.insert(role, trouble),
-            None => self.troubles.remove(&role),
-        };
-        known != trouble
+        if self.troubles.get(&role) == trouble.as_ref() {
+            return false;
+        }
+        match trouble {
+            Some(trouble) => drop(self.troubles.insert(role, trouble)),
+            None => drop(self.troubles.remove(&role)),
+        }
+        true
     }
 
     pub(super) fn troubles(&self) -> impl Iterator<Item = (RoleIndex, &RoleTrouble)> {

@@ -11,14 +11,16 @@ mod nodes;
 mod security;
 mod sessions;
 mod text;
+mod trace;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use accompanist::admin::{AuditRequest, NodeAction, PartAction, ReadReply, ReadRequest};
+use accompanist::timeline::{Timeline, Values};
 use accompanist::{Config, NodeError, NodeId};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 use serde::Serialize;
 
@@ -70,6 +72,27 @@ enum Command {
         /// Also list the records on disk.
         #[arg(long)]
         journal: bool,
+    },
+    /// Shows what happened in one session at all its roles, in causal order: also of a closed one, as far as it is kept.
+    Trace {
+        /// The session, by its id; the beginning of it is enough for an open one.
+        session: String,
+        /// Print a Mermaid sequence diagram.
+        #[arg(long, group = "drawing")]
+        mermaid: bool,
+        /// Print an SVG picture.
+        #[arg(long, group = "drawing")]
+        svg: bool,
+        /// Show of users' values only the names of types and fields.
+        #[arg(long)]
+        no_values: bool,
+    },
+    /// Writes the records of one session at all its roles into a file, for a developer's machine.
+    Export {
+        /// The session, by its id; the beginning of it is enough for an open one.
+        session: String,
+        /// The file.
+        file: PathBuf,
     },
     /// Aborts running sessions; everything that is committed is compensated.
     Cancel {
@@ -284,6 +307,23 @@ fn ask(client: &Client, command: &Command, json: bool) -> Result<Output> {
                 parts => sessions::show(parts, *journal),
             };
             Ok(Output::of(json, &parts, text)?.warnings(warnings).failed(none))
+        }
+        Command::Trace { session, mermaid, svg, no_values } => {
+            let (export, warnings) = trace::collect(client, &sessions::resolve(client, session)?)?;
+            let timeline = Timeline::of(&export, if *no_values { Values::Shapes } else { Values::Shown });
+            let text = || match (mermaid, svg) {
+                (true, _) => timeline.mermaid(),
+                (_, true) => timeline.svg(),
+                _ => timeline.text(text::style()),
+            };
+            Ok(Output::of(json, &export, text)?.warnings(warnings))
+        }
+        Command::Export { session, file } => {
+            let (export, warnings) = trace::collect(client, &sessions::resolve(client, session)?)?;
+            std::fs::write(file, export.to_bytes()?)
+                .with_context(|| format!("`{}` cannot be written", file.display()))?;
+            let text = format!("the records of {} roles are in `{}`\n", export.parts.len(), file.display());
+            Ok(Output::new(text).warnings(warnings))
         }
         Command::Cancel { which, reason } => act(client, which, &PartAction::Cancel { reason: reason.clone() }, json),
         Command::Abort { which, reason } => act(client, which, &PartAction::Abort { reason: reason.clone() }, json),

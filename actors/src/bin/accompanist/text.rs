@@ -1,7 +1,19 @@
 //! What is printed for people: tables, times, short ids.
 
 use std::collections::BTreeSet;
+use std::io::IsTerminal;
 use std::time::Duration;
+
+use accompanist::timeline::{Colors, TextStyle};
+
+/// How timelines are printed: with colours and as wide as the terminal, if it is one.
+pub(crate) fn style() -> TextStyle {
+    let style = TextStyle::default();
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let style = columns.map_or(style, |columns| style.width(columns));
+    let is_plain = !std::io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some();
+    if is_plain { style } else { style.colors(Colors::Always) }
+}
 
 /// The columns of a table, left-aligned and two blanks apart; the last one is not padded.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {

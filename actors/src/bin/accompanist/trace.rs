@@ -1,0 +1,42 @@
+//! `trace` and `export`: one session in causal order, put together from the records at all nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use accompanist::admin::{ReadReply, ReadRequest};
+use accompanist::id::RoleIndex;
+use accompanist::timeline::{SessionExport, SessionPart};
+use accompanist::{NodeId, SessionId};
+use anyhow::{Context, Result, bail};
+
+use super::connect::Client;
+
+/// Collects the records of a session; also returns what was refused.
+pub(crate) fn collect(client: &Client, session: &str) -> Result<(SessionExport, Vec<String>)> {
+    let id: SessionId = session.parse().with_context(|| format!("`{session}` is not the id of a session"))?;
+    let (mut export, mut roles, mut warnings) = (SessionExport::new(id), BTreeMap::new(), Vec::new());
+    let mut answered = BTreeSet::new();
+    for answer in client.read(None, &ReadRequest::Records { session: session.to_owned() })? {
+        match answer.result {
+            Ok(ReadReply::Records(found)) => {
+                answered.insert(answer.node);
+                export.parts.extend(found.parts);
+                roles.extend(found.roles.into_iter().map(|role| (role.index, role)));
+            }
+            Ok(_) => warnings.push(format!("node `{}` answers something else", answer.node)),
+            Err(error) => warnings.push(error.to_string()),
+        }
+    }
+    if export.parts.is_empty() {
+        bail!("no node that answers has session {session}: it is unknown, or forgotten (`retention` in the settings)");
+    }
+    let known: BTreeSet<_> = export.parts.iter().map(|part| part.role).collect();
+    for role in roles.into_values().filter(|role| !known.contains(&RoleIndex(role.index))) {
+        let (index, node) = (RoleIndex(role.index), NodeId::new(&role.node)?);
+        export.parts.push(match answered.contains(&role.node) {
+            true => SessionPart::unknown(index, role.name, node),
+            false => SessionPart::away(index, role.name, node, "its node does not answer"),
+        });
+    }
+    export.parts.sort_by_key(|part| part.role);
+    Ok((export, warnings))
+}
