@@ -9,9 +9,9 @@
 //! `waiters`, `timers`. [`Machine`] coordinates them, in a module for each concern: `delivery` handles what arrives,
 //! `writes` what is sent and written, `apply` what a record changes (for the machine that writes it and for the one
 //! that reads it back), `program` the program's operations (`waiting`, `nested_saga`, `turns` and `signals` those that
-//! take long), `results` what steps come to (`calls` for statistics), `ending` the end of a session, `nudges` what a waiting role asks of the
-//! others and how they answer, `compensation` the compensation of steps, `idle` and `restore` passivation and
-//! reactivation. `description` describes for people what an instance waits for.
+//! take long), `results` what steps come to (`calls` for statistics), `ending` the end of a session, `nudges` what a
+//! waiting role asks of the others and how they answer, `compensation` the compensation of steps, `idle` and `restore`
+//! passivation and reactivation. `description` describes for people what an instance waits for.
 
 mod apply;
 mod caller;
