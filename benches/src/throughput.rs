@@ -195,8 +195,8 @@ const MARGIN: f64 = 0.05;
 /// The same for the bytes of packets: what leaves at one time shares a packet and its head, and when that is depends on
 /// who was quicker. The number of packets is told, and not looked at, for the same reason.
 const PACKETS_MARGIN: f64 = 0.25;
-/// With more frames sent again per saga than this, the bytes of packets are not looked at: on a machine that is busy with
-/// something else ours sends again what comes late, and acknowledgements travel alone.
+/// With more frames sent again per saga than this, the bytes of packets are not looked at: on a machine that is busy
+/// with something else ours sends again what comes late, and acknowledgements travel alone.
 const AGAIN_MAX: f64 = 0.02;
 
 /// The most orders in flight with which it is looked at: with more, ours asks and says again what comes late, the floor

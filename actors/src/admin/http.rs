@@ -1,7 +1,7 @@
 //! The HTTP door of the administrative interface: for machines that do not speak Zenoh, for probes and for Prometheus.
 //!
-//! It takes the same messages as the network. Whoever reaches the address may read, so it is loopback by default; what
-//! changes something needs a bearer token from a file, and with an address that others reach reading needs it, too. A
+//! It takes the same messages as the network. Whoever is on this machine may read; what changes something needs a
+//! bearer token from a file, and on an address that others reach reading needs it, too. Probes and metrics need none. A
 //! browser's page from elsewhere cannot use it: requests must be JSON, which makes a browser ask first, and name this
 //! machine as their host.
 
@@ -17,13 +17,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 
 use super::Admin;
 use super::error::{AdminError, AdminErrorCode};
 use super::message::{AdminMessage, AdminResponse};
+use crate::base::metric;
 use crate::config::AdminSettings;
 use crate::error::NodeError;
 use crate::runtime::context::NodeContext;
@@ -117,9 +118,12 @@ impl HttpDoor {
 
 /// Installs a recorder for Prometheus, unless the service has one.
 fn install_metrics(context: &NodeContext) -> Option<PrometheusHandle> {
-    let handle = PrometheusBuilder::new().install_recorder().ok()?;
-    crate::base::metric::describe();
-    accompanist_transport::metric::describe();
+    let seconds = Matcher::Suffix("_seconds".to_owned());
+    let writes = Matcher::Full(metric::GROUP_COMMIT_WRITES.to_owned());
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &metric::SECONDS_BOUNDS).ok()?;
+    let builder = builder.set_buckets_for_metric(writes, &metric::WRITES_BOUNDS).ok()?;
+    let handle = builder.install_recorder().ok()?;
+    metric::describe();
     let (upkeep, end) = (handle.clone(), context.lifecycle.end.clone());
     context.lifecycle.runtime.spawn(async move {
         let mut ticks = tokio::time::interval(METRICS_UPKEEP);
@@ -169,7 +173,7 @@ impl Door {
         }
         let forbidden = |text: &str| AdminError::new(AdminErrorCode::Forbidden, text.to_owned());
         let Some(token) = &self.token else {
-            return Err(forbidden("set `admin.http_token_file` to allow changes over HTTP, or use the network"));
+            return Err(forbidden("set `admin.http_token_file` to allow this over HTTP, or use the network"));
         };
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();

@@ -2,8 +2,8 @@
 //!
 //! Public enums and structs that may grow are `#[non_exhaustive]`, with two exceptions:
 //! - What users write as `Settings { .., ..Settings::default() }`, which would no longer compile: [`Settings`],
-//!   [`Actors`], [`Retention`], [`AdminSettings`], `Limits`, `Policy`, `PolicyChange`, `Supervision`, `FjallSizes`, `Faults` and
-//!   `FaultProfile`. A new field breaks nobody who ends the literal like that.
+//!   [`Actors`], [`Retention`], [`AdminSettings`], `Limits`, `Policy`, `PolicyChange`, `Supervision`, `FjallSizes`,
+//!   `Faults` and `FaultProfile`. A new field breaks nobody who ends the literal like that.
 //! - What has to be matched completely, so that the compiler shows each place where a new variant is missing:
 //!   [`Durability`], `Kind`, `CommitOutcome`, `Compensation`, `Resolution`, and the enums of `contract` that are no
 //!   errors.
@@ -132,8 +132,8 @@ pub struct AdminSettings {
     /// The address on which the interface is served over HTTP, such as `127.0.0.1:8181`, with `/livez`, `/readyz` and
     /// `/metrics`; empty for none. Needs the cargo feature `admin-http`.
     pub http_listen: String,
-    /// The file with the bearer token that changes over HTTP need; `none` forbids them. An address that other machines
-    /// reach needs a token, also to read.
+    /// The file with the bearer token that changes over HTTP need; `none` forbids them. On an address that other
+    /// machines reach, reading sessions needs it, too; probes and metrics never do.
     #[serde(with = "bound::path")]
     pub http_token_file: Option<PathBuf>,
 }

@@ -75,7 +75,7 @@ impl Node {
     /// let readiness = buyer.readiness();
     /// assert!(!readiness.is_ready());
     /// assert_eq!(readiness.missing_roles["sale"].role, "seller");
-    /// println!("{readiness}"); // not ready: it cannot start `sale`, version 1: no node is known that plays role `seller` ..
+    /// println!("{readiness}"); // not ready: it cannot start `sale`, version 1: no node is known that plays ..
     ///
     /// # let seller = Node::builder(NodeId::new("seller-1")?)
     /// #     .store(MemoryDisk::default().open()?).transport(network)

@@ -162,7 +162,9 @@ impl Town {
 
     async fn trying(blocks: &[&'static str], tries_max: u32) -> Self {
         let (network, disks, vault) = (LocalNetwork::new(), <[MemoryDisk; 2]>::default(), Arc::<Vault>::default());
-        blocks.iter().for_each(|block| vault.block(block));
+        for block in blocks {
+            vault.block(block);
+        }
         let mut town = Self { network, disks, vault, tries_max, nodes: [None, None] };
         town.begin(SHOP).await;
         town.begin(BANK).await;
@@ -212,7 +214,7 @@ impl Town {
         self.bank().operator().instance(session, RoleIndex(1))
     }
 
-    async fn is_settled(self) {
+    async fn ends_settled(self) {
         for node in [self.shop(), self.bank()] {
             assert_eq!(node.operator().sessions_in_trouble_elsewhere(), []);
             within(node.shutdown()).await;
@@ -270,7 +272,7 @@ async fn a_shop_learns_that_a_step_of_the_bank_needs_an_operator_and_that_it_doe
     is_over(&town).await;
     assert!(matches!(within(session.settled_or_trouble()).await, Err(SessionError::Aborted(_))));
     assert_eq!(within(session.progress()).await.unwrap(), None);
-    town.is_settled().await;
+    town.ends_settled().await;
 }
 
 /// In memory or not: as long as the node runs, it knows.
@@ -286,7 +288,7 @@ async fn a_passivated_shop_still_knows() {
     assert_eq!(trouble(&again).await.to_string(), LOST);
     within(town.part(session.id()).resolve(Resolution::Compensated)).await.unwrap();
     within(session.settled()).await.unwrap_err();
-    town.is_settled().await;
+    town.ends_settled().await;
 }
 
 #[tokio::test]
@@ -310,7 +312,7 @@ async fn a_shop_learns_that_a_bank_is_stopped_by_a_replay_that_differs_and_that_
     is_over(&town).await;
     within(town.part(session.id()).handle().signal("go", "1", &())).await.unwrap();
     assert_eq!(within(session.settled_or_trouble()).await.unwrap(), 7);
-    town.is_settled().await;
+    town.ends_settled().await;
 }
 
 #[tokio::test]
@@ -325,7 +327,7 @@ async fn a_shop_learns_that_the_records_of_a_bank_cannot_be_read() {
     assert!(told.starts_with("role `bank` at node `bank-1`: is stopped: "), "{told}");
     assert_eq!(within(town.part(session.id()).terminate("it is damaged")).await.unwrap().len(), 1);
     within(session.settled()).await.unwrap_err();
-    town.is_settled().await;
+    town.ends_settled().await;
 }
 
 #[tokio::test]
@@ -338,7 +340,7 @@ async fn a_shop_learns_that_a_bank_is_quarantined_and_that_it_is_resumed() {
     within(town.part(session.id()).resume()).await.unwrap();
     is_over(&town).await;
     assert_eq!(within(session.settled_or_trouble()).await.unwrap(), 7);
-    town.is_settled().await;
+    town.ends_settled().await;
 }
 
 /// The reports are lost, because the shop is away when the bank makes them. The shop learns by its nudges.
@@ -374,7 +376,7 @@ async fn a_shop_that_was_away_learns_of_a_trouble_by_its_nudges() {
     within(async { while part.handle().status().await.ok() != Some(Status::NeedsOperator) {} }).await;
     within(part.resolve(Resolution::Retry)).await.unwrap();
     assert_eq!(within(session.settled()).await.unwrap(), 7);
-    town.is_settled().await;
+    town.ends_settled().await;
 }
 
 #[tokio::test]
@@ -394,7 +396,7 @@ async fn a_caller_need_not_wait_for_an_operator_of_the_own_part() {
     town.vault.unblock();
     within(own(&town, &session).resume()).await.unwrap();
     assert_eq!(within(session.settled_or_trouble()).await.unwrap(), 7);
-    town.is_settled().await;
+    town.ends_settled().await;
 }
 
 /// Whoever does not play the bank's role cannot speak for it.
@@ -414,7 +416,7 @@ async fn a_report_of_a_node_that_does_not_play_the_role_is_ignored() {
     town.waits_for_signal(session.id()).await;
     within(town.part(session.id()).handle().signal("go", "1", &())).await.unwrap();
     assert_eq!(within(session.settled_or_trouble()).await.unwrap(), 7);
-    town.is_settled().await;
+    town.ends_settled().await;
 }
 
 /// The lines that were logged on this thread.
@@ -456,14 +458,15 @@ async fn warned_of(what: &str, kind: &str, block: &'static str) -> Vec<String> {
     until("some retries", || count() >= 9).await;
     town.vault.unblock();
     drop(within(session.settled()).await);
-    town.is_settled().await;
+    town.ends_settled().await;
     let logged = lines.with(what);
     let warned: Vec<String> = logged.iter().filter(|line| line.contains("WARN")).cloned().collect();
     let failures = |line: &String| {
         let (_, rest) = line.split_once("failures=").unwrap();
         rest.split(' ').next().unwrap().parse::<usize>().unwrap()
     };
-    let expected: Vec<usize> = (0..).map(|power| 1 << power).take_while(|failures| *failures <= logged.len()).collect();
+    let expected: Vec<usize> =
+        (0..usize::BITS).map(|power| 1 << power).take_while(|failures| *failures <= logged.len()).collect();
     assert_eq!(warned.iter().map(failures).collect::<Vec<_>>(), expected, "of {}", logged.len());
     warned
 }
@@ -497,5 +500,5 @@ async fn the_node_of_the_initiator_logs_that_another_role_needs_an_operator() {
     within(town.part(session.id()).resolve(Resolution::Compensated)).await.unwrap();
     within(session.settled()).await.unwrap_err();
     assert_eq!(told().len(), 1, "once");
-    town.is_settled().await;
+    town.ends_settled().await;
 }

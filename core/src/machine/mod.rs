@@ -9,10 +9,10 @@
 //! `waiters`, `timers`. [`Machine`] coordinates them, in a module for each concern: `delivery` handles what arrives,
 //! `writes` what is sent and written, `apply` what a record changes (for the machine that writes it and for the one
 //! that reads it back), `program` the program's operations (`waiting`, `nested_saga`, `turns` and `signals` those that
-//! take long), `results` what steps come to (`calls` for statistics), `ending` the end of a session, `nudges` what a waiting role asks of the
-//! others and how they answer, `compensation` the compensation of steps, `idle` and `restore` passivation and
-//! reactivation, `trouble` what the roles tell the initiator about steps and parts that need an operator.
-//! `description` and `inspection` show people what an instance waits for: as a sentence, and as data.
+//! take long), `results` what steps come to (`calls` for statistics), `ending` the end of a session, `nudges` what a
+//! waiting role asks of the others and how they answer, `compensation` the compensation of steps, `idle` and `restore`
+//! passivation and reactivation, `trouble` what the roles tell the initiator about steps and parts that need an
+//! operator. `description` and `inspection` show people what an instance waits for: as a sentence, and as data.
 
 mod apply;
 mod caller;

@@ -69,7 +69,8 @@ pub(super) fn rows(timeline: &Timeline, rows_max: usize) -> Vec<Row> {
     rows
 }
 
-/// Whether the next event tells all that this one does: a step whose result follows at once, a message that is received.
+/// Whether the next event tells all that this one does: a step whose result follows at once, a message that is
+/// received.
 fn is_told_by(event: &Event, next: Option<&Event>) -> bool {
     let is_same = next.is_some_and(|next| (next.role, &next.path) == (event.role, &event.path));
     match &event.kind {

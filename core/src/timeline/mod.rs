@@ -44,19 +44,20 @@ use self::scopes::Scopes;
 /// first, that is the order of the calls, unless what is recorded contradicts it. Operations in an inner scope come
 /// before what follows that scope if it is a saga or a loop; any other may be a fork.
 ///
-/// [`Timeline::events`] is one order that obeys all this. Events that may have happened at the same time are in the order
-/// of the program there. No clock is used: times are labels.
+/// [`Timeline::events`] is one order that obeys all this. Events that may have happened at the same time are in the
+/// order of the program there. No clock is used: times are labels.
 ///
 /// ```
 /// use accompanist_core::timeline::{KnownPart, SessionExport, SessionPart, TextStyle, Timeline, Values};
 /// # use std::sync::Arc;
-/// # use accompanist_core::{NodeId, Path, SessionId, frame::{Header, Operation}, id::RoleIndex, machine::Status, message::encode};
+/// # use accompanist_core::{NodeId, Path, SessionId, frame::{Header, Operation}, id::RoleIndex, machine::Status};
+/// # use accompanist_core::message::encode;
 /// # use accompanist_core::record::{Opened, Record};
 /// # let [shop, bank] = [RoleIndex(0), RoleIndex(1)];
 /// # let cast = vec![NodeId::new("shop-1")?, NodeId::new("bank-1")?];
 /// # let header = Arc::new(Header {
 /// #     choreography: "sale".into(), version: 1, initiator: shop, cast: cast.clone(),
-/// #     started_unix_ms: 0, deadline_unix_ms: None, patches: Vec::new(),
+/// #     started_unix_ms: 0, deadline_unix_ms: None, patches: Vec::new(), traceparent: None,
 /// # });
 /// # let path = Path::root().child(0);
 /// # let order = Record::Received { path, from: shop, operation: Operation::Comm, payload: encode(&75_u32)?.into() };
@@ -84,15 +85,16 @@ pub struct Timeline {
     pub lanes: Vec<Lane>,
     /// The events, first to last.
     pub events: Vec<Event>,
-    /// The number of facts in the records that contradict others. It is 0 unless the parts are not those of one session,
-    /// or a store has gone back.
+    /// The number of facts in the records that contradict others. It is 0 unless the parts are not those of one
+    /// session, or a store has gone back.
     pub contradictions: usize,
 }
 
 impl Timeline {
     /// Orders the events of a session. The same parts make the same timeline, in whatever order they are given.
     ///
-    /// Anything is accepted, also records that no node can have written: they make a picture that is wrong and no panic.
+    /// Anything is accepted, also records that no node can have written: they make a picture that is wrong and no
+    /// panic.
     pub fn of(export: &SessionExport, values: Values) -> Self {
         let completed = completed(export);
         let parts: Vec<&SessionPart> = completed.values().collect();

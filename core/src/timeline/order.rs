@@ -123,7 +123,8 @@ fn components(count: usize, edges: &[Edge]) -> Vec<usize> {
     component_of
 }
 
-/// Visits all unseen nodes that are reached from `start`, depth first. Calls `finished` with each after those behind it.
+/// Visits all unseen nodes that are reached from `start`, depth first. Calls `finished` with each after those behind
+/// it.
 fn visit(start: usize, next: &[Vec<usize>], seen: &mut [bool], mut finished: impl FnMut(usize)) {
     let of = |node: usize| next.get(node).map(|next| next.iter()).unwrap_or_default();
     if seen.get(start) != Some(&false) {

@@ -1,8 +1,8 @@
 //! Edges between the events of one role, out of the order in which its program calls operations.
 //!
-//! Within a scope the program calls its operations in the order of their counters. So what an operation did comes before
-//! what a later one in the same scope does, or in a scope within it. What is in an inner scope comes before what follows
-//! that scope only if the inner one is known to be a saga or a loop, since any other may be a fork.
+//! Within a scope the program calls its operations in the order of their counters. So what an operation did comes
+//! before what a later one in the same scope does, or in a scope within it. What is in an inner scope comes before what
+//! follows that scope only if the inner one is known to be a saga or a loop, since any other may be a fork.
 //!
 //! A message may arrive long before the program takes it, so it comes after nothing that its receiver did, and before
 //! what its receiver calls after the operation that takes it. Where the program may go on without a message (an aborted

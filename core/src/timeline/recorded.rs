@@ -14,8 +14,8 @@
 //! | a part ends | all that its role did; the abort, unless it had finished before |
 //! | the session closes | all roles have ended in the same way |
 //!
-//! Each leads to a later place ([`Place`](super::draft::Place)), except those between numbers of one role. So they have no
-//! cycle, and those between numbers have none in the records of a session that nodes have run.
+//! Each leads to a later place ([`Place`](super::draft::Place)), except those between numbers of one role. So they have
+//! no cycle, and those between numbers have none in the records of a session that nodes have run.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! What the records of a session tell of the scopes of its program.
 //!
-//! A path does not say what kind of scope it is in. Votes and verdicts show a saga, checkpoints and the votes on turns a
-//! loop; conclaves, inner choreographies and forks leave no trace and cannot be told apart. Next: `program`.
+//! A path does not say what kind of scope it is in. Votes and verdicts show a saga, checkpoints and the votes on turns
+//! a loop; conclaves, inner choreographies and forks leave no trace and cannot be told apart. Next: `program`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -130,8 +130,8 @@ impl Scopes {
         self.is_saga(scope) || self.loops.contains(scope) || is_turn()
     }
 
-    /// Whether a part of the program may have ended in this scope without the messages that it waited for: in the body of
-    /// an aborted saga.
+    /// Whether a part of the program may have ended in this scope without the messages that it waited for: in the body
+    /// of an aborted saga.
     pub(super) fn is_aborted_body(&self, scope: &[u32]) -> bool {
         self.aborted_bodies.contains(scope)
     }

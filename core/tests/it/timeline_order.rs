@@ -97,7 +97,8 @@ fn film<C: Choreography>(choreography: fn() -> C, seed: u64, mut check: impl FnM
     check(&filmed.export(), &first_seen);
 }
 
-/// A record's key, in which a checkpoint has its turn, and an end its outcome: later ones take the place of earlier ones.
+/// A record's key, in which a checkpoint has its turn, and an end its outcome: later ones take the place of earlier
+/// ones.
 fn key(role: usize, record: &Record) -> Vec<u8> {
     let mut key = record.key(id(u8::try_from(role).unwrap()));
     if let Record::Checkpoint { turn, .. } = record {

@@ -22,7 +22,8 @@ pub(crate) struct Connection {
     /// The namespace of the nodes.
     #[arg(long, global = true, env = "ACCOMPANIST_NAMESPACE")]
     namespace: Option<String>,
-    /// A Zenoh configuration file with the tool's certificate, as `accompanist security add-node NAME --operator` makes.
+    /// A Zenoh configuration file with the tool's certificate, as `accompanist security add-node NAME --operator`
+    /// makes.
     #[arg(long, global = true, env = "ACCOMPANIST_ZENOH", value_name = "FILE")]
     zenoh: Option<PathBuf>,
     /// A node's `accompanist.toml`: its section `[zenoh]` says where the others are.

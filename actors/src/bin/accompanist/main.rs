@@ -73,7 +73,8 @@ enum Command {
         #[arg(long)]
         journal: bool,
     },
-    /// Shows what happened in one session at all its roles, in causal order: also of a closed one, as far as it is kept.
+    /// Shows what happened in one session at all its roles, in causal order: also of a closed one, as far as it is
+    /// kept.
     Trace {
         /// The session, by its id; the beginning of it is enough for an open one.
         session: String,

@@ -32,9 +32,10 @@ pub(crate) fn collect(client: &Client, session: &str) -> Result<(SessionExport, 
     let known: BTreeSet<_> = export.parts.iter().map(|part| part.role).collect();
     for role in roles.into_values().filter(|role| !known.contains(&RoleIndex(role.index))) {
         let (index, node) = (RoleIndex(role.index), NodeId::new(&role.node)?);
-        export.parts.push(match answered.contains(&role.node) {
-            true => SessionPart::unknown(index, role.name, node),
-            false => SessionPart::away(index, role.name, node, "its node does not answer"),
+        export.parts.push(if answered.contains(&role.node) {
+            SessionPart::unknown(index, role.name, node)
+        } else {
+            SessionPart::away(index, role.name, node, "its node does not answer")
         });
     }
     export.parts.sort_by_key(|part| part.role);

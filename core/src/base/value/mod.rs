@@ -3,7 +3,8 @@
 //! Structs and enums are encoded with their own names and those of their fields and variants, so that a value is read
 //! as what it was written as, or refused, even if its type has changed since (decisions 0028 and 0052). This module
 //! knows serde, not messages; next: `encoder.rs`, `decoder.rs`, `names.rs` for the names of types, `written.rs` and
-//! `expected.rs` for the shapes in errors, `rendered.rs` for values as people read them, and `order.rs` for values whose encoding differs each time.
+//! `expected.rs` for the shapes in errors, `rendered.rs` for values as people read them, and `order.rs` for values
+//! whose encoding differs each time.
 
 mod decoder;
 mod encoder;
