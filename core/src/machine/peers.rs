@@ -43,11 +43,12 @@ impl Peers {
 
     /// Notes whether `role` is in trouble. Returns whether that is new.
     pub(super) fn note_trouble(&mut self, role: RoleIndex, trouble: Option<RoleTrouble>) -> bool {
-        let known = match trouble.clone() {
-            Some(trouble) => self.troubles.insert(role, trouble),
-            None => self.troubles.remove(&role),
-        };
-        known != trouble
+        let is_new = self.troubles.get(&role) != trouble.as_ref();
+        match trouble {
+            Some(trouble) => drop(self.troubles.insert(role, trouble)),
+            None => drop(self.troubles.remove(&role)),
+        }
+        is_new
     }
 
     pub(super) fn troubles(&self) -> impl Iterator<Item = (RoleIndex, &RoleTrouble)> {
