@@ -20,7 +20,7 @@
 //! | `language` | choreographies and the operations of their programs | all of the above |
 //! | `driver` | what polls a program and gives its machine turns | all of the above |
 //! | `drawing` | sequence diagrams as pictures | |
-//! | `timeline` | the records of a session in one causal order | `base`, `contract`, `frame`, `record`, `machine`, `drawing` |
+//! | `timeline` | a session's records in causal order | `base`, `contract`, `frame`, `record`, `machine`, `drawing` |
 //! | `testing` | harness, crash explorer, invariants, lints, diagrams for users' tests | all of the above |
 
 // On docs.rs each item says which feature it needs.
