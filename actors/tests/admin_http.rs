@@ -105,6 +105,7 @@ async fn a_node_is_read_over_http_and_changed_only_with_the_token() {
 
     let (status, body) = get(&address, "/metrics").await;
     assert!(status == 200 && body.contains("accompanist_sessions_started_total 1"), "{status} {body}");
+    assert!(body.contains("accompanist_sync_seconds_bucket"), "{body}");
     node.shutdown().await;
 }
 

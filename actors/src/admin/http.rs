@@ -7,7 +7,7 @@
 
 use std::future::IntoFuture;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use accompanist_core::contract::AdminAccess;
 use axum::Router;
@@ -27,7 +27,7 @@ use super::message::{AdminMessage, AdminResponse};
 use crate::base::metric;
 use crate::config::AdminSettings;
 use crate::error::NodeError;
-use crate::runtime::context::NodeContext;
+use crate::runtime::context::{End, NodeContext};
 
 /// The largest request, in bytes.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
@@ -51,6 +51,7 @@ pub(crate) struct HttpDoor {
     listener: TcpListener,
     token: Option<String>,
     address: SocketAddr,
+    metrics: Option<PrometheusHandle>,
 }
 
 /// Binds the address of the settings, if there is one.
@@ -82,14 +83,17 @@ pub(crate) async fn bind(settings: &AdminSettings) -> Result<Option<HttpDoor>, N
     let listener =
         listener.map_err(|error| refused(format!("it cannot be listened on ({error}): give another one")))?;
     let address = listener.local_addr().map_err(|error| refused(error.to_string()))?;
-    Ok(Some(HttpDoor { listener, token, address }))
+    // Before the node's first event.
+    Ok(Some(HttpDoor { listener, token, address, metrics: install_metrics() }))
 }
 
 impl HttpDoor {
     /// Answers requests until the node ends.
     pub(crate) fn answer(self, context: &Arc<NodeContext>) {
-        let Self { listener, token, address } = self;
-        let metrics = install_metrics(context);
+        let Self { listener, token, address, metrics } = self;
+        if let Some(metrics) = metrics.clone() {
+            context.lifecycle.runtime.spawn(keep_up(metrics, context.lifecycle.end.wait()));
+        }
         let is_reachable = !address.ip().is_loopback();
         let door = Arc::new(Door { context: Arc::downgrade(context), token, is_reachable, metrics });
         let messages = Router::new()
@@ -116,25 +120,34 @@ impl HttpDoor {
     }
 }
 
-/// Installs a recorder for Prometheus, unless the service has one.
-fn install_metrics(context: &NodeContext) -> Option<PrometheusHandle> {
-    let seconds = Matcher::Suffix("_seconds".to_owned());
-    let writes = Matcher::Full(metric::GROUP_COMMIT_WRITES.to_owned());
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &metric::SECONDS_BOUNDS).ok()?;
-    let builder = builder.set_buckets_for_metric(writes, &metric::WRITES_BOUNDS).ok()?;
-    let handle = builder.install_recorder().ok()?;
-    metric::describe();
-    let (upkeep, end) = (handle.clone(), context.lifecycle.end.clone());
-    context.lifecycle.runtime.spawn(async move {
+/// Installs a recorder for Prometheus, unless the service has one. A process has one recorder, which all of its nodes share.
+fn install_metrics() -> Option<PrometheusHandle> {
+    static INSTALLED: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    let install = || {
+        let seconds = Matcher::Suffix("_seconds".to_owned());
+        let writes = Matcher::Full(metric::GROUP_COMMIT_WRITES.to_owned());
+        let builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &metric::SECONDS_BOUNDS).ok()?;
+        let builder = builder.set_buckets_for_metric(writes, &metric::WRITES_BOUNDS).ok()?;
+        let handle = builder.install_recorder().ok()?;
+        metric::describe();
+        Some(handle)
+    };
+    INSTALLED.get_or_init(install).clone()
+}
+
+/// Drains the histograms from time to time, until the node ends.
+async fn keep_up(metrics: PrometheusHandle, end: impl Future<Output = End>) {
+    let upkeep = async {
         let mut ticks = tokio::time::interval(METRICS_UPKEEP);
         loop {
-            tokio::select! {
-                _ = end.wait() => return,
-                _ = ticks.tick() => upkeep.run_upkeep(),
-            }
+            ticks.tick().await;
+            metrics.run_upkeep();
         }
-    });
-    Some(handle)
+    };
+    tokio::select! {
+        _ = end => {}
+        () = upkeep => {}
+    }
 }
 
 /// Refuses what a browser sends for a page from elsewhere.

@@ -61,7 +61,16 @@ pub(super) fn describe(inspection: &Inspection, part: &mut PartReply) {
         since_unix_ms: None,
         until_unix_ms: None,
     });
+    let unacknowledged = inspection.unacknowledged.iter().map(|frames| WaitReply {
+        path: String::new(),
+        what: format!("`{}` to acknowledge {} of its messages", frames.role.name, frames.frames),
+        role: Some(frames.role.name.clone()),
+        node: frames.role.node.as_ref().map(ToString::to_string),
+        since_unix_ms: None,
+        until_unix_ms: None,
+    });
     part.waits.extend(ends);
+    part.waits.extend(unacknowledged);
     part.steps = inspection
         .steps
         .iter()

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use accompanist::actor::ActorError;
+use accompanist::admin::{AdminResponse, ReadReply};
 use accompanist::contract::{StoreError, TransportError};
 use accompanist::id::{InstanceId, RoleIndex};
 use accompanist::machine::{SignalError, Stop};
@@ -76,6 +77,7 @@ fn samples() -> Vec<(&'static str, Box<dyn Error>)> {
         of(Stop::NoService { role: "shop" }),
         of(accompanist::testing::ReplayError::from(codec())),
         of(accompanist::testing::ReplayError::from(Stop::NoService { role: "shop" })),
+        of(AdminResponse::<ReadReply>::from_json(b"{").unwrap_err()),
         of(accompanist::timeline::ExportError::Version(9)),
         of(accompanist::timeline::ExportError::from(codec())),
         of(config()),

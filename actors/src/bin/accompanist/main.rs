@@ -84,9 +84,9 @@ enum Command {
         /// Print an SVG picture.
         #[arg(long, group = "drawing")]
         svg: bool,
-        /// Show of users' values only the names of types and fields.
+        /// Show users' values, too, which may be confidential; otherwise only the names of their types and fields.
         #[arg(long)]
-        no_values: bool,
+        values: bool,
     },
     /// Writes the records of one session at all its roles into a file, for a developer's machine.
     Export {
@@ -309,9 +309,9 @@ fn ask(client: &Client, command: &Command, json: bool) -> Result<Output> {
             };
             Ok(Output::of(json, &parts, text)?.warnings(warnings).failed(none))
         }
-        Command::Trace { session, mermaid, svg, no_values } => {
+        Command::Trace { session, mermaid, svg, values } => {
             let (export, warnings) = trace::collect(client, &sessions::resolve(client, session)?)?;
-            let timeline = Timeline::of(&export, if *no_values { Values::Shapes } else { Values::Shown });
+            let timeline = Timeline::of(&export, if *values { Values::Shown } else { Values::Shapes });
             let text = || match (mermaid, svg) {
                 (true, _) => timeline.mermaid(),
                 (_, true) => timeline.svg(),

@@ -262,7 +262,11 @@ fn part_text(part: &PartReply, with_journal: bool) -> String {
     lines.push(format!("  {}{passivated}", part.state.name().replace('_', " ")));
     lines.extend(part.abort.iter().map(|abort| format!("  aborted: {}", line(abort, 400))));
     lines.extend(part.reason.iter().map(|reason| format!("  {}", line(reason, 400))));
-    lines.extend(part.waits.iter().map(|waiting| format!("  {} at {}", line(&wait(waiting), 200), waiting.path)));
+    for waiting in &part.waits {
+        let path = Some(&waiting.path).filter(|path| !path.is_empty());
+        let at = path.map(|path| format!(" (operation {path})")).unwrap_or_default();
+        lines.push(format!("  {}{at}", line(&wait(waiting), 200)));
+    }
     for step in &part.steps {
         let error = step.last_error.as_ref().map(|error| format!(": {}", line(error, 200))).unwrap_or_default();
         let next = step.next_try_unix_ms.map(|next| format!(", next in {}", lasting(next.saturating_sub(now_ms()))));
@@ -275,7 +279,8 @@ fn part_text(part: &PartReply, with_journal: bool) -> String {
     if with_journal {
         lines.extend(part.journal.iter().map(|record| format!("    {}", line(record, 400))));
     } else if !part.journal.is_empty() {
-        lines.push(format!("  {} records on disk (`--journal` lists them)", part.journal.len()));
+        let records = if part.journal.len() == 1 { "record" } else { "records" };
+        lines.push(format!("  {} {records} on disk (`--journal` lists them)", part.journal.len()));
     }
     lines.join("\n")
 }
