@@ -1,6 +1,7 @@
 //! A choreography as a sequence diagram, drawn from runs of it: [`Diagram`].
 //!
-//! `run` is one run, `build` and `scopes` make items of it, `merge` joins the items of several runs; `mermaid` and `svg` write it.
+//! `run` is one run, `build` and `scopes` make items of it, `merge` joins the items of several runs; `mermaid` and `svg`
+//! write it.
 
 mod build;
 mod item;
