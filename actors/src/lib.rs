@@ -23,7 +23,7 @@
 //! | `error` | what callers are told, and what to do about it | `config`, `security`, `writer`, `peers` |
 //! | `runtime` | the actors, and what they share | all of the above |
 //! | `operator` | what operators see and do; handles on role instances | all of the above |
-//! | `admin` | the administrative interface | `base`, `config`, `error`, `runtime`, `operator` |
+//! | `admin` | the administrative interface | `base`, `config`, `writer`, `peers`, `error`, `runtime`, `operator` |
 //! | `node` | the node and its sessions | all of the above |
 //! | `actor` | durable actors | `base`, `config`, `writer`, `error`, `runtime`, `operator`, `node` |
 //! | `sql` | steps on a database outside | `writer`, `error`, `runtime`, `node` |

@@ -55,6 +55,10 @@ impl Run {
             call::listen(&mut run.calls, || harness.happen(event));
             (0..run.names.len()).for_each(|role| run.note(&harness, role));
         }
+        // A run without roles, such as one with a role family of no size, is over at once.
+        if let Some(what) = harness.take_failure() {
+            return Err(harness.failed(what, String::new()));
+        }
         run.abort = harness.output.and_then(Result::err);
         Ok(run)
     }
