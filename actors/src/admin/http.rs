@@ -120,7 +120,8 @@ impl HttpDoor {
     }
 }
 
-/// Installs a recorder for Prometheus, unless the service has one. A process has one recorder, which all of its nodes share.
+/// Installs a recorder for Prometheus, unless the service has one. A process has one recorder, which all of its nodes
+/// share.
 fn install_metrics() -> Option<PrometheusHandle> {
     static INSTALLED: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     let install = || {
