@@ -116,6 +116,15 @@ impl System {
         Self { shop, bank, bankers, endpoint }
     }
 
+    /// Asks with the file of the bank's node, which the tool connects to.
+    async fn run_with_config(&self, arguments: &[&str]) -> Output {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("bank.toml");
+        let zenoh = format!("[zenoh]\nlisten = [\"{}\"]\nconnect = [\"tcp/127.0.0.1:1\"]\n", self.endpoint);
+        std::fs::write(&file, zenoh).unwrap();
+        run(arguments, &["--config", &file.display().to_string()]).await
+    }
+
     async fn run(&self, arguments: &[&str]) -> Output {
         run(arguments, &["--connect", &self.endpoint]).await
     }
@@ -217,6 +226,17 @@ async fn sessions_are_filtered_and_cancelled_and_nodes_drained() {
     within(async {
         let id = session.id().to_string();
         system.until(&["sessions", "--role", "bank"], "signal `approved`").await;
+        let with_config = system.run_with_config(&["nodes"]).await;
+        let text = String::from_utf8([with_config.stdout, with_config.stderr].concat()).unwrap();
+        assert!(with_config.status.success() && text.contains("bank-1"), "{text}");
+        // It waits so long that it leaves memory, and still says for what.
+        while system.bank.operator().instances() + system.shop.operator().instances() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let waits = system.ok(&["sessions", "--role", "bank", "--waits-longer-than", "500ms"]).await;
+        assert!(waits.contains("signal `approved`"), "{waits}");
+        let waits = system.ok(&["sessions", "--role", "bank", "--waits-longer-than", "1h"]).await;
+        assert!(!waits.contains("wait v1"), "{waits}");
         let json = system.ok(&["sessions", "--json", "--choreography", "wait"]).await;
         let parts: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(parts.as_array().unwrap().len(), 2, "{json}");

@@ -11,7 +11,7 @@ use accompanist_core::{Path, SessionId};
 
 use super::error::{AdminError, AdminErrorCode};
 use super::inspect::{self, Inspected};
-use super::reply::{PartReply, PartState, SessionsReply, StepReply};
+use super::reply::{PartReply, PartState, SessionsReply, StepReply, WaitReply};
 use super::request::{SESSIONS_MAX, SessionFilter, SessionsRequest};
 use crate::operator::Operator;
 use crate::runtime::context::NodeContext;
@@ -105,14 +105,18 @@ async fn examine(
         return Ok(None);
     }
     let part = part(context, found, false).await?;
-    Ok(Some(part).filter(|part| filter.fits_state(part, unix_ms)))
+    if !filter.fits_state(&part, unix_ms) {
+        return Ok(None);
+    }
+    Ok(Some(awake(context, found, part).await))
 }
 
 /// Returns the parts of one session here, each with its journal.
 pub(super) async fn of_session(context: &Arc<NodeContext>, session: SessionId) -> Result<SessionsReply, AdminError> {
     let mut parts = Vec::new();
     for found in found_of(context, session).await? {
-        parts.push(part(context, &found, true).await?);
+        let part = part(context, &found, true).await?;
+        parts.push(awake(context, &found, part).await);
     }
     Ok(SessionsReply { parts, next: None })
 }
@@ -134,7 +138,20 @@ pub(super) fn role_name(context: &NodeContext, header: &Header, role: RoleIndex)
     context.catalog.roles_of(header).name_of(role).unwrap_or_else(|| format!("role {}", role.0))
 }
 
-/// Describes a part.
+/// Adds to a passivated part what it waits for. That is known only to its program, so the part is reactivated; it is
+/// passivated again soon. Only the parts of a reply are, not all that a filter looks at.
+async fn awake(context: &Arc<NodeContext>, found: &Found, mut part: PartReply) -> PartReply {
+    if !part.in_memory && found.header.is_some() && !part.state.needs_help() {
+        match inspect::ask(context, found.id).await {
+            Inspected::As(inspection) => inspect::describe(&inspection, &mut part),
+            Inspected::Late => part.reason = Some(inspect::late()),
+            Inspected::Absent => {}
+        }
+    }
+    part
+}
+
+/// Describes a part without reactivating it.
 pub(super) async fn part(
     context: &Arc<NodeContext>,
     found: &Found,
@@ -152,7 +169,10 @@ pub(super) async fn part(
     match inspection {
         Inspected::As(inspection) => inspect::describe(&inspection, &mut part),
         Inspected::Late => part.reason = Some(inspect::late()),
-        Inspected::Absent if found.header.is_some() => part.state = state_of(Status::of(&records)),
+        Inspected::Absent if found.header.is_some() => {
+            part.state = state_of(Status::of(&records));
+            part.waits = passivated_since(&records);
+        }
         Inspected::Absent => {}
     }
     let troubled = context.operator.troubled_at(id);
@@ -211,6 +231,23 @@ fn outline(context: &NodeContext, found: &Found) -> PartReply {
         part.state = PartState::Running;
     }
     part
+}
+
+/// Since when a passivated part waits, as its record says: what for is known only to its program.
+fn passivated_since(records: &[Record]) -> Vec<WaitReply> {
+    let since = records.iter().find_map(|record| match record {
+        Record::Passivated(state) => state.since.iter().min_by_key(|(_, since_unix_ms)| *since_unix_ms),
+        _ => None,
+    });
+    let wait = since.map(|(path, since_unix_ms)| WaitReply {
+        path: path.to_string(),
+        what: "something, and is passivated".to_owned(),
+        role: None,
+        node: None,
+        since_unix_ms: Some(*since_unix_ms),
+        until_unix_ms: None,
+    });
+    wait.into_iter().collect()
 }
 
 async fn records(context: &NodeContext, id: InstanceId) -> Result<Vec<Record>, AdminError> {

@@ -8,8 +8,8 @@ use crate::runtime::channel::CHANNEL;
 use crate::runtime::context::NodeContext;
 use crate::writer::Open;
 
-/// Whether a node is ready for its callers, and if not, what it lacks; see [`Node::readiness`](crate::Node::readiness). Its
-/// text names all that is lacking.
+/// Whether a node is ready for its callers, and if not, what it lacks; see
+/// [`Node::readiness`](crate::Node::readiness). Its text names all that is lacking.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 #[non_exhaustive]

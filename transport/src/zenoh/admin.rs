@@ -13,7 +13,7 @@ use accompanist_core::id::NodeId;
 
 use super::keys::Keys;
 use super::session::Kept;
-use super::{ZenohConfig, ZenohMode, credentials, on_thread, plain};
+use super::{ZenohConfig, credentials, on_thread, plain};
 
 /// The name of a tool without a certificate.
 const UNCERTIFIED: &str = "operator";
@@ -64,13 +64,14 @@ impl std::fmt::Debug for ZenohAdmin {
 }
 
 impl ZenohAdmin {
-    /// Connects with this configuration. The tool asks in the name of its certificate, and only a member that is an
+    /// Connects with this configuration, which may be that of a node: what the node listens on, the tool connects to.
+    /// The tool asks in the name of its certificate, and only a member that is an
     /// operator gets answers; without certificates its name is `operator`, and the nodes trust this machine.
     ///
     /// # Errors
     /// [`TransportError::Open`] when nobody lets the tool connect, and [`TransportError::Config`] as for a node.
     pub async fn open(config: ZenohConfig) -> Result<Self, TransportError> {
-        let config = config.mode(ZenohMode::Client);
+        let config = config.into_tool();
         let (settings, _) = config.to_zenoh()?;
         let certified = credentials::common_name(&settings).map(|(_, name)| name);
         let caller = NodeId::new(certified.unwrap_or_else(|| UNCERTIFIED.to_owned()));

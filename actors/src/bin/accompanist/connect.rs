@@ -75,14 +75,15 @@ impl Connection {
         if let Some(namespace) = &self.namespace {
             zenoh = zenoh.namespace(namespace);
         }
-        if self.connect.is_empty() && self.zenoh.is_none() && self.config.is_none() {
+        // An empty variable is as good as none.
+        let mut connect = self.connect.iter().filter(|address| !address.is_empty()).peekable();
+        if connect.peek().is_none() && self.zenoh.is_none() && self.config.is_none() {
             bail!(
                 "no node to connect to: give an address with `--connect tcp/HOST:PORT` (or ACCOMPANIST_CONNECT), or a \
                  file with `--zenoh` or `--config`"
             );
         }
-        // A tool answers nobody, so that it does not matter who reaches it.
-        Ok(self.connect.iter().fold(zenoh.insecure(true), ZenohConfig::connect))
+        Ok(connect.fold(zenoh, ZenohConfig::connect))
     }
 }
 

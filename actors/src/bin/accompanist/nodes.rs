@@ -37,7 +37,10 @@ impl Nodes {
         for (node, peer) in here.iter().flat_map(|node| node.peers.iter().map(move |peer| (node, peer))) {
             if !answered.contains(&peer.node) && peer.status != "left" {
                 let lasting = peer.contact_for_ms.map(|ms| format!(" for {}", lasting(ms))).unwrap_or_default();
-                let seen = format!("{}{lasting}, as `{}` sees it", peer.contact, node.node);
+                let seen = match peer.contact.as_str() {
+                    "good" => format!("`{}` has received it lately", node.node),
+                    contact => format!("{contact}{lasting}, as `{}` sees it", node.node),
+                };
                 away.entry(peer.node.clone()).or_insert(seen);
             }
         }

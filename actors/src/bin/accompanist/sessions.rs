@@ -270,8 +270,9 @@ fn part_text(part: &PartReply, with_journal: bool) -> String {
     for step in &part.steps {
         let error = step.last_error.as_ref().map(|error| format!(": {}", line(error, 200))).unwrap_or_default();
         let next = step.next_try_unix_ms.map(|next| format!(", next in {}", lasting(next.saturating_sub(now_ms()))));
-        let (task, name, path, tries) = (&step.task, &step.step, &step.path, step.tries);
-        lines.push(format!("  step `{name}` at {path}: {task}, {tries} tries{}{error}", next.unwrap_or_default()));
+        let (task, name, path) = (&step.task, &step.step, &step.path);
+        let tries = if step.tries == 1 { "1 try".to_owned() } else { format!("{} tries", step.tries) };
+        lines.push(format!("  step `{name}` at {path}: {task}, {tries}{}{error}", next.unwrap_or_default()));
     }
     for reported in &part.reported {
         lines.push(format!("  {}@{} reports: {}", reported.role, reported.node, line(&reported.reason, 200)));
