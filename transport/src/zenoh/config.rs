@@ -208,7 +208,7 @@ impl ZenohConfig {
     /// Returns the configuration of a tool that asks the nodes which this one is about: a client that may connect to
     /// the node itself as well. It listens nowhere, so that it does not matter who could reach it.
     pub(super) fn into_tool(mut self) -> Self {
-        self.connect.extend(self.listen.drain(..));
+        self.connect.append(&mut self.listen);
         self.mode = Some(ZenohMode::Client);
         self.insecure = true;
         self.given.retain(|(what, _)| !["mode", "insecure"].contains(what));
