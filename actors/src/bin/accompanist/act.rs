@@ -196,7 +196,62 @@ fn confirmed(count: usize) -> Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
+/// Says in a few words what a request of the audit trail asked for; as it is if this release does not know it.
+pub(crate) fn in_words(request: &str) -> String {
+    let (action, target) = match serde_json::from_str(request) {
+        Ok(WriteRequest::Parts(PartsAction { action, target: Target::Session { session, role }, .. })) => {
+            (named(&action), format!("{session} {}", role.unwrap_or_default()))
+        }
+        Ok(WriteRequest::Parts(PartsAction { action, target: Target::Filter { filter, .. }, .. })) => {
+            (named(&action), format!("all of {}", named(&filter)))
+        }
+        Ok(WriteRequest::Node(action)) => (named(&action), String::new()),
+        _ => return request.to_owned(),
+    };
+    format!("{action} {target}").trim_end().to_owned()
+}
+
+/// The parts of a request that are given, without JSON's signs.
+fn named(value: &impl serde::Serialize) -> String {
+    fn words(value: &serde_json::Value) -> Option<String> {
+        match value {
+            serde_json::Value::Null | serde_json::Value::Bool(false) => None,
+            serde_json::Value::Array(all) if all.is_empty() => None,
+            serde_json::Value::Object(fields) => {
+                let given = fields.iter().filter_map(|(name, value)| Some(format!("{name} {}", words(value)?)));
+                Some(given.collect::<Vec<_>>().join(", "))
+            }
+            serde_json::Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        }
+    }
+    serde_json::to_value(value).ok().as_ref().and_then(words).unwrap_or_default()
+}
+
 /// Has one node do something.
 pub(crate) fn on_node(client: &Client, node: &NodeId, action: NodeAction) -> Result<()> {
     client.write(node, &WriteRequest::Node(action)).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_of_the_audit_trail_are_said_in_words() {
+        let target = || Target::Session { session: "01a2".into(), role: Some("bank".into()) };
+        let parts = |action, target| WriteRequest::Parts(PartsAction { action, target, dry_run: false });
+        let filter = SessionFilter { in_trouble: true, choreography: Some("order".into()), ..SessionFilter::default() };
+        let all = Target::Filter { filter: Box::new(filter), after: None, limit: Some(9) };
+        for (request, words) in [
+            (parts(PartAction::Retry, target()), "retry 01a2 bank"),
+            (parts(PartAction::Cancel { reason: "gone".into() }, target()), "cancel reason gone 01a2 bank"),
+            (parts(PartAction::Resolve, all), "resolve all of choreography order, in_trouble true"),
+            (WriteRequest::Node(NodeAction::Drain), "drain"),
+            (WriteRequest::Node(NodeAction::Forget { node: "bank-1".into() }), "forget node bank-1"),
+        ] {
+            assert_eq!(in_words(&serde_json::to_string(&request).unwrap_or_default()), words);
+        }
+        assert_eq!(in_words("{\"cut off"), "{\"cut off");
+    }
 }

@@ -414,7 +414,7 @@ fn audit(client: &Client, limit: usize, json: bool) -> Result<Output> {
             let by = entry.by.as_ref().map(|by| format!(" ({by})")).unwrap_or_default();
             let result = entry.result.as_deref().unwrap_or("under way, or cut off");
             let who = line(&format!("{}{by}", entry.caller), 60);
-            vec![when.to_string(), node.clone(), who, line(&entry.request, 160), line(result, 160)]
+            vec![when.to_string(), node.clone(), who, line(&act::in_words(&entry.request), 160), line(result, 160)]
         }));
         table(&rows)
     };

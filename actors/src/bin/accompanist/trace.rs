@@ -35,7 +35,7 @@ pub(crate) fn collect(client: &Client, session: &str) -> Result<(SessionExport, 
         export.parts.push(if answered.contains(&role.node) {
             SessionPart::unknown(index, role.name, node)
         } else {
-            SessionPart::away(index, role.name, node, "its node does not answer")
+            SessionPart::away(index, role.name, node, "it does not answer")
         });
     }
     export.parts.sort_by_key(|part| part.role);
