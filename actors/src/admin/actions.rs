@@ -20,17 +20,16 @@ const NAMED_MAX: usize = 8;
 pub(super) async fn act(context: &Arc<NodeContext>, request: &PartsAction) -> Result<ActionReply, AdminError> {
     let FoundParts { parts, next } = match &request.target {
         Target::Session { session, role } => {
-            let parts = of_session(context, session, role.as_deref()).await?;
-            let mut fitting = parts;
-            if role.is_none() && fitting.len() > 1 {
-                fitting.retain(|(_, part)| fits(&request.action, part));
+            let mut parts = of_session(context, session, role.as_deref()).await?;
+            if role.is_none() && parts.len() > 1 {
+                parts.retain(|(_, part)| fits(&request.action, part));
             }
-            if role.is_none() && fitting.len() > 1 {
-                let roles: Vec<_> = fitting.iter().map(|(_, part)| part.role.as_str()).collect();
+            if role.is_none() && parts.len() > 1 {
+                let roles: Vec<_> = parts.iter().map(|(_, part)| part.role.as_str()).collect();
                 let text = format!("several parts of the session are here: say which role ({})", roles.join(", "));
                 return Err(AdminError::new(AdminErrorCode::DoesNotFit, text));
             }
-            FoundParts { parts: fitting, next: None }
+            FoundParts { parts, next: None }
         }
         Target::Filter { filter, after, limit } => {
             let limit = limit.unwrap_or(ACTIONS_MAX).clamp(1, ACTIONS_MAX);

@@ -10,6 +10,7 @@ use accompanist_core::record::{read_value, value_bytes};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::text::cut;
 use crate::runtime::context::NodeContext;
 use crate::writer::Job;
 
@@ -44,15 +45,6 @@ fn key(number: u64) -> Vec<u8> {
     [AUDIT_KEY, &number.to_be_bytes()].concat()
 }
 
-fn cut(mut text: String) -> String {
-    let end = text.floor_char_boundary(TEXT_BYTES_MAX);
-    if end < text.len() {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
 /// Returns a page of entries before the number `before`, the latest first.
 pub(super) fn page(
     store: &dyn Store,
@@ -82,9 +74,9 @@ pub(super) async fn begin(
     let entry = AuditEntry {
         number,
         unix_ms: context.environment.unix_ms(),
-        caller: cut(caller.to_owned()),
-        by: by.map(|by| cut(by.to_owned())),
-        request: cut(request),
+        caller: cut(caller.to_owned(), TEXT_BYTES_MAX),
+        by: by.map(|by| cut(by.to_owned(), TEXT_BYTES_MAX)),
+        request: cut(request, TEXT_BYTES_MAX),
         result: None,
     };
     let mut changes = vec![change(&entry).map_err(|error| StoreError::Failed(error.to_string()))?];
@@ -97,7 +89,7 @@ pub(super) async fn begin(
 
 /// Completes an entry with what came of it.
 pub(super) async fn complete(context: &NodeContext, entry: AuditEntry, result: String) {
-    let entry = AuditEntry { result: Some(cut(result)), ..entry };
+    let entry = AuditEntry { result: Some(cut(result, TEXT_BYTES_MAX)), ..entry };
     let written = match change(&entry) {
         Ok(change) => write(context, vec![change]).await.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),

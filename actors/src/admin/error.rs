@@ -1,5 +1,6 @@
 //! Why a request was refused.
 
+use accompanist_core::contract::StoreError;
 use serde::{Deserialize, Serialize};
 
 /// A request that was refused, or could not be carried out.
@@ -30,8 +31,6 @@ pub enum AdminErrorCode {
     NotFound,
     /// It does not fit the present state, and nothing has changed.
     DoesNotFit,
-    /// Too many requests wait; try again.
-    Busy,
     /// The node cannot carry it out: it has stopped, or its store has failed.
     Failed,
 }
@@ -40,8 +39,10 @@ impl AdminError {
     pub(super) fn new(code: AdminErrorCode, message: String) -> Self {
         Self { code, message }
     }
+}
 
-    pub(super) fn failed(error: &impl std::fmt::Display) -> Self {
+impl From<StoreError> for AdminError {
+    fn from(error: StoreError) -> Self {
         Self::new(AdminErrorCode::Failed, error.to_string())
     }
 }

@@ -23,7 +23,6 @@ use tokio::net::TcpListener;
 
 use super::Admin;
 use super::error::{AdminError, AdminErrorCode};
-use super::message::{AdminMessage, AdminResponse};
 use crate::base::metric;
 use crate::config::AdminSettings;
 use crate::error::NodeError;
@@ -83,7 +82,6 @@ pub(crate) async fn bind(settings: &AdminSettings) -> Result<Option<HttpDoor>, N
     let listener =
         listener.map_err(|error| refused(format!("it cannot be listened on ({error}): give another one")))?;
     let address = listener.local_addr().map_err(|error| refused(error.to_string()))?;
-    // Before the node's first event.
     Ok(Some(HttpDoor { listener, token, address, metrics: install_metrics() }))
 }
 
@@ -129,9 +127,7 @@ fn install_metrics() -> Option<PrometheusHandle> {
         let writes = Matcher::Full(metric::GROUP_COMMIT_WRITES.to_owned());
         let builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &metric::SECONDS_BOUNDS).ok()?;
         let builder = builder.set_buckets_for_metric(writes, &metric::WRITES_BOUNDS).ok()?;
-        let handle = builder.install_recorder().ok()?;
-        metric::describe();
-        Some(handle)
+        builder.install_recorder().ok()
     };
     INSTALLED.get_or_init(install).clone()
 }
@@ -211,37 +207,19 @@ async fn message(
     };
     let Some(admin) = door.admin() else { return stopped() };
     let allowed = door.check(&headers, access);
-    let node = admin.context().node.to_string();
-    match access {
-        AdminAccess::Read => {
-            let reply = async {
-                allowed?;
-                admin.read(AdminMessage::from_json(&body)?.request).await
-            };
-            respond(&AdminResponse::new(&node, reply.await))
-        }
-        AdminAccess::Write => {
-            let reply = async {
-                allowed?;
-                let message = AdminMessage::from_json(&body)?;
-                admin.write_as("http", message.by.as_deref(), message.request).await
-            };
-            respond(&AdminResponse::new(&node, reply.await))
-        }
-    }
+    let (code, response) = admin.respond("http", access, allowed, &body).await;
+    let status = code.map_or(StatusCode::OK, status_of);
+    (status, [(header::CONTENT_TYPE, "application/json")], response).into_response()
 }
 
-fn respond<T: serde::Serialize>(response: &AdminResponse<T>) -> Response {
-    let status = match response.error.as_ref().map(|error| error.code) {
-        None => StatusCode::OK,
-        Some(AdminErrorCode::Version | AdminErrorCode::Malformed) => StatusCode::BAD_REQUEST,
-        Some(AdminErrorCode::Forbidden) => StatusCode::FORBIDDEN,
-        Some(AdminErrorCode::NotFound) => StatusCode::NOT_FOUND,
-        Some(AdminErrorCode::DoesNotFit) => StatusCode::CONFLICT,
-        Some(AdminErrorCode::Busy) => StatusCode::TOO_MANY_REQUESTS,
-        Some(AdminErrorCode::Failed) => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    (status, [(header::CONTENT_TYPE, "application/json")], response.to_json()).into_response()
+fn status_of(code: AdminErrorCode) -> StatusCode {
+    match code {
+        AdminErrorCode::Version | AdminErrorCode::Malformed => StatusCode::BAD_REQUEST,
+        AdminErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        AdminErrorCode::NotFound => StatusCode::NOT_FOUND,
+        AdminErrorCode::DoesNotFit => StatusCode::CONFLICT,
+        AdminErrorCode::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+    }
 }
 
 fn stopped() -> Response {

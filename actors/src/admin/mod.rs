@@ -22,6 +22,7 @@ mod reply;
 mod request;
 mod service;
 mod sessions;
+mod text;
 
 pub use self::audit::AuditEntry;
 pub use self::error::{AdminError, AdminErrorCode};

@@ -3,11 +3,9 @@
 
 use std::sync::Arc;
 
-use accompanist_core::contract::{AdminAccess, AdminCall};
+use accompanist_core::contract::AdminCall;
 use tokio::sync::Semaphore;
 
-use super::error::AdminError;
-use super::message::{AdminMessage, AdminResponse};
 use super::{Admin, authority};
 use crate::runtime::context::NodeContext;
 
@@ -40,30 +38,6 @@ pub(crate) fn answer_network(context: &Arc<NodeContext>) {
 async fn answer(admin: Admin, call: AdminCall) {
     let AdminCall { caller, access, request, respond } = call;
     let allowed = authority::check(admin.context(), &caller, access);
-    let node = admin.context().node.clone();
-    let response = match access {
-        AdminAccess::Read => {
-            let reply = async {
-                allowed?;
-                let message = AdminMessage::from_json(&request)?;
-                admin.read(message.request).await
-            };
-            AdminResponse::new(node.as_str(), reply.await).to_json()
-        }
-        AdminAccess::Write => {
-            let reply = async {
-                allowed?;
-                let message = AdminMessage::from_json(&request)?;
-                admin.write_as(caller.as_str(), message.by.as_deref(), message.request).await
-            };
-            AdminResponse::new(node.as_str(), reply.await).to_json()
-        }
-    };
+    let (_, response) = admin.respond(caller.as_str(), access, allowed, &request).await;
     respond(response);
-}
-
-impl From<accompanist_core::contract::StoreError> for AdminError {
-    fn from(error: accompanist_core::contract::StoreError) -> Self {
-        Self::failed(&error)
-    }
 }

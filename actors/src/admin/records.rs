@@ -35,8 +35,7 @@ fn roles(header: &Header, name: impl Fn(RoleIndex) -> String) -> Vec<RoleReply> 
 }
 
 fn found(store: &dyn Store, session: SessionId) -> Result<Vec<(InstanceId, KnownPart)>, StoreError> {
-    let of_session = InstanceId { session, role: RoleIndex(0) }.to_bytes();
-    let prefix = of_session.split_last().map_or(&[][..], |(_, session)| session);
+    let prefix = session.as_bytes();
     let mut parts = Vec::new();
     for (key, _) in store.scan(Space::Open, prefix, None, usize::MAX)? {
         let Some(id) = InstanceId::from_bytes(&key) else { continue };

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use accompanist_core::NodeId;
+use accompanist_core::contract::{AdminAccess, Store};
+use serde::Serialize;
 
 use super::error::{AdminError, AdminErrorCode};
+use super::message::{AdminMessage, AdminResponse};
 use super::reply::{
     AuditReply, DatabaseReply, DeadLetterReply, NodeReply, PeerReply, ReadReply, TroubleReply, WriteReply,
 };
@@ -94,12 +97,39 @@ impl Admin {
                 ReadReply::DeadLetters(operator.dead_letters().iter().map(dead_letter).collect())
             }
             ReadRequest::Audit(request) => {
-                let page = move |store: &dyn accompanist_core::contract::Store| {
-                    audit::page(store, request.before, request.limit)
-                };
+                let page = move |store: &dyn Store| audit::page(store, request.before, request.limit);
                 ReadReply::Audit(AuditReply { entries: self.context.writer.read(page).await? })
             }
         })
+    }
+
+    /// Answers a message that came through one of the doors, in the name of `caller`, unless it is not `allowed`.
+    /// Returns the kind of error, if it is one, and the response as it travels.
+    pub(super) async fn respond(
+        &self,
+        caller: &str,
+        access: AdminAccess,
+        allowed: Result<(), AdminError>,
+        request: &[u8],
+    ) -> (Option<AdminErrorCode>, Vec<u8>) {
+        let node = self.context.node.as_str();
+        match access {
+            AdminAccess::Read => {
+                let reply = async {
+                    allowed?;
+                    self.read(AdminMessage::from_json(request)?.request).await
+                };
+                response(node, reply.await)
+            }
+            AdminAccess::Write => {
+                let reply = async {
+                    allowed?;
+                    let message = AdminMessage::from_json(request)?;
+                    self.write_as(caller, message.by.as_deref(), message.request).await
+                };
+                response(node, reply.await)
+            }
+        }
     }
 
     /// Carries out a request of `caller` in this process, and records it in the audit trail.
@@ -111,12 +141,7 @@ impl Admin {
     }
 
     /// Carries out a request that came in the name of `caller`; the tool says that `by` has asked.
-    pub(super) async fn write_as(
-        &self,
-        caller: &str,
-        by: Option<&str>,
-        request: WriteRequest,
-    ) -> Result<WriteReply, AdminError> {
+    async fn write_as(&self, caller: &str, by: Option<&str>, request: WriteRequest) -> Result<WriteReply, AdminError> {
         if let WriteRequest::Parts(action) = &request
             && action.dry_run
         {
@@ -150,7 +175,11 @@ impl Admin {
         match action {
             NodeAction::Drain => Ok(operator.drain().await?),
             NodeAction::Undrain => Ok(operator.undrain().await?),
-            NodeAction::Leave => self.leave(operator).await,
+            // Not until all others know: that may take as long as one of them is down.
+            NodeAction::Leave => operator
+                .begin_leaving()
+                .await
+                .map_err(|error| AdminError::new(AdminErrorCode::DoesNotFit, error.to_string())),
             NodeAction::Cordon { node } => operator.cordon(&node_id(node)?).await.map_err(|error| cordoned(&error)),
             NodeAction::Uncordon { node } => operator.uncordon(&node_id(node)?).await.map_err(|error| cordoned(&error)),
             NodeAction::Forget { node } => operator.forget(&node_id(node)?).await.map_err(|error| forgotten(&error)),
@@ -162,27 +191,11 @@ impl Admin {
             }
         }
     }
+}
 
-    /// Leaves, without waiting until all others know: that may take as long as one of them is down.
-    async fn leave(&self, operator: Operator<'_>) -> Result<(), AdminError> {
-        let refused = |error: &dyn fmt::Display| AdminError::new(AdminErrorCode::DoesNotFit, error.to_string());
-        if operator.status() == MemberStatus::Left {
-            return Ok(());
-        }
-        let left = async {
-            loop {
-                let change = self.context.peers.change();
-                if operator.status() == MemberStatus::Left {
-                    return Ok(());
-                }
-                self.context.lifecycle.unless_stopped(change).await?;
-            }
-        };
-        tokio::select! {
-            left = operator.leave() => left.map_err(|error| refused(&error)),
-            left = left => left,
-        }
-    }
+fn response<T: Serialize>(node: &str, result: Result<T, AdminError>) -> (Option<AdminErrorCode>, Vec<u8>) {
+    let code = result.as_ref().err().map(|error| error.code);
+    (code, AdminResponse::new(node, result).to_json())
 }
 
 fn node_id(name: &str) -> Result<NodeId, AdminError> {

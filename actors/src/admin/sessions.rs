@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use accompanist_core::contract::Space;
+use accompanist_core::contract::{Space, Store};
 use accompanist_core::frame::Header;
 use accompanist_core::id::{InstanceId, RoleIndex};
 use accompanist_core::machine::Status;
@@ -13,6 +13,7 @@ use super::error::{AdminError, AdminErrorCode};
 use super::inspect::{self, Inspected};
 use super::reply::{PartReply, PartState, SessionsReply, StepReply, WaitReply};
 use super::request::{SESSIONS_MAX, SessionFilter, SessionsRequest};
+use super::text::cut;
 use crate::operator::Operator;
 use crate::runtime::context::NodeContext;
 use crate::writer::load_readable;
@@ -57,7 +58,11 @@ pub(super) struct FoundParts {
 pub(super) async fn page(context: &Arc<NodeContext>, request: &SessionsRequest) -> Result<SessionsReply, AdminError> {
     let limit = request.limit.unwrap_or(SESSIONS_MAX).clamp(1, SESSIONS_MAX);
     let found = find(context, &request.filter, request.after.as_deref(), limit).await?;
-    Ok(SessionsReply { parts: found.parts.into_iter().map(|(_, part)| part).collect(), next: found.next })
+    let mut parts = Vec::new();
+    for (found, part) in found.parts {
+        parts.push(awake(context, &found, part).await);
+    }
+    Ok(SessionsReply { parts, next: found.next })
 }
 
 /// Finds up to `limit` parts that `filter` fits, after the cursor.
@@ -105,10 +110,7 @@ async fn examine(
         return Ok(None);
     }
     let part = part(context, found, false).await?;
-    if !filter.fits_state(&part, unix_ms) {
-        return Ok(None);
-    }
-    Ok(Some(awake(context, found, part).await))
+    Ok(Some(part).filter(|part| filter.fits_state(part, unix_ms)))
 }
 
 /// Returns the parts of one session here, each with its journal.
@@ -123,9 +125,8 @@ pub(super) async fn of_session(context: &Arc<NodeContext>, session: SessionId) -
 
 /// Returns the open instances of one session.
 pub(super) async fn found_of(context: &NodeContext, session: SessionId) -> Result<Vec<Found>, AdminError> {
-    let prefix = InstanceId { session, role: RoleIndex(0) }.to_bytes();
-    let prefix = prefix.split_last().map(|(_, session)| session.to_vec()).unwrap_or_default();
-    let entries = context.writer.read(move |store| store.scan(Space::Open, &prefix, None, usize::MAX)).await?;
+    let scan = move |store: &dyn Store| store.scan(Space::Open, session.as_bytes(), None, usize::MAX);
+    let entries = context.writer.read(scan).await?;
     let found = entries.into_iter().filter_map(|(key, value)| {
         let opened: Option<Opened> = read_value(Space::Open, &value).ok();
         Some(Found { id: InstanceId::from_bytes(&key)?, header: opened.map(|opened| opened.header) })
@@ -190,7 +191,8 @@ pub(super) async fn part(
         part.reason = Some(reason);
     }
     if with_journal {
-        part.journal = records.iter().take(JOURNAL_LINES_MAX).map(line_of).collect();
+        let lines = records.iter().take(JOURNAL_LINES_MAX);
+        part.journal = lines.map(|record| cut(format!("{record:?}"), JOURNAL_LINE_BYTES_MAX)).collect();
     }
     Ok(part)
 }
@@ -254,16 +256,6 @@ async fn records(context: &NodeContext, id: InstanceId) -> Result<Vec<Record>, A
     // An opening that cannot be read has no readable journal either.
     let readable = context.writer.read(move |store| Ok(load_readable(store, id).unwrap_or_default())).await?;
     Ok(readable.map(|readable| readable.records).unwrap_or_default())
-}
-
-fn line_of(record: &Record) -> String {
-    let mut line = format!("{record:?}");
-    let end = line.floor_char_boundary(JOURNAL_LINE_BYTES_MAX);
-    if end < line.len() {
-        line.truncate(end);
-        line.push('…');
-    }
-    line
 }
 
 pub(super) fn state_of(status: Status) -> PartState {

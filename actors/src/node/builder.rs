@@ -406,14 +406,14 @@ impl NodeBuilder {
         for attached in &self.attached {
             attached.attach(store.as_mut(), self.environment.clone()).await?;
         }
-        // Before the first value is counted.
-        metric::describe();
         let settings = self.settings;
+        // It may bring the recorder, which is told what each metric means before the first value is counted.
+        #[cfg(feature = "admin-http")]
+        let http = crate::admin::http::bind(&settings.admin).await?;
+        metric::describe();
         let (letters_max, bytes_max) = (settings.dead_letters_max, settings.dead_letter_bytes_max);
         let dead_letters = DeadLetters::restore(store.as_ref(), letters_max, bytes_max)?;
         self.extensions.iter().for_each(|extension| extension.configure(&settings));
-        #[cfg(feature = "admin-http")]
-        let http = crate::admin::http::bind(&settings.admin).await?;
         let collector = Collector::new(settings.retention.clone(), self.environment.clone());
         let writer = writer::start(store, self.mode, &settings, collector)
             .map_err(|error| StoreError::Failed(format!("the writer's thread cannot be started: {error}")))?;

@@ -153,13 +153,7 @@ impl Operator<'_> {
     /// # Errors
     /// Returns [`LeaveError`]. Cancel-safe: the node may have left all the same.
     pub async fn leave(self) -> Result<(), LeaveError> {
-        if self.status() != MemberStatus::Left {
-            let progress = self.drain_progress().await?;
-            if !progress.is_over() {
-                return Err(LeaveError::Needed(progress));
-            }
-            self.note_left(&self.context.node).await?;
-        }
+        self.begin_leaving().await?;
         loop {
             let change = self.context.peers.change();
             if self.status() != MemberStatus::Left {
@@ -170,6 +164,18 @@ impl Operator<'_> {
             }
             self.context.lifecycle.unless_stopped(change).await?;
         }
+    }
+
+    /// Leaves as [`Operator::leave`] does, without waiting until others know. Durable when it returns.
+    pub(crate) async fn begin_leaving(self) -> Result<(), LeaveError> {
+        if self.status() != MemberStatus::Left {
+            let progress = self.drain_progress().await?;
+            if !progress.is_over() {
+                return Err(LeaveError::Needed(progress));
+            }
+            self.note_left(&self.context.node).await?;
+        }
+        Ok(())
     }
 
     /// Forgets another node that is lost for good, or whose data is lost. From now on this node does not cast it and

@@ -40,6 +40,9 @@ pub(crate) struct Answer<T> {
     pub(crate) result: Result<T>,
 }
 
+/// Something of each node that has answered, with the name of the node.
+pub(crate) type ByNode<T> = Vec<(String, T)>;
+
 /// An open connection.
 pub(crate) struct Client {
     runtime: tokio::runtime::Runtime,
@@ -91,6 +94,23 @@ impl Client {
     /// Asks one node or all to read something.
     pub(crate) fn read(&self, to: Option<&NodeId>, request: &ReadRequest) -> Result<Vec<Answer<ReadReply>>> {
         self.ask(to, AdminAccess::Read, request, self.wait)
+    }
+
+    /// Asks all nodes to read something: returns what `pick` finds in each reply, by node, and what was refused.
+    pub(crate) fn read_all<T>(
+        &self,
+        request: &ReadRequest,
+        pick: impl Fn(ReadReply) -> Option<T>,
+    ) -> Result<(ByNode<T>, Vec<String>)> {
+        let (mut found, mut warnings) = (Vec::new(), Vec::new());
+        for Answer { node, result } in self.read(None, request)? {
+            match result.map(&pick) {
+                Ok(Some(picked)) => found.push((node, picked)),
+                Ok(None) => warnings.push(format!("node `{node}` answers something else")),
+                Err(error) => warnings.push(error.to_string()),
+            }
+        }
+        Ok((found, warnings))
     }
 
     /// Has one node change something. It may take long: a group commit, or a step that is cut off first.

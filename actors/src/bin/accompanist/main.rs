@@ -25,7 +25,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use serde::Serialize;
 
 use self::act::Which;
-use self::connect::{Client, Connection};
+use self::connect::{ByNode, Client, Connection};
 use self::nodes::Nodes;
 use self::sessions::Filter;
 use self::text::{line, row, table};
@@ -230,8 +230,10 @@ impl Output {
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // One connection, however often something is shown.
+    let mut client = None;
     loop {
-        let output = match run(&arguments) {
+        let output = match run(&arguments, &mut client) {
             Ok(output) => output,
             Err(error) => {
                 eprintln!("{error:#}");
@@ -252,7 +254,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<Output> {
+fn run(arguments: &Arguments, client: &mut Option<Client>) -> Result<Output> {
     match &arguments.command {
         Command::CheckConfig { file } => Ok(Output::new(check(file)?.settings.supervision.to_string())),
         #[cfg(feature = "security")]
@@ -270,7 +272,13 @@ fn run(arguments: &Arguments) -> Result<Output> {
             clap_mangen::Man::new(Arguments::command()).render(&mut page)?;
             Ok(Output::new(String::from_utf8(page)?))
         }
-        command => ask(&arguments.connection.open()?, command, arguments.json),
+        command => {
+            let client = match client {
+                Some(client) => client,
+                None => client.insert(arguments.connection.open()?),
+            };
+            ask(client, command, arguments.json)
+        }
     }
 }
 
@@ -375,14 +383,11 @@ fn on_node(client: &Client, node: &NodeId, action: NodeAction) -> Result<Output>
 }
 
 fn dead_letters(client: &Client, json: bool) -> Result<Output> {
-    let (mut letters, mut warnings) = (Vec::new(), Vec::new());
-    for answer in client.read(None, &ReadRequest::DeadLetters)? {
-        match answer.result {
-            Ok(ReadReply::DeadLetters(found)) => letters.extend(found.into_iter().map(|it| (answer.node.clone(), it))),
-            Ok(_) => warnings.push(format!("node `{}` answers something else", answer.node)),
-            Err(error) => warnings.push(error.to_string()),
-        }
-    }
+    let (found, warnings) = client.read_all(&ReadRequest::DeadLetters, |reply| match reply {
+        ReadReply::DeadLetters(letters) => Some(letters),
+        _ => None,
+    })?;
+    let letters = with_nodes(found);
     let text = || {
         let mut rows = vec![row(["NODE", "NUMBER", "FROM", "SESSION", "ROLE", "TIMES", "WHY"])];
         rows.extend(letters.iter().map(|(node, letter)| {
@@ -395,17 +400,19 @@ fn dead_letters(client: &Client, json: bool) -> Result<Output> {
     Ok(Output::of(json, &letters, text)?.warnings(warnings))
 }
 
+/// Gives each item of a node's list the node's name.
+fn with_nodes<T>(lists: ByNode<Vec<T>>) -> ByNode<T> {
+    let named = |(node, list): (String, Vec<T>)| list.into_iter().map(move |item| (node.clone(), item));
+    lists.into_iter().flat_map(named).collect()
+}
+
 fn audit(client: &Client, limit: usize, json: bool) -> Result<Output> {
-    let (mut entries, mut warnings) = (Vec::new(), Vec::new());
-    for answer in client.read(None, &ReadRequest::Audit(AuditRequest { before: None, limit: Some(limit) }))? {
-        match answer.result {
-            Ok(ReadReply::Audit(found)) => {
-                entries.extend(found.entries.into_iter().map(|entry| (answer.node.clone(), entry)));
-            }
-            Ok(_) => warnings.push(format!("node `{}` answers something else", answer.node)),
-            Err(error) => warnings.push(error.to_string()),
-        }
-    }
+    let request = ReadRequest::Audit(AuditRequest { before: None, limit: Some(limit) });
+    let (found, warnings) = client.read_all(&request, |reply| match reply {
+        ReadReply::Audit(page) => Some(page.entries),
+        _ => None,
+    })?;
+    let mut entries = with_nodes(found);
     entries.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.unix_ms));
     let text = || {
         let mut rows = vec![row(["WHEN", "NODE", "WHO", "WHAT", "RESULT"])];

@@ -1,13 +1,12 @@
 //! `nodes` and `doctor`: the nodes of a system, as each of them sees itself and the others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use accompanist::admin::{NodeReply, ReadReply, ReadRequest};
 use anyhow::Result;
 
 use super::connect::Client;
-use super::text::{lasting, line, row, table};
+use super::text::{lasting, line, now_ms, row, table};
 
 /// A difference between two clocks below this is not worth a word, in milliseconds: it may be the network's.
 const CLOCK_DIFFERENCE_MIN_MS: u64 = 2_000;
@@ -99,8 +98,7 @@ impl Nodes {
 
 fn node_findings(node: &NodeReply) -> Vec<String> {
     let mut findings = Vec::new();
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let apart = u64::try_from(now_ms).unwrap_or_default().abs_diff(node.unix_ms);
+    let apart = now_ms().abs_diff(node.unix_ms);
     if apart >= CLOCK_DIFFERENCE_MIN_MS {
         findings.push(format!("its clock is {} from this machine's: deadlines and times depend on it", lasting(apart)));
     }

@@ -1,7 +1,7 @@
 //! `sessions` and `show`: open sessions, put together from the parts at all nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use accompanist::NodeId;
 use accompanist::admin::{PartReply, PartState, ReadReply, ReadRequest, SessionFilter, SessionsRequest};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::connect::Client;
-use super::text::{lasting, line, row, short, table};
+use super::text::{lasting, line, now_ms, row, short, table};
 
 /// The states of a part, as the command line names them.
 #[derive(Clone, Copy, ValueEnum)]
@@ -169,11 +169,6 @@ fn urgency(state: PartState) -> u8 {
     }
 }
 
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 fn age(part: &PartReply) -> String {
     if part.started_unix_ms == 0 { String::new() } else { lasting(now_ms().saturating_sub(part.started_unix_ms)) }
 }
@@ -220,14 +215,12 @@ pub(crate) fn resolve(client: &Client, beginning: &str) -> Result<String> {
 
 /// Returns the parts of one session at all nodes, in the order of roles, and what was refused.
 pub(crate) fn parts_of(client: &Client, session: &str) -> Result<(Vec<PartReply>, Vec<String>)> {
-    let (mut parts, mut warnings) = (Vec::new(), Vec::new());
-    for answer in client.read(None, &ReadRequest::Session { session: session.to_owned() })? {
-        match answer.result {
-            Ok(ReadReply::Session(found)) => parts.extend(found.parts),
-            Ok(_) => warnings.push(format!("node `{}` answers something else", answer.node)),
-            Err(error) => warnings.push(error.to_string()),
-        }
-    }
+    let request = ReadRequest::Session { session: session.to_owned() };
+    let (found, warnings) = client.read_all(&request, |reply| match reply {
+        ReadReply::Session(found) => Some(found.parts),
+        _ => None,
+    })?;
+    let mut parts: Vec<_> = found.into_iter().flat_map(|(_, parts)| parts).collect();
     parts.sort_by_key(|part| part.role_index);
     Ok((parts, warnings))
 }

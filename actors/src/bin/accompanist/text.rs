@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use accompanist::timeline::{Colors, TextStyle};
 
@@ -13,6 +13,12 @@ pub(crate) fn style() -> TextStyle {
     let style = columns.map_or(style, |columns| style.width(columns));
     let is_plain = !std::io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some();
     if is_plain { style } else { style.colors(Colors::Always) }
+}
+
+/// This machine's time, in milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The columns of a table, left-aligned and two blanks apart; the last one is not padded.

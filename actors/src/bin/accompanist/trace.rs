@@ -13,18 +13,16 @@ use super::connect::Client;
 /// Collects the records of a session; also returns what was refused.
 pub(crate) fn collect(client: &Client, session: &str) -> Result<(SessionExport, Vec<String>)> {
     let id: SessionId = session.parse().with_context(|| format!("`{session}` is not the id of a session"))?;
-    let (mut export, mut roles, mut warnings) = (SessionExport::new(id), BTreeMap::new(), Vec::new());
-    let mut answered = BTreeSet::new();
-    for answer in client.read(None, &ReadRequest::Records { session: session.to_owned() })? {
-        match answer.result {
-            Ok(ReadReply::Records(found)) => {
-                answered.insert(answer.node);
-                export.parts.extend(found.parts);
-                roles.extend(found.roles.into_iter().map(|role| (role.index, role)));
-            }
-            Ok(_) => warnings.push(format!("node `{}` answers something else", answer.node)),
-            Err(error) => warnings.push(error.to_string()),
-        }
+    let request = ReadRequest::Records { session: session.to_owned() };
+    let (found, warnings) = client.read_all(&request, |reply| match reply {
+        ReadReply::Records(found) => Some(found),
+        _ => None,
+    })?;
+    let (mut export, mut roles, mut answered) = (SessionExport::new(id), BTreeMap::new(), BTreeSet::new());
+    for (node, found) in found {
+        answered.insert(node);
+        export.parts.extend(found.parts);
+        roles.extend(found.roles.into_iter().map(|role| (role.index, role)));
     }
     if export.parts.is_empty() {
         bail!("no node that answers has session {session}: it is unknown, or forgotten (`retention` in the settings)");
